@@ -1,0 +1,148 @@
+"""The files of a checkpoint folder: config.json, safetensors in one file or in shards, and training `.ckpt` files.
+
+Readers give tensors on the CPU as stored; fitting them to a model is `pretrained`'s work. Writers make each file appear
+whole: they write beside it, then rename.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from mora_env_opensora.models.errors import CheckpointError
+
+WEIGHTS_NAME = "diffusion_pytorch_model.safetensors"
+INDEX_NAME = WEIGHTS_NAME + ".index.json"
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Raises: CheckpointError: absent, unreadable, or not a JSON object."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(
+            f"`{path.parent.name}`: expected a checkpoint folder with {path.name}, which is not there; "
+            "give the folder that holds it (for example 93x480p_i2v/ or vae/)"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"`{path.name}` cannot be read as JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise CheckpointError(f"`{path.name}`: expected a JSON object, got {type(value).__name__}")
+    return value
+
+
+def read_safetensors(folder: Path) -> dict[str, Tensor]:
+    """All tensors of the folder's single weights file, or of the shards that its index names.
+
+    Raises:
+        CheckpointError: neither is there, a shard is absent or broken, or the index and its shards disagree.
+    """
+    if (folder / WEIGHTS_NAME).is_file():
+        return _read_file(folder / WEIGHTS_NAME)
+    if not (folder / INDEX_NAME).is_file():
+        raise CheckpointError(f"`{folder.name}`: expected {WEIGHTS_NAME} or {INDEX_NAME}, found neither")
+    shard_of = read_json(folder / INDEX_NAME).get("weight_map")
+    if not isinstance(shard_of, dict) or not all(_is_plain_name(name) for name in shard_of.values()):
+        raise CheckpointError(f"`{INDEX_NAME}`: expected `weight_map` from tensor names to file names beside it")
+    weights: dict[str, Tensor] = {}
+    for name in sorted(set(shard_of.values())):
+        shard = _read_file(folder / name)
+        promised = {key for key, value in shard_of.items() if value == name}
+        if shard.keys() != promised:
+            differing = ", ".join(sorted(shard.keys() ^ promised)[:8])
+            raise CheckpointError(f"shard `{name}`: expected the tensors that the index names; differing: {differing}")
+        weights |= shard
+    return weights
+
+
+def read_training_checkpoint(path: Path, *, use_ema: bool = True) -> dict[str, Tensor]:
+    """The autoencoder's weights in a `.ckpt` of upstream's trainer, without the loss network's tensors.
+
+    The moving average (`ema_state_dict`, its `module.` prefix dropped) is taken when it is there, else
+    `state_dict["gen_model"]`, else `state_dict`.
+
+    Raises:
+        CheckpointError: not a torch file that loads without running code, or none of these dictionaries is inside.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise CheckpointError(f"`{path.name}` cannot be read as tensors only: {error}") from None
+    weights = _choose_weights(content, use_ema)
+    if not isinstance(weights, Mapping) or not all(isinstance(value, Tensor) for value in weights.values()):
+        raise CheckpointError(f"`{path.name}`: expected `ema_state_dict` or `state_dict` with tensors inside")
+    return {key: tensor for key, tensor in weights.items() if "loss" not in key}
+
+
+def _choose_weights(content: Any, use_ema: bool) -> Any:
+    if not isinstance(content, Mapping):
+        return None
+    ema = content.get("ema_state_dict")
+    if use_ema and isinstance(ema, Mapping) and ema:
+        return {key.removeprefix("module."): tensor for key, tensor in ema.items()}
+    state = content.get("state_dict")
+    return state["gen_model"] if isinstance(state, Mapping) and "gen_model" in state else state
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    os.replace(partial, path)
+
+
+def write_safetensors(folder: Path, weights: Mapping[str, Tensor], max_shard_bytes: int | None) -> None:
+    """One file, or shards of at most `max_shard_bytes` (a larger tensor has a shard to itself) with an index."""
+    shards = _split(weights, max_shard_bytes)
+    if len(shards) == 1:
+        _write_file(folder / WEIGHTS_NAME, shards[0])
+        (folder / INDEX_NAME).unlink(missing_ok=True)
+        return
+    shard_of: dict[str, str] = {}
+    for number, shard in enumerate(shards, start=1):
+        name = WEIGHTS_NAME.replace(".safetensors", f"-{number:05d}-of-{len(shards):05d}.safetensors")
+        _write_file(folder / name, shard)
+        shard_of |= dict.fromkeys(shard, name)
+    total = sum(tensor.nbytes for tensor in weights.values())
+    write_json(folder / INDEX_NAME, {"metadata": {"total_size": total}, "weight_map": shard_of})
+    (folder / WEIGHTS_NAME).unlink(missing_ok=True)  # a single file left from before would win over the shards
+
+
+def _split(weights: Mapping[str, Tensor], limit: int | None) -> list[dict[str, Tensor]]:
+    shards: list[dict[str, Tensor]] = [{}]
+    size = 0
+    for key, tensor in weights.items():
+        if limit is not None and shards[-1] and size + tensor.nbytes > limit:
+            shards.append({})
+            size = 0
+        shards[-1][key] = tensor
+        size += tensor.nbytes
+    return shards
+
+
+def _read_file(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except FileNotFoundError:
+        raise CheckpointError(f"expected weights file `{path.name}`, which is not there") from None
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"`{path.name}` is not a whole safetensors file: {error}") from None
+
+
+def _write_file(path: Path, weights: Mapping[str, Tensor]) -> None:
+    partial = path.with_name(path.name + ".partial")
+    # Contiguous copies: safetensors refuses views and shared memory.
+    save_file({key: tensor.detach().cpu().contiguous() for key, tensor in weights.items()}, partial, {"format": "pt"})
+    os.replace(partial, path)
+
+
+def _is_plain_name(name: object) -> bool:
+    return isinstance(name, str) and Path(name).name == name and name.endswith(".safetensors")

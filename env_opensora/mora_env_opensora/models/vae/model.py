@@ -1,0 +1,129 @@
+"""`CausalVAEModel`: video pixels to latents and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from mora_env_opensora.models.checkpoint_files import read_training_checkpoint
+from mora_env_opensora.models.errors import InputError
+from mora_env_opensora.models.pretrained import PretrainedMixin
+from mora_env_opensora.models.vae.coder import Decoder, Encoder
+from mora_env_opensora.models.vae.config import VAEConfig
+from mora_env_opensora.models.vae.convolution import make_convolution
+from mora_env_opensora.models.vae.posterior import DiagonalGaussian
+from mora_env_opensora.models.vae.tiling import TilePlan, run_tiled
+
+
+class CausalVAEModel(PretrainedMixin, nn.Module):
+    """Pixels in [-1, 1], latents unscaled (the diffusion model's factor 0.18215 is applied by its users).
+
+    Samples of a batch go through one after the other and clips larger than a tile in tiles when tiling is enabled:
+    peak memory is that of one tile plus the result. The tile sizes are plain attributes, in pixels or latent cells.
+    """
+
+    config_class: ClassVar[type[VAEConfig]] = VAEConfig
+    config: VAEConfig
+
+    def __init__(self, config: VAEConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(config)
+        self.decoder = Decoder(config)
+        if config.use_quant_layer:
+            self.quant_conv = make_convolution(config.q_conv, 2 * config.z_channels, 2 * config.embed_dim, 1)
+            self.post_quant_conv = make_convolution(config.q_conv, config.embed_dim, config.z_channels, 1)
+        self.use_tiling = False
+        self.tile_sample_min_size = 256
+        self.tile_latent_min_size = 256 // config.spatial_factor
+        self.tile_sample_min_size_t = 33
+        self.tile_latent_min_size_t = 16
+        self.tile_overlap_factor = 0.125
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """An autoencoder with fresh weights from upstream's config keys.
+
+        Raises:
+            ConfigError: a key or value is unknown, missing or unsupported; its name is in the text.
+        """
+        return cls(cls.config_class.parse(config))
+
+    @classmethod
+    def _read_weights(cls, folder: Path) -> dict[str, Tensor]:
+        """A `.ckpt` of upstream's trainer wins over safetensors, as upstream; of several the last by name."""
+        checkpoints = sorted(folder.glob("*.ckpt"))
+        return read_training_checkpoint(checkpoints[-1]) if checkpoints else super()._read_weights(folder)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.encoder.norm_out.weight.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.encoder.norm_out.weight.device
+
+    def enable_tiling(self, enabled: bool = True) -> None:
+        self.use_tiling = enabled
+
+    def enable_gradient_checkpointing(self, enabled: bool = True) -> None:
+        """Recompute each tile, and each block inside it, in the backward pass instead of keeping activations."""
+        self.encoder.gradient_checkpointing = enabled
+        self.decoder.gradient_checkpointing = enabled
+
+    def encode(self, video: Tensor) -> DiagonalGaussian:
+        """Pixels (B, 3, F, H, W) -> posterior over latents (B, 4, T, H/8, W/8).
+
+        F = 4k + 1 frames become T = k + 1. Other counts run, losing what does not fill a latent frame; the pipelines
+        refuse them.
+
+        Raises:
+            InputError: not five axes, not 3 channels, or a side that is not a multiple of 8.
+        """
+        factor = self.config.spatial_factor
+        if video.ndim != 5 or video.shape[1] != 3 or any(side % factor for side in video.shape[-2:]):
+            raise InputError(
+                f"CausalVAEModel.encode: expected (B, 3, F, H, W) with H and W divisible by {factor}, "
+                f"got {tuple(video.shape)}"
+            )
+        plan = TilePlan(
+            self.tile_sample_min_size, self.tile_latent_min_size, self.tile_sample_min_size_t, self.tile_overlap_factor
+        )
+        return DiagonalGaussian(self._each(self._encode_tile, video, plan))
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Latents (B, 4, T, h, w) -> pixels (B, 3, F, 8h, 8w), not clamped.
+
+        Raises:
+            InputError: not five axes or another number of channels.
+        """
+        if latents.ndim != 5 or latents.shape[1] != self.config.embed_dim:
+            raise InputError(
+                f"CausalVAEModel.decode: expected (B, {self.config.embed_dim}, T, h, w), got {tuple(latents.shape)}"
+            )
+        plan = TilePlan(
+            self.tile_latent_min_size, self.tile_sample_min_size, self.tile_latent_min_size_t, self.tile_overlap_factor
+        )
+        return self._each(self._decode_tile, latents, plan)
+
+    def _each(self, process: Callable[[Tensor], Tensor], x: Tensor, plan: TilePlan) -> Tensor:
+        if not (self.use_tiling and plan.needs_tiles(x)):
+            return torch.cat([process(sample) for sample in x.to(self.dtype).split(1)])
+        return torch.cat([run_tiled(self._recomputed(process), sample, plan) for sample in x.to(self.dtype).split(1)])
+
+    def _recomputed(self, process: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+        if not (self.encoder.gradient_checkpointing and torch.is_grad_enabled()):
+            return process
+        return lambda tile: checkpoint(process, tile, use_reentrant=False, preserve_rng_state=False)
+
+    def _encode_tile(self, pixels: Tensor) -> Tensor:
+        moments = self.encoder(pixels)
+        return self.quant_conv(moments) if self.config.use_quant_layer else moments
+
+    def _decode_tile(self, latents: Tensor) -> Tensor:
+        return self.decoder(self.post_quant_conv(latents) if self.config.use_quant_layer else latents)

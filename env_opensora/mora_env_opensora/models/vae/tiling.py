@@ -1,0 +1,92 @@
+"""Encoding and decoding piece by piece, so that memory depends on the tile and not on the clip.
+
+A clip is cut into overlapping chunks of time, each chunk into overlapping tiles of space. Tiles are blended over their
+overlap; of two chunks' common frame the earlier chunk's is kept. Each chunk starts its causal padding anew and each
+tile has its own norm statistics, so a tiled result differs from an untiled one; it equals upstream's tiled one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class TilePlan:
+    """Sizes along one side: what goes into a tile, what comes out of it, and how many input frames make a chunk."""
+
+    size_in: int
+    size_out: int
+    frames_in: int
+    overlap: float  # share of a tile
+
+    def needs_tiles(self, x: Tensor) -> bool:
+        """Whether (B, C, T, H, W) exceeds one tile."""
+        frames, height, width = x.shape[-3:]
+        return max(height, width) > self.size_in or frames > self.frames_in
+
+    @property
+    def step(self) -> int:
+        return int(self.size_in * (1 - self.overlap))
+
+    @property
+    def blend(self) -> int:
+        return int(self.size_out * self.overlap)
+
+    @property
+    def keep(self) -> int:
+        return self.size_out - self.blend
+
+
+def time_chunks(frames: int, chunk: int) -> list[tuple[int, int]]:
+    """[start, end) of chunks that share one frame with the next."""
+    starts = list(range(0, frames, chunk - 1))
+    if len(starts) == 1:
+        return [(0, frames)]
+    chunks = [(start, min(following + 1, frames)) for start, following in pairwise(starts)]
+    if chunks[-1][1] < frames:
+        chunks.append((starts[-1], frames))
+    return chunks
+
+
+def run_tiled(process: Callable[[Tensor], Tensor], x: Tensor, plan: TilePlan) -> Tensor:
+    """`process` applied to every tile of x (B, C, T, H, W), put together."""
+    pieces = []
+    for start, end in time_chunks(x.shape[2], plan.frames_in):
+        piece = _run_chunk(process, x[:, :, start:end], plan)
+        pieces.append(piece[:, :, 1:] if start else piece)
+    return torch.cat(pieces, dim=2)
+
+
+def _run_chunk(process: Callable[[Tensor], Tensor], x: Tensor, plan: TilePlan) -> Tensor:
+    """All tiles of one chunk, row by row; a tile blends with neighbours that are blended already."""
+    rows: list[Tensor] = []
+    above: list[Tensor] = []
+    for top in range(0, x.shape[-2], plan.step):
+        row: list[Tensor] = []
+        for left in range(0, x.shape[-1], plan.step):
+            tile = process(x[..., top : top + plan.size_in, left : left + plan.size_in])
+            if above:
+                tile = _blend(above[len(row)], tile, plan.blend, dim=-2)
+            if row:
+                tile = _blend(row[-1], tile, plan.blend, dim=-1)
+            row.append(tile)
+        rows.append(torch.cat([tile[..., : plan.keep, : plan.keep] for tile in row], dim=-1))
+        above = row
+    return torch.cat(rows, dim=-2)
+
+
+def _blend(before: Tensor, after: Tensor, extent: int, dim: int) -> Tensor:
+    """`after` with its first `extent` rows (or columns) faded in from the last ones of `before`."""
+    extent = min(extent, before.shape[dim], after.shape[dim])
+    if extent == 0:
+        return after
+    weight = torch.arange(extent, dtype=after.dtype, device=after.device) / extent
+    weight = weight.view((-1,) + (1,) * (-dim - 1))
+    faded_out = before.narrow(dim, before.shape[dim] - extent, extent) * (1 - weight)
+    faded_in = after.narrow(dim, 0, extent) * weight
+    return torch.cat([faded_out + faded_in, after.narrow(dim, extent, after.shape[dim] - extent)], dim=dim)
