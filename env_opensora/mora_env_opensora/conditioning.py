@@ -1,0 +1,149 @@
+"""Given frames as conditioning of `OpenSoraInpaint`: which ones, the masked clip's latents, the mask in latent layout.
+
+Needs torch alone. Used by the training objective and the pipelines, so that both condition alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mora_env_opensora.models import CausalVAEModel, InputError
+
+LATENT_SCALE = 0.18215  # latents of the diffusion model = this * a sample of the autoencoder's posterior
+FRAMES_PER_LATENT = 4  # after the first; also the channels of the mask
+SIDE_MULTIPLE = 16  # 8 pixels a latent cell, 2 cells a patch
+
+
+@dataclass(frozen=True)
+class ClipSize:
+    """Frames, height and width in pixels of clips that model and autoencoder take without a remainder.
+
+    Raises:
+        InputError: frames are not 4k + 1, or a side is not a multiple of 16.
+    """
+
+    frames: int
+    height: int
+    width: int
+
+    def __post_init__(self) -> None:
+        if self.frames < 1 or self.frames % FRAMES_PER_LATENT != 1:
+            below = max(self.frames - 1, 0) // FRAMES_PER_LATENT * FRAMES_PER_LATENT + 1
+            raise InputError(f"num_frames: expected 4k + 1, got {self.frames}; {below} would do")
+        for name, side in (("height", self.height), ("width", self.width)):
+            if side < SIDE_MULTIPLE or side % SIDE_MULTIPLE:
+                nearest = max(round(side / SIDE_MULTIPLE), 1) * SIDE_MULTIPLE
+                raise InputError(f"{name}: expected a multiple of {SIDE_MULTIPLE}, got {side}; {nearest} is nearest")
+
+    @property
+    def latent_frames(self) -> int:
+        return (self.frames - 1) // FRAMES_PER_LATENT + 1
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int, int]:
+        """(C, T, h, w) of one clip."""
+        return (4, self.latent_frames, self.height // 8, self.width // 8)
+
+
+def frame_mask(frames: int, given: Sequence[int]) -> Tensor:
+    """float32 (F,): 0 at given frames, 1 at those to be generated. Indices may count from the end.
+
+    Raises:
+        InputError: an index is outside the clip.
+    """
+    mask = torch.ones(frames)
+    for index in given:
+        if not -frames <= index < frames:
+            raise InputError(f"given frame: expected an index from {-frames} to {frames - 1}, got {index}")
+        mask[index] = 0.0
+    return mask
+
+
+def latent_mask(mask_BF: Tensor, height: int, width: int) -> Tensor:
+    """Pixel-frame masks (B, F) -> (B, 4, T, h, w), constant over each frame.
+
+    The first frame stands four times, then the sequence of length 4T is read as (4, T): mask[k, l] = s[k*T + l]. That
+    interleaves time and channel otherwise than the autoencoder compresses frames, and the checkpoint was trained so.
+    """
+    sequence = torch.cat([mask_BF[:, :1].expand(-1, FRAMES_PER_LATENT - 1), mask_BF], dim=1)
+    layout = sequence.unflatten(1, (FRAMES_PER_LATENT, -1))
+    return layout[..., None, None].expand(-1, -1, -1, height, width)
+
+
+def place_frames(images: Sequence[Tensor], given: Sequence[int], frames: int) -> Tensor:
+    """Images (B, 3, H, W) in [-1, 1] at their indices of an otherwise zero (mid-grey) clip (B, 3, F, H, W).
+
+    Differentiable with respect to the images.
+    """
+    if not images or len(images) != len(given):
+        raise InputError(f"given frames: expected one image for each of {len(given)} indices, got {len(images)}")
+    at = {index % frames: image for image, index in zip(images, given, strict=True)}
+    empty = torch.zeros_like(images[0])
+    return torch.stack([at.get(index, empty) for index in range(frames)], dim=2)
+
+
+def masked_latents(vae: CausalVAEModel, masked_clip: Tensor, noise: Tensor) -> Tensor:
+    """Scaled posterior sample of the whole masked clip (B, 3, F, H, W) -> (B, 4, T, h, w), in the dtype of the vae.
+
+    A sample, not the mode: so upstream trains and samples. `noise` is standard normal of the result's shape.
+    """
+    return LATENT_SCALE * vae.encode(masked_clip).at(noise)
+
+
+def fit_image(images: Tensor, height: int, width: int) -> Tensor:
+    """(B, 3, h, w) -> (B, 3, height, width): scaled to cover, then cut around the centre; differentiable.
+
+    An image of the right size passes unchanged.
+
+    Raises:
+        InputError: not (B, 3, h, w).
+    """
+    if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
+        raise InputError(f"images: expected float (B, 3, H, W) in [-1, 1], got {images.dtype} {tuple(images.shape)}")
+    own_height, own_width = images.shape[-2:]
+    if (own_height, own_width) == (height, width):
+        return images
+    scale = max(height / own_height, width / own_width)
+    covering = (max(height, round(own_height * scale)), max(width, round(own_width * scale)))
+    larger = F.interpolate(images, size=covering, mode="bilinear", antialias=True)
+    top, left = (covering[0] - height) // 2, (covering[1] - width) // 2
+    return larger[..., top : top + height, left : left + width]
+
+
+@dataclass(frozen=True)
+class MaskMix:
+    """Shares of what is given in training clips; the rest are clips with a random number of random frames."""
+
+    first: float = 0.4  # image to video
+    first_and_last: float = 0.4  # transition
+    leading: float = 0.1  # continuation, from a random number of leading frames
+    all_given: float = 0.0
+
+    def __post_init__(self) -> None:
+        shares = (self.first, self.first_and_last, self.leading, self.all_given)
+        if min(shares) < 0 or sum(shares) > 1 + 1e-9:
+            raise InputError(f"mask mix: expected shares of at least 0 that sum to at most 1, got {shares}")
+
+    def draw(self, frames: int, generator: torch.Generator) -> Tensor:
+        """One clip's frame mask (F,), 1 = to be generated."""
+        u = torch.rand((), generator=generator).item()
+        if (u := u - self.first) < 0:
+            return frame_mask(frames, [0])
+        if (u := u - self.first_and_last) < 0:
+            return frame_mask(frames, [0, -1])
+        if (u := u - self.leading) < 0:
+            return frame_mask(frames, range(_randint(1, frames, generator)))
+        if u - self.all_given < 0:
+            return torch.zeros(frames)
+        order = torch.randperm(frames, generator=generator)
+        return frame_mask(frames, order[: _randint(0, frames - 1, generator)].tolist())
+
+
+def _randint(low: int, high: int, generator: torch.Generator) -> int:
+    """Uniform over low..high, both included."""
+    return int(torch.randint(low, high + 1, (), generator=generator))

@@ -1,0 +1,33 @@
+"""Between uint8 frames and the models' pixels in [-1, 1]."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from mora_env_opensora.conditioning import LATENT_SCALE, fit_image
+from mora_env_opensora.models import CausalVAEModel, InputError
+
+
+def frames_to_pixels(frames: Tensor, height: int, width: int) -> Tensor:
+    """uint8 (F, H, W, 3) -> float32 (F, 3, height, width) in [-1, 1], scaled to cover and cut around the centre.
+
+    Raises:
+        InputError: another dtype or shape.
+    """
+    if frames.dtype != torch.uint8 or frames.ndim != 4 or frames.shape[-1] != 3 or frames.shape[0] < 1:
+        raise InputError(f"frames: expected uint8 (F >= 1, H, W, 3), got {frames.dtype} {tuple(frames.shape)}")
+    return fit_image(frames.permute(0, 3, 1, 2).float() / 127.5 - 1.0, height, width)
+
+
+def pixels_to_frames(pixels: Tensor) -> Tensor:
+    """float (F, 3, H, W) in [-1, 1] -> uint8 (F, H, W, 3), truncated as upstream; values outside are clamped."""
+    scaled = (pixels.float() / 2 + 0.5).clamp(0, 1) * 255
+    return scaled.to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+
+
+@torch.no_grad()
+def decode_frames(vae: CausalVAEModel, latents: Tensor) -> Tensor:
+    """Scaled latents of one clip (1, 4, T, h, w) -> uint8 (F, H, W, 3) on the CPU."""
+    video = vae.decode(latents.to(vae.device) / LATENT_SCALE)
+    return pixels_to_frames(video[0].transpose(0, 1)).cpu()

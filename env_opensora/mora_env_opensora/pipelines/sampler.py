@@ -1,0 +1,100 @@
+"""The denoising loop: noise to latents of one clip, with guidance."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mora_env_opensora.models import InputError, OpenSoraT2V
+from mora_env_opensora.noise_schedule import PredictionType
+from mora_env_opensora.objective import TextBatch
+from mora_env_opensora.pipelines.schedulers import SchedulerName, make_scheduler
+
+
+@dataclass(frozen=True)
+class SamplingSettings:
+    """Upstream's script defaults. PNDM is what its authors recommend for image to video."""
+
+    scheduler: SchedulerName = "PNDM"
+    num_inference_steps: int = 100
+    guidance_scale: float = 7.5
+    prediction_type: PredictionType = "epsilon"
+    # Upstream scales the given frames' latents and mask along with the noisy latents, which makes the Euler samplers
+    # lose them (at the first step they shrink to 1/157). Off: only the noisy latents are scaled, as trained.
+    scale_condition: bool = False
+
+    def __post_init__(self) -> None:
+        if self.num_inference_steps < 1:
+            raise InputError(f"num_inference_steps: expected at least 1, got {self.num_inference_steps}")
+
+    @property
+    def guided(self) -> bool:
+        return self.guidance_scale > 1
+
+
+class LatentSampler:
+    """Runs one clip at a time, so that a seed gives the same clip whatever is asked for beside it."""
+
+    def __init__(self, model: OpenSoraT2V, settings: SamplingSettings) -> None:
+        self.model = model
+        self.settings = settings
+
+    @torch.no_grad()
+    def run(
+        self,
+        text: TextBatch,
+        noise: Tensor,
+        generator: torch.Generator,
+        *,
+        condition: Tensor | None = None,
+        on_step: Callable[[int, Tensor], None] | None = None,
+    ) -> Tensor:
+        """Denoise `noise` to scaled latents (1, C, T, h, w), float32.
+
+        Args:
+            text: two entries, negative then positive, when guided; else one.
+            noise: standard normal (1, C, T, h, w).
+            generator: what ancestral samplers draw their step noise from.
+            condition: further channels (1, C', T, h, w) for the inpaint model, the same for both halves of guidance.
+            on_step: called with the step's number and latents after each scheduler step.
+        """
+        settings, device = self.settings, self.model.device
+        expected = 2 if settings.guided else 1
+        if noise.shape[0] != 1 or text.rows.shape[0] != expected:
+            raise InputError(
+                f"sampler: expected one clip and {expected} texts at guidance {settings.guidance_scale}, "
+                f"got {noise.shape[0]} clips and {text.rows.shape[0]} texts"
+            )
+        scheduler = make_scheduler(settings.scheduler, settings.prediction_type)
+        scheduler.set_timesteps(settings.num_inference_steps)
+        draws = "generator" in inspect.signature(scheduler.step).parameters
+        options = {"generator": generator} if draws else {}
+        latents = noise.to(device, torch.float32) * scheduler.init_noise_sigma
+        for number, timestep in enumerate(scheduler.timesteps):
+            prediction = self._predict(scheduler, latents, timestep, text, condition)
+            latents = scheduler.step(prediction, timestep, latents, **options).prev_sample
+            if on_step is not None:
+                on_step(number, latents)
+        return latents
+
+    def _predict(
+        self, scheduler: object, latents: Tensor, timestep: Tensor, text: TextBatch, condition: Tensor | None
+    ) -> Tensor:
+        """float32 prediction for one clip, guidance applied."""
+        settings = self.settings
+        inputs = scheduler.scale_model_input(latents, timestep)  # type: ignore[attr-defined]
+        if condition is not None:
+            condition = condition.to(inputs)
+            if settings.scale_condition:
+                condition = scheduler.scale_model_input(condition, timestep)  # type: ignore[attr-defined]
+            inputs = torch.cat([inputs, condition], dim=1)
+        inputs = inputs.expand(text.rows.shape[0], -1, -1, -1, -1)
+        prediction = self.model(inputs, timestep, text.rows, encoder_attention_mask=text.mask).float()
+        if settings.guided:
+            unconditional, conditional = prediction.chunk(2)
+            prediction = unconditional + settings.guidance_scale * (conditional - unconditional)
+        return prediction[:, : latents.shape[1]]  # a model of twice the channels predicts a variance we do not use

@@ -1,0 +1,172 @@
+"""The mT5 encoder: loaded when a text is not cached, and unloaded to make room for training.
+
+Stated rules. A text is encoded alone and unpadded, so its rows do not depend on its neighbours; upstream pads to the
+maximal length with a mask, which gives the same rows, and the transformer gives padding a weight of exactly 0. A text
+of more than `max_length` tokens is cut, `</s>` last, with a warning in the log. An empty text is `</s>` alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mora_env_opensora.models import CheckpointError, InputError
+from mora_env_opensora.text.cache import TextCache
+from mora_env_opensora.text.cleaning import clean_caption, lower_caption
+
+_log = logging.getLogger(__name__)
+_WEIGHT_SUFFIXES = (".safetensors", ".bin")
+_PROBE_BYTES = 1 << 16
+
+
+class TextEncoder:
+    """Texts to rows (L, d) of the encoder's last hidden state; </s> included."""
+
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        tokenizer: str | Path | None = None,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+        max_length: int = 512,
+        clean: bool = True,
+        cache: TextCache | None = None,
+    ) -> None:
+        """Nothing is loaded yet.
+
+        Args:
+            folder: local folder, or a Hub id that is in the local Hub cache.
+            tokenizer: the tokenizer's folder; by default `folder` itself, or `tokenizer/` beside it.
+            clean: whether `encode` cleans captions; without, they are lowered and stripped.
+
+        Raises:
+            CheckpointError: no encoder or tokenizer is there.
+        """
+        if max_length < 2:
+            raise InputError(f"max_length: expected at least 2 (one token and </s>), got {max_length}")
+        self._folder = resolve_folder(folder)
+        self._tokenizer_folder = _tokenizer_folder(self._folder, tokenizer)
+        self._dtype = dtype
+        self._device = device
+        self._max_length = max_length
+        self._prepare: Callable[[str], str] = clean_caption if clean else lower_caption
+        self._cache = cache or TextCache(None)
+        self._identity = _fingerprint(self._folder, self._tokenizer_folder, dtype, max_length)
+        self._model: Any = None
+        self._tokenizer: Any = None
+
+    @property
+    def cache(self) -> TextCache:
+        return self._cache
+
+    @property
+    def loaded(self) -> bool:
+        return self._model is not None
+
+    def encode(self, text: str) -> str:
+        """Clean `text` and make sure that its rows are cached; returns their key, a hash of encoder and text."""
+        return self._encode(self._prepare(text))
+
+    def rows(self, key: str) -> Tensor:
+        """(L, d) of the encoder's dtype. Raises: InputError: the key is unknown."""
+        return self._cache[key]
+
+    def content_rows(self, text: str) -> Tensor:
+        """float32 (tokens, d): rows of `text` taken literally, without cleaning and without </s>.
+
+        Raises:
+            InputError: the text has no tokens.
+        """
+        rows = self._cache[self._encode(text)][:-1].float()
+        if not rows.shape[0]:
+            raise InputError(f"modulation text: expected at least one token, got {text!r}")
+        return rows
+
+    def unload(self) -> bool:
+        """Free the encoder; a text that is not cached loads it again. Returns whether it was loaded."""
+        was_loaded = self.loaded
+        self._model = None
+        return was_loaded
+
+    def _encode(self, prepared: str) -> str:
+        key = hashlib.sha256(f"{self._identity}\0{prepared}".encode()).hexdigest()
+        if self._cache.find(key) is None:
+            self._cache.store(key, self._compute(prepared))
+        return key
+
+    @torch.no_grad()
+    def _compute(self, prepared: str) -> Tensor:
+        self._load()
+        tokens = self._tokenizer(prepared, add_special_tokens=True, return_attention_mask=False)["input_ids"]
+        if len(tokens) > self._max_length:
+            _log.warning("prompt of %d tokens cut to max_length %d", len(tokens), self._max_length)
+            tokens = [*tokens[: self._max_length - 1], tokens[-1]]
+        ids = torch.tensor([tokens], device=self._device)
+        return self._model(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state[0]
+
+    def _load(self) -> None:
+        from transformers import AutoTokenizer, MT5EncoderModel  # slow to import, and not needed when all is cached
+
+        if self._tokenizer is None:
+            self._tokenizer = AutoTokenizer.from_pretrained(self._tokenizer_folder, local_files_only=True)
+        if self._model is None:
+            model = MT5EncoderModel.from_pretrained(self._folder, torch_dtype=self._dtype, local_files_only=True)
+            self._model = model.eval().requires_grad_(False).to(self._device)
+
+
+def resolve_folder(name: str | Path) -> Path:
+    """A local folder as it is; otherwise a Hub id, found in the local Hub cache.
+
+    Raises:
+        CheckpointError: neither.
+    """
+    if Path(name).is_dir():
+        return Path(name)
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(str(name), local_files_only=True))
+    except (HFValidationError, LocalEntryNotFoundError):
+        raise CheckpointError(
+            f"`{Path(name).name}`: expected a folder, or a Hub id that has been downloaded; it is neither. "
+            "Download it first (huggingface-cli download) or give the folder"
+        ) from None
+
+
+def _tokenizer_folder(encoder: Path, given: str | Path | None) -> Path:
+    candidates = [resolve_folder(given)] if given is not None else [encoder, encoder.parent / "tokenizer"]
+    for folder in candidates:
+        if any((folder / name).is_file() for name in ("spiece.model", "tokenizer.json")):
+            return folder
+    raise CheckpointError(
+        f"text encoder `{encoder.name}`: expected a tokenizer (spiece.model or tokenizer.json) in it or in "
+        "`tokenizer/` beside it, found none"
+    )
+
+
+def _fingerprint(encoder: Path, tokenizer: Path, dtype: torch.dtype, max_length: int) -> str:
+    """A hash of what the rows depend on. Of weight files the size and both ends, which is enough to tell them apart."""
+    digest = hashlib.sha256(f"{dtype} {max_length}".encode())
+    if not (encoder / "config.json").is_file():
+        raise CheckpointError(f"text encoder `{encoder.name}`: expected config.json, which is not there")
+    digest.update((encoder / "config.json").read_bytes())
+    for name in ("spiece.model", "tokenizer.json"):
+        if (tokenizer / name).is_file():
+            digest.update((tokenizer / name).read_bytes())
+    for path in sorted(encoder.iterdir()):
+        if path.suffix in _WEIGHT_SUFFIXES:
+            size = path.stat().st_size
+            digest.update(f"{path.name} {size}".encode())
+            with path.open("rb") as file:
+                digest.update(file.read(_PROBE_BYTES))
+                file.seek(max(0, size - _PROBE_BYTES))
+                digest.update(file.read(_PROBE_BYTES))
+    return digest.hexdigest()

@@ -1,0 +1,133 @@
+"""Makes the whole video chain small, in the published formats: `python -m mora_env_opensora.tiny FOLDER`.
+
+All real loading, training and serving code runs on it, on a CPU and without downloads. For clips of 9 frames at 64x64
+or 32x32 pixels.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mora_env_opensora.models import CausalVAEModel, OpenSoraInpaint, OpenSoraT2V
+
+TEXT_WIDTH = 32
+
+TRANSFORMER_CONFIG: dict[str, Any] = {
+    "num_layers": 2,
+    "num_attention_heads": 2,
+    "attention_head_dim": 24,
+    "cross_attention_dim": 48,
+    "caption_channels": TEXT_WIDTH,
+    "in_channels": 4,
+    "out_channels": 4,
+    "sample_size": [8, 8],
+    "sample_size_t": 3,
+    "patch_size": 2,
+    "interpolation_scale_t": 1.0,
+    "interpolation_scale_h": 1.0,
+    "interpolation_scale_w": 1.0,
+    "use_rope": True,
+}
+VAE_CONFIG: dict[str, Any] = {
+    "hidden_size": 32,
+    "hidden_size_mult": [1, 1, 1, 1],
+    "z_channels": 4,
+    "embed_dim": 4,
+    "num_res_blocks": 1,
+    "q_conv": "CausalConv3d",
+    "use_quant_layer": True,
+    "encoder_conv_in": "Conv2d",
+    "encoder_conv_out": "CausalConv3d",
+    "encoder_attention": "AttnBlock3DFix",
+    "encoder_resnet_blocks": ["ResnetBlock2D", "ResnetBlock2D", "ResnetBlock3D", "ResnetBlock3D"],
+    "encoder_spatial_downsample": ["Downsample", "Spatial2xTime2x3DDownsample", "Spatial2xTime2x3DDownsample", ""],
+    "encoder_temporal_downsample": ["", "", "", ""],
+    "encoder_mid_resnet": "ResnetBlock3D",
+    "decoder_conv_in": "CausalConv3d",
+    "decoder_conv_out": "CausalConv3d",
+    "decoder_attention": "AttnBlock3DFix",
+    "decoder_resnet_blocks": ["ResnetBlock3D", "ResnetBlock3D", "ResnetBlock3D", "ResnetBlock3D"],
+    "decoder_spatial_upsample": ["", "SpatialUpsample2x", "Spatial2xTime2x3DUpsample", "Spatial2xTime2x3DUpsample"],
+    "decoder_temporal_upsample": ["", "", "", ""],
+    "decoder_mid_resnet": "ResnetBlock3D",
+}
+_CORPUS = """
+a stylish woman walks down a street filled with warm glowing signs
+a white cloud drifts over blue water while the sun goes down behind the hills
+two monsters dance in the rain and a small dog looks at them [mod] [Mod]
+pancakes stand on a plate, butter melts on top, syrup runs over the side.
+the camera moves slowly through a forest; leaves fall, birds fly, light breaks through the trees
+an old car drives along the coast at night: stars, waves, wind
+The video showcases a scene with coherent and clear visuals.
+a cat with sunglasses (best quality), (ultra-detailed), "quoted" it's 0 1 2 3 4 5 6 7 8 9
+worst quality, low quality, jpeg artifacts, signature, watermark, username, blurry, bad anatomy
+"""
+
+
+def make_tiny(path: str | Path, seed: int = 0) -> None:
+    """Write `transformer_i2v/`, `transformer_t2v/`, `vae/`, `text_encoder/` and `tokenizer/` under `path`.
+
+    The same seed writes the same weights. The inpaint model's two added projections are not zero, unlike a fresh one's:
+    with zeros no gradient would reach the image agent.
+    """
+    folder = Path(path)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        text_to_video = OpenSoraT2V.from_config(TRANSFORMER_CONFIG).eval()
+        text_to_video.save_pretrained(folder / "transformer_t2v")
+        _image_to_video(text_to_video).save_pretrained(folder / "transformer_i2v")
+        CausalVAEModel.from_config(VAE_CONFIG).eval().save_pretrained(folder / "vae")
+        _save_text_encoder(folder)
+
+
+def _image_to_video(base: OpenSoraT2V) -> OpenSoraInpaint:
+    model = OpenSoraInpaint.from_config(TRANSFORMER_CONFIG).eval()
+    model.init_from_text_to_video(base.state_dict(), load_mask=True)
+    for embed in (model.pos_embed_masked_video, model.pos_embed_mask):
+        torch.nn.init.normal_(embed[1].weight, std=model.config.width**-0.5)
+    return model
+
+
+def _save_text_encoder(folder: Path) -> None:
+    import sentencepiece
+    from transformers import AutoTokenizer, MT5Config, MT5EncoderModel
+
+    tokenizer_folder = folder / "tokenizer"
+    tokenizer_folder.mkdir(parents=True, exist_ok=True)
+    trained = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(_CORPUS.strip().splitlines()), model_writer=trained, vocab_size=200,
+        hard_vocab_limit=False, character_coverage=1.0, num_threads=1, minloglevel=2,
+        pad_id=0, eos_id=1, unk_id=2, bos_id=-1,
+    )  # fmt: skip
+    (tokenizer_folder / "spiece.model").write_bytes(trained.getvalue())
+    settings = {"tokenizer_class": "T5Tokenizer", "extra_ids": 0, "eos_token": "</s>", "unk_token": "<unk>"}
+    settings |= {"pad_token": "<pad>", "model_max_length": 512, "legacy": True}
+    (tokenizer_folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+    tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder, local_files_only=True)
+    config = MT5Config(
+        vocab_size=len(tokenizer), d_model=TEXT_WIDTH, d_kv=8, d_ff=48, num_layers=2, num_heads=4,
+        feed_forward_proj="gated-gelu", dropout_rate=0.0,
+    )  # fmt: skip
+    MT5EncoderModel(config).eval().save_pretrained(folder / "text_encoder")
+
+
+def main() -> None:
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # before transformers is imported: ffmpeg forks later
+    parser = argparse.ArgumentParser(description="Write a tiny Open-Sora-Plan chain in the published formats.")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    make_tiny(arguments.folder, arguments.seed)
+    print(f"wrote {', '.join(sorted(entry.name for entry in arguments.folder.iterdir()))} to {arguments.folder}")
+
+
+if __name__ == "__main__":
+    main()
