@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from pathlib import Path
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -45,6 +46,20 @@ class OpenSoraInpaint(OpenSoraT2V):
         super()._check(latents, text, text_mask, images)
         if images:
             raise InputError(f"OpenSoraInpaint use_image_num: expected 0, got {images}; it takes no joint images")
+
+    @classmethod
+    def from_text_to_video(
+        cls, path: str | Path, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+    ) -> Self:
+        """A model to train for image-to-video, started from a text-to-video folder.
+
+        Raises:
+            ConfigError, CheckpointError: the folder is not that of a text-to-video model, or is broken.
+        """
+        base = OpenSoraT2V.from_pretrained(path, dtype=dtype)
+        model = cls.from_config(base.config.to_dict() | {"vae_scale_factor_t": base.config.in_channels}).to(dtype)
+        model.init_from_text_to_video(base.state_dict())
+        return model.to(device).eval()
 
     @torch.no_grad()
     def init_from_text_to_video(self, weights: Mapping[str, Tensor], *, load_mask: bool = False) -> None:

@@ -53,6 +53,11 @@ class PretrainedMixin:
     def _read_weights(cls, folder: Path) -> dict[str, Tensor]:
         return read_safetensors(folder)
 
+    def config_json(self) -> dict[str, Any]:
+        """Content of `config.json` as upstream writes it."""
+        own = {"_class_name": type(self).__name__, "_diffusers_version": _DIFFUSERS_VERSION}
+        return own | self.config.to_dict()
+
     def save_pretrained(self, path: str | Path, *, max_shard_bytes: int | None = None) -> None:
         """Write upstream's layout to folder `path`, made if absent; each file appears whole or not at all.
 
@@ -66,8 +71,7 @@ class PretrainedMixin:
         assert isinstance(self, nn.Module)
         folder = Path(path)
         folder.mkdir(parents=True, exist_ok=True)
-        config = {"_class_name": type(self).__name__, "_diffusers_version": _DIFFUSERS_VERSION}
-        write_json(folder / CONFIG_NAME, config | self.config.to_dict())
+        write_json(folder / CONFIG_NAME, self.config_json())
         write_safetensors(folder, merged_state_dict(self), max_shard_bytes)
 
 

@@ -19,7 +19,7 @@ from mora_env_opensora.pipelines.schedulers import SchedulerName, make_scheduler
 class SamplingSettings:
     """Upstream's script defaults. PNDM is what its authors recommend for image to video."""
 
-    scheduler: SchedulerName = "PNDM"
+    scheduler: SchedulerName = "pndm"
     num_inference_steps: int = 100
     guidance_scale: float = 7.5
     prediction_type: PredictionType = "epsilon"

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import diffusers
 
 from mora_env_opensora.models import InputError
 from mora_env_opensora.noise_schedule import PredictionType
 
-SchedulerName = Literal["PNDM", "EulerAncestralDiscrete", "EulerDiscrete", "DDIM", "DDPM", "DPMSolverMultistep"]
+SchedulerName = Literal["pndm", "euler_ancestral", "euler", "ddim", "ddpm", "dpm_solver"]
 
-_OPTIONS: dict[str, dict[str, bool]] = {"DDIM": {"clip_sample": False}, "DDPM": {"clip_sample": False}}
+_CLASSES: dict[str, str] = {
+    "pndm": "PNDMScheduler",
+    "euler_ancestral": "EulerAncestralDiscreteScheduler",
+    "euler": "EulerDiscreteScheduler",
+    "ddim": "DDIMScheduler",
+    "ddpm": "DDPMScheduler",
+    "dpm_solver": "DPMSolverMultistepScheduler",
+}
+_OPTIONS: dict[str, dict[str, bool]] = {"ddim": {"clip_sample": False}, "ddpm": {"clip_sample": False}}
 
 
 def make_scheduler(name: str, prediction_type: PredictionType = "epsilon") -> Any:
@@ -20,7 +28,7 @@ def make_scheduler(name: str, prediction_type: PredictionType = "epsilon") -> An
     Raises:
         InputError: the name is not of `SchedulerName`.
     """
-    if name not in get_args(SchedulerName):
-        raise InputError(f"scheduler: expected one of {', '.join(get_args(SchedulerName))}, got {name!r}")
-    kind = getattr(diffusers, f"{name}Scheduler")
+    if name not in _CLASSES:
+        raise InputError(f"scheduler: expected one of {', '.join(_CLASSES)}, got {name!r}")
+    kind = getattr(diffusers, _CLASSES[name])
     return kind(prediction_type=prediction_type, **_OPTIONS.get(name, {}))

@@ -29,7 +29,7 @@ class TextToVideoPipeline:
     ) -> None:
         self.vae = vae
         self.size = size
-        self.sampler = LatentSampler(model, settings or SamplingSettings(scheduler="EulerAncestralDiscrete"))
+        self.sampler = LatentSampler(model, settings or SamplingSettings(scheduler="euler_ancestral"))
         self.encoder = encoder
 
     def __call__(

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mora_env_opensora.model_source import resolve_folder
 from mora_env_opensora.models import CheckpointError, InputError
 from mora_env_opensora.text.cache import TextCache
 from mora_env_opensora.text.cleaning import clean_caption, lower_caption
@@ -89,6 +90,15 @@ class TextEncoder:
             raise InputError(f"modulation text: expected at least one token, got {text!r}")
         return rows
 
+    @torch.no_grad()
+    def new_token_row(self) -> Tensor:
+        """float32 (1, d): the row of one token that the vocabulary lacks, its input embedding the vocabulary's mean."""
+        self._load()
+        table = self._model.get_input_embeddings()
+        end = torch.tensor([self._tokenizer.eos_token_id], device=self._device)
+        inputs = torch.cat([table.weight.mean(dim=0, keepdim=True), table(end)])[None]
+        return self._model(inputs_embeds=inputs).last_hidden_state[0, :-1].float().cpu()
+
     def unload(self) -> bool:
         """Free the encoder; a text that is not cached loads it again. Returns whether it was loaded."""
         was_loaded = self.loaded
@@ -119,26 +129,6 @@ class TextEncoder:
         if self._model is None:
             model = MT5EncoderModel.from_pretrained(self._folder, torch_dtype=self._dtype, local_files_only=True)
             self._model = model.eval().requires_grad_(False).to(self._device)
-
-
-def resolve_folder(name: str | Path) -> Path:
-    """A local folder as it is; otherwise a Hub id, found in the local Hub cache.
-
-    Raises:
-        CheckpointError: neither.
-    """
-    if Path(name).is_dir():
-        return Path(name)
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(str(name), local_files_only=True))
-    except (HFValidationError, LocalEntryNotFoundError):
-        raise CheckpointError(
-            f"`{Path(name).name}`: expected a folder, or a Hub id that has been downloaded; it is neither. "
-            "Download it first (huggingface-cli download) or give the folder"
-        ) from None
 
 
 def _tokenizer_folder(encoder: Path, given: str | Path | None) -> Path:

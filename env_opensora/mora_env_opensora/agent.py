@@ -1,0 +1,268 @@
+"""The Open-Sora-Plan agent: its method table. Never sees a socket; the maths is in `objective` and `pipelines`."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from mora_runtime import Agent, remote
+from mora_runtime.errors import BadArgument
+from torch import Tensor
+
+from mora_env_opensora.conditioning import ClipSize
+from mora_env_opensora.model_source import resolve_folder
+from mora_env_opensora.models import CausalVAEModel, OpenSoraError, OpenSoraInpaint
+from mora_env_opensora.objective import LossSettings, Target, VideoObjective
+from mora_env_opensora.options import OpenSoraOptions
+from mora_env_opensora.pipelines import GivenFramesPipeline, SamplingSettings
+from mora_env_opensora.pipelines.pixels import frames_to_pixels, pixels_to_frames
+from mora_env_opensora.text.cache import TextCache
+from mora_env_opensora.text.dropout import TextDropout
+from mora_env_opensora.text.encoder import TextEncoder
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+class OpenSoraAgent(Agent):
+    """Image to video with Open-Sora-Plan v1.2, differentiable in z_2, the first frame and the transformer.
+
+    It keeps, by content key: encoder rows of prompts, and posteriors of target clips. Prompts are encoded as they come
+    (cleaned when the options say so), without upstream's quality words.
+    """
+
+    Options = OpenSoraOptions
+
+    def __init__(
+        self, options: OpenSoraOptions, model: OpenSoraInpaint, vae: CausalVAEModel, encoder: TextEncoder
+    ) -> None:
+        self._options = options
+        self._model = model
+        self._encoder = encoder
+        self._size = ClipSize(options.num_frames, options.height, options.width)
+        self._dropout = TextDropout(options.text_dropout, options.default_text_ratio)
+        self._targets: dict[str, Target] = {}
+        self._texts_of_options: dict[str, str] | None = None
+        settings = LossSettings(options.prediction_type, options.snr_gamma, options.noise_offset)
+        sampling = SamplingSettings(
+            options.scheduler, options.num_inference_steps, options.guidance_scale, options.prediction_type
+        )
+        self._vae = vae.requires_grad_(False)
+        self._objective = VideoObjective(model, vae, self._size, settings)
+        self._sampling = sampling
+
+    @classmethod
+    def from_options(cls, options: OpenSoraOptions, device: torch.device) -> OpenSoraAgent:
+        """Load the models that the options name. The text encoder is loaded when a prompt is not cached.
+
+        Raises:
+            OpenSoraError: a folder is absent, or weights and config do not fit.
+        """
+        dtype = DTYPES[options.dtype]
+        load = OpenSoraInpaint.from_text_to_video if options.from_text_to_video else OpenSoraInpaint.from_pretrained
+        model = load(resolve_folder(options.model), dtype=dtype, device=device)
+        vae = CausalVAEModel.from_pretrained(
+            resolve_folder(options.vae), dtype=DTYPES[options.vae_dtype], device=device
+        )
+        model.gradient_checkpointing = options.gradient_checkpointing
+        vae.enable_gradient_checkpointing(options.gradient_checkpointing)
+        vae.enable_tiling(options.vae_tiling)
+        encoder = TextEncoder(
+            options.text_encoder,
+            tokenizer=options.tokenizer,
+            dtype=dtype,
+            device=device,
+            max_length=options.max_length,
+            clean=options.clean_caption,
+            cache=TextCache(None if options.text_cache is None else Path(options.text_cache)),
+        )
+        return cls(options, model, vae, encoder)
+
+    def module(self) -> torch.nn.Module:
+        """The transformer; autoencoder and text encoder never train."""
+        return self._model
+
+    def model_config(self) -> dict[str, Any]:
+        """The transformer's config.json, as upstream writes it."""
+        return self._model.config_json()
+
+    def save_weights(self, folder: Path) -> None:
+        """Write the transformer in upstream's layout, LoRA adapters merged."""
+        self._model.save_pretrained(folder)
+
+    @remote
+    def encode(self, prompts: list[str]) -> dict[str, Any]:
+        """`keys` of the prompts' encoder rows, which stay here. An empty prompt is the unconditional text."""
+        with _as_bad_argument():
+            self._encode_own_texts()  # made now, while the encoder is loaded anyway
+            return {"keys": [self._encoder.encode(prompt) for prompt in prompts]}
+
+    @remote
+    def modulation_rows(self, text: str, new_token: bool = False) -> dict[str, Any]:
+        """`rows` that start z_2, float32 (content tokens, d): encoder rows of `text` as it stands, </s> dropped.
+
+        Args:
+            new_token: one token whose input embedding is the vocabulary's mean, instead of `text`.
+        """
+        with _as_bad_argument():
+            return {"rows": self._encoder.new_token_row() if new_token else self._encoder.content_rows(text)}
+
+    @remote
+    def unload_text_encoder(self) -> dict[str, Any]:
+        """Free the text encoder; a prompt that is not cached loads it again. `unloaded` says whether it was loaded."""
+        self._encode_own_texts()
+        return {"unloaded": self._encoder.unload()}
+
+    @remote
+    def store_target(self, pixels: Tensor) -> dict[str, Any]:
+        """Keep the posterior of a target clip, uint8 (F, H, W, 3) of the model's size; returns its content `key`."""
+        size = self._size
+        expected = (size.frames, size.height, size.width, 3)
+        if pixels.dtype != torch.uint8 or tuple(pixels.shape) != expected:
+            raise BadArgument(f"pixels: expected uint8 {expected}, got {pixels.dtype} {tuple(pixels.shape)}")
+        frames = pixels.contiguous().cpu()
+        key = hashlib.sha256(frames.numpy().tobytes()).hexdigest()
+        if key not in self._targets:
+            with torch.no_grad():
+                clip = frames_to_pixels(frames, size.height, size.width).transpose(0, 1)[None]
+                posterior = self._vae.encode(clip.to(self._vae.device))
+            self._targets[key] = Target(posterior.mean[0].float().cpu(), posterior.std[0].float().cpu())
+        return {"key": key}
+
+    @remote(differentiable=True)
+    def loss(
+        self, z: Tensor | None, prompt_keys: list[str], images: Tensor, target_keys: list[str], seeds: list[int]
+    ) -> dict[str, Any]:
+        """`loss`, scalar float32: the mean over the batch of each target's denoising loss given its first frame.
+
+        Args:
+            z: z_2, float32 (rows, d), or None.
+            images: first frames (B, 3, H, W) in [-1, 1]; another size is scaled to cover and cut around the centre.
+            prompt_keys, target_keys, seeds: one for each image; all randomness of a sample comes from its seed.
+        """
+        with _as_bad_argument():
+            if len(prompt_keys) != len(seeds):
+                raise BadArgument(f"loss: expected a seed a prompt, got {len(seeds)} seeds, {len(prompt_keys)} prompts")
+            texts = [self._training_text(key, seed) for key, seed in zip(prompt_keys, seeds, strict=True)]
+            targets = [self._target(key) for key in target_keys]
+            return {"loss": self._objective.loss(z, texts, images, targets, seeds)}
+
+    @remote
+    def animate(
+        self,
+        z: Tensor | None,
+        prompt_key: str,
+        image: Tensor,
+        seed: int,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+    ) -> dict[str, Any]:
+        """`frames`, uint8 (F, H, W, 3), from a first frame.
+
+        Args:
+            image: float (1, 3, H, W) or (3, H, W) in [-1, 1], or uint8 (H, W, 3).
+            num_inference_steps, guidance_scale: instead of the options'.
+        """
+        with _as_bad_argument():
+            pipeline = self._pipeline(num_inference_steps, guidance_scale)
+            text, negative = self._encoder.rows(prompt_key), self._negative()
+            return {"frames": pipeline.animate(text, negative, _one_frame(image), seed, z=z)}
+
+    @remote
+    def extend(
+        self,
+        z: Tensor | None,
+        prompt_key: str,
+        video: Tensor,
+        seed: int,
+        given_frames: int = 1,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+    ) -> dict[str, Any]:
+        """`frames`: the video, uint8 (N, H, W, 3), at the model's size, then F - `given_frames` new frames.
+
+        Args:
+            given_frames: how many of the video's last frames the new ones continue from.
+        """
+        with _as_bad_argument():
+            pipeline = self._pipeline(num_inference_steps, guidance_scale)
+            text, negative = self._encoder.rows(prompt_key), self._negative()
+            return {"frames": pipeline.extend(text, negative, video, seed, given_frames=given_frames, z=z)}
+
+    @remote
+    def connect(
+        self,
+        z: Tensor | None,
+        prompt_key: str,
+        first: Tensor,
+        second: Tensor,
+        seed: int,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+    ) -> dict[str, Any]:
+        """`frames`, uint8 (F, H, W, 3): a transition from the last frame of `first` to the first of `second`.
+
+        Args:
+            first, second: uint8 (N, H, W, 3).
+        """
+        with _as_bad_argument():
+            pipeline = self._pipeline(num_inference_steps, guidance_scale)
+            text, negative = self._encoder.rows(prompt_key), self._negative()
+            return {"frames": pipeline.connect(text, negative, first, second, seed, z=z)}
+
+    def _pipeline(self, num_inference_steps: int | None, guidance_scale: float | None) -> GivenFramesPipeline:
+        changes: dict[str, Any] = {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale}
+        settings = replace(self._sampling, **{name: value for name, value in changes.items() if value is not None})
+        return GivenFramesPipeline(self._model, self._vae, self._size, settings)
+
+    def _encode_own_texts(self) -> dict[str, str]:
+        """Keys of the texts that the options imply: the negative prompt, and what text dropout puts in."""
+        if self._texts_of_options is None:
+            texts = (self._options.negative_prompt, *self._dropout.replacements)
+            self._texts_of_options = {text: self._encoder.encode(text) for text in texts}
+        return self._texts_of_options
+
+    def _negative(self) -> Tensor:
+        return self._encoder.rows(self._encode_own_texts()[self._options.negative_prompt])
+
+    def _training_text(self, key: str, seed: int) -> Tensor:
+        if self._dropout.probability > 0:
+            # Another stream of the same seed, so that dropping a text and drawing noise are independent.
+            generator = torch.Generator().manual_seed(seed ^ _DROPOUT_STREAM)
+            replacement = self._dropout.replacement(self._size.frames, generator)
+            if replacement is not None:
+                key = self._encode_own_texts()[replacement]
+        return self._encoder.rows(key)
+
+    def _target(self, key: str) -> Target:
+        if key not in self._targets:
+            raise BadArgument(f"unknown target key `{key[:40]}`; expected one that `store_target` returned")
+        return self._targets[key]
+
+
+_DROPOUT_STREAM = 0x74657874
+
+
+def _one_frame(image: Tensor) -> Tensor:
+    """uint8 (1, H, W, 3) of any form that `animate` takes."""
+    if image.dtype == torch.uint8 and image.ndim == 3:
+        return image[None]
+    if image.is_floating_point() and image.ndim in (3, 4) and image.shape[-3] == 3 and image[..., 0, 0].numel() == 3:
+        return pixels_to_frames(image.detach().reshape(1, *image.shape[-3:]))
+    raise BadArgument(
+        "image: expected float (1, 3, H, W) or (3, H, W) in [-1, 1], or uint8 (H, W, 3), "
+        f"got {image.dtype} {tuple(image.shape)}"
+    )
+
+
+@contextmanager
+def _as_bad_argument() -> Iterator[None]:
+    """What this distribution refuses crosses the process as the caller's fault, with its text."""
+    try:
+        yield
+    except OpenSoraError as error:
+        raise BadArgument(str(error)) from error

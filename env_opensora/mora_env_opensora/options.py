@@ -1,0 +1,110 @@
+"""Options of the video agents, and `python -m mora_env_opensora.options`, which checks them for the launcher.
+
+The command reads `{"kind", "options", "source"}` from standard input and answers `{"options", "components"}` or
+`{"error"}` on standard output. It imports no model library, so it answers in well under a second.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from mora_runtime.errors import SettingsError
+from mora_runtime.model_folder import Component, answer_options, count_parameters, published_count
+from mora_runtime.schema import Settings
+from pydantic import AfterValidator, Field
+
+from mora_env_opensora.text.prompts import NEGATIVE_PROMPT
+
+_RELEASE = "LanguageBind/Open-Sora-Plan-v1.2.0"
+_MT5_XXL_ENCODER = 5_655_173_120
+# Parameters as published: for the memory table when the weights are not on this machine yet.
+PUBLISHED = {
+    f"{_RELEASE}/93x480p_i2v": {"transformer": 2_782_603_024},
+    f"{_RELEASE}/93x480p": {"transformer": 2_771_907_856},
+    f"{_RELEASE}/29x480p": {"transformer": 2_771_907_856},
+    f"{_RELEASE}/vae": {"vae": 239_189_991},
+    "google/mt5-xxl": {"text_encoder": _MT5_XXL_ENCODER},
+}
+
+
+def _whole_latents(frames: int) -> int:
+    if frames % 4 != 1:
+        raise ValueError(
+            f"expected 4k + 1 frames, of which the autoencoder makes k + 1; {frames // 4 * 4 + 1} would do"
+        )
+    return frames
+
+
+class OpenSoraOptions(Settings):
+    """Options of the Open-Sora-Plan v1.2 image-to-video agent (`kind: opensora`)."""
+
+    # Each a folder (relative to the checkout) or a Hub id `owner/repository[/folder]` that has been downloaded.
+    model: str
+    vae: str
+    text_encoder: str
+    tokenizer: str | None = None  # by default in the text encoder's folder, or `tokenizer/` beside it
+    dtype: Literal["float32", "bfloat16"] = "float32"  # of transformer and text encoder
+    vae_dtype: Literal["float32", "bfloat16"] = "float32"  # upstream trains with float32 and samples with bfloat16
+    from_text_to_video: bool = False  # `model` is a text-to-video folder to start image-to-video training from
+
+    num_frames: Annotated[int, AfterValidator(_whole_latents)] = Field(ge=5)
+    height: int = Field(ge=16, multiple_of=16)
+    width: int = Field(ge=16, multiple_of=16)
+    vae_tiling: bool = False
+    gradient_checkpointing: bool = False  # of the transformer and the autoencoder
+
+    max_length: int = Field(default=512, ge=2)  # tokens, </s> included; longer prompts are cut
+    clean_caption: bool = True
+    text_cache: str | None = None  # folder in which encoded prompts are kept between runs
+    text_dropout: float = Field(default=0.0, ge=0.0, le=1.0)  # upstream trains with 0.1
+    default_text_ratio: float = Field(default=0.5, ge=0.0, le=1.0)  # of dropped texts, those not left empty
+
+    prediction_type: Literal["epsilon", "v_prediction"] = "epsilon"
+    snr_gamma: float | None = Field(default=5.0, gt=0.0)
+    noise_offset: float = Field(default=0.02, ge=0.0)
+
+    scheduler: Literal["pndm", "euler_ancestral", "euler", "ddim", "ddpm", "dpm_solver"] = "pndm"
+    num_inference_steps: int = Field(default=100, ge=1)
+    guidance_scale: float = Field(default=7.5, ge=0.0)  # <= 1 switches guidance off
+    negative_prompt: str = NEGATIVE_PROMPT
+
+    def components(self) -> list[Component]:
+        """Models that an agent with these options loads."""
+        nbytes = {"float32": 4, "bfloat16": 2}
+        model, vae = nbytes[self.dtype], nbytes[self.vae_dtype]
+        return [
+            Component("transformer", _count(self.model, "transformer"), model, trainable=True),
+            Component("vae", _count(self.vae, "vae"), vae, trainable=False),
+            Component("text_encoder", _count_encoder(self.text_encoder), model, trainable=False),
+        ]
+
+
+def _count(model: str, name: str) -> int:
+    folder = Path(model)
+    if not folder.is_dir():
+        return published_count(model, name, PUBLISHED)
+    if any(folder.glob("*.ckpt")):  # training checkpoints say no sizes without being read; one layout was published
+        return PUBLISHED[f"{_RELEASE}/vae"]["vae"]
+    return count_parameters(folder, model)
+
+
+def _count_encoder(model: str) -> int:
+    """From the encoder's config, since the published weights are not safetensors and hold a decoder too."""
+    if not Path(model).is_dir():
+        return published_count(model, "text_encoder", PUBLISHED)
+    try:
+        config: dict[str, Any] = json.loads((Path(model) / "config.json").read_text(encoding="utf-8"))
+        width, inner = config["d_model"], config["num_heads"] * config["d_kv"]
+        layer = 4 * width * inner + 3 * width * config["d_ff"] + 2 * width  # attention, gated feed-forward, two norms
+        buckets = config.get("relative_attention_num_buckets", 32) * config["num_heads"]
+        return int(config["vocab_size"] * width + config["num_layers"] * layer + buckets + width)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SettingsError(f"`{model}`: expected the config.json of an mT5 encoder in it ({error})") from None
+
+
+KINDS = {"opensora": OpenSoraOptions}
+
+if __name__ == "__main__":
+    answer_options(KINDS)
