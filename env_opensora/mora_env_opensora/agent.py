@@ -14,18 +14,19 @@ from mora_runtime import Agent, remote
 from mora_runtime.errors import BadArgument
 from torch import Tensor
 
-from mora_env_opensora.conditioning import ClipSize
+from mora_env_opensora.conditioning import ClipSize, fit_image
 from mora_env_opensora.model_source import resolve_folder
 from mora_env_opensora.models import CausalVAEModel, OpenSoraError, OpenSoraInpaint
 from mora_env_opensora.objective import LossSettings, Target, VideoObjective
 from mora_env_opensora.options import OpenSoraOptions
 from mora_env_opensora.pipelines import GivenFramesPipeline, SamplingSettings
-from mora_env_opensora.pipelines.pixels import frames_to_pixels, pixels_to_frames
+from mora_env_opensora.pipelines.pixels import frames_to_pixels
 from mora_env_opensora.text.cache import TextCache
 from mora_env_opensora.text.dropout import TextDropout
 from mora_env_opensora.text.encoder import TextEncoder
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+_DROPOUT_STREAM = 0x74657874
 
 
 class OpenSoraAgent(Agent):
@@ -170,7 +171,8 @@ class OpenSoraAgent(Agent):
         with _as_bad_argument():
             pipeline = self._pipeline(num_inference_steps, guidance_scale)
             text, negative = self._encoder.rows(prompt_key), self._negative()
-            return {"frames": pipeline.animate(text, negative, _one_frame(image), seed, z=z)}
+            first = _first_frame(image, self._size)
+            return {"frames": pipeline.sample(text, negative, [first], [0], seed, z=z)}
 
     @remote
     def extend(
@@ -244,15 +246,12 @@ class OpenSoraAgent(Agent):
         return self._targets[key]
 
 
-_DROPOUT_STREAM = 0x74657874
-
-
-def _one_frame(image: Tensor) -> Tensor:
-    """uint8 (1, H, W, 3) of any form that `animate` takes."""
+def _first_frame(image: Tensor, size: ClipSize) -> Tensor:
+    """float (1, 3, H, W) of the model's size, from any form that `animate` takes."""
     if image.dtype == torch.uint8 and image.ndim == 3:
-        return image[None]
-    if image.is_floating_point() and image.ndim in (3, 4) and image.shape[-3] == 3 and image[..., 0, 0].numel() == 3:
-        return pixels_to_frames(image.detach().reshape(1, *image.shape[-3:]))
+        return frames_to_pixels(image[None], size.height, size.width)
+    if image.is_floating_point() and (image.ndim == 3 or (image.ndim == 4 and image.shape[0] == 1)):
+        return fit_image(image.reshape(1, *image.shape[-3:]).float(), size.height, size.width)
     raise BadArgument(
         "image: expected float (1, 3, H, W) or (3, H, W) in [-1, 1], or uint8 (H, W, 3), "
         f"got {image.dtype} {tuple(image.shape)}"
