@@ -1,1 +1,68 @@
-"""Placeholder."""
+"""Mora's runtime: tensors, calls and gradients between processes that cannot share a Python environment.
+
+Public names are loaded on first use, so that a command line which needs only `mora_runtime.errors` or
+`mora_runtime.run_directory` starts without importing torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mora_runtime.activity import check_cancelled
+    from mora_runtime.agent import Agent, ModuleAgent, remote
+    from mora_runtime.client import Client, PendingBackward, PendingReply, Reply, Ticket
+    from mora_runtime.errors import MoraError
+    from mora_runtime.node import Node, empty
+    from mora_runtime.plane import TensorRef
+    from mora_runtime.remote_module import RemoteModule
+    from mora_runtime.run_directory import RunDirectory
+    from mora_runtime.server import serve
+    from mora_runtime.server_settings import ServerSettings
+
+_HOME = {
+    "Agent": "agent",
+    "Client": "client",
+    "ModuleAgent": "agent",
+    "MoraError": "errors",
+    "Node": "node",
+    "PendingBackward": "client",
+    "PendingReply": "client",
+    "RemoteModule": "remote_module",
+    "Reply": "client",
+    "RunDirectory": "run_directory",
+    "ServerSettings": "server_settings",
+    "TensorRef": "plane",
+    "Ticket": "client",
+    "check_cancelled": "activity",
+    "empty": "node",
+    "remote": "agent",
+    "serve": "server",
+}
+
+__all__ = [
+    "Agent",
+    "Client",
+    "ModuleAgent",
+    "MoraError",
+    "Node",
+    "PendingBackward",
+    "PendingReply",
+    "RemoteModule",
+    "Reply",
+    "RunDirectory",
+    "ServerSettings",
+    "TensorRef",
+    "Ticket",
+    "check_cancelled",
+    "empty",
+    "remote",
+    "serve",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)

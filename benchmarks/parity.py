@@ -1,0 +1,81 @@
+"""`mora bench parity`: are gradients across processes the gradients of one process, bit for bit?
+
+Every parameter of both agents and every z_i, from the two-process chain and from the same chain in one process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from mora_launch.config import TrainConfig, load_config
+from mora_launch.environments import ROOT
+from mora_runtime.participant import PARTICIPANT
+from safetensors.torch import load_file
+
+from benchmarks.chain_session import DEADLINE_S, ChainSession, SingleProcessTwin, chain_session
+
+PROBE = "probe-parity"
+
+
+def measure(config: TrainConfig, path: Path) -> dict[str, Any]:
+    """Run both chains once on the same batch and compare every gradient."""
+    with chain_session(config, path) as session:
+        remote = remote_gradients(session)
+        with SingleProcessTwin(session.write_spec(path)) as twin:
+            twin.ask(do="gradients", to=str(path / "single.safetensors"))
+    return compare(remote, load_file(path / "single.safetensors"))
+
+
+def remote_gradients(session: ChainSession) -> dict[str, torch.Tensor]:
+    """Gradients of the two-process chain, named as the single-process chain names them."""
+    embeddings = session.accumulate(session.batches())
+    found = {f"z.{name}": gradient for name, gradient in embeddings.items()}
+    for name, client in session.clients.items():
+        client.call(PARTICIPANT, "dump_gradients", {"folder": PROBE}, deadline_s=DEADLINE_S)
+        client.call(PARTICIPANT, "abandon", {}, deadline_s=DEADLINE_S)
+        gradients = load_file(session.directory.checkpoints / PROBE / f"{name}.safetensors")
+        found.update({f"{name}.{parameter}": gradient for parameter, gradient in gradients.items()})
+    return found
+
+
+def compare(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> dict[str, Any]:
+    """Largest difference over all tensors; names that only one side has count as a difference."""
+    missing = sorted(set(ours) ^ set(theirs))
+    common = sorted(set(ours) & set(theirs))
+    differences = {name: float((ours[name].double() - theirs[name].double()).abs().max()) for name in common}
+    worst = max(differences, key=lambda name: differences[name])
+    identical = not missing and all(torch.equal(ours[name], theirs[name]) for name in common)
+    num_nonzero = sum(bool(ours[name].any()) for name in common)
+    return {
+        "max_abs_grad_diff": differences[worst],
+        "num_parameters_compared": len(common),
+        "num_with_nonzero_gradient": num_nonzero,
+        "bit_identical": identical,
+        "worst": worst,
+        "only_on_one_side": missing,
+        "torch": torch.__version__,
+    }
+
+
+def main() -> None:
+    """Command line of the measurement."""
+    parser = argparse.ArgumentParser(prog="mora bench parity", description=__doc__)
+    parser.add_argument("--config", type=Path, default=ROOT / "configs" / "tiny.yaml")
+    parser.add_argument("--json", type=Path, help="write the result here too")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="mora-parity-") as folder:
+        result = measure(load_config(arguments.config, []), Path(folder) / "run")
+    text = json.dumps(result, indent=1)
+    print(text)
+    if arguments.json is not None:
+        arguments.json.write_text(text + "\n", encoding="utf-8")
+    raise SystemExit(0 if result["bit_identical"] else 1)
+
+
+if __name__ == "__main__":
+    main()

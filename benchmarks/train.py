@@ -1,0 +1,92 @@
+"""`mora bench train`: what does the border between processes cost a training step?
+
+Two processes against one, both on the same core(s), interleaved in one run so that the machine's drift hits both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from mora_launch.config import TrainConfig, load_config
+from mora_launch.environments import ROOT
+
+from benchmarks.chain_session import ChainSession, SingleProcessTwin, chain_session
+
+
+def measure(
+    config: TrainConfig, path: Path, *, cores: list[int], num_rounds: int, steps_a_round: int
+) -> dict[str, Any]:
+    """Median step time of both chains over interleaved rounds; the first round of each is warm-up."""
+    os.sched_setaffinity(0, cores)  # inherited by every process started from here on
+    with chain_session(config, path) as session, SingleProcessTwin(session.write_spec(path)) as twin:
+        ours: list[float] = []
+        theirs: list[float] = []
+        ratios: list[float] = []
+        breakdowns: list[dict[str, float]] = []
+        for number in range(num_rounds + 1):
+            ours_s, parts = _our_round(session, number * steps_a_round, steps_a_round)
+            theirs_s = [report["step_s"] for report in twin.ask(do="steps", count=steps_a_round)["reports"]]
+            if number > 0:
+                ours += ours_s
+                theirs += theirs_s
+                breakdowns += parts
+                ratios.append(statistics.median(ours_s) / statistics.median(theirs_s))
+    return {
+        "overhead_vs_single_process": statistics.median(ratios) - 1.0,
+        "step_s": statistics.median(ours),
+        "single_process_step_s": statistics.median(theirs),
+        "ratio_by_round": [round(ratio, 4) for ratio in ratios],
+        "breakdown_s": {
+            name: statistics.median(parts.get(name, 0.0) for parts in breakdowns) for name in breakdowns[0]
+        },
+        "num_steps": len(ours),
+        "cores": cores,
+        "torch": torch.__version__,
+    }
+
+
+def _our_round(session: ChainSession, first: int, count: int) -> tuple[list[float], list[dict[str, float]]]:
+    batches = session.batches()  # the same batch as the single process, so that both do the same work
+    times: list[float] = []
+    parts: list[dict[str, float]] = []
+    for step in range(first, first + count):
+        started_s = time.perf_counter()
+        report = session.step(step, batches)
+        times.append(time.perf_counter() - started_s)
+        parts.append(report.breakdown_s)
+    return times, parts
+
+
+def main() -> None:
+    """Command line of the measurement."""
+    parser = argparse.ArgumentParser(prog="mora bench train", description=__doc__)
+    parser.add_argument("--config", type=Path, default=ROOT / "configs" / "tiny.yaml")
+    parser.add_argument("--json", type=Path, help="write the result here too")
+    parser.add_argument("--core", type=int, action="append", help="core that all processes share (default: 0)")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--steps", type=int, default=4, help="steps a round")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="mora-bench-train-") as folder:
+        result = measure(
+            load_config(arguments.config, []),
+            Path(folder) / "run",
+            cores=arguments.core or [0],
+            num_rounds=arguments.rounds,
+            steps_a_round=arguments.steps,
+        )
+    text = json.dumps(result, indent=1)
+    print(text)
+    if arguments.json is not None:
+        arguments.json.write_text(text + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,148 @@
+"""The Stable Diffusion 3 agent: its method table. Never sees a socket; the maths is in `renderer`."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel
+from mora_runtime import Agent, remote
+from mora_runtime.errors import BadArgument
+
+from mora_env_sd3.options import Sd3Options
+from mora_env_sd3.renderer import FeatureMap, Renderer, RenderSettings
+from mora_env_sd3.text_encoders import TextEmbedding, TextEncoders
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+class Sd3Agent(Agent):
+    """Text to image with Stable Diffusion 3, differentiable in z_1 and in the transformer's parameters.
+
+    Args:
+        options: checked options; model folders or Hub ids.
+        device: where transformer, VAE and text encoders live.
+    """
+
+    def __init__(self, options: Sd3Options, device: torch.device) -> None:
+        dtype = DTYPES[options.dtype]
+        self._options = options
+        self._device = device
+        transformer = SD3Transformer2DModel.from_pretrained(options.model, subfolder="transformer", dtype=dtype)
+        vae = AutoencoderKL.from_pretrained(options.model, subfolder="vae", dtype=dtype)
+        scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(options.model, subfolder="scheduler")
+        self._transformer = transformer.to(device)
+        vae = vae.to(device).requires_grad_(False)
+        if options.gradient_checkpointing:
+            self._transformer.enable_gradient_checkpointing()
+            self._transformer.train()  # diffusers checkpoints in train mode only; without dropout nothing else changes
+        if options.position == "feature":
+            width = self._transformer.config.joint_attention_dim
+            self._transformer.mora_feature_map = FeatureMap(width, device, dtype)
+        self.renderer = Renderer(self._transformer, vae, scheduler)
+        self._encoders = TextEncoders(options.model, dtype, device, options.max_sequence_length)
+        self._negative: TextEmbedding | None = None
+        self._frames: dict[str, torch.Tensor] = {}
+
+    def module(self) -> torch.nn.Module:
+        """The transformer; VAE and text encoders never train."""
+        return self._transformer
+
+    def model_config(self) -> dict[str, Any]:
+        """The transformer's config.json, as diffusers writes it."""
+        config: dict[str, Any] = dict(self._transformer.config)
+        config = {name: value for name, value in config.items() if not name.startswith("_")}
+        return {"_class_name": type(self._transformer).__name__, **config}
+
+    def settings(self, num_inference_steps: int | None = None, guidance_scale: float | None = None) -> RenderSettings:
+        """How images are made, with what a call changes."""
+        options = self._options
+        num_steps = options.num_inference_steps if num_inference_steps is None else num_inference_steps
+        steps = num_steps if options.gradient_steps == "all" else min(options.gradient_steps, num_steps)
+        guidance = options.guidance_scale if guidance_scale is None else guidance_scale
+        return RenderSettings(options.height, options.width, num_steps, guidance, steps, options.position)
+
+    @remote
+    def encode(self, prompts: list[str]) -> dict[str, Any]:
+        """Keys of the prompts' embeddings, which stay here."""
+        self._negative_embedding()  # made now, while the encoders are loaded anyway
+        return {"keys": self._encoders.encode(prompts)}
+
+    def _negative_embedding(self) -> TextEmbedding:
+        if self._negative is None:
+            self._negative = self._encoders.get(self._encoders.encode([self._options.negative_prompt])[0])
+        return self._negative
+
+    def embeddings(self, keys: list[str]) -> tuple[list[TextEmbedding], TextEmbedding]:
+        """The embeddings of these keys, and that of the negative prompt."""
+        return [self._encoders.get(key) for key in keys], self._negative_embedding()
+
+    @remote
+    def modulation_rows(self, text: str, new_token: bool) -> dict[str, Any]:
+        """Rows that start z_1: float32 (rows, T5 width)."""
+        each = self._options.encoders == "each"
+        return {"rows": self._encoders.rows(text, new_token=new_token, each=each)}
+
+    @remote
+    def unload_text_encoder(self) -> dict[str, Any]:
+        """Free the text encoders; they are loaded again when a new prompt comes."""
+        self._encoders.unload()
+        return {}
+
+    @remote
+    def store_frame(self, pixels: torch.Tensor) -> dict[str, Any]:
+        """Keep a target's first frame, uint8 (H, W, 3), for the agent's own loss; returns its key."""
+        expected = (self._options.height, self._options.width, 3)
+        if pixels.dtype != torch.uint8 or tuple(pixels.shape) != expected:
+            raise BadArgument(f"pixels: expected uint8 {expected}, got {pixels.dtype} {tuple(pixels.shape)}")
+        key = hashlib.sha256(pixels.cpu().numpy().tobytes()).hexdigest()[:32]
+        self._frames[key] = pixels.permute(2, 0, 1).to(self._device, torch.float32) / 127.5 - 1.0
+        return {"key": key}
+
+    @remote(differentiable=True)
+    def render(
+        self, z: torch.Tensor | None, prompt_keys: list[str], seeds: list[int], frame_keys: list[str] | None
+    ) -> dict[str, Any]:
+        """Images of a micro-batch, with gradient through the last K denoising steps and the VAE decode.
+
+        Args:
+            z: z_1, float32 (rows, d), or None.
+            prompt_keys, seeds: one for each image.
+            frame_keys: first frames of the targets; when given, the agent's own loss comes too.
+
+        Returns:
+            `images` (B, 3, H, W) float32, about [-1, 1]; `own_loss` scalar float32 where asked for.
+        """
+        if len(prompt_keys) != len(seeds) or not seeds:
+            raise BadArgument(f"render: expected as many seeds as prompts, got {len(seeds)} and {len(prompt_keys)}")
+        prompts, negative = self.embeddings(prompt_keys)
+        settings = self.settings()
+        values: dict[str, Any] = {"images": self.renderer.render(z, prompts, negative, seeds, settings)}
+        if frame_keys is not None:
+            frames = torch.stack([self._frame(key) for key in frame_keys])
+            values["own_loss"] = self.renderer.own_loss(z, prompts, frames, seeds, settings)
+        return values
+
+    def _frame(self, key: str) -> torch.Tensor:
+        if key not in self._frames:
+            raise BadArgument(f"unknown frame key `{key[:40]}`; expected one that `store_frame` returned")
+        return self._frames[key]
+
+    @remote
+    def generate(
+        self,
+        z: torch.Tensor | None,
+        prompt_keys: list[str],
+        seeds: list[int],
+        num_inference_steps: int | None,
+        guidance_scale: float | None,
+    ) -> dict[str, Any]:
+        """Finished pictures: `images` uint8 (B, H, W, 3); the same seed gives the same picture in any batch."""
+        if len(prompt_keys) != len(seeds) or not seeds:
+            raise BadArgument(f"generate: expected as many seeds as prompts, got {len(seeds)} and {len(prompt_keys)}")
+        prompts, negative = self.embeddings(prompt_keys)
+        settings = self.settings(num_inference_steps, guidance_scale)
+        images = self.renderer.render(z, prompts, negative, seeds, settings)
+        pixels = ((images + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8)
+        return {"images": pixels.permute(0, 2, 3, 1).contiguous()}

@@ -1,0 +1,66 @@
+"""Options of the image agents, and `python -m mora_env_sd3.options`, which checks them for the launcher.
+
+The command reads `{"kind", "options", "source"}` from standard input and answers `{"options", "components"}` or
+`{"error"}` on standard output. It imports no model library, so it answers in well under a second.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from mora_runtime.model_folder import Component, answer_options, model_components
+from mora_runtime.schema import Settings
+from pydantic import Field, model_validator
+
+# SD3-medium as published: used for the memory table when the weights are not on this machine yet.
+PUBLISHED = {
+    "stabilityai/stable-diffusion-3-medium-diffusers": {
+        "transformer": 2_028_328_000,
+        "text_encoder": 123_650_304,
+        "text_encoder_2": 694_659_840,
+        "text_encoder_3": 4_762_310_656,
+        "vae": 83_819_683,
+    }
+}
+
+
+class Sd3Options(Settings):
+    """Options of the Stable Diffusion 3 text-to-image agent (`kind: sd3`)."""
+
+    model: str  # folder in diffusers' layout (relative to the checkout), or a Hub id
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    height: int = Field(ge=16, multiple_of=16)
+    width: int = Field(ge=16, multiple_of=16)
+    num_inference_steps: int = Field(default=28, ge=1)
+    guidance_scale: float = Field(default=7.0, ge=0.0)  # <= 1 switches guidance off
+    negative_prompt: str = ""
+    max_sequence_length: int = Field(default=256, ge=1, le=512)  # T5 tokens
+    gradient_steps: int | Literal["all"] = 1  # K: the last K denoising steps carry gradient (DRaFT-K)
+    gradient_checkpointing: bool = False
+    position: Literal["after", "before", "feature"] = "after"  # of z_1: on the sequence axis, or by a learned map
+    encoders: Literal["joint", "each"] = "joint"  # z_1 from T5 alone on the joint sequence, or rows of every encoder
+
+    @model_validator(mode="after")
+    def _steps_fit(self) -> Sd3Options:
+        if isinstance(self.gradient_steps, int) and not 1 <= self.gradient_steps <= self.num_inference_steps:
+            raise ValueError(
+                f"gradient_steps {self.gradient_steps} must lie between 1 and num_inference_steps "
+                f"{self.num_inference_steps}, or be `all`"
+            )
+        return self
+
+    def components(self) -> list[Component]:
+        """Models that an agent with these options loads."""
+        return model_components(
+            self.model,
+            ("transformer", "vae", "text_encoder", "text_encoder_2", "text_encoder_3"),
+            trainable="transformer",
+            dtype_nbytes=2 if self.dtype == "bfloat16" else 4,
+            published=PUBLISHED,
+        )
+
+
+KINDS = {"sd3": Sd3Options}
+
+if __name__ == "__main__":
+    answer_options(KINDS)

@@ -1,0 +1,126 @@
+"""Stable Diffusion 3's three text encoders: prompts to joint embeddings, and the rows that start z_1.
+
+Loaded on first use and unloadable, because the T5 encoder alone outweighs the transformer. Embeddings are kept by a
+content-hash key, so that only short keys travel between processes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from dataclasses import dataclass
+
+import torch
+from diffusers import StableDiffusion3Pipeline
+from mora_runtime.errors import BadArgument
+
+MAX_PROMPT_LENGTH = 10_000
+
+
+@dataclass(frozen=True)
+class TextEmbedding:
+    """One prompt: what the transformer attends to, and the vector that modulates it."""
+
+    joint: torch.Tensor  # (L, d): CLIP tokens (zero-padded in width), then T5 tokens; d = T5's width
+    pooled: torch.Tensor  # (p,): both CLIPs' pooled projections
+
+
+class TextEncoders:
+    """Prompts to `TextEmbedding`s.
+
+    Args:
+        model: folder or Hub id in diffusers' layout.
+        dtype: of weights and embeddings.
+        max_sequence_length: T5 tokens; longer prompts are truncated there (CLIP truncates at 77 tokens).
+    """
+
+    def __init__(self, model: str, dtype: torch.dtype, device: torch.device, max_sequence_length: int) -> None:
+        self._model = model
+        self._dtype = dtype
+        self._device = device
+        self._max_sequence_length = max_sequence_length
+        self._pipeline: StableDiffusion3Pipeline | None = None
+        self._known: dict[str, TextEmbedding] = {}
+
+    def _loaded(self) -> StableDiffusion3Pipeline:
+        if self._pipeline is None:
+            logging.getLogger(__name__).info("loading text encoders of %s", self._model)
+            pipeline = StableDiffusion3Pipeline.from_pretrained(
+                self._model, transformer=None, vae=None, dtype=self._dtype
+            )
+            self._pipeline = pipeline.to(self._device)
+        return self._pipeline
+
+    def unload(self) -> None:
+        """Free the encoders; embeddings made so far stay, new prompts load them again."""
+        self._pipeline = None
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    @torch.no_grad()
+    def encode(self, prompts: list[str]) -> list[str]:
+        """Keys of the prompts' embeddings, which are computed where they are not known yet.
+
+        Raises:
+            BadArgument: a prompt is longer than 10,000 characters.
+        """
+        keys = [hashlib.sha256(prompt.encode()).hexdigest()[:32] for prompt in prompts]
+        for key, prompt in zip(keys, prompts, strict=True):
+            if len(prompt) > MAX_PROMPT_LENGTH:
+                raise BadArgument(f"prompt: expected at most {MAX_PROMPT_LENGTH} characters, got {len(prompt)}")
+            if key not in self._known:
+                self._known[key] = self._embed(prompt)
+        return keys
+
+    def _embed(self, prompt: str) -> TextEmbedding:
+        joint, _, pooled, _ = self._loaded().encode_prompt(
+            prompt,
+            prompt_2=None,
+            prompt_3=None,
+            do_classifier_free_guidance=False,
+            device=self._device,
+            max_sequence_length=self._max_sequence_length,
+        )
+        return TextEmbedding(joint[0], pooled[0])
+
+    def get(self, key: str) -> TextEmbedding:
+        """The embedding of a key that `encode` gave; BadArgument for any other."""
+        if key not in self._known:
+            raise BadArgument(f"unknown prompt key `{key[:40]}`; expected one that `encode` of this server returned")
+        return self._known[key]
+
+    @torch.no_grad()
+    def rows(self, text: str, *, new_token: bool, each: bool) -> torch.Tensor:
+        """Rows that start z_1: what T5 gives for the content tokens of `text`, end-of-sequence dropped.
+
+        Args:
+            new_token: encode one token whose input embedding is the vocabulary's mean, instead of `text`.
+            each: put the CLIPs' rows for `text` before T5's: "one z per encoder" on the one joint sequence.
+
+        Returns:
+            float32 (rows, d) on the CPU.
+        """
+        pipeline = self._loaded()
+        encoder = pipeline.text_encoder_3
+        if encoder is None:
+            raise BadArgument("this model has no T5 encoder, which starts z_1; use modulation.mode random_init")
+        table = encoder.get_input_embeddings()
+        end = torch.tensor([pipeline.tokenizer_3.eos_token_id], device=self._device)
+        if new_token:
+            content = table.weight.mean(dim=0, keepdim=True)
+        else:
+            ids = pipeline.tokenizer_3(text, add_special_tokens=False, return_tensors="pt").input_ids[0]
+            content = table(ids.to(self._device))
+        inputs = torch.cat([content, table(end)]).unsqueeze(0)
+        rows = encoder(inputs_embeds=inputs)[0][0, :-1]
+        if each:
+            clip = self._clip_rows(text, rows.shape[-1])
+            rows = torch.cat([clip.to(rows), rows])
+        return rows.float().cpu()
+
+    def _clip_rows(self, text: str, width: int) -> torch.Tensor:
+        """Both CLIPs' content rows side by side, zero-padded to `width` as SD3 pads them: (rows, width)."""
+        pipeline = self._loaded()
+        embedding = self._embed(text).joint[: pipeline.tokenizer_max_length, :width]
+        num_content = len(pipeline.tokenizer(text, add_special_tokens=False).input_ids)
+        return embedding[1 : 1 + num_content]  # token 0 is start-of-text

@@ -1,0 +1,95 @@
+"""The command line: every command parses here and works elsewhere, in modules imported only when it is called."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+from mora_runtime.errors import MoraError
+from rich.console import Console
+
+from mora_launch import environments
+from mora_launch.environments import ENVIRONMENTS, EnvironmentBuildError
+
+console = Console(highlight=False, soft_wrap=True)
+_FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def cli() -> None:
+    """Train and serve models that cannot share one Python environment, as one differentiable pipeline."""
+
+
+@cli.command()
+@click.argument("config", type=_FILE)
+@click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change one: training.num_steps=4.")
+@click.option("--run", type=click.Path(file_okay=False, path_type=Path), help="Run directory (runs/NAME-TIME).")
+@click.option("--resume", is_flag=True, help="Go on from the last committed checkpoint of --run.")
+@click.option("--dry-run", is_flag=True, help="Print placement and memory of every role, start nothing.")
+def train(config: Path, changes: tuple[str, ...], run: Path | None, resume: bool, dry_run: bool) -> None:
+    """Train the image and the video agent jointly (paper, algorithm 1)."""
+    from mora_launch.config import load_config
+    from mora_launch.train import train as run_training
+
+    if resume and run is None:
+        raise click.UsageError("--resume needs --run, the directory of the run to go on with")
+    loaded = load_config(config, changes)
+    sys.exit(run_training(loaded, run=run, resume=resume, dry_run=dry_run, console=console))
+
+
+@cli.group()
+def env() -> None:
+    """The virtual environments."""
+
+
+@env.command(name="build")
+@click.argument("names", nargs=-1, type=click.Choice(list(ENVIRONMENTS)))
+def env_build(names: tuple[str, ...]) -> None:
+    """Build the named environments (default: all) where they are missing or outdated."""
+    environments.ensure(list(names or ENVIRONMENTS))
+    console.print("environments are up to date")
+
+
+@env.command(name="list")
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
+def env_list(as_json: bool) -> None:
+    """Show interpreter and versions of each environment, and why they cannot be one."""
+    from rich.table import Table
+
+    described = environments.describe()
+    if as_json:
+        click.echo(json.dumps(described, indent=1))
+        return
+    table = Table("environment", "python", *environments.SHOWN_PACKAGES, "state", box=None, pad_edge=False)
+    for name, environment in ENVIRONMENTS.items():
+        versions = environments.installed_versions(environment)
+        state = "built" if environment.is_built() else "not built"
+        shown = [versions.get(package, "-") for package in environments.SHOWN_PACKAGES]
+        table.add_row(name, environments.PYTHON_VERSION, *shown, state)
+    console.print(table)
+    console.print(f"Why not one: {environments.REASON}")
+
+
+@cli.command(context_settings={"ignore_unknown_options": True})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def test(arguments: tuple[str, ...]) -> None:
+    """Run lint, types and every test in its environment; or only the given test paths. Options go to pytest."""
+    from mora_launch.test import run_tests
+
+    paths = [argument for argument in arguments if Path(argument.partition("::")[0]).exists()]
+    options = [argument for argument in arguments if argument not in paths]
+    sys.exit(run_tests(paths, options, console))
+
+
+def main() -> None:
+    """Entry: turn every expected failure into one readable message and a non-zero exit code."""
+    try:
+        cli()
+    except (MoraError, EnvironmentBuildError) as error:
+        console.print(f"mora: {error}", style="red", markup=False)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        console.print("mora: ended at once; the last committed checkpoint is intact", style="red")
+        sys.exit(130)

@@ -1,0 +1,123 @@
+"""The user's configuration: one YAML file plus `--set` changes, checked as a whole before anything starts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from mora_runtime.errors import SettingsError
+from mora_runtime.schema import Settings, nearest_name, read_settings
+from mora_runtime.training_settings import OptimizerSettings, TrainableSettings
+from mora_trainer.settings import (
+    ClipShape,
+    DataSection,
+    DataSettings,
+    ModulationSettings,
+    PositiveInt,
+    SampleSettings,
+    TrainingSettings,
+    check_batch,
+)
+from pydantic import Field, model_validator
+
+
+class AgentConfig(Settings):
+    """One agent: where it lives, what it loads, how it trains."""
+
+    environment: Literal["sd3", "opensora"]
+    kind: str
+    devices: tuple[str, ...] = ("cpu",)  # one for each replica, or one for all
+    num_threads: PositiveInt = 1
+    tiny_models: str | None = None  # folder, in the checkout, in which tiny models are made when they are not there
+    options: dict[str, Any] = Field(default_factory=dict)  # the environment's own, checked by it before anything starts
+    learning_rate: float = Field(default=1e-5, ge=0.0)
+    modulation_learning_rate: float = Field(default=1e-5, ge=0.0)
+    trainable: TrainableSettings = TrainableSettings()
+    optimizer: OptimizerSettings = OptimizerSettings()
+    arena_nbytes: PositiveInt = 256 << 20  # budget of the server's shared memory
+
+    def device(self, replica: int) -> str:
+        """Device of the server of one replica."""
+        return self.devices[replica] if len(self.devices) > 1 else self.devices[0]
+
+
+class AgentsConfig(Settings):
+    """The agents of the trained chain, in its order."""
+
+    image: AgentConfig
+    video: AgentConfig
+
+    def items(self) -> list[tuple[str, AgentConfig]]:
+        """(name, agent) in the order of the chain."""
+        return [("image", self.image), ("video", self.video)]
+
+
+class TrainConfig(Settings):
+    """Everything of one joint training job."""
+
+    name: str = "mora"
+    seed: int = 42
+    replicas: PositiveInt = 1
+    clip: ClipShape
+    agents: AgentsConfig
+    modulation: ModulationSettings = ModulationSettings()
+    training: TrainingSettings = TrainingSettings()
+    data: DataSection = DataSettings()
+    samples: SampleSettings = SampleSettings()
+    start_deadline_s: float = Field(default=900.0, gt=0.0)  # loading models included
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> TrainConfig:
+        check_batch(self.training, self.replicas)
+        for name, agent in self.agents.items():
+            if len(agent.devices) not in (1, self.replicas):
+                raise ValueError(
+                    f"agents.{name}.devices names {len(agent.devices)} devices for {self.replicas} replica(s); "
+                    f"give one for all, or {self.replicas}"
+                )
+        return self
+
+
+def load_config(path: Path, changes: Sequence[str]) -> TrainConfig:
+    """Read a YAML file and apply `key.path=value` changes (values in YAML).
+
+    Raises:
+        SettingsError: unreadable file, unknown key (the nearest right one is offered), or a value that does not fit.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"config {path}: cannot be read: {error.strerror}") from None
+    except yaml.YAMLError as error:
+        raise SettingsError(f"config {path}: is not YAML: {error}") from None
+    if not isinstance(content, dict):
+        raise SettingsError(f"config {path}: expected keys and values, got {type(content).__name__}")
+    for change in changes:
+        _apply(content, change)
+    return read_settings(TrainConfig, content, source=str(path) + (" with --set" if changes else ""))
+
+
+def _apply(content: dict[str, Any], change: str) -> None:
+    key, equals, text = change.partition("=")
+    if not equals or not key:
+        raise SettingsError(f"--set {change}: expected key=value, for example training.num_steps=4")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise SettingsError(f"--set {change}: the value is not YAML: {error}") from None
+    node: Any = content
+    *parents, last = key.split(".")
+    for part in parents:
+        node = node.setdefault(part, {})
+        if not isinstance(node, dict):
+            raise SettingsError(f"--set {change}: `{part}` holds a value, not a section")
+    node[last] = value
+
+
+def unknown_choice(what: str, name: str, choices: Mapping[str, object]) -> str:
+    """Text for a name that is none of the choices, with the nearest one."""
+    nearest = nearest_name(name, choices)
+    hint = f"; did you mean `{nearest}`?" if nearest else ""
+    return f"unknown {what} `{name}`{hint} (known: {', '.join(choices)})"

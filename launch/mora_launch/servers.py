@@ -1,0 +1,139 @@
+"""Starting the servers of a configuration: one resolved settings file and one process for each agent and replica.
+
+Used by `mora train` and by the benchmarks, so that both measure and train the very same processes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from mora_runtime.run_directory import RunDirectory
+from rich.console import Console
+
+from mora_launch import environments
+from mora_launch.agent_options import PACKAGES, CheckedOptions, check_options, ensure_tiny_models
+from mora_launch.child import Child
+from mora_launch.config import AgentConfig, TrainConfig
+from mora_launch.environments import ENVIRONMENTS, ROOT
+from mora_launch.supervisor import Supervisor
+
+
+def check_agents(config: TrainConfig, console: Console) -> dict[str, CheckedOptions]:
+    """Build the environments and tiny models that are missing, then have every agent's options checked.
+
+    Raises:
+        MoraError: an option does not fit, or an environment could not answer.
+    """
+    environments.ensure(sorted({agent.environment for _, agent in config.agents.items()}))
+    for name, agent in config.agents.items():
+        ensure_tiny_models(name, agent, console)
+    names = [name for name, _ in config.agents.items()]
+    with ThreadPoolExecutor() as pool:
+        return dict(zip(names, pool.map(lambda item: check_options(*item), config.agents.items()), strict=True))
+
+
+class ServerGroup:
+    """All servers of one configuration in one run directory.
+
+    Args:
+        attempt: tells this start from every other one in the same run; a rendezvous file must never be met twice.
+        train: False starts servers without optimizer and data-parallel group.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        checked: Mapping[str, CheckedOptions],
+        directory: RunDirectory,
+        *,
+        attempt: int,
+        train: bool = True,
+    ) -> None:
+        self._config = config
+        self._checked = checked
+        self._directory = directory
+        self._attempt = attempt
+        self._train = train
+
+    def start(self, supervisor: Supervisor) -> list[Child]:
+        """Write the settings and start every server; wait for them with `supervisor.wait_ready`."""
+        return [
+            self._start_one(supervisor, name, agent, replica)
+            for replica in range(self._config.replicas)
+            for name, agent in self._config.agents.items()
+        ]
+
+    def _start_one(self, supervisor: Supervisor, name: str, agent: AgentConfig, replica: int) -> Child:
+        role = f"{name}.{replica}"
+        path = write_json(self._directory.role_folder(role) / "settings.json", self._settings(name, agent, replica))
+        return supervisor.start(
+            role,
+            role_command(agent.environment, PACKAGES[agent.environment], path),
+            variables=child_variables(agent.num_threads, agent.device(replica)),
+            output=self._directory.logs / f"{role}.out",
+            folder=ROOT,
+        )
+
+    def _settings(self, name: str, agent: AgentConfig, replica: int) -> dict[str, Any]:
+        return {
+            "role": f"{name}.{replica}",
+            "name": name,
+            "replica": replica,
+            "generation": 1,
+            "run_dir": str(self._directory.path),
+            "device": agent.device(replica),
+            "num_threads": agent.num_threads,
+            "cpu_affinity": None,
+            "environment": agent.environment,
+            "lock_hash": ENVIRONMENTS[agent.environment].lock_hash,
+            "agents": {name: {"kind": agent.kind, "options": self._checked[name].options}},
+            "training": self._training(name, agent, replica) if self._train else None,
+            "arena_budget_nbytes": agent.arena_nbytes,
+            "seed": self._config.seed,
+        }
+
+    def _training(self, name: str, agent: AgentConfig, replica: int) -> dict[str, Any]:
+        return {
+            "group": {
+                "rank": replica,
+                "world_size": self._config.replicas,
+                "rendezvous": rendezvous(self._directory, name, self._attempt),
+            },
+            "optimizer": agent.optimizer.model_dump(mode="json"),
+            "trainable": agent.trainable.model_dump(mode="json"),
+        }
+
+
+def rendezvous(directory: RunDirectory, group: str, attempt: int) -> str:
+    """Where the members of one data-parallel group of this node find each other: a file in the run directory."""
+    folder = directory.path / "rendezvous"
+    folder.mkdir(exist_ok=True)
+    return f"file://{folder.resolve()}/{group}-{attempt}"
+
+
+def write_json(path: Path, content: dict[str, Any]) -> Path:
+    """Write one resolved file and return its path."""
+    path.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    return path
+
+
+def role_command(environment: str, module: str, settings: Path) -> list[str]:
+    """Command of a role: its environment's interpreter, its package, its settings file."""
+    return [str(ENVIRONMENTS[environment].python), "-m", module, "--settings", str(settings)]
+
+
+def child_variables(num_threads: int, device: str) -> dict[str, str]:
+    """Environment variables of a role, on top of the launcher's own."""
+    variables = {
+        "OMP_NUM_THREADS": str(num_threads),
+        "TOKENIZERS_PARALLELISM": "false",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "PYTHONUNBUFFERED": "1",
+    }
+    if device == "cpu":
+        variables["DS_ACCELERATOR"] = "cpu"
+    return variables

@@ -1,0 +1,128 @@
+"""What an agent is: a model with a small closed table of methods. Agents never see a socket, a frame or a segment."""
+
+from __future__ import annotations
+
+import inspect
+import types
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar, overload
+
+import torch
+
+from mora_runtime.errors import BadArgument, UnknownMethod
+
+MethodT = TypeVar("MethodT", bound=Callable[..., Any])
+_MARK = "__mora_method__"
+
+
+@dataclass(frozen=True)
+class Method:
+    """One entry of an agent's table."""
+
+    name: str
+    differentiable: bool
+    arguments: Mapping[str, Any]  # name -> annotation
+    required: frozenset[str]
+
+
+@overload
+def remote(method: MethodT) -> MethodT: ...
+@overload
+def remote(*, differentiable: bool) -> Callable[[MethodT], MethodT]: ...
+def remote(method: MethodT | None = None, *, differentiable: bool = False) -> Any:
+    """Put a method into the agent's table. Arguments are passed by name and checked against their annotations.
+
+    Allowed: Tensor, bool, int, float, str, list of these, and `| None`. Return a dict of such values (or one value,
+    which the caller finds under `value`). A differentiable method may be called with a graph kept for backward.
+    """
+
+    def mark(function: MethodT) -> MethodT:
+        setattr(function, _MARK, differentiable)
+        return function
+
+    return mark if method is None else mark(method)
+
+
+class Agent:
+    """Base of all agents."""
+
+    def module(self) -> torch.nn.Module | None:
+        """The module whose parameters can train, if there is one."""
+        return None
+
+    def close(self) -> None:
+        """Called once when the server ends."""
+
+    @classmethod
+    def methods(cls) -> dict[str, Method]:
+        """The closed table of this agent."""
+        table: dict[str, Method] = {}
+        for name, function in inspect.getmembers(cls, inspect.isfunction):
+            differentiable = getattr(function, _MARK, None)
+            if differentiable is not None:
+                table[name] = _describe(name, function, differentiable)
+        return table
+
+
+def _describe(name: str, function: Callable[..., Any], differentiable: bool) -> Method:
+    hints = typing.get_type_hints(function)
+    parameters = list(inspect.signature(function).parameters.values())[1:]
+    required = frozenset(p.name for p in parameters if p.default is inspect.Parameter.empty)
+    return Method(name, differentiable, {p.name: hints.get(p.name, Any) for p in parameters}, required)
+
+
+class ModuleAgent(Agent):
+    """Hosts any torch module: its tensors in, its tensors out, by position `0`, `1`, ... of forward's arguments."""
+
+    def __init__(self, module: torch.nn.Module) -> None:
+        self._module = module
+
+    def module(self) -> torch.nn.Module:
+        """The hosted module."""
+        return self._module
+
+    @remote(differentiable=True)
+    def forward(self, inputs: list[torch.Tensor]) -> dict[str, Any]:
+        """The module's forward; `outputs` is a list even where the module returns one tensor."""
+        outputs = self._module(*inputs)
+        listed = list(outputs) if isinstance(outputs, tuple | list) else [outputs]
+        return {"outputs": listed}
+
+
+def method_of(agent: Agent, agent_name: str, method: str) -> Method:
+    """Look a method up in the agent's table; UnknownMethod names those that exist."""
+    table = type(agent).methods()
+    if method not in table:
+        raise UnknownMethod(f"agent `{agent_name}` has no method `{method}`; it has {', '.join(sorted(table))}")
+    return table[method]
+
+
+def check_arguments(where: str, method: Method, arguments: Mapping[str, Any]) -> None:
+    """Refuse missing, superfluous and wrongly typed arguments (BadArgument names agent.method(argument))."""
+    for name in arguments:
+        if name not in method.arguments:
+            raise BadArgument(f"{where}({name}): no such argument; expected {', '.join(method.arguments) or 'none'}")
+    for name in method.required - set(arguments):
+        raise BadArgument(f"{where}({name}): is missing")
+    for name, value in arguments.items():
+        if not _fits(value, method.arguments[name]):
+            hint = method.arguments[name]
+            shown = hint.__name__ if isinstance(hint, type) else str(hint)
+            raise BadArgument(f"{where}({name}): expected {shown}, got {type(value).__name__}")
+
+
+def _fits(value: object, hint: Any) -> bool:
+    if hint is Any:
+        return True
+    origin = typing.get_origin(hint)
+    if origin in (types.UnionType, typing.Union):
+        return any(_fits(value, option) for option in typing.get_args(hint))
+    if origin is list:
+        return isinstance(value, list) and all(_fits(item, typing.get_args(hint)[0]) for item in value)
+    if hint is float:
+        return type(value) in (float, int)
+    if hint is torch.Tensor:
+        return isinstance(value, torch.Tensor)
+    return type(value) is hint or (hint is types.NoneType and value is None)

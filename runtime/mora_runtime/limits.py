@@ -1,0 +1,22 @@
+"""Every number that limits something in the runtime."""
+
+MAX_FRAME_NBYTES = 64 << 10  # one message; bulk data never rides in it
+MAX_STRING_LENGTH = 32 << 10
+MAX_LIST_LENGTH = 1024
+MAX_NUM_ARGUMENTS = 64
+MAX_NUM_TENSORS = 64  # in one message
+MAX_NUM_DIMENSIONS = 8
+MAX_NUM_TICKETS = 64  # graphs that one server holds
+MAX_NUM_RELEASES = 1024  # leases given back in one message
+ALIGNMENT_NBYTES = 64
+MIN_SLOT_NBYTES = 4 << 10
+SLAB_NBYTES = 4 << 20  # small slots share a segment of this size; larger slots have one each
+MAX_SEGMENT_NBYTES = 1 << 40
+DEFAULT_ARENA_NBYTES = 256 << 20
+MAX_SOCKET_PATH_NBYTES = 100  # the kernel allows 107; temporary suffixes need a little
+HIGH_WATER_MARK = 256  # messages queued for one peer
+HANDSHAKE_TIMEOUT_S = 5.0
+HEARTBEAT_INTERVAL_S = 2.0
+HEARTBEAT_TIMEOUT_S = 60.0  # ZeroMQ's own; a stopped process is the supervisor's to judge
+SIDE_DEADLINE_S = 10.0  # for a descriptor to arrive that was sent before its message
+"""Descriptors are sent before the messages that need them, so waiting this long means that they never were."""

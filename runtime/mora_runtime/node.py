@@ -1,0 +1,99 @@
+"""A process's presence in a run: its identity, its arena, its connections."""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+from collections.abc import Sequence
+
+import torch
+import zmq
+
+from mora_runtime.arena import Arena
+from mora_runtime.client import Client
+from mora_runtime.limits import DEFAULT_ARENA_NBYTES
+from mora_runtime.plane import TensorPlane
+from mora_runtime.run_directory import RunDirectory
+from mora_runtime.sockets import client_socket, make_keys
+
+_current: Node | None = None
+
+
+class Node:
+    """Opened once a process; a context manager."""
+
+    def __init__(self, run: RunDirectory, name: str, generation: int, arena_budget_nbytes: int) -> None:
+        self.run = run
+        # never reused: a restarted peer with its predecessor's identity would be silently ignored by ZeroMQ
+        self.identity = f"{name}.{generation}.{secrets.token_hex(8)}"
+        self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self.plane = TensorPlane(self.identity, Arena(arena_budget_nbytes))
+        self._clients: list[Client] = []
+        self._numbers = itertools.count(1)
+
+    @classmethod
+    def open(
+        cls,
+        run: RunDirectory,
+        name: str,
+        generation: int = 1,
+        *,
+        arena_budget_nbytes: int = DEFAULT_ARENA_NBYTES,
+    ) -> Node:
+        """Open this process's node; `mora_runtime.empty` uses it from now on."""
+        global _current
+        make_keys(run)
+        _current = cls(run, name, generation, arena_budget_nbytes)
+        return _current
+
+    def empty(self, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> torch.Tensor:
+        """An uninitialised CPU tensor in a slot of this process: sending it whole costs no copy."""
+        return self.plane.arena.empty(shape, dtype)
+
+    def connect(self, server: str, *, deadline_s: float, expected_lock_hash: str | None = None) -> Client:
+        """Connect to a role of this run and greet it.
+
+        Args:
+            expected_lock_hash: of the environment that the server should run in; None accepts any.
+
+        Raises:
+            DeadlineExceeded: it did not answer in time.
+            ProtocolError: version or lock skew, naming both sides.
+        """
+        identity = f"{self.identity}#{next(self._numbers)}".encode()
+        calls = client_socket(self.context, self.run, f"ipc://{self.run.socket(server, 'calls')}", identity)
+        control = client_socket(self.context, self.run, f"ipc://{self.run.socket(server, 'control')}", identity)
+        side = str(self.run.socket(server, "side"))
+        client = Client(self.plane, calls, control, server, side)
+        try:
+            client.greet(deadline_s, expected_lock_hash)
+        except BaseException:
+            client.close()
+            raise
+        self._clients.append(client)
+        return client
+
+    def close(self) -> None:
+        """Close every connection and give all memory back."""
+        global _current
+        for client in self._clients:
+            client.close()
+        self._clients.clear()
+        self.plane.close()
+        self.context.destroy(linger=0)
+        if _current is self:
+            _current = None
+
+    def __enter__(self) -> Node:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def empty(shape: Sequence[int], dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    """An uninitialised CPU tensor in a slot of this process's node; ordinary memory where no node is open.
+
+    Agents make their outputs with it, so that handing them over copies nothing; the same code runs without a server.
+    """
+    return torch.empty(tuple(shape), dtype=dtype) if _current is None else _current.empty(shape, dtype)

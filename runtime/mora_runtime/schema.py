@@ -1,0 +1,72 @@
+"""Strict, frozen settings: the base of every configuration class, and the one way to read one.
+
+Used by the launcher for the user's YAML and by every child for its resolved file. Importable without torch.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, TypeVar, get_args
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from mora_runtime.errors import SettingsError
+
+
+class Settings(BaseModel):
+    """Base of all settings: immutable, unknown keys refused, NaN and infinity refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
+
+
+SettingsT = TypeVar("SettingsT", bound=BaseModel)
+
+
+def read_settings(kind: type[SettingsT], data: Mapping[str, Any], *, source: str) -> SettingsT:
+    """Check `data` against `kind`.
+
+    Raises:
+        SettingsError: one line per fault: where it stands in `source`, what was expected, what came, and for an unknown
+            key the nearest key that exists.
+    """
+    try:
+        return kind.model_validate(data)
+    except ValidationError as error:
+        faults = [_fault(kind, fault["loc"], fault["type"], fault["msg"], fault["input"]) for fault in error.errors()]
+        lines = "\n".join(f"  {line}" for line in faults)
+        raise SettingsError(f"{source} is not a valid {kind.__name__}:\n{lines}") from None
+
+
+def _fault(kind: type[BaseModel], location: tuple[int | str, ...], category: str, message: str, value: Any) -> str:
+    where = ".".join(str(part) for part in location) or "(top level)"
+    if category == "extra_forbidden":
+        nearest = nearest_name(str(location[-1]), _keys_at(kind, location[:-1]))
+        hint = f"; did you mean `{nearest}`?" if nearest else ""
+        return f"{where}: unknown key{hint}"
+    shown = repr(value) if len(repr(value)) <= 60 else repr(value)[:57] + "..."
+    return f"{where}: {message[0].lower()}{message[1:]}" + ("" if category == "missing" else f", got {shown}")
+
+
+def nearest_name(name: str, candidates: Iterable[str]) -> str | None:
+    """The candidate most like `name`, or None when nothing is alike."""
+    found = difflib.get_close_matches(name, list(candidates), n=1, cutoff=0.5)
+    return found[0] if found else None
+
+
+def _keys_at(kind: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    """Names of the fields of every settings class that can stand at `location` under `kind`."""
+    kinds = [kind]
+    for part in location:
+        annotations = [k.model_fields[str(part)].annotation for k in kinds if str(part) in k.model_fields]
+        if annotations:
+            kinds = [found for annotation in annotations for found in _models_in(annotation)]
+        # a part that is no field is a mapping key, a list index or the tag of a union: the same classes still apply
+    return [name for found in kinds for name in found.model_fields]
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _models_in(argument)

@@ -1,0 +1,363 @@
+"""A server: one process that hosts agents of one environment and runs their methods one after the other.
+
+The thread that runs agents reads the ROUTER itself, so a call costs no hand-over between threads. Errors of any call
+become one answer; nothing a peer sends ends the loop.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import signal
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+import zmq
+
+from mora_runtime.activity import Activity, ControlThread, publish
+from mora_runtime.agent import Agent, check_arguments, method_of
+from mora_runtime.errors import AgentFailed, BadArgument, FrameError, MoraError, ProtocolError, UnknownAgent
+from mora_runtime.frames import decode, encode
+from mora_runtime.logs import start_logging
+from mora_runtime.messages import (
+    PROTOCOL_VERSION,
+    Backward,
+    Call,
+    Drop,
+    Failure,
+    Hello,
+    Message,
+    Release,
+    Result,
+    Welcome,
+)
+from mora_runtime.node import Node
+from mora_runtime.plane import Peer, TensorRef
+from mora_runtime.run_directory import RunDirectory
+from mora_runtime.server_settings import ServerSettings
+from mora_runtime.side_channel import SideChannel, SideListener
+from mora_runtime.sockets import authenticator, server_socket
+from mora_runtime.supervision import SupervisorLink
+from mora_runtime.tickets import TicketTable
+from mora_runtime.values import from_wire, to_wire
+
+log = logging.getLogger(__name__)
+_MAX_ERROR_LENGTH = 4000
+_BAD_FRAMES_LOGGED = 20
+
+
+class Connection(Peer):
+    """A greeted client."""
+
+    def __init__(self, name: str, identity: bytes, token: str) -> None:
+        super().__init__(name)
+        self.identity = identity
+        self.token = token
+        self.last_id = 0  # ids increase, so an id that is not larger has been run already
+
+
+class Server:
+    """Serves calls on agents.
+
+    Args:
+        agents: by name.
+        device: where tensor arguments are moved before an agent sees them.
+    """
+
+    def __init__(self, node: Node, settings: ServerSettings, agents: Mapping[str, Agent], link: SupervisorLink) -> None:
+        self._node = node
+        self._settings = settings
+        self._agents = agents
+        self._link = link
+        self._device = torch.device(settings.device)
+        self._tickets = TicketTable()
+        self._connections: dict[bytes, Connection] = {}
+        self._activity = Activity()
+        publish(self._activity)
+        self._num_bad_frames = 0
+        run = node.run
+        self._authenticator = authenticator(node.context, run)
+        self._router = server_socket(node.context, run, f"ipc://{run.socket(settings.role, 'calls')}")
+        self._control = server_socket(node.context, run, f"ipc://{run.socket(settings.role, 'control')}")
+        self._side = SideListener(str(run.socket(settings.role, "side")))
+        self._control_thread = ControlThread(self._control, self._activity)
+        self._control_thread.start()
+        self._poller = zmq.Poller()
+        self._poller.register(self._router, zmq.POLLIN)
+        self._poller.register(self._side.fileno(), zmq.POLLIN)
+        self._poller.register(link.fileno(), zmq.POLLIN)
+
+    def serve(self) -> None:
+        """Run until a stop is requested."""
+        while not self._link.stop_requested():
+            ready = dict(self._poller.poll(1000))
+            if self._router in ready:
+                self._take(self._router.recv_multipart())
+            if len(ready) > (self._router in ready):
+                self._tend_side_sockets()
+
+    def _take(self, parts: list[bytes]) -> None:
+        """One message of one peer."""
+        identity = parts[0]
+        try:
+            if len(parts) != 2:
+                raise FrameError(f"expected one frame, got {len(parts) - 1}")
+            message = decode(parts[1])
+        except FrameError as error:
+            self._count_bad_frame(identity, error)
+            return
+        if isinstance(message, Hello):
+            self._greet(identity, message)
+            return
+        connection = self._connections.get(identity)
+        if connection is None:
+            self._count_bad_frame(identity, ProtocolError(f"{type(message).__name__} before HELLO"))
+            return
+        self._tend_side_sockets()
+        self._dispatch(connection, message)
+        self._describe_activity()
+
+    def _count_bad_frame(self, identity: bytes, error: MoraError) -> None:
+        self._num_bad_frames += 1
+        if self._num_bad_frames <= _BAD_FRAMES_LOGGED:
+            log.warning("dropped a message of %r: %s: %s", identity[:40], type(error).__name__, error)
+
+    def _greet(self, identity: bytes, hello: Hello) -> None:
+        connection = Connection(hello.name, identity, secrets.token_hex(16))
+        known = self._connections.get(identity)
+        if known is not None:
+            self._part(known)
+        self._connections[identity] = connection
+        table = {name: sorted(type(agent).methods()) for name, agent in self._agents.items()}
+        settings = self._settings
+        self._send(
+            connection,
+            Welcome(
+                PROTOCOL_VERSION,
+                self._node.identity,
+                settings.environment,
+                settings.lock_hash,
+                table,
+                connection.token,
+            ),
+        )
+
+    def _tend_side_sockets(self) -> None:
+        """Match new side sockets to their connections; free what peers held whose side socket has ended."""
+        by_token = {connection.token: connection for connection in self._connections.values()}
+        for token, connected in self._side.accept():
+            connection = by_token.get(token)
+            if connection is None or connection.side is not None:
+                connected.close()
+                continue
+            connection.side = SideChannel(connected, connection.name)
+            self._poller.register(connected.fileno(), zmq.POLLIN)
+        for connection in list(self._connections.values()):
+            if connection.side is not None:
+                self._receive_segments(connection)
+                if not connection.side.is_open:
+                    self._part(connection)
+
+    def _receive_segments(self, connection: Connection) -> None:
+        try:
+            self._node.plane.receive_segments(connection)
+        except MoraError as error:
+            log.warning("%s: %s: %s", connection.name, type(error).__name__, error)
+
+    def _part(self, connection: Connection) -> None:
+        """A peer is gone: its tickets, leases and segments go with it."""
+        log.info("%s has gone; its tickets and leases are freed", connection.name)
+        self._tickets.drop_all_of(connection.identity.decode("ascii", "replace"))
+        if connection.side is not None:
+            self._poller.unregister(connection.side.fileno())
+        self._node.plane.forget(connection)
+        self._connections.pop(connection.identity, None)
+        self._describe_activity()
+
+    def _dispatch(self, connection: Connection, message: Message) -> None:
+        if isinstance(message, Call | Backward | Drop | Release):
+            connection.take_back(message.released)
+        if isinstance(message, Call | Backward):
+            if message.id <= connection.last_id:
+                log.warning("%s: call %d came twice and is not run again", connection.name, message.id)
+                return
+            connection.last_id = message.id
+            self._answer(connection, message)
+        elif isinstance(message, Drop):
+            self._tickets.drop(_owner(connection), message.tickets)
+        elif not isinstance(message, Release):
+            self._count_bad_frame(connection.identity, ProtocolError(f"{type(message).__name__} is not for a server"))
+
+    def _answer(self, connection: Connection, message: Call | Backward) -> None:
+        """Run one call and send its one answer, whatever happens."""
+        try:
+            if isinstance(message, Call):
+                self._send(connection, self._call(connection, message))
+            else:
+                self._send(connection, self._backward(connection, message))
+        except MoraError as error:
+            self._fail(connection, message.id, error.code, str(error))
+        except Exception as error:
+            # the boundary of the process: the caller gets type and message, the traceback stays in this server's log
+            log.exception("%s failed", self._activity.busy or "a call")
+            text = f"{self._activity.busy}: {type(error).__name__}: {error}"
+            self._fail(connection, message.id, AgentFailed.code, text)
+        finally:
+            self._activity.busy, self._activity.busy_call = "", 0
+
+    def _fail(self, connection: Connection, number: int, code: str, text: str) -> None:
+        self._send(connection, Failure(number, code, text[:_MAX_ERROR_LENGTH], connection.released()))
+
+    def _begin(self, what: str, number: int) -> int:
+        self._activity.busy_since_ns = time.monotonic_ns()
+        self._activity.busy_call, self._activity.busy = number, what
+        self._activity.num_calls += 1
+        return time.perf_counter_ns()
+
+    def _call(self, connection: Connection, message: Call) -> Result:
+        where = f"{message.agent}.{message.method}"
+        agent = self._agents.get(message.agent)
+        if agent is None:
+            raise UnknownAgent(f"no agent `{message.agent}` here; there are {', '.join(sorted(self._agents))}")
+        method = method_of(agent, message.agent, message.method)
+        if message.grad is not None:
+            if not method.differentiable:
+                raise BadArgument(f"{where} is not differentiable; call it without grad")
+            self._tickets.check_room()
+        arguments, leaves = self._arguments(connection, where, message)
+        check_arguments(where, method, arguments)
+        started_ns = self._begin(where, message.id)
+        with torch.set_grad_enabled(message.grad is not None):
+            returned = getattr(agent, message.method)(**arguments)
+        values: dict[str, Any] = returned if isinstance(returned, dict) else {"value": returned}
+        compute_ns = time.perf_counter_ns() - started_ns
+        ticket = None
+        if message.grad is not None:
+            named = _named_tensors(values)
+            outputs = {name: value for name, value in named.items() if value.requires_grad}
+            ticket = self._tickets.keep(_owner(connection), leaves, outputs)
+            values = _detached(values)
+        arguments.clear()
+        return Result(
+            message.id, to_wire(self._node.plane, connection, values), ticket, compute_ns, connection.released()
+        )
+
+    def _arguments(
+        self, connection: Connection, where: str, message: Call
+    ) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+        """Local values of the arguments; those named in `grad` as leaves that collect a gradient, by name."""
+        arguments = from_wire(self._node.plane, connection, message.arguments)
+        leaves: dict[str, torch.Tensor] = {}
+        for name, value in arguments.items():
+            arguments[name] = self._local(name, value, message.grad or [], leaves)
+        for name in message.grad or []:
+            if not any(leaf == name or leaf.startswith(f"{name}.") for leaf in leaves):
+                raise BadArgument(f"{where}({name}): a gradient is asked for, but it is no floating-point tensor")
+        return arguments, leaves
+
+    def _local(self, name: str, value: Any, grad: list[str], leaves: dict[str, torch.Tensor]) -> Any:
+        if isinstance(value, list):
+            return [self._local(f"{name}.{index}", item, grad, leaves) for index, item in enumerate(value)]
+        if not isinstance(value, torch.Tensor | TensorRef):
+            return value
+        tensor = (value.tensor() if isinstance(value, TensorRef) else value).to(self._device)
+        wanted = name in grad or name.partition(".")[0] in grad
+        if wanted and tensor.is_floating_point():
+            tensor = leaves[name] = tensor.detach().requires_grad_(True)
+        return tensor
+
+    def _backward(self, connection: Connection, message: Backward) -> Result:
+        received = from_wire(self._node.plane, connection, message.grads)
+        grads = {name: value.tensor() if isinstance(value, TensorRef) else value for name, value in received.items()}
+        if not all(isinstance(value, torch.Tensor) for value in grads.values()):
+            raise BadArgument("backward: expected every gradient to be a tensor")
+        del received
+        started_ns = self._begin("backward", message.id)
+        gradients = self._tickets.backward(_owner(connection), message.ticket, grads)
+        compute_ns = time.perf_counter_ns() - started_ns
+        grads.clear()
+        wire = to_wire(self._node.plane, connection, dict(gradients))
+        return Result(message.id, wire, None, compute_ns, connection.released())
+
+    def _send(self, connection: Connection, message: Message) -> None:
+        try:
+            self._router.send_multipart([connection.identity, encode(message)], zmq.NOBLOCK)
+        except zmq.ZMQError as error:
+            log.warning("%s cannot be answered (%s); it has gone", connection.name, error)
+
+    def _describe_activity(self) -> None:
+        arena = self._node.plane.arena
+        self._activity.num_tickets = len(self._tickets)
+        self._activity.num_slots = arena.num_live
+        self._activity.arena_nbytes = arena.allocated_nbytes
+
+    def close(self) -> None:
+        """End orderly: agents first, then sockets."""
+        for agent in self._agents.values():
+            agent.close()
+        self._control_thread.end(timeout_s=2.0)
+        self._authenticator.stop()
+        for socket in (self._router, self._control):
+            socket.close(linger=0)
+        self._side.close()
+
+
+def _owner(connection: Connection) -> str:
+    return connection.identity.decode("ascii", "replace")
+
+
+def _named_tensors(values: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    """Tensors of a result by name; those in a list are `name.0`, `name.1`, ..."""
+    named: dict[str, torch.Tensor] = {}
+    for name, value in values.items():
+        if isinstance(value, torch.Tensor):
+            named[name] = value
+        elif isinstance(value, list | tuple):
+            named.update(_named_tensors({f"{name}.{index}": item for index, item in enumerate(value)}))
+    return named
+
+
+def _detached(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.detach()
+    if isinstance(value, dict):
+        return {name: _detached(item) for name, item in value.items()}
+    return [_detached(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def serve(settings: ServerSettings, build: Callable[[ServerSettings], Mapping[str, Agent]]) -> int:
+    """Body of a server process: build the agents, say ready, serve until asked to stop.
+
+    Args:
+        build: loads the agents; what it raises is told to the launcher in one line and ends the process.
+
+    Returns:
+        Exit code: 0 after an orderly stop, 1 when building failed.
+    """
+    link = SupervisorLink(settings.supervisor_fd)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the launcher's to act on
+    signal.signal(signal.SIGTERM, lambda number, frame: link.request_stop())
+    run = RunDirectory.open(settings.run_dir)  # type: ignore[arg-type]
+    start_logging(run, role=settings.role, generation=settings.generation)
+    if settings.cpu_affinity:
+        os.sched_setaffinity(0, settings.cpu_affinity)
+    torch.set_num_threads(settings.num_threads)
+    torch.manual_seed(settings.seed)
+    node = Node.open(run, settings.role, settings.generation, arena_budget_nbytes=settings.arena_budget_nbytes)
+    try:
+        agents = build(settings)
+    except Exception as error:
+        # whatever a model library raises while loading: one line for the person, the traceback for the log
+        log.exception("building the agents failed")
+        link.failed(f"could not load its agents: {type(error).__name__}: {error}")
+        return 1
+    server = Server(node, settings, agents, link)
+    link.ready()
+    log.info("serving %s", ", ".join(agents))
+    server.serve()
+    server.close()
+    node.close()
+    return 0

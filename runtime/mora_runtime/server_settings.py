@@ -1,0 +1,50 @@
+"""Resolved settings of one server: written by the launcher, read by the server, nothing else configures it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from mora_runtime.limits import DEFAULT_ARENA_NBYTES
+from mora_runtime.schema import Settings, read_settings
+
+
+class AgentSettings(Settings):
+    """One agent that the server hosts; its options are checked by its environment."""
+
+    kind: str
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class ServerSettings(Settings):
+    """What a server needs to know."""
+
+    role: str  # image.0
+    name: str  # image
+    replica: int = 0
+    generation: int = 1
+    run_dir: str
+    device: str = "cpu"
+    num_threads: int = Field(default=1, ge=1)
+    cpu_affinity: tuple[int, ...] | None = None
+    environment: str
+    lock_hash: str
+    agents: dict[str, AgentSettings]
+    training: dict[str, Any] | None = None
+    arena_budget_nbytes: int = Field(default=DEFAULT_ARENA_NBYTES, ge=1)
+    seed: int = 0
+    supervisor_fd: int | None = None
+
+    @classmethod
+    def from_argv(cls) -> ServerSettings:
+        """Read `--settings FILE [--supervisor-fd N]`."""
+        parser = argparse.ArgumentParser()
+        parser.add_argument("--settings", type=Path, required=True)
+        parser.add_argument("--supervisor-fd", type=int, default=None)
+        arguments = parser.parse_args()
+        content = json.loads(arguments.settings.read_text(encoding="utf-8"))
+        return read_settings(cls, {**content, "supervisor_fd": arguments.supervisor_fd}, source=str(arguments.settings))

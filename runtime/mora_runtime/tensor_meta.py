@@ -1,0 +1,83 @@
+"""What a tensor is on the wire, and the one bounds check that every path uses.
+
+Dense, C-contiguous, 64-byte aligned, a dtype from a closed table: no strides, no names of classes, nothing to evaluate.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from mora_runtime.errors import BoundsError
+from mora_runtime.limits import ALIGNMENT_NBYTES, MAX_NUM_DIMENSIONS
+
+DTYPES: tuple[torch.dtype, ...] = (
+    torch.float32,
+    torch.float16,
+    torch.bfloat16,
+    torch.float64,
+    torch.uint8,
+    torch.int8,
+    torch.int16,
+    torch.int32,
+    torch.int64,
+    torch.bool,
+)
+DTYPE_CODES: dict[torch.dtype, int] = {dtype: code for code, dtype in enumerate(DTYPES)}
+_MAX_NBYTES = 1 << 62
+
+
+@dataclass(frozen=True, slots=True)
+class TensorMeta:
+    """Dtype and shape of a tensor."""
+
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the dense tensor in bytes."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+def meta_of(tensor: torch.Tensor) -> TensorMeta:
+    """Metadata of a local tensor; BoundsError where its dtype, layout or rank is not allowed on the wire."""
+    if tensor.layout != torch.strided or tensor.dtype not in DTYPE_CODES:
+        raise BoundsError(f"cannot send a {tensor.layout} tensor of {tensor.dtype}; expected dense, one of {DTYPES}")
+    return checked_meta(DTYPE_CODES[tensor.dtype], tensor.shape)
+
+
+def checked_meta(dtype_code: int, shape: Sequence[int]) -> TensorMeta:
+    """Metadata from wire values.
+
+    Raises:
+        BoundsError: unknown dtype code, more than 8 dimensions, a negative one, or a product too large to address.
+    """
+    if not 0 <= dtype_code < len(DTYPES):
+        raise BoundsError(f"dtype code {dtype_code}: expected 0 to {len(DTYPES) - 1}")
+    if len(shape) > MAX_NUM_DIMENSIONS:
+        raise BoundsError(f"tensor has {len(shape)} dimensions, expected at most {MAX_NUM_DIMENSIONS}")
+    if any(size < 0 for size in shape):
+        raise BoundsError(f"tensor has shape {list(shape)[:MAX_NUM_DIMENSIONS]}, expected sizes >= 0")
+    meta = TensorMeta(DTYPES[dtype_code], tuple(shape))
+    # Python integers do not overflow; an absurd product is refused before it meets an address.
+    if meta.nbytes > _MAX_NBYTES:
+        raise BoundsError(f"tensor of shape {list(shape)} is larger than any segment")
+    return meta
+
+
+def check_bounds(meta: TensorMeta, *, offset: int, nbytes: int, segment_nbytes: int) -> None:
+    """Refuse a tensor that does not lie, aligned, inside its segment or whose size is not its shape's.
+
+    Raises:
+        BoundsError: saying which.
+    """
+    if nbytes != meta.nbytes:
+        raise BoundsError(f"tensor claims {nbytes} bytes, its shape and dtype make {meta.nbytes}")
+    if offset < 0 or offset % ALIGNMENT_NBYTES:
+        raise BoundsError(f"slot offset {offset} is not a multiple of {ALIGNMENT_NBYTES}")
+    if offset > segment_nbytes or nbytes > segment_nbytes - offset:
+        raise BoundsError(f"slot at {offset} with {nbytes} bytes leaves its segment of {segment_nbytes} bytes")

@@ -1,0 +1,45 @@
+"""Settings of the optimizer's side of a role. Torch-free: the launcher reads them too."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from mora_runtime.schema import Settings
+
+
+class GroupSettings(Settings):
+    """Where one process stands in its data-parallel group (one group per role, one member per replica)."""
+
+    rank: int
+    world_size: int
+    rendezvous: str  # file:///<run>/roles/... or tcp://host:port
+    timeout_s: float = 600.0
+
+
+class OptimizerSettings(Settings):
+    """Optimizer of one role. Learning rates are not here: they come with every commit."""
+
+    kind: Literal["adamw", "sgd"] = "adamw"
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    weight_decay: float = 1e-2
+    zero_stage: Literal[1, 2] = 2
+    ema_decay: float | None = None  # None = no moving average
+
+
+class TrainableSettings(Settings):
+    """What trains in one agent's module."""
+
+    scope: Literal["all", "lora", "patterns", "none"] = "all"
+    patterns: tuple[str, ...] = ()  # shell patterns over parameter names, for scope "patterns"
+    lora_rank: int = 8
+    lora_alpha: float = 8.0
+    lora_targets: tuple[str, ...] = ("to_q", "to_k", "to_v", "to_out.0")  # module name suffixes, for scope "lora"
+
+
+class ParticipantSettings(Settings):
+    """How one role trains: resolved by the launcher, the same on every replica but for the rank."""
+
+    group: GroupSettings
+    optimizer: OptimizerSettings = OptimizerSettings()
+    trainable: TrainableSettings = TrainableSettings()

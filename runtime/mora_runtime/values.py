@@ -1,0 +1,56 @@
+"""Values of calls and results: translating between what agents and callers hold and what a message carries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+
+from mora_runtime.errors import BadArgument
+from mora_runtime.limits import MAX_NUM_TENSORS
+from mora_runtime.messages import WireTensor
+from mora_runtime.plane import Peer, TensorPlane, TensorRef
+
+
+def to_wire(plane: TensorPlane, peer: Peer, values: dict[str, Any]) -> dict[str, Any]:
+    """Replace every tensor and reference by a lease for `peer`.
+
+    Raises:
+        BadArgument: a value that may not cross, or more than 64 tensors.
+    """
+    num_tensors = sum(isinstance(v, torch.Tensor | TensorRef) for v in _flat(values.values()))
+    if num_tensors > MAX_NUM_TENSORS:
+        raise BadArgument(f"{num_tensors} tensors in one message, expected at most {MAX_NUM_TENSORS}")
+    return {name: _out(plane, peer, name, value) for name, value in values.items()}
+
+
+def _flat(values: Iterable[Any]) -> Iterable[Any]:
+    for value in values:
+        if isinstance(value, list | tuple):
+            yield from _flat(value)
+        else:
+            yield value
+
+
+def _out(plane: TensorPlane, peer: Peer, name: str, value: Any) -> Any:
+    if isinstance(value, torch.Tensor | TensorRef):
+        return plane.export(peer, value)
+    if isinstance(value, list | tuple):
+        return [_out(plane, peer, name, item) for item in value]
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise BadArgument(f"`{name}`: a {type(value).__name__} may not cross; expected numbers, text, lists and tensors")
+
+
+def from_wire(plane: TensorPlane, peer: Peer, values: dict[str, Any]) -> dict[str, Any]:
+    """Replace every wire tensor by a reference (or by our own tensor that came back)."""
+    return {name: _in(plane, peer, value) for name, value in values.items()}
+
+
+def _in(plane: TensorPlane, peer: Peer, value: Any) -> Any:
+    if isinstance(value, WireTensor):
+        return plane.resolve(peer, value)
+    if isinstance(value, list):
+        return [_in(plane, peer, item) for item in value]
+    return value

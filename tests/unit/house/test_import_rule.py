@@ -1,0 +1,82 @@
+"""Who may import whom: runtime imports no sibling, the others import runtime, nobody imports an environment."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+PACKAGES = {
+    "mora_runtime": ROOT / "runtime",
+    "mora_trainer": ROOT / "trainer",
+    "mora_launch": ROOT / "launch",
+    "mora_env_sd3": ROOT / "env_sd3",
+    "mora_env_opensora": ROOT / "env_opensora",
+}
+ALLOWED = {
+    "mora_runtime": set(),
+    "mora_trainer": {"mora_runtime"},
+    "mora_launch": {"mora_runtime", "mora_trainer"},
+    "mora_env_sd3": {"mora_runtime"},
+    "mora_env_opensora": {"mora_runtime"},
+}
+# What the launcher may see of the trainer: settings and data, neither of which needs torch.
+LAUNCH_MAY_SEE = {"mora_trainer.settings", "mora_trainer.dataset", "mora_trainer.clips"}
+MODELS_MAY_SEE = {"torch", "safetensors"}
+
+
+def imports_of(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            found.add(node.module)
+    return found
+
+
+def files_of(package: str) -> list[Path]:
+    return sorted((PACKAGES[package] / package).rglob("*.py"))
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_package_imports_only_the_siblings_it_may(package: str) -> None:
+    assert files_of(package), "the package has moved; this test must follow it"
+    for path in files_of(package):
+        siblings = {name.partition(".")[0] for name in imports_of(path)} & set(PACKAGES)
+        assert siblings - {package} <= ALLOWED[package], f"{path} imports {siblings}"
+
+
+def test_the_launcher_sees_only_settings_and_data_of_the_trainer() -> None:
+    for path in files_of("mora_launch"):
+        seen = {name for name in imports_of(path) if name.startswith("mora_trainer")}
+        assert seen <= LAUNCH_MAY_SEE, f"{path} imports {seen}"
+
+
+def test_the_launcher_needs_no_torch() -> None:
+    for package, names in (("mora_launch", None), ("mora_trainer", LAUNCH_MAY_SEE)):
+        for path in files_of(package):
+            module = f"{package}.{path.stem}"
+            if names is None or module in names:
+                assert not {"torch", "deepspeed"} & {name.partition(".")[0] for name in imports_of(path)}, path
+
+
+def test_the_video_model_needs_torch_and_safetensors_alone() -> None:
+    standard = __import__("sys").stdlib_module_names
+    for path in sorted((PACKAGES["mora_env_opensora"] / "mora_env_opensora" / "models").rglob("*.py")):
+        foreign = {name.partition(".")[0] for name in imports_of(path)} - set(standard) - {"mora_env_opensora"}
+        assert foreign <= MODELS_MAY_SEE, f"{path} imports {foreign}"
+
+
+def test_model_code_sees_no_socket_and_transport_code_no_model() -> None:
+    for package in ("mora_env_sd3", "mora_env_opensora"):
+        for path in files_of(package):
+            assert not {"zmq", "socket", "msgpack"} & imports_of(path), path
+    for path in files_of("mora_runtime"):
+        assert not {"diffusers", "transformers"} & {name.partition(".")[0] for name in imports_of(path)}, path
+
+
+def test_pickle_is_imported_nowhere() -> None:
+    for package in PACKAGES:
+        for path in files_of(package):
+            assert not {"pickle", "dill", "cloudpickle"} & {name.partition(".")[0] for name in imports_of(path)}, path

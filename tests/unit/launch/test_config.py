@@ -1,0 +1,93 @@
+"""The configuration: one YAML plus changes, strict, with errors that offer the right name."""
+
+from pathlib import Path
+
+import pytest
+from mora_launch.config import load_config
+from mora_launch.placement import PlacedRole, check_devices
+from mora_runtime.errors import PlacementError, SettingsError
+
+ROOT = Path(__file__).resolve().parents[3]
+TINY = ROOT / "configs" / "tiny.yaml"
+PAPER = ROOT / "configs" / "mora-osp-8xh100.yaml"
+
+
+def test_shipped_configs_are_valid() -> None:
+    for path in sorted((ROOT / "configs").glob("*.yaml")):
+        load_config(path, [])
+
+
+def test_the_paper_config_has_the_settings_of_the_paper() -> None:
+    config = load_config(PAPER, [])
+    assert config.training.num_steps == 12
+    assert config.training.batch_size == 4
+    assert config.training.checkpoint_every == 4
+    assert config.training.schedule == "constant"
+    assert config.training.num_warmup_steps == 0
+    for _, agent in config.agents.items():
+        assert agent.learning_rate == 1e-5
+        assert agent.optimizer.kind == "adamw"
+        assert agent.optimizer.ema_decay == 0.999
+        assert agent.options["dtype"] == "bfloat16"
+        assert agent.options["gradient_checkpointing"] is True
+    assert {agent.device(r) for _, agent in config.agents.items() for r in range(4)} == {f"cuda:{i}" for i in range(8)}
+
+
+def test_set_changes_a_nested_value() -> None:
+    config = load_config(TINY, ["training.num_steps=3", "data=/some/clip.mkv", "modulation.mode=none"])
+    assert config.training.num_steps == 3
+    assert config.data.path == "/some/clip.mkv"
+    assert config.modulation.mode == "none"
+
+
+@pytest.mark.parametrize(
+    ("change", "offered"),
+    [
+        ("training.num_step=3", "num_steps"),
+        ("agents.image.learning_rat=1", "learning_rate"),
+        ("modulation.mod=none", "mode"),
+        ("agents.video.optimizer.ema_deca=0.9", "ema_decay"),
+    ],
+)
+def test_a_misspelt_key_is_refused_with_the_nearest_one(change: str, offered: str) -> None:
+    with pytest.raises(SettingsError, match=f"unknown key; did you mean `{offered}`"):
+        load_config(TINY, [change])
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("training.num_steps=0", "greater than or equal to 1"),
+        ("training.batch_size=3", "batch_size 3 is not a multiple"),
+        ("agents.image.devices=[cuda:0, cuda:1, cuda:2]", "names 3 devices for 1 replica"),
+        ("modulation.mode=lerned", "'learned', 'random_init' or 'none'"),
+        ("seed=.nan", "seed"),
+    ],
+)
+def test_a_value_that_does_not_fit_names_its_place(change: str, words: str) -> None:
+    with pytest.raises(SettingsError, match=words):
+        load_config(TINY, [change])
+
+
+@pytest.mark.parametrize("change", ["training.num_steps", "=3", "training.num_steps.deep=3", "seed=[1"])
+def test_a_change_that_is_none_is_refused(change: str) -> None:
+    with pytest.raises(SettingsError, match="--set"):
+        load_config(TINY, [change])
+
+
+def test_a_missing_or_broken_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="cannot be read"):
+        load_config(tmp_path / "absent.yaml", [])
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("a: [1")
+    with pytest.raises(SettingsError, match="is not YAML"):
+        load_config(broken, [])
+    broken.write_text("- 1")
+    with pytest.raises(SettingsError, match="expected keys and values"):
+        load_config(broken, [])
+
+
+@pytest.mark.parametrize("device", ["cuda:977", "gpu", "cuda", "cpu:1"])
+def test_a_device_that_is_not_there_is_refused_with_the_role(device: str) -> None:
+    with pytest.raises(PlacementError, match=r"video\.3"):
+        check_devices([PlacedRole("video.3", device, "opensora", 0, 0, 0)])

@@ -1,0 +1,21 @@
+"""Small clips on disk for the trainer's tests."""
+
+from pathlib import Path
+
+import pytest
+from mora_trainer.clips import made_clip, write_video
+from mora_trainer.settings import ClipShape
+
+SHAPE = ClipShape(num_frames=9, height=32, width=48, fps=8)
+
+
+@pytest.fixture
+def shape() -> ClipShape:
+    return SHAPE
+
+
+@pytest.fixture
+def clip_file(tmp_path: Path) -> Path:
+    path = tmp_path / "clip.mp4"
+    write_video(path, made_clip(0, SHAPE)[1], SHAPE.fps)
+    return path

@@ -1,0 +1,45 @@
+"""Entry of a coordinator rank: `python -m mora_trainer --settings FILE --supervisor-fd N`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from mora_runtime.errors import MoraError
+from mora_runtime.logs import start_logging
+from mora_runtime.run_directory import RunDirectory
+from mora_runtime.schema import read_settings
+from mora_runtime.supervision import SupervisorLink
+
+from mora_trainer.settings import CoordinatorSettings
+
+EXIT_STOPPED = 3  # ended cleanly on request before the last step; the launcher turns it into its own exit code
+
+
+def main() -> int:
+    """Run one rank; 0 = trained to the end, 3 = stopped on request with a checkpoint, 1 = failed."""
+    parser = argparse.ArgumentParser(prog="mora_trainer")
+    parser.add_argument("--settings", type=Path, required=True)
+    parser.add_argument("--supervisor-fd", type=int, required=True)
+    arguments = parser.parse_args()
+    content = json.loads(arguments.settings.read_text(encoding="utf-8"))
+    settings = read_settings(CoordinatorSettings, content, source=str(arguments.settings))
+    link = SupervisorLink(arguments.supervisor_fd)
+    start_logging(RunDirectory.open(Path(settings.run_dir)), role=f"coordinator.{settings.replica}", generation=1)
+    try:
+        from mora_trainer.job import TrainingJob  # torch and DeepSpeed: seconds, after the settings are known good
+
+        job = TrainingJob(settings, link.stop_requested)
+        link.ready()
+        done = job.train()
+        job.close()
+    except MoraError as error:
+        link.failed(f"{type(error).__name__}: {error}")
+        return 1
+    return 0 if done >= settings.training.num_steps else EXIT_STOPPED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,209 @@
+"""Checkpoints: a checkpoint is what its commit record says (docs/architecture.md, state).
+
+Every role writes its shards under `checkpoints/step-N.tmp/`; rank 0 gathers their hashes in `manifest.json`, renames
+the folder and replaces the record `COMMITTED` atomically. Whatever kills the job, the record names a checkpoint that is
+whole. Called by every coordinator rank; servers write their own parts through `Participant`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from mora_runtime import Client
+from mora_runtime.errors import CheckpointError
+from mora_runtime.participant import PARTICIPANT
+from mora_runtime.shards import ShardFile, describe, sync, verify, write_tensors, write_text
+from safetensors.torch import load_file
+
+from mora_trainer.modulation import Modulation
+
+RECORD = "COMMITTED"
+MANIFEST = "manifest.json"
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class CheckpointInfo:
+    """What the commit record and manifest say of a committed checkpoint."""
+
+    step: int  # number of steps done
+    folder: str  # step-00000012
+    num_replicas: int
+    lock_hashes: dict[str, str]
+    files: tuple[ShardFile, ...]
+
+
+def committed(checkpoints: Path) -> CheckpointInfo | None:
+    """The checkpoint a resume starts from, or None when nothing has been committed.
+
+    Raises:
+        CheckpointError: the record or its manifest is unreadable or belongs to another folder.
+    """
+    record = checkpoints / RECORD
+    if not record.exists():
+        return None
+    return read_manifest(checkpoints, str(_read_json(record).get("folder")))
+
+
+def read_manifest(checkpoints: Path, folder: str) -> CheckpointInfo:
+    """Read the manifest of one checkpoint folder; CheckpointError where it does not fit."""
+    content = _read_json(checkpoints / folder / MANIFEST)
+    try:
+        files = tuple(ShardFile(**file) for file in content["files"])
+        info = CheckpointInfo(
+            content["step"], content["folder"], content["num_replicas"], content["lock_hashes"], files
+        )
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(f"checkpoint {folder}: the manifest lacks or misnames {error}; it is foreign") from None
+    if info.folder != folder:
+        raise CheckpointError(f"checkpoint {folder}: its manifest says it is {info.folder}; it was moved or is foreign")
+    return info
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path.name}: cannot be read: {error}") from None
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path.name}: expected a JSON object, got {type(content).__name__}")
+    return content
+
+
+class Checkpointer:
+    """Saves and restores a whole job from the coordinators' side.
+
+    Args:
+        checkpoints: `<run>/checkpoints`.
+        clients: by agent name.
+        modulation: saved as `coordinator/modulation.safetensors` in float32.
+    """
+
+    def __init__(
+        self,
+        checkpoints: Path,
+        clients: dict[str, Client],
+        modulation: Modulation | None,
+        *,
+        lock_hashes: dict[str, str],
+        keep: int,
+        deadline_s: float,
+    ) -> None:
+        self._checkpoints = checkpoints
+        self._clients = clients
+        self._modulation = modulation
+        self._lock_hashes = lock_hashes
+        self._keep = keep
+        self._deadline_s = deadline_s
+        self._rank = dist.get_rank()
+        self._world_size = dist.get_world_size()
+
+    def save(self, step: int) -> CheckpointInfo:
+        """Write and commit the state after `step` steps (a collective of all ranks).
+
+        Raises:
+            OSError, MoraError: nothing is committed, the record still names the checkpoint before.
+        """
+        folder = f"step-{step:08d}"
+        temporary = self._checkpoints / f"{folder}.tmp"
+        if self._rank == 0:
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir(parents=True)
+        dist.barrier()
+        files = self._save_roles(temporary.name) + self._save_modulation(temporary)
+        write_text(temporary / f"files-{self._rank:05d}.json", json.dumps([asdict(file) for file in files]))
+        dist.barrier()
+        if self._rank == 0:
+            self._commit(temporary, self._checkpoints / folder, step)
+        dist.barrier()
+        return read_manifest(self._checkpoints, folder)
+
+    def _save_roles(self, folder: str) -> list[ShardFile]:
+        pending = [
+            client.submit(PARTICIPANT, "save", {"folder": folder}, deadline_s=self._deadline_s)
+            for client in self._clients.values()
+        ]
+        files: list[ShardFile] = []
+        for call in pending:
+            values: dict[str, Any] = call.result().values
+            columns = zip(values["files"], values["nbytes"], values["sha256"], strict=True)
+            files += [ShardFile(path, nbytes, sha256) for path, nbytes, sha256 in columns]
+        return files
+
+    def _save_modulation(self, root: Path) -> list[ShardFile]:
+        if self._modulation is None:
+            return []
+        paths = [root / "coordinator" / f"optimizer-{self._rank:05d}-of-{self._world_size:05d}.safetensors"]
+        write_tensors(paths[0], self._modulation.optimizer.state())
+        if self._rank == 0:
+            paths.append(root / "coordinator" / "modulation.safetensors")
+            write_tensors(paths[1], dict(self._modulation.embeddings.items()))
+        return [describe(path, root) for path in paths]
+
+    def _commit(self, temporary: Path, final: Path, step: int) -> None:
+        files: list[dict[str, Any]] = []
+        for rank in range(self._world_size):
+            listing = temporary / f"files-{rank:05d}.json"
+            files += json.loads(listing.read_text(encoding="utf-8"))
+            listing.unlink()
+        manifest = {
+            "format": FORMAT_VERSION,
+            "step": step,
+            "folder": final.name,
+            "num_replicas": self._world_size,
+            "lock_hashes": self._lock_hashes,
+            "files": files,
+        }
+        write_text(temporary / MANIFEST, json.dumps(manifest, indent=1))
+        for folder in [temporary, *(path for path in temporary.rglob("*") if path.is_dir())]:
+            sync(folder)
+        shutil.rmtree(final, ignore_errors=True)  # only ever an uncommitted leftover of the same step
+        os.rename(temporary, final)
+        sync(self._checkpoints)
+        record = self._checkpoints / f"{RECORD}.tmp"
+        write_text(record, json.dumps({"step": step, "folder": final.name}))
+        os.replace(record, self._checkpoints / RECORD)
+        sync(self._checkpoints)
+        self._remove_old(final.name)
+
+    def _remove_old(self, newest: str) -> None:
+        folders = sorted(path for path in self._checkpoints.glob("step-????????") if path.is_dir())
+        for folder in folders[: -self._keep]:
+            if folder.name != newest:
+                shutil.rmtree(folder)
+        for leftover in self._checkpoints.glob("step-*.tmp"):
+            shutil.rmtree(leftover)
+
+    def restore(self, info: CheckpointInfo) -> None:
+        """Load a committed checkpoint into every role (a collective), after its files' hashes matched.
+
+        Raises:
+            CheckpointError: a file is missing or changed, or the checkpoint was written by another number of replicas.
+        """
+        if info.num_replicas != self._world_size:
+            raise CheckpointError(
+                f"{info.folder} was written by {info.num_replicas} replica(s), this run has {self._world_size}; "
+                "optimizer shards fit only the same number"
+            )
+        root = self._checkpoints / info.folder
+        mine = [file for file in info.files if self._rank == 0 or f"-{self._rank:05d}-of-" in file.path]
+        for file in mine:
+            verify(file, root)
+        pending = [
+            client.submit(PARTICIPANT, "load", {"folder": info.folder}, deadline_s=self._deadline_s)
+            for client in self._clients.values()
+        ]
+        for call in pending:
+            call.result()
+        if self._modulation is not None:
+            name = f"optimizer-{self._rank:05d}-of-{self._world_size:05d}.safetensors"
+            state: dict[str, torch.Tensor] = load_file(root / "coordinator" / name)
+            self._modulation.optimizer.load_state(state)
+        dist.barrier()

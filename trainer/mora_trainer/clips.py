@@ -1,0 +1,137 @@
+"""Decoding videos to fixed-size clips, writing videos, and making the built-in clips. PyAV and numpy only, no torch.
+
+A clip is uint8 (frames, height, width, 3), RGB. Used by the launcher to check a dataset before anything is started, by
+the coordinator to load it, and for samples.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import numpy.typing as npt
+from mora_runtime.errors import DatasetError
+from PIL import Image
+
+from mora_trainer.settings import ClipShape
+
+Clip = npt.NDArray[np.uint8]
+
+_SHAPES = ("circle", "square")
+_COLOURS = {"red": (220, 50, 40), "green": (60, 190, 80), "blue": (60, 90, 220), "yellow": (235, 205, 60)}
+_DIRECTIONS = {"right": (1, 0), "left": (-1, 0), "down": (0, 1), "up": (0, -1)}
+
+
+def read_clip(path: Path, shape: ClipShape, *, start_s: float = 0.0, fps: float | None = None) -> Clip:
+    """Decode `shape.num_frames` frames from `start_s` on, cover-resized and centre-cropped to `shape`.
+
+    Args:
+        fps: rate at which frames are taken (the nearest earlier frame of the video); None takes every frame.
+
+    Raises:
+        DatasetError: the file cannot be opened or decoded, or ends before enough frames came.
+    """
+    frames = list(itertools.islice(_frames(path, start_s, fps), shape.num_frames))
+    if len(frames) < shape.num_frames:
+        raise DatasetError(
+            f"{path}: expected {shape.num_frames} frames from {start_s:.2f} s on, got {len(frames)}; "
+            "use a longer video, a higher fps, or fewer frames"
+        )
+    return np.stack([_fit(frame, shape) for frame in frames])
+
+
+def _frames(path: Path, start_s: float, fps: float | None) -> Iterator[Image.Image]:
+    """Frames on the grid start_s, start_s + 1/fps, ...: for each grid time the first frame at or after it."""
+    next_s = start_s
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.video:
+                raise DatasetError(f"{path}: has no video stream")
+            for frame in container.decode(container.streams.video[0]):
+                time_s = frame.time or 0.0
+                if time_s + 1e-6 < next_s:
+                    continue
+                yield frame.to_image()  # type: ignore[no-untyped-call]
+                next_s = next_s + 1.0 / fps if fps is not None else time_s
+    except (av.error.FFmpegError, OSError) as error:
+        raise DatasetError(f"{path}: cannot be decoded as a video: {error}") from None
+
+
+def duration_s(path: Path) -> float:
+    """Length of a video in seconds, from its container, or by decoding where the container does not say."""
+    try:
+        with av.open(str(path)) as container:
+            if container.duration is not None:
+                return float(container.duration) / 1e6
+            return max((frame.time or 0.0 for frame in container.decode(video=0)), default=0.0)
+    except (av.error.FFmpegError, OSError) as error:
+        raise DatasetError(f"{path}: cannot be decoded as a video: {error}") from None
+
+
+def _fit(image: Image.Image, shape: ClipShape) -> Clip:
+    scale = max(shape.width / image.width, shape.height / image.height)
+    crop_width, crop_height = shape.width / scale, shape.height / scale
+    left, top = (image.width - crop_width) / 2, (image.height - crop_height) / 2
+    box = (left, top, left + crop_width, top + crop_height)
+    return np.asarray(image.resize((shape.width, shape.height), Image.Resampling.BILINEAR, box=box), dtype=np.uint8)
+
+
+def write_video(path: Path, clip: Clip, fps: float) -> None:
+    """Write a clip as H.264 mp4 that players and browsers open."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000))
+        stream.height, stream.width = clip.shape[1:3]
+        stream.pix_fmt = "yuv420p"
+        stream.options = {"crf": "16"}
+        for frame in clip:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))
+        container.mux(stream.encode(None))
+
+
+def made_clip(index: int, shape: ClipShape) -> tuple[str, Clip]:
+    """Built-in clip number `index`: a shape of one colour that moves in one direction, with the prompt that says so."""
+    combinations = list(itertools.product(_DIRECTIONS, _SHAPES, _COLOURS))
+    direction, form, colour = combinations[(index * 7) % len(combinations)]
+    clip = np.full((shape.num_frames, shape.height, shape.width, 3), 24, dtype=np.uint8)
+    rows, columns = np.mgrid[0 : shape.height, 0 : shape.width]
+    radius = min(shape.height, shape.width) / 6
+    step_x, step_y = _DIRECTIONS[direction]
+    for number in range(shape.num_frames):
+        progress = number / max(1, shape.num_frames - 1) - 0.5  # from -0.5 to 0.5 of the path
+        x = shape.width / 2 + step_x * progress * shape.width * 0.6
+        y = shape.height / 2 + step_y * progress * shape.height * 0.6
+        if form == "circle":
+            inside = (columns - x) ** 2 + (rows - y) ** 2 <= radius**2
+        else:
+            inside = (abs(columns - x) <= radius) & (abs(rows - y) <= radius)
+        clip[number][inside] = _COLOURS[colour]
+    return f"a {colour} {form} moves {direction}", clip
+
+
+def contact_sheet(rows: list[tuple[str, Clip]], *, columns: int = 6, cell_height: int = 96) -> Image.Image:
+    """One picture of several clips: a labelled row each, frames spread evenly over time."""
+    from PIL import ImageDraw
+
+    label_height, gap = 16, 4
+    width = max(_cell_width(clip, cell_height) for _, clip in rows) * columns + gap * (columns + 1)
+    sheet = Image.new("RGB", (width, (cell_height + label_height + gap) * len(rows) + gap), (16, 16, 18))
+    draw = ImageDraw.Draw(sheet)
+    for row, (label, clip) in enumerate(rows):
+        top = gap + row * (cell_height + label_height + gap)
+        draw.text((gap, top + 2), label, fill=(230, 230, 230))
+        for column, number in enumerate(np.linspace(0, len(clip) - 1, min(columns, len(clip))).round().astype(int)):
+            cell_width = _cell_width(clip, cell_height)
+            cell = Image.fromarray(clip[number]).resize((cell_width, cell_height), Image.Resampling.NEAREST)
+            sheet.paste(cell, (gap + column * (cell_width + gap), top + label_height))
+    return sheet
+
+
+def _cell_width(clip: Clip, cell_height: int) -> int:
+    height, width = clip.shape[1:3]
+    return int(round(width * cell_height / height))

@@ -1,0 +1,170 @@
+"""The list of training samples: read from JSON lines, cut from one video, or made; and the order they are used in.
+
+The launcher resolves whatever the user gave to a JSON-lines file in the run directory and checks every line by decoding
+it; the coordinator reads that file. No torch here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mora_runtime.errors import DatasetError
+
+from mora_trainer.clips import Clip, duration_s, made_clip, read_clip, write_video
+from mora_trainer.settings import ClipShape, DataSettings
+
+_MAX_PROMPT_LENGTH = 2000
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One line of the dataset: what is said and where the target clip lies."""
+
+    prompt: str
+    video: Path
+    start_s: float = 0.0
+    fps: float | None = None
+
+    def clip(self, shape: ClipShape) -> Clip:
+        """Decode the target clip: uint8 (frames, height, width, 3)."""
+        return read_clip(self.video, shape, start_s=self.start_s, fps=self.fps)
+
+
+def resolve_dataset(data: DataSettings, shape: ClipShape, folder: Path) -> Path:
+    """Turn what the user gave into `folder/dataset.jsonl` with absolute paths; every clip is decoded once as a check.
+
+    Raises:
+        DatasetError: names the file and line, what was expected and what is there.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if data.path is None:
+        samples = _make_samples(data, shape, folder)
+    elif Path(data.path).suffix in (".jsonl", ".json"):
+        samples = read_dataset(Path(data.path), default_fps=data.fps)
+    else:
+        samples = _cut_video(Path(data.path), data, shape)
+    check_samples(samples, shape, data.path or "the built-in clips")
+    target = folder / "dataset.jsonl"
+    lines = [
+        {"prompt": s.prompt, "video": str(s.video.resolve()), "start_s": s.start_s, "fps": s.fps} for s in samples
+    ]
+    target.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    return target
+
+
+def _make_samples(data: DataSettings, shape: ClipShape, folder: Path) -> list[Sample]:
+    samples = []
+    for index in range(data.num_clips):
+        prompt, clip = made_clip(index, shape)
+        path = folder / "clips" / f"{index:03d}.mp4"
+        write_video(path, clip, shape.fps)
+        samples.append(Sample(prompt, path))
+    return samples
+
+
+def _cut_video(path: Path, data: DataSettings, shape: ClipShape) -> list[Sample]:
+    if not path.is_file():
+        raise DatasetError(f"data: no such file {path}; expected a .jsonl dataset or a video")
+    fps = data.fps or shape.fps
+    clip_s = shape.num_frames / fps
+    last_s = duration_s(path) - clip_s - 1.0 / fps
+    if last_s < 0:
+        raise DatasetError(
+            f"{path}: lasts {duration_s(path):.2f} s, expected at least {clip_s:.2f} s "
+            f"for {shape.num_frames} frames at {fps} fps"
+        )
+    spacing_s = last_s / max(1, data.num_clips - 1)
+    prompt = path.stem.replace("_", " ").replace("-", " ")
+    return [Sample(prompt, path, round(index * spacing_s, 3), fps) for index in range(data.num_clips)]
+
+
+def read_dataset(path: Path, *, default_fps: float | None = None) -> list[Sample]:
+    """Read JSON lines `{"prompt": str, "video": path, "start_s"?: float, "fps"?: float}`; paths relative to the file.
+
+    Raises:
+        DatasetError: with the line number.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DatasetError(f"{path}: cannot be read as a dataset: {error}") from None
+    numbered = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
+    if not numbered:
+        raise DatasetError(f"{path}: holds no sample; expected one JSON object a line with `prompt` and `video`")
+    return [_parse_line(path, number, line, default_fps) for number, line in numbered]
+
+
+def _parse_line(path: Path, number: int, line: str, default_fps: float | None) -> Sample:
+    where = f"{path}:{number}"
+    try:
+        entry: Any = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise DatasetError(f"{where}: is not JSON ({error.msg} at column {error.colno})") from None
+    if not isinstance(entry, dict):
+        raise DatasetError(f"{where}: expected an object with `prompt` and `video`, got {type(entry).__name__}")
+    unknown = sorted(set(entry) - {"prompt", "video", "start_s", "fps"})
+    if unknown:
+        raise DatasetError(f"{where}: unknown key `{unknown[0]}`; known are prompt, video, start_s, fps")
+    prompt, video = entry.get("prompt"), entry.get("video")
+    if not isinstance(prompt, str) or not 0 < len(prompt.strip()) <= _MAX_PROMPT_LENGTH:
+        raise DatasetError(f"{where}: `prompt` must be a text of 1 to {_MAX_PROMPT_LENGTH} characters")
+    if not isinstance(video, str):
+        raise DatasetError(f"{where}: `video` must be a path, got {video!r}")
+    start_s, fps = _number(where, entry, "start_s"), _number(where, entry, "fps")
+    return Sample(prompt, path.parent / video, start_s or 0.0, fps or default_fps)
+
+
+def _number(where: str, entry: dict[str, Any], key: str) -> float | None:
+    value = entry.get(key)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+        raise DatasetError(f"{where}: `{key}` must be a number >= 0, got {value!r}")
+    return float(value)
+
+
+def check_samples(samples: list[Sample], shape: ClipShape, source: str) -> None:
+    """Decode every sample once; the first failure is raised with its line number."""
+
+    def check(numbered: tuple[int, Sample]) -> None:
+        number, sample = numbered
+        try:
+            sample.clip(shape)
+        except DatasetError as error:
+            raise DatasetError(f"{source}: sample {number}: {error}") from None
+
+    with ThreadPoolExecutor() as pool:
+        for _ in pool.map(check, enumerate(samples, start=1)):
+            pass
+
+
+class SampleOrder:
+    """Which sample stands at which place of the endless training sequence, and with which seed.
+
+    A pure function of (seed, place), so a data cursor is one integer and a resumed run sees what it would have seen.
+    """
+
+    def __init__(self, num_samples: int, *, seed: int, shuffle: bool) -> None:
+        self._num_samples = num_samples
+        self._seed = seed
+        self._shuffle = shuffle
+
+    def sample_index(self, place: int) -> int:
+        """Index of the sample at `place`; every epoch is its own permutation."""
+        epoch, position = divmod(place, self._num_samples)
+        if not self._shuffle:
+            return position
+        order = list(range(self._num_samples))
+        random.Random(f"{self._seed}/{epoch}").shuffle(order)
+        return order[position]
+
+    def noise_seed(self, place: int) -> int:
+        """Seed of all randomness of the sample at `place` (timestep, noise, posterior, first frame): 63 bits."""
+        digest = hashlib.sha256(f"{self._seed}/noise/{place}".encode()).digest()
+        return int.from_bytes(digest[:8], "big") >> 1

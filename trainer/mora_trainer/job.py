@@ -1,0 +1,235 @@
+"""A training job as one coordinator rank runs it: connect, prepare, train, checkpoint, show.
+
+Started by `__main__`; every rank runs the same code, rank 0 also writes metrics, samples and what a person sees.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from mora_runtime import Client, Node, RunDirectory
+from mora_runtime.errors import TrainingDiverged
+from mora_runtime.process_group import join_group
+from mora_runtime.training_settings import GroupSettings
+
+from mora_trainer.chain import AGENTS, IMAGE, VIDEO, MicroBatch, RemoteChain
+from mora_trainer.checkpoint import Checkpointer, committed
+from mora_trainer.dataset import SampleOrder, read_dataset
+from mora_trainer.metrics import MetricsLog
+from mora_trainer.modulation import Modulation
+from mora_trainer.preparation import Corpus, initial_embeddings, parameter_rows
+from mora_trainer.progress import TrainingProgress, parameter_table, summary_table
+from mora_trainer.samples import Sampler
+from mora_trainer.schedule import schedule_factor
+from mora_trainer.settings import CoordinatorSettings
+from mora_trainer.step import JointStep, LearningRates, StepReport
+
+_CONNECT_DEADLINE_S = 120.0
+_ZERO_GRADIENT_WARNING = (
+    "dL/dO_1 is exactly zero: the video loss does not depend on the image, so the image agent learns nothing from it. "
+    "A freshly initialised masked-video projection is zero; start from trained image-to-video weights"
+)
+
+
+class TrainingJob:
+    """One rank of a joint fine-tuning job.
+
+    Args:
+        settings: resolved settings of this rank.
+        stop_requested: asked once a step on rank 0; True ends the job cleanly with a checkpoint.
+    """
+
+    def __init__(self, settings: CoordinatorSettings, stop_requested: Callable[[], bool]) -> None:
+        self._settings = settings
+        self._stop_requested = stop_requested
+        self._run = RunDirectory.open(Path(settings.run_dir))
+        self._is_first = settings.replica == 0
+        self._deadline_s = settings.training.call_deadline_s
+        torch.set_num_threads(settings.num_threads)
+        join_group(
+            GroupSettings(
+                rank=settings.replica, world_size=settings.num_replicas, rendezvous=settings.rendezvous
+            ),
+            torch.device("cpu"),
+        )
+        self._node = Node.open(self._run, f"coordinator.{settings.replica}")
+        servers = {IMAGE: settings.image.server, VIDEO: settings.video.server}
+        self._clients: dict[str, Client] = {
+            name: self._node.connect(server, deadline_s=_CONNECT_DEADLINE_S) for name, server in servers.items()
+        }
+        self._order = SampleOrder(self._num_samples(), seed=settings.seed, shuffle=settings.shuffle)
+
+    def _num_samples(self) -> int:
+        self._samples = read_dataset(Path(self._settings.dataset))
+        return len(self._samples)
+
+    def train(self) -> int:
+        """Run to the end, or to a requested stop. Returns the number of steps done; the state is committed then."""
+        self._prepare()
+        progress = TrainingProgress(
+            num_steps=self._settings.training.num_steps, first_step=self._first_step, visible=self._is_first
+        )
+        rates = {IMAGE: self._settings.image.learning_rate, VIDEO: self._settings.video.learning_rate}
+        progress.console.print(parameter_table(parameter_rows(self._clients, rates, deadline_s=self._deadline_s)))
+        self._take_sample("before" if self._first_step == 0 else f"step-{self._first_step}")
+        progress.start()
+        try:
+            done = self._loop(progress)
+        finally:
+            progress.close()
+        finished = done >= self._settings.training.num_steps
+        self._take_sample("after" if finished else f"stopped-{done}")
+        self._summarise(progress, done, finished)
+        return done
+
+    def _prepare(self) -> None:
+        settings = self._settings
+        self._corpus = Corpus(
+            self._node,
+            self._clients,
+            self._samples,
+            settings.clip,
+            needs_frames=settings.training.image_loss_weight > 0.0,
+            deadline_s=self._deadline_s,
+        )
+        initial = initial_embeddings(
+            self._clients, settings.modulation, seed=settings.seed, deadline_s=self._deadline_s
+        )
+        modulation = settings.modulation
+        self._modulation = Modulation(initial, modulation.alpha, modulation.optimizer) if initial else None
+        chain = RemoteChain(
+            self._clients[IMAGE],
+            self._clients[VIDEO],
+            image_loss_weight=settings.training.image_loss_weight,
+            deadline_s=self._deadline_s,
+        )
+        self._step = JointStep(
+            chain,
+            self._clients,
+            self._modulation,
+            clip_norm=settings.training.clip_norm,
+            deadline_s=self._deadline_s,
+        )
+        self._checkpointer = Checkpointer(
+            self._run.checkpoints,
+            self._clients,
+            self._modulation,
+            lock_hashes=settings.lock_hashes,
+            keep=settings.training.keep_checkpoints,
+            deadline_s=self._deadline_s,
+        )
+        self._first_step = self._restore() if settings.resume else 0
+        self._sampler = self._make_sampler() if self._is_first and settings.samples.enabled else None
+
+    def _restore(self) -> int:
+        info = committed(self._run.checkpoints)
+        if info is None:
+            return 0
+        self._checkpointer.restore(info)
+        return info.step
+
+    def _make_sampler(self) -> Sampler:
+        number = min(self._settings.samples.num_prompts, len(self._samples))
+        keys = self._corpus.keys
+        return Sampler(
+            self._clients,
+            [(self._samples[i].prompt, keys[IMAGE][i], keys[VIDEO][i]) for i in range(number)],
+            [self._samples[i].clip(self._settings.clip) for i in range(number)],
+            shape=self._settings.clip,
+            seed=self._settings.samples.seed,
+            folder=self._run.samples,
+            deadline_s=self._deadline_s,
+        )
+
+    def _take_sample(self, label: str) -> None:
+        if self._sampler is not None:
+            embeddings = {} if self._modulation is None else {n: self._modulation.embedding(n) for n in AGENTS}
+            self._sampler.take(label, embeddings)
+
+    def _loop(self, progress: TrainingProgress) -> int:
+        """Steps until the last, or until rank 0 is asked to stop; every exit leaves a committed checkpoint."""
+        training = self._settings.training
+        log = MetricsLog(self._run.path, first_step=self._first_step) if self._is_first else None
+        num_skips = 0
+        step = self._first_step
+        last_saved = step if step > 0 else -1
+        while step < training.num_steps and not self._agreed_to_stop():
+            started_s = time.perf_counter()
+            rates = self._rates(step)
+            report = self._step.run(step, self._batches(step), rates)
+            step_s = time.perf_counter() - started_s
+            progress.step(report, step_s)
+            if log is not None:
+                log.write(report, rates, step_s)
+            self._warn(report, progress)
+            num_skips = num_skips + 1 if report.skipped else 0
+            step += 1
+            if num_skips >= training.max_consecutive_skips:
+                raise TrainingDiverged(
+                    f"gradients were not finite in {num_skips} steps in a row, up to step {report.step}; weights are "
+                    "as the last finite step left them: lower the learning rate, or look at the data"
+                )
+            if training.checkpoint_every and step % training.checkpoint_every == 0:
+                last_saved = self._checkpointer.save(step).step
+        if last_saved != step and step > 0:
+            self._checkpointer.save(step)
+        if log is not None:
+            log.close()
+        return step
+
+    def _agreed_to_stop(self) -> bool:
+        """Rank 0's wish, told to all: ranks that stopped at different steps would wait for each other for ever."""
+        wish = torch.tensor([float(self._is_first and self._stop_requested())])
+        dist.all_reduce(wish)
+        return bool(wish.item() > 0)
+
+    def _rates(self, step: int) -> LearningRates:
+        training = self._settings.training
+        factor = schedule_factor(
+            step, kind=training.schedule, num_steps=training.num_steps, num_warmup_steps=training.num_warmup_steps
+        )
+        agents = {IMAGE: self._settings.image, VIDEO: self._settings.video}
+        return LearningRates(
+            {name: factor * agent.learning_rate for name, agent in agents.items()},
+            {name: factor * agent.modulation_learning_rate for name, agent in agents.items()},
+        )
+
+    def _batches(self, step: int) -> list[MicroBatch]:
+        """This replica's share of the batch of `step`: a contiguous block, cut into micro-batches."""
+        training = self._settings.training
+        share = training.batch_size // self._settings.num_replicas
+        first = step * training.batch_size + self._settings.replica * share
+        starts = range(first, first + share, training.micro_batch_size)
+        return [
+            self._corpus.micro_batch(self._order, range(start, start + training.micro_batch_size)) for start in starts
+        ]
+
+    def _warn(self, report: StepReport, progress: TrainingProgress) -> None:
+        if report.image_gradient_norm == 0.0 and not report.skipped:
+            progress.warn(f"step {report.step + 1}: {_ZERO_GRADIENT_WARNING}")
+        if report.skipped:
+            progress.warn(f"step {report.step + 1} was skipped: a gradient was not finite; nothing has changed")
+
+    def _summarise(self, progress: TrainingProgress, done: int, finished: bool) -> None:
+        run = self._run.path
+        state = f"finished {done} steps" if finished else f"stopped after {done} steps; --resume goes on from there"
+        entries: list[tuple[str, Path | str]] = [
+            (state, run),
+            ("checkpoint", self._run.checkpoints / f"step-{done:08d}" if done else "none"),
+            ("metrics", run / "metrics.jsonl"),
+            ("curves", f"tensorboard --logdir {run / 'tensorboard'}"),
+        ]
+        if self._sampler is not None:
+            entries.append(("samples", self._run.samples / "contact-sheet.png"))
+        progress.console.print(summary_table(entries))
+
+    def close(self) -> None:
+        """Leave servers and group."""
+        for client in self._clients.values():
+            client.close()
+        self._node.close()
+        dist.destroy_process_group()

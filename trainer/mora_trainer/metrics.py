@@ -1,0 +1,84 @@
+"""Metrics of a run: `metrics.jsonl`, one JSON object a step, and the same values for TensorBoard. Rank 0 only."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from torch.utils.tensorboard import SummaryWriter
+
+from mora_trainer.step import LearningRates, StepReport
+
+
+class MetricsLog:
+    """Appends each step to `<run>/metrics.jsonl` and `<run>/tensorboard/`; lines past a resumed step go first."""
+
+    def __init__(self, run: Path, *, first_step: int) -> None:
+        self._path = run / "metrics.jsonl"
+        _keep_steps_before(self._path, first_step)
+        self._file = self._path.open("a", encoding="utf-8")
+        self._writer = SummaryWriter(str(run / "tensorboard"), purge_step=first_step)
+
+    def write(self, report: StepReport, rates: LearningRates, step_s: float) -> None:
+        """Record one step; non-finite numbers become null in JSON."""
+        values = as_record(report, rates, step_s)
+        self._file.write(json.dumps(values) + "\n")
+        self._file.flush()
+        for name, value in _flat(values):
+            if name != "step" and value is not None:
+                self._writer.add_scalar(name, value, report.step)
+
+    def close(self) -> None:
+        """Flush and close both."""
+        self._file.close()
+        self._writer.close()
+
+
+def as_record(report: StepReport, rates: LearningRates, step_s: float) -> dict[str, Any]:
+    """One line of metrics.jsonl."""
+    record: dict[str, Any] = {
+        "step": report.step,
+        "loss": _finite(report.loss),
+        "skipped": report.skipped,
+        "z_norm": report.norms,
+        "alpha": report.alphas,
+        "gradient_norm": {
+            "total": _finite(report.gradient_norm),
+            **{name: _finite(norm) for name, norm in report.gradient_norms.items()},
+            "image_output": _finite(report.image_gradient_norm),
+        },
+        "clip": report.clip,
+        "learning_rate": rates.parameters,
+        "modulation_learning_rate": rates.embeddings,
+        "step_s": round(step_s, 6),
+        "breakdown_s": {name: round(spent_s, 6) for name, spent_s in report.breakdown_s.items()},
+    }
+    if report.image_loss is not None:
+        record["image_loss"] = _finite(report.image_loss)
+    return record
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> list[tuple[str, float | None]]:
+    pairs: list[tuple[str, float | None]] = []
+    for name, value in values.items():
+        pairs += _flat(value, f"{prefix}{name}/") if isinstance(value, dict) else [(prefix + name, value)]
+    return pairs
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """All complete lines of a metrics file; a line cut off by a crash is left out."""
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").split("\n")
+    return [json.loads(line) for line in lines[:-1]]
+
+
+def _keep_steps_before(path: Path, first_step: int) -> None:
+    kept = [line for line in read_metrics(path) if line["step"] < first_step]
+    path.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")

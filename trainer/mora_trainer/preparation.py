@@ -1,0 +1,120 @@
+"""What happens between connecting to the servers and the first step: prompts, targets, first value of every z_i."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from mora_runtime import Client, Node, TensorRef
+from mora_runtime.errors import ProtocolError
+from mora_runtime.participant import PARTICIPANT
+
+from mora_trainer.chain import AGENTS, IMAGE, VIDEO, MicroBatch
+from mora_trainer.dataset import Sample, SampleOrder
+from mora_trainer.modulation import random_rows
+from mora_trainer.settings import ClipShape, ModulationSettings
+
+_PROMPTS_PER_CALL = 16
+
+
+class Corpus:
+    """The dataset as the servers know it: prompt keys, and targets that are sent to the servers on first use.
+
+    Args:
+        samples: the dataset, in file order.
+        needs_frames: True when the image agent's own loss is on, which needs the targets' first frames there.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        clients: dict[str, Client],
+        samples: list[Sample],
+        shape: ClipShape,
+        *,
+        needs_frames: bool,
+        deadline_s: float,
+    ) -> None:
+        self._node = node
+        self._clients = clients
+        self._samples = samples
+        self._shape = shape
+        self._needs_frames = needs_frames
+        self._deadline_s = deadline_s
+        self._targets: dict[int, str] = {}
+        self._frames: dict[int, str] = {}
+        prompts = [sample.prompt for sample in samples]
+        self.keys = {name: self._encode(name, prompts) for name in AGENTS}
+
+    def _encode(self, agent: str, prompts: list[str]) -> list[str]:
+        keys: list[str] = []
+        for start in range(0, len(prompts), _PROMPTS_PER_CALL):
+            arguments = {"prompts": prompts[start : start + _PROMPTS_PER_CALL]}
+            values = self._clients[agent].call(agent, "encode", arguments, deadline_s=self._deadline_s).values
+            found = values.get("keys")
+            if not isinstance(found, list):
+                raise ProtocolError(f"{agent}.encode: expected a list `keys`, got {sorted(values)}")
+            keys += [str(key) for key in found]
+        return keys
+
+    def micro_batch(self, order: SampleOrder, places: range) -> MicroBatch:
+        """The micro-batch of the samples at these places of the training sequence; their targets are sent if new."""
+        indices = [order.sample_index(place) for place in places]
+        return MicroBatch(
+            image_prompts=tuple(self.keys[IMAGE][index] for index in indices),
+            video_prompts=tuple(self.keys[VIDEO][index] for index in indices),
+            targets=tuple(self._target(index) for index in indices),
+            frames=tuple(self._frames[index] for index in indices) if self._needs_frames else (),
+            seeds=tuple(order.noise_seed(place) for place in places),
+        )
+
+    def _target(self, index: int) -> str:
+        if index not in self._targets:
+            clip = self._samples[index].clip(self._shape)
+            pixels = self._node.empty(clip.shape, torch.uint8)
+            pixels.copy_(torch.from_numpy(np.ascontiguousarray(clip)))
+            self._targets[index] = self._store(VIDEO, "store_target", pixels)
+            if self._needs_frames:
+                self._frames[index] = self._store(IMAGE, "store_frame", pixels[0].clone())
+        return self._targets[index]
+
+    def _store(self, agent: str, method: str, pixels: torch.Tensor) -> str:
+        reply = self._clients[agent].call(agent, method, {"pixels": pixels}, deadline_s=self._deadline_s)
+        return str(reply.values["key"])
+
+
+def initial_embeddings(
+    clients: dict[str, Client], settings: ModulationSettings, *, seed: int, deadline_s: float
+) -> dict[str, torch.Tensor]:
+    """First value of each z_i by agent, (rows, d_i) float32; empty when modulation is off.
+
+    `learned`: the rows that the agent's text encoder gives for "[Mod]", all content tokens, their mean, or a new token;
+    `random_init`: one random row (ablation RI).
+    """
+    if settings.mode == "none":
+        return {}
+    embeddings: dict[str, torch.Tensor] = {}
+    arguments = {"text": settings.text, "new_token": settings.rows == "new_token"}
+    for number, name in enumerate(AGENTS):
+        reply = clients[name].call(name, "modulation_rows", arguments, deadline_s=deadline_s)
+        found = reply.values["rows"]
+        if not isinstance(found, TensorRef):
+            raise ProtocolError(f"{name}.modulation_rows: expected a tensor `rows`")
+        rows = found.tensor().float().clone()
+        if settings.mode == "random_init":
+            rows = random_rows(rows, seed=seed + number)
+        embeddings[name] = rows.mean(dim=0, keepdim=True) if settings.rows == "mean" else rows
+    return embeddings
+
+
+def parameter_rows(
+    clients: dict[str, Client], rates: dict[str, float], *, deadline_s: float
+) -> list[tuple[str, str, int, int, float]]:
+    """Rows of the table of counts printed at the start: agent, what trains, all and trained parameters, rate."""
+    rows = []
+    for name in AGENTS:
+        values = clients[name].call(PARTICIPANT, "counts", {}, deadline_s=deadline_s).values
+        total, trainable = values["num_parameters"], values["num_trainable"]
+        if not isinstance(total, int) or not isinstance(trainable, int):
+            raise ProtocolError(f"{name}: counts expected two numbers, got {total!r} and {trainable!r}")
+        rows.append((name, str(values["scope"]), total, trainable, rates[name]))
+    return rows

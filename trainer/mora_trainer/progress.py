@@ -1,0 +1,78 @@
+"""What a person sees while a job trains: a bar on a terminal, one line a step elsewhere, warnings, a summary."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from mora_trainer.step import StepReport
+
+
+class TrainingProgress:
+    """Rank 0 shows; other ranks make it with `visible=False` and stay silent."""
+
+    def __init__(self, *, num_steps: int, first_step: int, visible: bool) -> None:
+        self.console = Console(quiet=not visible, highlight=False, soft_wrap=True)
+        self._num_steps = num_steps
+        self._bar = Progress(
+            TextColumn("training"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[line]}"),
+            console=self.console,
+            disable=not (visible and self.console.is_terminal),
+        )
+        self._task = self._bar.add_task("training", total=num_steps, completed=first_step, line="")
+
+    def start(self) -> None:
+        """Begin to draw."""
+        self._bar.start()
+
+    def step(self, report: StepReport, step_s: float) -> None:
+        """Show one finished step."""
+        line = _line(report, step_s)
+        self._bar.update(self._task, completed=report.step + 1, line=line)
+        if not self.console.is_terminal:
+            self.console.print(f"step {report.step + 1}/{self._num_steps}  {line}")
+
+    def warn(self, text: str) -> None:
+        """A warning above the bar."""
+        self.console.print(f"warning: {text}", style="yellow")
+
+    def close(self) -> None:
+        """Stop drawing."""
+        self._bar.stop()
+
+
+def _line(report: StepReport, step_s: float) -> str:
+    parts = [f"loss {report.loss:.4f}"]
+    parts += [f"|z_{name}| {norm:.4f}" for name, norm in report.norms.items()]
+    parts += [f"alpha_{name} {alpha:.4f}" for name, alpha in report.alphas.items()]
+    parts += [f"grad {report.gradient_norm:.3g}", f"{step_s:.2f} s"]
+    slowest = sorted(report.breakdown_s.items(), key=lambda part: -part[1])[:3]
+    total_s = max(step_s, 1e-9)
+    parts.append("(" + ", ".join(f"{name} {spent_s / total_s:.0%}" for name, spent_s in slowest) + ")")
+    if report.skipped or math.isnan(report.gradient_norm):
+        parts.append("SKIPPED: gradients not finite")
+    return "  ".join(parts)
+
+
+def parameter_table(rows: list[tuple[str, str, int, int, float]]) -> Table:
+    """Table of (agent, what trains, all parameters, trained parameters, learning rate)."""
+    table = Table("agent", "trains", "parameters", "trained", "learning rate", box=None, pad_edge=False)
+    for agent, scope, total, trained, rate in rows:
+        table.add_row(agent, scope, f"{total:,}", f"{trained:,}", f"{rate:g}")
+    return table
+
+
+def summary_table(entries: list[tuple[str, Path | str]]) -> Table:
+    """Closing summary: what lies where."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for label, place in entries:
+        table.add_row(label, str(place))
+    return table

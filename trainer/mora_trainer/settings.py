@@ -1,0 +1,118 @@
+"""Settings of a training job: the sections a user writes, and the resolved file that one coordinator rank reads.
+
+Imported by the launcher too (with `dataset` and `clips` the only part of this package that it imports), so this
+module needs neither torch nor DeepSpeed.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from mora_runtime.schema import Settings
+from pydantic import BeforeValidator, Field, model_validator
+
+PositiveInt = Annotated[int, Field(ge=1)]
+
+
+class ModulationSettings(Settings):
+    """The modulation embeddings z_i and factors alpha_i (paper section 3.2; readings in docs/paper.md)."""
+
+    mode: Literal["learned", "random_init", "none"] = "learned"  # table 5: Mora, RI, without modulation
+    rows: Literal["content", "mean", "new_token"] = "content"
+    alpha: Literal["norm", "share", "one"] = "norm"
+    text: str = "[Mod]"
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+
+
+class TrainingSettings(Settings):
+    """The optimisation loop."""
+
+    num_steps: PositiveInt = 12
+    batch_size: PositiveInt = 4  # samples of one optimisation step, over all replicas and micro-batches
+    micro_batch_size: PositiveInt = 1  # samples of one pass through the chain on one replica
+    clip_norm: float | None = 1.0  # over the gradients of all roles together; None = no clipping
+    schedule: Literal["constant", "cosine"] = "constant"
+    num_warmup_steps: int = Field(default=0, ge=0)
+    image_loss_weight: float = Field(default=0.0, ge=0.0)  # weight of the image agent's own loss on the first frame
+    checkpoint_every: int = Field(default=4, ge=0)  # steps; 0 = only at the end
+    keep_checkpoints: PositiveInt = 3
+    call_deadline_s: float = Field(default=600.0, gt=0.0)
+    max_consecutive_skips: PositiveInt = 10  # non-finite steps in a row before the job gives up
+
+
+class DataSettings(Settings):
+    """Where training clips come from."""
+
+    path: str | None = None  # JSON lines with prompt and video, or one video; None = clips that Mora makes itself
+    fps: float | None = None  # frames are taken at this rate; None = the video's own
+    num_clips: PositiveInt = 8  # from one video, or made
+    shuffle: bool = True
+
+
+def _path_or_section(value: Any) -> Any:
+    return {"path": value} if isinstance(value, str) else value
+
+
+DataSection = Annotated[DataSettings, BeforeValidator(_path_or_section)]
+
+
+class SampleSettings(Settings):
+    """The look before and after training."""
+
+    enabled: bool = True
+    num_prompts: PositiveInt = 1
+    seed: int = 0
+
+
+class ClipShape(Settings):
+    """Frames and size of a training clip, in pixels."""
+
+    num_frames: PositiveInt
+    height: PositiveInt
+    width: PositiveInt
+    fps: float = 24.0  # of the videos that are written
+
+
+class RemoteAgentSettings(Settings):
+    """One trained agent as the coordinator sees it."""
+
+    name: str  # image, video
+    server: str  # image.0
+    learning_rate: float = Field(ge=0.0)
+    modulation_learning_rate: float = Field(ge=0.0)
+
+
+class CoordinatorSettings(Settings):
+    """The resolved settings of one coordinator rank; it reads nothing else."""
+
+    run_dir: str
+    replica: int
+    num_replicas: PositiveInt
+    rendezvous: str
+    num_threads: PositiveInt = 1
+    seed: int
+    dataset: str  # JSON lines, checked by the launcher
+    clip: ClipShape
+    image: RemoteAgentSettings
+    video: RemoteAgentSettings
+    modulation: ModulationSettings
+    training: TrainingSettings
+    samples: SampleSettings
+    shuffle: bool = True
+    resume: bool = False
+    lock_hashes: dict[str, str]
+
+    @model_validator(mode="after")
+    def _batch_divides(self) -> CoordinatorSettings:
+        check_batch(self.training, self.num_replicas)
+        return self
+
+
+def check_batch(training: TrainingSettings, num_replicas: int) -> None:
+    """Refuse a batch that replicas and micro-batches cannot share equally (ValueError)."""
+    unit = num_replicas * training.micro_batch_size
+    if training.batch_size % unit:
+        raise ValueError(
+            f"batch_size {training.batch_size} is not a multiple of replicas x micro_batch_size = "
+            f"{num_replicas} x {training.micro_batch_size}; set batch_size to a multiple of {unit}"
+        )

@@ -1,0 +1,198 @@
+"""One optimisation step of one replica: micro-batches, PREPARE, one decision, COMMIT or SKIP (docs/architecture.md).
+
+Every coordinator rank runs the same steps in the same order. Every number the decision depends on has been reduced over
+the replicas before, so all ranks decide alike without a vote.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from mora_runtime import Client
+from mora_runtime.errors import MoraError, ProtocolError, StepAborted
+from mora_runtime.participant import PARTICIPANT
+from mora_runtime.sharded_optimizer import GradientReport
+
+from mora_trainer.chain import AGENTS, IMAGE, VIDEO, MicroBatch, MicroBatchResult, RemoteChain, Stopwatch
+from mora_trainer.modulation import Modulation
+
+MODULATION = "modulation"
+
+
+@dataclass(frozen=True)
+class LearningRates:
+    """Rates of one step: eta_theta and eta_z by agent, schedule applied."""
+
+    parameters: dict[str, float]
+    embeddings: dict[str, float]
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What one step did, for metrics and progress; equal on every rank but for `breakdown_s`."""
+
+    step: int
+    loss: float  # mean over the whole batch
+    image_loss: float | None
+    skipped: bool
+    clip: float
+    gradient_norm: float  # over all roles, before clipping
+    gradient_norms: dict[str, float]  # by role: image, video, modulation
+    image_gradient_norm: float  # ||dL/dO_1||, largest over this rank's micro-batches
+    norms: dict[str, float]  # ||z_i||
+    alphas: dict[str, float]  # by agent, as committed; what would have been committed for a skipped step
+    breakdown_s: dict[str, float]
+
+
+def clip_factor(total_norm: float, clip_norm: float | None) -> float:
+    """Factor that brings a norm down to `clip_norm`: min(1, clip_norm / (norm + 1e-6)), as torch's clip_grad_norm_."""
+    return 1.0 if clip_norm is None else min(1.0, clip_norm / (total_norm + 1e-6))
+
+
+class JointStep:
+    """Runs steps over a chain and its participants.
+
+    Args:
+        chain: forward and backward of micro-batches.
+        clients: by agent name; each server also hosts the participant of its agent.
+        modulation: None = no modulation (ablation): no z, alpha = 1.
+        clip_norm: global gradient norm over all roles; None = no clipping.
+        deadline_s: for each call.
+    """
+
+    def __init__(
+        self,
+        chain: RemoteChain,
+        clients: dict[str, Client],
+        modulation: Modulation | None,
+        *,
+        clip_norm: float | None,
+        deadline_s: float,
+    ) -> None:
+        self._chain = chain
+        self._clients = clients
+        self._modulation = modulation
+        self._clip_norm = clip_norm
+        self._deadline_s = deadline_s
+
+    def run(self, step: int, batches: Sequence[MicroBatch], rates: LearningRates) -> StepReport:
+        """Do one step.
+
+        Raises:
+            StepAborted: a replica failed before the decision; no role has changed, the step may be run again.
+        """
+        watch = Stopwatch()
+        results = self._accumulate(batches, watch)
+        with watch.measure("prepare"):
+            reports = self._prepare(step)
+        finite = all(report.finite for report in reports.values())
+        total_norm = math.sqrt(sum(report.squared_norm for report in reports.values()))
+        clip = clip_factor(total_norm, self._clip_norm)
+        with watch.measure("commit"):
+            alphas = self._commit(step, rates, clip) if finite else self._skip(step)
+        return StepReport(
+            step=step,
+            loss=results.loss,
+            image_loss=results.image_loss,
+            skipped=not finite,
+            clip=clip,
+            gradient_norm=total_norm if finite else math.nan,
+            gradient_norms={
+                name: math.sqrt(report.squared_norm) if report.finite else math.nan for name, report in reports.items()
+            },
+            image_gradient_norm=results.image_gradient_norm,
+            norms={} if self._modulation is None else self._modulation.norms(),
+            alphas=alphas,
+            breakdown_s=watch.spent_s,
+        )
+
+    def _accumulate(self, batches: Sequence[MicroBatch], watch: Stopwatch) -> MicroBatchResult:
+        """All micro-batches of this rank; then agree with the other ranks that all of theirs went through too."""
+        embeddings = {} if self._modulation is None else {name: self._modulation.embedding(name) for name in AGENTS}
+        failure: MoraError | None = None
+        results: list[MicroBatchResult] = []
+        try:
+            for result in self._chain.run(batches, embeddings, watch):
+                results.append(result)
+                if self._modulation is not None:
+                    self._modulation.accumulate(result.gradients)
+        except MoraError as error:
+            failure = error
+        with watch.measure("agree"):
+            summed = _summed([float(failure is not None), *_loss_sums(results)])
+        if summed[0] > 0:
+            self._abandon(alive=failure is None)
+            cause = f"this replica: {failure}" if failure is not None else f"{summed[0]:.0f} other replica(s)"
+            raise StepAborted(f"the step was abandoned before any role changed, because of {cause}") from failure
+        num_results = summed[3]
+        image_loss = None if results[0].image_loss is None else summed[2] / num_results
+        norm = max(result.image_gradient_norm for result in results)
+        return MicroBatchResult(summed[1] / num_results, image_loss, {}, norm)
+
+    def _prepare(self, step: int) -> dict[str, GradientReport]:
+        pending = {name: self._submit(name, "prepare", {"step": step}) for name in AGENTS}
+        reports = {name: _report(name, call.result().values) for name, call in pending.items()}
+        if self._modulation is not None:
+            reports[MODULATION] = self._modulation.prepare()
+        return reports
+
+    def _commit(self, step: int, rates: LearningRates, clip: float) -> dict[str, float]:
+        """Algorithm 1: every z_i first, alpha_i from the updated ones, then every agent's parameters."""
+        alphas = dict.fromkeys(AGENTS, 1.0)
+        if self._modulation is not None:
+            self._modulation.commit([rates.embeddings[name] for name in AGENTS], clip)
+            alphas = self._modulation.factors()
+        pending = [
+            self._submit(
+                name,
+                "commit",
+                {"step": step, "alpha": alphas[name], "learning_rate": rates.parameters[name], "clip": clip},
+            )
+            for name in AGENTS
+        ]
+        for call in pending:
+            call.result()
+        return alphas
+
+    def _skip(self, step: int) -> dict[str, float]:
+        if self._modulation is not None:
+            self._modulation.optimizer.discard()
+        for call in [self._submit(name, "skip", {"step": step}) for name in AGENTS]:
+            call.result()
+        return dict.fromkeys(AGENTS, 1.0) if self._modulation is None else self._modulation.factors()
+
+    def _abandon(self, *, alive: bool) -> None:
+        """Forget this step's gradients on this rank; servers of a failed replica may be gone and are not asked."""
+        if self._modulation is not None:
+            self._modulation.optimizer.reset()
+        if alive:
+            for call in [self._submit(name, "abandon", {}) for name in AGENTS]:
+                call.result()
+
+    def _submit(self, agent: str, method: str, arguments: dict[str, Any]) -> Any:
+        return self._clients[agent].submit(PARTICIPANT, method, arguments, deadline_s=self._deadline_s)
+
+
+def _loss_sums(results: Sequence[MicroBatchResult]) -> list[float]:
+    return [sum(r.loss for r in results), sum(r.image_loss or 0.0 for r in results), float(len(results))]
+
+
+def _summed(values: list[float]) -> list[float]:
+    total = torch.tensor(values, dtype=torch.float64)
+    dist.all_reduce(total)
+    return [float(value) for value in total]
+
+
+def _report(name: str, values: dict[str, Any]) -> GradientReport:
+    finite, squared_norm = values.get("finite"), values.get("squared_norm")
+    if not isinstance(finite, bool) or not isinstance(squared_norm, float):
+        raise ProtocolError(f"{name}: PREPARE expected finite and squared_norm, got {sorted(values)}")
+    return GradientReport(finite, squared_norm)
+
+
+__all__ = ["IMAGE", "MODULATION", "VIDEO", "JointStep", "LearningRates", "StepReport", "clip_factor"]
