@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from mora_runtime.errors import SettingsError
 from mora_runtime.model_folder import Component, answer_options, count_parameters, published_count
 from mora_runtime.schema import Settings
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from mora_env_opensora.text.prompts import NEGATIVE_PROMPT
 
@@ -69,6 +69,12 @@ class OpenSoraOptions(Settings):
     num_inference_steps: int = Field(default=100, ge=1)
     guidance_scale: float = Field(default=7.5, ge=0.0)  # <= 1 switches guidance off
     negative_prompt: str = NEGATIVE_PROMPT
+
+    @model_validator(mode="after")
+    def _steps_fit(self) -> OpenSoraOptions:
+        if self.scheduler == "pndm" and self.num_inference_steps < 4:
+            raise ValueError(f"num_inference_steps {self.num_inference_steps}: pndm needs at least 4")
+        return self
 
     def components(self) -> list[Component]:
         """Models that an agent with these options loads."""

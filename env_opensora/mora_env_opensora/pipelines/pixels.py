@@ -17,7 +17,8 @@ def frames_to_pixels(frames: Tensor, height: int, width: int) -> Tensor:
     """
     if frames.dtype != torch.uint8 or frames.ndim != 4 or frames.shape[-1] != 3 or frames.shape[0] < 1:
         raise InputError(f"frames: expected uint8 (F >= 1, H, W, 3), got {frames.dtype} {tuple(frames.shape)}")
-    return fit_image(frames.permute(0, 3, 1, 2).float() / 127.5 - 1.0, height, width)
+    pixels = frames.permute(0, 3, 1, 2).contiguous().float() / 127.5 - 1.0
+    return fit_image(pixels, height, width)
 
 
 def pixels_to_frames(pixels: Tensor) -> Tensor:

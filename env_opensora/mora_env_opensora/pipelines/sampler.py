@@ -12,7 +12,7 @@ from torch import Tensor
 from mora_env_opensora.models import InputError, OpenSoraT2V
 from mora_env_opensora.noise_schedule import PredictionType
 from mora_env_opensora.objective import TextBatch
-from mora_env_opensora.pipelines.schedulers import SchedulerName, make_scheduler
+from mora_env_opensora.pipelines.schedulers import SchedulerName, least_steps, make_scheduler
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,11 @@ class SamplingSettings:
     scale_condition: bool = False
 
     def __post_init__(self) -> None:
-        if self.num_inference_steps < 1:
-            raise InputError(f"num_inference_steps: expected at least 1, got {self.num_inference_steps}")
+        least = least_steps(self.scheduler)
+        if self.num_inference_steps < least:
+            raise InputError(
+                f"num_inference_steps: expected at least {least} with {self.scheduler}, got {self.num_inference_steps}"
+            )
 
     @property
     def guided(self) -> bool:

@@ -22,6 +22,11 @@ _CLASSES: dict[str, str] = {
 _OPTIONS: dict[str, dict[str, bool]] = {"ddim": {"clip_sample": False}, "ddpm": {"clip_sample": False}}
 
 
+def least_steps(name: str) -> int:
+    """PNDM starts with Runge-Kutta steps over its first four grid points."""
+    return 4 if name == "pndm" else 1
+
+
 def make_scheduler(name: str, prediction_type: PredictionType = "epsilon") -> Any:
     """A fresh scheduler; one serves one sample, since solvers keep a history.
 

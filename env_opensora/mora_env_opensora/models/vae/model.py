@@ -94,6 +94,12 @@ class CausalVAEModel(PretrainedMixin, nn.Module):
         plan = TilePlan(
             self.tile_sample_min_size, self.tile_latent_min_size, self.tile_sample_min_size_t, self.tile_overlap_factor
         )
+        if self.use_tiling and plan.needs_tiles(video) and min(map(plan.narrowest, video.shape[-2:])) < factor:
+            raise InputError(
+                f"CausalVAEModel.encode: expected tiles of at least {factor} pixels, got an edge narrower than that from "
+                f"tiles of {plan.size_in} every {plan.step} on {tuple(video.shape[-2:])}; choose tile size and overlap "
+                f"so that the step is a multiple of {factor}"
+            )
         return DiagonalGaussian(self._each(self._encode_tile, video, plan))
 
     def decode(self, latents: Tensor) -> Tensor:

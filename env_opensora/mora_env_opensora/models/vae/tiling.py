@@ -33,6 +33,10 @@ class TilePlan:
     def step(self) -> int:
         return int(self.size_in * (1 - self.overlap))
 
+    def narrowest(self, size: int) -> int:
+        """Width of the last tile along a side of `size`."""
+        return size - (size - 1) // self.step * self.step
+
     @property
     def blend(self) -> int:
         return int(self.size_out * self.overlap)

@@ -1,0 +1,187 @@
+"""The agent's method table, called as a server calls it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from mora_env_opensora.agent import OpenSoraAgent
+from mora_env_opensora.models import OpenSoraInpaint
+from mora_env_opensora.objective import Target, VideoObjective
+from mora_env_opensora.options import OpenSoraOptions
+from mora_runtime.errors import BadArgument, SettingsError
+from mora_runtime.schema import read_settings
+
+
+def _options(tiny: Path, **changes: Any) -> dict[str, Any]:
+    return {
+        "model": str(tiny / "transformer_i2v"),
+        "vae": str(tiny / "vae"),
+        "text_encoder": str(tiny / "text_encoder"),
+        "num_frames": 9,
+        "height": 32,
+        "width": 32,
+        "max_length": 32,
+        "num_inference_steps": 4,
+        "guidance_scale": 3.0,
+    } | changes
+
+
+def _agent(tiny: Path, **changes: Any) -> OpenSoraAgent:
+    return OpenSoraAgent.from_options(OpenSoraOptions(**_options(tiny, **changes)), torch.device("cpu"))
+
+
+@pytest.fixture(scope="module")
+def agent(tiny: Path) -> OpenSoraAgent:
+    return _agent(tiny)
+
+
+def _clip(seed: int = 0, frames: int = 9) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 256, (frames, 32, 32, 3), dtype=torch.uint8, generator=generator)
+
+
+def test_loss_is_the_objective_on_what_was_stored(agent: OpenSoraAgent) -> None:
+    keys = agent.encode(prompts=["a cat", "a dog walks"])["keys"]
+    targets = [agent.store_target(pixels=_clip(seed))["key"] for seed in (1, 2)]
+    z = agent.modulation_rows(text="[Mod]")["rows"].requires_grad_()
+    images = (torch.rand(2, 3, 32, 32) * 2 - 1).requires_grad_()
+    loss = agent.loss(z=z, prompt_keys=keys, images=images, target_keys=targets, seeds=[5, 6])["loss"]
+    assert loss.shape == ()
+    assert loss.dtype == torch.float32
+    loss.backward()
+    assert z.grad.abs().max() > 0
+    assert images.grad.abs().max() > 0
+    assert all(parameter.grad is not None for parameter in agent.module().parameters())
+
+    vae = agent._vae
+    texts = [agent._encoder.rows(key) for key in keys]
+    posteriors = [vae.encode(_clip(seed).permute(3, 0, 1, 2)[None] / 127.5 - 1) for seed in (1, 2)]
+    stored = [Target(posterior.mean[0], posterior.std[0]) for posterior in posteriors]
+    objective = VideoObjective(agent.module(), vae, agent._size)
+    torch.testing.assert_close(loss, objective.loss(z, texts, images, stored, [5, 6]), rtol=1e-5, atol=1e-6)
+
+
+def test_only_the_transformer_trains(agent: OpenSoraAgent) -> None:
+    assert isinstance(agent.module(), OpenSoraInpaint)
+    assert all(parameter.requires_grad for parameter in agent.module().parameters())
+    assert not any(parameter.requires_grad for parameter in agent._vae.parameters())
+    assert not agent.module().training
+
+
+def test_content_keys_are_stable(agent: OpenSoraAgent) -> None:
+    assert agent.encode(prompts=["A cat"])["keys"] == agent.encode(prompts=["a cat"])["keys"]
+    assert agent.store_target(pixels=_clip())["key"] == agent.store_target(pixels=_clip().clone())["key"]
+    assert agent.store_target(pixels=_clip(1))["key"] != agent.store_target(pixels=_clip(2))["key"]
+
+
+def test_sampling_works_after_the_text_encoder_is_gone(tiny: Path) -> None:
+    agent = _agent(tiny)
+    key = agent.encode(prompts=["a cat"])["keys"][0]
+    assert agent.unload_text_encoder() == {"unloaded": True}
+    image = torch.rand(1, 3, 32, 32) * 2 - 1
+    frames = agent.animate(z=torch.randn(2, 32), prompt_key=key, image=image, seed=1)["frames"]
+    assert frames.shape == (9, 32, 32, 3)
+    assert not agent._encoder.loaded
+    assert agent.extend(z=None, prompt_key=key, video=_clip(), seed=1)["frames"].shape == (17, 32, 32, 3)
+    connected = agent.connect(z=None, prompt_key=key, first=_clip(1), second=_clip(2), seed=1)["frames"]
+    assert connected.shape == (9, 32, 32, 3)
+
+
+def test_animate_takes_uint8_and_float_alike(agent: OpenSoraAgent) -> None:
+    key = agent.encode(prompts=["a cat"])["keys"][0]
+    picture = _clip()[0]
+    pixels = picture.permute(2, 0, 1).contiguous() / 127.5 - 1
+    arguments = {"z": None, "prompt_key": key, "seed": 1, "num_inference_steps": 5, "guidance_scale": 1.0}
+    frames = [agent.animate(image=image, **arguments)["frames"] for image in (picture, pixels, pixels[None])]
+    assert torch.equal(frames[0], frames[1])
+    assert torch.equal(frames[1], frames[2])
+
+
+def test_text_dropout_uses_the_samples_seed(tiny: Path) -> None:
+    always, never = _agent(tiny, text_dropout=1.0, default_text_ratio=0.0), _agent(tiny)
+    target = always.store_target(pixels=_clip())["key"]
+    never.store_target(pixels=_clip())
+    image = torch.zeros(1, 3, 32, 32)
+
+    def loss(agent: OpenSoraAgent, prompt: str) -> torch.Tensor:
+        keys = agent.encode(prompts=[prompt])["keys"]
+        return agent.loss(z=None, prompt_keys=keys, images=image, target_keys=[target], seeds=[4])["loss"]
+
+    assert torch.equal(loss(always, "a cat"), loss(never, ""))
+    assert not torch.equal(loss(never, "a cat"), loss(never, ""))
+
+
+def test_bad_arguments_are_the_callers(agent: OpenSoraAgent) -> None:
+    key = agent.encode(prompts=["a cat"])["keys"][0]
+    target = agent.store_target(pixels=_clip())["key"]
+    image = torch.zeros(1, 3, 32, 32)
+    good = {"z": None, "prompt_keys": [key], "images": image, "target_keys": [target], "seeds": [1]}
+    for changes, named in (
+        ({"prompt_keys": ["0" * 64]}, "prompt key"),
+        ({"target_keys": ["0" * 64]}, "target key"),
+        ({"seeds": [1, 2]}, "seed"),
+        ({"images": torch.zeros(2, 3, 32, 32)}, "batch"),
+        ({"z": torch.zeros(2, 31)}, "z: expected"),
+    ):
+        with pytest.raises(BadArgument, match=named):
+            agent.loss(**(good | changes))
+    for pixels in (_clip(frames=8), _clip().float(), _clip()[:, :16]):
+        with pytest.raises(BadArgument, match="pixels: expected uint8"):
+            agent.store_target(pixels=pixels)
+    with pytest.raises(BadArgument, match="image: expected"):
+        agent.animate(z=None, prompt_key=key, image=torch.zeros(2, 3, 32, 32), seed=0)
+
+
+def test_saved_weights_load_with_their_config(agent: OpenSoraAgent, tmp_path: Path) -> None:
+    agent.save_weights(tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text()) == agent.model_config()
+    assert OpenSoraInpaint.from_pretrained(tmp_path).config == agent.module().config
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"num_frames": 10}, r"4k \+ 1"),
+        ({"height": 40}, "height"),
+        ({"snr_gama": 5.0}, "did you mean `snr_gamma`"),
+        ({"dtype": "float16"}, "dtype"),
+        ({"num_inference_steps": 3}, "pndm"),
+    ],
+)
+def test_options_are_checked(tiny: Path, changes: dict[str, Any], named: str) -> None:
+    with pytest.raises(SettingsError, match=named):
+        read_settings(OpenSoraOptions, _options(tiny, **changes), source="test")
+
+
+def test_launcher_learns_options_and_sizes_without_model_libraries(tiny: Path) -> None:
+    request = {"kind": "opensora", "source": "agents.video.options", "options": _options(tiny)}
+    script = (
+        "import runpy, sys\n"
+        "for name in ('torch', 'diffusers', 'transformers'):\n"
+        "    sys.modules[name] = None\n"
+        "runpy.run_module('mora_env_opensora.options', run_name='__main__')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        input=json.dumps(request),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    answer = json.loads(done.stdout)
+    counts = {component["name"]: component["num_parameters"] for component in answer["components"]}
+    agent = _agent(tiny)
+    agent.modulation_rows(text="[Mod]")
+    assert counts == {
+        "transformer": sum(parameter.numel() for parameter in agent.module().parameters()),
+        "vae": sum(parameter.numel() for parameter in agent._vae.parameters()),
+        "text_encoder": sum(parameter.numel() for parameter in agent._encoder._model.parameters()),
+    }
+    assert answer["options"]["snr_gamma"] == 5.0
