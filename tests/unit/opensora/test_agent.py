@@ -162,10 +162,11 @@ def test_options_are_checked(tiny: Path, changes: dict[str, Any], named: str) ->
 def test_launcher_learns_options_and_sizes_without_model_libraries(tiny: Path) -> None:
     request = {"kind": "opensora", "source": "agents.video.options", "options": _options(tiny)}
     script = (
-        "import runpy, sys\n"
+        "import sys\n"
         "for name in ('torch', 'diffusers', 'transformers'):\n"
         "    sys.modules[name] = None\n"
-        "runpy.run_module('mora_env_opensora.options', run_name='__main__')\n"
+        "from mora_env_opensora.options import KINDS, answer_options\n"
+        "answer_options(KINDS)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", script],

@@ -96,7 +96,7 @@ class CausalVAEModel(PretrainedMixin, nn.Module):
         )
         if self.use_tiling and plan.needs_tiles(video) and min(map(plan.narrowest, video.shape[-2:])) < factor:
             raise InputError(
-                f"CausalVAEModel.encode: expected tiles of at least {factor} pixels, got an edge narrower than that from "
+                f"CausalVAEModel.encode: expected tiles of at least {factor} pixels, got a narrower edge from "
                 f"tiles of {plan.size_in} every {plan.step} on {tuple(video.shape[-2:])}; choose tile size and overlap "
                 f"so that the step is a multiple of {factor}"
             )
