@@ -55,15 +55,24 @@ class Agent:
     def close(self) -> None:
         """Called once when the server ends."""
 
-    @classmethod
-    def methods(cls) -> dict[str, Method]:
-        """The closed table of this agent."""
-        table: dict[str, Method] = {}
-        for name, function in inspect.getmembers(cls, inspect.isfunction):
-            differentiable = getattr(function, _MARK, None)
-            if differentiable is not None:
-                table[name] = _describe(name, function, differentiable)
-        return table
+
+_TABLES: dict[type[Agent], dict[str, Method]] = {}
+
+
+def methods_of(kind: type[Agent]) -> Mapping[str, Method]:
+    """The closed table of a class of agents, made once."""
+    if kind not in _TABLES:
+        _TABLES[kind] = _make_table(kind)
+    return _TABLES[kind]
+
+
+def _make_table(kind: type[Agent]) -> dict[str, Method]:
+    table: dict[str, Method] = {}
+    for name, function in inspect.getmembers(kind, inspect.isfunction):
+        differentiable = getattr(function, _MARK, None)
+        if differentiable is not None:
+            table[name] = _describe(name, function, differentiable)
+    return table
 
 
 def _describe(name: str, function: Callable[..., Any], differentiable: bool) -> Method:
@@ -93,7 +102,7 @@ class ModuleAgent(Agent):
 
 def method_of(agent: Agent, agent_name: str, method: str) -> Method:
     """Look a method up in the agent's table; UnknownMethod names those that exist."""
-    table = type(agent).methods()
+    table = methods_of(type(agent))
     if method not in table:
         raise UnknownMethod(f"agent `{agent_name}` has no method `{method}`; it has {', '.join(sorted(table))}")
     return table[method]

@@ -80,7 +80,6 @@ def _unpack(packed: bytes) -> object:
             strict_map_key=True,
             use_list=True,
             ext_hook=tensor,
-            max_buffer_size=MAX_FRAME_NBYTES,
             max_str_len=MAX_STRING_LENGTH,
             max_bin_len=0,
             max_array_len=MAX_LIST_LENGTH,
@@ -89,7 +88,7 @@ def _unpack(packed: bytes) -> object:
         )
     except FrameError:
         raise
-    except (ValueError, TypeError, RecursionError, msgpack.exceptions.UnpackException) as error:
+    except (ValueError, RecursionError, msgpack.exceptions.UnpackException) as error:
         raise FrameError(f"frame is not msgpack within the limits: {type(error).__name__}") from None
     _check_values(content, depth=0)
     return content
@@ -126,7 +125,7 @@ def _unpack_tensor(code: int, data: bytes) -> WireTensor:
             bytes(data), raw=False, max_str_len=_MAX_TENSOR_NBYTES, max_array_len=6 + MAX_NUM_DIMENSIONS,
             max_bin_len=0, max_map_len=0, max_ext_len=0,
         )  # fmt: skip
-    except (ValueError, TypeError, msgpack.exceptions.UnpackException) as error:
+    except (ValueError, msgpack.exceptions.UnpackException) as error:
         raise FrameError(f"tensor reference is malformed: {type(error).__name__}") from None
     if not isinstance(fields, list) or len(fields) < 6 or type(fields[1]) is not str:
         raise FrameError("tensor reference: expected lease, owner, segment, offset, nbytes, dtype, shape")

@@ -18,7 +18,7 @@ import torch
 import zmq
 
 from mora_runtime.activity import Activity, ControlThread, publish
-from mora_runtime.agent import Agent, check_arguments, method_of
+from mora_runtime.agent import Agent, check_arguments, method_of, methods_of
 from mora_runtime.errors import AgentFailed, BadArgument, FrameError, MoraError, ProtocolError, UnknownAgent
 from mora_runtime.frames import decode, encode
 from mora_runtime.logs import start_logging
@@ -131,7 +131,7 @@ class Server:
         if known is not None:
             self._part(known)
         self._connections[identity] = connection
-        table = {name: sorted(type(agent).methods()) for name, agent in self._agents.items()}
+        table = {name: sorted(methods_of(type(agent))) for name, agent in self._agents.items()}
         settings = self._settings
         self._send(
             connection,

@@ -134,4 +134,4 @@ def contact_sheet(rows: list[tuple[str, Clip]], *, columns: int = 6, cell_height
 
 def _cell_width(clip: Clip, cell_height: int) -> int:
     height, width = clip.shape[1:3]
-    return int(round(width * cell_height / height))
+    return round(int(width) * cell_height / int(height))

@@ -57,7 +57,12 @@ class Sampler:
         return [*written, sheet]
 
     def _generate(self, image_key: str, video_key: str, embeddings: dict[str, torch.Tensor]) -> Clip:
-        arguments: dict[str, Any] = {"z": embeddings.get(IMAGE), "prompt_keys": [image_key], "seeds": [self._seed], "frame_keys": None}
+        arguments: dict[str, Any] = {
+            "z": embeddings.get(IMAGE),
+            "prompt_keys": [image_key],
+            "seeds": [self._seed],
+            "frame_keys": None,
+        }
         images = self._clients[IMAGE].call(IMAGE, "render", arguments, deadline_s=self._deadline_s).values["images"]
         if not isinstance(images, TensorRef):
             raise ProtocolError("image.render: expected a tensor `images`")
