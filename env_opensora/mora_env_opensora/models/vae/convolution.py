@@ -6,6 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+# Frames that are worked on at a time where no graph is kept: padded copies and the kernels' workspace stay this small.
+SLICE_FRAMES = 4
+
 
 def merge_frames(x: Tensor) -> Tensor:
     """(B, C, T, H, W) -> (B*T, C, H, W)."""
@@ -44,9 +47,26 @@ class CausalConv3d(nn.Module):
         self.conv = nn.Conv3d(in_channels, out_channels, kernel, stride, (0, padding, padding))
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.leading_frames:
-            x = torch.cat([x[:, :, :1].expand(-1, -1, self.leading_frames, -1, -1), x], dim=2)
-        return self.conv(x)
+        outputs = (x.shape[2] - 1) // self.conv.stride[0] + 1
+        if torch.is_grad_enabled() or outputs <= SLICE_FRAMES:
+            return self._convolve(x, 0, outputs)
+        result = None
+        for first in range(0, outputs, SLICE_FRAMES):
+            piece = self._convolve(x, first, min(first + SLICE_FRAMES, outputs))
+            if result is None:
+                result = piece.new_empty((*piece.shape[:2], outputs, *piece.shape[3:]))
+            result[:, :, first : first + piece.shape[2]] = piece
+        assert result is not None
+        return result
+
+    def _convolve(self, x: Tensor, first: int, last: int) -> Tensor:
+        """Output frames first..last - 1, from the input frames they see."""
+        stride = self.conv.stride[0]
+        start, end = first * stride - self.leading_frames, (last - 1) * stride + 1
+        seen = x[:, :, max(start, 0) : end]
+        if start < 0:
+            seen = torch.cat([x[:, :, :1].expand(-1, -1, -start, -1, -1), seen], dim=2)
+        return self.conv(seen)
 
 
 def make_convolution(name: str, in_channels: int, out_channels: int, kernel_size: int) -> nn.Module:

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from mora_env_opensora.models.vae.config import NORM_GROUPS
-from mora_env_opensora.models.vae.convolution import CausalConv3d, FrameConv2d, merge_frames, silu, split_frames
+from mora_env_opensora.models.vae.convolution import (
+    SLICE_FRAMES,
+    CausalConv3d,
+    FrameConv2d,
+    merge_frames,
+    silu,
+    split_frames,
+)
 
 
 def make_norm(channels: int) -> nn.GroupNorm:
@@ -32,8 +40,8 @@ class ResnetBlock3D(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         hidden = self.conv1(silu(self.norm1(x)))
-        hidden = self.conv2(silu(self.norm2(hidden)))
-        return self.nin_shortcut(x) + hidden
+        hidden = silu(self.norm2(hidden))  # a name of its own would keep the norm's input alive through conv2
+        return self.nin_shortcut(x) + self.conv2(hidden)
 
 
 class ResnetBlock2D(ResnetBlock3D):
@@ -42,7 +50,10 @@ class ResnetBlock2D(ResnetBlock3D):
     convolution = FrameConv2d
 
     def forward(self, x: Tensor) -> Tensor:
-        return split_frames(super().forward(merge_frames(x)), x.shape[0])
+        if torch.is_grad_enabled():
+            return split_frames(super().forward(merge_frames(x)), x.shape[0])
+        pieces = (super(ResnetBlock2D, self).forward(merge_frames(piece)) for piece in x.split(SLICE_FRAMES, dim=2))
+        return torch.cat([split_frames(piece, x.shape[0]) for piece in pieces], dim=2)
 
 
 def make_resnet(name: str, in_channels: int, out_channels: int) -> nn.Module:
