@@ -19,7 +19,7 @@ import torch
 import torch.distributed as dist
 from mora_launch.config import TrainConfig
 from mora_launch.environments import ENVIRONMENTS, ROOT
-from mora_launch.servers import ServerGroup, check_agents, rendezvous
+from mora_launch.servers import ServerGroup, check_agents, child_variables, rendezvous
 from mora_launch.supervisor import Supervisor
 from mora_runtime import Client, Node, RunDirectory
 from mora_runtime.process_group import join_group
@@ -168,12 +168,8 @@ class SingleProcessTwin:
 
     def __init__(self, spec: Path) -> None:
         num_threads = json.loads(spec.read_text(encoding="utf-8"))["num_threads"]
-        variables = {
-            **os.environ,
-            "PYTHONPATH": f"{ROOT / 'env_opensora'}{os.pathsep}{ROOT}",
-            "OMP_NUM_THREADS": str(num_threads),
-            "DS_ACCELERATOR": "cpu",
-        }
+        python_path = f"{ROOT / 'env_opensora'}{os.pathsep}{ROOT}"
+        variables = {**os.environ, **child_variables(num_threads, "cpu"), "PYTHONPATH": python_path}
         self._process = subprocess.Popen(
             [str(ENVIRONMENTS["sd3"].python), "-m", "benchmarks.single_process", str(spec)],
             stdin=subprocess.PIPE,

@@ -175,12 +175,11 @@ class VaeMemory:
 def vae_memory() -> list[VaeMemory]:
     """Each case in a fresh process, since a process's peak never falls."""
     cases = [
-        ("encode", 17, 64, None, None),
         ("encode", 17, 96, None, None),
         ("decode", 17, 64, None, None),
         ("decode", 17, 96, None, None),
-        ("decode", 17, 96, 64, 17),
-        ("decode", 33, 96, 64, 17),
+        ("decode", 17, 96, 64, 9),
+        ("decode", 33, 96, 64, 9),
     ]
     results = []
     for work, frames, side, tile, tile_frames in cases:
@@ -190,13 +189,18 @@ def vae_memory() -> list[VaeMemory]:
         peak = int(done.stdout)
         pixels = (tile_frames or frames) * (tile or side) ** 2
         results.append(VaeMemory(work, frames, side, tile, tile_frames, peak, peak / (pixels * 128 * 4)))
+        _print_memory(results[-1])
     return results
 
 
 @torch.no_grad()
 def vae_case(work: str, frames: int, side: int, tile: int, tile_frames: int) -> int:
     """Peak bytes above what the process held before the call."""
-    vae = CausalVAEModel.from_config(VAE_CONFIG).eval().requires_grad_(False)
+    with torch.device("meta"):
+        vae = CausalVAEModel.from_config(VAE_CONFIG).eval().requires_grad_(False)
+    vae.to_empty(device="cpu")
+    for parameter in vae.parameters():
+        parameter.zero_()  # memory does not depend on the weights, and random ones take seconds to make
     if tile:
         vae.enable_tiling()
         vae.tile_sample_min_size, vae.tile_latent_min_size = tile, tile // 8
@@ -216,11 +220,27 @@ def _peak_nbytes() -> int:
     return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM:"))
 
 
+def _print_rates(rows: list[Rate]) -> None:
+    for row in rows:
+        share = f"{row.share_of_matmul_rate:.0%} of the matmul rate"
+        print(f"{row.work}: {row.seconds:.3f} s for {row.gflop:.1f} GFLOP, {share}", flush=True)
+
+
+def _print_memory(case: VaeMemory) -> None:
+    piece = "tile" if case.tile else "clip"
+    tiles = f"tiles {case.tile_frames}x{case.tile}x{case.tile}" if case.tile else "untiled"
+    print(
+        f"{case.work} {case.frames}x{case.side}x{case.side}, {tiles}: peak {case.peak_nbytes / 2**20:.0f} MiB = "
+        f"{case.floats_per_pixel_channel:.1f} floats per pixel of the {piece} and channel",
+        flush=True,
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, help="also write all figures to this file")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--layers", type=int, default=8, help="of the transformer; the published one has 32")
+    parser.add_argument("--layers", type=int, default=4, help="of the transformer; the published one has 32")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--vae-case", nargs=5, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -230,22 +250,14 @@ def main() -> None:
         print(vae_case(work, *map(int, numbers)))
         return
     rate = matmul_flops(arguments.repeats)
-    print(f"float32 matmul: {rate / 1e9:.1f} GFLOP/s on {arguments.threads} thread(s)")
+    print(f"float32 matmul: {rate / 1e9:.1f} GFLOP/s on {arguments.threads} thread(s)", flush=True)
     rates, table = transformer_rates(arguments.layers, arguments.repeats, rate)
-    ways = attention_ways(arguments.repeats, rate)
-    memory = vae_memory()
-    for row in rates + ways:
-        print(
-            f"{row.work}: {row.seconds:.3f} s for {row.gflop:.1f} GFLOP, {row.share_of_matmul_rate:.0%} of matmul rate"
-        )
+    _print_rates(rates)
     for entry in table:
         print(f"  {entry['share']:.1%} {entry['operator']}")
-    for case in memory:
-        tiles = f"tiles {case.tile_frames}x{case.tile}x{case.tile}" if case.tile else "untiled"
-        print(
-            f"{case.work} {case.frames}x{case.side}x{case.side}, {tiles}: peak {case.peak_nbytes / 2**20:.0f} MiB = "
-            f"{case.floats_per_pixel_channel:.1f} floats per pixel of the {'tile' if case.tile else 'clip'} and channel"
-        )
+    ways = attention_ways(arguments.repeats, rate)
+    _print_rates(ways)
+    memory = vae_memory()
     if arguments.json:
         figures = {"matmul_gflops": rate / 1e9, "threads": arguments.threads, "profile": table}
         figures |= {"transformer": list(map(asdict, rates)), "attention": list(map(asdict, ways))}

@@ -50,7 +50,8 @@ class SingleProcessChain:
 
     @torch.no_grad()
     def _target(self, pixels: torch.Tensor) -> Target:
-        clip = pixels.permute(3, 0, 1, 2).unsqueeze(0).float() / 127.5 - 1.0
+        # laid out in memory as the video agent lays it out: convolutions choose their algorithm by strides too
+        clip = (pixels.permute(0, 3, 1, 2).contiguous().float() / 127.5 - 1.0).transpose(0, 1)[None]
         posterior = self._objective.vae.encode(clip)
         return Target(posterior.mean[0], posterior.std[0])
 

@@ -169,7 +169,8 @@ class Renderer:
         config = self.vae.config
         unscaled = latents / config.scaling_factor + config.shift_factor
         images: torch.Tensor = self.vae.decode(unscaled, return_dict=False)[0]
-        return images.float()
+        # dense in C order, as it would arrive in another process: what follows may choose its algorithm by strides
+        return images.float().contiguous()
 
     @torch.no_grad()
     def encode(self, pixels: torch.Tensor, seeds: Sequence[int]) -> torch.Tensor:

@@ -72,6 +72,31 @@ def env_list(as_json: bool) -> None:
     console.print(f"Why not one: {environments.REASON}")
 
 
+@cli.command(context_settings={"ignore_unknown_options": True}, add_help_option=False)
+@click.argument("name", type=click.Choice(["train", "parity", "opensora"]))
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def bench(name: str, arguments: tuple[str, ...]) -> None:
+    """Measure: `train` (cost of the border between processes), `parity` (gradients), `opensora` (the video model).
+
+    Options go to the benchmark: `--json FILE`, `--help`.
+    """
+    import os
+
+    environments.ensure(list(ENVIRONMENTS))
+    os.chdir(environments.ROOT)
+    python = str(ENVIRONMENTS["opensora" if name == "opensora" else "control"].python)
+    os.execv(python, [python, "-m", f"benchmarks.{name}", *_absolute_files(arguments)])
+
+
+def _absolute_files(arguments: tuple[str, ...]) -> list[str]:
+    """Values of --json and --config as absolute paths, because benchmarks run in the checkout's folder."""
+    words = list(arguments)
+    for position, word in enumerate(words[:-1]):
+        if word in ("--json", "--config"):
+            words[position + 1] = str(Path(words[position + 1]).absolute())
+    return words
+
+
 @cli.command(context_settings={"ignore_unknown_options": True})
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def test(arguments: tuple[str, ...]) -> None:

@@ -136,4 +136,7 @@ def child_variables(num_threads: int, device: str) -> dict[str, str]:
     }
     if device == "cpu":
         variables["DS_ACCELERATOR"] = "cpu"
+        # Without it MKL's sums depend on how a weight happens to be aligned in memory, and DeepSpeed packs weights into
+        # one flat buffer: gradients would differ in the last bits from those of one process, or after a resume.
+        variables["MKL_CBWR"] = "AUTO,STRICT"
     return variables

@@ -91,6 +91,7 @@ class TrainingProcesses:
             name: RemoteAgentSettings(
                 name=name,
                 server=f"{name}.{replica}",
+                lock_hash=ENVIRONMENTS[agent.environment].lock_hash,
                 learning_rate=agent.learning_rate,
                 modulation_learning_rate=agent.modulation_learning_rate,
             )

@@ -57,15 +57,14 @@ class TrainingJob:
             torch.device("cpu"),
         )
         self._node = Node.open(self._run, f"coordinator.{settings.replica}")
-        servers = {IMAGE: settings.image.server, VIDEO: settings.video.server}
         self._clients: dict[str, Client] = {
-            name: self._node.connect(server, deadline_s=_CONNECT_DEADLINE_S) for name, server in servers.items()
+            agent.name: self._node.connect(
+                agent.server, deadline_s=_CONNECT_DEADLINE_S, expected_lock_hash=agent.lock_hash
+            )
+            for agent in (settings.image, settings.video)
         }
-        self._order = SampleOrder(self._num_samples(), seed=settings.seed, shuffle=settings.shuffle)
-
-    def _num_samples(self) -> int:
-        self._samples = read_dataset(Path(self._settings.dataset))
-        return len(self._samples)
+        self._samples = read_dataset(Path(settings.dataset))
+        self._order = SampleOrder(len(self._samples), seed=settings.seed, shuffle=settings.shuffle)
 
     def train(self) -> int:
         """Run to the end, or to a requested stop. Returns the number of steps done; the state is committed then."""
@@ -99,6 +98,8 @@ class TrainingJob:
         initial = initial_embeddings(
             self._clients, settings.modulation, seed=settings.seed, deadline_s=self._deadline_s
         )
+        for name, client in self._clients.items():  # the encoders outweigh the models; all prompts are encoded by now
+            client.call(name, "unload_text_encoder", {}, deadline_s=self._deadline_s)
         modulation = settings.modulation
         self._modulation = Modulation(initial, modulation.alpha, modulation.optimizer) if initial else None
         chain = RemoteChain(

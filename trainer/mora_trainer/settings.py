@@ -78,6 +78,7 @@ class RemoteAgentSettings(Settings):
 
     name: str  # image, video
     server: str  # image.0
+    lock_hash: str  # of the environment that the server must run in
     learning_rate: float = Field(ge=0.0)
     modulation_learning_rate: float = Field(ge=0.0)
 
