@@ -2,7 +2,8 @@
 
 Runs in the sd3 environment (`python -m benchmarks.single_process`) with the video model imported from the checkout,
 which works because that model needs torch and safetensors alone. It answers one JSON command a line on standard input:
-`{"do": "gradients", "to": FILE}`, `{"do": "steps", "count": N}`, `{"do": "state", "to": FILE}`.
+`{"do": "gradients", "to": FILE}`, `{"do": "steps", "count": N}`, `{"do": "state", "to": FILE}`, and `{"do": "loss_at",
+"agent": A, "parameter": P, "index": I, "delta": D}` for finite differences.
 """
 
 from __future__ import annotations
@@ -81,6 +82,17 @@ class SingleProcessChain:
             seeds,
         )
 
+    @torch.no_grad()
+    def loss_at(self, agent: str, parameter: str, index: int, delta: float) -> float:
+        """Mean loss with one element of one parameter moved by `delta`; the parameter is put back."""
+        flat = self.parameters()[agent][parameter].view(-1)
+        kept = flat[index].clone()
+        flat[index] += delta
+        batches = self._spec["batches"]
+        losses = [float(self._loss(batch["samples"], batch["seeds"]).double()) for batch in batches]
+        flat[index] = kept
+        return sum(losses) / len(losses)
+
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         """One AdamW for each agent and one for all z."""
         made: dict[str, torch.optim.Optimizer] = {
@@ -149,6 +161,10 @@ def main() -> None:
                 started_s = time.perf_counter()
                 report = chain.step(optimizers)
                 answer["reports"].append({**report, "step_s": time.perf_counter() - started_s})
+        elif command["do"] == "loss_at":
+            answer["loss"] = chain.loss_at(
+                command["agent"], command["parameter"], command["index"], command["delta"]
+            )
         else:
             _save(chain.state(), command["to"])
         print(json.dumps(answer), flush=True)

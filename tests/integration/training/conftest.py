@@ -1,0 +1,29 @@
+"""One running chain of tiny models for all tests of this folder, and the single-process twin beside it."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+sys.path.insert(0, str(ROOT))  # the benchmarks are not installed; tests share their chain
+
+from mora_launch.config import load_config  # noqa: E402
+
+from benchmarks.chain_session import ChainSession, SingleProcessTwin, chain_session  # noqa: E402
+
+SMALL = ["training.batch_size=4", "training.micro_batch_size=2", "data.num_clips=4"]
+
+
+@pytest.fixture(scope="module")
+def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChainSession]:
+    config = load_config(ROOT / "configs" / "tiny.yaml", SMALL)
+    with chain_session(config, tmp_path_factory.mktemp("chain") / "run") as started:
+        yield started
+
+
+@pytest.fixture
+def twin(session: ChainSession, tmp_path: Path) -> Iterator[SingleProcessTwin]:
+    with SingleProcessTwin(session.write_spec(tmp_path)) as started:
+        yield started

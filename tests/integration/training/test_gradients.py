@@ -1,0 +1,130 @@
+"""Gradients and steps across two processes are those of one process, and a wrong gradient does not go unnoticed."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from mora_runtime.participant import PARTICIPANT
+from mora_trainer.chain import AGENTS, RemoteChain
+from safetensors.torch import load_file
+
+from benchmarks.chain_session import DEADLINE_S, ChainSession, SingleProcessTwin
+from benchmarks.parity import compare, remote_gradients
+
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
+
+
+def weights(session: ChainSession, probe: str) -> dict[str, torch.Tensor]:
+    """Parameters as the servers hold them, and every z."""
+    found = {f"z.{name}": session.modulation.embedding(name).clone() for name in AGENTS}  # type: ignore[union-attr]
+    for name, client in session.clients.items():
+        client.call(PARTICIPANT, "save", {"folder": probe}, deadline_s=DEADLINE_S)
+        path = session.directory.checkpoints / probe / name / "weights" / "diffusion_pytorch_model.safetensors"
+        found.update({f"{name}.{parameter}": value for parameter, value in load_file(path).items()})
+    return found
+
+
+def single_gradients(twin: SingleProcessTwin, path: Path) -> dict[str, torch.Tensor]:
+    twin.ask(do="gradients", to=str(path))
+    return load_file(path)
+
+
+def test_every_gradient_is_bit_identical_to_one_process(
+    session: ChainSession, twin: SingleProcessTwin, tmp_path: Path
+) -> None:
+    result = compare(remote_gradients(session), single_gradients(twin, tmp_path / "single.safetensors"))
+    assert result["bit_identical"], result
+    assert result["max_abs_grad_diff"] == 0.0
+    assert result["num_parameters_compared"] > 120
+    # all but the parts of the last SD3 block that cannot reach the image
+    assert result["num_with_nonzero_gradient"] >= result["num_parameters_compared"] - 4
+
+
+@pytest.fixture
+def broken_backward(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The image agent's gradient dropped, doubled, or taken from the micro-batch before."""
+    fault: str = request.param
+    honest = RemoteChain._backward_image
+    previous: list[Any] = []
+
+    def faulty(self: RemoteChain, rendered: Any, gradient: Any, scale: float, watch: Any) -> Any:
+        tensor = gradient.tensor().clone()
+        wrong = {"dropped": None, "doubled": tensor * 2, "stale": previous[-1] if previous else tensor}[fault]
+        previous.append(tensor)
+        return honest(self, rendered, wrong, scale, watch)
+
+    monkeypatch.setattr(RemoteChain, "_backward_image", faulty)
+    return fault
+
+
+@pytest.mark.parametrize("broken_backward", ["dropped", "doubled", "stale"], indirect=True)
+def test_a_wrong_gradient_is_caught_within_one_step(
+    session: ChainSession, twin: SingleProcessTwin, broken_backward: str, tmp_path: Path
+) -> None:
+    result = compare(remote_gradients(session), single_gradients(twin, tmp_path / "single.safetensors"))
+    assert not result["bit_identical"], f"a {broken_backward} gradient went unnoticed"
+
+
+def test_the_gradient_of_an_image_parameter_agrees_with_finite_differences(
+    session: ChainSession, twin: SingleProcessTwin, tmp_path: Path
+) -> None:
+    name = "proj_out.bias"
+    gradient = remote_gradients(session)[f"image.{name}"]
+    index = int(gradient.abs().argmax())
+    delta = 2e-2
+    losses = [
+        twin.ask(do="loss_at", agent="image", parameter=name, index=index, delta=step)["loss"]
+        for step in (-delta, delta)
+    ]
+    assert losses[0] != losses[1], "the video loss must depend on the image agent's parameters"
+    measured = (losses[1] - losses[0]) / (2 * delta)
+    assert measured == pytest.approx(float(gradient[index]), rel=0.05)
+
+
+def test_a_non_finite_gradient_skips_the_step_everywhere_and_changes_nothing(
+    session: ChainSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = weights(session, "probe-before")
+    honest = RemoteChain._backward_image
+
+    def poisoned(self: RemoteChain, rendered: Any, gradient: Any, scale: float, watch: Any) -> Any:
+        return honest(self, rendered, torch.full_like(gradient.tensor(), torch.nan), scale, watch)
+
+    monkeypatch.setattr(RemoteChain, "_backward_image", poisoned)
+    report = session.step(0)
+    assert report.skipped
+    after = weights(session, "probe-after")
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_one_step_is_algorithm_1_written_out_by_hand(
+    session: ChainSession, twin: SingleProcessTwin, tmp_path: Path
+) -> None:
+    report = session.step(1, session.batches(0))
+    by_hand = twin.ask(do="steps", count=1)["reports"][0]
+    twin.ask(do="state", to=str(tmp_path / "state.safetensors"))
+    expected, found = load_file(tmp_path / "state.safetensors"), weights(session, "probe-step")
+    assert not report.skipped
+    assert report.loss == pytest.approx(by_hand["loss"], abs=1e-7)
+    assert report.gradient_norm == pytest.approx(by_hand["gradient_norm"], rel=1e-6)
+    assert report.alphas == pytest.approx(by_hand["alphas"], rel=1e-7)
+    for name, value in expected.items():
+        assert (found[name] - value).abs().max() <= 1e-6 * max(1.0, float(value.abs().max())), name
+    # alpha_i comes from the updated z_i, not from the one that the step began with
+    norms = {name: float(found[f"z.{name}"].double().norm()) for name in AGENTS}
+    assert report.alphas == pytest.approx({name: norm / 2 for name, norm in norms.items()}, rel=1e-9)
+
+
+def test_alpha_scales_the_learning_rate_and_not_the_gradient(session: ChainSession) -> None:
+    """AdamW forgets the scale of a gradient: if alpha scaled that, all agents would move alike whatever alpha is."""
+    before = weights(session, "probe-before")
+    report = session.step(2, session.batches(0))
+    after = weights(session, "probe-after")
+    rates = session.rates().parameters
+    for name in AGENTS:
+        moved = [
+            (after[key] - before[key]).abs().max() for key in before if key.startswith(f"{name}.") and "proj_out" in key
+        ]
+        largest = float(max(moved))
+        assert largest == pytest.approx(report.alphas[name] * rates[name], rel=0.5)

@@ -1,0 +1,165 @@
+"""Whole jobs through the command line: success, interruption, resumption, death, refusal."""
+
+import json
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from .mora_process import QUICK, ROOT, MoraTrain, train
+
+WEIGHTS = "weights/diffusion_pytorch_model.safetensors"
+
+
+def state_files(run: Path, step: int) -> dict[str, bytes]:
+    """Content of every file of a checkpoint but its manifest."""
+    folder = run / "checkpoints" / f"step-{step:08d}"
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != "manifest.json"
+    }
+
+
+def losses(run: Path) -> list[float]:
+    return [json.loads(line)["loss"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An uninterrupted run of four steps with samples."""
+    run = tmp_path_factory.mktemp("jobs") / "finished"
+    said = train(run, [*QUICK, "training.num_steps=4", "training.checkpoint_every=2", "samples.enabled=true"])
+    assert "finished 4 steps" in said
+    assert "294,592" in said, "the table of parameter counts is printed"
+    return run
+
+
+def test_a_run_leaves_metrics_samples_and_a_loadable_checkpoint(finished: Path) -> None:
+    lines = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [0, 1, 2, 3]
+    for line in lines:
+        assert set(line["z_norm"]) == set(line["alpha"]) == {"image", "video"}
+        assert line["alpha"]["image"] == pytest.approx(line["z_norm"]["image"] / 2)
+        assert {"image_forward", "video_forward", "video_backward", "image_backward"} <= set(line["breakdown_s"])
+    assert list((finished / "tensorboard").glob("events*"))
+    assert Image.open(finished / "samples" / "contact-sheet.png").size[0] > 300
+    assert (finished / "samples" / "before-0.mp4").stat().st_size > 500
+    assert (finished / "samples" / "after-0.mp4").stat().st_size > 500
+    committed = json.loads((finished / "checkpoints" / "COMMITTED").read_text())
+    assert committed == {"step": 4, "folder": "step-00000004"}
+    for role in ("image", "video"):
+        folder = finished / "checkpoints" / "step-00000004" / role
+        assert json.loads((folder / "weights" / "config.json").read_text())["_class_name"]
+        tiny = {"image": "sd3/transformer", "video": "opensora/transformer_i2v"}[role]
+        original = load_file(ROOT / "models" / "tiny" / tiny / "diffusion_pytorch_model.safetensors")
+        trained = load_file(folder / WEIGHTS)
+        assert {n: t.shape for n, t in trained.items()} == {n: t.shape for n, t in original.items()}
+        assert any(not torch.equal(trained[name], original[name]) for name in original)
+        assert set(load_file(folder / "ema" / "diffusion_pytorch_model.safetensors")) == set(original)
+
+
+def test_interrupted_and_resumed_is_uninterrupted_byte_for_byte(finished: Path, tmp_path: Path) -> None:
+    changes = [*QUICK, "training.num_steps=4", "training.checkpoint_every=2"]
+    job = MoraTrain(tmp_path / "run", changes)
+    job.read_until(lambda line: line.startswith("step 1/4"))
+    second = MoraTrain(tmp_path / "run", changes)  # while the first one works
+    job.process.send_signal(signal.SIGINT)
+    code, said = job.finish()
+    assert code == 130, said
+    assert "--resume goes on from there" in said
+    assert job.nothing_left()
+    code, said = second.finish()
+    assert code == 1
+    assert "already holds a run" in said
+    assert len(losses(tmp_path / "run")) < 4
+    train(tmp_path / "run", changes, "--resume")
+    assert losses(tmp_path / "run") == losses(finished)
+    resumed, uninterrupted = state_files(tmp_path / "run", 4), state_files(finished, 4)
+    assert set(resumed) == set(uninterrupted)
+    for name, content in uninterrupted.items():
+        assert resumed[name] == content, name
+
+
+def test_two_replicas_of_one_sample_are_one_replica_of_two(tmp_path: Path) -> None:
+    rates = ["agents.image.learning_rate=1e-5", "agents.video.learning_rate=1e-5"]
+    train(tmp_path / "two", [*QUICK, *rates, "replicas=2"])
+    train(tmp_path / "one", [*QUICK, *rates, "training.micro_batch_size=2"])
+    for name in (f"image/{WEIGHTS}", f"video/{WEIGHTS}", "coordinator/modulation.safetensors"):
+        two, one = (load_file(tmp_path / n / "checkpoints" / "step-00000002" / name) for n in ("two", "one"))
+        for parameter in one:
+            assert (two[parameter] - one[parameter]).abs().max() <= 1e-6, parameter
+    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-5)
+
+
+def test_the_death_of_a_server_ends_the_job_with_its_cause(tmp_path: Path) -> None:
+    job = MoraTrain(tmp_path / "run", [*QUICK, "training.num_steps=500"])
+    job.read_until(lambda line: line.startswith("step 2/500"))
+    job.child("video.0").kill()
+    code, said = job.finish()
+    assert code == 1
+    assert "video.0 was killed by SIGKILL, while the job was running; every other process was ended" in said
+    assert job.nothing_left()
+
+
+def test_the_death_of_the_launcher_ends_every_role(tmp_path: Path) -> None:
+    job = MoraTrain(tmp_path / "run", [*QUICK, "training.num_steps=500"])
+    job.read_until(lambda line: line.startswith("step 1/500"))
+    assert len(job.children()) == 3
+    job.process.kill()
+    assert job.nothing_left()
+
+
+def test_an_agent_that_dies_at_load_says_why_and_leaves_nothing(tmp_path: Path) -> None:
+    broken = tmp_path / "sd3"
+    shutil.copytree(ROOT / "models" / "tiny" / "sd3", broken)
+    (broken / "transformer" / "config.json").write_text("{")
+    job = MoraTrain(tmp_path / "run", [*QUICK, f"agents.image.options.model={broken}"])
+    code, said = job.finish()
+    assert code == 1
+    assert "image.0 could not load its agents" in said
+    assert "config.json" in said
+    assert job.nothing_left()
+
+
+def test_a_zero_gradient_to_the_image_agent_is_warned_about(tmp_path: Path) -> None:
+    fresh = tmp_path / "fresh"
+    shutil.copytree(ROOT / "models" / "tiny" / "opensora" / "transformer_i2v", fresh)
+    path = fresh / "diffusion_pytorch_model.safetensors"
+    weights = load_file(path)
+    weights["pos_embed_masked_video.1.weight"].zero_()  # as a freshly initialised inpaint model has it
+    save_file(weights, path, metadata={"format": "pt"})
+    said = train(tmp_path / "run", [*QUICK, "training.num_steps=1", f"agents.video.options.model={fresh}"])
+    assert "dL/dO_1 is exactly zero" in said
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (["agents.image.options.heigth=64"], "agents.image.options.*heigth: unknown key; did you mean `height`"),
+        (["agents.video.options.num_frames=10"], "9 would do"),
+        (["agents.image.options.model=models/absent"], "no such folder or known Hub id"),
+        (["agents.image.kind=sd4"], "unknown kind of agent `sd4`; did you mean `sd3`"),
+        (["agents.image.devices=[cuda:9]"], "image.0 is placed on cuda:9, but this machine has"),
+        (["data=/nowhere/clip.mkv"], "no such file /nowhere/clip.mkv"),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_anything_starts(changes: list[str], words: str, tmp_path: Path) -> None:
+    job = MoraTrain(tmp_path / "run", changes)
+    code, said = job.finish()
+    assert code == 1
+    assert __import__("re").search(words, said, flags=__import__("re").DOTALL), said
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
+
+
+def test_a_dry_run_prints_the_placement_and_starts_nothing(tmp_path: Path) -> None:
+    job = MoraTrain(tmp_path / "run", [], "--dry-run", config="configs/mora-osp-8xh100.yaml")
+    code, said = job.finish()
+    assert code == 0
+    for role in ("image.3", "video.0", "coordinator.2", "cuda:7"):
+        assert role in said
+    assert not (tmp_path / "run").exists()
