@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import types
 import typing
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -146,12 +147,34 @@ KINDS: tuple[type[Message], ...] = typing.get_args(Message)
 KIND_CODES: dict[type[Message], int] = {kind: code for code, kind in enumerate(KINDS)}
 
 
-def _describe(kind: type[Message]) -> tuple[tuple[str, Any], ...]:
+def _checker(hint: Any) -> Callable[[object], bool]:
+    """A function that says whether a wire value is of the hinted type; made once for each field."""
+    if hint is Any:
+        return lambda value: True
+    arguments = typing.get_args(hint)
+    if isinstance(hint, types.UnionType):
+        options = [_checker(option) for option in arguments]
+        return lambda value: any(fits(value) for fits in options)
+    origin = typing.get_origin(hint)
+    if origin is list:
+        item_fits = _checker(arguments[0])
+        return lambda value: isinstance(value, list) and all(map(item_fits, value))
+    if origin is dict:
+        entry_fits = _checker(arguments[1])
+        return lambda value: isinstance(value, dict) and all(type(k) is str and entry_fits(v) for k, v in value.items())
+    if hint is int:
+        # bool is an int to isinstance, but not on this wire; counters are never negative
+        return lambda value: type(value) is int and value >= 0
+    return lambda value: type(value) is hint
+
+
+def _describe(kind: type[Message]) -> tuple[tuple[str, Any, Callable[[object], bool]], ...]:
     hints = typing.get_type_hints(kind)
-    return tuple((field.name, hints[field.name]) for field in fields(kind))
+    return tuple((field.name, hints[field.name], _checker(hints[field.name])) for field in fields(kind))
 
 
-_FIELDS: dict[type[Message], tuple[tuple[str, Any], ...]] = {kind: _describe(kind) for kind in KINDS}
+_FIELDS = {kind: _describe(kind) for kind in KINDS}
+_NAMES = {kind: tuple(field.name for field in fields(kind)) for kind in KINDS}
 
 
 def message_from_wire(content: object) -> Message:
@@ -166,33 +189,24 @@ def message_from_wire(content: object) -> Message:
     if not 0 <= code < len(KINDS):
         raise FrameError(f"unknown kind of message {code}; expected 0 to {len(KINDS) - 1}")
     kind = KINDS[code]
+    check_fields(kind, values)
+    return kind(*values)
+
+
+def check_fields(kind: type[Message], values: list[Any]) -> None:
+    """Refuse missing or extra fields and fields of the wrong type (FrameError)."""
     expected = _FIELDS[kind]
     if len(values) != len(expected):
         raise FrameError(f"{kind.__name__}: expected {len(expected)} fields, got {len(values)}")
-    for (name, hint), value in zip(expected, values, strict=True):
-        if not _fits(value, hint):
+    for (name, hint, fits), value in zip(expected, values, strict=True):
+        if not fits(value):
             raise FrameError(f"{kind.__name__}.{name}: expected {_shown(hint)}, got {type(value).__name__}")
-    return kind(*values)
 
 
 def message_to_wire(message: Message) -> list[Any]:
     """`[kind, field, ...]` of a message."""
-    return [KIND_CODES[type(message)], *(getattr(message, name) for name, _ in _FIELDS[type(message)])]
-
-
-def _fits(value: object, hint: Any) -> bool:
-    if hint is Any:
-        return True
-    if isinstance(hint, types.UnionType):
-        return any(_fits(value, option) for option in typing.get_args(hint))
-    origin = typing.get_origin(hint)
-    if origin is list:
-        return isinstance(value, list) and all(_fits(item, typing.get_args(hint)[0]) for item in value)
-    if origin is dict:
-        item = typing.get_args(hint)[1]
-        return isinstance(value, dict) and all(type(k) is str and _fits(v, item) for k, v in value.items())
-    # bool is an int to isinstance, but not on this wire; counters are never negative
-    return type(value) is hint and (hint is not int or typing.cast(int, value) >= 0)
+    kind = type(message)
+    return [KIND_CODES[kind], *[getattr(message, name) for name in _NAMES[kind]]]
 
 
 def _shown(hint: Any) -> str:

@@ -1,0 +1,143 @@
+"""Every message survives the wire unchanged; what the other side would refuse is refused before it is sent."""
+
+import math
+from typing import Any
+
+import pytest
+from mora_runtime.errors import FrameError
+from mora_runtime.frames import decode, encode
+from mora_runtime.limits import MAX_FRAME_NBYTES, MAX_LIST_LENGTH, MAX_NUM_ARGUMENTS, MAX_STRING_LENGTH
+from mora_runtime.messages import (
+    KINDS,
+    Backward,
+    Call,
+    Cancel,
+    Drop,
+    Failure,
+    Hello,
+    Message,
+    Ping,
+    Pong,
+    Release,
+    Result,
+    Welcome,
+    WireTensor,
+)
+
+TENSOR = WireTensor(1, "image.0.1.0123456789abcdef", 3, 4096, 24, 0, (2, 3))
+SCALAR = WireTensor(2**64 - 1, "a", 0, 2**64 - 1, 4, 9, ())
+EXAMPLES: list[Message] = [
+    Hello(1, "coordinator.0.1.0123456789abcdef"),
+    Welcome(1, "image.0.1.x", "sd3", "lock", {"image": ["generate", "encode"], "none": []}, "token"),
+    Call(1, "image", "generate", {"z": TENSOR, "n": 3, "p": "höchst", "l": [1.5, [None, True], SCALAR]}, None, []),
+    Call(2, "image", "generate", {}, [], [1, 2**63]),
+    Call(3, "image", "generate", {"z": TENSOR}, ["z"], []),
+    Backward(4, 9, {"o.0": TENSOR}, []),
+    Result(5, {"x": [TENSOR, SCALAR], "inf": math.inf, "low": -(2**63)}, 12, 345, [7]),
+    Result(6, {}, None, 0, []),
+    Failure(7, "agent_failed", "what\nhappened", [1]),
+    Drop([1, 2, 3], [4]),
+    Release([]),
+    Ping(8),
+    Pong(9, "image.generate", 10, 11, 12, 13, 14),
+    Cancel(10, 3),
+]
+
+
+def call_with(value: Any) -> Call:
+    return Call(1, "a", "m", {"x": value}, None, [])
+
+
+def nested_list(depth: int) -> list[Any]:
+    value: list[Any] = []
+    for _ in range(depth - 1):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize("message", EXAMPLES, ids=lambda message: type(message).__name__)
+def test_every_message_survives_the_wire(message: Message) -> None:
+    assert decode(encode(message)) == message
+
+
+def test_the_examples_show_every_kind_of_message() -> None:
+    assert {type(message) for message in EXAMPLES} == set(KINDS)
+
+
+def test_not_a_number_survives_the_wire() -> None:
+    returned = decode(encode(call_with(math.nan)))
+    assert isinstance(returned, Call)
+    assert math.isnan(returned.arguments["x"])
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        nested_list(8),
+        list(range(MAX_LIST_LENGTH)),
+        "x" * MAX_STRING_LENGTH,
+        "ü" * (MAX_STRING_LENGTH // 2),
+        2**64 - 1,
+        [TENSOR] * 64,
+    ],
+    ids=["depth", "list", "text", "umlauts", "int", "tensors"],
+)
+def test_a_value_at_the_limit_crosses(value: Any) -> None:
+    assert decode(encode(call_with(value))) == call_with(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (nested_list(9), "nested deeper than 8"),
+        (list(range(MAX_LIST_LENGTH + 1)), "list of 1025 values, expected at most 1024"),
+        ("x" * (MAX_STRING_LENGTH + 1), "expected at most 32768 bytes"),
+        ("ü" * (MAX_STRING_LENGTH // 2 + 1), "expected at most 32768 bytes"),
+        (2**64, "cannot be sent"),
+        (-(2**63) - 1, "cannot be sent"),
+        ([TENSOR] * 65, "65 tensors in one message, expected at most 64"),
+        (b"bytes", "type bytes may not cross"),
+        ((1, 2), "type tuple may not cross"),
+        ({"a": 1}, "type dict may not cross"),
+        (object(), "type object may not cross"),
+        ("\udc80", "cannot be sent"),
+        (WireTensor(-1, "a", 0, 0, 0, 0, ()), "numbers >= 0"),
+        (WireTensor(1, "a", 0, 0, 0, 0, (1,) * 9), "at most 8 sizes"),
+        (WireTensor(1, "a" * 600, 0, 0, 0, 0, ()), "expected at most 512"),
+    ],
+)
+def test_what_the_receiver_would_refuse_is_refused_by_the_sender(value: Any, text: str) -> None:
+    with pytest.raises(FrameError, match=text):
+        encode(call_with(value))
+
+
+def test_too_many_arguments_and_fields_of_the_wrong_type_are_refused_by_the_sender() -> None:
+    with pytest.raises(FrameError, match="65 named values, expected at most 64"):
+        encode(Call(1, "a", "m", {str(n): n for n in range(MAX_NUM_ARGUMENTS + 1)}, None, []))
+    with pytest.raises(FrameError, match=r"Call\.id: expected int"):
+        encode(Call(-1, "a", "m", {}, None, []))
+    with pytest.raises(FrameError, match=r"Call\.grad"):
+        encode(Call(1, "a", "m", {}, [1], []))  # type: ignore[list-item]
+
+
+def test_a_message_larger_than_a_frame_is_refused_with_what_to_do() -> None:
+    halves = ["x" * MAX_STRING_LENGTH, "y" * (MAX_FRAME_NBYTES - MAX_STRING_LENGTH)]
+    with pytest.raises(FrameError, match="send bulk data as tensors"):
+        encode(call_with(halves))
+
+
+def test_the_largest_frame_crosses() -> None:
+    first = "x" * MAX_STRING_LENGTH
+    overhead = len(encode(call_with([first, "y" * 30_000]))) - MAX_STRING_LENGTH - 30_000
+    last = MAX_FRAME_NBYTES - MAX_STRING_LENGTH - overhead
+    frame = encode(call_with([first, "y" * last]))
+    assert len(frame) == MAX_FRAME_NBYTES
+    assert decode(frame) == call_with([first, "y" * last])
+    with pytest.raises(FrameError, match=f"takes {MAX_FRAME_NBYTES + 1} bytes"):
+        encode(call_with([first, "y" * (last + 1)]))
+
+
+def test_a_refused_message_leaves_nothing_in_the_next_one() -> None:
+    with pytest.raises(FrameError):
+        encode(call_with(["before", 2**64]))
+    assert decode(encode(Ping(5))) == Ping(5)
