@@ -191,6 +191,8 @@ class SingleProcessTwin:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait(30)
+        assert self._process.stdout is not None
+        self._process.stdout.close()
 
     def ask(self, **command: Any) -> dict[str, Any]:
         """Send one command, return its answer."""

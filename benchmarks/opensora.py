@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -252,6 +252,11 @@ def main() -> None:
     rate = matmul_flops(arguments.repeats)
     print(f"float32 matmul: {rate / 1e9:.1f} GFLOP/s on {arguments.threads} thread(s)", flush=True)
     rates, table = transformer_rates(arguments.layers, arguments.repeats, rate)
+    # Where other work shares the machine the rate swings: the better of before and after gives the smaller share.
+    again = matmul_flops(arguments.repeats)
+    rates = [replace(row, share_of_matmul_rate=row.share_of_matmul_rate * rate / max(rate, again)) for row in rates]
+    rate = max(rate, again)
+    print(f"float32 matmul, the better of before and after: {rate / 1e9:.1f} GFLOP/s")
     _print_rates(rates)
     for entry in table:
         print(f"  {entry['share']:.1%} {entry['operator']}")

@@ -105,6 +105,7 @@ class SingleProcessChain:
 
     def step(self, optimizers: dict[str, torch.optim.Optimizer]) -> dict[str, Any]:
         """Algorithm 1 by hand: gradients, one global clip, every z_i first, alpha_i from them, then every theta_i."""
+        self.forget_gradients()
         loss = self.accumulate()
         named = {**self.parameters(), **({"z": self.z} if self.z else {})}
         everything = [p for parameters in named.values() for p in parameters.values() if p.grad is not None]
@@ -121,6 +122,12 @@ class SingleProcessChain:
         for optimizer in optimizers.values():
             optimizer.zero_grad(set_to_none=True)
         return {"loss": loss, "alphas": alphas, "gradient_norm": float(norm)}
+
+    def forget_gradients(self) -> None:
+        """Start a new sum."""
+        for parameters in (*self.parameters().values(), self.z):
+            for parameter in parameters.values():
+                parameter.grad = None
 
     def gradients(self) -> dict[str, torch.Tensor]:
         """Gradients accumulated so far, `image.<parameter>`, `video.<parameter>`, `z.<agent>`."""
@@ -153,6 +160,7 @@ def main() -> None:
         command = json.loads(line)
         answer: dict[str, Any] = {}
         if command["do"] == "gradients":
+            chain.forget_gradients()
             answer["loss"] = chain.accumulate()
             _save(chain.gradients(), command["to"])
         elif command["do"] == "steps":

@@ -13,7 +13,13 @@ from mora_launch.config import load_config  # noqa: E402
 
 from benchmarks.chain_session import ChainSession, SingleProcessTwin, chain_session  # noqa: E402
 
-SMALL = ["training.batch_size=4", "training.micro_batch_size=2", "data.num_clips=4"]
+SMALL = [
+    "training.batch_size=4",
+    "training.micro_batch_size=2",
+    "data.num_clips=4",
+    # through all denoising steps, so that gradients can be held against finite differences of the whole chain
+    "agents.image.options.gradient_steps=all",
+]
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +29,8 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChainSession]:
         yield started
 
 
-@pytest.fixture
-def twin(session: ChainSession, tmp_path: Path) -> Iterator[SingleProcessTwin]:
-    with SingleProcessTwin(session.write_spec(tmp_path)) as started:
+@pytest.fixture(scope="module")
+def twin(session: ChainSession, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SingleProcessTwin]:
+    """Made once, as the session is; steps are taken in both or in neither."""
+    with SingleProcessTwin(session.write_spec(tmp_path_factory.mktemp("twin"))) as started:
         yield started

@@ -67,19 +67,19 @@ def test_a_wrong_gradient_is_caught_within_one_step(
 
 
 def test_the_gradient_of_an_image_parameter_agrees_with_finite_differences(
-    session: ChainSession, twin: SingleProcessTwin, tmp_path: Path
+    session: ChainSession, twin: SingleProcessTwin
 ) -> None:
-    name = "proj_out.bias"
-    gradient = remote_gradients(session)[f"image.{name}"]
+    name = "proj_out.weight"
+    gradient = remote_gradients(session)[f"image.{name}"].view(-1)
     index = int(gradient.abs().argmax())
-    delta = 2e-2
+    delta = 5e-3
     losses = [
         twin.ask(do="loss_at", agent="image", parameter=name, index=index, delta=step)["loss"]
         for step in (-delta, delta)
     ]
     assert losses[0] != losses[1], "the video loss must depend on the image agent's parameters"
     measured = (losses[1] - losses[0]) / (2 * delta)
-    assert measured == pytest.approx(float(gradient[index]), rel=0.05)
+    assert measured == pytest.approx(float(gradient[index]), rel=0.1)
 
 
 def test_a_non_finite_gradient_skips_the_step_everywhere_and_changes_nothing(
