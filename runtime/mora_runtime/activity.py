@@ -15,6 +15,7 @@ from mora_runtime.messages import Cancel, Ping, Pong
 
 log = logging.getLogger(__name__)
 _POLL_MS = 200
+BAD_FRAMES_LOGGED = 20
 
 
 @dataclass
@@ -22,20 +23,18 @@ class Activity:
     """Written by the thread that serves calls, read by the control thread; each field is written whole."""
 
     busy: str = ""
-    busy_call: int = 0
+    busy_call: tuple[bytes, int] | None = None  # who called, and the id
     busy_since_ns: int = 0
     num_calls: int = 0
     num_tickets: int = 0
     num_slots: int = 0
     arena_nbytes: int = 0
-    cancelled_call: int = 0
+    cancelled_call: tuple[bytes, int] | None = None
 
     def pong(self, number: int) -> Pong:
         """The present state as an answer to a PING."""
         busy_ns = time.monotonic_ns() - self.busy_since_ns if self.busy else 0
-        return Pong(
-            number, self.busy, busy_ns, self.num_calls, self.num_tickets, self.num_slots, self.arena_nbytes
-        )
+        return Pong(number, self.busy, busy_ns, self.num_calls, self.num_tickets, self.num_slots, self.arena_nbytes)
 
 
 _activity: Activity | None = None
@@ -49,7 +48,8 @@ def publish(activity: Activity) -> None:
 
 def check_cancelled() -> None:
     """Called by agents between denoising steps; raises Cancelled when the caller has given the running call up."""
-    if _activity is not None and _activity.busy_call and _activity.cancelled_call == _activity.busy_call:
+    activity = _activity
+    if activity is not None and activity.busy_call is not None and activity.cancelled_call == activity.busy_call:
         raise Cancelled("the caller cancelled this call")
 
 
@@ -61,6 +61,7 @@ class ControlThread(threading.Thread):
         self._control = control
         self._activity = activity
         self._ended = threading.Event()
+        self._num_bad_frames = 0
 
     def run(self) -> None:
         """Serve until `end`."""
@@ -73,10 +74,12 @@ class ControlThread(threading.Thread):
         try:
             question = decode(parts[-1]) if len(parts) == 2 else None
         except FrameError as error:
-            log.warning("control socket: %s", error)
+            self._num_bad_frames += 1
+            if self._num_bad_frames <= BAD_FRAMES_LOGGED:
+                log.warning("control socket: %s", error)
             return
         if isinstance(question, Cancel):
-            self._activity.cancelled_call = question.call
+            self._activity.cancelled_call = (parts[0], question.call)
         if isinstance(question, Ping | Cancel):
             try:
                 self._control.send_multipart([parts[0], encode(self._activity.pong(question.id))], zmq.NOBLOCK)

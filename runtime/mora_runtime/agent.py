@@ -94,10 +94,13 @@ class ModuleAgent(Agent):
 
     @remote(differentiable=True)
     def forward(self, inputs: list[torch.Tensor]) -> dict[str, Any]:
-        """The module's forward; `outputs` is a list even where the module returns one tensor."""
+        """The module's forward; `outputs` is a list even where the module returns one tensor.
+
+        `differentiable` says of each output whether a gradient reaches anything from it.
+        """
         outputs = self._module(*inputs)
         listed = list(outputs) if isinstance(outputs, tuple | list) else [outputs]
-        return {"outputs": listed}
+        return {"outputs": listed, "differentiable": [output.requires_grad for output in listed]}
 
 
 def method_of(agent: Agent, agent_name: str, method: str) -> Method:

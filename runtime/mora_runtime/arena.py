@@ -45,7 +45,12 @@ class Arena:
         self._returned: deque[tuple[int, int, int]] = deque()  # (capacity, segment, offset), appended by finalizers
         self._by_address: dict[int, weakref.ref[Slot]] = {}
         self.allocated_nbytes = 0
-        self.num_live = 0
+        self._num_taken = 0
+
+    @property
+    def num_live(self) -> int:
+        """Slots in use."""
+        return self._num_taken - len(self._returned)
 
     def segment(self, segment_id: int) -> Segment:
         """One of this arena's segments."""
@@ -86,24 +91,34 @@ class Arena:
         return slot if slot is not None and meta.nbytes <= slot.capacity_nbytes else None
 
     def _take(self, nbytes: int) -> Slot:
-        capacity = slot_capacity(nbytes)
-        self._collect()
-        if not self._free.get(capacity):
-            self._grow(capacity)
+        capacity = self._available(slot_capacity(nbytes))
         segment_id, offset = self._free[capacity].pop()
         buffer = self._segments[segment_id].buffer[offset : offset + capacity]
         slot = Slot(segment_id, offset, capacity, buffer)
-        self.num_live += 1
+        self._num_taken += 1
         weakref.finalize(slot, self._returned.append, (capacity, segment_id, offset)).atexit = False
         self._by_address[_address(buffer)] = weakref.ref(slot)
         return slot
+
+    def _available(self, capacity: int) -> int:
+        """Size class that has a free slot for `capacity` bytes: its own, or the next larger once the budget is used."""
+        self._collect()
+        if not self._free.get(capacity):
+            try:
+                self._grow(capacity)
+            except ArenaFull:
+                larger = [free for free, places in self._free.items() if free > capacity and places]
+                if not larger:
+                    raise
+                return min(larger)
+        return capacity
 
     def _collect(self) -> None:
         """Move slots whose last user is gone to the free lists."""
         while self._returned:
             capacity, segment_id, offset = self._returned.popleft()
             self._free.setdefault(capacity, []).append((segment_id, offset))
-            self.num_live -= 1
+            self._num_taken -= 1
 
     def _grow(self, capacity: int) -> None:
         nbytes = max(SLAB_NBYTES, capacity) if capacity <= SLAB_NBYTES // 4 else capacity
@@ -113,7 +128,10 @@ class Arena:
                 f"{self._budget_nbytes} bytes are allocated; raise arena_nbytes, or let tensors go sooner"
             )
         segment_id = len(self._segments)
-        self._segments[segment_id] = Segment.create(nbytes)
+        try:
+            self._segments[segment_id] = Segment.create(nbytes)
+        except OSError as error:
+            raise ArenaFull(f"the machine gives no {nbytes} bytes of shared memory ({error.strerror})") from None
         self.allocated_nbytes += nbytes
         places = [(segment_id, offset) for offset in range(0, nbytes - capacity + 1, capacity)]
         self._free.setdefault(capacity, []).extend(reversed(places))

@@ -7,14 +7,22 @@ import logging
 import time
 import weakref
 from collections import deque
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import zmq
 
-from mora_runtime.errors import DeadlineExceeded, FrameError, PeerDied, ProtocolError, TicketSpent, error_from_code
+from mora_runtime.errors import (
+    DeadlineExceeded,
+    FrameError,
+    MoraError,
+    PeerDied,
+    ProtocolError,
+    TicketSpent,
+    error_from_code,
+)
 from mora_runtime.frames import decode, encode
 from mora_runtime.messages import (
     PROTOCOL_VERSION,
@@ -33,10 +41,11 @@ from mora_runtime.messages import (
 )
 from mora_runtime.plane import Peer, TensorPlane, TensorRef
 from mora_runtime.side_channel import SideChannel
-from mora_runtime.values import from_wire, to_wire
+from mora_runtime.values import from_wire, leases_of, to_wire
 
 log = logging.getLogger(__name__)
 _RELEASES_BEFORE_SENDING = 64
+_DROPS_IN_ONE_MESSAGE = 512
 
 
 class Ticket:
@@ -53,9 +62,11 @@ class Ticket:
         self._forget()
         self.spent = True
 
-    def _spend(self) -> None:
+    def _check(self) -> None:
         if self.spent:
             raise TicketSpent("backward of this ticket has already run, or it was dropped; run the forward again")
+
+    def _sent(self) -> None:
         self.spent = True
         self._forget.detach()
 
@@ -121,10 +132,12 @@ class Client:
         self._forgotten: deque[int] = deque()
         self._poller = zmq.Poller()
         self._poller.register(calls, zmq.POLLIN)
+        self._control_poller = zmq.Poller()
+        self._control_poller.register(control, zmq.POLLIN)
         self._is_dead = False
 
     def greet(self, deadline_s: float, expected_lock_hash: str | None) -> None:
-        """HELLO, repeated until the server answers or the deadline passes; then the side socket.
+        """HELLO, which waits in the socket until the server is there; then the side socket.
 
         Raises:
             DeadlineExceeded: nobody answered.
@@ -133,7 +146,7 @@ class Client:
         self._send(Hello(PROTOCOL_VERSION, self._plane.identity))
         if not self._poller.poll(round(deadline_s * 1000)):
             raise DeadlineExceeded(f"{self.server} did not greet within {deadline_s:.0f} s; see its log in the run")
-        answer = self._receive()
+        answer = self._receive(self._calls)
         if isinstance(answer, Failure):
             raise error_from_code(answer.code, f"{self.server}: {answer.text}")
         if not isinstance(answer, Welcome):
@@ -146,7 +159,8 @@ class Client:
         self.welcome = answer
         self._peer.name = answer.name
         self._peer.side = SideChannel.connect(self._side_path, answer.token, self.server)
-        self._poller.register(self._peer.side.fileno(), zmq.POLLIN)
+        for poller in (self._poller, self._control_poller):
+            poller.register(self._peer.side.fileno(), zmq.POLLIN)
 
     def call(
         self,
@@ -180,8 +194,8 @@ class Client:
             PeerDied, ArenaFull, BoundsError, FrameError, BadArgument: nothing was sent.
         """
         number = next(self._numbers)
-        wire = to_wire(self._plane, self._peer, dict(arguments))
-        self._send(Call(number, agent, method, wire, None if grad is None else list(grad), self._peer.released()))
+        wanted = None if grad is None else list(grad)
+        self._send_values(arguments, lambda wire, released: Call(number, agent, method, wire, wanted, released))
         self._waiting.add(number)
         return PendingReply(self, number, f"{agent}.{method}", deadline_s)
 
@@ -210,12 +224,30 @@ class Client:
         Raises:
             TicketSpent: the ticket has been used; run the forward again.
         """
-        ticket._spend()
+        ticket._check()
         number = next(self._numbers)
-        wire = to_wire(self._plane, self._peer, dict(grads or {}))
-        self._send(Backward(number, ticket.number, wire, self._peer.released()))
+        self._send_values(grads or {}, lambda wire, released: Backward(number, ticket.number, wire, released))
+        ticket._sent()
         self._waiting.add(number)
         return PendingBackward(self, number, "backward", deadline_s)
+
+    def _send_values(self, values: Mapping[str, Any], make: Callable[[dict[str, Any], list[int]], Message]) -> None:
+        """Send a message that leases tensors to the server; when it cannot be sent, nothing stays leased."""
+        wire = to_wire(self._plane, self._peer, dict(values))
+        try:
+            self._send_released(lambda released: make(wire, released))
+        except MoraError:
+            self._peer.take_back(leases_of(wire))
+            raise
+
+    def _send_released(self, make: Callable[[list[int]], Message]) -> None:
+        """Send a message that gives leases back; when it cannot be sent, the next one does."""
+        released = self._peer.released()
+        try:
+            self._send(make(released))
+        except MoraError:
+            self._peer.to_release.extend(released)
+            raise
 
     def ping(self, deadline_s: float) -> Pong:
         """Ask the server's control thread what it is doing; answered while an agent computes."""
@@ -226,24 +258,34 @@ class Client:
         return self._ask_control(Cancel(next(self._numbers), pending.id), deadline_s)
 
     def _ask_control(self, question: Ping | Cancel, deadline_s: float) -> Pong:
-        self._control.send(encode(question))
+        self._send(question, self._control)
         deadline = time.monotonic() + deadline_s
-        while self._control.poll(max(0, round((deadline - time.monotonic()) * 1000))):
-            answer = decode(self._control.recv())
-            if isinstance(answer, Pong) and answer.id == question.id:
-                return answer
+        while (remaining_s := deadline - time.monotonic()) > 0:
+            ready = dict(self._control_poller.poll(round(remaining_s * 1000) + 1))
+            if self._control in ready:
+                answer = self._receive(self._control)
+                if isinstance(answer, Pong) and answer.id == question.id:
+                    return answer
+            elif ready and self._peer.side is not None:
+                self._plane.receive_segments(self._peer)
+                if not self._peer.side.is_open and not self._control.poll(0):
+                    raise PeerDied(f"{self.server} has ended; see its log in the run")
         raise DeadlineExceeded(f"{self.server} did not answer on its control socket within {deadline_s:.1f} s")
 
     def flush(self) -> None:
         """Give back leases and tickets that have ended, without waiting for the next call."""
-        if self._forgotten:
-            tickets = [self._forgotten.popleft() for _ in range(min(len(self._forgotten), 512))]
-            self._send(Drop(tickets, self._peer.released()))
-        elif self._peer.to_release:
-            self._send(Release(self._peer.released()))
+        while self._forgotten:
+            tickets = [self._forgotten.popleft() for _ in range(min(len(self._forgotten), _DROPS_IN_ONE_MESSAGE))]
+            try:
+                self._send_released(lambda released, tickets=tickets: Drop(tickets, released))  # type: ignore[misc]
+            except MoraError:
+                self._forgotten.extend(tickets)
+                raise
+        while self._peer.to_release:
+            self._send_released(Release)
 
     def _wait(self, number: int, what: str, deadline: float, deadline_s: float) -> Reply:
-        if len(self._peer.to_release) > _RELEASES_BEFORE_SENDING or self._forgotten:
+        if not self._is_dead and (len(self._peer.to_release) > _RELEASES_BEFORE_SENDING or self._forgotten):
             self.flush()
         while number not in self._replies:
             remaining_s = deadline - time.monotonic()
@@ -261,9 +303,8 @@ class Client:
             raise PeerDied(f"{self.server} has ended, {what} cannot be answered; see its log in the run")
         ready = dict(self._poller.poll(round(timeout_s * 1000) + 1))
         if self._calls in ready:
-            self._accept(self._receive())
-            return
-        if self._peer.side is not None and ready:
+            self._accept(self._receive(self._calls))
+        elif ready and self._peer.side is not None:
             self._plane.receive_segments(self._peer)
             if not self._peer.side.is_open and not self._calls.poll(0):
                 self._died()
@@ -272,9 +313,9 @@ class Client:
         self._is_dead = True
         self._plane.forget(self._peer)
 
-    def _receive(self) -> Message:
+    def _receive(self, source: zmq.Socket[bytes]) -> Message:
         try:
-            return decode(self._calls.recv())
+            return decode(source.recv(zmq.NOBLOCK))
         except FrameError as error:
             raise ProtocolError(f"{self.server} sent what is no message: {error}") from None
 
@@ -289,19 +330,22 @@ class Client:
         if isinstance(message, Failure):
             outcome = error_from_code(message.code, f"{self.server}: {message.text}")
         else:
-            values = from_wire(self._plane, self._peer, message.values)
             ticket = None if message.ticket is None else Ticket(message.ticket, self._forgotten)
-            outcome = Reply(values, ticket, message.compute_ns / 1e9)
+            try:
+                values = from_wire(self._plane, self._peer, message.values)
+                outcome = Reply(values, ticket, message.compute_ns / 1e9)
+            except MoraError as error:
+                outcome = error  # of this call, whichever call is being waited for
         # a reply that nobody waits for any more is let go here, and its leases and ticket with it
         if message.id in self._waiting:
             self._waiting.discard(message.id)
             self._replies[message.id] = outcome
 
-    def _send(self, message: Message) -> None:
+    def _send(self, message: Message, socket: zmq.Socket[bytes] | None = None) -> None:
         if self._is_dead:
             raise PeerDied(f"{self.server} has ended; see its log in the run")
         try:
-            self._calls.send(encode(message), zmq.NOBLOCK)
+            (socket or self._calls).send(encode(message), zmq.NOBLOCK)
         except zmq.Again:
             raise DeadlineExceeded(f"{self.server} takes no more messages; its queue is full") from None
 

@@ -8,6 +8,7 @@ it, so a forwarded tensor stays leased along the whole way back to its owner wit
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 import weakref
 from collections import deque
@@ -16,12 +17,34 @@ from dataclasses import dataclass, field
 import torch
 
 from mora_runtime.arena import Arena, Slot, leased_view
-from mora_runtime.errors import PeerDied, StaleReference
-from mora_runtime.limits import MAX_NUM_RELEASES, SIDE_DEADLINE_S
+from mora_runtime.errors import PeerDied, SegmentRefused, StaleReference
+from mora_runtime.limits import MAX_NUM_RELEASES, MAX_NUM_SEGMENTS, SIDE_DEADLINE_S
 from mora_runtime.messages import WireTensor
 from mora_runtime.segment import Segment, check_descriptor
 from mora_runtime.side_channel import OfferedSegment, SideChannel
 from mora_runtime.tensor_meta import DTYPE_CODES, TensorMeta, check_bounds, checked_meta
+
+log = logging.getLogger(__name__)
+
+
+class PeerSegment:
+    """A segment as one peer offered it: its descriptor was checked, it is mapped when first read.
+
+    Whoever refers to a tensor in it keeps it, so what a peer has given stays readable after the peer's death.
+    """
+
+    def __init__(self, offered: OfferedSegment) -> None:
+        check_descriptor(offered.descriptor, offered.nbytes)
+        self.descriptor = offered.descriptor
+        self.nbytes = offered.nbytes
+        self.mapped: Segment | None = None
+        weakref.finalize(self, os.close, offered.descriptor).atexit = False
+
+    def buffer(self) -> memoryview:
+        """The mapped bytes."""
+        if self.mapped is None:
+            self.mapped = Segment.attach(self.descriptor, self.nbytes)
+        return self.mapped.buffer
 
 
 @dataclass
@@ -32,6 +55,8 @@ class Peer:
     side: SideChannel | None = None
     exports: dict[int, object] = field(default_factory=dict)  # lease -> Slot or TensorRef that it keeps alive
     announced: set[tuple[str, int]] = field(default_factory=set)  # segments whose descriptor the peer has
+    # (owner, segment) -> what this peer, and no other, may refer to
+    segments: dict[tuple[str, int], PeerSegment | SegmentRefused] = field(default_factory=dict)
     to_release: deque[int] = field(default_factory=deque)  # leases from the peer that ended; finalizers append
     lease_numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
 
@@ -53,12 +78,11 @@ class TensorRef:
     when the last reference, view and autograd graph on it is gone.
     """
 
-    def __init__(self, plane: TensorPlane, peer: Peer, wire: WireTensor, meta: TensorMeta) -> None:
+    def __init__(self, segment: PeerSegment, peer: Peer, wire: WireTensor, meta: TensorMeta) -> None:
         self.wire = wire
         self.meta = meta
-        self._plane = plane
-        self._ended = weakref.finalize(self, peer.to_release.append, wire.lease)
-        self._ended.atexit = False
+        self.segment = segment
+        self._lease = _Lease(peer, wire.lease)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -81,11 +105,19 @@ class TensorRef:
         Raises:
             SegmentRefused, BoundsError: what the peer offered cannot be mapped safely.
         """
-        view = self._plane.view(self)
+        start = self.wire.offset
+        view = leased_view(self.segment.buffer()[start : start + max(1, self.nbytes)], self.meta, self)
         return view if device is None else view.to(device)
 
     def __repr__(self) -> str:
         return f"TensorRef({self.dtype}, {list(self.shape)}, of {self.wire.owner})"
+
+
+class _Lease:
+    """Tells the peer, with the next message, that a lease is over once nothing here refers to it."""
+
+    def __init__(self, peer: Peer, number: int) -> None:
+        weakref.finalize(self, peer.to_release.append, number).atexit = False
 
 
 class TensorPlane:
@@ -99,8 +131,6 @@ class TensorPlane:
     def __init__(self, identity: str, arena: Arena) -> None:
         self.identity = identity
         self.arena = arena
-        self._descriptors: dict[tuple[str, int], tuple[int, int]] = {}  # (owner, segment) -> descriptor, nbytes
-        self._mapped: dict[tuple[str, int], Segment] = {}
 
     def export(self, peer: Peer, value: torch.Tensor | TensorRef) -> WireTensor:
         """Lease a tensor, or a reference that another process gave us, to a peer.
@@ -109,31 +139,28 @@ class TensorPlane:
             ArenaFull, BoundsError: it cannot be placed.
             PeerDied: the peer cannot be given the descriptor.
         """
-        lease = next(peer.lease_numbers)
         if isinstance(value, TensorRef):
-            peer.exports[lease] = value
             wire = value.wire
-            self._announce(peer, wire.owner, wire.segment)
+            self._announce(peer, wire.owner, wire.segment, value.segment)
+            lease = next(peer.lease_numbers)
+            peer.exports[lease] = value
             return WireTensor(lease, wire.owner, wire.segment, wire.offset, wire.nbytes, wire.dtype, wire.shape)
         slot, meta = self.arena.place(value)
+        self._announce(peer, self.identity, slot.segment_id, self.arena.segment(slot.segment_id))
+        lease = next(peer.lease_numbers)
         peer.exports[lease] = slot
-        self._announce(peer, self.identity, slot.segment_id)
         code = DTYPE_CODES[meta.dtype]
         return WireTensor(lease, self.identity, slot.segment_id, slot.offset, meta.nbytes, code, meta.shape)
 
-    def _announce(self, peer: Peer, owner: str, segment_id: int) -> None:
+    def _announce(self, peer: Peer, owner: str, segment_id: int, segment: Segment | PeerSegment) -> None:
         """Give the peer the segment's descriptor, once; its owner has it already."""
         key = (owner, segment_id)
         if key in peer.announced or peer.name == owner:
             return
         if peer.side is None:
             raise PeerDied(f"{peer.name}: has no side socket; it has not finished its greeting or has ended")
-        if owner == self.identity:
-            segment = self.arena.segment(segment_id)
-            descriptor, nbytes = segment.descriptor, segment.nbytes
-        else:
-            descriptor, nbytes = self._descriptors[key]
-        peer.side.send_segment(OfferedSegment(owner, segment_id, nbytes, descriptor), deadline_s=SIDE_DEADLINE_S)
+        offered = OfferedSegment(owner, segment_id, segment.nbytes, segment.descriptor)
+        peer.side.send_segment(offered, deadline_s=SIDE_DEADLINE_S)
         peer.announced.add(key)
 
     def resolve(self, peer: Peer, wire: WireTensor) -> TensorRef | torch.Tensor:
@@ -147,60 +174,47 @@ class TensorPlane:
         if wire.owner == self.identity:
             return self._own(peer, wire, meta)
         key = (wire.owner, wire.segment)
-        if key not in self._descriptors:
+        if key not in peer.segments:
             self.receive_segments(peer)
-        if key not in self._descriptors:
+        segment = peer.segments.get(key)
+        if segment is None:
             raise StaleReference(f"{peer.name} refers to a segment whose descriptor it never sent")
-        check_bounds(meta, offset=wire.offset, nbytes=wire.nbytes, segment_nbytes=self._descriptors[key][1])
-        return TensorRef(self, peer, wire, meta)
+        if isinstance(segment, SegmentRefused):
+            raise SegmentRefused(str(segment))
+        check_bounds(meta, offset=wire.offset, nbytes=wire.nbytes, segment_nbytes=segment.nbytes)
+        return TensorRef(segment, peer, wire, meta)
 
     def _own(self, peer: Peer, wire: WireTensor, meta: TensorMeta) -> torch.Tensor:
         for export in peer.exports.values():
             if isinstance(export, Slot) and (export.segment_id, export.offset) == (wire.segment, wire.offset):
                 check_bounds(meta, offset=0, nbytes=wire.nbytes, segment_nbytes=export.capacity_nbytes)
                 # the returned lease is the peer's to keep while we use the slot; ours ends when this view dies
-                return leased_view(export.buffer, meta, (export, TensorRef(self, peer, wire, meta)))
+                return leased_view(export.buffer, meta, (export, _Lease(peer, wire.lease)))
         raise StaleReference(f"{peer.name} refers to a slot of this process that it holds no lease on")
 
     def receive_segments(self, peer: Peer) -> None:
-        """Take in all descriptors that a peer has sent; they are checked now and mapped when first read."""
+        """Take in all descriptors that a peer has sent; one that is refused is an error to whoever refers to it."""
         if peer.side is None:
             return
         for offered in peer.side.receive():
             key = (offered.owner, offered.segment_id)
+            if key in peer.segments or offered.owner == self.identity or len(peer.segments) >= MAX_NUM_SEGMENTS:
+                os.close(offered.descriptor)  # segments never change, and ours need no descriptor from others
+                continue
             try:
-                check_descriptor(offered.descriptor, offered.nbytes)
-            except Exception:
+                peer.segments[key] = PeerSegment(offered)
+            except SegmentRefused as error:
                 os.close(offered.descriptor)
-                raise
-            if key in self._descriptors or offered.owner == self.identity:
-                os.close(offered.descriptor)  # known by another way; segments never change
-            else:
-                self._descriptors[key] = (offered.descriptor, offered.nbytes)
-
-    def view(self, ref: TensorRef) -> torch.Tensor:
-        """Map the reference's segment, once, and view its slot."""
-        key = (ref.wire.owner, ref.wire.segment)
-        if key not in self._mapped:
-            descriptor, nbytes = self._descriptors[key]
-            self._mapped[key] = Segment.attach(descriptor, nbytes)
-        window = self._mapped[key].buffer[ref.wire.offset : ref.wire.offset + max(1, ref.nbytes)]
-        return leased_view(window, ref.meta, ref)
+                log.warning("%s: %s", peer.name, error)
+                peer.segments[key] = error
 
     def forget(self, peer: Peer) -> None:
-        """A peer is gone: its leases on our slots are over, and segments that it owned are unmapped once unused."""
+        """A peer is gone: its leases on our slots are over, and the segments it offered go once unused."""
         peer.exports.clear()
+        peer.segments.clear()
         if peer.side is not None:
             peer.side.close()
-        for key in [key for key in self._descriptors if key[0] == peer.name]:
-            descriptor, _ = self._descriptors.pop(key)
-            os.close(descriptor)
-            self._mapped.pop(key, None)
 
     def close(self) -> None:
-        """Give back every descriptor."""
-        for descriptor, _ in self._descriptors.values():
-            os.close(descriptor)
-        self._descriptors.clear()
-        self._mapped.clear()
+        """Give back every descriptor of this process's own segments."""
         self.arena.close()

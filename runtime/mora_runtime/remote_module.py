@@ -66,7 +66,10 @@ class _Boundary(torch.autograd.Function):
         ctx.remote, ctx.wants = remote, wants
         ctx.ticket = reply.ticket
         outputs = tuple(ref.tensor() for ref in remote._outputs(reply))
-        ctx.mark_non_differentiable(*(o for o in outputs if not o.is_floating_point()))
+        # as in the local module: a gradient can come only through outputs that have one on the server
+        ctx.mark_non_differentiable(
+            *(output for output, has in zip(outputs, reply.values["differentiable"], strict=True) if not has)
+        )
         ctx.set_materialize_grads(False)
         return outputs
 

@@ -41,6 +41,8 @@ class RunDirectory:
             path.mkdir(parents=True, exist_ok=True)
         except FileExistsError:
             raise ConfigurationError(f"run directory {path}: is not a directory; choose another --run") from None
+        except OSError as error:
+            raise ConfigurationError(f"run directory {path}: cannot be made ({error.strerror})") from None
         _check_owner(path)
         path.chmod(0o700)
         handle = _take_lock(path) if lock else None
@@ -62,7 +64,11 @@ class RunDirectory:
         _check_owner(path)
         if stat.S_IMODE(path.stat().st_mode) & 0o077:
             raise ConfigurationError(f"run directory {path}: is open to other users; expected mode 0700")
-        return cls(path, Path((path / _SOCKETS_FILE).read_text(encoding="utf-8")), None)
+        try:
+            sockets = Path((path / _SOCKETS_FILE).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise ConfigurationError(f"run directory {path}: was not made by a launcher of mora") from None
+        return cls(path, sockets, None)
 
     @property
     def logs(self) -> Path:
@@ -121,7 +127,7 @@ def _check_owner(path: Path) -> None:
 
 
 def _take_lock(path: Path) -> int:
-    handle = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    handle = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

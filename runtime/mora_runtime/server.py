@@ -17,10 +17,11 @@ from typing import Any
 import torch
 import zmq
 
-from mora_runtime.activity import Activity, ControlThread, publish
+from mora_runtime.activity import BAD_FRAMES_LOGGED, Activity, ControlThread, publish
 from mora_runtime.agent import Agent, check_arguments, method_of, methods_of
 from mora_runtime.errors import AgentFailed, BadArgument, FrameError, MoraError, ProtocolError, UnknownAgent
 from mora_runtime.frames import decode, encode
+from mora_runtime.limits import SIDE_DEADLINE_S
 from mora_runtime.logs import start_logging
 from mora_runtime.messages import (
     PROTOCOL_VERSION,
@@ -42,11 +43,11 @@ from mora_runtime.side_channel import SideChannel, SideListener
 from mora_runtime.sockets import authenticator, server_socket
 from mora_runtime.supervision import SupervisorLink
 from mora_runtime.tickets import TicketTable
-from mora_runtime.values import from_wire, to_wire
+from mora_runtime.values import from_wire, leases_of, to_wire
 
 log = logging.getLogger(__name__)
 _MAX_ERROR_LENGTH = 4000
-_BAD_FRAMES_LOGGED = 20
+_TICK_MS = 1000
 
 
 class Connection(Peer):
@@ -56,6 +57,8 @@ class Connection(Peer):
         super().__init__(name)
         self.identity = identity
         self.token = token
+        self.owner = identity.decode("latin-1")  # of its tickets
+        self.greeted_s = time.monotonic()
         self.last_id = 0  # ids increase, so an id that is not larger has been run already
 
 
@@ -78,6 +81,7 @@ class Server:
         self._activity = Activity()
         publish(self._activity)
         self._num_bad_frames = 0
+        self._next_tick_s = 0.0
         run = node.run
         self._authenticator = authenticator(node.context, run)
         self._router = server_socket(node.context, run, f"ipc://{run.socket(settings.role, 'calls')}")
@@ -93,11 +97,12 @@ class Server:
     def serve(self) -> None:
         """Run until a stop is requested."""
         while not self._link.stop_requested():
-            ready = dict(self._poller.poll(1000))
+            ready = dict(self._poller.poll(_TICK_MS))
             if self._router in ready:
                 self._take(self._router.recv_multipart())
-            if len(ready) > (self._router in ready):
+            if len(ready) > (self._router in ready) or time.monotonic() > self._next_tick_s:
                 self._tend_side_sockets()
+                self._next_tick_s = time.monotonic() + _TICK_MS / 1000
 
     def _take(self, parts: list[bytes]) -> None:
         """One message of one peer."""
@@ -108,24 +113,40 @@ class Server:
             message = decode(parts[1])
         except FrameError as error:
             self._count_bad_frame(identity, error)
+            if identity not in self._connections:  # most likely a peer of another version, which should learn it now
+                self._send(identity, encode(Failure(0, error.code, str(error), [])))
             return
         if isinstance(message, Hello):
             self._greet(identity, message)
             return
         connection = self._connections.get(identity)
         if connection is None:
-            self._count_bad_frame(identity, ProtocolError(f"{type(message).__name__} before HELLO"))
+            self._refuse_stranger(identity, message)
             return
-        self._tend_side_sockets()
+        if connection.side is None:
+            self._tend_side_sockets()
         self._dispatch(connection, message)
         self._describe_activity()
 
     def _count_bad_frame(self, identity: bytes, error: MoraError) -> None:
         self._num_bad_frames += 1
-        if self._num_bad_frames <= _BAD_FRAMES_LOGGED:
+        if self._num_bad_frames <= BAD_FRAMES_LOGGED:
             log.warning("dropped a message of %r: %s: %s", identity[:40], type(error).__name__, error)
 
+    def _refuse_stranger(self, identity: bytes, message: Message) -> None:
+        error = ProtocolError(f"{type(message).__name__} before HELLO; connect again")
+        self._count_bad_frame(identity, error)
+        if isinstance(message, Call | Backward):
+            self._send(identity, encode(Failure(message.id, error.code, str(error), [])))
+
     def _greet(self, identity: bytes, hello: Hello) -> None:
+        if hello.protocol != PROTOCOL_VERSION or not identity.startswith(f"{hello.name}#".encode()):
+            text = (
+                f"expected a HELLO of protocol version {PROTOCOL_VERSION} with the name of its own socket, got version "
+                f"{hello.protocol}; update the older side"
+            )
+            self._send(identity, encode(Failure(0, ProtocolError.code, text, [])))
+            return
         connection = Connection(hello.name, identity, secrets.token_hex(16))
         known = self._connections.get(identity)
         if known is not None:
@@ -133,17 +154,9 @@ class Server:
         self._connections[identity] = connection
         table = {name: sorted(methods_of(type(agent))) for name, agent in self._agents.items()}
         settings = self._settings
-        self._send(
-            connection,
-            Welcome(
-                PROTOCOL_VERSION,
-                self._node.identity,
-                settings.environment,
-                settings.lock_hash,
-                table,
-                connection.token,
-            ),
-        )
+        name, token = self._node.identity, connection.token
+        welcome = Welcome(PROTOCOL_VERSION, name, settings.environment, settings.lock_hash, table, token)
+        self._send(identity, encode(welcome))
 
     def _tend_side_sockets(self) -> None:
         """Match new side sockets to their connections; free what peers held whose side socket has ended."""
@@ -157,20 +170,16 @@ class Server:
             self._poller.register(connected.fileno(), zmq.POLLIN)
         for connection in list(self._connections.values()):
             if connection.side is not None:
-                self._receive_segments(connection)
+                self._node.plane.receive_segments(connection)
                 if not connection.side.is_open:
                     self._part(connection)
-
-    def _receive_segments(self, connection: Connection) -> None:
-        try:
-            self._node.plane.receive_segments(connection)
-        except MoraError as error:
-            log.warning("%s: %s: %s", connection.name, type(error).__name__, error)
+            elif time.monotonic() - connection.greeted_s > SIDE_DEADLINE_S:
+                self._part(connection)  # died between its HELLO and its side socket
 
     def _part(self, connection: Connection) -> None:
         """A peer is gone: its tickets, leases and segments go with it."""
         log.info("%s has gone; its tickets and leases are freed", connection.name)
-        self._tickets.drop_all_of(connection.identity.decode("ascii", "replace"))
+        self._tickets.drop_all_of(connection.owner)
         if connection.side is not None:
             self._poller.unregister(connection.side.fileno())
         self._node.plane.forget(connection)
@@ -187,38 +196,57 @@ class Server:
             connection.last_id = message.id
             self._answer(connection, message)
         elif isinstance(message, Drop):
-            self._tickets.drop(_owner(connection), message.tickets)
+            self._tickets.drop(connection.owner, message.tickets)
         elif not isinstance(message, Release):
             self._count_bad_frame(connection.identity, ProtocolError(f"{type(message).__name__} is not for a server"))
 
     def _answer(self, connection: Connection, message: Call | Backward) -> None:
         """Run one call and send its one answer, whatever happens."""
+        run = self._call if isinstance(message, Call) else self._backward
         try:
-            if isinstance(message, Call):
-                self._send(connection, self._call(connection, message))
-            else:
-                self._send(connection, self._backward(connection, message))
+            self._send(connection.identity, run(connection, message))  # type: ignore[arg-type]
+            return
         except MoraError as error:
-            self._fail(connection, message.id, error.code, str(error))
-        except Exception as error:
+            code, text = error.code, str(error)
+        except (Exception, SystemExit) as error:
             # the boundary of the process: the caller gets type and message, the traceback stays in this server's log
-            log.exception("%s failed", self._activity.busy or "a call")
-            text = f"{self._activity.busy}: {type(error).__name__}: {error}"
-            self._fail(connection, message.id, AgentFailed.code, text)
+            what = self._activity.busy or "before the agent was asked"
+            log.exception("%s failed", what)
+            code, text = AgentFailed.code, f"{what}: {type(error).__name__}: {error}"
         finally:
-            self._activity.busy, self._activity.busy_call = "", 0
+            self._activity.busy, self._activity.busy_call = "", None
+        # only now, when the error and all that its traceback held is gone, are the call's leases over;
+        # its text may hold what is no UTF-8, such as a file name
+        shown = text[:_MAX_ERROR_LENGTH].encode("utf-8", "backslashreplace").decode()
+        self._send(connection.identity, encode(Failure(message.id, code, shown, connection.released())))
 
-    def _fail(self, connection: Connection, number: int, code: str, text: str) -> None:
-        self._send(connection, Failure(number, code, text[:_MAX_ERROR_LENGTH], connection.released()))
+    def _result(
+        self, connection: Connection, number: int, values: dict[str, Any], ticket: int | None, compute_ns: int
+    ) -> bytes:
+        """The frame of a RESULT; when it cannot be made, nothing stays leased or kept for it."""
+        wire: dict[str, Any] = {}
+        released: list[int] = []
+        try:
+            wire = to_wire(self._node.plane, connection, values)
+            released = connection.released()
+            return encode(Result(number, wire, ticket, compute_ns, released))
+        except BaseException:
+            connection.take_back(leases_of(wire))
+            connection.to_release.extend(released)
+            if ticket is not None:
+                self._tickets.drop(connection.owner, [ticket])
+            raise
 
-    def _begin(self, what: str, number: int) -> int:
+    def _begin(self, connection: Connection, what: str, number: int) -> int:
         self._activity.busy_since_ns = time.monotonic_ns()
-        self._activity.busy_call, self._activity.busy = number, what
+        self._activity.busy_call, self._activity.busy = (connection.identity, number), what
         self._activity.num_calls += 1
         return time.perf_counter_ns()
 
-    def _call(self, connection: Connection, message: Call) -> Result:
+    def _call(self, connection: Connection, message: Call) -> bytes:
         where = f"{message.agent}.{message.method}"
+        # before anything is refused, so that the leases of its tensors end with it
+        received = from_wire(self._node.plane, connection, message.arguments)
         agent = self._agents.get(message.agent)
         if agent is None:
             raise UnknownAgent(f"no agent `{message.agent}` here; there are {', '.join(sorted(self._agents))}")
@@ -227,9 +255,10 @@ class Server:
             if not method.differentiable:
                 raise BadArgument(f"{where} is not differentiable; call it without grad")
             self._tickets.check_room()
-        arguments, leaves = self._arguments(connection, where, message)
+        arguments, leaves = self._arguments(where, received, message.grad or [])
+        received.clear()
         check_arguments(where, method, arguments)
-        started_ns = self._begin(where, message.id)
+        started_ns = self._begin(connection, where, message.id)
         with torch.set_grad_enabled(message.grad is not None):
             returned = getattr(agent, message.method)(**arguments)
         values: dict[str, Any] = returned if isinstance(returned, dict) else {"value": returned}
@@ -238,22 +267,18 @@ class Server:
         if message.grad is not None:
             named = _named_tensors(values)
             outputs = {name: value for name, value in named.items() if value.requires_grad}
-            ticket = self._tickets.keep(_owner(connection), leaves, outputs)
+            ticket = self._tickets.keep(connection.owner, leaves, outputs)
             values = _detached(values)
         arguments.clear()
-        return Result(
-            message.id, to_wire(self._node.plane, connection, values), ticket, compute_ns, connection.released()
-        )
+        return self._result(connection, message.id, values, ticket, compute_ns)
 
     def _arguments(
-        self, connection: Connection, where: str, message: Call
+        self, where: str, received: Mapping[str, Any], grad: list[str]
     ) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         """Local values of the arguments; those named in `grad` as leaves that collect a gradient, by name."""
-        arguments = from_wire(self._node.plane, connection, message.arguments)
         leaves: dict[str, torch.Tensor] = {}
-        for name, value in arguments.items():
-            arguments[name] = self._local(name, value, message.grad or [], leaves)
-        for name in message.grad or []:
+        arguments = {name: self._local(name, value, grad, leaves) for name, value in received.items()}
+        for name in grad:
             if not any(leaf == name or leaf.startswith(f"{name}.") for leaf in leaves):
                 raise BadArgument(f"{where}({name}): a gradient is asked for, but it is no floating-point tensor")
         return arguments, leaves
@@ -269,24 +294,23 @@ class Server:
             tensor = leaves[name] = tensor.detach().requires_grad_(True)
         return tensor
 
-    def _backward(self, connection: Connection, message: Backward) -> Result:
+    def _backward(self, connection: Connection, message: Backward) -> bytes:
         received = from_wire(self._node.plane, connection, message.grads)
         grads = {name: value.tensor() if isinstance(value, TensorRef) else value for name, value in received.items()}
         if not all(isinstance(value, torch.Tensor) for value in grads.values()):
             raise BadArgument("backward: expected every gradient to be a tensor")
         del received
-        started_ns = self._begin("backward", message.id)
-        gradients = self._tickets.backward(_owner(connection), message.ticket, grads)
+        started_ns = self._begin(connection, "backward", message.id)
+        gradients = self._tickets.backward(connection.owner, message.ticket, grads)
         compute_ns = time.perf_counter_ns() - started_ns
         grads.clear()
-        wire = to_wire(self._node.plane, connection, dict(gradients))
-        return Result(message.id, wire, None, compute_ns, connection.released())
+        return self._result(connection, message.id, dict(gradients), None, compute_ns)
 
-    def _send(self, connection: Connection, message: Message) -> None:
+    def _send(self, identity: bytes, frame: bytes) -> None:
         try:
-            self._router.send_multipart([connection.identity, encode(message)], zmq.NOBLOCK)
+            self._router.send_multipart([identity, frame], zmq.NOBLOCK)
         except zmq.ZMQError as error:
-            log.warning("%s cannot be answered (%s); it has gone", connection.name, error)
+            log.warning("%r cannot be answered (%s)", identity[:40], error)
 
     def _describe_activity(self) -> None:
         arena = self._node.plane.arena
@@ -303,10 +327,6 @@ class Server:
         for socket in (self._router, self._control):
             socket.close(linger=0)
         self._side.close()
-
-
-def _owner(connection: Connection) -> str:
-    return connection.identity.decode("ascii", "replace")
 
 
 def _named_tensors(values: Mapping[str, Any]) -> dict[str, torch.Tensor]:
@@ -357,7 +377,13 @@ def serve(settings: ServerSettings, build: Callable[[ServerSettings], Mapping[st
     server = Server(node, settings, agents, link)
     link.ready()
     log.info("serving %s", ", ".join(agents))
-    server.serve()
+    try:
+        server.serve()
+    except Exception as error:
+        # a fault of this module, never of a call: the launcher ends the job rather than wait for answers
+        log.exception("the server ended by a fault of its own")
+        link.failed(f"ended by a fault of its own: {type(error).__name__}: {error}")
+        return 1
     server.close()
     node.close()
     return 0

@@ -15,6 +15,7 @@ import time
 from dataclasses import dataclass
 
 from mora_runtime.errors import DeadlineExceeded, PeerDied
+from mora_runtime.limits import HANDSHAKE_TIMEOUT_S, MAX_NUM_WAITING
 
 _PACKET = struct.Struct("!QQ128s")  # segment id, nbytes, owner
 _TOKEN_NBYTES = 32
@@ -129,7 +130,12 @@ class SideListener:
         self._socket.bind(path)
         self._socket.listen(64)
         self._socket.setblocking(False)
-        self._waiting: list[socket.socket] = []
+        self._waiting: list[tuple[float, socket.socket]] = []  # since when
+
+    @property
+    def num_waiting(self) -> int:
+        """Sockets that have connected and not said yet whose they are."""
+        return len(self._waiting)
 
     def fileno(self) -> int:
         """For pollers."""
@@ -147,16 +153,20 @@ class SideListener:
                 connected.close()
                 continue
             connected.setblocking(False)
-            self._waiting.append(connected)
+            self._waiting.append((time.monotonic(), connected))
         return self._presented()
 
     def _presented(self) -> list[tuple[str, socket.socket]]:
         presented, still_waiting = [], []
-        for connected in self._waiting[-256:]:
+        oldest = time.monotonic() - HANDSHAKE_TIMEOUT_S
+        for since, connected in self._waiting:
             try:
                 token = connected.recv(_TOKEN_NBYTES)
             except BlockingIOError:
-                still_waiting.append(connected)
+                if since > oldest:
+                    still_waiting.append((since, connected))
+                else:
+                    connected.close()
                 continue
             except OSError:
                 token = b""
@@ -164,11 +174,13 @@ class SideListener:
                 presented.append((token.decode("ascii", "replace"), connected))
             else:
                 connected.close()
-        self._waiting = still_waiting
+        for _, connected in still_waiting[:-MAX_NUM_WAITING]:
+            connected.close()
+        self._waiting = still_waiting[-MAX_NUM_WAITING:]
         return presented
 
     def close(self) -> None:
         """Stop listening."""
         self._socket.close()
-        for connected in self._waiting:
+        for _, connected in self._waiting:
             connected.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
@@ -22,7 +23,12 @@ def to_wire(plane: TensorPlane, peer: Peer, values: dict[str, Any]) -> dict[str,
     num_tensors = sum(isinstance(v, torch.Tensor | TensorRef) for v in _flat(values.values()))
     if num_tensors > MAX_NUM_TENSORS:
         raise BadArgument(f"{num_tensors} tensors in one message, expected at most {MAX_NUM_TENSORS}")
-    return {name: _out(plane, peer, name, value) for name, value in values.items()}
+    leases: list[int] = []
+    try:
+        return {name: _out(plane, peer, name, value, leases) for name, value in values.items()}
+    except BaseException:
+        peer.take_back(leases)  # nothing will be sent, so nobody will give them back
+        raise
 
 
 def _flat(values: Iterable[Any]) -> Iterable[Any]:
@@ -33,24 +39,42 @@ def _flat(values: Iterable[Any]) -> Iterable[Any]:
             yield value
 
 
-def _out(plane: TensorPlane, peer: Peer, name: str, value: Any) -> Any:
+def leases_of(wire: dict[str, Any]) -> list[int]:
+    """Leases of all tensors in values that `to_wire` made or that a peer sent."""
+    return [value.lease for value in _flat(wire.values()) if isinstance(value, WireTensor)]
+
+
+def _out(plane: TensorPlane, peer: Peer, name: str, value: Any, leases: list[int]) -> Any:
     if isinstance(value, torch.Tensor | TensorRef):
-        return plane.export(peer, value)
+        exported = plane.export(peer, value)
+        leases.append(exported.lease)
+        return exported
     if isinstance(value, list | tuple):
-        return [_out(plane, peer, name, item) for item in value]
+        return [_out(plane, peer, name, item, leases) for item in value]
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise BadArgument(f"`{name}`: a {type(value).__name__} may not cross; expected numbers, text, lists and tensors")
 
 
 def from_wire(plane: TensorPlane, peer: Peer, values: dict[str, Any]) -> dict[str, Any]:
-    """Replace every wire tensor by a reference (or by our own tensor that came back)."""
-    return {name: _in(plane, peer, value) for name, value in values.items()}
+    """Replace every wire tensor by a reference (or by our own tensor that came back).
+
+    Raises:
+        PlaneError: one of them is refused; the leases of all are over then.
+    """
+    unresolved = deque(leases_of(values))
+    try:
+        return {name: _in(plane, peer, value, unresolved) for name, value in values.items()}
+    except BaseException:
+        peer.to_release.extend(unresolved)
+        raise
 
 
-def _in(plane: TensorPlane, peer: Peer, value: Any) -> Any:
+def _in(plane: TensorPlane, peer: Peer, value: Any, unresolved: deque[int]) -> Any:
     if isinstance(value, WireTensor):
-        return plane.resolve(peer, value)
+        resolved = plane.resolve(peer, value)
+        unresolved.popleft()
+        return resolved
     if isinstance(value, list):
-        return [_in(plane, peer, item) for item in value]
+        return [_in(plane, peer, item, unresolved) for item in value]
     return value
