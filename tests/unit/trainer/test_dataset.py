@@ -37,7 +37,6 @@ def test_a_video_is_cut_into_clips_that_differ(tmp_path: Path, shape: ClipShape)
 
 
 def test_frames_are_taken_at_the_asked_rate(tmp_path: Path) -> None:
-    shape = ClipShape(num_frames=24, height=16, width=16, fps=24)
     ramp = np.stack([np.full((16, 16, 3), 10 * i, dtype=np.uint8) for i in range(24)])
     path = tmp_path / "ramp.mp4"
     write_video(path, ramp, 24)
@@ -60,7 +59,7 @@ def test_frames_are_taken_at_the_asked_rate(tmp_path: Path) -> None:
 def test_a_bad_line_is_named_by_its_number(tmp_path: Path, clip_file: Path, line: str, words: str) -> None:
     good = json.dumps({"prompt": "a clip", "video": str(clip_file)})
     path = write_lines(tmp_path / "data.jsonl", good, "", line)
-    with pytest.raises(DatasetError, match=f"data.jsonl:3: .*{words}"):
+    with pytest.raises(DatasetError, match=rf"data\.jsonl:3: .*{words}"):
         read_dataset(path)
 
 
@@ -75,7 +74,7 @@ def test_an_undecodable_video_is_named_by_its_sample(tmp_path: Path, clip_file: 
 def test_a_video_that_is_too_short_says_how_much_is_missing(tmp_path: Path, clip_file: Path) -> None:
     shape = ClipShape(num_frames=21, height=32, width=48, fps=8)
     path = write_lines(tmp_path / "data.jsonl", json.dumps({"prompt": "x", "video": str(clip_file)}))
-    with pytest.raises(DatasetError, match="expected 21 frames from 0.00 s on, got 9"):
+    with pytest.raises(DatasetError, match=r"expected 21 frames from 0\.00 s on, got 9"):
         resolve_dataset(DataSettings(path=str(path)), shape, tmp_path / "run")
 
 

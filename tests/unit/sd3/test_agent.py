@@ -1,0 +1,202 @@
+"""The Stable Diffusion 3 agent: diffusers' own pipeline is the reference for what it generates."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import StableDiffusion3Pipeline
+from mora_env_sd3.agent import Sd3Agent
+from mora_env_sd3.options import Sd3Options
+from mora_runtime.errors import BadArgument, SettingsError
+from mora_runtime.schema import read_settings
+
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning", "ignore::DeprecationWarning")
+CPU = torch.device("cpu")
+
+
+def keys(agent: Sd3Agent, *prompts: str) -> list[str]:
+    found: list[str] = agent.encode(prompts=list(prompts))["keys"]
+    return found
+
+
+def changed(options: Sd3Options, **changes: Any) -> Sd3Agent:
+    return Sd3Agent(options.model_copy(update=changes), CPU)
+
+
+def test_without_z_it_renders_what_the_published_pipeline_renders(agent: Sd3Agent, model: Path) -> None:
+    prompt = "a red circle moves left over the sea"
+    pipeline = StableDiffusion3Pipeline.from_pretrained(str(model))
+    pipeline.set_progress_bar_config(disable=True)
+    latents = agent.renderer.initial_latents([5], agent.settings())
+    expected = pipeline(
+        prompt,
+        negative_prompt="",
+        height=32,
+        width=32,
+        num_inference_steps=3,
+        guidance_scale=3.0,
+        latents=latents,
+        max_sequence_length=16,
+        output_type="pt",
+    ).images
+    with torch.no_grad():
+        found = agent.render(z=None, prompt_keys=keys(agent, prompt), seeds=[5], frame_keys=None)["images"]
+    assert torch.allclose((found / 2 + 0.5).clamp(0, 1), expected, atol=1e-5)
+
+
+def test_the_same_seed_gives_the_same_picture_in_any_batch(agent: Sd3Agent) -> None:
+    both = keys(agent, "a blue square", "a green ball")
+    settings = {"z": None, "num_inference_steps": None, "guidance_scale": None}
+    with torch.no_grad():
+        batch = agent.generate(prompt_keys=both, seeds=[1, 2], **settings)["images"]
+        alone = agent.generate(prompt_keys=both[1:], seeds=[2], **settings)["images"]
+    assert batch.shape == (2, 32, 32, 3)
+    assert batch.dtype == torch.uint8
+    assert (batch[1].int() - alone[0].int()).abs().max() <= 1
+
+
+def test_z_changes_the_picture_and_gets_a_gradient(agent: Sd3Agent) -> None:
+    z = agent.modulation_rows(text="[Mod]", new_token=False)["rows"].requires_grad_(True)
+    prompt = keys(agent, "a cat in the city")
+    images = agent.render(z=z, prompt_keys=prompt, seeds=[3], frame_keys=None)["images"]
+    images.square().mean().backward()
+    assert z.grad is not None
+    assert (z.grad.abs().sum(dim=1) > 0).all(), "every row of z reaches the picture"
+    with torch.no_grad():
+        without = agent.render(z=None, prompt_keys=prompt, seeds=[3], frame_keys=None)["images"]
+    assert not torch.allclose(images, without)
+
+
+def test_only_the_last_k_steps_carry_gradient(options: Sd3Options) -> None:
+    gradients: list[torch.Tensor] = []
+    images: list[torch.Tensor] = []
+    for steps in (1, 2, "all"):
+        agent = changed(options, gradient_steps=steps)
+        rendered = agent.render(z=None, prompt_keys=keys(agent, "a ship"), seeds=[4], frame_keys=None)["images"]
+        rendered.square().mean().backward()
+        images.append(rendered.detach())
+        gradients.append(agent.module().get_parameter("proj_out.weight").grad)  # type: ignore[arg-type]
+    assert torch.equal(images[0], images[1])
+    assert torch.equal(images[1], images[2])
+    assert not torch.allclose(gradients[0], gradients[1])
+    assert not torch.allclose(gradients[1], gradients[2])
+
+
+def test_gradient_checkpointing_changes_no_gradient(options: Sd3Options) -> None:
+    found = []
+    for checkpointing in (False, True):
+        agent = changed(options, gradient_checkpointing=checkpointing)
+        rendered = agent.render(z=None, prompt_keys=keys(agent, "a ship"), seeds=[4], frame_keys=None)["images"]
+        rendered.square().mean().backward()
+        found.append(agent.module().get_parameter("transformer_blocks.0.attn.to_q.weight").grad)
+    assert torch.equal(found[0], found[1])  # type: ignore[arg-type]
+
+
+def test_text_encoders_and_autoencoder_never_train(agent: Sd3Agent) -> None:
+    rendered = agent.render(z=None, prompt_keys=keys(agent, "a dog"), seeds=[1], frame_keys=None)["images"]
+    rendered.sum().backward()
+    assert all(parameter.grad is None for parameter in agent.renderer.vae.parameters())
+    for parameter in agent.module().parameters():
+        parameter.grad = None
+
+
+def test_modulation_rows_are_the_content_tokens_of_t5(options: Sd3Options) -> None:
+    agent = Sd3Agent(options, CPU)
+    rows = agent.modulation_rows(text="[Mod]", new_token=False)["rows"]
+    pipeline = agent._encoders._loaded()
+    ids = pipeline.tokenizer_3("[Mod]", return_tensors="pt").input_ids
+    assert int(ids[0, -1]) == pipeline.tokenizer_3.eos_token_id
+    with torch.no_grad():
+        expected = pipeline.text_encoder_3(ids)[0][0, :-1]
+    assert rows.shape == (ids.shape[1] - 1, 64)
+    assert torch.equal(rows, expected)
+    assert agent.modulation_rows(text="[Mod]", new_token=True)["rows"].shape == (1, 64)
+    each = changed(options, encoders="each").modulation_rows(text="[Mod]", new_token=False)["rows"]
+    assert each.shape[0] > rows.shape[0]
+    assert torch.equal(each[-rows.shape[0] :], rows)
+
+
+def test_before_and_after_are_the_same_to_joint_attention_without_positions(options: Sd3Options) -> None:
+    rendered = []
+    for position in ("after", "before"):
+        agent = changed(options, position=position)
+        z = agent.modulation_rows(text="[Mod]", new_token=False)["rows"]
+        with torch.no_grad():
+            images = agent.render(z=z, prompt_keys=keys(agent, "a cat"), seeds=[1], frame_keys=None)["images"]
+        rendered.append(images)
+    assert torch.allclose(rendered[0], rendered[1], atol=1e-4)
+
+
+def test_the_feature_map_starts_near_the_identity_and_trains(options: Sd3Options) -> None:
+    agent = changed(options, position="feature")
+    z = agent.modulation_rows(text="[Mod]", new_token=False)["rows"].requires_grad_(True)
+    images = agent.render(z=z, prompt_keys=keys(agent, "a cat"), seeds=[1], frame_keys=None)["images"]
+    images.square().mean().backward()
+    weight = agent.module().get_parameter("mora_feature_map.weight")
+    assert z.grad is not None
+    assert z.grad.any()
+    assert weight.grad is not None
+    assert weight.grad.any()
+
+
+def test_its_own_loss_is_differentiable_and_depends_on_the_frame(agent: Sd3Agent) -> None:
+    prompt, losses = keys(agent, "a cat"), []
+    for value in (0, 200):
+        key = agent.store_frame(pixels=torch.full((32, 32, 3), value, dtype=torch.uint8))["key"]
+        result = agent.render(z=None, prompt_keys=prompt, seeds=[1], frame_keys=[key])
+        assert result["own_loss"].requires_grad
+        losses.append(float(result["own_loss"].detach()))
+    assert losses[0] != losses[1]
+
+
+def test_encoding_after_unloading_loads_again(options: Sd3Options) -> None:
+    agent = Sd3Agent(options, CPU)
+    first = keys(agent, "a cat")[0]
+    before = agent._encoders.get(first).joint
+    agent.unload_text_encoder()
+    assert agent._encoders._pipeline is None
+    second = keys(agent, "a cat", "a dog")
+    assert second[0] == first
+    assert torch.equal(agent._encoders.get(first).joint, before)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"prompt_keys": ["absent"], "seeds": [1]}, "unknown prompt key `absent`"),
+        ({"prompt_keys": [], "seeds": []}, "expected as many seeds as prompts"),
+        ({"prompt_keys": ["a"], "seeds": [1, 2]}, "got 2 and 1"),
+    ],
+)
+def test_bad_arguments_are_refused(agent: Sd3Agent, arguments: dict[str, Any], words: str) -> None:
+    with pytest.raises(BadArgument, match=words):
+        agent.render(z=None, frame_keys=None, **arguments)
+
+
+def test_a_prompt_that_is_too_long_and_a_frame_of_another_size_are_refused(agent: Sd3Agent) -> None:
+    with pytest.raises(BadArgument, match="at most 10000 characters, got 20000"):
+        agent.encode(prompts=["x" * 20_000])
+    with pytest.raises(BadArgument, match=r"expected uint8 \(32, 32, 3\)"):
+        agent.store_frame(pixels=torch.zeros(16, 16, 3, dtype=torch.uint8))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"heigth": 32}, "did you mean `height`"),
+        ({"height": 30}, "multiple of 16"),
+        ({"gradient_steps": 9}, "must lie between 1 and num_inference_steps 3"),
+        ({"dtype": "float16"}, "'float32' or 'bfloat16'"),
+    ],
+)
+def test_options_that_do_not_fit_are_named(model: Path, changes: dict[str, Any], words: str) -> None:
+    content = {"model": str(model), "height": 32, "width": 32, "num_inference_steps": 3, **changes}
+    with pytest.raises(SettingsError, match=words):
+        read_settings(Sd3Options, content, source="agents.image.options")
+
+
+def test_components_are_counted_from_the_weights_on_disk(options: Sd3Options, agent: Sd3Agent) -> None:
+    components = {component.name: component for component in options.components()}
+    assert components["transformer"].num_parameters == sum(t.numel() for t in agent.module().state_dict().values())
+    assert [name for name, component in components.items() if component.trainable] == ["transformer"]

@@ -1,0 +1,58 @@
+"""Modulation factors and clipping, as the paper and its readings define them."""
+
+import math
+
+import pytest
+import torch
+from mora_trainer.modulation import modulation_factors, random_rows
+from mora_trainer.settings import TrainingSettings, check_batch
+from mora_trainer.step import clip_factor
+
+Z = {"image": torch.full((4, 4), 1.5), "video": torch.full((1, 4), 1.0)}  # norms 6 and 2
+
+
+def test_alpha_is_the_norm_over_the_number_of_agents() -> None:
+    assert modulation_factors(Z, "norm") == pytest.approx({"image": 3.0, "video": 1.0})
+
+
+def test_the_share_reading_has_mean_one() -> None:
+    assert modulation_factors(Z, "share") == pytest.approx({"image": 1.5, "video": 0.5})
+
+
+def test_the_reading_without_alpha_is_one_everywhere() -> None:
+    assert modulation_factors(Z, "one") == {"image": 1.0, "video": 1.0}
+
+
+def test_the_random_ablation_has_one_row_of_the_agents_width_and_repeats() -> None:
+    rows = random_rows(torch.zeros(5, 7), seed=3)
+    assert rows.shape == (1, 7)
+    assert rows.dtype == torch.float32
+    assert torch.equal(rows, random_rows(torch.zeros(2, 7), seed=3))
+    assert not torch.equal(rows, random_rows(torch.zeros(2, 7), seed=4))
+
+
+def test_a_bfloat16_z_would_not_move_at_the_paper_s_rate_and_a_float32_one_does() -> None:
+    """The trap that makes z float32: 1e-5 vanishes beside 1 in bfloat16."""
+    step = torch.tensor(1e-5)
+    assert torch.tensor(1.0, dtype=torch.bfloat16) - step.bfloat16() == 1.0
+    assert torch.tensor(1.0) - step != 1.0
+
+
+def test_clipping_is_torch_s_over_all_roles_together() -> None:
+    gradients = [torch.randn(5, generator=torch.Generator().manual_seed(i)).requires_grad_() for i in range(3)]
+    for parameter in gradients:
+        parameter.grad = parameter.detach().clone()
+    total = math.sqrt(sum(float(p.detach().square().sum()) for p in gradients))
+    torch.nn.utils.clip_grad_norm_(gradients, 0.5)
+    factor = clip_factor(total, 0.5)
+    for parameter in gradients:
+        assert parameter.grad is not None
+        assert torch.allclose(parameter.grad, parameter.detach() * factor)
+    assert clip_factor(0.1, 0.5) == 1.0
+    assert clip_factor(1e9, None) == 1.0
+
+
+def test_a_batch_that_cannot_be_shared_equally_is_refused() -> None:
+    check_batch(TrainingSettings(batch_size=8, micro_batch_size=2), num_replicas=4)
+    with pytest.raises(ValueError, match="set batch_size to a multiple of 6"):
+        check_batch(TrainingSettings(batch_size=8, micro_batch_size=2), num_replicas=3)
