@@ -6,10 +6,13 @@ shrinking the file under a reader, which would be SIGBUS and which no bounds che
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import mmap
 import os
 import stat
+
+import psutil
 
 from mora_runtime.errors import SegmentRefused
 from mora_runtime.limits import MAX_SEGMENT_NBYTES
@@ -34,6 +37,9 @@ class Segment:
         Raises:
             OSError: ENOSPC or ENOMEM, here rather than as a crash at first touch.
         """
+        # the kernel would go on allocating until it kills a process, not say that there is too little
+        if nbytes > psutil.virtual_memory().available:
+            raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
         descriptor = os.memfd_create("mora", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
             os.posix_fallocate(descriptor, 0, nbytes)

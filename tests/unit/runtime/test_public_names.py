@@ -1,0 +1,52 @@
+"""What `import mora_runtime` promises, and what it costs."""
+
+import subprocess
+import sys
+
+import mora_runtime
+import pytest
+
+PUBLIC = [
+    "Agent",
+    "Client",
+    "ModuleAgent",
+    "MoraError",
+    "Node",
+    "PendingBackward",
+    "PendingReply",
+    "RemoteModule",
+    "Reply",
+    "RunDirectory",
+    "ServerSettings",
+    "TensorRef",
+    "Ticket",
+    "check_cancelled",
+    "empty",
+    "remote",
+    "serve",
+]
+
+
+def test_the_public_names_are_these() -> None:
+    assert mora_runtime.__all__ == PUBLIC
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_a_public_name_can_be_had_and_is_defined_by_this_package(name: str) -> None:
+    assert getattr(mora_runtime, name).__module__.startswith("mora_runtime.")
+
+
+def test_a_name_that_is_not_public_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'pickle'"):
+        mora_runtime.pickle  # noqa: B018
+
+
+def test_a_command_line_needs_no_torch() -> None:
+    script = (
+        "import sys, mora_runtime, mora_runtime.errors, mora_runtime.run_directory, mora_runtime.supervision\n"
+        "import mora_runtime.schema, mora_runtime.limits, mora_runtime.envvars\n"
+        "mora_runtime.MoraError, mora_runtime.RunDirectory\n"
+        "print(sorted({'torch', 'zmq', 'numpy', 'safetensors'} & set(sys.modules)))"
+    )
+    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert said.stdout == "[]\n"
