@@ -13,7 +13,8 @@ from rich.console import Console
 from mora_launch import environments
 from mora_launch.environments import ENVIRONMENTS, EnvironmentBuildError
 
-console = Console(highlight=False, soft_wrap=True)
+_PIPED_WIDTH = 160  # without a terminal there is no width to fit, only tables to keep whole
+console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _PIPED_WIDTH)
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
 
@@ -111,7 +112,7 @@ def test(arguments: tuple[str, ...]) -> None:
 def main() -> None:
     """Entry: turn every expected failure into one readable message and a non-zero exit code."""
     try:
-        cli()
+        cli(prog_name="mora")
     except (MoraError, EnvironmentBuildError) as error:
         console.print(f"mora: {error}", style="red", markup=False)
         sys.exit(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from pathlib import Path
 
 from rich.console import Console
@@ -11,12 +12,15 @@ from rich.table import Table
 
 from mora_trainer.step import StepReport
 
+_PIPED_WIDTH = 160  # without a terminal there is no width to fit, only tables to keep whole
+
 
 class TrainingProgress:
     """Rank 0 shows; other ranks make it with `visible=False` and stay silent."""
 
     def __init__(self, *, num_steps: int, first_step: int, visible: bool) -> None:
-        self.console = Console(quiet=not visible, highlight=False, soft_wrap=True)
+        width = None if sys.stdout.isatty() else _PIPED_WIDTH
+        self.console = Console(quiet=not visible, highlight=False, soft_wrap=True, width=width)
         self._num_steps = num_steps
         self._bar = Progress(
             TextColumn("training"),

@@ -1,6 +1,7 @@
 """Whole jobs through the command line: success, interruption, resumption, death, refusal."""
 
 import json
+import re
 import shutil
 import signal
 from pathlib import Path
@@ -47,7 +48,8 @@ def test_a_run_leaves_metrics_samples_and_a_loadable_checkpoint(finished: Path) 
         assert line["alpha"]["image"] == pytest.approx(line["z_norm"]["image"] / 2)
         assert {"image_forward", "video_forward", "video_backward", "image_backward"} <= set(line["breakdown_s"])
     assert list((finished / "tensorboard").glob("events*"))
-    assert Image.open(finished / "samples" / "contact-sheet.png").size[0] > 300
+    with Image.open(finished / "samples" / "contact-sheet.png") as sheet:
+        assert sheet.size[0] > 300
     assert (finished / "samples" / "before-0.mp4").stat().st_size > 500
     assert (finished / "samples" / "after-0.mp4").stat().st_size > 500
     committed = json.loads((finished / "checkpoints" / "COMMITTED").read_text())
@@ -152,7 +154,7 @@ def test_what_does_not_fit_is_refused_before_anything_starts(changes: list[str],
     job = MoraTrain(tmp_path / "run", changes)
     code, said = job.finish()
     assert code == 1
-    assert __import__("re").search(words, said, flags=__import__("re").DOTALL), said
+    assert re.search(words, said, flags=re.DOTALL), said
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
 
 
