@@ -25,8 +25,14 @@ def cli() -> None:
 
 @cli.command()
 @click.argument("config", type=_FILE)
-@click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change one: training.num_steps=4.")
-@click.option("--run", type=click.Path(file_okay=False, path_type=Path), help="Run directory (runs/NAME-TIME).")
+@click.option(
+    "--set", "changes", multiple=True, metavar="KEY=VALUE",
+    help="Change one value of the config, for example training.num_steps=4; may be repeated.",
+)
+@click.option(
+    "--run", type=click.Path(file_okay=False, path_type=Path),
+    help="Run directory; by default runs/NAME-TIME in the checkout.",
+)
 @click.option("--resume", is_flag=True, help="Go on from the last committed checkpoint of --run.")
 @click.option("--dry-run", is_flag=True, help="Print placement and memory of every role, start nothing.")
 def train(config: Path, changes: tuple[str, ...], run: Path | None, resume: bool, dry_run: bool) -> None:
