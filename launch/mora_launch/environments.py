@@ -33,6 +33,10 @@ REASON = (
 )
 
 
+# The command line itself runs inside an environment, which has no pip: what builds others is the Python beneath it.
+HOST_PYTHON: str = getattr(sys, "_base_executable", sys.executable)
+
+
 class EnvironmentBuildError(Exception):
     """An environment could not be built; the text says which, why, and what to do."""
 
@@ -179,7 +183,7 @@ def _editable(environment: Environment) -> list[str]:
 def _host_python() -> str | None:
     """A Python of the version the locks were made for: the running one, or one on PATH."""
     if f"{sys.version_info[0]}.{sys.version_info[1]}" == PYTHON_VERSION:
-        return sys.executable
+        return HOST_PYTHON
     return shutil.which(f"python{PYTHON_VERSION}")
 
 
@@ -191,7 +195,7 @@ def _find_uv() -> str | None:
     tools = ROOT / ".venvs" / ".tools"
     uv = tools / "bin" / "uv"
     if not uv.exists():
-        steps = ([sys.executable, "-m", "venv", str(tools)], [str(tools / "bin" / "pip"), "install", "-q", "uv"])
+        steps = ([HOST_PYTHON, "-m", "venv", str(tools)], [str(tools / "bin" / "pip"), "install", "-q", "uv"])
         for step in steps:
             if subprocess.run(step, stdin=subprocess.DEVNULL, capture_output=True, check=False).returncode != 0:
                 return None
@@ -209,7 +213,7 @@ def _install_variables() -> dict[str, str]:
 def _uv_variables() -> dict[str, str]:
     """What pip is configured with, in uv's words: uv reads neither pip.conf nor PIP_* by itself."""
     listing = subprocess.run(
-        [sys.executable, "-m", "pip", "config", "list"],
+        [HOST_PYTHON, "-m", "pip", "config", "list"],
         stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
     ).stdout
     settings: dict[str, str] = {}

@@ -106,3 +106,10 @@ def test_the_described_environments_are_machine_readable() -> None:
     described = json.loads(json.dumps(environments.describe()))
     assert set(described) == {"control", "sd3", "opensora"}
     assert described["opensora"]["python"].endswith("python")
+
+
+def test_building_uses_the_python_beneath_the_environment_that_asks() -> None:
+    """The command line runs in an environment without pip; asking that one would lose pip's configuration."""
+    host = Path(environments.HOST_PYTHON)
+    assert host.exists()
+    assert ROOT / ".venvs" not in host.parents
