@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from benchmarks.chain_session import DEADLINE_S, ChainSession, SingleProcessTwin
 from benchmarks.parity import compare, remote_gradients
 
-pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
+pytestmark = [pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning"), pytest.mark.timeout(600)]
 
 
 def weights(session: ChainSession, probe: str) -> dict[str, torch.Tensor]:

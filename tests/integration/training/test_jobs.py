@@ -13,6 +13,9 @@ from safetensors.torch import load_file, save_file
 
 from .mora_process import QUICK, ROOT, MoraTrain, train
 
+# several whole jobs a test, each of which loads all models
+pytestmark = pytest.mark.timeout(900)
+
 WEIGHTS = "weights/diffusion_pytorch_model.safetensors"
 
 
