@@ -83,10 +83,11 @@ class Server:
         self._num_bad_frames = 0
         self._next_tick_s = 0.0
         run = node.run
+        # first, because it refuses where another server listens, while ZeroMQ would silently take its traffic over
+        self._side = SideListener(str(run.socket(settings.role, "side")))
         self._authenticator = authenticator(node.context, run)
         self._router = server_socket(node.context, run, f"ipc://{run.socket(settings.role, 'calls')}")
         self._control = server_socket(node.context, run, f"ipc://{run.socket(settings.role, 'control')}")
-        self._side = SideListener(str(run.socket(settings.role, "side")))
         self._control_thread = ControlThread(self._control, self._activity)
         self._control_thread.start()
         self._poller = zmq.Poller()

@@ -14,7 +14,7 @@ import struct
 import time
 from dataclasses import dataclass
 
-from mora_runtime.errors import DeadlineExceeded, PeerDied
+from mora_runtime.errors import DeadlineExceeded, PeerDied, ProtocolError
 from mora_runtime.limits import HANDSHAKE_TIMEOUT_S, MAX_NUM_WAITING
 
 _PACKET = struct.Struct("!QQ128s")  # segment id, nbytes, owner
@@ -122,10 +122,29 @@ def _close_all(descriptors: list[int]) -> None:
         os.close(descriptor)
 
 
+def _remove_stale(path: str) -> None:
+    """Remove the socket of a server that was killed; ProtocolError where one still listens."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as asking:
+        asking.settimeout(HANDSHAKE_TIMEOUT_S)
+        try:
+            asking.connect(path)
+        except FileNotFoundError:
+            return
+        except ConnectionRefusedError:
+            os.unlink(path)
+            return
+    raise ProtocolError("another server of this role serves in this run; end it first")
+
+
 class SideListener:
-    """A server's listening side socket: accepts, checks the user, matches tokens to connections."""
+    """A server's listening side socket: accepts, checks the user, matches tokens to connections.
+
+    Raises:
+        ProtocolError: another server listens there.
+    """
 
     def __init__(self, path: str) -> None:
+        _remove_stale(path)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._socket.bind(path)
         self._socket.listen(64)

@@ -1,0 +1,268 @@
+"""Calls between real processes: values, tensors, leases, limits of time."""
+
+import itertools
+import os
+import signal
+import threading
+import time
+
+import pytest
+import torch
+from conftest import Starter
+from mora_launch.child import Child
+from mora_runtime import Client, Node, RunDirectory, TensorRef
+from mora_runtime.errors import (
+    AgentFailed,
+    ArenaFull,
+    BadArgument,
+    Cancelled,
+    DeadlineExceeded,
+    FrameError,
+    PeerDied,
+    ProtocolError,
+    UnknownAgent,
+    UnknownMethod,
+)
+from mora_runtime.frames import encode
+from mora_runtime.messages import Call, Pong
+
+
+def settled(client: Client, *, num_slots: int = 0, num_tickets: int = 0) -> Pong:
+    """What the server holds once everything that ended here has been told to it: a call is answered after that."""
+    client.flush()
+    client.call("echo", "count", {}, deadline_s=10)
+    deadline = time.monotonic() + 5
+    while True:
+        pong = client.ping(5)
+        if (pong.num_slots, pong.num_tickets) == (num_slots, num_tickets) or time.monotonic() > deadline:
+            return pong
+
+
+def count(client: Client) -> int:
+    """How often this server has counted, this time included."""
+    counted: int = client.call("echo", "count", {}, deadline_s=10).values["value"]
+    return counted
+
+
+def test_values_of_every_type_arrive_as_they_were(client: Client) -> None:
+    reply = client.call("echo", "types", {"a": -3, "b": 0.5, "c": "ü\n", "d": ["x", ""], "e": True}, deadline_s=10)
+    assert reply.values == {"a": -3, "b": 0.5, "c": "ü\n", "d": ["x", ""], "e": True}
+    assert reply.ticket is None
+    assert client.call("echo", "types", {"a": 0, "b": 1, "c": "", "d": []}, deadline_s=10).values["e"] is None
+
+
+def test_tensors_of_every_dtype_and_shape_arrive_bit_for_bit(client: Client) -> None:
+    torch.manual_seed(0)
+    dtypes = (torch.float32, torch.bfloat16, torch.int64, torch.uint8)
+    shapes = ((), (0,), (3, 0), (5,), (2, 3, 4), (70_000,), (1,) * 8)
+    for dtype, shape in itertools.product(dtypes, shapes):
+        tensor = (torch.rand(shape) * 100).to(dtype)
+        returned = client.call("echo", "add_one", {"x": tensor}, deadline_s=10).values["value"]
+        assert isinstance(returned, TensorRef)
+        assert (returned.dtype, returned.shape) == (tensor.dtype, tuple(tensor.shape))
+        assert torch.equal(returned.tensor(), tensor + 1)
+
+
+def test_views_that_are_not_dense_arrive_as_their_values(client: Client) -> None:
+    base = torch.arange(24.0).view(4, 6)
+    for view in (base.t(), base[:, ::2], base[1:3, 2:], base.expand(2, 4, 6)):
+        returned = client.call("echo", "add_one", {"x": view}, deadline_s=10).values["value"]
+        assert torch.equal(returned.tensor(), view + 1)
+
+
+def test_slots_are_given_back_on_both_sides(client: Client, node: Node) -> None:
+    before = settled(client)
+    assert before.num_slots == 0
+    for number in range(300):
+        reply = client.call("echo", "add_one_in_slot", {"x": torch.full((4096,), float(number))}, deadline_s=10)
+        assert reply.values["value"].tensor()[0].item() == number + 1
+        del reply
+    pong = settled(client)
+    assert pong.num_slots == 0
+    assert pong.arena_nbytes <= before.arena_nbytes + (4 << 20), "one slab of small slots, used again and again"
+    assert node.plane.arena.num_live == 0
+
+
+def test_a_result_that_is_held_keeps_its_slot_and_its_value(client: Client) -> None:
+    held = client.call("echo", "add_one", {"x": torch.zeros(1000)}, deadline_s=10).values["value"].tensor()
+    for _ in range(50):
+        client.call("echo", "add_one", {"x": torch.full((1000,), 9.0)}, deadline_s=10)
+    assert torch.equal(held, torch.ones(1000))
+    assert settled(client, num_slots=1).num_slots == 1
+
+
+@pytest.mark.parametrize(
+    ("agent", "method", "arguments", "kind"),
+    [
+        ("absent", "add_one", {"x": torch.zeros(4)}, UnknownAgent),
+        ("echo", "absent", {"x": torch.zeros(4)}, UnknownMethod),
+        ("echo", "__init__", {"module": torch.zeros(4)}, UnknownMethod),
+        ("echo", "add_one", {"y": torch.zeros(4)}, BadArgument),
+        ("echo", "add_one", {"x": [torch.zeros(4)]}, BadArgument),
+        ("echo", "fail", {"x": torch.zeros(4)}, BadArgument),
+    ],
+)
+def test_a_refused_call_is_the_same_error_here_and_leaves_nothing_leased(
+    client: Client, node: Node, agent: str, method: str, arguments: dict[str, torch.Tensor], kind: type[Exception]
+) -> None:
+    with pytest.raises(kind, match=r"^echo\.0: "):
+        client.call(agent, method, arguments, deadline_s=10)
+    settled(client)
+    assert node.plane.arena.num_live == 0
+
+
+def test_a_value_that_may_not_cross_is_refused_here_and_leaves_nothing_leased(client: Client, node: Node) -> None:
+    for bad, kind in ((object(), BadArgument), (b"x", BadArgument), ("x" * 40_000, FrameError), (2**70, FrameError)):
+        with pytest.raises(kind):
+            client.call("echo", "add_one", {"x": torch.zeros(4), "y": bad}, deadline_s=10)
+    assert node.plane.arena.num_live == 0
+    assert count(client) > 0
+
+
+def test_an_exception_of_an_agent_names_its_type_and_text_and_nothing_else(client: Client) -> None:
+    with pytest.raises(AgentFailed, match=r"^echo\.0: echo\.fail: RuntimeError: this agent fails on purpose$"):
+        client.call("echo", "fail", {}, deadline_s=10)
+    assert count(client) > 0
+
+
+def test_arguments_without_room_are_an_error_here_and_the_next_call_works(client: Client, node: Node) -> None:
+    with pytest.raises(ArenaFull, match="raise arena_nbytes"):
+        client.call("echo", "add_one", {"x": torch.zeros(1), "y": torch.empty(17 << 20)}, deadline_s=5)
+    assert node.plane.arena.num_live == 0
+    assert count(client) > 0
+
+
+def test_a_deadline_ends_the_wait_and_the_next_call_works(client: Client) -> None:
+    with pytest.raises(DeadlineExceeded, match=r"echo\.0: echo\.work gave no answer"):
+        client.call("echo", "work", {"seconds": 0.3}, deadline_s=0.05)
+    assert count(client) > 0
+
+
+def test_a_running_call_can_be_cancelled(client: Client) -> None:
+    pending = client.submit("echo", "work", {"seconds": 60.0}, deadline_s=30)
+    while client.ping(5).busy != "echo.work":
+        pass
+    client.cancel(pending, 5)
+    with pytest.raises(Cancelled):
+        pending.result()
+
+
+def test_a_call_of_another_client_with_the_same_number_is_not_cancelled(client: Client, node: Node) -> None:
+    other = node.connect("echo.0", deadline_s=10)
+    pending = client.submit("echo", "work", {"seconds": 0.3}, deadline_s=30)
+    while client.ping(5).busy != "echo.work":
+        pass
+    other.cancel(pending, 5)
+    assert pending.result().values["value"] >= 0.3
+
+
+def test_a_ping_is_answered_while_an_agent_computes(client: Client) -> None:
+    pending = client.submit("echo", "work", {"seconds": 0.5}, deadline_s=10)
+    while (pong := client.ping(5)).busy != "echo.work":
+        pass
+    assert pong.busy_ns < 60e9
+    assert pending.result().values["value"] >= 0.5
+    assert client.ping(5).busy == ""
+
+
+def test_replies_can_be_awaited_in_any_order(client: Client) -> None:
+    before = count(client)
+    pending = [client.submit("echo", "count", {}, deadline_s=10) for _ in range(5)]
+    assert [each.result().values["value"] - before for each in reversed(pending)] == [5, 4, 3, 2, 1]
+
+
+def test_a_message_that_arrives_twice_runs_once(client: Client) -> None:
+    first = client.submit("echo", "count", {}, deadline_s=10)
+    client._calls.send(encode(Call(first.id, "echo", "count", {}, None, [])))
+    assert count(client) == first.result().values["value"] + 1
+
+
+def test_a_forwarded_tensor_is_never_mapped_between(client: Client, other_server: Client) -> None:
+    reference = client.call("echo", "add_one", {"x": torch.zeros(3)}, deadline_s=10).values["value"]
+    onward = other_server.call("echo", "add_one", {"x": reference}, deadline_s=10).values["value"]
+    assert reference.segment.mapped is None
+    assert torch.equal(onward.tensor(), torch.full((3,), 2.0))
+    home = client.call("echo", "add_one", {"x": reference}, deadline_s=10).values["value"]
+    assert torch.equal(home.tensor(), torch.full((3,), 2.0))
+    del reference, onward, home
+    settled(other_server)
+    assert settled(client).num_slots == 0
+    assert settled(other_server).num_slots == 0
+
+
+def test_what_a_server_gave_stays_readable_after_its_death_and_its_role_can_start_again(
+    start: Starter, node: Node, other_server: Client
+) -> None:
+    maker = start("maker.0")
+    client = node.connect("maker.0", deadline_s=10)
+    reference = client.call("echo", "add_one", {"x": torch.zeros(3)}, deadline_s=10).values["value"]
+    maker.process.kill()
+    started_s = time.monotonic()
+    with pytest.raises(PeerDied):
+        client.ping(60)
+    with pytest.raises(PeerDied):
+        client.call("echo", "count", {}, deadline_s=60)
+    assert time.monotonic() - started_s < 2
+    onward = other_server.call("echo", "add_one", {"x": reference}, deadline_s=10).values["value"]
+    assert torch.equal(onward.tensor(), torch.full((3,), 2.0))
+    assert torch.equal(reference.tensor(), torch.ones(3))
+    maker.process.wait(10)
+    start("maker.0", wait=False, generation=2)
+    assert count(node.connect("maker.0", deadline_s=60)) == 1
+
+
+def test_a_killed_server_is_noticed_within_two_seconds_and_by_every_later_call(start: Starter, node: Node) -> None:
+    child = start("doomed.0")
+    client = node.connect("doomed.0", deadline_s=10)
+    pending = client.submit("echo", "work", {"seconds": 60.0}, deadline_s=60)
+    while client.ping(5).busy != "echo.work":
+        pass
+    started_s = time.monotonic()
+    os.kill(child.process.pid, signal.SIGKILL)
+    with pytest.raises(PeerDied, match=r"doomed\.0 has ended, echo\.work cannot be answered"):
+        pending.result()
+    for _ in range(2):
+        with pytest.raises(PeerDied, match=r"doomed\.0 has ended"):
+            client.call("echo", "add_one", {"x": torch.zeros(3)}, deadline_s=60)
+    with pytest.raises(PeerDied):
+        client.ping(60)
+    assert time.monotonic() - started_s < 2
+    assert node.plane.arena.num_live == 0
+
+
+def test_a_stopped_server_goes_on_where_it_was(servers: dict[str, Child], client: Client) -> None:
+    os.kill(servers["echo.0"].process.pid, signal.SIGSTOP)
+    try:
+        stopped = client.submit("echo", "count", {}, deadline_s=0.2)
+        with pytest.raises(DeadlineExceeded):
+            stopped.result()
+    finally:
+        os.kill(servers["echo.0"].process.pid, signal.SIGCONT)
+    assert count(client) > 1
+
+
+def test_one_connection_can_end_while_another_of_the_same_process_goes_on(client: Client, node: Node) -> None:
+    other = node.connect("echo.0", deadline_s=10)
+    for each in (client, other):
+        each.call("echo", "add_one", {"x": torch.zeros(3)}, deadline_s=10)
+    other.close()
+    returned = client.call("echo", "add_one", {"x": torch.ones(3)}, deadline_s=10).values["value"]
+    assert torch.equal(returned.tensor(), torch.full((3,), 2.0))
+
+
+def test_a_server_that_is_not_there_is_a_deadline_with_its_name(run: RunDirectory, node: Node) -> None:
+    with pytest.raises(DeadlineExceeded, match=r"absent\.0 did not greet"):
+        node.connect("absent.0", deadline_s=0.1)
+
+
+def test_another_lock_is_refused_naming_both(client: Client, node: Node) -> None:
+    with pytest.raises(ProtocolError, match=r"control built from lock 0123456789abcdef, this side expects fedc"):
+        node.connect("echo.0", deadline_s=10, expected_lock_hash="fedc")
+
+
+def test_finalizers_in_other_threads_give_leases_back_too(client: Client, node: Node) -> None:
+    replies = [client.call("echo", "add_one", {"x": torch.zeros(10)}, deadline_s=10) for _ in range(8)]
+    thread = threading.Thread(target=replies.clear)
+    thread.start()
+    thread.join(10)
+    assert settled(client).num_slots == 0
