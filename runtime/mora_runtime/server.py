@@ -356,7 +356,7 @@ def serve(settings: ServerSettings, build: Callable[[ServerSettings], Mapping[st
         build: loads the agents; what it raises is told to the launcher in one line and ends the process.
 
     Returns:
-        Exit code: 0 after an orderly stop, 1 when building failed.
+        Exit code: 0 after an orderly stop, 1 when building or the server itself failed.
     """
     link = SupervisorLink(settings.supervisor_fd)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the launcher's to act on
@@ -375,7 +375,11 @@ def serve(settings: ServerSettings, build: Callable[[ServerSettings], Mapping[st
         log.exception("building the agents failed")
         link.failed(f"could not load its agents: {type(error).__name__}: {error}")
         return 1
-    server = Server(node, settings, agents, link)
+    try:
+        server = Server(node, settings, agents, link)
+    except MoraError as error:
+        link.failed(f"could not serve: {error}")
+        return 1
     link.ready()
     log.info("serving %s", ", ".join(agents))
     try:
