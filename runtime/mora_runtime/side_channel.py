@@ -15,11 +15,13 @@ import time
 from dataclasses import dataclass
 
 from mora_runtime.errors import DeadlineExceeded, PeerDied, ProtocolError
-from mora_runtime.limits import HANDSHAKE_TIMEOUT_S, MAX_NUM_WAITING
+from mora_runtime.limits import HANDSHAKE_TIMEOUT_S, MAX_NUM_WAITING, SIDE_DEADLINE_S
 
 _PACKET = struct.Struct("!QQ128s")  # segment id, nbytes, owner
 _TOKEN_NBYTES = 32
 _CREDENTIALS = struct.Struct("3i")
+_TIMEOUT = struct.Struct("ll")  # struct timeval
+_BACKLOG = 512
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,8 @@ class SideChannel:
     def connect(cls, path: str, token: str, peer: str) -> SideChannel:
         """Connect to a server's side socket and present the token that its WELCOME gave."""
         made = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        made.settimeout(5.0)
+        # not settimeout: Python then connects without waiting, and a full backlog would look like a dead server
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TIMEOUT.pack(round(SIDE_DEADLINE_S), 0))
         try:
             made.connect(path)
             made.send(token.encode())
@@ -133,6 +136,8 @@ def _remove_stale(path: str) -> None:
         except ConnectionRefusedError:
             os.unlink(path)
             return
+        except BlockingIOError:
+            pass  # so many wait to be accepted that one must be listening
     raise ProtocolError("another server of this role serves in this run; end it first")
 
 
@@ -147,7 +152,7 @@ class SideListener:
         _remove_stale(path)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._socket.bind(path)
-        self._socket.listen(64)
+        self._socket.listen(_BACKLOG)
         self._socket.setblocking(False)
         self._waiting: list[tuple[float, socket.socket]] = []  # since when
 

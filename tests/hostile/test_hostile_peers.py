@@ -1,0 +1,276 @@
+"""Peers without the key get nothing; peers with it can break no more than their own calls."""
+
+import pickle
+import random
+import socket
+import struct
+import time
+from collections.abc import Callable
+
+import pytest
+import zmq
+from conftest import Peer, Target
+from mora_runtime import Client
+from mora_runtime.errors import AgentFailed
+from mora_runtime.frames import MAGIC, encode
+from mora_runtime.messages import (
+    PROTOCOL_VERSION,
+    Backward,
+    Call,
+    Drop,
+    Failure,
+    Hello,
+    Ping,
+    Pong,
+    Release,
+    Result,
+    Welcome,
+)
+
+Peers = Callable[..., Peer]
+Serves = Callable[[], None]
+GARBAGE = [
+    bytes(9), b"\x01\x00", b"\xff" + bytes(8) + b"\x01\x7f", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+    pickle.dumps({"a": 1}), random.Random(0).randbytes(4096), b"\xff" * 70_000,
+]  # fmt: skip
+
+
+def connected(path: str, kind: int) -> socket.socket:
+    """A raw socket; connecting waits while the backlog is full, five seconds at most."""
+    raw = socket.socket(socket.AF_UNIX, kind)
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", 5, 0))
+    raw.connect(path)
+    return raw
+
+
+def count(client: Client) -> int:
+    counted: int = client.call("adder", "count", {}, deadline_s=10).values["value"]
+    return counted
+
+
+@pytest.mark.parametrize("kind", ["calls", "control"])
+@pytest.mark.parametrize("data", GARBAGE, ids=range(len(GARBAGE)))
+def test_raw_bytes_on_a_socket_of_zeromq_reach_nobody(target: Target, serves: Serves, kind: str, data: bytes) -> None:
+    with socket.socket(socket.AF_UNIX) as raw:
+        raw.connect(target.path(kind))
+        raw.settimeout(5)
+        raw.sendall(data)
+        serves()
+
+
+def test_a_peer_without_a_key_gets_nothing(target: Target, serves: Serves) -> None:
+    with zmq.Context() as context, context.socket(zmq.DEALER) as stranger:
+        stranger.connect(f"ipc://{target.path('calls')}")
+        for _ in range(3):
+            stranger.send(encode(Hello(PROTOCOL_VERSION, "stranger")))
+        serves()
+        assert not stranger.poll(200)
+        stranger.close(linger=0)
+
+
+def test_a_peer_with_a_key_of_its_own_gets_nothing(target: Target, serves: Serves) -> None:
+    with zmq.Context() as context, context.socket(zmq.DEALER) as stranger:
+        stranger.curve_publickey, stranger.curve_secretkey = zmq.curve_keypair()
+        key = (target.run.keys / "server.key").read_text()
+        stranger.curve_serverkey = key.split('public-key = "')[1].split('"')[0].encode()
+        stranger.connect(f"ipc://{target.path('calls')}")
+        stranger.send(encode(Hello(PROTOCOL_VERSION, "stranger")))
+        serves()
+        assert not stranger.poll(200)
+        stranger.close(linger=0)
+
+
+@pytest.mark.parametrize("kind", ["calls", "control"])
+def test_300_half_open_connections_do_not_keep_an_honest_call_waiting(
+    target: Target, serves: Serves, kind: str
+) -> None:
+    opened = []
+    try:
+        for _ in range(300):
+            opened.append(connected(target.path(kind), socket.SOCK_STREAM))
+            opened[-1].send(b"\xff")
+        serves()
+    finally:
+        for raw in opened:
+            raw.close()
+
+
+def test_300_silent_side_sockets_do_not_keep_an_honest_call_waiting_nor_stay(target: Target, serves: Serves) -> None:
+    serves()
+    before = target.num_descriptors()
+    opened = []
+    try:
+        for _ in range(300):
+            opened.append(connected(target.path("side"), socket.SOCK_SEQPACKET))
+        serves()
+        assert target.num_descriptors() < before + 100
+    finally:
+        for raw in opened:
+            raw.close()
+
+
+@pytest.mark.parametrize("token", [b"x", b"0" * 32, b"\xff" * 32, bytes(32), b"y" * 5000], ids=range(5))
+def test_a_wrong_token_closes_the_side_socket(target: Target, serves: Serves, token: bytes) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as raw:
+        raw.settimeout(5)
+        raw.connect(target.path("side"))
+        raw.send(token)
+        assert raw.recv(100) == b""
+    serves()
+
+
+def test_packets_of_another_size_on_a_greeted_side_socket_are_ignored(peers: Peers, serves: Serves) -> None:
+    peer = peers()
+    peer.greet()
+    assert peer.side is not None
+    for data in (b"x", b"\0" * 144, bytes(143), bytes(145), random.Random(0).randbytes(10_000)):
+        peer.side._socket.send(data)
+    assert isinstance(peer.ask(method="count"), Result)
+    serves()
+
+
+@pytest.mark.parametrize("kind", ["calls", "control"])
+def test_frames_that_are_no_messages_are_dropped_whoever_sends_them(peers: Peers, serves: Serves, kind: str) -> None:
+    peer = peers(kind=kind)
+    for frame in GARBAGE[:-1]:
+        peer.socket.send(frame)
+    peer.socket.send_multipart([b""] * 1000)
+    peer.socket.send_multipart([encode(Ping(1))] * 2)
+    peer.socket.send(b"")
+    serves()
+
+
+def test_a_frame_over_the_limit_costs_its_sender_the_connection_and_nobody_else(peers: Peers, serves: Serves) -> None:
+    peers().socket.send(b"\xff" * ((64 << 10) + 1))
+    serves()
+
+
+def test_a_peer_of_another_version_learns_it_at_once(peers: Peers, serves: Serves) -> None:
+    peer = peers()
+    hello = encode(Hello(PROTOCOL_VERSION, peer.name))
+    peer.socket.send(MAGIC + bytes([PROTOCOL_VERSION + 1]) + hello[5:])
+    answer = peer.receive()
+    assert isinstance(answer, Failure)
+    assert "version 0x02, expected 1; update the older side" in answer.text
+    peer.send(Hello(PROTOCOL_VERSION + 1, peer.name))
+    answer = peer.receive()
+    assert isinstance(answer, Failure)
+    assert "expected a HELLO of protocol version 1" in answer.text
+    serves()
+
+
+def test_a_name_that_is_not_its_sockets_is_refused(peers: Peers) -> None:
+    peer = peers()
+    peer.send(Hello(PROTOCOL_VERSION, "coordinator.0.1.0123"))
+    answer = peer.receive()
+    assert isinstance(answer, Failure)
+    assert answer.code == "protocol"
+
+
+def test_calls_before_a_greeting_are_refused(peers: Peers, honest: Client) -> None:
+    before = count(honest)
+    peer = peers()
+    answer = peer.ask(method="count")
+    assert isinstance(answer, Failure)
+    assert answer.code == "protocol"
+    peer.send(Drop([1], []))
+    peer.send(Release([1]))
+    assert count(honest) == before + 1
+
+
+def test_messages_that_are_not_for_a_server_are_ignored(peers: Peers, serves: Serves) -> None:
+    peer = peers()
+    welcome = peer.greet()
+    for message in (
+        welcome,
+        Result(1, {}, None, 0, []),
+        Failure(9, "agent_failed", "", []),
+        Pong(1, "", 0, 0, 0, 0, 0),
+    ):
+        peer.send(message)
+    peer.send(Ping(3))
+    peer.send(Release([1, 2, 2**64 - 1]))
+    peer.send(Drop([1, 2, 2**64 - 1], [7]))
+    assert isinstance(peer.ask(method="count"), Result)
+    serves()
+
+
+def test_an_id_that_came_before_runs_nothing(peers: Peers, honest: Client) -> None:
+    peer = peers()
+    peer.greet()
+    before = count(honest)
+    for number in (5, 5, 4, 1, 0, 6):
+        peer.send(Call(number, "adder", "count", {}, None, []))
+    first, second = peer.receive(), peer.receive()
+    assert isinstance(first, Result)
+    assert isinstance(second, Result)
+    assert (first.id, second.id) == (5, 6)
+    assert count(honest) == before + 3
+
+
+def test_a_backward_of_a_ticket_that_never_was_is_unknown(peers: Peers) -> None:
+    peer = peers()
+    peer.greet()
+    peer.send(Backward(1, 2**64 - 1, {}, []))
+    answer = peer.receive()
+    assert isinstance(answer, Failure)
+    assert answer.code == "unknown_ticket"
+
+
+def test_a_second_peer_with_the_same_identity_cannot_take_the_first_ones_place(peers: Peers, serves: Serves) -> None:
+    first = peers()
+    first.greet()
+    second = peers()
+    second.send(Hello(PROTOCOL_VERSION, second.name))
+    assert isinstance(first.ask(method="count"), Result)
+    assert second.receive(0.2) is None
+    serves()
+
+
+def test_a_peer_that_greets_again_starts_anew(peers: Peers, serves: Serves) -> None:
+    peer = peers()
+    tokens = {peer.greet(side=False).token for _ in range(3)}
+    assert len(tokens) == 3
+    assert isinstance(peer.ask(method="count"), Result)
+    serves()
+
+
+def test_a_flood_does_not_keep_an_honest_call_waiting(peers: Peers, serves: Serves) -> None:
+    peer = peers()
+    peer.greet()
+    release = encode(Release([1]))
+    sent = 0
+    deadline = time.monotonic() + 30
+    while sent < 20_000 and time.monotonic() < deadline:
+        try:
+            peer.socket.send(release, zmq.NOBLOCK)
+            sent += 1
+        except zmq.Again:
+            peer.socket.poll(10, zmq.POLLOUT)
+        if sent == 10_000:
+            serves()
+            sent += 1
+    assert sent >= 20_000
+    serves()
+
+
+def test_an_error_whose_text_is_no_utf8_is_still_an_answer(honest: Client, serves: Serves) -> None:
+    with pytest.raises(AgentFailed, match=r"a file named \\udcff does not exist"):
+        honest.call("adder", "fail_strangely", {}, deadline_s=10)
+    serves()
+
+
+def test_an_agent_that_wants_to_exit_fails_its_call_and_nothing_else(honest: Client, serves: Serves) -> None:
+    with pytest.raises(AgentFailed, match=r"adder\.leave: SystemExit"):
+        honest.call("adder", "leave", {}, deadline_s=10)
+    serves()
+
+
+def test_a_peer_that_leaves_between_greeting_and_side_socket_is_forgotten_by_a_new_greeting(
+    peers: Peers, serves: Serves
+) -> None:
+    for number in range(20):
+        peer = peers(number=number + 10)
+        assert isinstance(peer.greet(side=False), Welcome)
+        peer.close()
+    serves()
