@@ -1,0 +1,66 @@
+"""Settings refuse what they do not know, and say the nearest thing that exists."""
+
+from typing import Any, Literal
+
+import pytest
+from mora_runtime.errors import SettingsError
+from mora_runtime.schema import Settings, nearest_name, read_settings
+from pydantic import Field, ValidationError
+
+
+class Inner(Settings):
+    learning_rate: float = 1e-5
+    mode: Literal["lora", "full"] = "lora"
+
+
+class Outer(Settings):
+    name: str
+    num_steps: int = Field(default=1, ge=1)
+    inner: Inner = Inner()
+    several: dict[str, Inner] = Field(default_factory=dict)
+    listed: list[Inner] = Field(default_factory=list)
+
+
+def fault(data: dict[str, Any]) -> str:
+    with pytest.raises(SettingsError) as caught:
+        read_settings(Outer, data, source="run.yaml")
+    return str(caught.value)
+
+
+def test_good_settings_are_read_and_cannot_be_changed() -> None:
+    settings = read_settings(Outer, {"name": "a", "inner": {"learning_rate": 1}}, source="run.yaml")
+    assert (settings.name, settings.inner.learning_rate, settings.inner.mode) == ("a", 1.0, "lora")
+    with pytest.raises(ValidationError, match="frozen"):
+        settings.name = "b"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        ({"name": "a", "num_step": 2}, "  num_step: unknown key; did you mean `num_steps`?"),
+        ({"name": "a", "zzzz": 2}, "  zzzz: unknown key"),
+        ({"name": "a", "inner": {"learning_rat": 1}}, "inner.learning_rat: unknown key; did you mean `learning_rate`?"),
+        ({"name": "a", "several": {"x": {"mod": 1}}}, "  several.x.mod: unknown key; did you mean `mode`?"),
+        ({"name": "a", "listed": [{"moed": 1}]}, "  listed.0.moed: unknown key; did you mean `mode`?"),
+        ({}, "  name: field required"),
+        ({"name": "a", "num_steps": 0}, "  num_steps: input should be greater than or equal to 1, got 0"),
+        ({"name": "a", "inner": {"learning_rate": float("nan")}}, "learning_rate: input should be a finite number"),
+        ({"name": "a", "inner": {"mode": "lroa"}}, "inner.mode: input should be 'lora' or 'full', got 'lroa'"),
+    ],
+)  # fmt: skip
+def test_a_fault_says_where_what_and_what_was_meant(data: dict[str, Any], text: str) -> None:
+    assert fault(data).startswith("run.yaml is not a valid Outer:\n")
+    assert text in fault(data)
+
+
+def test_all_faults_are_told_at_once() -> None:
+    assert len(fault({"num_steps": 0, "inner": {"mode": 3}}).splitlines()) == 4
+
+
+def test_a_long_value_is_shown_cut_off() -> None:
+    assert "x" * 80 not in fault({"name": "a", "num_steps": "x" * 1000})
+
+
+def test_the_nearest_name_is_found_or_none() -> None:
+    assert nearest_name("loar", ["lora", "full"]) == "lora"
+    assert nearest_name("qqq", ["lora", "full"]) is None

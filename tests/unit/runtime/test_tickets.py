@@ -1,0 +1,117 @@
+"""A kept graph is good for one backward, by the peer it was given to."""
+
+import gc
+import weakref
+
+import pytest
+import torch
+from mora_runtime.errors import BadArgument, TicketSpent, TooManyTickets, UnknownTicket
+from mora_runtime.limits import MAX_NUM_TICKETS
+from mora_runtime.tickets import TicketTable
+
+
+def keep(table: TicketTable, owner: str = "a") -> tuple[int, torch.Tensor]:
+    x = torch.tensor([1.0, 2.0], requires_grad=True)
+    return table.keep(owner, {"x": x}, {"y": x * x, "z": x.sum()}), x
+
+
+def test_backward_gives_the_gradients_of_the_inputs_and_spends_the_ticket() -> None:
+    table = TicketTable()
+    number, _ = keep(table)
+    gradients = table.backward("a", number, {"y": torch.ones(2), "z": torch.tensor(10.0)})
+    assert gradients["x"].tolist() == [12.0, 14.0]
+    assert len(table) == 0
+    with pytest.raises(TicketSpent, match="run the forward again"):
+        table.backward("a", number, {"z": torch.tensor(1.0)})
+
+
+def test_an_output_without_a_gradient_counts_as_unused() -> None:
+    table = TicketTable()
+    number, _ = keep(table)
+    assert table.backward("a", number, {"z": torch.tensor(1.0)})["x"].tolist() == [1.0, 1.0]
+
+
+def test_an_input_that_no_gradient_reaches_is_absent() -> None:
+    table = TicketTable()
+    x, unused = torch.ones(1, requires_grad=True), torch.ones(1, requires_grad=True)
+    number = table.keep("a", {"x": x, "unused": unused}, {"y": x * 2})
+    assert set(table.backward("a", number, {})) == {"x"}
+
+
+def test_only_a_single_scalar_has_a_gradient_by_itself() -> None:
+    table = TicketTable()
+    number, _ = keep(table)
+    with pytest.raises(BadArgument, match="only a single scalar has one by itself"):
+        table.backward("a", number, {})
+    x = torch.tensor(3.0, requires_grad=True)
+    assert table.backward("a", table.keep("a", {"x": x}, {"loss": x * x}), {})["x"].item() == 6.0
+
+
+def test_a_ticket_of_another_is_unknown_and_stays_good_for_its_owner() -> None:
+    table = TicketTable()
+    number, _ = keep(table)
+    with pytest.raises(UnknownTicket, match="not held for this caller"):
+        table.backward("b", number, {"z": torch.tensor(1.0)})
+    table.drop("b", [number])
+    table.drop_all_of("b")
+    assert table.backward("a", number, {"z": torch.tensor(1.0)})["x"].tolist() == [1.0, 1.0]
+
+
+def test_a_ticket_that_never_was_is_unknown() -> None:
+    with pytest.raises(UnknownTicket):
+        TicketTable().backward("a", 1, {})
+
+
+@pytest.mark.parametrize(
+    ("grads", "text"),
+    [
+        ({"w": torch.ones(2)}, "gradient for `w`: no such differentiable output; there are"),
+        ({"y": torch.ones(3)}, r"gradient for `y`: expected shape \[2\], got \[3\]"),
+        ({"y": torch.ones(())}, r"expected shape \[2\], got \[\]"),
+    ],
+)
+def test_a_gradient_that_does_not_fit_is_refused_and_the_graph_freed(grads: dict[str, torch.Tensor], text: str) -> None:
+    table = TicketTable()
+    number, _ = keep(table)
+    with pytest.raises(BadArgument, match=text):
+        table.backward("a", number, grads)
+    assert len(table) == 0
+
+
+def test_a_gradient_of_another_dtype_becomes_the_outputs() -> None:
+    table = TicketTable()
+    number, _ = keep(table)
+    gradients = table.backward("a", number, {"y": torch.ones(2, dtype=torch.float64)})
+    assert gradients["x"].dtype == torch.float32
+
+
+def test_dropping_frees_the_graph() -> None:
+    table = TicketTable()
+    number, x = keep(table)
+    gone = weakref.ref(x)
+    del x
+    gc.collect()
+    assert gone() is not None
+    table.drop("a", [number])
+    assert gone() is None
+    with pytest.raises(TicketSpent):
+        table.backward("a", number, {})
+
+
+def test_everything_of_a_peer_that_left_is_freed_and_nothing_of_others() -> None:
+    table = TicketTable()
+    for _ in range(3):
+        keep(table, "a")
+    kept, _ = keep(table, "b")
+    table.drop_all_of("a")
+    assert len(table) == 1
+    assert table.backward("b", kept, {"z": torch.tensor(1.0)})
+
+
+def test_a_full_table_is_refused_before_the_forward() -> None:
+    table = TicketTable()
+    numbers = [keep(table)[0] for _ in range(MAX_NUM_TICKETS)]
+    with pytest.raises(TooManyTickets, match=f"{MAX_NUM_TICKETS} graphs wait for their backward"):
+        table.check_room()
+    table.drop("a", numbers[:1])
+    table.check_room()
