@@ -117,6 +117,7 @@ def test_the_death_of_the_launcher_ends_every_role(tmp_path: Path) -> None:
     assert len(job.children()) == 3
     job.process.kill()
     assert job.nothing_left()
+    assert job.finish()[0] == -signal.SIGKILL
 
 
 def test_an_agent_that_dies_at_load_says_why_and_leaves_nothing(tmp_path: Path) -> None:
