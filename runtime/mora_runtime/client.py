@@ -46,6 +46,7 @@ from mora_runtime.values import from_wire, leases_of, to_wire
 log = logging.getLogger(__name__)
 _RELEASES_BEFORE_SENDING = 64
 _DROPS_IN_ONE_MESSAGE = 512
+_LAST_WORDS_MS = 50  # what a server said before it ended may be read a little later than its end is seen
 
 
 class Ticket:
@@ -268,7 +269,7 @@ class Client:
                     return answer
             elif ready and self._peer.side is not None:
                 self._plane.receive_segments(self._peer)
-                if not self._peer.side.is_open and not self._control.poll(0):
+                if not self._peer.side.is_open and not self._control.poll(_LAST_WORDS_MS):
                     raise PeerDied(f"{self.server} has ended; see its log in the run")
         raise DeadlineExceeded(f"{self.server} did not answer on its control socket within {deadline_s:.1f} s")
 
@@ -306,7 +307,7 @@ class Client:
             self._accept(self._receive(self._calls))
         elif ready and self._peer.side is not None:
             self._plane.receive_segments(self._peer)
-            if not self._peer.side.is_open and not self._calls.poll(0):
+            if not self._peer.side.is_open and not self._calls.poll(_LAST_WORDS_MS):
                 self._died()
 
     def _died(self) -> None:

@@ -43,6 +43,7 @@ class _Packers(threading.local):
 
     def __init__(self) -> None:
         self.message = msgpack.Packer(default=_pack_tensor)
+        self.again = msgpack.Packer(default=_pack_fields)  # of values that were checked when they were unpacked
         self.tensor = msgpack.Packer()
 
 
@@ -86,7 +87,7 @@ def decode(frame: bytes) -> Message:
 
 def _is_canonical(content: object, packed: bytes) -> bool:
     try:
-        again: bytes = _packers.message.pack(content)
+        again: bytes = _packers.again.pack(content)
     except (TypeError, ValueError, OverflowError):
         return False
     return again == packed
@@ -152,14 +153,19 @@ def _check_value(value: object, *, depth: int) -> int:
 def _pack_tensor(value: Any) -> msgpack.ExtType:
     if not isinstance(value, WireTensor):
         raise TypeError(f"a {type(value).__name__} may not cross")
-    fields = [
-        value.lease, value.owner, value.segment, value.offset, value.nbytes, value.dtype, *value.shape
-    ]  # fmt: skip
-    packed: bytes = _packers.tensor.pack(fields)
-    if len(packed) > _MAX_TENSOR_NBYTES:
-        raise ValueError(f"a tensor reference takes {len(packed)} bytes, expected at most {_MAX_TENSOR_NBYTES}")
-    _tensor_from_fields(fields)
-    return msgpack.ExtType(_TENSOR, packed)
+    _tensor_from_fields(_fields_of(value))
+    packed = _pack_fields(value)
+    if len(packed.data) > _MAX_TENSOR_NBYTES:
+        raise ValueError(f"a tensor reference takes {len(packed.data)} bytes, expected at most {_MAX_TENSOR_NBYTES}")
+    return packed
+
+
+def _pack_fields(value: WireTensor) -> msgpack.ExtType:
+    return msgpack.ExtType(_TENSOR, _packers.tensor.pack(_fields_of(value)))
+
+
+def _fields_of(value: WireTensor) -> list[Any]:
+    return [value.lease, value.owner, value.segment, value.offset, value.nbytes, value.dtype, *value.shape]
 
 
 def _unpack_tensor(code: int, data: bytes) -> WireTensor:

@@ -48,6 +48,7 @@ from mora_runtime.values import from_wire, leases_of, to_wire
 log = logging.getLogger(__name__)
 _MAX_ERROR_LENGTH = 4000
 _TICK_MS = 1000
+_LAST_ANSWER_MS = 1000  # that an answer may still take on its way when the server ends
 
 
 class Connection(Peer):
@@ -325,8 +326,8 @@ class Server:
             agent.close()
         self._control_thread.end(timeout_s=2.0)
         self._authenticator.stop()
-        for socket in (self._router, self._control):
-            socket.close(linger=0)
+        self._router.close(linger=_LAST_ANSWER_MS)
+        self._control.close(linger=0)
         self._side.close()
 
 

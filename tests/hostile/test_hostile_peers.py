@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 import zmq
-from conftest import Peer, Target
+from hostile_peer import Peer, Target
 from mora_runtime import Client
 from mora_runtime.errors import AgentFailed
 from mora_runtime.frames import MAGIC, encode

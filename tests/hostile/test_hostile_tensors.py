@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import Peer, Target
+from hostile_peer import Peer, Target
 from mora_runtime import Client
 from mora_runtime.messages import Result, WireTensor
 from mora_runtime.segment import Segment

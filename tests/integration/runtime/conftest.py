@@ -4,20 +4,14 @@ Starting one imports torch, which takes seconds: two servers are shared by all t
 test that harms a server starts its own with `start`.
 """
 
-import json
-import sys
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 from mora_launch.child import Child
 from mora_launch.supervisor import Supervisor
 from mora_runtime import Client, Node, RunDirectory
 from mora_runtime.sockets import make_keys
-
-HERE = Path(__file__).parent
-Starter = Callable[..., Child]
+from server_starter import Starter, starter
 
 
 @pytest.fixture(scope="session")
@@ -25,31 +19,6 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunDirectory]:
     with RunDirectory.create(tmp_path_factory.mktemp("runtime") / "run", lock=True) as directory:
         make_keys(directory)
         yield directory
-
-
-def starter(run: RunDirectory, supervisor: Supervisor) -> Starter:
-    def start(role: str, *, wait: bool = True, **changes: Any) -> Child:
-        settings = {
-            "role": role,
-            "name": role.partition(".")[0],
-            "run_dir": str(run.path),
-            "environment": "control",
-            "lock_hash": "0123456789abcdef",
-            "agents": {"echo": {"kind": "echo", "options": changes.pop("options", {})}},
-            "arena_budget_nbytes": 64 << 20,
-            **changes,
-        }
-        path = run.role_folder(role) / "settings.json"
-        path.write_text(json.dumps(settings))
-        command = [sys.executable, str(HERE / "echo_server.py"), "--settings", str(path)]
-        child = supervisor.start(
-            role, command, variables={"OMP_NUM_THREADS": "1"}, output=run.logs / f"{role}.out", folder=HERE
-        )
-        if wait:
-            supervisor.wait_ready([child], deadline_s=60)
-        return child
-
-    return start
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,6 @@ import time
 
 import pytest
 import torch
-from conftest import Starter
 from mora_launch.child import Child
 from mora_runtime import Client, Node, RunDirectory, TensorRef
 from mora_runtime.errors import (
@@ -25,6 +24,7 @@ from mora_runtime.errors import (
 )
 from mora_runtime.frames import encode
 from mora_runtime.messages import Call, Pong
+from server_starter import Starter
 
 
 def settled(client: Client, *, num_slots: int = 0, num_tickets: int = 0) -> Pong:

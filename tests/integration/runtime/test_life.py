@@ -10,11 +10,11 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import HERE, Starter, starter
 from mora_launch.supervisor import Supervisor
 from mora_runtime import Client, Node, RunDirectory
 from mora_runtime.errors import RoleFailed
 from mora_runtime.supervision import EXIT_ORPHANED
+from server_starter import HERE, Starter, starter
 
 HOLDER = """
 import sys, torch
@@ -67,6 +67,8 @@ def test_a_server_ends_with_zero_when_asked_to(start: Starter, node: Node) -> No
     child = start("orderly.0")
     client = node.connect("orderly.0", deadline_s=10)
     pending = client.submit("echo", "work", {"seconds": 0.2}, deadline_s=10)
+    while client.ping(5).busy != "echo.work":
+        pass
     child.ask_to_stop()
     assert pending.result().values["value"] >= 0.2
     assert child.process.wait(10) == 0

@@ -1,0 +1,83 @@
+"""The server under attack, and a peer that holds the run's key and does what it likes."""
+
+import os
+import subprocess
+from dataclasses import dataclass
+
+import zmq
+from mora_runtime import RunDirectory
+from mora_runtime.frames import decode, encode
+from mora_runtime.messages import PROTOCOL_VERSION, Call, Failure, Hello, Message, Result, Welcome, WireTensor
+from mora_runtime.side_channel import OfferedSegment, SideChannel
+from mora_runtime.sockets import client_socket
+
+
+@dataclass
+class Target:
+    """The server under attack."""
+
+    run: RunDirectory
+    process: subprocess.Popen[bytes]
+
+    def num_descriptors(self) -> int:
+        """Open descriptors of the server."""
+        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+
+    def path(self, kind: str) -> str:
+        """One of its sockets."""
+        return str(self.run.socket("adder.0", kind))
+
+
+class Peer:
+    """Holds the run's key, speaks the protocol as far as it wants to."""
+
+    def __init__(self, target: Target, name: str = "peer.0.1.0000", *, kind: str = "calls", number: int = 1) -> None:
+        self.name = name
+        self.target = target
+        self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self.identity = f"{name}#{number}".encode()
+        self.socket = client_socket(self.context, target.run, f"ipc://{target.path(kind)}", self.identity)
+        self.side: SideChannel | None = None
+        self.server = ""
+        self._last_id = 0
+
+    def greet(self, *, side: bool = True) -> Welcome:
+        self.send(Hello(PROTOCOL_VERSION, self.name))
+        welcome = self.receive()
+        assert isinstance(welcome, Welcome)
+        self.server = welcome.name
+        if side:
+            self.side = SideChannel.connect(self.target.path("side"), welcome.token, "server")
+        return welcome
+
+    def send(self, message: Message) -> None:
+        self.socket.send(encode(message))
+
+    def receive(self, timeout_s: float = 10) -> Message | None:
+        return decode(self.socket.recv()) if self.socket.poll(round(timeout_s * 1000)) else None
+
+    def offer(self, descriptor: int, nbytes: int, *, owner: str | None = None, segment: int = 0) -> None:
+        assert self.side is not None
+        self.side.send_segment(OfferedSegment(owner or self.name, segment, nbytes, descriptor), deadline_s=5)
+
+    def ask(self, *tensors: WireTensor, method: str = "add_one") -> Result | Failure:
+        self._last_id += 1
+        arguments = {name: tensor for name, tensor in zip("xyz", tensors, strict=False)}
+        self.send(Call(self._last_id, "adder", method, arguments, None, []))
+        answer = self.receive()
+        assert isinstance(answer, Result | Failure)
+        assert answer.id == self._last_id
+        return answer
+
+    def refused(self, *tensors: WireTensor) -> str:
+        """The code with which a call with these tensors was refused."""
+        answer = self.ask(*tensors)
+        assert isinstance(answer, Failure)
+        assert sorted(answer.released) == sorted(tensor.lease for tensor in tensors), "no lease is kept"
+        assert self.target.path("side") not in answer.text
+        return answer.code
+
+    def close(self) -> None:
+        if self.side is not None:
+            self.side.close()
+        self.context.destroy(linger=0)
