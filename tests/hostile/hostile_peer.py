@@ -1,5 +1,6 @@
 """The server under attack, and a peer that holds the run's key and does what it likes."""
 
+import contextlib
 import os
 import subprocess
 from dataclasses import dataclass
@@ -22,6 +23,14 @@ class Target:
     def num_descriptors(self) -> int:
         """Open descriptors of the server."""
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+
+    def opened(self) -> set[str]:
+        """What the server's descriptors are of."""
+        found = set()
+        for link in os.scandir(f"/proc/{self.process.pid}/fd"):
+            with contextlib.suppress(FileNotFoundError):  # closed since it was listed
+                found.add(os.readlink(link.path))
+        return found
 
     def path(self, kind: str) -> str:
         """One of its sockets."""
