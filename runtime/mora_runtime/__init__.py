@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mora_runtime.activity import check_cancelled
     from mora_runtime.agent import Agent, ModuleAgent, remote
-    from mora_runtime.client import Client, PendingBackward, PendingReply, Reply, Ticket
+    from mora_runtime.client import Client, PendingBackward, PendingReply, Reply, Ticket, wait_any
     from mora_runtime.errors import MoraError
     from mora_runtime.node import Node, empty
     from mora_runtime.plane import TensorRef
@@ -39,6 +39,7 @@ _HOME = {
     "empty": "node",
     "remote": "agent",
     "serve": "server",
+    "wait_any": "client",
 }
 
 __all__ = [
@@ -59,10 +60,13 @@ __all__ = [
     "empty",
     "remote",
     "serve",
+    "wait_any",
 ]
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    found = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = found  # the next use does not come here
+    return found

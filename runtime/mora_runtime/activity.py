@@ -27,14 +27,19 @@ class Activity:
     busy_since_ns: int = 0
     num_calls: int = 0
     num_tickets: int = 0
+    activation_nbytes: int = 0
     num_slots: int = 0
     arena_nbytes: int = 0
+    spilled_nbytes: int = 0
     cancelled_call: tuple[bytes, int] | None = None
 
     def pong(self, number: int) -> Pong:
         """The present state as an answer to a PING."""
         busy_ns = time.monotonic_ns() - self.busy_since_ns if self.busy else 0
-        return Pong(number, self.busy, busy_ns, self.num_calls, self.num_tickets, self.num_slots, self.arena_nbytes)
+        return Pong(
+            number, self.busy, busy_ns, self.num_calls, self.num_tickets, self.activation_nbytes, self.num_slots,
+            self.arena_nbytes, self.spilled_nbytes,
+        )  # fmt: skip
 
 
 _activity: Activity | None = None

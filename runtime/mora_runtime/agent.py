@@ -24,6 +24,7 @@ class Method:
     name: str
     differentiable: bool
     arguments: Mapping[str, Any]  # name -> annotation
+    fits: Mapping[str, Callable[[object], bool]]  # name -> whether a value is of its annotation
     required: frozenset[str]
 
 
@@ -79,7 +80,8 @@ def _describe(name: str, function: Callable[..., Any], differentiable: bool) -> 
     hints = typing.get_type_hints(function)
     parameters = list(inspect.signature(function).parameters.values())[1:]
     required = frozenset(p.name for p in parameters if p.default is inspect.Parameter.empty)
-    return Method(name, differentiable, {p.name: hints.get(p.name, Any) for p in parameters}, required)
+    arguments = {p.name: hints.get(p.name, Any) for p in parameters}
+    return Method(name, differentiable, arguments, {name: _fits(hint) for name, hint in arguments.items()}, required)
 
 
 class ModuleAgent(Agent):
@@ -116,25 +118,28 @@ def check_arguments(where: str, method: Method, arguments: Mapping[str, Any]) ->
     for name in arguments:
         if name not in method.arguments:
             raise BadArgument(f"{where}({name}): no such argument; expected {', '.join(method.arguments) or 'none'}")
-    for name in method.required - set(arguments):
+    for name in method.required.difference(arguments):
         raise BadArgument(f"{where}({name}): is missing")
     for name, value in arguments.items():
-        if not _fits(value, method.arguments[name]):
+        if not method.fits[name](value):
             hint = method.arguments[name]
             shown = hint.__name__ if isinstance(hint, type) else str(hint)
             raise BadArgument(f"{where}({name}): expected {shown}, got {type(value).__name__}")
 
 
-def _fits(value: object, hint: Any) -> bool:
+def _fits(hint: Any) -> Callable[[object], bool]:
+    """A function that says whether a value is of the annotated type; made once for each argument."""
     if hint is Any:
-        return True
+        return lambda value: True
     origin = typing.get_origin(hint)
     if origin in (types.UnionType, typing.Union):
-        return any(_fits(value, option) for option in typing.get_args(hint))
+        options = [_fits(option) for option in typing.get_args(hint)]
+        return lambda value: any(fits(value) for fits in options)
     if origin is list:
-        return isinstance(value, list) and all(_fits(item, typing.get_args(hint)[0]) for item in value)
+        item_fits = _fits(typing.get_args(hint)[0])
+        return lambda value: isinstance(value, list) and all(map(item_fits, value))
     if hint is float:
-        return type(value) in (float, int)
+        return lambda value: type(value) in (float, int)
     if hint is torch.Tensor:
-        return isinstance(value, torch.Tensor)
-    return type(value) is hint or (hint is types.NoneType and value is None)
+        return lambda value: isinstance(value, torch.Tensor)
+    return lambda value: type(value) is hint

@@ -3,49 +3,110 @@
 A slot is free again when the last local view, the last export to a peer and the last autograd graph that uses it are
 gone. Python's own references are the count: a `Slot` is alive as long as anybody holds it. Finalizers may run in any
 thread and in the middle of anything, so they only append to a deque; the free lists are touched by the owner alone.
+
+The pool's pages are touched when it is opened, by the process that will use them: a fresh page costs five times the
+copy that it serves, and on a machine of several memory nodes the first touch decides on which node a page lies.
 """
 
 from __future__ import annotations
 
-import weakref
+import logging
+import time
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+from weakref import ref
 
+import numpy as np
 import torch
 
 from mora_runtime.errors import ArenaFull
-from mora_runtime.limits import ALIGNMENT_NBYTES, MIN_SLOT_NBYTES, SLAB_NBYTES
+from mora_runtime.limits import (
+    ALIGNMENT_NBYTES,
+    DEFAULT_SPILL_NBYTES,
+    GROWTH_NBYTES,
+    INLINE_TENSOR_NBYTES,
+    MIN_SLOT_NBYTES,
+)
 from mora_runtime.segment import Segment
-from mora_runtime.tensor_meta import TensorMeta, meta_of
+from mora_runtime.tensor_meta import TensorMeta, meta_for, meta_of
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class _Place:
+    """A free piece of a segment."""
+
+    segment_id: int
+    offset: int
+    nbytes: int
 
 
 class Slot:
     """A piece of a segment that holds one tensor. Alive = in use."""
 
-    __slots__ = ("__weakref__", "buffer", "capacity_nbytes", "offset", "segment_id")
+    __slots__ = ("__weakref__", "_returned", "capacity_nbytes", "offset", "segment", "segment_id")
 
-    def __init__(self, segment_id: int, offset: int, capacity_nbytes: int, buffer: memoryview) -> None:
+    def __init__(
+        self, segment: Segment, segment_id: int, offset: int, capacity_nbytes: int, returned: deque[_Place]
+    ) -> None:
+        self.segment = segment
         self.segment_id = segment_id
         self.offset = offset
         self.capacity_nbytes = capacity_nbytes
-        self.buffer = buffer
+        self._returned = returned
+
+    def __del__(self) -> None:
+        self._returned.append(_Place(self.segment_id, self.offset, self.capacity_nbytes))
+
+
+class Lenders(Protocol):
+    """Who can say where slots are, and bring them back."""
+
+    def reclaim(self, timeout_s: float) -> bool:
+        """Wait until a peer may have given slots back; False when no peer holds any."""
+
+    def holders(self) -> str:
+        """Who holds what, for people."""
 
 
 class Arena:
     """Slots of one process.
 
     Args:
-        budget_nbytes: most that all segments together may take.
+        budget_nbytes: most that the pooled segments together may take.
+        spill_nbytes: most that tensors may take in segments of their own once the pool is full; slower, because their
+            pages are fresh each time.
+        warm_nbytes: of the pool, made and touched at once; the rest when it is needed.
+        wait_s: longest that a request waits for slots to come back from `lenders`, when pool and spill are full.
     """
 
-    def __init__(self, budget_nbytes: int) -> None:
+    def __init__(
+        self,
+        budget_nbytes: int,
+        *,
+        spill_nbytes: int = DEFAULT_SPILL_NBYTES,
+        warm_nbytes: int = 0,
+        wait_s: float = 0.0,
+    ) -> None:
+        self.lenders: Lenders | None = None
         self._budget_nbytes = budget_nbytes
+        self._spill_nbytes = spill_nbytes
+        self._wait_s = wait_s
         self._segments: dict[int, Segment] = {}
-        self._free: dict[int, list[tuple[int, int]]] = {}  # capacity -> (segment, offset)
-        self._returned: deque[tuple[int, int, int]] = deque()  # (capacity, segment, offset), appended by finalizers
-        self._by_address: dict[int, weakref.ref[Slot]] = {}
+        self._num_segments = 0
+        self._free: dict[int, list[_Place]] = {}  # by size class, each as it was used last
+        self._extents: list[_Place] = []  # free, of any size
+        self._returned: deque[_Place] = deque()  # appended by finalizers
+        self._by_address: dict[int, ref[Slot]] = {}
         self.allocated_nbytes = 0
+        self.spilled_nbytes = 0
+        self.num_spills = 0
         self._num_taken = 0
+        if warm_nbytes:
+            self._add_segment(min(warm_nbytes, budget_nbytes))
 
     @property
     def num_live(self) -> int:
@@ -59,10 +120,14 @@ class Arena:
     def empty(self, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> torch.Tensor:
         """An uninitialised CPU tensor that lives in a slot; sending it whole costs no copy.
 
+        One that is small enough to ride in a frame is ordinary memory.
+
         Raises:
-            ArenaFull: no slot is left within the budget.
+            ArenaFull: no slot came free in time; the text says who holds them.
         """
-        meta = TensorMeta(dtype, tuple(shape))
+        meta = meta_for(dtype, shape)
+        if meta.nbytes <= INLINE_TENSOR_NBYTES:
+            return torch.empty(meta.shape, dtype=dtype)
         return view_of(self._take(meta.nbytes), meta)
 
     def place(self, tensor: torch.Tensor) -> tuple[Slot, TensorMeta]:
@@ -71,7 +136,7 @@ class Arena:
         CUDA tensors are staged through host memory here, and nowhere else.
 
         Raises:
-            ArenaFull: no slot is left within the budget.
+            ArenaFull: no slot came free in time; the text says who holds them.
             BoundsError: a dtype, layout or rank that the plane does not carry.
         """
         meta = meta_of(tensor)
@@ -91,50 +156,120 @@ class Arena:
         return slot if slot is not None and meta.nbytes <= slot.capacity_nbytes else None
 
     def _take(self, nbytes: int) -> Slot:
-        capacity = self._available(slot_capacity(nbytes))
-        segment_id, offset = self._free[capacity].pop()
-        buffer = self._segments[segment_id].buffer[offset : offset + capacity]
-        slot = Slot(segment_id, offset, capacity, buffer)
+        self._collect()
+        capacity = slot_capacity(nbytes)
+        place = self._pooled(capacity) or self._spilled(capacity) or self._awaited(capacity)
+        segment = self._segments[place.segment_id]
+        slot = Slot(segment, place.segment_id, place.offset, capacity, self._returned)
         self._num_taken += 1
-        weakref.finalize(slot, self._returned.append, (capacity, segment_id, offset)).atexit = False
-        self._by_address[_address(buffer)] = weakref.ref(slot)
+        self._by_address[segment.address + place.offset] = ref(slot)
         return slot
 
-    def _available(self, capacity: int) -> int:
-        """Size class that has a free slot for `capacity` bytes: its own, or the next larger once the budget is used."""
-        self._collect()
-        if not self._free.get(capacity):
-            try:
-                self._grow(capacity)
-            except ArenaFull:
-                larger = [free for free, places in self._free.items() if free > capacity and places]
-                if not larger:
-                    raise
-                return min(larger)
-        return capacity
+    def _pooled(self, capacity: int) -> _Place | None:
+        """A warm place of this size class, from the free lists or by cutting, merging or growing the pool."""
+        places = self._free.get(capacity)
+        if places:
+            return places.pop()
+        place = self._cut(capacity)
+        if place is None and self._free:
+            self._merge()
+            place = self._cut(capacity)
+        if place is None and self._grow(capacity):
+            place = self._cut(capacity)
+        return place
+
+    def _cut(self, capacity: int) -> _Place | None:
+        """The start of the smallest extent that is large enough."""
+        fitting = [extent for extent in self._extents if extent.nbytes >= capacity]
+        if not fitting:
+            return None
+        extent = min(fitting, key=lambda place: (place.nbytes, place))
+        self._extents.remove(extent)
+        if extent.nbytes > capacity:
+            self._extents.append(_Place(extent.segment_id, extent.offset + capacity, extent.nbytes - capacity))
+        return _Place(extent.segment_id, extent.offset, capacity)
+
+    def _merge(self) -> None:
+        """Join all free neighbours into extents, so that tensors of new sizes find room where others have been."""
+        merged: list[_Place] = []
+        for place in sorted([*self._extents, *(place for places in self._free.values() for place in places)]):
+            last = merged[-1] if merged else None
+            if last is not None and (last.segment_id, last.offset + last.nbytes) == (place.segment_id, place.offset):
+                merged[-1] = _Place(last.segment_id, last.offset, last.nbytes + place.nbytes)
+            else:
+                merged.append(place)
+        self._free.clear()
+        self._extents = merged
+        self._by_address = {address: slot for address, slot in self._by_address.items() if slot() is not None}
+
+    def _grow(self, capacity: int) -> bool:
+        room = self._budget_nbytes - self.allocated_nbytes
+        return capacity <= room and self._add_segment(max(capacity, min(GROWTH_NBYTES, room)))
+
+    def _add_segment(self, nbytes: int) -> bool:
+        nbytes = nbytes // ALIGNMENT_NBYTES * ALIGNMENT_NBYTES
+        made = self._make_segment(nbytes) if nbytes else None
+        if made is not None:
+            self.allocated_nbytes += nbytes
+            self._extents.append(_Place(made, 0, nbytes))
+        return made is not None
+
+    def _make_segment(self, nbytes: int) -> int | None:
+        try:
+            segment = Segment.create(nbytes)
+        except OSError as error:
+            log.warning("the machine gives no %d bytes of shared memory (%s)", nbytes, error.strerror)
+            return None
+        self._num_segments += 1
+        self._segments[self._num_segments] = segment
+        return self._num_segments
+
+    def _spilled(self, capacity: int) -> _Place | None:
+        """A segment for one tensor alone, given back to the machine with it."""
+        if self.spilled_nbytes + capacity > self._spill_nbytes:
+            return None
+        made = self._make_segment(capacity)
+        if made is None:
+            return None
+        self._segments[made].is_single = True
+        self.spilled_nbytes += capacity
+        self.num_spills += 1
+        if self.num_spills & (self.num_spills - 1) == 0:  # the 1st, 2nd, 4th, ...: seldom, and never forgotten
+            log.warning("the arena is full, %d bytes spill (%d times so far); %s", capacity, self.num_spills, self)
+        return _Place(made, 0, capacity)
+
+    def _awaited(self, capacity: int) -> _Place:
+        """A place that comes back from a peer within the deadline."""
+        deadline = time.monotonic() + self._wait_s
+        while self.lenders is not None and (remaining_s := deadline - time.monotonic()) > 0:
+            if not self.lenders.reclaim(remaining_s):
+                break
+            self._collect()
+            place = self._pooled(capacity) or self._spilled(capacity)
+            if place is not None:
+                return place
+        raise ArenaFull(f"no slot of {capacity} bytes left: {self}; raise arena_nbytes, or let tensors go sooner")
+
+    def __str__(self) -> str:
+        """How full it is, and who holds it."""
+        held = "" if self.lenders is None else f"; of them {self.lenders.holders()}"
+        return (
+            f"{self.num_live} slots are in use, {self.allocated_nbytes} of {self._budget_nbytes} bytes are allocated "
+            f"and {self.spilled_nbytes} of {self._spill_nbytes} spilled{held}"
+        )
 
     def _collect(self) -> None:
         """Move slots whose last user is gone to the free lists."""
         while self._returned:
-            capacity, segment_id, offset = self._returned.popleft()
-            self._free.setdefault(capacity, []).append((segment_id, offset))
+            place = self._returned.popleft()
             self._num_taken -= 1
-
-    def _grow(self, capacity: int) -> None:
-        nbytes = max(SLAB_NBYTES, capacity) if capacity <= SLAB_NBYTES // 4 else capacity
-        if self.allocated_nbytes + nbytes > self._budget_nbytes:
-            raise ArenaFull(
-                f"no slot of {capacity} bytes left: {self.num_live} slots are in use and {self.allocated_nbytes} of "
-                f"{self._budget_nbytes} bytes are allocated; raise arena_nbytes, or let tensors go sooner"
-            )
-        segment_id = len(self._segments)
-        try:
-            self._segments[segment_id] = Segment.create(nbytes)
-        except OSError as error:
-            raise ArenaFull(f"the machine gives no {nbytes} bytes of shared memory ({error.strerror})") from None
-        self.allocated_nbytes += nbytes
-        places = [(segment_id, offset) for offset in range(0, nbytes - capacity + 1, capacity)]
-        self._free.setdefault(capacity, []).extend(reversed(places))
+            segment = self._segments[place.segment_id]
+            if segment.is_single:
+                self._by_address.pop(segment.address, None)
+                self._segments.pop(place.segment_id).close()
+                self.spilled_nbytes -= place.nbytes
+            else:
+                self._free.setdefault(place.nbytes, []).append(place)
 
     def close(self) -> None:
         """Close all descriptors; memory that is still viewed stays until its last view dies."""
@@ -153,25 +288,23 @@ def slot_capacity(nbytes: int) -> int:
 
 def view_of(slot: Slot, meta: TensorMeta) -> torch.Tensor:
     """A tensor over a slot that keeps the slot in use until the last tensor, view or graph on it is gone."""
-    return leased_view(slot.buffer, meta, slot)
+    return leased_view(slot.segment, slot.offset, meta, slot)
 
 
-def leased_view(buffer: memoryview, meta: TensorMeta, lease: object) -> torch.Tensor:
-    """A tensor over the start of `buffer` that keeps `lease` alive as long as any view of it lives.
+class _Window(np.ndarray):
+    """The bytes under one tensor. torch keeps what it was given, and this keeps the lease."""
 
-    torch holds the memoryview slice, not the lease; a finalizer on that slice is what lets the lease go. Each view is
-    a separate tensor with its own version counter, so writing one slot never breaks the backward of another.
+    lease: object
+
+
+def leased_view(segment: Segment, offset: int, meta: TensorMeta, lease: object) -> torch.Tensor:
+    """A tensor over bytes of a segment that keeps `lease` alive as long as any tensor, view or graph on it lives.
+
+    Each view is a separate tensor with its own version counter, so writing one slot never breaks the backward of
+    another.
     """
     if meta.nbytes == 0:
         return torch.empty(meta.shape, dtype=meta.dtype)
-    window = buffer[: meta.nbytes]
-    weakref.finalize(window, _let_go, [lease]).atexit = False
+    window = _Window((meta.nbytes,), np.uint8, segment.buffer, offset)
+    window.lease = lease
     return torch.frombuffer(window, dtype=meta.dtype).view(meta.shape)
-
-
-def _let_go(lease: list[object]) -> None:
-    lease.clear()
-
-
-def _address(buffer: memoryview) -> int:
-    return torch.frombuffer(buffer, dtype=torch.uint8).data_ptr()

@@ -1,19 +1,25 @@
-"""A connection to one server: calls, results, tickets. Used by one thread; several calls may be in flight."""
+"""A connection to one server: calls, results, tickets. Used by one thread; several calls may be in flight.
+
+Calls go through the doorbell, a Unix socket between the two processes (`side_channel`); where a client asks for it they
+go over ZeroMQ, as greeting, heartbeats and cancellation always do.
+"""
 
 from __future__ import annotations
 
 import itertools
 import logging
+import select
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import zmq
 
+from mora_runtime import tracing
 from mora_runtime.errors import (
     DeadlineExceeded,
     FrameError,
@@ -40,7 +46,8 @@ from mora_runtime.messages import (
     Welcome,
 )
 from mora_runtime.plane import Peer, TensorPlane, TensorRef
-from mora_runtime.side_channel import SideChannel
+from mora_runtime.side_channel import SideChannel, spin_ns
+from mora_runtime.sockets import has_messages
 from mora_runtime.values import from_wire, leases_of, to_wire
 
 log = logging.getLogger(__name__)
@@ -74,11 +81,18 @@ class Ticket:
 
 @dataclass(frozen=True)
 class Reply:
-    """What a call gave: values by name (tensors as `TensorRef`), a ticket when a graph was kept."""
+    """What a call gave: values by name (tensors as `TensorRef`), and what differentiation added.
+
+    gradients: of inputs by argument name, where a backward ran; inputs that no gradient reached are absent.
+    ticket: when a graph was kept.
+    forward_s, backward_s: inside the agent.
+    """
 
     values: dict[str, Any]
+    gradients: dict[str, TensorRef]
     ticket: Ticket | None
-    compute_s: float  # inside the agent
+    forward_s: float
+    backward_s: float
 
 
 class PendingReply:
@@ -86,7 +100,7 @@ class PendingReply:
 
     def __init__(self, client: Client, call: int, what: str, deadline_s: float) -> None:
         self.id = call
-        self._client = client
+        self.client = client
         self._what = what
         self._deadline = time.monotonic() + deadline_s
         self._deadline_s = deadline_s
@@ -98,7 +112,17 @@ class PendingReply:
             DeadlineExceeded, PeerDied: naming server and call.
             MoraError: what the server answered, as the class it raised.
         """
-        return self._client._wait(self.id, self._what, self._deadline, self._deadline_s)
+        return self.client._wait(self.id, self._what, self._deadline, self._deadline_s)
+
+    @property
+    def has_ended(self) -> bool:
+        """True when `result` returns or raises without waiting."""
+        return self.client._has_ended(self.id) or time.monotonic() > self._deadline
+
+    @property
+    def remaining_s(self) -> float:
+        """Until the deadline."""
+        return self._deadline - time.monotonic()
 
 
 class PendingBackward(PendingReply):
@@ -106,7 +130,46 @@ class PendingBackward(PendingReply):
 
     def gradients(self) -> dict[str, TensorRef]:
         """Wait for the input gradients, by argument name; inputs that no gradient reached are absent."""
-        return self.result().values
+        return self.result().gradients
+
+
+def wait_any(pending: Sequence[PendingReply]) -> list[PendingReply]:
+    """Those of `pending` (of one client or several) that have ended; waits until there is one.
+
+    A call whose deadline has passed, or whose server has died, has ended: its `result` raises.
+    """
+    clients = list({id(each.client): each.client for each in pending}.values())
+    spin_until_ns = time.monotonic_ns() + min(client.spin_ns for client in clients)
+    while True:
+        for client in clients:
+            client._take_arrived()
+        ended = [each for each in pending if each.has_ended]
+        if ended:
+            return ended
+        if time.monotonic_ns() >= spin_until_ns:
+            _park(clients, min(each.remaining_s for each in pending))
+
+
+def wait_for_messages(clients: Sequence[Client], timeout_s: float) -> None:
+    """Take in what has arrived for these clients; where that is nothing, wait for it."""
+    if not any([client._take_arrived() for client in clients]):
+        _park(clients, timeout_s)
+        for client in clients:
+            client._take_arrived()
+
+
+def _park(clients: Sequence[Client], timeout_s: float) -> None:
+    """Sleep until something arrives for one of the clients."""
+    poller = select.poll()
+    for client in clients:
+        if client._is_readable():
+            return
+        for descriptor, events in client._descriptors():
+            poller.register(descriptor, events)
+    with tracing.span("wait", "wait"):
+        poller.poll(max(0.0, timeout_s * 1000) + 1)
+    for client in clients:
+        client._flush_unsent()
 
 
 class Client:
@@ -119,20 +182,24 @@ class Client:
         control: zmq.Socket[bytes],
         server: str,
         side_path: str,
+        *,
+        identity: str,
+        doorbell: bool,
     ) -> None:
         self.server = server
+        self.identity = identity  # of both sockets; the server knows this client by it
         self.welcome: Welcome
+        self.spin_ns = spin_ns()
         self._plane = plane
         self._calls = calls
         self._control = control
         self._side_path = side_path
+        self._doorbell = doorbell
         self._peer = Peer(server)
         self._numbers = itertools.count(1)
         self._waiting: set[int] = set()
         self._replies: dict[int, Reply | BaseException] = {}
         self._forgotten: deque[int] = deque()
-        self._poller = zmq.Poller()
-        self._poller.register(calls, zmq.POLLIN)
         self._control_poller = zmq.Poller()
         self._control_poller.register(control, zmq.POLLIN)
         self._is_dead = False
@@ -144,10 +211,10 @@ class Client:
             DeadlineExceeded: nobody answered.
             ProtocolError: the server speaks another protocol version or was built from another lock.
         """
-        self._send(Hello(PROTOCOL_VERSION, self._plane.identity))
-        if not self._poller.poll(round(deadline_s * 1000)):
+        self._send_over_zeromq(Hello(PROTOCOL_VERSION, self._plane.identity), self._calls)
+        if not self._calls.poll(round(deadline_s * 1000)):
             raise DeadlineExceeded(f"{self.server} did not greet within {deadline_s:.0f} s; see its log in the run")
-        answer = self._receive(self._calls)
+        answer = self._decode(self._calls.recv(zmq.NOBLOCK))
         if isinstance(answer, Failure):
             raise error_from_code(answer.code, f"{self.server}: {answer.text}")
         if not isinstance(answer, Welcome):
@@ -160,8 +227,7 @@ class Client:
         self.welcome = answer
         self._peer.name = answer.name
         self._peer.side = SideChannel.connect(self._side_path, answer.token, self.server)
-        for poller in (self._poller, self._control_poller):
-            poller.register(self._peer.side.fileno(), zmq.POLLIN)
+        self._control_poller.register(self._peer.side.fileno(), zmq.POLLIN)
 
     def call(
         self,
@@ -182,6 +248,8 @@ class Client:
         arguments: Mapping[str, Any],
         *,
         grad: Collection[str] | None = None,
+        output_grads: Mapping[str, torch.Tensor | TensorRef] | None = None,
+        inputs_first: bool = False,
         deadline_s: float,
     ) -> PendingReply:
         """Send a call; the server runs the calls of a client in order.
@@ -190,14 +258,24 @@ class Client:
             arguments: by name: numbers, text, lists, tensors (placed in shared memory) and references (passed on).
             grad: tensor arguments that need a gradient; () keeps a graph for the agent's parameters alone; None keeps
                 none.
+            output_grads: run the backward at once with these gradients of the outputs, in the same message: no ticket
+                comes back, but the gradients of the inputs.
+            inputs_first: of that backward, see `submit_backward`.
 
         Raises:
             PeerDied, ArenaFull, BoundsError, FrameError, BadArgument: nothing was sent.
         """
         number = next(self._numbers)
         wanted = None if grad is None else list(grad)
-        self._send_values(arguments, lambda wire, released: Call(number, agent, method, wire, wanted, released))
-        self._waiting.add(number)
+        self._send_values(
+            number,
+            f"{agent}.{method}",
+            arguments,
+            output_grads,
+            lambda values, grads, released: Call(
+                number, agent, method, values, wanted, grads, inputs_first, released
+            ),
+        )
         return PendingReply(self, number, f"{agent}.{method}", deadline_s)
 
     def backward(
@@ -205,41 +283,67 @@ class Client:
         ticket: Ticket,
         grads: Mapping[str, torch.Tensor | TensorRef] | None = None,
         *,
+        inputs_first: bool = False,
         deadline_s: float,
     ) -> dict[str, TensorRef]:
         """`submit_backward` and wait."""
-        return self.submit_backward(ticket, grads, deadline_s=deadline_s).gradients()
+        return self.submit_backward(ticket, grads, inputs_first=inputs_first, deadline_s=deadline_s).gradients()
 
     def submit_backward(
         self,
         ticket: Ticket,
         grads: Mapping[str, torch.Tensor | TensorRef] | None = None,
         *,
+        inputs_first: bool = False,
         deadline_s: float,
     ) -> PendingBackward:
         """Send the backward of a ticket. Parameters' gradients stay in the server, input gradients come back.
 
         Args:
             grads: by output name; None where the only differentiable output is a scalar (its gradient is 1).
+            inputs_first: the answer comes before the parameters' gradients are computed, which the server does when it
+                has nothing else to do and at the latest before anything that could look at them.
 
         Raises:
             TicketSpent: the ticket has been used; run the forward again.
         """
         ticket._check()
         number = next(self._numbers)
-        self._send_values(grads or {}, lambda wire, released: Backward(number, ticket.number, wire, released))
+        self._send_values(
+            number,
+            "backward",
+            {},
+            grads or {},
+            lambda _, wire, released: Backward(number, ticket.number, wire or {}, inputs_first, released),
+        )
         ticket._sent()
-        self._waiting.add(number)
         return PendingBackward(self, number, "backward", deadline_s)
 
-    def _send_values(self, values: Mapping[str, Any], make: Callable[[dict[str, Any], list[int]], Message]) -> None:
+    def _send_values(
+        self,
+        number: int,
+        what: str,
+        values: Mapping[str, Any],
+        grads: Mapping[str, Any] | None,
+        make: Callable[[dict[str, Any], dict[str, Any] | None, list[int]], Message],
+    ) -> None:
         """Send a message that leases tensors to the server; when it cannot be sent, nothing stays leased."""
-        wire = to_wire(self._plane, self._peer, dict(values))
+        start_ns = time.monotonic_ns()
+        wire: dict[str, Any] = {}
+        wire_grads: dict[str, Any] | None = None
         try:
-            self._send_released(lambda released: make(wire, released))
+            wire = to_wire(self._plane, self._peer, dict(values))
+            if grads is not None:
+                wire_grads = to_wire(self._plane, self._peer, dict(grads))
+            self._send_released(lambda released: make(wire, wire_grads, released))
         except MoraError:
-            self._peer.take_back(leases_of(wire))
+            self._peer.take_back([*leases_of(wire), *leases_of(wire_grads or {})])
             raise
+        self._waiting.add(number)
+        if tracing.active is not None:
+            now_ns = time.monotonic_ns()
+            tracing.active.record(f"send {what}", "copy", start_ns, now_ns, {"to": self.server})
+            tracing.active.flow(f"{self.identity}>{number}", is_start=True, at_ns=now_ns)
 
     def _send_released(self, make: Callable[[list[int]], Message]) -> None:
         """Send a message that gives leases back; when it cannot be sent, the next one does."""
@@ -259,17 +363,17 @@ class Client:
         return self._ask_control(Cancel(next(self._numbers), pending.id), deadline_s)
 
     def _ask_control(self, question: Ping | Cancel, deadline_s: float) -> Pong:
-        self._send(question, self._control)
+        self._send_over_zeromq(question, self._control)
         deadline = time.monotonic() + deadline_s
         while (remaining_s := deadline - time.monotonic()) > 0:
             ready = dict(self._control_poller.poll(round(remaining_s * 1000) + 1))
             if self._control in ready:
-                answer = self._receive(self._control)
+                answer = self._decode(self._control.recv(zmq.NOBLOCK))
                 if isinstance(answer, Pong) and answer.id == question.id:
                     return answer
-            elif ready and self._peer.side is not None:
-                self._plane.receive_segments(self._peer)
-                if not self._peer.side.is_open and not self._control.poll(_LAST_WORDS_MS):
+            elif ready:
+                self._take_arrived()
+                if self._is_dead and not self._control.poll(_LAST_WORDS_MS):
                     raise PeerDied(f"{self.server} has ended; see its log in the run")
         raise DeadlineExceeded(f"{self.server} did not answer on its control socket within {deadline_s:.1f} s")
 
@@ -288,35 +392,83 @@ class Client:
     def _wait(self, number: int, what: str, deadline: float, deadline_s: float) -> Reply:
         if not self._is_dead and (len(self._peer.to_release) > _RELEASES_BEFORE_SENDING or self._forgotten):
             self.flush()
+        spin_until_ns = time.monotonic_ns() + self.spin_ns
         while number not in self._replies:
+            if self._take_arrived():
+                continue
+            if self._is_dead:
+                raise PeerDied(f"{self.server} has ended, {what} cannot be answered; see its log in the run")
+            if time.monotonic_ns() < spin_until_ns:
+                continue
             remaining_s = deadline - time.monotonic()
             if remaining_s <= 0:
                 self._waiting.discard(number)
                 raise DeadlineExceeded(f"{self.server}: {what} gave no answer within {deadline_s:.0f} s")
-            self._take_one(remaining_s, what)
+            _park([self], remaining_s)
         reply = self._replies.pop(number)
         if isinstance(reply, BaseException):
             raise reply
         return reply
 
-    def _take_one(self, timeout_s: float, what: str) -> None:
-        if self._is_dead:
-            raise PeerDied(f"{self.server} has ended, {what} cannot be answered; see its log in the run")
-        ready = dict(self._poller.poll(round(timeout_s * 1000) + 1))
-        if self._calls in ready:
-            self._accept(self._receive(self._calls))
-        elif ready and self._peer.side is not None:
+    def _has_ended(self, number: int) -> bool:
+        return number in self._replies or self._is_dead
+
+    @property
+    def peer(self) -> Peer:
+        """What this process shares with the server."""
+        return self._peer
+
+    def _take_arrived(self) -> bool:
+        """Take in every message that has arrived, without waiting; notice that the server has ended."""
+        side = self._peer.side
+        if self._is_dead or side is None:
+            return False
+        took = False
+        while (frame := side.read()) is not None:
             self._plane.receive_segments(self._peer)
-            if not self._peer.side.is_open and not self._calls.poll(_LAST_WORDS_MS):
-                self._died()
+            self._accept(self._decode(frame))
+            took = True
+        if not self._doorbell:
+            took = self._take_from_zeromq(0) or took
+        if not side.is_open:
+            # what it said over ZeroMQ before it ended may be read a little later than its end is seen
+            while not self._doorbell and self._take_from_zeromq(_LAST_WORDS_MS):
+                took = True
+            self._died()
+        return took
+
+    def _take_from_zeromq(self, timeout_ms: int) -> bool:
+        if not self._calls.poll(timeout_ms):
+            return False
+        self._accept(self._decode(self._calls.recv(zmq.NOBLOCK)))
+        return True
+
+    def _is_readable(self) -> bool:
+        """True where ZeroMQ has a message already, which its descriptor does not tell again."""
+        return not self._doorbell and has_messages(self._calls)
+
+    def _descriptors(self) -> list[tuple[int, int]]:
+        """What to poll for, and which events."""
+        side = self._peer.side
+        if side is None or self._is_dead:
+            return []
+        found = [(side.fileno(), select.POLLIN | (select.POLLOUT if side.has_unsent else 0))]
+        if not self._doorbell:
+            found.append((self._calls.FD, select.POLLIN))
+        return found
+
+    def _flush_unsent(self) -> None:
+        side = self._peer.side
+        if side is not None and side.is_open:
+            side.flush()
 
     def _died(self) -> None:
         self._is_dead = True
         self._plane.forget(self._peer)
 
-    def _receive(self, source: zmq.Socket[bytes]) -> Message:
+    def _decode(self, frame: bytes) -> Message:
         try:
-            return decode(source.recv(zmq.NOBLOCK))
+            return decode(frame)
         except FrameError as error:
             raise ProtocolError(f"{self.server} sent what is no message: {error}") from None
 
@@ -334,19 +486,29 @@ class Client:
             ticket = None if message.ticket is None else Ticket(message.ticket, self._forgotten)
             try:
                 values = from_wire(self._plane, self._peer, message.values)
-                outcome = Reply(values, ticket, message.compute_ns / 1e9)
+                gradients = from_wire(self._plane, self._peer, message.gradients or {})
+                outcome = Reply(values, gradients, ticket, message.forward_ns / 1e9, message.backward_ns / 1e9)
             except MoraError as error:
                 outcome = error  # of this call, whichever call is being waited for
+        if tracing.active is not None:
+            tracing.active.flow(f"{self.identity}<{message.id}", is_start=False, at_ns=time.monotonic_ns())
         # a reply that nobody waits for any more is let go here, and its leases and ticket with it
         if message.id in self._waiting:
             self._waiting.discard(message.id)
             self._replies[message.id] = outcome
 
-    def _send(self, message: Message, socket: zmq.Socket[bytes] | None = None) -> None:
+    def _send(self, message: Message) -> None:
+        side = self._peer.side
+        if self._doorbell and side is not None and not self._is_dead:
+            side.send_frame(encode(message))
+        else:
+            self._send_over_zeromq(message, self._calls)
+
+    def _send_over_zeromq(self, message: Message, socket: zmq.Socket[bytes]) -> None:
         if self._is_dead:
             raise PeerDied(f"{self.server} has ended; see its log in the run")
         try:
-            (socket or self._calls).send(encode(message), zmq.NOBLOCK)
+            socket.send(encode(message), zmq.NOBLOCK)
         except zmq.Again:
             raise DeadlineExceeded(f"{self.server} takes no more messages; its queue is full") from None
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Callable
-from dataclasses import dataclass, fields
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from mora_runtime.errors import FrameError
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,19 +33,29 @@ class WireTensor:
     shape: tuple[int, ...]
 
 
-WireValue = None | bool | int | float | str | WireTensor | list[Any]
-
-
 @dataclass(frozen=True, slots=True)
-class Hello:
+class InlineTensor:
+    """A tensor of a few KiB at most, in the frame itself: the receiver's own copy, with nobody to give it back to.
+
+    dtype: code of `tensor_meta.DTYPES`; data: dense, C order, exactly as many bytes as dtype and shape make.
+    """
+
+    dtype: int
+    shape: tuple[int, ...]
+    data: bytes
+
+
+WireValue = None | bool | int | float | str | WireTensor | InlineTensor | list[Any]
+
+
+class Hello(NamedTuple):
     """client -> server: first message of every connection."""
 
     protocol: int
     name: str  # identity of the client's node
 
 
-@dataclass(frozen=True, slots=True)
-class Welcome:
+class Welcome(NamedTuple):
     """server -> client: answer to HELLO. `token` binds the side socket to this connection."""
 
     protocol: int
@@ -56,8 +66,7 @@ class Welcome:
     token: str
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """client -> server: run a method. At most once per id; ids of one client increase."""
 
     id: int
@@ -65,32 +74,37 @@ class Call:
     method: str
     arguments: dict[str, Any]
     grad: list[str] | None  # tensor arguments that need a gradient; [] = only the agent's parameters; None = no graph
+    output_grads: dict[str, Any] | None  # run backward at once with these; None = keep the graph for a BACKWARD
+    inputs_first: bool  # of that backward, as in BACKWARD
     released: list[int]
 
 
-@dataclass(frozen=True, slots=True)
-class Backward:
-    """client -> server: backward of one ticket, gradients by output name."""
+class Backward(NamedTuple):
+    """client -> server: backward of one ticket, gradients by output name.
+
+    inputs_first: answer with the gradients of the inputs before those of the parameters are computed.
+    """
 
     id: int
     ticket: int
     grads: dict[str, Any]
+    inputs_first: bool
     released: list[int]
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
-    """server -> client: values of a CALL or input gradients of a BACKWARD. `compute_ns`: time inside the agent."""
+class Result(NamedTuple):
+    """server -> client: values of a CALL; gradients of its inputs where a backward ran. Times are inside the agent."""
 
     id: int
     values: dict[str, Any]
+    gradients: dict[str, Any] | None
     ticket: int | None
-    compute_ns: int
+    forward_ns: int
+    backward_ns: int  # up to this answer
     released: list[int]
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(NamedTuple):
     """server -> client: the call with this id failed; `code` from the closed table of `errors`."""
 
     id: int
@@ -99,30 +113,26 @@ class Failure:
     released: list[int]
 
 
-@dataclass(frozen=True, slots=True)
-class Drop:
+class Drop(NamedTuple):
     """client -> server: these tickets are forgotten. No answer."""
 
     tickets: list[int]
     released: list[int]
 
 
-@dataclass(frozen=True, slots=True)
-class Release:
+class Release(NamedTuple):
     """either way: these leases on the receiver's tensors are over. No answer."""
 
     released: list[int]
 
 
-@dataclass(frozen=True, slots=True)
-class Ping:
+class Ping(NamedTuple):
     """client -> server's control socket."""
 
     id: int
 
 
-@dataclass(frozen=True, slots=True)
-class Pong:
+class Pong(NamedTuple):
     """server's control socket -> client: alive, and what it is doing. Answered while an agent computes."""
 
     id: int
@@ -130,12 +140,13 @@ class Pong:
     busy_ns: int
     num_calls: int
     num_tickets: int
+    activation_nbytes: int  # kept by those tickets
     num_slots: int
     arena_nbytes: int
+    spilled_nbytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Cancel:
+class Cancel(NamedTuple):
     """client -> server's control socket: the call that runs now shall stop at its next step. Answered by PONG."""
 
     id: int
@@ -153,28 +164,27 @@ def _checker(hint: Any) -> Callable[[object], bool]:
         return lambda value: True
     arguments = typing.get_args(hint)
     if isinstance(hint, types.UnionType):
-        options = [_checker(option) for option in arguments]
-        return lambda value: any(fits(value) for fits in options)
+        (fits,) = [_checker(option) for option in arguments if option is not types.NoneType]
+        return lambda value: value is None or fits(value)
     origin = typing.get_origin(hint)
     if origin is list:
         item_fits = _checker(arguments[0])
-        return lambda value: isinstance(value, list) and all(map(item_fits, value))
+        return lambda value: type(value) is list and all(map(item_fits, value))
     if origin is dict:
+        is_text = _checker(arguments[0])
+        if arguments[1] is Any:
+            return lambda value: type(value) is dict and all(map(is_text, value))
         entry_fits = _checker(arguments[1])
-        return lambda value: isinstance(value, dict) and all(type(k) is str and entry_fits(v) for k, v in value.items())
+        return lambda value: type(value) is dict and all(map(is_text, value)) and all(map(entry_fits, value.values()))
     if hint is int:
         # bool is an int to isinstance, but not on this wire; counters are never negative
         return lambda value: type(value) is int and value >= 0
     return lambda value: type(value) is hint
 
 
-def _describe(kind: type[Message]) -> tuple[tuple[str, Any, Callable[[object], bool]], ...]:
-    hints = typing.get_type_hints(kind)
-    return tuple((field.name, hints[field.name], _checker(hints[field.name])) for field in fields(kind))
-
-
-_FIELDS = {kind: _describe(kind) for kind in KINDS}
-_NAMES = {kind: tuple(field.name for field in fields(kind)) for kind in KINDS}
+_FIELDS: dict[type[Message], tuple[Callable[[object], bool], ...]] = {
+    kind: tuple(_checker(hint) for hint in typing.get_type_hints(kind).values()) for kind in KINDS
+}
 
 
 def message_from_wire(content: object) -> Message:
@@ -183,7 +193,7 @@ def message_from_wire(content: object) -> Message:
     Raises:
         FrameError: unknown kind, missing or extra fields, or a field of the wrong type.
     """
-    if not isinstance(content, list) or not content or type(content[0]) is not int:
+    if type(content) is not list or not content or type(content[0]) is not int:
         raise FrameError("expected a list that starts with the kind of message")
     code, *values = content
     if not 0 <= code < len(KINDS):
@@ -193,20 +203,25 @@ def message_from_wire(content: object) -> Message:
     return kind(*values)
 
 
-def check_fields(kind: type[Message], values: list[Any]) -> None:
+def check_fields(kind: type[Message], values: Sequence[object]) -> None:
     """Refuse missing or extra fields and fields of the wrong type (FrameError)."""
-    expected = _FIELDS[kind]
-    if len(values) != len(expected):
-        raise FrameError(f"{kind.__name__}: expected {len(expected)} fields, got {len(values)}")
-    for (name, hint, fits), value in zip(expected, values, strict=True):
+    checks = _FIELDS[kind]
+    if len(values) != len(checks):
+        raise FrameError(f"{kind.__name__}: expected {len(checks)} fields, got {len(values)}")
+    for fits, value in zip(checks, values, strict=True):
         if not fits(value):
-            raise FrameError(f"{kind.__name__}.{name}: expected {_shown(hint)}, got {type(value).__name__}")
+            raise _wrong_field(kind, values)
+
+
+def _wrong_field(kind: type[Message], values: Sequence[object]) -> FrameError:
+    checked = zip(typing.get_type_hints(kind).items(), _FIELDS[kind], values, strict=True)
+    name, hint, value = next((name, hint, value) for (name, hint), fits, value in checked if not fits(value))
+    return FrameError(f"{kind.__name__}.{name}: expected {_shown(hint)}, got {type(value).__name__}")
 
 
 def message_to_wire(message: Message) -> list[Any]:
     """`[kind, field, ...]` of a message."""
-    kind = type(message)
-    return [KIND_CODES[kind], *[getattr(message, name) for name in _NAMES[kind]]]
+    return [KIND_CODES[type(message)], *message]
 
 
 def _shown(hint: Any) -> str:

@@ -10,8 +10,8 @@ import torch
 import zmq
 
 from mora_runtime.arena import Arena
-from mora_runtime.client import Client
-from mora_runtime.limits import DEFAULT_ARENA_NBYTES
+from mora_runtime.client import Client, wait_for_messages
+from mora_runtime.limits import DEFAULT_ARENA_NBYTES, DEFAULT_SPILL_NBYTES, SLOT_DEADLINE_S, WARM_NBYTES
 from mora_runtime.plane import TensorPlane
 from mora_runtime.run_directory import RunDirectory
 from mora_runtime.sockets import client_socket, make_keys
@@ -22,12 +22,13 @@ _current: Node | None = None
 class Node:
     """Opened once a process; a context manager."""
 
-    def __init__(self, run: RunDirectory, name: str, generation: int, arena_budget_nbytes: int) -> None:
+    def __init__(self, run: RunDirectory, name: str, generation: int, arena: Arena) -> None:
         self.run = run
         # never reused: a restarted peer with its predecessor's identity would be silently ignored by ZeroMQ
         self.identity = f"{name}.{generation}.{secrets.token_hex(8)}"
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self.plane = TensorPlane(self.identity, Arena(arena_budget_nbytes))
+        self.plane = TensorPlane(self.identity, arena)
+        arena.lenders = self
         self._clients: list[Client] = []
         self._numbers = itertools.count(1)
 
@@ -39,32 +40,57 @@ class Node:
         generation: int = 1,
         *,
         arena_budget_nbytes: int = DEFAULT_ARENA_NBYTES,
+        spill_budget_nbytes: int = DEFAULT_SPILL_NBYTES,
+        warm_nbytes: int = WARM_NBYTES,
     ) -> Node:
-        """Open this process's node; `mora_runtime.empty` uses it from now on."""
+        """Open this process's node; `mora_runtime.empty` uses it from now on.
+
+        Args:
+            arena_budget_nbytes, spill_budget_nbytes, warm_nbytes: see `Arena`.
+        """
         global _current
         make_keys(run)
-        _current = cls(run, name, generation, arena_budget_nbytes)
+        arena = Arena(
+            arena_budget_nbytes, spill_nbytes=spill_budget_nbytes, warm_nbytes=warm_nbytes, wait_s=SLOT_DEADLINE_S
+        )
+        _current = cls(run, name, generation, arena)
         return _current
+
+    def reclaim(self, timeout_s: float) -> bool:
+        """Wait until a server may have given slots back (for `Arena`); False when none holds any."""
+        holding = [client for client in self._clients if client.peer.exports]
+        if holding:
+            wait_for_messages(holding, timeout_s)
+        return bool(holding)
+
+    def holders(self) -> str:
+        """Which servers hold what (for `Arena`)."""
+        return "; ".join(client.peer.holding() for client in self._clients) or "nobody else any"
 
     def empty(self, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> torch.Tensor:
         """An uninitialised CPU tensor in a slot of this process: sending it whole costs no copy."""
         return self.plane.arena.empty(shape, dtype)
 
-    def connect(self, server: str, *, deadline_s: float, expected_lock_hash: str | None = None) -> Client:
+    def connect(
+        self, server: str, *, deadline_s: float, expected_lock_hash: str | None = None, doorbell: bool = True
+    ) -> Client:
         """Connect to a role of this run and greet it.
 
         Args:
             expected_lock_hash: of the environment that the server should run in; None accepts any.
+            doorbell: send calls through the Unix socket beside the connection; False sends them over ZeroMQ, slower.
 
         Raises:
             DeadlineExceeded: it did not answer in time.
             ProtocolError: version or lock skew, naming both sides.
         """
-        identity = f"{self.identity}#{next(self._numbers)}".encode()
-        calls = client_socket(self.context, self.run, f"ipc://{self.run.socket(server, 'calls')}", identity)
-        control = client_socket(self.context, self.run, f"ipc://{self.run.socket(server, 'control')}", identity)
+        identity = f"{self.identity}#{next(self._numbers)}"
+        calls, control = (
+            client_socket(self.context, self.run, f"ipc://{self.run.socket(server, kind)}", identity.encode())
+            for kind in ("calls", "control")
+        )
         side = str(self.run.socket(server, "side"))
-        client = Client(self.plane, calls, control, server, side)
+        client = Client(self.plane, calls, control, server, side, identity=identity, doorbell=doorbell)
         try:
             client.greet(deadline_s, expected_lock_hash)
         except BaseException:

@@ -18,11 +18,11 @@ import torch
 
 from mora_runtime.arena import Arena, Slot, leased_view
 from mora_runtime.errors import PeerDied, SegmentRefused, StaleReference
-from mora_runtime.limits import MAX_NUM_RELEASES, MAX_NUM_SEGMENTS, SIDE_DEADLINE_S
-from mora_runtime.messages import WireTensor
+from mora_runtime.limits import MAX_NUM_RELEASES, MAX_NUM_SEGMENTS
+from mora_runtime.messages import InlineTensor, WireTensor
 from mora_runtime.segment import Segment, check_descriptor
 from mora_runtime.side_channel import OfferedSegment, SideChannel
-from mora_runtime.tensor_meta import DTYPE_CODES, TensorMeta, check_bounds, checked_meta
+from mora_runtime.tensor_meta import DTYPE_CODES, DTYPES, TensorMeta, check_bounds, checked_meta, meta_for
 
 log = logging.getLogger(__name__)
 
@@ -37,14 +37,15 @@ class PeerSegment:
         check_descriptor(offered.descriptor, offered.nbytes)
         self.descriptor = offered.descriptor
         self.nbytes = offered.nbytes
-        self.mapped: Segment | None = None
+        self.is_single = offered.is_single
+        self._mapped: Segment | None = None
         weakref.finalize(self, os.close, offered.descriptor).atexit = False
 
-    def buffer(self) -> memoryview:
-        """The mapped bytes."""
-        if self.mapped is None:
-            self.mapped = Segment.attach(self.descriptor, self.nbytes)
-        return self.mapped.buffer
+    def mapped(self) -> Segment:
+        """The mapping, made on first use."""
+        if self._mapped is None:
+            self._mapped = Segment.attach(self.descriptor, self.nbytes)
+        return self._mapped
 
 
 @dataclass
@@ -53,12 +54,18 @@ class Peer:
 
     name: str
     side: SideChannel | None = None
-    exports: dict[int, object] = field(default_factory=dict)  # lease -> Slot or TensorRef that it keeps alive
+    exports: dict[int, Slot | LeasedRef] = field(default_factory=dict)  # lease -> what it keeps alive
     announced: set[tuple[str, int]] = field(default_factory=set)  # segments whose descriptor the peer has
     # (owner, segment) -> what this peer, and no other, may refer to
     segments: dict[tuple[str, int], PeerSegment | SegmentRefused] = field(default_factory=dict)
     to_release: deque[int] = field(default_factory=deque)  # leases from the peer that ended; finalizers append
     lease_numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
+    sent_nbytes: int = 0  # of tensors leased to the peer, copied or not
+
+    def holding(self) -> str:
+        """What the peer holds of this process, for people."""
+        nbytes = sum(export.capacity_nbytes for export in self.exports.values() if isinstance(export, Slot))
+        return f"{self.name} {len(self.exports)} tensors, {nbytes} bytes"
 
     def released(self) -> list[int]:
         """Leases to give back with the next message, at most 1,024."""
@@ -72,17 +79,13 @@ class Peer:
 
 
 class TensorRef:
-    """A tensor that lives in some process's segment, leased to this one. A small value; nothing is mapped until asked.
+    """A tensor that another process gave to this one. A small value; nothing is mapped until asked.
 
-    It can be passed as an argument to any client (the bytes are not touched), or viewed with `tensor`. The lease ends
-    when the last reference, view and autograd graph on it is gone.
+    It can be passed as an argument to any client (the bytes of a large one are not touched), or viewed with `tensor`.
     """
 
-    def __init__(self, segment: PeerSegment, peer: Peer, wire: WireTensor, meta: TensorMeta) -> None:
-        self.wire = wire
+    def __init__(self, meta: TensorMeta) -> None:
         self.meta = meta
-        self.segment = segment
-        self._lease = _Lease(peer, wire.lease)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -105,19 +108,53 @@ class TensorRef:
         Raises:
             SegmentRefused, BoundsError: what the peer offered cannot be mapped safely.
         """
-        start = self.wire.offset
-        view = leased_view(self.segment.buffer()[start : start + max(1, self.nbytes)], self.meta, self)
+        view = self._view()
         return view if device is None else view.to(device)
 
+    def _view(self) -> torch.Tensor:
+        raise NotImplementedError
+
     def __repr__(self) -> str:
-        return f"TensorRef({self.dtype}, {list(self.shape)}, of {self.wire.owner})"
+        return f"{type(self).__name__}({self.dtype}, {list(self.shape)})"
+
+
+class LeasedRef(TensorRef):
+    """A tensor in some process's segment. The lease ends when the last reference, view and graph on it is gone."""
+
+    def __init__(self, segment: PeerSegment, peer: Peer, wire: WireTensor, meta: TensorMeta) -> None:
+        super().__init__(meta)
+        self.wire = wire
+        self.segment = segment
+        self._lease = _Lease(peer, wire.lease)
+
+    def _view(self) -> torch.Tensor:
+        return leased_view(self.segment.mapped(), self.wire.offset, self.meta, self)
+
+
+class InlineRef(TensorRef):
+    """A small tensor that came in the frame itself; it is this process's own."""
+
+    def __init__(self, wire: InlineTensor) -> None:
+        super().__init__(meta_for(DTYPES[wire.dtype], wire.shape))
+        self.wire = wire
+
+    def _view(self) -> torch.Tensor:
+        if not self.wire.data:
+            return torch.empty(self.meta.shape, dtype=self.meta.dtype)
+        return torch.frombuffer(bytearray(self.wire.data), dtype=self.meta.dtype).view(self.meta.shape)
 
 
 class _Lease:
     """Tells the peer, with the next message, that a lease is over once nothing here refers to it."""
 
+    __slots__ = ("_number", "_to_release")
+
     def __init__(self, peer: Peer, number: int) -> None:
-        weakref.finalize(self, peer.to_release.append, number).atexit = False
+        self._to_release = peer.to_release
+        self._number = number
+
+    def __del__(self) -> None:
+        self._to_release.append(self._number)
 
 
 class TensorPlane:
@@ -139,18 +176,21 @@ class TensorPlane:
             ArenaFull, BoundsError: it cannot be placed.
             PeerDied: the peer cannot be given the descriptor.
         """
-        if isinstance(value, TensorRef):
+        if isinstance(value, LeasedRef):
             wire = value.wire
-            self._announce(peer, wire.owner, wire.segment, value.segment)
-            lease = next(peer.lease_numbers)
-            peer.exports[lease] = value
-            return WireTensor(lease, wire.owner, wire.segment, wire.offset, wire.nbytes, wire.dtype, wire.shape)
-        slot, meta = self.arena.place(value)
-        self._announce(peer, self.identity, slot.segment_id, self.arena.segment(slot.segment_id))
+            return self._leased(peer, value, value.segment, wire.owner, wire.segment, wire.offset, value.meta)
+        slot, meta = self.arena.place(value.tensor() if isinstance(value, TensorRef) else value)
+        return self._leased(peer, slot, slot.segment, self.identity, slot.segment_id, slot.offset, meta)
+
+    def _leased(
+        self, peer: Peer, held: Slot | LeasedRef, segment: Segment | PeerSegment, owner: str, segment_id: int,
+        offset: int, meta: TensorMeta,
+    ) -> WireTensor:  # fmt: skip
+        self._announce(peer, owner, segment_id, segment)
         lease = next(peer.lease_numbers)
-        peer.exports[lease] = slot
-        code = DTYPE_CODES[meta.dtype]
-        return WireTensor(lease, self.identity, slot.segment_id, slot.offset, meta.nbytes, code, meta.shape)
+        peer.exports[lease] = held
+        peer.sent_nbytes += meta.nbytes
+        return WireTensor(lease, owner, segment_id, offset, meta.nbytes, DTYPE_CODES[meta.dtype], meta.shape)
 
     def _announce(self, peer: Peer, owner: str, segment_id: int, segment: Segment | PeerSegment) -> None:
         """Give the peer the segment's descriptor, once; its owner has it already."""
@@ -159,9 +199,10 @@ class TensorPlane:
             return
         if peer.side is None:
             raise PeerDied(f"{peer.name}: has no side socket; it has not finished its greeting or has ended")
-        offered = OfferedSegment(owner, segment_id, segment.nbytes, segment.descriptor)
-        peer.side.send_segment(offered, deadline_s=SIDE_DEADLINE_S)
-        peer.announced.add(key)
+        offered = OfferedSegment(owner, segment_id, segment.nbytes, segment.descriptor, segment.is_single)
+        peer.side.send_segment(offered)
+        if not segment.is_single:  # the receiver forgets one of a single tensor with that tensor
+            peer.announced.add(key)
 
     def resolve(self, peer: Peer, wire: WireTensor) -> TensorRef | torch.Tensor:
         """What a peer's wire tensor stands for here: a reference, or our own tensor that has come back.
@@ -173,30 +214,41 @@ class TensorPlane:
         meta = checked_meta(wire.dtype, wire.shape)
         if wire.owner == self.identity:
             return self._own(peer, wire, meta)
-        key = (wire.owner, wire.segment)
-        if key not in peer.segments:
-            self.receive_segments(peer)
-        segment = peer.segments.get(key)
-        if segment is None:
-            raise StaleReference(f"{peer.name} refers to a segment whose descriptor it never sent")
-        if isinstance(segment, SegmentRefused):
-            raise SegmentRefused(str(segment))
+        segment = self._segment(peer, (wire.owner, wire.segment))
         check_bounds(meta, offset=wire.offset, nbytes=wire.nbytes, segment_nbytes=segment.nbytes)
-        return TensorRef(segment, peer, wire, meta)
+        return LeasedRef(segment, peer, wire, meta)
 
     def _own(self, peer: Peer, wire: WireTensor, meta: TensorMeta) -> torch.Tensor:
         for export in peer.exports.values():
             if isinstance(export, Slot) and (export.segment_id, export.offset) == (wire.segment, wire.offset):
                 check_bounds(meta, offset=0, nbytes=wire.nbytes, segment_nbytes=export.capacity_nbytes)
                 # the returned lease is the peer's to keep while we use the slot; ours ends when this view dies
-                return leased_view(export.buffer, meta, (export, _Lease(peer, wire.lease)))
+                lease = (export, _Lease(peer, wire.lease))
+                return leased_view(export.segment, export.offset, meta, lease)
         raise StaleReference(f"{peer.name} refers to a slot of this process that it holds no lease on")
 
+    def _segment(self, peer: Peer, key: tuple[str, int]) -> PeerSegment:
+        """The segment that a peer offered under this key; one of a single tensor is handed out once."""
+        while key not in peer.segments and peer.side is not None:
+            if not self._take_in(peer, peer.side.take_offers() or peer.side.seek_offers()):
+                break
+        segment = peer.segments.get(key)
+        if segment is None:
+            raise StaleReference(f"{peer.name} refers to a segment whose descriptor it never sent")
+        if isinstance(segment, SegmentRefused):
+            raise SegmentRefused(str(segment))
+        if segment.is_single:
+            del peer.segments[key]
+        return segment
+
     def receive_segments(self, peer: Peer) -> None:
-        """Take in all descriptors that a peer has sent; one that is refused is an error to whoever refers to it."""
-        if peer.side is None:
-            return
-        for offered in peer.side.receive():
+        """Take in the descriptors that a peer has sent before the frames read so far."""
+        if peer.side is not None:
+            self._take_in(peer, peer.side.take_offers())
+
+    def _take_in(self, peer: Peer, offers: list[OfferedSegment]) -> bool:
+        """Check and keep what was offered; one that is refused is an error to whoever refers to it."""
+        for offered in offers:
             key = (offered.owner, offered.segment_id)
             if key in peer.segments or offered.owner == self.identity or len(peer.segments) >= MAX_NUM_SEGMENTS:
                 os.close(offered.descriptor)  # segments never change, and ours need no descriptor from others
@@ -207,6 +259,7 @@ class TensorPlane:
                 os.close(offered.descriptor)
                 log.warning("%s: %s", peer.name, error)
                 peer.segments[key] = error
+        return bool(offers)
 
     def forget(self, peer: Peer) -> None:
         """A peer is gone: its leases on our slots are over, and the segments it offered go once unused."""

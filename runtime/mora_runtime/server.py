@@ -1,25 +1,30 @@
 """A server: one process that hosts agents of one environment and runs their methods one after the other.
 
-The thread that runs agents reads the ROUTER itself, so a call costs no hand-over between threads. Errors of any call
+The thread that runs agents reads the sockets itself, so a call costs no hand-over between threads. Errors of any call
 become one answer; nothing a peer sends ends the loop.
 """
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import secrets
+import select
 import signal
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Any
+from pathlib import Path
 
 import torch
 import zmq
 
+from mora_runtime import tracing
 from mora_runtime.activity import BAD_FRAMES_LOGGED, Activity, ControlThread, publish
-from mora_runtime.agent import Agent, check_arguments, method_of, methods_of
-from mora_runtime.errors import AgentFailed, BadArgument, FrameError, MoraError, ProtocolError, UnknownAgent
+from mora_runtime.agent import Agent, methods_of
+from mora_runtime.errors import AgentFailed, FrameError, MoraError, ProtocolError, TransportError
+from mora_runtime.execution import Caller, Executor
 from mora_runtime.frames import decode, encode
 from mora_runtime.limits import SIDE_DEADLINE_S
 from mora_runtime.logs import start_logging
@@ -32,35 +37,32 @@ from mora_runtime.messages import (
     Hello,
     Message,
     Release,
-    Result,
     Welcome,
 )
 from mora_runtime.node import Node
-from mora_runtime.plane import Peer, TensorRef
 from mora_runtime.run_directory import RunDirectory
 from mora_runtime.server_settings import ServerSettings
-from mora_runtime.side_channel import SideChannel, SideListener
-from mora_runtime.sockets import authenticator, server_socket
+from mora_runtime.side_channel import SideChannel, spin_ns
+from mora_runtime.side_listener import SideListener
+from mora_runtime.sockets import authenticator, has_messages, server_socket
 from mora_runtime.supervision import SupervisorLink
 from mora_runtime.tickets import TicketTable
-from mora_runtime.values import from_wire, leases_of, to_wire
 
 log = logging.getLogger(__name__)
 _MAX_ERROR_LENGTH = 4000
-_TICK_MS = 1000
+_TICK_S = 1.0
 _LAST_ANSWER_MS = 1000  # that an answer may still take on its way when the server ends
 
 
-class Connection(Peer):
+class Connection(Caller):
     """A greeted client."""
 
     def __init__(self, name: str, identity: bytes, token: str) -> None:
-        super().__init__(name)
-        self.identity = identity
+        super().__init__(name, identity)
         self.token = token
-        self.owner = identity.decode("latin-1")  # of its tickets
         self.greeted_s = time.monotonic()
         self.last_id = 0  # ids increase, so an id that is not larger has been run already
+        self.is_watched_for_room = False
 
 
 class Server:
@@ -68,7 +70,6 @@ class Server:
 
     Args:
         agents: by name.
-        device: where tensor arguments are moved before an agent sees them.
     """
 
     def __init__(self, node: Node, settings: ServerSettings, agents: Mapping[str, Agent], link: SupervisorLink) -> None:
@@ -76,13 +77,20 @@ class Server:
         self._settings = settings
         self._agents = agents
         self._link = link
-        self._device = torch.device(settings.device)
-        self._tickets = TicketTable()
+        self._tickets = TicketTable(settings.activation_budget_nbytes)
         self._connections: dict[bytes, Connection] = {}
+        self._by_descriptor: dict[int, Connection] = {}
         self._activity = Activity()
         publish(self._activity)
+        device = torch.device(settings.device)
+        self._executor = Executor(
+            node.plane, agents, device, self._tickets, self._activity, recompute=settings.recompute
+        )
+        self._early: deque[tuple[Connection, Message, bool]] = deque()  # messages taken in while a call waited for room
         self._num_bad_frames = 0
         self._next_tick_s = 0.0
+        self._spin_ns = spin_ns()
+        self._spin_until_ns = 0
         run = node.run
         # first, because it refuses where another server listens, while ZeroMQ would silently take its traffic over
         self._side = SideListener(str(run.socket(settings.role, "side")))
@@ -91,44 +99,103 @@ class Server:
         self._control = server_socket(node.context, run, f"ipc://{run.socket(settings.role, 'control')}")
         self._control_thread = ControlThread(self._control, self._activity)
         self._control_thread.start()
-        self._poller = zmq.Poller()
-        self._poller.register(self._router, zmq.POLLIN)
-        self._poller.register(self._side.fileno(), zmq.POLLIN)
-        self._poller.register(link.fileno(), zmq.POLLIN)
+        self._router_descriptor = self._router.FD
+        self._router_is_signalled = True
+        self._poller = select.epoll()
+        for source in (self._router_descriptor, self._side, link):
+            self._poller.register(source, select.EPOLLIN)
+        node.plane.arena.lenders = self
 
     def serve(self) -> None:
         """Run until a stop is requested."""
         while not self._link.stop_requested():
-            ready = dict(self._poller.poll(_TICK_MS))
-            if self._router in ready:
-                self._take(self._router.recv_multipart())
-            if len(ready) > (self._router in ready) or time.monotonic() > self._next_tick_s:
+            while self._early:
+                self._dispatch(*self._early.popleft())  # of a peer that has left meanwhile: nobody reads the answer
+            for descriptor, events in self._wait():
+                connection = self._by_descriptor.get(descriptor)
+                if connection is not None:
+                    self._take_from_side(connection, events)
+            if self._router_is_signalled:
+                self._router_is_signalled = self._take_from_router()
+            if time.monotonic() > self._next_tick_s:
                 self._tend_side_sockets()
-                self._next_tick_s = time.monotonic() + _TICK_MS / 1000
+                self._next_tick_s = time.monotonic() + _TICK_S
 
-    def _take(self, parts: list[bytes]) -> None:
-        """One message of one peer."""
-        identity = parts[0]
+    def _wait(self) -> list[tuple[int, int]]:
+        """What has become readable. Looks for a while before it sleeps, and does late work before that."""
+        ready = self._poller.poll(0)
+        while not ready and time.monotonic_ns() < self._spin_until_ns:
+            ready = self._poller.poll(0)
+        if not ready and self._executor.finish_late():
+            ready = self._poller.poll(0)
+        # ZeroMQ signals once for many messages, and any use of the socket may take the signal away
+        if not ready and not self._router_is_signalled and not has_messages(self._router):
+            ready = self._poller.poll(_TICK_S)
+        readable = {descriptor for descriptor, _ in ready}
+        self._router_is_signalled |= not readable or self._router_descriptor in readable
+        if self._side.fileno() in readable:
+            self._tend_side_sockets()
+        return ready
+
+    def _take_from_router(self) -> bool:
+        """One message of one peer over ZeroMQ; False when there is none."""
         try:
-            if len(parts) != 2:
-                raise FrameError(f"expected one frame, got {len(parts) - 1}")
-            message = decode(parts[1])
+            identity, *frames = self._router.recv_multipart(zmq.NOBLOCK)
+        except zmq.Again:
+            return False
+        message = self._decoded(identity, frames)
+        connection = self._connections.get(identity)
+        if message is None:
+            return True
+        if isinstance(message, Hello):
+            self._greet(identity, message)
+        elif connection is None:
+            self._refuse_stranger(identity, message)
+        else:
+            if connection.side is None:
+                self._tend_side_sockets()
+            self._dispatch(connection, message, by_side=False)
+        return True
+
+    def _decoded(self, identity: bytes, frames: list[bytes]) -> Message | None:
+        try:
+            if len(frames) != 1:
+                raise FrameError(f"expected one frame, got {len(frames)}")
+            return decode(frames[0])
         except FrameError as error:
             self._count_bad_frame(identity, error)
             if identity not in self._connections:  # most likely a peer of another version, which should learn it now
-                self._send(identity, encode(Failure(0, error.code, str(error), [])))
+                self._send_over_zeromq(identity, encode(Failure(0, error.code, str(error), [])))
+            return None
+
+    def _take_from_side(self, connection: Connection, events: int) -> None:
+        """One message of one peer through its doorbell; its end."""
+        side = connection.side
+        if side is None:
             return
-        if isinstance(message, Hello):
-            self._greet(identity, message)
-            return
-        connection = self._connections.get(identity)
-        if connection is None:
-            self._refuse_stranger(identity, message)
-            return
+        if events & select.EPOLLOUT:
+            self._flush(connection)
+        self._read_side(connection, self._dispatch)
+        while side.has_frames:  # read already, so the kernel will not tell of them again
+            self._read_side(connection, self._dispatch)
+        if not side.is_open:
+            self._part(connection)
+
+    def _read_side(self, connection: Connection, take: Callable[[Connection, Message, bool], None]) -> bool:
+        """Give the next message that a peer has sent through its doorbell to `take`; False when there is none."""
         if connection.side is None:
-            self._tend_side_sockets()
-        self._dispatch(connection, message)
-        self._describe_activity()
+            return False
+        frame = connection.side.read()
+        self._node.plane.receive_segments(connection)
+        if frame is None:
+            return False
+        try:
+            message = decode(frame)
+        except FrameError as error:
+            self._count_bad_frame(connection.identity, error)
+            return True
+        take(connection, message, True)
+        return True
 
     def _count_bad_frame(self, identity: bytes, error: MoraError) -> None:
         self._num_bad_frames += 1
@@ -139,7 +206,7 @@ class Server:
         error = ProtocolError(f"{type(message).__name__} before HELLO; connect again")
         self._count_bad_frame(identity, error)
         if isinstance(message, Call | Backward):
-            self._send(identity, encode(Failure(message.id, error.code, str(error), [])))
+            self._send_over_zeromq(identity, encode(Failure(message.id, error.code, str(error), [])))
 
     def _greet(self, identity: bytes, hello: Hello) -> None:
         if hello.protocol != PROTOCOL_VERSION or not identity.startswith(f"{hello.name}#".encode()):
@@ -147,7 +214,7 @@ class Server:
                 f"expected a HELLO of protocol version {PROTOCOL_VERSION} with the name of its own socket, got version "
                 f"{hello.protocol}; update the older side"
             )
-            self._send(identity, encode(Failure(0, ProtocolError.code, text, [])))
+            self._send_over_zeromq(identity, encode(Failure(0, ProtocolError.code, text, [])))
             return
         connection = Connection(hello.name, identity, secrets.token_hex(16))
         known = self._connections.get(identity)
@@ -158,10 +225,10 @@ class Server:
         settings = self._settings
         name, token = self._node.identity, connection.token
         welcome = Welcome(PROTOCOL_VERSION, name, settings.environment, settings.lock_hash, table, token)
-        self._send(identity, encode(welcome))
+        self._send_over_zeromq(identity, encode(welcome))
 
     def _tend_side_sockets(self) -> None:
-        """Match new side sockets to their connections; free what peers held whose side socket has ended."""
+        """Match new side sockets to their connections; forget peers that died before they had one."""
         by_token = {connection.token: connection for connection in self._connections.values()}
         for token, connected in self._side.accept():
             connection = by_token.get(token)
@@ -169,14 +236,11 @@ class Server:
                 connected.close()
                 continue
             connection.side = SideChannel(connected, connection.name)
-            self._poller.register(connected.fileno(), zmq.POLLIN)
+            self._by_descriptor[connected.fileno()] = connection
+            self._poller.register(connected.fileno(), select.EPOLLIN)
         for connection in list(self._connections.values()):
-            if connection.side is not None:
-                self._node.plane.receive_segments(connection)
-                if not connection.side.is_open:
-                    self._part(connection)
-            elif time.monotonic() - connection.greeted_s > SIDE_DEADLINE_S:
-                self._part(connection)  # died between its HELLO and its side socket
+            if connection.side is None and time.monotonic() - connection.greeted_s > SIDE_DEADLINE_S:
+                self._part(connection)
 
     def _part(self, connection: Connection) -> None:
         """A peer is gone: its tickets, leases and segments go with it."""
@@ -184,11 +248,14 @@ class Server:
         self._tickets.drop_all_of(connection.owner)
         if connection.side is not None:
             self._poller.unregister(connection.side.fileno())
+            self._by_descriptor.pop(connection.side.fileno(), None)
         self._node.plane.forget(connection)
-        self._connections.pop(connection.identity, None)
+        connection.side = None
+        if self._connections.get(connection.identity) is connection:
+            del self._connections[connection.identity]
         self._describe_activity()
 
-    def _dispatch(self, connection: Connection, message: Message) -> None:
+    def _dispatch(self, connection: Connection, message: Message, by_side: bool) -> None:
         if isinstance(message, Call | Backward | Drop | Release):
             connection.take_back(message.released)
         if isinstance(message, Call | Backward):
@@ -196,17 +263,20 @@ class Server:
                 log.warning("%s: call %d came twice and is not run again", connection.name, message.id)
                 return
             connection.last_id = message.id
-            self._answer(connection, message)
+            self._answer(connection, message, by_side)
         elif isinstance(message, Drop):
             self._tickets.drop(connection.owner, message.tickets)
         elif not isinstance(message, Release):
             self._count_bad_frame(connection.identity, ProtocolError(f"{type(message).__name__} is not for a server"))
+        self._describe_activity()
 
-    def _answer(self, connection: Connection, message: Call | Backward) -> None:
+    def _answer(self, connection: Connection, message: Call | Backward, by_side: bool) -> None:
         """Run one call and send its one answer, whatever happens."""
-        run = self._call if isinstance(message, Call) else self._backward
+        if tracing.active is not None:
+            flow = f"{connection.owner}>{message.id}"
+            tracing.active.flow(flow, is_start=False, at_ns=time.monotonic_ns())
         try:
-            self._send(connection.identity, run(connection, message))  # type: ignore[arg-type]
+            self._reply(connection, message.id, self._executor.run(connection, message), by_side)
             return
         except MoraError as error:
             code, text = error.code, str(error)
@@ -220,105 +290,81 @@ class Server:
         # only now, when the error and all that its traceback held is gone, are the call's leases over;
         # its text may hold what is no UTF-8, such as a file name
         shown = text[:_MAX_ERROR_LENGTH].encode("utf-8", "backslashreplace").decode()
-        self._send(connection.identity, encode(Failure(message.id, code, shown, connection.released())))
+        self._reply(connection, message.id, encode(Failure(message.id, code, shown, connection.released())), by_side)
 
-    def _result(
-        self, connection: Connection, number: int, values: dict[str, Any], ticket: int | None, compute_ns: int
-    ) -> bytes:
-        """The frame of a RESULT; when it cannot be made, nothing stays leased or kept for it."""
-        wire: dict[str, Any] = {}
-        released: list[int] = []
-        try:
-            wire = to_wire(self._node.plane, connection, values)
-            released = connection.released()
-            return encode(Result(number, wire, ticket, compute_ns, released))
-        except BaseException:
-            connection.take_back(leases_of(wire))
-            connection.to_release.extend(released)
-            if ticket is not None:
-                self._tickets.drop(connection.owner, [ticket])
-            raise
+    def _reply(self, connection: Connection, number: int, frame: bytes, by_side: bool) -> None:
+        """Answer the way the call came."""
+        if tracing.active is not None:
+            tracing.active.flow(f"{connection.owner}<{number}", is_start=True, at_ns=time.monotonic_ns())
+        if not by_side:
+            self._send_over_zeromq(connection.identity, frame)
+        elif connection.side is not None:
+            try:
+                connection.side.send_frame(frame)
+            except TransportError as error:
+                log.warning("%s cannot be answered (%s)", connection.name, error)
+                self._part(connection)
+                return
+            self._watch_for_room(connection)
+            self._spin_until_ns = time.monotonic_ns() + self._spin_ns
 
-    def _begin(self, connection: Connection, what: str, number: int) -> int:
-        self._activity.busy_since_ns = time.monotonic_ns()
-        self._activity.busy_call, self._activity.busy = (connection.identity, number), what
-        self._activity.num_calls += 1
-        return time.perf_counter_ns()
-
-    def _call(self, connection: Connection, message: Call) -> bytes:
-        where = f"{message.agent}.{message.method}"
-        # before anything is refused, so that the leases of its tensors end with it
-        received = from_wire(self._node.plane, connection, message.arguments)
-        agent = self._agents.get(message.agent)
-        if agent is None:
-            raise UnknownAgent(f"no agent `{message.agent}` here; there are {', '.join(sorted(self._agents))}")
-        method = method_of(agent, message.agent, message.method)
-        if message.grad is not None:
-            if not method.differentiable:
-                raise BadArgument(f"{where} is not differentiable; call it without grad")
-            self._tickets.check_room()
-        arguments, leaves = self._arguments(where, received, message.grad or [])
-        received.clear()
-        check_arguments(where, method, arguments)
-        started_ns = self._begin(connection, where, message.id)
-        with torch.set_grad_enabled(message.grad is not None):
-            returned = getattr(agent, message.method)(**arguments)
-        values: dict[str, Any] = returned if isinstance(returned, dict) else {"value": returned}
-        compute_ns = time.perf_counter_ns() - started_ns
-        ticket = None
-        if message.grad is not None:
-            named = _named_tensors(values)
-            outputs = {name: value for name, value in named.items() if value.requires_grad}
-            ticket = self._tickets.keep(connection.owner, leaves, outputs)
-            values = _detached(values)
-        arguments.clear()
-        return self._result(connection, message.id, values, ticket, compute_ns)
-
-    def _arguments(
-        self, where: str, received: Mapping[str, Any], grad: list[str]
-    ) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-        """Local values of the arguments; those named in `grad` as leaves that collect a gradient, by name."""
-        leaves: dict[str, torch.Tensor] = {}
-        arguments = {name: self._local(name, value, grad, leaves) for name, value in received.items()}
-        for name in grad:
-            if not any(leaf == name or leaf.startswith(f"{name}.") for leaf in leaves):
-                raise BadArgument(f"{where}({name}): a gradient is asked for, but it is no floating-point tensor")
-        return arguments, leaves
-
-    def _local(self, name: str, value: Any, grad: list[str], leaves: dict[str, torch.Tensor]) -> Any:
-        if isinstance(value, list):
-            return [self._local(f"{name}.{index}", item, grad, leaves) for index, item in enumerate(value)]
-        if not isinstance(value, torch.Tensor | TensorRef):
-            return value
-        tensor = (value.tensor() if isinstance(value, TensorRef) else value).to(self._device)
-        wanted = name in grad or name.partition(".")[0] in grad
-        if wanted and tensor.is_floating_point():
-            tensor = leaves[name] = tensor.detach().requires_grad_(True)
-        return tensor
-
-    def _backward(self, connection: Connection, message: Backward) -> bytes:
-        received = from_wire(self._node.plane, connection, message.grads)
-        grads = {name: value.tensor() if isinstance(value, TensorRef) else value for name, value in received.items()}
-        if not all(isinstance(value, torch.Tensor) for value in grads.values()):
-            raise BadArgument("backward: expected every gradient to be a tensor")
-        del received
-        started_ns = self._begin(connection, "backward", message.id)
-        gradients = self._tickets.backward(connection.owner, message.ticket, grads)
-        compute_ns = time.perf_counter_ns() - started_ns
-        grads.clear()
-        return self._result(connection, message.id, dict(gradients), None, compute_ns)
-
-    def _send(self, identity: bytes, frame: bytes) -> None:
+    def _send_over_zeromq(self, identity: bytes, frame: bytes) -> None:
         try:
             self._router.send_multipart([identity, frame], zmq.NOBLOCK)
         except zmq.ZMQError as error:
             log.warning("%r cannot be answered (%s)", identity[:40], error)
 
+    def _flush(self, connection: Connection) -> None:
+        if connection.side is None:
+            return
+        try:
+            connection.side.flush()
+        except TransportError:
+            return  # its end is read next
+        self._watch_for_room(connection)
+
+    def _watch_for_room(self, connection: Connection) -> None:
+        """Be told when a socket that was full takes packets again."""
+        side = connection.side
+        if side is not None and side.has_unsent != connection.is_watched_for_room:
+            connection.is_watched_for_room = side.has_unsent
+            self._poller.modify(side.fileno(), select.EPOLLIN | (select.EPOLLOUT if side.has_unsent else 0))
+
+    def reclaim(self, timeout_s: float) -> bool:
+        """Wait until a client may have given slots back (for `Arena`); False when none holds any.
+
+        Messages that come meanwhile are served after the present call.
+        """
+        if not any(connection.exports for connection in self._connections.values()):
+            return False
+        for descriptor, events in self._poller.poll(min(timeout_s, _TICK_S)):
+            connection = self._by_descriptor.get(descriptor)
+            if connection is None or connection.side is None:
+                continue
+            if events & select.EPOLLOUT:
+                self._flush(connection)
+            while self._read_side(connection, self._take_early):
+                pass
+            if not connection.side.is_open:
+                self._part(connection)
+        return True
+
+    def _take_early(self, connection: Connection, message: Message, by_side: bool) -> None:
+        if isinstance(message, Call | Backward | Drop | Release):
+            connection.take_back(message.released)
+        self._early.append((connection, message, by_side))
+
+    def holders(self) -> str:
+        """Which clients hold what (for `Arena`)."""
+        return "; ".join(connection.holding() for connection in self._connections.values()) or "nobody else any"
+
     def _describe_activity(self) -> None:
         arena = self._node.plane.arena
         self._activity.num_tickets = len(self._tickets)
+        self._activity.activation_nbytes = self._tickets.nbytes
         self._activity.num_slots = arena.num_live
         self._activity.arena_nbytes = arena.allocated_nbytes
+        self._activity.spilled_nbytes = arena.spilled_nbytes
 
     def close(self) -> None:
         """End orderly: agents first, then sockets."""
@@ -326,28 +372,10 @@ class Server:
             agent.close()
         self._control_thread.end(timeout_s=2.0)
         self._authenticator.stop()
+        self._poller.close()
         self._router.close(linger=_LAST_ANSWER_MS)
         self._control.close(linger=0)
         self._side.close()
-
-
-def _named_tensors(values: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-    """Tensors of a result by name; those in a list are `name.0`, `name.1`, ..."""
-    named: dict[str, torch.Tensor] = {}
-    for name, value in values.items():
-        if isinstance(value, torch.Tensor):
-            named[name] = value
-        elif isinstance(value, list | tuple):
-            named.update(_named_tensors({f"{name}.{index}": item for index, item in enumerate(value)}))
-    return named
-
-
-def _detached(value: Any) -> Any:
-    if isinstance(value, torch.Tensor):
-        return value.detach()
-    if isinstance(value, dict):
-        return {name: _detached(item) for name, item in value.items()}
-    return [_detached(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def serve(settings: ServerSettings, build: Callable[[ServerSettings], Mapping[str, Agent]]) -> int:
@@ -364,11 +392,8 @@ def serve(settings: ServerSettings, build: Callable[[ServerSettings], Mapping[st
     signal.signal(signal.SIGTERM, lambda number, frame: link.request_stop())
     run = RunDirectory.open(settings.run_dir)  # type: ignore[arg-type]
     start_logging(run, role=settings.role, generation=settings.generation)
-    if settings.cpu_affinity:
-        os.sched_setaffinity(0, settings.cpu_affinity)
-    torch.set_num_threads(settings.num_threads)
-    torch.manual_seed(settings.seed)
-    node = Node.open(run, settings.role, settings.generation, arena_budget_nbytes=settings.arena_budget_nbytes)
+    tracer = None if settings.trace is None else tracing.start(Path(settings.trace), settings.role)
+    node = _open_node(run, settings)
     try:
         agents = build(settings)
     except Exception as error:
@@ -381,6 +406,8 @@ def serve(settings: ServerSettings, build: Callable[[ServerSettings], Mapping[st
     except MoraError as error:
         link.failed(f"could not serve: {error}")
         return 1
+    gc.collect()
+    gc.freeze()  # a model library's million objects live as long as the server; no later collection need look at them
     link.ready()
     log.info("serving %s", ", ".join(agents))
     try:
@@ -392,4 +419,22 @@ def serve(settings: ServerSettings, build: Callable[[ServerSettings], Mapping[st
         return 1
     server.close()
     node.close()
+    if tracer is not None:
+        tracer.close()
     return 0
+
+
+def _open_node(run: RunDirectory, settings: ServerSettings) -> Node:
+    """Threads and cores first: the arena's pages then lie on the memory node of the cores that use them."""
+    if settings.cpu_affinity:
+        os.sched_setaffinity(0, settings.cpu_affinity)
+    torch.set_num_threads(settings.num_threads)
+    torch.manual_seed(settings.seed)
+    return Node.open(
+        run,
+        settings.role,
+        settings.generation,
+        arena_budget_nbytes=settings.arena_budget_nbytes,
+        spill_budget_nbytes=settings.spill_budget_nbytes,
+        warm_nbytes=settings.warm_nbytes,
+    )

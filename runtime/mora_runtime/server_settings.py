@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import Field
 
-from mora_runtime.limits import DEFAULT_ARENA_NBYTES
+from mora_runtime.limits import DEFAULT_ARENA_NBYTES, DEFAULT_SPILL_NBYTES, WARM_NBYTES
 from mora_runtime.schema import Settings, read_settings
 
 
@@ -36,6 +36,11 @@ class ServerSettings(Settings):
     agents: dict[str, AgentSettings]
     training: dict[str, Any] | None = None
     arena_budget_nbytes: int = Field(default=DEFAULT_ARENA_NBYTES, ge=1)
+    spill_budget_nbytes: int = Field(default=DEFAULT_SPILL_NBYTES, ge=0)
+    warm_nbytes: int = Field(default=WARM_NBYTES, ge=0)  # of the arena, made at start
+    activation_budget_nbytes: int | None = Field(default=None, ge=0)  # of graphs that wait for their backward
+    recompute: bool = False  # keep a forward's inputs instead of its graph, and run it again for the backward
+    trace: str | None = None  # file that this process's trace goes to
     seed: int = 0
     supervisor_fd: int | None = None
 

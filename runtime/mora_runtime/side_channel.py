@@ -1,46 +1,67 @@
-"""The Unix socket beside each connection: it carries descriptors of segments, and its end-of-file is the death notice.
+"""The Unix socket beside each connection: the doorbell of calls, the carrier of descriptors, the death notice.
 
-One packet is a small header and one descriptor. Descriptors are sent before the message that needs them, so a receiver
-that misses a segment finds it here or the sender never sent it.
+A packet is either one frame (it starts with the protocol's magic) or a descriptor with a small header. Both travel in
+order, so a descriptor arrives before the frame that needs it. A frame costs one system call on either side, a fifth of
+what ZeroMQ's threads need to pass it on; ZeroMQ greets, tells who is alive, cancels, and carries frames where a client
+asks for that. End-of-file says that the peer is gone.
 """
 
 from __future__ import annotations
 
 import array
 import os
-import select
 import socket
 import struct
-import time
+from collections import deque
 from dataclasses import dataclass
 
-from mora_runtime.errors import DeadlineExceeded, PeerDied, ProtocolError
-from mora_runtime.limits import HANDSHAKE_TIMEOUT_S, MAX_NUM_WAITING, SIDE_DEADLINE_S
+from mora_runtime.errors import DeadlineExceeded, PeerDied
+from mora_runtime.frames import MAGIC
+from mora_runtime.limits import HIGH_WATER_MARK, MAX_FRAME_NBYTES, SIDE_DEADLINE_S, SPIN_NS
 
-_PACKET = struct.Struct("!QQ128s")  # segment id, nbytes, owner
-_TOKEN_NBYTES = 32
-_CREDENTIALS = struct.Struct("3i")
+_PACKET = struct.Struct("!QQ?128s")  # segment id, nbytes, used once, owner
 _TIMEOUT = struct.Struct("ll")  # struct timeval
-_BACKLOG = 512
+_BUFFER_NBYTES = 1 << 20  # of the kernel, for each direction; it allows what its own limit allows
+_MAX_NUM_OFFERS = 256  # descriptors held open before somebody takes them
+_ANCILLARY_NBYTES = socket.CMSG_SPACE(array.array("i").itemsize)
+
+
+def spin_ns() -> int:
+    """How long this process looks for the next message before it sleeps.
+
+    Waking a sleeping process takes longer than a small call. Where all share one core, looking only keeps it from the
+    others.
+    """
+    return SPIN_NS if len(os.sched_getaffinity(0)) > 1 else 0
 
 
 @dataclass(frozen=True)
 class OfferedSegment:
-    """A segment's descriptor as it arrived; whoever takes it closes it."""
+    """A segment's descriptor as it arrived; whoever takes it closes it.
+
+    is_single: it holds one tensor and is given up with it, instead of being used again.
+    """
 
     owner: str
     segment_id: int
     nbytes: int
     descriptor: int
+    is_single: bool = False
 
 
 class SideChannel:
-    """One end of a side socket (SOCK_SEQPACKET: packets stay whole)."""
+    """One end of a side socket (SOCK_SEQPACKET: packets stay whole). Never blocks."""
 
     def __init__(self, connected: socket.socket, peer: str) -> None:
         self._socket = connected
         self._socket.setblocking(False)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_NBYTES)
         self._peer = peer
+        self._buffer = bytearray(MAX_FRAME_NBYTES + 1)  # one byte more tells a packet that is too long
+        self._window = memoryview(self._buffer)
+        self._frames: deque[bytes] = deque()
+        self._offers: list[OfferedSegment] = []
+        self._unsent: deque[tuple[bytes, int | None]] = deque()  # with a descriptor of its own
         self.is_open = True
 
     @classmethod
@@ -61,54 +82,109 @@ class SideChannel:
         """For pollers."""
         return self._socket.fileno()
 
-    def send_segment(self, offered: OfferedSegment, *, deadline_s: float) -> None:
-        """Send a descriptor; the caller keeps its own copy.
+    @property
+    def has_unsent(self) -> bool:
+        """True while packets wait for room in the socket; `flush` when it is writable."""
+        return bool(self._unsent)
+
+    def send_frame(self, frame: bytes) -> None:
+        """Send a frame, or keep it until the peer has read others.
 
         Raises:
-            PeerDied, DeadlineExceeded
+            PeerDied
+            DeadlineExceeded: 256 packets are waiting already.
         """
-        header = _PACKET.pack(offered.segment_id, offered.nbytes, offered.owner.encode())
-        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [offered.descriptor]).tobytes())]
-        deadline = time.monotonic() + deadline_s
-        while True:
-            try:
-                self._socket.sendmsg([header], rights)
-                return
-            except BlockingIOError:
-                remaining = deadline - time.monotonic()
-                if remaining <= 0 or not select.select([], [self._socket], [], remaining)[1]:
-                    raise DeadlineExceeded(f"{self._peer} takes no descriptors within {deadline_s:.0f} s") from None
-            except OSError:
-                self.is_open = False
-                raise PeerDied(f"{self._peer} has ended") from None
+        self._send(frame, None)
 
-    def receive(self) -> list[OfferedSegment]:
-        """All descriptors that have arrived, without waiting; `is_open` turns False at end-of-file."""
-        arrived: list[OfferedSegment] = []
-        while self.is_open:
-            try:
-                data, ancillary, _, _ = self._socket.recvmsg(
-                    _PACKET.size, socket.CMSG_SPACE(array.array("i").itemsize), socket.MSG_CMSG_CLOEXEC
-                )
-            except BlockingIOError:
-                break
-            except OSError:
-                self.is_open = False
-                break
-            descriptors = _descriptors(ancillary)
-            if not data and not descriptors:
-                self.is_open = False
-            elif len(data) != _PACKET.size or len(descriptors) != 1:
-                _close_all(descriptors)  # not of this protocol; the message that needs it will say so
+    def send_segment(self, offered: OfferedSegment) -> None:
+        """Send a descriptor; the caller keeps its own copy. Raises as `send_frame` does."""
+        header = _PACKET.pack(offered.segment_id, offered.nbytes, offered.is_single, offered.owner.encode())
+        self._send(header, offered.descriptor)
+
+    def _send(self, data: bytes, descriptor: int | None) -> None:
+        if self._unsent:
+            self.flush()
+        if not self._unsent and self._try(data, descriptor):
+            return
+        if len(self._unsent) >= HIGH_WATER_MARK:
+            raise DeadlineExceeded(f"{self._peer} takes no more messages; its queue is full")
+        self._unsent.append((data, None if descriptor is None else os.dup(descriptor)))
+
+    def _try(self, data: bytes, descriptor: int | None) -> bool:
+        try:
+            if descriptor is None:
+                self._socket.send(data)
             else:
-                segment_id, nbytes, owner = _PACKET.unpack(data)
-                name = owner.rstrip(b"\0").decode("ascii", "replace")
-                arrived.append(OfferedSegment(name, segment_id, nbytes, descriptors[0]))
-        return arrived
+                rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [descriptor]).tobytes())]
+                self._socket.sendmsg([data], rights)
+        except BlockingIOError:
+            return False
+        except OSError:
+            self.is_open = False
+            raise PeerDied(f"{self._peer} has ended; see its log in the run") from None
+        return True
+
+    def flush(self) -> None:
+        """Send what waits, as far as there is room."""
+        while self._unsent and self._try(*self._unsent[0]):
+            _, descriptor = self._unsent.popleft()
+            if descriptor is not None:
+                os.close(descriptor)
+
+    def read(self) -> bytes | None:
+        """The next frame that has arrived, without waiting; `is_open` turns False at end-of-file."""
+        while self.is_open and not self._frames and len(self._offers) < _MAX_NUM_OFFERS and self._read_packet():
+            pass
+        return self._frames.popleft() if self._frames else None
+
+    @property
+    def has_frames(self) -> bool:
+        """True while frames that were read from the socket wait for `read`."""
+        return bool(self._frames)
+
+    def take_offers(self) -> list[OfferedSegment]:
+        """Descriptors that came before the frames read so far."""
+        offers, self._offers = self._offers, []
+        return offers
+
+    def seek_offers(self) -> list[OfferedSegment]:
+        """More descriptors than `take_offers` gave; frames that stand between them stay to be read."""
+        while self.is_open and not self._offers and len(self._frames) < HIGH_WATER_MARK and self._read_packet():
+            pass
+        return self.take_offers()
+
+    def _read_packet(self) -> bool:
+        """Take in one packet; False when there is none."""
+        try:
+            nbytes, ancillary, _, _ = self._socket.recvmsg_into(
+                [self._buffer], _ANCILLARY_NBYTES, socket.MSG_CMSG_CLOEXEC
+            )
+        except BlockingIOError:
+            return False
+        except OSError:
+            self.is_open = False
+            return False
+        descriptors = _descriptors(ancillary) if ancillary else []
+        if not descriptors and nbytes > 0 and self._window[: len(MAGIC)] == MAGIC:
+            self._frames.append(bytes(self._window[:nbytes]))
+        elif not descriptors and nbytes == 0:
+            self.is_open = False
+        elif nbytes == _PACKET.size and len(descriptors) == 1:
+            segment_id, size, is_single, owner = _PACKET.unpack_from(self._buffer)
+            name = owner.rstrip(b"\0").decode("ascii", "replace")
+            self._offers.append(OfferedSegment(name, segment_id, size, descriptors[0], is_single))
+        else:
+            close_all(descriptors)  # not of this protocol; the message that needs it will say so
+        return self.is_open
 
     def close(self) -> None:
         """Close this end; the peer sees end-of-file."""
         self.is_open = False
+        close_all([offered.descriptor for offered in self._offers])
+        close_all([descriptor for _, descriptor in self._unsent if descriptor is not None])
+        self._offers.clear()
+        self._unsent.clear()
+        self._frames.clear()
         self._socket.close()
 
 
@@ -120,91 +196,7 @@ def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
     return list(found)
 
 
-def _close_all(descriptors: list[int]) -> None:
+def close_all(descriptors: list[int]) -> None:
+    """Close descriptors that nobody has taken."""
     for descriptor in descriptors:
         os.close(descriptor)
-
-
-def _remove_stale(path: str) -> None:
-    """Remove the socket of a server that was killed; ProtocolError where one still listens."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as asking:
-        asking.settimeout(HANDSHAKE_TIMEOUT_S)
-        try:
-            asking.connect(path)
-        except FileNotFoundError:
-            return
-        except ConnectionRefusedError:
-            os.unlink(path)
-            return
-        except BlockingIOError:
-            pass  # so many wait to be accepted that one must be listening
-    raise ProtocolError("another server of this role serves in this run; end it first")
-
-
-class SideListener:
-    """A server's listening side socket: accepts, checks the user, matches tokens to connections.
-
-    Raises:
-        ProtocolError: another server listens there.
-    """
-
-    def __init__(self, path: str) -> None:
-        _remove_stale(path)
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._socket.bind(path)
-        self._socket.listen(_BACKLOG)
-        self._socket.setblocking(False)
-        self._waiting: list[tuple[float, socket.socket]] = []  # since when
-
-    @property
-    def num_waiting(self) -> int:
-        """Sockets that have connected and not said yet whose they are."""
-        return len(self._waiting)
-
-    def fileno(self) -> int:
-        """For pollers."""
-        return self._socket.fileno()
-
-    def accept(self) -> list[tuple[str, socket.socket]]:
-        """Newly connected sockets of our own user with the token each presented."""
-        while True:
-            try:
-                connected, _ = self._socket.accept()
-            except OSError:
-                break
-            credentials = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-            if _CREDENTIALS.unpack(credentials)[1] != os.getuid():
-                connected.close()
-                continue
-            connected.setblocking(False)
-            self._waiting.append((time.monotonic(), connected))
-        return self._presented()
-
-    def _presented(self) -> list[tuple[str, socket.socket]]:
-        presented, still_waiting = [], []
-        oldest = time.monotonic() - HANDSHAKE_TIMEOUT_S
-        for since, connected in self._waiting:
-            try:
-                token = connected.recv(_TOKEN_NBYTES)
-            except BlockingIOError:
-                if since > oldest:
-                    still_waiting.append((since, connected))
-                else:
-                    connected.close()
-                continue
-            except OSError:
-                token = b""
-            if token:
-                presented.append((token.decode("ascii", "replace"), connected))
-            else:
-                connected.close()
-        for _, connected in still_waiting[:-MAX_NUM_WAITING]:
-            connected.close()
-        self._waiting = still_waiting[-MAX_NUM_WAITING:]
-        return presented
-
-    def close(self) -> None:
-        """Stop listening."""
-        self._socket.close()
-        for _, connected in self._waiting:
-            connected.close()

@@ -73,6 +73,11 @@ def client_socket(
     return made
 
 
+def has_messages(socket: zmq.Socket[bytes]) -> bool:
+    """True when a message can be received; what its descriptor says is only that this may have changed."""
+    return bool(int(socket.EVENTS) & zmq.POLLIN)
+
+
 def _configured(context: zmq.Context[zmq.Socket[bytes]], kind: int) -> zmq.Socket[bytes]:
     made = context.socket(kind)
     made.setsockopt(zmq.SNDHWM, HIGH_WATER_MARK)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 
@@ -30,17 +30,17 @@ DTYPE_CODES: dict[torch.dtype, int] = {dtype: code for code, dtype in enumerate(
 _MAX_NBYTES = 1 << 62
 
 
-@dataclass(frozen=True, slots=True)
-class TensorMeta:
-    """Dtype and shape of a tensor."""
+class TensorMeta(NamedTuple):
+    """Dtype, shape, and size in bytes, of a dense tensor."""
 
     dtype: torch.dtype
     shape: tuple[int, ...]
+    nbytes: int
 
-    @property
-    def nbytes(self) -> int:
-        """Size of the dense tensor in bytes."""
-        return math.prod(self.shape) * self.dtype.itemsize
+
+def meta_for(dtype: torch.dtype, shape: Sequence[int]) -> TensorMeta:
+    """Metadata of a tensor that this process makes."""
+    return TensorMeta(dtype, tuple(shape), math.prod(shape) * dtype.itemsize)
 
 
 def meta_of(tensor: torch.Tensor) -> TensorMeta:
@@ -60,13 +60,13 @@ def checked_meta(dtype_code: int, shape: Sequence[int]) -> TensorMeta:
         raise BoundsError(f"dtype code {dtype_code}: expected 0 to {len(DTYPES) - 1}")
     if len(shape) > MAX_NUM_DIMENSIONS:
         raise BoundsError(f"tensor has {len(shape)} dimensions, expected at most {MAX_NUM_DIMENSIONS}")
-    if any(size < 0 for size in shape):
+    if shape and min(shape) < 0:
         raise BoundsError(f"tensor has shape {list(shape)[:MAX_NUM_DIMENSIONS]}, expected sizes >= 0")
-    meta = TensorMeta(DTYPES[dtype_code], tuple(shape))
+    checked = meta_for(DTYPES[dtype_code], shape)
     # Python integers do not overflow; an absurd product is refused before it meets an address.
-    if meta.nbytes > _MAX_NBYTES:
+    if checked.nbytes > _MAX_NBYTES:
         raise BoundsError(f"tensor of shape {list(shape)} is larger than any segment")
-    return meta
+    return checked
 
 
 def check_bounds(meta: TensorMeta, *, offset: int, nbytes: int, segment_nbytes: int) -> None:

@@ -67,12 +67,12 @@ class Peer:
 
     def offer(self, descriptor: int, nbytes: int, *, owner: str | None = None, segment: int = 0) -> None:
         assert self.side is not None
-        self.side.send_segment(OfferedSegment(owner or self.name, segment, nbytes, descriptor), deadline_s=5)
+        self.side.send_segment(OfferedSegment(owner or self.name, segment, nbytes, descriptor))
 
     def ask(self, *tensors: WireTensor, method: str = "add_one") -> Result | Failure:
         self._last_id += 1
         arguments = {name: tensor for name, tensor in zip("xyz", tensors, strict=False)}
-        self.send(Call(self._last_id, "adder", method, arguments, None, []))
+        self.send(Call(self._last_id, "adder", method, arguments, None, None, False, []))
         answer = self.receive()
         assert isinstance(answer, Result | Failure)
         assert answer.id == self._last_id

@@ -11,11 +11,22 @@ from hypothesis import strategies as st
 from mora_runtime.errors import FrameError
 from mora_runtime.frames import MAGIC, decode, encode
 from mora_runtime.limits import MAX_FRAME_NBYTES
-from mora_runtime.messages import PROTOCOL_VERSION, Backward, Call, Cancel, Ping, Release, Result, WireTensor
+from mora_runtime.messages import (
+    PROTOCOL_VERSION,
+    Backward,
+    Call,
+    Cancel,
+    InlineTensor,
+    Ping,
+    Release,
+    Result,
+    WireTensor,
+)
 
 HEADER = MAGIC + bytes([PROTOCOL_VERSION])
 TENSOR = WireTensor(1, "coordinator.0.1.0123456789abcdef", 0, 4096, 16, 0, (2, 2))
-CALL = Call(7, "echo", "add", {"x": TENSOR, "n": [1, -2, 3.5, None, True, "ü"]}, ["x"], [4, 5])
+INLINE = InlineTensor(0, (2,), b"12345678")
+CALL = Call(7, "echo", "add", {"x": TENSOR, "n": [1, -2, 3.5, None, True, "ü"]}, ["x"], {"o": INLINE}, True, [4, 5])
 PING_KIND, RELEASE_KIND, CALL_KIND = 8, 7, 2
 
 
@@ -26,14 +37,14 @@ def framed(content: object) -> bytes:
 
 def nested(depth: int) -> bytes:
     """A call whose only argument is a list in a list in a list ..., packed by hand: msgpack itself refuses to."""
-    start = HEADER + b"\x97" + bytes([CALL_KIND]) + b"\x07" + b"\xa1a" + b"\xa1m" + b"\x81\xa1x"
-    return start + b"\x91" * depth + b"\xc0" + b"\xc0" + b"\x90"
+    start = HEADER + b"\x99" + bytes([CALL_KIND]) + b"\x07" + b"\xa1a" + b"\xa1m" + b"\x81\xa1x"
+    return start + b"\x91" * depth + b"\xc0" + b"\xc0\xc0\xc2\x90"
 
 
 def test_the_hand_packed_frames_of_this_file_are_of_this_protocol() -> None:
     assert decode(framed([PING_KIND, 3])) == Ping(3)
     assert decode(framed([RELEASE_KIND, [3]])) == Release([3])
-    assert nested(1) == framed([CALL_KIND, 7, "a", "m", {"x": [None]}, None, []])
+    assert nested(1) == framed([CALL_KIND, 7, "a", "m", {"x": [None]}, None, None, False, []])
     assert isinstance(decode(nested(1)), Call)
 
 
@@ -96,11 +107,11 @@ def test_a_list_of_the_wrong_items_is_refused_by_name(released: object) -> None:
 def test_maps_inside_values_are_refused() -> None:
     for value in ({}, {"a": 1}, [{"a": 1}]):
         with pytest.raises(FrameError, match="a value of type dict may not cross"):
-            decode(framed([CALL_KIND, 7, "a", "m", {"x": value}, None, []]))
+            decode(framed([CALL_KIND, 7, "a", "m", {"x": value}, None, None, False, []]))
 
 
 def test_duplicate_keys_are_refused() -> None:
-    twice = HEADER + b"\x97\x02\x07\xa1a\xa1m" + b"\x82\xa1x\x01\xa1x\x02" + b"\xc0\x90"
+    twice = HEADER + b"\x99\x02\x07\xa1a\xa1m" + b"\x82\xa1x\x01\xa1x\x02" + b"\xc0\xc0\xc2\x90"
     with pytest.raises(FrameError, match="canonical"):
         decode(twice)
 
@@ -115,8 +126,8 @@ def test_overlong_numbers_are_refused(number: bytes) -> None:
 def test_bad_utf8_is_refused(text: bytes) -> None:
     packed = bytes([0xA0 | len(text)]) + text
     for frame in (
-        HEADER + b"\x97\x02\x07" + packed + b"\xa1m\x80\xc0\x90",
-        HEADER + b"\x97\x02\x07\xa1a\xa1m\x81" + packed + b"\x01\xc0\x90",
+        HEADER + b"\x99\x02\x07" + packed + b"\xa1m\x80\xc0\xc0\xc2\x90",
+        HEADER + b"\x99\x02\x07\xa1a\xa1m\x81" + packed + b"\x01\xc0\xc0\xc2\x90",
     ):
         with pytest.raises(FrameError):
             decode(frame)
@@ -135,7 +146,7 @@ def test_deep_nesting_is_refused(depth: int) -> None:
     ids=["list32", "map32", "text32", "bytes32", "ext32", "list16", "map16", "text16"],
 )  # fmt: skip
 def test_a_header_that_claims_more_than_is_there_is_refused(claim: bytes) -> None:
-    for frame in (HEADER + claim, HEADER + b"\x92\x08" + claim, HEADER + b"\x97\x02\x07\xa1a\xa1m\x81\xa1x" + claim):
+    for frame in (HEADER + claim, HEADER + b"\x92\x08" + claim, HEADER + b"\x99\x02\x07\xa1a\xa1m\x81\xa1x" + claim):
         with pytest.raises(FrameError):
             decode(frame)
 
@@ -155,11 +166,12 @@ def test_one_byte_over_the_limit_is_refused() -> None:
 )
 def test_bytes_timestamps_and_foreign_extensions_are_refused(value: object) -> None:
     with pytest.raises(FrameError):
-        decode(framed([CALL_KIND, 7, "a", "m", {"x": value}, None, []]))
+        decode(framed([CALL_KIND, 7, "a", "m", {"x": value}, None, None, False, []]))
 
 
-def with_tensors(*packed: bytes) -> bytes:
-    return framed([CALL_KIND, 7, "a", "m", {"x": [msgpack.ExtType(1, data) for data in packed]}, None, []])
+def with_tensors(*packed: bytes, code: int = 1) -> bytes:
+    tensors = [msgpack.ExtType(code, data) for data in packed]
+    return framed([CALL_KIND, 7, "a", "m", {"x": tensors}, None, None, False, []])
 
 
 GOOD = msgpack.packb([1, "a.0.1.x", 0, 64, 16, 0, 4])
@@ -196,6 +208,26 @@ def test_a_tensor_reference_cut_off_or_continued_is_refused() -> None:
 def test_a_tensor_reference_that_is_not_canonical_is_refused() -> None:
     with pytest.raises(FrameError, match="canonical"):
         decode(with_tensors(b"\x97\xcc\x01" + GOOD[2:]))
+
+
+def test_a_small_tensor_of_this_file_is_served() -> None:
+    passed = decode(with_tensors(b"\0\x01" + struct.pack("!Q", 2) + b"12345678", code=2))
+    assert isinstance(passed, Call)
+    assert passed.arguments["x"] == [INLINE]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"", b"\0", b"\0\x01", b"\0\x01" + bytes(7), b"\0\x09" + bytes(72), b"\xff\x00abcd", b"\x0a\x00abcd",
+        b"\0\x01" + struct.pack("!Q", 2) + b"1234567", b"\0\x01" + struct.pack("!Q", 2) + b"123456789",
+        b"\0\x01" + struct.pack("!Q", 2**63) + b"1", b"\0\x02" + struct.pack("!QQ", 2**32, 2**32),
+        b"\x04\x01" + struct.pack("!Q", 4097) + bytes(4097), b"\xff" * 60, b"\0\xff" + bytes(100),
+    ],
+)  # fmt: skip
+def test_a_small_tensor_whose_bytes_are_not_its_shapes_is_refused(data: bytes) -> None:
+    with pytest.raises(FrameError):
+        decode(with_tensors(data, code=2))
 
 
 @pytest.mark.parametrize(
@@ -249,14 +281,19 @@ tensors = st.builds(
     WireTensor, counters, st.text(max_size=40), counters, counters, counters, counters,
     st.lists(counters, max_size=8).map(tuple),
 )  # fmt: skip
+small = st.binary(max_size=64).map(lambda data: InlineTensor(4, (len(data),), data)) | st.builds(
+    InlineTensor, st.integers(0, 300), st.lists(counters, max_size=9).map(tuple), st.binary(max_size=20)
+)
 numbers = st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False) | st.booleans() | st.none()
-values = st.recursive(numbers | st.text(max_size=20) | tensors, lambda inner: st.lists(inner, max_size=4), max_leaves=8)
+leaves = numbers | st.text(max_size=20) | tensors | small
+values = st.recursive(leaves, lambda inner: st.lists(inner, max_size=4), max_leaves=8)
 named = st.dictionaries(st.text(max_size=12), values, max_size=6)
 released = st.lists(counters, max_size=5)
 messages = (
-    st.builds(Call, counters, st.text(), st.text(), named, st.none() | st.lists(st.text(), max_size=3), released)
-    | st.builds(Backward, counters, counters, named, released)
-    | st.builds(Result, counters, named, st.none() | counters, counters, released)
+    st.builds(Call, counters, st.text(), st.text(), named, st.none() | st.lists(st.text(), max_size=3),
+              st.none() | named, st.booleans(), released)
+    | st.builds(Backward, counters, counters, named, st.booleans(), released)
+    | st.builds(Result, counters, named, st.none() | named, st.none() | counters, counters, counters, released)
     | st.builds(Cancel, counters, counters)
 )  # fmt: skip
 

@@ -11,8 +11,8 @@ import pytest
 import zmq
 from hostile_peer import Peer, Target
 from mora_runtime import Client
-from mora_runtime.errors import AgentFailed
-from mora_runtime.frames import MAGIC, encode
+from mora_runtime.errors import AgentFailed, DeadlineExceeded, PeerDied
+from mora_runtime.frames import MAGIC, decode, encode
 from mora_runtime.messages import (
     PROTOCOL_VERSION,
     Backward,
@@ -145,17 +145,53 @@ def test_a_frame_over_the_limit_costs_its_sender_the_connection_and_nobody_else(
     serves()
 
 
+def test_frames_that_are_no_messages_on_a_greeted_side_socket_are_dropped(peers: Peers, serves: Serves) -> None:
+    peer = peers()
+    peer.greet()
+    assert peer.side is not None
+    frames = [MAGIC, MAGIC + random.Random(0).randbytes(4096), MAGIC + bytes([PROTOCOL_VERSION]) + b"\xff" * 65_531]
+    for frame in [*frames, encode(Ping(1)), encode(Hello(PROTOCOL_VERSION, peer.name)), encode(Release([1, 2]))]:
+        peer.side.send_frame(frame)
+    peer.side.send_frame(encode(Call(1, "adder", "count", {}, None, None, False, [])))
+    deadline = time.monotonic() + 10
+    while (frame := peer.side.read()) is None and time.monotonic() < deadline:
+        pass
+    assert frame is not None
+    answer = decode(frame)
+    assert isinstance(answer, Result)
+    assert answer.id == 1
+    serves()
+
+
+def test_a_peer_that_reads_no_answers_keeps_nobody_waiting_and_is_parted_from(peers: Peers, serves: Serves) -> None:
+    peer = peers()
+    peer.greet()
+    assert peer.side is not None
+    number = 0
+    deadline = time.monotonic() + 30
+    while peer.side.is_open and time.monotonic() < deadline:
+        number += 1
+        try:
+            peer.side.send_frame(encode(Call(number, "adder", "count", {}, None, None, False, [])))
+        except DeadlineExceeded:
+            serves()
+        except PeerDied:
+            break
+    assert time.monotonic() < deadline
+    serves()
+
+
 def test_a_peer_of_another_version_learns_it_at_once(peers: Peers, serves: Serves) -> None:
     peer = peers()
     hello = encode(Hello(PROTOCOL_VERSION, peer.name))
     peer.socket.send(MAGIC + bytes([PROTOCOL_VERSION + 1]) + hello[5:])
     answer = peer.receive()
     assert isinstance(answer, Failure)
-    assert "version 0x02, expected 1; update the older side" in answer.text
+    assert f"version 0x{PROTOCOL_VERSION + 1:02x}, expected {PROTOCOL_VERSION}; update the older side" in answer.text
     peer.send(Hello(PROTOCOL_VERSION + 1, peer.name))
     answer = peer.receive()
     assert isinstance(answer, Failure)
-    assert "expected a HELLO of protocol version 1" in answer.text
+    assert f"expected a HELLO of protocol version {PROTOCOL_VERSION}" in answer.text
     serves()
 
 
@@ -183,9 +219,9 @@ def test_messages_that_are_not_for_a_server_are_ignored(peers: Peers, serves: Se
     welcome = peer.greet()
     for message in (
         welcome,
-        Result(1, {}, None, 0, []),
+        Result(1, {}, None, None, 0, 0, []),
         Failure(9, "agent_failed", "", []),
-        Pong(1, "", 0, 0, 0, 0, 0),
+        Pong(1, "", 0, 0, 0, 0, 0, 0, 0),
     ):
         peer.send(message)
     peer.send(Ping(3))
@@ -200,7 +236,7 @@ def test_an_id_that_came_before_runs_nothing(peers: Peers, honest: Client) -> No
     peer.greet()
     before = count(honest)
     for number in (5, 5, 4, 1, 0, 6):
-        peer.send(Call(number, "adder", "count", {}, None, []))
+        peer.send(Call(number, "adder", "count", {}, None, None, False, []))
     first, second = peer.receive(), peer.receive()
     assert isinstance(first, Result)
     assert isinstance(second, Result)
@@ -211,7 +247,7 @@ def test_an_id_that_came_before_runs_nothing(peers: Peers, honest: Client) -> No
 def test_a_backward_of_a_ticket_that_never_was_is_unknown(peers: Peers) -> None:
     peer = peers()
     peer.greet()
-    peer.send(Backward(1, 2**64 - 1, {}, []))
+    peer.send(Backward(1, 2**64 - 1, {}, False, []))
     answer = peer.receive()
     assert isinstance(answer, Failure)
     assert answer.code == "unknown_ticket"

@@ -9,11 +9,13 @@ import pytest
 import torch
 from hostile_peer import Peer, Target
 from mora_runtime import Client
-from mora_runtime.messages import Result, WireTensor
+from mora_runtime.messages import InlineTensor, Result, WireTensor
 from mora_runtime.segment import Segment
 
 Peers = Callable[..., Peer]
 Serves = Callable[[], None]
+SEGMENT_NBYTES = 32 << 10
+LARGE_NBYTES = 16 << 10
 SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
 
@@ -26,8 +28,8 @@ def peer(peers: Peers) -> Peer:
 
 @pytest.fixture
 def segment(peer: Peer) -> Segment:
-    made = Segment.create(8192)
-    peer.offer(made.descriptor, 8192)
+    made = Segment.create(SEGMENT_NBYTES)
+    peer.offer(made.descriptor, SEGMENT_NBYTES)
     return made
 
 
@@ -36,19 +38,28 @@ def tensor(peer: Peer, **changes: object) -> WireTensor:
     return WireTensor(**{**fields, **changes})  # type: ignore[arg-type]
 
 
+def large_tensor(peer: Peer) -> WireTensor:
+    """One whose sum comes back in a slot of the server."""
+    return tensor(peer, nbytes=LARGE_NBYTES, shape=(LARGE_NBYTES // 4,))
+
+
 def test_an_honest_tensor_of_this_file_is_served(peer: Peer, segment: Segment) -> None:
     segment.buffer[:16] = torch.arange(4.0).numpy().tobytes()
     answer = peer.ask(tensor(peer))
     assert isinstance(answer, Result)
-    assert answer.values["value"].nbytes == 16
+    assert answer.values["value"] == InlineTensor(0, (4,), torch.arange(1.0, 5.0).numpy().tobytes())
     assert answer.released == [1]
+    large = peer.ask(large_tensor(peer))
+    assert isinstance(large, Result)
+    assert large.values["value"].nbytes == LARGE_NBYTES
 
 
 @pytest.mark.parametrize(
     "changes",
     [
-        {"offset": 8192}, {"offset": 8193}, {"offset": 2**64 - 32}, {"offset": 2**64 - 64}, {"offset": 32},
-        {"offset": 8128, "nbytes": 128, "shape": (32,)}, {"nbytes": 15}, {"nbytes": 0}, {"nbytes": 2**64 - 1},
+        {"offset": SEGMENT_NBYTES}, {"offset": SEGMENT_NBYTES + 1}, {"offset": 2**64 - 32}, {"offset": 2**64 - 64},
+        {"offset": SEGMENT_NBYTES - 64, "nbytes": 128, "shape": (32,)}, {"nbytes": 15}, {"nbytes": 0},
+        {"nbytes": 2**64 - 1}, {"offset": 32},
         {"dtype": 10}, {"dtype": 255}, {"dtype": 2**64 - 1}, {"shape": (2**63,)}, {"shape": (2**32, 2**32)},
         {"shape": (2**40,), "nbytes": 2**42}, {"shape": (5,)}, {"dtype": 3},
     ],
@@ -71,13 +82,13 @@ def test_a_segment_that_was_never_offered_is_stale(peer: Peer, segment: Segment)
 
 
 def test_the_segment_of_another_client_is_stale(peer: Peer, honest: Client) -> None:
-    honest.call("adder", "add_one", {"x": torch.full((4,), 42.0)}, deadline_s=10)
+    honest.call("adder", "add_one", {"x": torch.full((4000,), 42.0)}, deadline_s=10)
     owner = honest._plane.identity
     assert [peer.refused(tensor(peer, owner=owner, segment=number)) for number in range(3)] == ["stale"] * 3
 
 
 def test_a_slot_of_the_server_is_only_the_leaseholders(peer: Peer, segment: Segment, peers: Peers) -> None:
-    answer = peer.ask(tensor(peer))
+    answer = peer.ask(large_tensor(peer))
     assert isinstance(answer, Result)
     given = answer.values["value"]
     assert given.owner == peer.server
@@ -85,10 +96,9 @@ def test_a_slot_of_the_server_is_only_the_leaseholders(peer: Peer, segment: Segm
     other.greet()
     assert other.refused(given) == "stale"
     assert isinstance(peer.ask(given), Result)
-    assert peer.refused(tensor(peer, owner=peer.server, offset=given.offset + 64)) == "stale"
-    assert peer.refused(tensor(peer, owner=peer.server, offset=given.offset, nbytes=1 << 20, shape=(1 << 18,))) == (
-        "bounds"
-    )
+    place = {"owner": peer.server, "segment": given.segment, "offset": given.offset}
+    assert peer.refused(tensor(peer, **{**place, "offset": given.offset + 64})) == "stale"
+    assert peer.refused(tensor(peer, **place, nbytes=1 << 20, shape=(1 << 18,))) == "bounds"
 
 
 def test_a_slot_of_an_earlier_generation_is_stale(peer: Peer) -> None:
@@ -123,12 +133,12 @@ def test_descriptors_that_are_no_sealed_memory_files_are_refused_and_closed(
 
 def test_an_offer_in_the_name_of_another_reaches_only_the_offerer(peer: Peer, honest: Client) -> None:
     mine = Segment.create(4 << 20)
-    mine.buffer[:16] = torch.full((4,), 666.0).numpy().tobytes()
+    mine.buffer[: 4 << 20] = torch.full((1 << 20,), 666.0).numpy().tobytes()
     peer.offer(mine.descriptor, 4 << 20, owner=honest._plane.identity)
     peer.offer(mine.descriptor, 4 << 20, owner=peer.server)
     assert isinstance(peer.ask(method="count"), Result)
-    returned = honest.call("adder", "add_one", {"x": torch.zeros(4)}, deadline_s=10).values["value"]
-    assert torch.equal(returned.tensor(), torch.ones(4))
+    returned = honest.call("adder", "add_one", {"x": torch.zeros(4000)}, deadline_s=10).values["value"]
+    assert torch.equal(returned.tensor(), torch.ones(4000))
 
 
 def test_what_a_peer_offered_is_closed_when_it_leaves(peers: Peers, target: Target, honest: Client) -> None:

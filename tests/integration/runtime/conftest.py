@@ -46,7 +46,7 @@ def start(run: RunDirectory, supervisor: Supervisor) -> Starter:
 
 @pytest.fixture
 def node(run: RunDirectory) -> Iterator[Node]:
-    with Node.open(run, "coordinator.0", arena_budget_nbytes=64 << 20) as opened:
+    with Node.open(run, "coordinator.0", arena_budget_nbytes=64 << 20, spill_budget_nbytes=0) as opened:
         yield opened
 
 

@@ -84,22 +84,22 @@ def test_slots_are_given_back_on_both_sides(client: Client, node: Node) -> None:
 
 
 def test_a_result_that_is_held_keeps_its_slot_and_its_value(client: Client) -> None:
-    held = client.call("echo", "add_one", {"x": torch.zeros(1000)}, deadline_s=10).values["value"].tensor()
+    held = client.call("echo", "add_one", {"x": torch.zeros(10_000)}, deadline_s=10).values["value"].tensor()
     for _ in range(50):
-        client.call("echo", "add_one", {"x": torch.full((1000,), 9.0)}, deadline_s=10)
-    assert torch.equal(held, torch.ones(1000))
+        client.call("echo", "add_one", {"x": torch.full((10_000,), 9.0)}, deadline_s=10)
+    assert torch.equal(held, torch.ones(10_000))
     assert settled(client, num_slots=1).num_slots == 1
 
 
 @pytest.mark.parametrize(
     ("agent", "method", "arguments", "kind"),
     [
-        ("absent", "add_one", {"x": torch.zeros(4)}, UnknownAgent),
-        ("echo", "absent", {"x": torch.zeros(4)}, UnknownMethod),
-        ("echo", "__init__", {"module": torch.zeros(4)}, UnknownMethod),
-        ("echo", "add_one", {"y": torch.zeros(4)}, BadArgument),
-        ("echo", "add_one", {"x": [torch.zeros(4)]}, BadArgument),
-        ("echo", "fail", {"x": torch.zeros(4)}, BadArgument),
+        ("absent", "add_one", {"x": torch.zeros(4000)}, UnknownAgent),
+        ("echo", "absent", {"x": torch.zeros(4000)}, UnknownMethod),
+        ("echo", "__init__", {"module": torch.zeros(4000)}, UnknownMethod),
+        ("echo", "add_one", {"y": torch.zeros(4000)}, BadArgument),
+        ("echo", "add_one", {"x": [torch.zeros(4000)]}, BadArgument),
+        ("echo", "fail", {"x": torch.zeros(4000)}, BadArgument),
     ],
 )
 def test_a_refused_call_is_the_same_error_here_and_leaves_nothing_leased(
@@ -114,7 +114,7 @@ def test_a_refused_call_is_the_same_error_here_and_leaves_nothing_leased(
 def test_a_value_that_may_not_cross_is_refused_here_and_leaves_nothing_leased(client: Client, node: Node) -> None:
     for bad, kind in ((object(), BadArgument), (b"x", BadArgument), ("x" * 40_000, FrameError), (2**70, FrameError)):
         with pytest.raises(kind):
-            client.call("echo", "add_one", {"x": torch.zeros(4), "y": bad}, deadline_s=10)
+            client.call("echo", "add_one", {"x": torch.zeros(4000), "y": bad}, deadline_s=10)
     assert node.plane.arena.num_live == 0
     assert count(client) > 0
 
@@ -127,7 +127,7 @@ def test_an_exception_of_an_agent_names_its_type_and_text_and_nothing_else(clien
 
 def test_arguments_without_room_are_an_error_here_and_the_next_call_works(client: Client, node: Node) -> None:
     with pytest.raises(ArenaFull, match="raise arena_nbytes"):
-        client.call("echo", "add_one", {"x": torch.zeros(1), "y": torch.empty(17 << 20)}, deadline_s=5)
+        client.call("echo", "add_one", {"x": torch.zeros(4000), "y": torch.empty(17 << 20)}, deadline_s=5)
     assert node.plane.arena.num_live == 0
     assert count(client) > 0
 
@@ -173,17 +173,18 @@ def test_replies_can_be_awaited_in_any_order(client: Client) -> None:
 
 def test_a_message_that_arrives_twice_runs_once(client: Client) -> None:
     first = client.submit("echo", "count", {}, deadline_s=10)
-    client._calls.send(encode(Call(first.id, "echo", "count", {}, None, [])))
+    assert client.peer.side is not None
+    client.peer.side.send_frame(encode(Call(first.id, "echo", "count", {}, None, None, False, [])))
     assert count(client) == first.result().values["value"] + 1
 
 
 def test_a_forwarded_tensor_is_never_mapped_between(client: Client, other_server: Client) -> None:
-    reference = client.call("echo", "add_one", {"x": torch.zeros(3)}, deadline_s=10).values["value"]
+    reference = client.call("echo", "add_one", {"x": torch.zeros(3000)}, deadline_s=10).values["value"]
     onward = other_server.call("echo", "add_one", {"x": reference}, deadline_s=10).values["value"]
-    assert reference.segment.mapped is None
-    assert torch.equal(onward.tensor(), torch.full((3,), 2.0))
+    assert reference.segment._mapped is None
+    assert torch.equal(onward.tensor(), torch.full((3000,), 2.0))
     home = client.call("echo", "add_one", {"x": reference}, deadline_s=10).values["value"]
-    assert torch.equal(home.tensor(), torch.full((3,), 2.0))
+    assert torch.equal(home.tensor(), torch.full((3000,), 2.0))
     del reference, onward, home
     settled(other_server)
     assert settled(client).num_slots == 0
@@ -195,7 +196,7 @@ def test_what_a_server_gave_stays_readable_after_its_death_and_its_role_can_star
 ) -> None:
     maker = start("maker.0")
     client = node.connect("maker.0", deadline_s=10)
-    reference = client.call("echo", "add_one", {"x": torch.zeros(3)}, deadline_s=10).values["value"]
+    reference = client.call("echo", "add_one", {"x": torch.zeros(3000)}, deadline_s=10).values["value"]
     maker.process.kill()
     started_s = time.monotonic()
     with pytest.raises(PeerDied):
@@ -204,8 +205,8 @@ def test_what_a_server_gave_stays_readable_after_its_death_and_its_role_can_star
         client.call("echo", "count", {}, deadline_s=60)
     assert time.monotonic() - started_s < 2
     onward = other_server.call("echo", "add_one", {"x": reference}, deadline_s=10).values["value"]
-    assert torch.equal(onward.tensor(), torch.full((3,), 2.0))
-    assert torch.equal(reference.tensor(), torch.ones(3))
+    assert torch.equal(onward.tensor(), torch.full((3000,), 2.0))
+    assert torch.equal(reference.tensor(), torch.ones(3000))
     maker.process.wait(10)
     start("maker.0", wait=False, generation=2)
     assert count(node.connect("maker.0", deadline_s=60)) == 1
@@ -261,7 +262,7 @@ def test_another_lock_is_refused_naming_both(client: Client, node: Node) -> None
 
 
 def test_finalizers_in_other_threads_give_leases_back_too(client: Client, node: Node) -> None:
-    replies = [client.call("echo", "add_one", {"x": torch.zeros(10)}, deadline_s=10) for _ in range(8)]
+    replies = [client.call("echo", "add_one", {"x": torch.zeros(10_000)}, deadline_s=10) for _ in range(8)]
     thread = threading.Thread(target=replies.clear)
     thread.start()
     thread.join(10)

@@ -2,22 +2,42 @@
 
 import gc
 import itertools
+import random
 
 import psutil
 import pytest
 import torch
-from mora_runtime.arena import Arena, leased_view, slot_capacity
+from mora_runtime.arena import Arena, slot_capacity, view_of
 from mora_runtime.errors import ArenaFull
-from mora_runtime.limits import MIN_SLOT_NBYTES, SLAB_NBYTES
+from mora_runtime.limits import GROWTH_NBYTES, INLINE_TENSOR_NBYTES, MIN_SLOT_NBYTES
 from mora_runtime.tensor_meta import meta_of
 
-BIG = 2 << 20  # bytes; a slot of this size has a segment of its own
+BIG = 2 << 20  # bytes
 BIG_SHAPE = (BIG // 4,)
+SMALL_SHAPE = (INLINE_TENSOR_NBYTES // 4 + 1,)  # the smallest that gets a slot
 
 
 @pytest.fixture
 def arena() -> Arena:
-    return Arena(64 << 20)
+    return Arena(64 << 20, spill_nbytes=0)
+
+
+class Lender:
+    """A peer that holds tensors until it is asked for them."""
+
+    def __init__(self, held: list[torch.Tensor]) -> None:
+        self.held = held
+        self.num_asked = 0
+
+    def reclaim(self, timeout_s: float) -> bool:
+        self.num_asked += 1
+        if not self.held:
+            return False
+        self.held.pop()
+        return True
+
+    def holders(self) -> str:
+        return f"echo.0 {len(self.held)} tensors"
 
 
 def address(tensor: torch.Tensor) -> int:
@@ -25,9 +45,15 @@ def address(tensor: torch.Tensor) -> int:
 
 
 def test_a_tensor_of_the_arena_is_aligned_and_writable(arena: Arena) -> None:
-    made = arena.empty((3, 5), torch.bfloat16)
+    made = arena.empty((3, 5000), torch.bfloat16)
     assert address(made) % 64 == 0
-    assert made.fill_(2).sum().item() == 30
+    assert made.fill_(2).double().sum().item() == 30_000
+    assert arena.num_live == 1
+
+
+def test_a_tensor_that_rides_in_a_frame_takes_no_slot(arena: Arena) -> None:
+    assert arena.empty((INLINE_TENSOR_NBYTES,), torch.uint8).shape == (INLINE_TENSOR_NBYTES,)
+    assert arena.num_live == 0
 
 
 def test_a_slot_is_used_again_when_its_last_view_has_died(arena: Arena) -> None:
@@ -39,7 +65,7 @@ def test_a_slot_is_used_again_when_its_last_view_has_died(arena: Arena) -> None:
     assert address(other) != where, "a view of the first tensor is still alive"
     del second_view
     assert address(arena.empty(BIG_SHAPE)) == where
-    assert arena.allocated_nbytes == 2 * BIG
+    assert arena.allocated_nbytes == GROWTH_NBYTES
 
 
 def test_a_slot_is_not_used_again_while_an_export_holds_it(arena: Arena) -> None:
@@ -71,7 +97,7 @@ def test_a_slot_is_not_used_again_while_an_autograd_graph_needs_it(arena: Arena)
 
 
 def test_the_number_of_live_slots_follows_at_once(arena: Arena) -> None:
-    made = [arena.empty((4,)) for _ in range(5)]
+    made = [arena.empty(SMALL_SHAPE) for _ in range(5)]
     assert arena.num_live == 5
     made.pop()
     assert arena.num_live == 4
@@ -80,31 +106,31 @@ def test_the_number_of_live_slots_follows_at_once(arena: Arena) -> None:
 
 
 def test_a_tensor_that_lives_in_the_arena_is_not_copied(arena: Arena) -> None:
-    made = arena.empty((8, 8))
+    made = arena.empty((64, 64))
     slot, meta = arena.place(made)
     again, _ = arena.place(made)
     assert slot is again
-    assert meta.shape == (8, 8)
+    assert meta.shape == (64, 64)
     assert arena.num_live == 1
 
 
 def test_a_part_of_a_resident_tensor_that_starts_elsewhere_is_copied(arena: Arena) -> None:
-    made = arena.empty((8, 8)).fill_(0)
-    made[4:] = 1
-    slot, meta = arena.place(made[4:])
+    made = arena.empty((64, 64)).fill_(0)
+    made[32:] = 1
+    slot, meta = arena.place(made[32:])
     assert arena.num_live == 2
-    assert torch.equal(leased_view(slot.buffer, meta, slot), torch.ones(4, 8))
+    assert torch.equal(view_of(slot, meta), torch.ones(32, 64))
 
 
 def test_a_strided_tensor_is_placed_dense(arena: Arena) -> None:
     original = torch.arange(12.0).view(3, 4).t()
     slot, meta = arena.place(original)
-    assert torch.equal(leased_view(slot.buffer, meta, slot), original)
+    assert torch.equal(view_of(slot, meta), original)
 
 
 def test_a_tensor_that_needs_a_gradient_is_placed_without_its_graph(arena: Arena) -> None:
     slot, meta = arena.place(torch.ones(3, requires_grad=True) * 2)
-    placed = leased_view(slot.buffer, meta, slot)
+    placed = view_of(slot, meta)
     assert not placed.requires_grad
     assert placed.tolist() == [2.0, 2.0, 2.0]
 
@@ -113,15 +139,16 @@ def test_a_tensor_that_needs_a_gradient_is_placed_without_its_graph(arena: Arena
 def test_scalars_and_empty_tensors_can_be_placed(arena: Arena, tensor: torch.Tensor) -> None:
     slot, meta = arena.place(tensor)
     assert meta == meta_of(tensor)
-    assert torch.equal(leased_view(slot.buffer, meta, slot), tensor)
+    assert torch.equal(view_of(slot, meta), tensor)
 
 
-def test_a_full_arena_says_how_full_it_is_and_what_to_do() -> None:
-    arena = Arena(2 * BIG)
+def test_a_full_arena_says_how_full_it_is_who_holds_it_and_what_to_do() -> None:
+    arena = Arena(2 * BIG, spill_nbytes=0)
     held = [arena.empty(BIG_SHAPE), arena.empty(BIG_SHAPE)]
+    arena.lenders = Lender([])
     text = (
-        f"no slot of {BIG} bytes left: 2 slots are in use and {2 * BIG} of {2 * BIG} bytes are allocated; "
-        "raise arena_nbytes, or let tensors go sooner"
+        f"no slot of {BIG} bytes left: 2 slots are in use, {2 * BIG} of {2 * BIG} bytes are allocated and 0 of 0 "
+        "spilled; of them echo.0 0 tensors; raise arena_nbytes, or let tensors go sooner"
     )
     with pytest.raises(ArenaFull, match=text):
         arena.empty(BIG_SHAPE)
@@ -129,31 +156,83 @@ def test_a_full_arena_says_how_full_it_is_and_what_to_do() -> None:
     arena.empty(BIG_SHAPE)
 
 
-def test_a_used_up_budget_gives_a_larger_free_slot_rather_than_an_error() -> None:
-    arena = Arena(BIG)
+def test_a_used_up_budget_is_cut_and_joined_again_for_tensors_of_other_sizes() -> None:
+    arena = Arena(BIG, spill_nbytes=0)
     where = address(arena.empty(BIG_SHAPE))
-    smaller = arena.empty((BIG // 8,))
-    assert address(smaller) == where
+    parts = [arena.empty((BIG // 16,)) for _ in range(4)]
+    assert sorted(address(part) - where for part in parts) == [0, BIG // 4, BIG // 2, 3 * BIG // 4]
     with pytest.raises(ArenaFull):
-        arena.empty((BIG // 8,))
-    del smaller
+        arena.empty((BIG // 16,))
+    parts.clear()
     assert address(arena.empty(BIG_SHAPE)) == where
 
 
+def test_what_does_not_fit_the_pool_spills_and_is_given_back_to_the_machine() -> None:
+    arena = Arena(BIG, spill_nbytes=2 * BIG)
+    pooled = arena.empty(BIG_SHAPE)
+    spilled = [arena.empty(BIG_SHAPE).fill_(number) for number in range(2)]
+    assert (arena.num_spills, arena.spilled_nbytes, arena.allocated_nbytes) == (2, 2 * BIG, BIG)
+    assert [float(tensor[-1]) for tensor in spilled] == [0.0, 1.0]
+    with pytest.raises(ArenaFull):
+        arena.empty(BIG_SHAPE)
+    where = address(pooled)
+    del spilled[:], pooled
+    assert address(arena.empty(BIG_SHAPE)) == where, "the pool comes first again"
+    assert arena.spilled_nbytes == 0
+
+
+def test_a_request_waits_for_what_peers_give_back() -> None:
+    arena = Arena(2 * BIG, spill_nbytes=0, wait_s=10)
+    lender = Lender([arena.empty(BIG_SHAPE), arena.empty(BIG_SHAPE)])
+    arena.lenders = lender
+    taken = [arena.empty(BIG_SHAPE), arena.empty(BIG_SHAPE)]
+    assert lender.num_asked == 2
+    with pytest.raises(ArenaFull):
+        arena.empty(BIG_SHAPE)
+    assert len(taken) == 2
+
+
 def test_memory_that_the_machine_does_not_have_is_a_full_arena() -> None:
-    with pytest.raises(ArenaFull, match=r"the machine gives no \d+ bytes of shared memory \(Cannot allocate memory\)"):
-        Arena(1 << 63).empty((psutil.virtual_memory().total + 1,), torch.uint8)
+    arena = Arena(1 << 63, spill_nbytes=0)
+    with pytest.raises(ArenaFull, match=r"no slot of \d+ bytes left: 0 slots are in use"):
+        arena.empty((psutil.virtual_memory().total + 1,), torch.uint8)
+
+
+def test_a_pool_is_warm_from_the_start() -> None:
+    arena = Arena(8 * BIG, warm_nbytes=2 * BIG)
+    assert arena.allocated_nbytes == 2 * BIG
+    held = [arena.empty(BIG_SHAPE), arena.empty(BIG_SHAPE)]
+    assert arena.allocated_nbytes == 2 * BIG
+    assert len(held) == 2
 
 
 def test_small_tensors_share_one_segment(arena: Arena) -> None:
-    made = [arena.empty((4,)) for _ in range(100)]
-    assert arena.allocated_nbytes == SLAB_NBYTES
+    made = [arena.empty(SMALL_SHAPE) for _ in range(100)]
+    assert arena.allocated_nbytes == GROWTH_NBYTES
     assert len({address(tensor) for tensor in made}) == 100
 
 
+def test_tensors_of_changing_sizes_never_overlap_and_never_need_more_than_the_pool() -> None:
+    arena = Arena(32 * BIG, spill_nbytes=0)
+    generator = random.Random(0)
+    live: list[tuple[torch.Tensor, int]] = []
+    for number in range(3000):
+        made = arena.empty((generator.randrange(INLINE_TENSOR_NBYTES + 1, BIG),), torch.uint8)
+        live.append((made.fill_(number % 251), number % 251))
+        if len(live) > 12:
+            tensor, value = live.pop(generator.randrange(len(live)))
+            assert bool((tensor == value).all())
+            del tensor
+    assert arena.num_live == 13 - 1
+    del made
+    live.clear()
+    assert arena.allocated_nbytes == GROWTH_NBYTES
+    arena.empty((14 * BIG,), torch.uint8)
+
+
 def test_slots_of_one_segment_do_not_overlap(arena: Arena) -> None:
-    made = [arena.empty((1024,)).fill_(number) for number in range(50)]
-    assert all(torch.equal(tensor, torch.full((1024,), float(n))) for n, tensor in enumerate(made))
+    made = [arena.empty((2048,)).fill_(number) for number in range(50)]
+    assert all(torch.equal(tensor, torch.full((2048,), float(n))) for n, tensor in enumerate(made))
 
 
 def test_size_classes_fit_are_aligned_rise_and_waste_at_most_a_quarter() -> None:

@@ -6,7 +6,13 @@ from typing import Any
 import pytest
 from mora_runtime.errors import FrameError
 from mora_runtime.frames import decode, encode
-from mora_runtime.limits import MAX_FRAME_NBYTES, MAX_LIST_LENGTH, MAX_NUM_ARGUMENTS, MAX_STRING_LENGTH
+from mora_runtime.limits import (
+    INLINE_TENSOR_NBYTES,
+    MAX_FRAME_NBYTES,
+    MAX_LIST_LENGTH,
+    MAX_NUM_ARGUMENTS,
+    MAX_STRING_LENGTH,
+)
 from mora_runtime.messages import (
     KINDS,
     Backward,
@@ -15,6 +21,7 @@ from mora_runtime.messages import (
     Drop,
     Failure,
     Hello,
+    InlineTensor,
     Message,
     Ping,
     Pong,
@@ -25,27 +32,28 @@ from mora_runtime.messages import (
 )
 
 TENSOR = WireTensor(1, "image.0.1.0123456789abcdef", 3, 4096, 24, 0, (2, 3))
+INLINE = InlineTensor(0, (2, 1), b"12345678")
 SCALAR = WireTensor(2**64 - 1, "a", 0, 2**64 - 1, 4, 9, ())
 EXAMPLES: list[Message] = [
     Hello(1, "coordinator.0.1.0123456789abcdef"),
     Welcome(1, "image.0.1.x", "sd3", "lock", {"image": ["generate", "encode"], "none": []}, "token"),
-    Call(1, "image", "generate", {"z": TENSOR, "n": 3, "p": "höchst", "l": [1.5, [None, True], SCALAR]}, None, []),
-    Call(2, "image", "generate", {}, [], [1, 2**63]),
-    Call(3, "image", "generate", {"z": TENSOR}, ["z"], []),
-    Backward(4, 9, {"o.0": TENSOR}, []),
-    Result(5, {"x": [TENSOR, SCALAR], "inf": math.inf, "low": -(2**63)}, 12, 345, [7]),
-    Result(6, {}, None, 0, []),
+    Call(1, "a", "m", {"z": TENSOR, "p": "höchst", "l": [1.5, [None, True], SCALAR, INLINE]}, None, None, False, []),
+    Call(2, "image", "generate", {}, [], {"loss": SCALAR}, True, [1, 2**63]),
+    Call(3, "image", "generate", {"z": TENSOR}, ["z"], None, False, []),
+    Backward(4, 9, {"o.0": TENSOR}, False, []),
+    Result(5, {"x": [TENSOR, SCALAR], "inf": math.inf, "low": -(2**63)}, None, 12, 345, 0, [7]),
+    Result(6, {}, {"z": INLINE}, None, 0, 9, []),
     Failure(7, "agent_failed", "what\nhappened", [1]),
     Drop([1, 2, 3], [4]),
     Release([]),
     Ping(8),
-    Pong(9, "image.generate", 10, 11, 12, 13, 14),
+    Pong(9, "image.generate", 10, 11, 12, 13, 14, 15, 16),
     Cancel(10, 3),
 ]
 
 
 def call_with(value: Any) -> Call:
-    return Call(1, "a", "m", {"x": value}, None, [])
+    return Call(1, "a", "m", {"x": value}, None, None, False, [])
 
 
 def nested_list(depth: int) -> list[Any]:
@@ -57,7 +65,9 @@ def nested_list(depth: int) -> list[Any]:
 
 @pytest.mark.parametrize("message", EXAMPLES, ids=lambda message: type(message).__name__)
 def test_every_message_survives_the_wire(message: Message) -> None:
-    assert decode(encode(message)) == message
+    returned = decode(encode(message))
+    assert type(returned) is type(message)
+    assert returned == message
 
 
 def test_the_examples_show_every_kind_of_message() -> None:
@@ -79,8 +89,11 @@ def test_not_a_number_survives_the_wire() -> None:
         "ü" * (MAX_STRING_LENGTH // 2),
         2**64 - 1,
         [TENSOR] * 64,
+        [INLINE] * 64,
+        InlineTensor(4, (1,) * 7 + (INLINE_TENSOR_NBYTES,), bytes(INLINE_TENSOR_NBYTES)),
+        InlineTensor(9, (3, 0), b""),
     ],
-    ids=["depth", "list", "text", "umlauts", "int", "tensors"],
+    ids=["depth", "list", "text", "umlauts", "int", "tensors", "small", "largest", "empty"],
 )
 def test_a_value_at_the_limit_crosses(value: Any) -> None:
     assert decode(encode(call_with(value))) == call_with(value)
@@ -103,6 +116,9 @@ def test_a_value_at_the_limit_crosses(value: Any) -> None:
         ("\udc80", "cannot be sent"),
         (WireTensor(-1, "a", 0, 0, 0, 0, ()), "numbers >= 0"),
         (WireTensor(1, "a", 0, 0, 0, 0, (1,) * 9), "at most 8 sizes"),
+        (InlineTensor(0, (1,) * 9, bytes(4)), "small tensor of shape"),
+        (InlineTensor(0, (-1,), b""), "make -4, expected at most"),
+        (InlineTensor(256, (1,), bytes(4)), "dtype code 256, expected 0 to 9"),
         (WireTensor(1, "a" * 600, 0, 0, 0, 0, ()), "expected at most 512"),
     ],
 )
@@ -113,11 +129,11 @@ def test_what_the_receiver_would_refuse_is_refused_by_the_sender(value: Any, tex
 
 def test_too_many_arguments_and_fields_of_the_wrong_type_are_refused_by_the_sender() -> None:
     with pytest.raises(FrameError, match="65 named values, expected at most 64"):
-        encode(Call(1, "a", "m", {str(n): n for n in range(MAX_NUM_ARGUMENTS + 1)}, None, []))
+        encode(Call(1, "a", "m", {str(n): n for n in range(MAX_NUM_ARGUMENTS + 1)}, None, None, False, []))
     with pytest.raises(FrameError, match=r"Call\.id: expected int"):
-        encode(Call(-1, "a", "m", {}, None, []))
+        encode(Call(-1, "a", "m", {}, None, None, False, []))
     with pytest.raises(FrameError, match=r"Call\.grad"):
-        encode(Call(1, "a", "m", {}, [1], []))  # type: ignore[list-item]
+        encode(Call(1, "a", "m", {}, [1], None, False, []))  # type: ignore[list-item]
 
 
 def test_a_message_larger_than_a_frame_is_refused_with_what_to_do() -> None:

@@ -24,6 +24,7 @@ PUBLIC = [
     "empty",
     "remote",
     "serve",
+    "wait_any",
 ]
 
 

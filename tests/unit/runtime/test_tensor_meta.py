@@ -3,9 +3,9 @@
 import pytest
 import torch
 from mora_runtime.errors import BoundsError
-from mora_runtime.tensor_meta import DTYPE_CODES, DTYPES, TensorMeta, check_bounds, checked_meta, meta_of
+from mora_runtime.tensor_meta import DTYPE_CODES, DTYPES, check_bounds, checked_meta, meta_for, meta_of
 
-FLOATS_2X3 = TensorMeta(torch.float32, (2, 3))
+FLOATS_2X3 = meta_for(torch.float32, (2, 3))
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -76,10 +76,10 @@ def test_a_misaligned_or_negative_offset_is_refused(offset: int) -> None:
 
 
 def test_a_tensor_may_fill_its_segment_and_not_one_element_more() -> None:
-    check_bounds(TensorMeta(torch.uint8, (4096,)), offset=0, nbytes=4096, segment_nbytes=4096)
-    check_bounds(TensorMeta(torch.uint8, (4032,)), offset=64, nbytes=4032, segment_nbytes=4096)
+    check_bounds(meta_for(torch.uint8, (4096,)), offset=0, nbytes=4096, segment_nbytes=4096)
+    check_bounds(meta_for(torch.uint8, (4032,)), offset=64, nbytes=4032, segment_nbytes=4096)
     with pytest.raises(BoundsError, match="leaves its segment"):
-        check_bounds(TensorMeta(torch.uint8, (4033,)), offset=64, nbytes=4033, segment_nbytes=4096)
+        check_bounds(meta_for(torch.uint8, (4033,)), offset=64, nbytes=4033, segment_nbytes=4096)
 
 
 @pytest.mark.parametrize(

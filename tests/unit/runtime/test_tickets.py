@@ -7,12 +7,12 @@ import pytest
 import torch
 from mora_runtime.errors import BadArgument, TicketSpent, TooManyTickets, UnknownTicket
 from mora_runtime.limits import MAX_NUM_TICKETS
-from mora_runtime.tickets import TicketTable
+from mora_runtime.tickets import Graph, TicketTable
 
 
 def keep(table: TicketTable, owner: str = "a") -> tuple[int, torch.Tensor]:
     x = torch.tensor([1.0, 2.0], requires_grad=True)
-    return table.keep(owner, {"x": x}, {"y": x * x, "z": x.sum()}), x
+    return table.keep(owner, Graph({"x": x}, {"y": x * x, "z": x.sum()}), 100), x
 
 
 def test_backward_gives_the_gradients_of_the_inputs_and_spends_the_ticket() -> None:
@@ -34,7 +34,7 @@ def test_an_output_without_a_gradient_counts_as_unused() -> None:
 def test_an_input_that_no_gradient_reaches_is_absent() -> None:
     table = TicketTable()
     x, unused = torch.ones(1, requires_grad=True), torch.ones(1, requires_grad=True)
-    number = table.keep("a", {"x": x, "unused": unused}, {"y": x * 2})
+    number = table.keep("a", Graph({"x": x, "unused": unused}, {"y": x * 2}), 0)
     assert set(table.backward("a", number, {})) == {"x"}
 
 
@@ -44,7 +44,7 @@ def test_only_a_single_scalar_has_a_gradient_by_itself() -> None:
     with pytest.raises(BadArgument, match="only a single scalar has one by itself"):
         table.backward("a", number, {})
     x = torch.tensor(3.0, requires_grad=True)
-    assert table.backward("a", table.keep("a", {"x": x}, {"loss": x * x}), {})["x"].item() == 6.0
+    assert table.backward("a", table.keep("a", Graph({"x": x}, {"loss": x * x}), 0), {})["x"].item() == 6.0
 
 
 def test_a_ticket_of_another_is_unknown_and_stays_good_for_its_owner() -> None:
@@ -115,3 +115,50 @@ def test_a_full_table_is_refused_before_the_forward() -> None:
         table.check_room()
     table.drop("a", numbers[:1])
     table.check_room()
+
+
+def test_what_graphs_keep_is_counted_and_bounded_but_one_is_always_possible() -> None:
+    table = TicketTable(budget_nbytes=250)
+    first, second = keep(table)[0], keep(table)[0]
+    assert table.nbytes == 200
+    with pytest.raises(TooManyTickets, match="2 graphs of a keep 200 bytes, one more takes up to 100, allowed are 250"):
+        table.check_room()
+    table.drop("a", [first])
+    table.check_room()
+    table.backward("a", second, {"z": torch.tensor(1.0)})
+    assert table.nbytes == 0
+    small = TicketTable(budget_nbytes=1)
+    small.check_room()
+    keep(small)
+    with pytest.raises(TooManyTickets):
+        small.check_room()
+
+
+def test_a_graph_can_be_made_again_instead_of_kept() -> None:
+    weight = torch.nn.Parameter(torch.tensor([2.0, 3.0]))
+
+    def again() -> Graph:
+        x = torch.tensor([1.0, 2.0], requires_grad=True)
+        return Graph({"x": x}, {"y": x * weight})
+
+    table = TicketTable()
+    assert table.backward("a", table.keep("a", again, 8), {"y": torch.ones(2)})["x"].tolist() == [2.0, 3.0]
+    assert weight.grad is not None
+    assert weight.grad.tolist() == [1.0, 2.0]
+
+
+def test_gradients_of_parameters_can_come_later_in_the_order_of_the_backwards() -> None:
+    table = TicketTable()
+    weight = torch.nn.Parameter(torch.tensor([2.0, 3.0]))
+    for factor in (1.0, 10.0):
+        x = torch.tensor([1.0, 2.0], requires_grad=True)
+        number = table.keep("a", Graph({"x": x}, {"y": x * weight}), 0)
+        found = table.backward("a", number, {"y": torch.full((2,), factor)}, inputs_first=True)
+        assert found["x"].tolist() == [2.0 * factor, 3.0 * factor]
+        expected = None if factor == 1.0 else [1.0, 2.0]
+        assert (None if weight.grad is None else weight.grad.tolist()) == expected, "one backward may wait, no more"
+    assert table.has_late
+    table.finish_late()
+    assert not table.has_late
+    assert weight.grad is not None
+    assert weight.grad.tolist() == [11.0, 22.0]
