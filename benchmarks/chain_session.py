@@ -154,7 +154,13 @@ def _connect(
     modulation = (
         Modulation(embeddings, config.modulation.alpha, config.modulation.optimizer) if embeddings else None
     )
-    chain = RemoteChain(clients["image"], clients["video"], image_loss_weight=0.0, deadline_s=DEADLINE_S)
+    chain = RemoteChain(
+        clients["image"],
+        clients["video"],
+        image_loss_weight=0.0,
+        deadline_s=DEADLINE_S,
+        pipeline=config.training.pipeline,
+    )
     joint_step = JointStep(
         chain, clients, modulation, clip_norm=config.training.clip_norm, deadline_s=DEADLINE_S
     )

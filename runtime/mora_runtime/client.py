@@ -114,6 +114,10 @@ class PendingReply:
         """
         return self.client._wait(self.id, self._what, self._deadline, self._deadline_s)
 
+    def forget(self) -> None:
+        """Nobody will ask for the result: its leases and its ticket are given back when it comes."""
+        self.client._forget(self.id)
+
     @property
     def has_ended(self) -> bool:
         """True when `result` returns or raises without waiting."""
@@ -409,6 +413,10 @@ class Client:
         if isinstance(reply, BaseException):
             raise reply
         return reply
+
+    def _forget(self, number: int) -> None:
+        self._waiting.discard(number)
+        self._replies.pop(number, None)
 
     def _has_ended(self, number: int) -> bool:
         return number in self._replies or self._is_dead

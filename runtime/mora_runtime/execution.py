@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,12 +14,14 @@ from mora_runtime import tracing
 from mora_runtime.activations import ActivationMeter
 from mora_runtime.activity import Activity
 from mora_runtime.agent import Agent, Method, check_arguments, method_of
-from mora_runtime.errors import BadArgument, UnknownAgent
+from mora_runtime.errors import AgentFailed, BadArgument, UnknownAgent
 from mora_runtime.frames import encode
 from mora_runtime.messages import Backward, Call, Result
 from mora_runtime.plane import Peer, TensorPlane, TensorRef
 from mora_runtime.tickets import Graph, TicketTable
 from mora_runtime.values import from_wire, leases_of, to_wire
+
+log = logging.getLogger(__name__)
 
 
 class Caller(Peer):
@@ -76,6 +79,7 @@ class Executor:
         self._tickets = tickets
         self._activity = activity
         self._recompute = recompute
+        self._late_failure: str | None = None
 
     def run(self, caller: Caller, message: Call | Backward) -> bytes:
         """Run one call; returns the frame of its RESULT.
@@ -129,7 +133,7 @@ class Executor:
     def _plain(
         self, caller: Caller, message: Call, agent: Agent, method: Method, received: dict[str, Any]
     ) -> _Outcome:
-        self._tickets.finish_late()  # what this method looks at may be gradients
+        self._finish_late()  # what this method looks at may be gradients
         arguments = {name: self._local(name, value, [], {}) for name, value in received.items()}
         received.clear()
         check_arguments(f"{message.agent}.{message.method}", method, arguments)
@@ -192,9 +196,21 @@ class Executor:
         """Compute parameters' gradients that were left for later; False when there are none."""
         if not self._tickets.has_late:
             return False
-        with tracing.span("parameter gradients", "compute"):
-            self._tickets.finish_late()
+        try:
+            self._finish_late()
+        except Exception as error:
+            # nobody waits for this; the next call that could look at the gradients is told
+            log.exception("parameters' gradients of an answered backward failed")
+            self._late_failure = f"{type(error).__name__}: {error}"
         return True
+
+    def _finish_late(self) -> None:
+        if self._tickets.has_late:
+            with tracing.span("parameter gradients", "compute"):
+                self._tickets.finish_late()
+        if self._late_failure is not None:
+            failure, self._late_failure = self._late_failure, None
+            raise AgentFailed(f"the parameters' gradients of an earlier backward are missing: {failure}")
 
     def _busy(self, caller: Caller, what: str, number: int) -> _Spent:
         return _Spent(self._activity, (caller.identity, number), what)

@@ -10,6 +10,7 @@ backward, because the same nodes get the same gradients.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -33,26 +34,26 @@ class SplitBackward:
         gradients: Sequence[torch.Tensor],
         inputs: Mapping[str, torch.Tensor],
     ) -> None:
-        self._outputs = list(outputs)
-        self._gradients = list(gradients)
         self._inputs = dict(inputs)
-        self._late: list[tuple[_Edge, torch.Tensor]] = []  # edges that lead to parameters alone, with their gradients
-        self._cuts: dict[Node, list[_Edge]] = {}
-        self._arrived: dict[Node, tuple[torch.Tensor | None, ...]] = {}
+        self._graph = _Graph([_edge_of(output)[0] for output in outputs], list(inputs.values()))
+        self._early: list[tuple[torch.Tensor, torch.Tensor]] = []
+        # what arrives at edges that lead to parameters alone, in the order of the backward
+        self._late: list[tuple[_Edge, torch.Tensor]] = []
+        self._arrived: dict[Node, list[tuple[int, torch.Tensor]]] = {}
+        for output, gradient in zip(outputs, gradients, strict=True):
+            edge = _edge_of(output)
+            if edge[0] in self._graph.between:
+                self._early.append((output, gradient))
+            else:
+                self._late.append((edge, gradient))
 
     def input_gradients(self) -> dict[str, torch.Tensor]:
         """Run the first part: gradients by name of the inputs that one reaches."""
-        graph = _Graph([_edge_of(output)[0] for output in self._outputs], list(self._inputs.values()))
-        shared = graph.shared_edges()
-        self._cuts = {node: [edge for edge in edges if edge not in shared] for node, edges in graph.cuts.items()}
-        started = list(zip(self._outputs, self._gradients, strict=True))
-        self._outputs, self._gradients = [], []
-        early = [(output, gradient) for output, gradient in started if _edge_of(output)[0] in graph.between]
-        self._late = [(_edge_of(output), grad) for output, grad in started if _edge_of(output)[0] not in graph.between]
+        early, self._early = self._early, []
         if not early:
             return {}
-        hooks = [node.register_prehook(self._note(node)) for node, edges in self._cuts.items() if edges]
-        wanted: list[Any] = [*self._inputs.values(), *(GradientEdge(*edge) for edge in shared)]
+        hooks = [node.register_prehook(self._note(node)) for node in self._graph.cuts]
+        wanted: list[Any] = [*self._inputs.values(), *(GradientEdge(*edge) for edge in self._graph.sums)]
         try:
             found = torch.autograd.grad(
                 [output for output, _ in early], wanted, [gradient for _, gradient in early],
@@ -61,67 +62,87 @@ class SplitBackward:
         finally:
             for hook in hooks:
                 hook.remove()
-        num_inputs = len(self._inputs)
-        self._late += [
-            (edge, grad) for edge, grad in zip(shared, found[num_inputs:], strict=True) if grad is not None
-        ]
-        return {
-            name: grad for name, grad in zip(self._inputs, found[:num_inputs], strict=True) if grad is not None
-        }
+        summed = zip(self._graph.sums, found[len(self._inputs) :], strict=True)
+        self._late += [(edge, gradient) for edge, gradient in summed if gradient is not None]
+        return {name: grad for name, grad in zip(self._inputs, found, strict=False) if grad is not None}
 
     def _note(self, node: Node) -> Callable[[Sequence[torch.Tensor | None]], None]:
         def arrive(gradients: Sequence[torch.Tensor | None]) -> None:
-            self._arrived[node] = tuple(gradients)
+            self._arrived[node] = [(index, grad) for index, grad in enumerate(gradients) if grad is not None]
 
         return arrive
 
     def accumulate_parameters(self) -> None:
         """Run the second part: parameters accumulate `.grad`, their hooks run as in an ordinary backward."""
-        for node, gradients in self._arrived.items():
-            edges = self._cuts[node]
-            starts = [(index, gradient) for index, gradient in enumerate(gradients) if gradient is not None]
+        arrived, self._arrived = self._arrived, {}
+        for node, gradients in arrived.items():
+            edges = self._graph.cuts[node]
             found = torch.autograd.grad(
-                [GradientEdge(node, index) for index, _ in starts],
+                [GradientEdge(node, index) for index, _ in gradients],
                 [GradientEdge(*edge) for edge in edges],
-                [gradient for _, gradient in starts],
+                [gradient for _, gradient in gradients],
                 allow_unused=True,
             )
             self._late += [(edge, grad) for edge, grad in zip(edges, found, strict=True) if grad is not None]
-        self._arrived.clear()
-        if self._late:
-            late, self._late = self._late, []
+        late, self._late = self._late, []
+        if late:
             torch.autograd.backward([GradientEdge(*edge) for edge, _ in late], [gradient for _, gradient in late])
 
 
 class _Graph:
-    """The nodes between outputs and inputs, and the edges that leave them towards parameters.
+    """The nodes between outputs and inputs, and where the graph can be cut: the edges that leave them to parameters.
 
-    between: nodes from which an input can be reached.
-    cuts: for each of them, its edges to nodes from which none can be.
+    between: nodes that the first part runs.
+    cuts: by node, its edges to nodes that nothing else leads to. The second part runs this node again, for these edges,
+        and nothing else.
+    sums: edges into nodes behind the cuts to which several ways lead. Their gradients are sums, which the first part
+        makes, so that their terms come in the order of an ordinary backward.
     """
 
     def __init__(self, roots: Sequence[Node], inputs: Sequence[torch.Tensor]) -> None:
-        leaves = {_edge_of(leaf)[0] for leaf in inputs}
-        self.between: set[Node] = set(leaves)
         order = _children_first(roots)
-        for node in order:
-            if any(child in self.between for child, _ in _edges(node)):
-                self.between.add(node)
-        self.cuts: dict[Node, list[_Edge]] = {}
-        for node in order:
-            if node in self.between and node not in leaves:
-                leaving = [edge for edge in _edges(node) if edge[0] not in self.between]
-                if leaving:
-                    self.cuts[node] = list(dict.fromkeys(leaving))
+        ends = {_edge_of(leaf)[0] for leaf in inputs}
+        inputs_alone = set(ends)
+        while True:
+            self.between = _leading_to(ends, order)
+            self.cuts = self._cut(order, ends)
+            meetings = _meetings(self.cuts)
+            if not meetings:
+                break
+            ends |= meetings
+        self.between |= inputs_alone
+        sums = ends - inputs_alone - self.between
+        edges = [edge for node in order if node in self.between for edge in _edges(node) if edge[0] in sums]
+        self.sums: list[_Edge] = list(dict.fromkeys(edges))
 
-    def shared_edges(self) -> list[_Edge]:
-        """Edges into nodes that several cut nodes lead to: their gradient is a sum, made in the first part."""
-        leading: dict[Node, set[Node]] = {}
-        for node, edges in self.cuts.items():
-            for child, _ in edges:
-                leading.setdefault(child, set()).add(node)
-        edges = [edge for edges in self.cuts.values() for edge in edges if len(leading[edge[0]]) > 1]
-        return list(dict.fromkeys(edges))
+    def _cut(self, order: Sequence[Node], ends: set[Node]) -> dict[Node, list[_Edge]]:
+        """By node between, the edges that leave to nodes from which no end can be reached."""
+        cuts: dict[Node, list[_Edge]] = {}
+        for node in order:
+            leaving = [edge for edge in _edges(node) if edge[0] not in self.between and edge[0] not in ends]
+            if node in self.between and leaving:
+                cuts[node] = leaving
+        return cuts
+
+
+def _leading_to(ends: set[Node], order: Sequence[Node]) -> set[Node]:
+    """Nodes from which one of the ends can be reached over at least one edge; `order` has children first."""
+    leading: set[Node] = set()
+    for node in order:
+        if any(child in ends or child in leading for child, _ in _edges(node)):
+            leading.add(node)
+    return leading
+
+
+def _meetings(cuts: Mapping[Node, Sequence[_Edge]]) -> set[Node]:
+    """The first nodes behind the cuts at which the ways from several cut edges meet."""
+    num_ways: Counter[Node] = Counter()
+    for edges in cuts.values():
+        for target, _ in edges:
+            num_ways.update(_children_first([target]))
+    entered = [target for edges in cuts.values() for target, _ in edges]
+    entered += [child for node, ways in num_ways.items() if ways == 1 for child, _ in _edges(node)]
+    return {node for node in entered if num_ways[node] > 1}
 
 
 def _children_first(roots: Sequence[Node]) -> list[Node]:
@@ -141,7 +162,7 @@ def _children_first(roots: Sequence[Node]) -> list[Node]:
 
 
 def _edges(node: Node) -> list[_Edge]:
-    return [(child, index) for child, index in node.next_functions if child is not None]
+    return [(child, number) for child, number in node.next_functions if child is not None]
 
 
 def _edge_of(tensor: torch.Tensor) -> _Edge:

@@ -3,18 +3,25 @@
 Driven by `JointStep`; owns nothing but the two clients. The image O_1 and its gradient pass from server to server by
 reference: the coordinator never copies them. Gradients of model parameters stay in the servers; only z_i and dL/dz_i
 (kilobytes) come here.
+
+Micro-batches overlap (1F1B): while the video server goes forward and back through micro-batch k, the image server goes
+back through k - 1 and forward through k + 1. Each server still sees its backwards in the order of the micro-batches, so
+every sum is the same to the bit as without the overlap.
 """
 
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
-from mora_runtime import Client, PendingReply, TensorRef, Ticket
+from mora_runtime import Client, PendingReply, Reply, TensorRef, Ticket, tracing, wait_any
 from mora_runtime.errors import ProtocolError
+
+from mora_trainer.settings import PipelineSettings
 
 IMAGE = "image"
 VIDEO = "video"
@@ -40,6 +47,7 @@ class MicroBatchResult:
     image_loss: float | None
     gradients: dict[str, torch.Tensor]  # dL/dz_i by agent, (rows, d_i) float32; empty without modulation
     image_gradient_norm: float  # ||dL/dO_1||_2
+    compute_s: dict[str, float] = field(default_factory=dict)  # inside the agents, by part
 
 
 @dataclass
@@ -55,7 +63,11 @@ class Stopwatch:
         try:
             yield
         finally:
-            self.spent_s[part] = self.spent_s.get(part, 0.0) + time.perf_counter() - started_s
+            self.add(part, time.perf_counter() - started_s)
+
+    def add(self, part: str, spent_s: float) -> None:
+        """Add time that was measured elsewhere."""
+        self.spent_s[part] = self.spent_s.get(part, 0.0) + spent_s
 
 
 @dataclass(frozen=True)
@@ -65,6 +77,18 @@ class _Rendered:
     images: TensorRef  # (B, 3, H, W) in [-1, 1]
     own_loss: float | None
     ticket: Ticket
+    forward_s: float
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """A video forward and backward that has come back: the loss, dL/dz_2, and dL/dO_1 by reference."""
+
+    rendered: _Rendered
+    loss: float
+    gradients: dict[str, TensorRef]
+    forward_s: float
+    backward_s: float
 
 
 class RemoteChain:
@@ -74,29 +98,56 @@ class RemoteChain:
         image, video: connected clients.
         image_loss_weight: weight of the image agent's own loss (0 = the paper: losses only on the last output).
         deadline_s: for each call.
+        pipeline: how micro-batches overlap.
     """
 
-    def __init__(self, image: Client, video: Client, *, image_loss_weight: float, deadline_s: float) -> None:
+    def __init__(
+        self,
+        image: Client,
+        video: Client,
+        *,
+        image_loss_weight: float,
+        deadline_s: float,
+        pipeline: PipelineSettings,
+    ) -> None:
         self._image = image
         self._video = video
         self._image_loss_weight = image_loss_weight
         self._deadline_s = deadline_s
+        self.pipeline = pipeline
 
     def run(
         self, batches: Sequence[MicroBatch], embeddings: dict[str, torch.Tensor], watch: Stopwatch
     ) -> Iterator[MicroBatchResult]:
-        """Forward and backward of every micro-batch, gradients of their mean loss, results in order.
-
-        The image server renders micro-batch k + 1 while the video server works on k; each server still sees its own
-        micro-batches in order, so the sums are the same to the bit as without the overlap.
-        """
+        """Forward and backward of every micro-batch, gradients of their mean loss, results in order."""
         scale = 1.0 / len(batches)
-        pending = self._submit_image(batches[0], embeddings)
-        for number, batch in enumerate(batches):
-            rendered = self._await_image(pending, watch)
-            if number + 1 < len(batches):
-                pending = self._submit_image(batches[number + 1], embeddings)
-            yield self._finish(batch, rendered, embeddings, scale, watch)
+        rendering: deque[PendingReply] = deque()
+        judging: deque[tuple[_Rendered, PendingReply]] = deque()
+        returning: deque[tuple[_Judged, PendingReply | None]] = deque()
+        num_begun = num_rendered = num_ended = 0
+        try:
+            while num_ended < len(batches):
+                while num_begun < len(batches) and num_begun - num_ended < self.pipeline.max_in_flight:
+                    rendering.append(self._submit_image(batches[num_begun], embeddings))
+                    num_begun += 1
+                if returning and (returning[0][1] is None or returning[0][1].has_ended):
+                    judged, pending = returning.popleft()
+                    num_ended += 1
+                    yield self._ended(judged, pending, embeddings, watch)
+                elif judging and judging[0][1].has_ended:
+                    rendered, pending = judging.popleft()
+                    judged = self._judged(rendered, pending.result())
+                    returning.append((judged, self._submit_image_backward(judged, scale)))
+                elif rendering and rendering[0].has_ended:
+                    rendered = self._rendered(rendering.popleft().result())
+                    judging.append((rendered, self._submit_video(batches[num_rendered], rendered, embeddings, scale)))
+                    num_rendered += 1
+                else:
+                    # each server answers in order, so only the first of each kind can be next
+                    wait_any([*list(rendering)[:1], *_firsts(judging), *_firsts(returning)])
+        finally:
+            for pending in (*rendering, *(p for _, p in judging), *(p for _, p in returning if p is not None)):
+                pending.forget()
 
     def _submit_image(self, batch: MicroBatch, embeddings: dict[str, torch.Tensor]) -> PendingReply:
         arguments = {
@@ -108,23 +159,17 @@ class RemoteChain:
         grad = ("z",) if IMAGE in embeddings else ()
         return self._image.submit(IMAGE, "render", arguments, grad=grad, deadline_s=self._deadline_s)
 
-    def _await_image(self, pending: PendingReply, watch: Stopwatch) -> _Rendered:
-        with watch.measure("image_forward"):
-            reply = pending.result()
+    def _rendered(self, reply: Reply) -> _Rendered:
         images, own_loss = reply.values["images"], reply.values.get("own_loss")
         if not isinstance(images, TensorRef) or reply.ticket is None:
             raise ProtocolError("image.render: expected a tensor `images` and a ticket, got neither; wrong agent?")
         value = float(own_loss.tensor()) if isinstance(own_loss, TensorRef) else None
-        return _Rendered(images, value, reply.ticket)
+        return _Rendered(images, value, reply.ticket, reply.forward_s)
 
-    def _finish(
-        self,
-        batch: MicroBatch,
-        rendered: _Rendered,
-        embeddings: dict[str, torch.Tensor],
-        scale: float,
-        watch: Stopwatch,
-    ) -> MicroBatchResult:
+    def _submit_video(
+        self, batch: MicroBatch, rendered: _Rendered, embeddings: dict[str, torch.Tensor], scale: float
+    ) -> PendingReply:
+        """Loss and its backward in one message: the last server of a chain waits for nobody in between."""
         arguments = {
             "z": embeddings.get(VIDEO),
             "prompt_keys": list(batch.video_prompts),
@@ -132,34 +177,63 @@ class RemoteChain:
             "target_keys": list(batch.targets),
             "seeds": list(batch.seeds),
         }
-        grad = ("z", "images") if VIDEO in embeddings else ("images",)
-        with watch.measure("video_forward"):
-            reply = self._video.call(VIDEO, "loss", arguments, grad=grad, deadline_s=self._deadline_s)
-        loss = reply.values["loss"]
-        if not isinstance(loss, TensorRef) or reply.ticket is None:
-            raise ProtocolError("video.loss: expected a scalar tensor `loss` and a ticket, got neither; wrong agent?")
-        value = float(loss.tensor())
-        with watch.measure("video_backward"):
-            seed = {"loss": torch.tensor(scale)}
-            video_gradients = self._video.backward(reply.ticket, seed, deadline_s=self._deadline_s)
-        image_gradients = self._backward_image(rendered, video_gradients.get("images"), scale, watch)
-        gradients: dict[str, torch.Tensor] = {}
-        for name, found in ((IMAGE, image_gradients), (VIDEO, video_gradients)):
-            if name in embeddings:
-                gradients[name] = found["z"].tensor() if "z" in found else torch.zeros_like(embeddings[name])
-        norm = float(video_gradients["images"].tensor().float().norm()) if "images" in video_gradients else 0.0
-        return MicroBatchResult(value, rendered.own_loss, gradients, norm)
+        return self._video.submit(
+            VIDEO,
+            "loss",
+            arguments,
+            grad=("z", "images") if VIDEO in embeddings else ("images",),
+            output_grads={"loss": torch.tensor(scale)},
+            inputs_first=self.pipeline.inputs_first,
+            deadline_s=self._deadline_s,
+        )
 
-    def _backward_image(
-        self, rendered: _Rendered, image_gradient: TensorRef | None, scale: float, watch: Stopwatch
-    ) -> dict[str, TensorRef]:
+    def _judged(self, rendered: _Rendered, reply: Reply) -> _Judged:
+        loss = reply.values["loss"]
+        if not isinstance(loss, TensorRef):
+            raise ProtocolError("video.loss: expected a scalar tensor `loss`, got none; wrong agent?")
+        return _Judged(rendered, float(loss.tensor()), reply.gradients, reply.forward_s, reply.backward_s)
+
+    def _image_output_grads(
+        self, rendered: _Rendered, image_gradient: TensorRef | None, scale: float
+    ) -> dict[str, torch.Tensor | TensorRef]:
+        """Gradients of what the image agent gave: of O_1 from the video agent, of its own loss."""
         grads: dict[str, torch.Tensor | TensorRef] = {}
         if image_gradient is not None:
             grads["images"] = image_gradient
         if rendered.own_loss is not None:
             grads["own_loss"] = torch.tensor(scale * self._image_loss_weight)
+        return grads
+
+    def _submit_image_backward(self, judged: _Judged, scale: float) -> PendingReply | None:
+        grads = self._image_output_grads(judged.rendered, judged.gradients.get("images"), scale)
         if not grads:
-            rendered.ticket.drop()
-            return {}
-        with watch.measure("image_backward"):
-            return self._image.backward(rendered.ticket, grads, deadline_s=self._deadline_s)
+            judged.rendered.ticket.drop()
+            return None
+        return self._image.submit_backward(judged.rendered.ticket, grads, deadline_s=self._deadline_s)
+
+    def _ended(
+        self, judged: _Judged, pending: PendingReply | None, embeddings: dict[str, torch.Tensor], watch: Stopwatch
+    ) -> MicroBatchResult:
+        reply = None if pending is None else pending.result()
+        found = {IMAGE: {} if reply is None else reply.gradients, VIDEO: judged.gradients}
+        gradients = {
+            name: found[name]["z"].tensor() if "z" in found[name] else torch.zeros_like(z)
+            for name, z in embeddings.items()
+        }
+        compute_s = {
+            "image_forward": judged.rendered.forward_s,
+            "video_forward": judged.forward_s,
+            "video_backward": judged.backward_s,
+            "image_backward": 0.0 if reply is None else reply.backward_s,
+        }
+        for part, spent_s in compute_s.items():
+            watch.add(part, spent_s)
+        image_gradient = judged.gradients.get("images")
+        with tracing.span("norm of dL/dO_1", "protocol"):
+            norm = 0.0 if image_gradient is None else float(image_gradient.tensor().float().norm())
+        return MicroBatchResult(judged.loss, judged.rendered.own_loss, gradients, norm, compute_s)
+
+
+def _firsts(queue: Sequence[tuple[object, PendingReply | None]]) -> list[PendingReply]:
+    pending = queue[0][1] if queue else None
+    return [] if pending is None else [pending]

@@ -107,6 +107,7 @@ class TrainingJob:
             self._clients[VIDEO],
             image_loss_weight=settings.training.image_loss_weight,
             deadline_s=self._deadline_s,
+            pipeline=settings.training.pipeline,
         )
         self._step = JointStep(
             chain,

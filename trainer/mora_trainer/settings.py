@@ -24,6 +24,13 @@ class ModulationSettings(Settings):
     optimizer: Literal["adamw", "sgd"] = "adamw"
 
 
+class PipelineSettings(Settings):
+    """How the micro-batches of one step overlap. Gradients are the same to the bit whatever is set here."""
+
+    max_in_flight: PositiveInt = 3  # micro-batches between their first forward and their last backward; 1 = no overlap
+    inputs_first: bool = False  # the video server answers before it computes its parameters' gradients
+
+
 class TrainingSettings(Settings):
     """The optimisation loop."""
 
@@ -31,6 +38,7 @@ class TrainingSettings(Settings):
     batch_size: PositiveInt = 4  # samples of one optimisation step, over all replicas and micro-batches
     micro_batch_size: PositiveInt = 1  # samples of one pass through the chain on one replica
     clip_norm: float | None = 1.0  # over the gradients of all roles together; None = no clipping
+    pipeline: PipelineSettings = PipelineSettings()
     schedule: Literal["constant", "cosine"] = "constant"
     num_warmup_steps: int = Field(default=0, ge=0)
     image_loss_weight: float = Field(default=0.0, ge=0.0)  # weight of the image agent's own loss on the first frame

@@ -15,7 +15,7 @@ from benchmarks.chain_session import ChainSession, SingleProcessTwin, chain_sess
 
 SMALL = [
     "training.batch_size=4",
-    "training.micro_batch_size=2",
+    "training.micro_batch_size=1",
     "data.num_clips=4",
     # through all denoising steps, so that gradients can be held against finite differences of the whole chain
     "agents.image.options.gradient_steps=all",

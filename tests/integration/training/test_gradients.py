@@ -7,6 +7,7 @@ import pytest
 import torch
 from mora_runtime.participant import PARTICIPANT
 from mora_trainer.chain import AGENTS, RemoteChain
+from mora_trainer.settings import PipelineSettings
 from safetensors.torch import load_file
 
 from benchmarks.chain_session import DEADLINE_S, ChainSession, SingleProcessTwin
@@ -41,20 +42,33 @@ def test_every_gradient_is_bit_identical_to_one_process(
     assert result["num_with_nonzero_gradient"] >= result["num_parameters_compared"] - 4
 
 
+@pytest.mark.parametrize("inputs_first", [False, True])
+@pytest.mark.parametrize("max_in_flight", [1, 2, 8])
+def test_however_micro_batches_overlap_every_gradient_is_the_same_to_the_bit(
+    session: ChainSession, monkeypatch: pytest.MonkeyPatch, max_in_flight: int, inputs_first: bool
+) -> None:
+    expected = remote_gradients(session)
+    settings = PipelineSettings(max_in_flight=max_in_flight, inputs_first=inputs_first)
+    monkeypatch.setattr(session.chain, "pipeline", settings)
+    assert session.config.training.batch_size // session.config.training.micro_batch_size >= 2
+    result = compare(remote_gradients(session), expected)
+    assert result["bit_identical"], result
+
+
 @pytest.fixture
 def broken_backward(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """The image agent's gradient dropped, doubled, or taken from the micro-batch before."""
     fault: str = request.param
-    honest = RemoteChain._backward_image
+    honest = RemoteChain._image_output_grads
     previous: list[Any] = []
 
-    def faulty(self: RemoteChain, rendered: Any, gradient: Any, scale: float, watch: Any) -> Any:
+    def faulty(self: RemoteChain, rendered: Any, gradient: Any, scale: float) -> Any:
         tensor = gradient.tensor().clone()
         wrong = {"dropped": None, "doubled": tensor * 2, "stale": previous[-1] if previous else tensor}[fault]
         previous.append(tensor)
-        return honest(self, rendered, wrong, scale, watch)
+        return honest(self, rendered, wrong, scale)
 
-    monkeypatch.setattr(RemoteChain, "_backward_image", faulty)
+    monkeypatch.setattr(RemoteChain, "_image_output_grads", faulty)
     return fault
 
 
@@ -86,12 +100,12 @@ def test_a_non_finite_gradient_skips_the_step_everywhere_and_changes_nothing(
     session: ChainSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = weights(session, "probe-before")
-    honest = RemoteChain._backward_image
+    honest = RemoteChain._image_output_grads
 
-    def poisoned(self: RemoteChain, rendered: Any, gradient: Any, scale: float, watch: Any) -> Any:
-        return honest(self, rendered, torch.full_like(gradient.tensor(), torch.nan), scale, watch)
+    def poisoned(self: RemoteChain, rendered: Any, gradient: Any, scale: float) -> Any:
+        return honest(self, rendered, torch.full_like(gradient.tensor(), torch.nan), scale)
 
-    monkeypatch.setattr(RemoteChain, "_backward_image", poisoned)
+    monkeypatch.setattr(RemoteChain, "_image_output_grads", poisoned)
     report = session.step(0)
     assert report.skipped
     after = weights(session, "probe-after")
