@@ -36,7 +36,9 @@ class AgentConfig(Settings):
     modulation_learning_rate: float = Field(default=1e-5, ge=0.0)
     trainable: TrainableSettings = TrainableSettings()
     optimizer: OptimizerSettings = OptimizerSettings()
-    arena_nbytes: PositiveInt = 256 << 20  # budget of the server's shared memory
+    arena_nbytes: PositiveInt | None = None  # of the server's tensors in shared memory; None = an equal share
+    activation_nbytes: PositiveInt | None = None  # that graphs waiting for their backward may keep; None = no bound
+    recompute: bool = False  # keep a forward's inputs instead of its graph, and run it again for the backward
 
     def device(self, replica: int) -> str:
         """Device of the server of one replica."""
@@ -66,6 +68,9 @@ class TrainConfig(Settings):
     training: TrainingSettings = TrainingSettings()
     data: DataSection = DataSettings()
     samples: SampleSettings = SampleSettings()
+    shared_memory_nbytes: PositiveInt = 1 << 30  # of all roles' tensors together
+    spill_nbytes: int = Field(default=1 << 30, ge=0)  # for each role: beyond that, in segments of their own, slower
+    pin_cores: bool = True  # give each server on the CPU cores of its own, where there are enough
     start_deadline_s: float = Field(default=900.0, gt=0.0)  # loading models included
 
     @model_validator(mode="after")

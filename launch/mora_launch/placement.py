@@ -13,6 +13,7 @@ from rich.table import Table
 
 from mora_launch.agent_options import CheckedOptions
 from mora_launch.config import TrainConfig
+from mora_launch.resources import available_cores, describe_cores, divide_memory, pin_cores
 
 _ADAM_NBYTES = 12  # float32 master weight and two moments for each trained parameter, shared out by ZeRO
 _EMA_NBYTES = 4
@@ -29,6 +30,8 @@ class PlacedRole:
     weights_nbytes: int
     gradients_nbytes: int
     optimizer_nbytes: int
+    shared_nbytes: int  # budget of its tensors in shared memory, in the machine's own memory
+    cores: str
 
     @property
     def total_nbytes(self) -> int:
@@ -37,8 +40,14 @@ class PlacedRole:
 
 
 def place(config: TrainConfig, checked: Mapping[str, CheckedOptions]) -> list[PlacedRole]:
-    """Every role of a job in start order."""
+    """Every role of a job in start order.
+
+    Raises:
+        PlacementError: too little shared memory for each.
+    """
     roles = []
+    memory = divide_memory(config)
+    pinned = pin_cores(config, available_cores())
     for replica in range(config.replicas):
         for name, agent in config.agents.items():
             components = checked[name].components
@@ -50,10 +59,12 @@ def place(config: TrainConfig, checked: Mapping[str, CheckedOptions]) -> list[Pl
             gradients = 4 * num_trained
             if agent.trainable.scope in ("lora", "patterns"):
                 optimizer = gradients = 0  # a small part of the module; its count is printed when the job starts
-            roles.append(
-                PlacedRole(f"{name}.{replica}", agent.device(replica), agent.environment, weights, gradients, optimizer)
-            )
-        roles.append(PlacedRole(f"coordinator.{replica}", "cpu", "control", 0, 0, 0))
+            role = f"{name}.{replica}"
+            device, environment = agent.device(replica), agent.environment
+            cores = describe_cores(pinned, role)
+            roles.append(PlacedRole(role, device, environment, weights, gradients, optimizer, memory[role], cores))
+        role = f"coordinator.{replica}"
+        roles.append(PlacedRole(role, "cpu", "control", 0, 0, 0, memory[role], "any"))
     return roles
 
 
@@ -79,17 +90,21 @@ def check_devices(roles: list[PlacedRole]) -> None:
 
 def placement_table(roles: list[PlacedRole]) -> Table:
     """Roles, devices and memory, then one line for each device."""
-    columns = ("role", "device", "environment", "weights", "gradients", "optimizer + EMA", "total")
+    columns = (
+        "role", "device", "cores", "environment", "weights", "gradients", "optimizer + EMA", "total", "shared memory"
+    )  # fmt: skip
     table = Table(*columns, box=None, pad_edge=False)
     per_device: dict[str, int] = defaultdict(int)
     for role in roles:
         sizes = (role.weights_nbytes, role.gradients_nbytes, role.optimizer_nbytes, role.total_nbytes)
-        table.add_row(role.role, role.device, role.environment, *(format_nbytes(size) for size in sizes))
+        shown = [format_nbytes(size) for size in (*sizes, role.shared_nbytes)]
+        table.add_row(role.role, role.device, role.cores, role.environment, *shown)
         per_device[role.device] += role.total_nbytes
     table.add_section()
     for device, nbytes in per_device.items():
         note = f"of {format_nbytes(psutil.virtual_memory().total)} on this machine" if device == "cpu" else ""
-        table.add_row("", device, note, "", "", "", format_nbytes(nbytes), style="bold")
+        table.add_row("", device, "", note, "", "", "", format_nbytes(nbytes), "", style="bold")
+    table.add_row("", "", "", "", "", "", "", "", format_nbytes(sum(role.shared_nbytes for role in roles)))
     return table
 
 

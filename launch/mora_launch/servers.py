@@ -19,6 +19,7 @@ from mora_launch.agent_options import PACKAGES, CheckedOptions, check_options, e
 from mora_launch.child import Child
 from mora_launch.config import AgentConfig, TrainConfig
 from mora_launch.environments import ENVIRONMENTS, ROOT
+from mora_launch.resources import available_cores, divide_memory, pin_cores
 from mora_launch.supervisor import Supervisor
 
 
@@ -58,6 +59,8 @@ class ServerGroup:
         self._directory = directory
         self._attempt = attempt
         self._train = train
+        self._memory = divide_memory(config)
+        self._cores = pin_cores(config, available_cores())
 
     def start(self, supervisor: Supervisor) -> list[Child]:
         """Write the settings and start every server; wait for them with `supervisor.wait_ready`."""
@@ -87,12 +90,15 @@ class ServerGroup:
             "run_dir": str(self._directory.path),
             "device": agent.device(replica),
             "num_threads": agent.num_threads,
-            "cpu_affinity": None,
+            "cpu_affinity": self._cores.get(f"{name}.{replica}"),
             "environment": agent.environment,
             "lock_hash": ENVIRONMENTS[agent.environment].lock_hash,
             "agents": {name: {"kind": agent.kind, "options": self._checked[name].options}},
             "training": self._training(name, agent, replica) if self._train else None,
-            "arena_budget_nbytes": agent.arena_nbytes,
+            "arena_budget_nbytes": self._memory[f"{name}.{replica}"],
+            "spill_budget_nbytes": self._config.spill_nbytes,
+            "activation_budget_nbytes": agent.activation_nbytes,
+            "recompute": agent.recompute,
             "seed": self._config.seed,
         }
 

@@ -15,6 +15,7 @@ from mora_launch.child import Child
 from mora_launch.config import TrainConfig
 from mora_launch.environments import ENVIRONMENTS, ROOT
 from mora_launch.placement import check_devices, place, placement_table
+from mora_launch.resources import divide_memory
 from mora_launch.servers import ServerGroup, check_agents, child_variables, rendezvous, role_command, write_json
 from mora_launch.supervisor import Supervisor
 
@@ -112,5 +113,7 @@ class TrainingProcesses:
             samples=config.samples,
             shuffle=config.data.shuffle,
             resume=self._resume,
+            arena_nbytes=divide_memory(config)[f"coordinator.{replica}"],
+            spill_nbytes=config.spill_nbytes,
             lock_hashes={name: environment.lock_hash for name, environment in ENVIRONMENTS.items()},
         )

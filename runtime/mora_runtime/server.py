@@ -89,7 +89,7 @@ class Server:
         self._early: deque[tuple[Connection, Message, bool]] = deque()  # messages taken in while a call waited for room
         self._num_bad_frames = 0
         self._next_tick_s = 0.0
-        self._spin_ns = spin_ns()
+        self._spin_ns = spin_ns(has_own_cores=bool(settings.cpu_affinity))
         self._spin_until_ns = 0
         run = node.run
         # first, because it refuses where another server listens, while ZeroMQ would silently take its traffic over

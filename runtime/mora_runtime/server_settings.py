@@ -30,7 +30,7 @@ class ServerSettings(Settings):
     run_dir: str
     device: str = "cpu"
     num_threads: int = Field(default=1, ge=1)
-    cpu_affinity: tuple[int, ...] | None = None
+    cpu_affinity: tuple[int, ...] | None = None  # cores that no other role is given
     environment: str
     lock_hash: str
     agents: dict[str, AgentSettings]

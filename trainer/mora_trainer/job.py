@@ -56,7 +56,12 @@ class TrainingJob:
             ),
             torch.device("cpu"),
         )
-        self._node = Node.open(self._run, f"coordinator.{settings.replica}")
+        self._node = Node.open(
+            self._run,
+            f"coordinator.{settings.replica}",
+            arena_budget_nbytes=settings.arena_nbytes,
+            spill_budget_nbytes=settings.spill_nbytes,
+        )
         self._clients: dict[str, Client] = {
             agent.name: self._node.connect(
                 agent.server, deadline_s=_CONNECT_DEADLINE_S, expected_lock_hash=agent.lock_hash

@@ -109,6 +109,8 @@ class CoordinatorSettings(Settings):
     samples: SampleSettings
     shuffle: bool = True
     resume: bool = False
+    arena_nbytes: PositiveInt  # budget of this rank's own tensors in shared memory
+    spill_nbytes: int = Field(ge=0)
     lock_hashes: dict[str, str]
 
     @model_validator(mode="after")
