@@ -80,16 +80,17 @@ def env_list(as_json: bool) -> None:
 
 
 @cli.command(context_settings={"ignore_unknown_options": True}, add_help_option=False)
-@click.argument("name", type=click.Choice(["train", "parity", "opensora"]))
+@click.argument("name", type=click.Choice(["ipc", "train", "parity", "opensora"]))
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def bench(name: str, arguments: tuple[str, ...]) -> None:
-    """Measure: `train` (cost of the border between processes), `parity` (gradients), `opensora` (the video model).
+    """Measure: `ipc` (tensors between processes, beside the floor and other ways), `train` (cost of the border between
+    processes in a step), `parity` (gradients), `opensora` (the video model).
 
     Options go to the benchmark: `--json FILE`, `--help`.
     """
     import os
 
-    environments.ensure(list(ENVIRONMENTS))
+    environments.ensure(["control"] if name == "ipc" else list(ENVIRONMENTS))
     os.chdir(environments.ROOT)
     python = str(ENVIRONMENTS["opensora" if name == "opensora" else "control"].python)
     os.execv(python, [python, "-m", f"benchmarks.{name}", *_absolute_files(arguments)])

@@ -1,0 +1,6 @@
+"""`mora bench ipc`: an echo of y = x + 1 between two processes, Mora's beside the floor and beside its peers.
+
+`__main__` is the command line, `measurement` interleaves the contestants and gathers medians, `ours` and `floor` are
+measured in this process, each of `peers` in a process of its own (`caller`, driven by `remote_peers`) with its echo
+server as one more. `report` makes the JSON, `verdict` judges it, `table` and `plot` show it, `soak` is the long run.
+"""

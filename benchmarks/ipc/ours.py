@@ -1,0 +1,146 @@
+"""Mora's echoes, through the public API and against real server processes."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from mora_launch.child import Child
+from mora_launch.environments import ROOT
+from mora_launch.supervisor import Supervisor
+from mora_runtime import Client, Node, RunDirectory
+
+from benchmarks.ipc.contestant import DEADLINE_S, Contestant, WrongAnswer
+from benchmarks.ipc.lifetime import ONE_THREAD
+
+AGENT = "echo"
+SERVERS = ("echo.0", "echo.1")
+ARENA_NBYTES = 2 << 30  # limit; segments are made as sizes are first sent
+
+
+@dataclass
+class Session:
+    """Two servers and this process's connections to them."""
+
+    supervisor: Supervisor
+    servers: dict[str, Child]
+    node: Node
+    client: Client
+    other: Client
+    zmq_client: Client | None  # to the first server without the doorbell, where the runtime has one
+
+    def check_interrupt(self) -> None:
+        """The supervisor takes Ctrl-C, so that servers are ended in order.
+
+        Raises:
+            KeyboardInterrupt: it was pressed.
+        """
+        if self.supervisor.num_interrupts:
+            raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def session(folder: Path) -> Iterator[Session]:
+    """Start two echo servers below `folder` and connect; end them afterwards."""
+    with RunDirectory.create(folder / "run", lock=True) as run, Supervisor(print) as supervisor:
+        servers = {role: _start(role, run, supervisor) for role in SERVERS}
+        if not supervisor.wait_ready(list(servers.values()), deadline_s=DEADLINE_S):
+            raise KeyboardInterrupt
+        with Node.open(run, "coordinator.0", arena_budget_nbytes=ARENA_NBYTES) as node:
+            client, other = (node.connect(role, deadline_s=DEADLINE_S) for role in SERVERS)
+            yield Session(supervisor, servers, node, client, other, _zmq_client(node))
+
+
+def _zmq_client(node: Node) -> Client | None:
+    options: dict[str, Any] = {"doorbell": False}
+    return node.connect(SERVERS[0], deadline_s=DEADLINE_S, **options) if has_doorbell() else None
+
+
+def has_doorbell() -> bool:
+    """True where calls need not go through ZeroMQ, and can be made to."""
+    return "doorbell" in inspect.signature(Node.connect).parameters
+
+
+def _start(role: str, run: RunDirectory, supervisor: Supervisor) -> Child:
+    settings = {
+        "role": role,
+        "name": role.partition(".")[0],
+        "run_dir": str(run.path),
+        "environment": "control",
+        "lock_hash": "0123456789abcdef",
+        "agents": {AGENT: {"kind": AGENT}},
+        "arena_budget_nbytes": ARENA_NBYTES,
+    }
+    path = run.role_folder(role) / "settings.json"
+    path.write_text(json.dumps(settings), encoding="utf-8")
+    command = [sys.executable, "-m", "benchmarks.ipc.echo_server", "--settings", str(path)]
+    return supervisor.start(role, command, variables=ONE_THREAD, output=run.logs / f"{role}.out", folder=ROOT)
+
+
+class Echo(Contestant):
+    """One call that carries x there and y back."""
+
+    def __init__(self, name: str, client: Client, method: str) -> None:
+        self.name = name
+        self._client = client
+        self._method = method
+
+    def echo(self, x: torch.Tensor) -> torch.Tensor:
+        reply = self._client.call(AGENT, self._method, {"x": x}, deadline_s=DEADLINE_S)
+        value = reply.values["value"]
+        y: torch.Tensor = value if isinstance(value, torch.Tensor) else value.tensor()
+        return y
+
+    def finish(self) -> None:
+        self._client.flush()  # the last answer's slot is the server's again
+
+
+class ResidentEcho(Echo):
+    """The same with x in a slot of this process from the beginning."""
+
+    def __init__(self, client: Client, node: Node) -> None:
+        super().__init__("resident", client, "add_one_in_slot")
+        self._node = node
+
+    def prepare(self, x: torch.Tensor) -> torch.Tensor:
+        return self._node.empty(x.shape, x.dtype).copy_(x)
+
+
+class EmptyCall(Contestant):
+    """A call that carries no tensor."""
+
+    name = "empty_call"
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def echo(self, x: torch.Tensor) -> Any:
+        return self._client.call(AGENT, "nothing", {}, deadline_s=DEADLINE_S).values["value"]
+
+    def check(self, x: torch.Tensor, y: Any) -> None:
+        if y is not None:
+            raise WrongAnswer(f"{self.name}: expected None, got {y!r}")
+
+
+def bulk_contestants(opened: Session) -> list[Contestant]:
+    """Those of every size."""
+    return [
+        Echo("ours", opened.client, "add_one_in_slot"),
+        ResidentEcho(opened.client, opened.node),
+        Echo("fresh_output", opened.client, "add_one"),
+    ]
+
+
+def small_contestants(opened: Session) -> list[Contestant]:
+    """Those of the smallest size alone."""
+    found: list[Contestant] = [EmptyCall(opened.client)]
+    if opened.zmq_client is not None:
+        found.append(Echo("zmq_path", opened.zmq_client, "add_one"))
+    return found
