@@ -1,6 +1,7 @@
-"""`mora bench train`: what does the border between processes cost a training step?
+"""`mora bench train`: what does the border between processes cost a training step, and what does overlap gain?
 
-Two processes against one, both on the same core(s), interleaved in one run so that the machine's drift hits both.
+Two processes against one, both on the same core(s), interleaved in one run so that the machine's drift hits both; then
+two agents of equal cost on a core each, with and without overlap (`benchmarks.pipeline`).
 """
 
 from __future__ import annotations
@@ -19,13 +20,24 @@ from mora_launch.config import TrainConfig, load_config
 from mora_launch.environments import ROOT
 
 from benchmarks.chain_session import ChainSession, SingleProcessTwin, chain_session
+from benchmarks.pipeline import measure_pipeline
 
 
 def measure(
     config: TrainConfig, path: Path, *, cores: list[int], num_rounds: int, steps_a_round: int
 ) -> dict[str, Any]:
     """Median step time of both chains over interleaved rounds; the first round of each is warm-up."""
+    every_core = os.sched_getaffinity(0)
     os.sched_setaffinity(0, cores)  # inherited by every process started from here on
+    try:
+        return _measure_border(config, path, cores=cores, num_rounds=num_rounds, steps_a_round=steps_a_round)
+    finally:
+        os.sched_setaffinity(0, every_core)
+
+
+def _measure_border(
+    config: TrainConfig, path: Path, *, cores: list[int], num_rounds: int, steps_a_round: int
+) -> dict[str, Any]:
     with chain_session(config, path) as session, SingleProcessTwin(session.write_spec(path)) as twin:
         ours: list[float] = []
         theirs: list[float] = []
@@ -73,14 +85,19 @@ def main() -> None:
     parser.add_argument("--core", type=int, action="append", help="core that all processes share (default: 0)")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--steps", type=int, default=4, help="steps a round")
+    parser.add_argument("--micro-batches", type=int, default=8, help="of a step in the measurement of overlap")
     arguments = parser.parse_args()
+    config = load_config(arguments.config, [])
     with tempfile.TemporaryDirectory(prefix="mora-bench-train-") as folder:
         result = measure(
-            load_config(arguments.config, []),
+            config,
             Path(folder) / "run",
             cores=arguments.core or [0],
             num_rounds=arguments.rounds,
             steps_a_round=arguments.steps,
+        )
+        result["pipeline"] = measure_pipeline(
+            arguments.config, num_micro_batches=arguments.micro_batches, num_rounds=arguments.rounds
         )
     text = json.dumps(result, indent=1)
     print(text)

@@ -74,7 +74,7 @@ class JointStep:
         clip_norm: float | None,
         deadline_s: float,
     ) -> None:
-        self._chain = chain
+        self.chain = chain
         self._clients = clients
         self._modulation = modulation
         self._clip_norm = clip_norm
@@ -117,7 +117,7 @@ class JointStep:
         failure: MoraError | None = None
         results: list[MicroBatchResult] = []
         try:
-            for result in self._chain.run(batches, embeddings, watch):
+            for result in self.chain.run(batches, embeddings, watch):
                 results.append(result)
                 if self._modulation is not None:
                     self._modulation.accumulate(result.gradients)
