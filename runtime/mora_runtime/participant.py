@@ -19,7 +19,7 @@ from mora_runtime.agent import Agent, remote
 from mora_runtime.errors import CheckpointError, StepProtocolError
 from mora_runtime.process_group import join_group
 from mora_runtime.sharded_optimizer import ShardedOptimizer
-from mora_runtime.shards import ShardFile, describe, write_tensors, write_text
+from mora_runtime.shards import ShardFile, ShardWriter, copied, write_tensors
 from mora_runtime.trainable import parameter_counts, select_trainable
 from mora_runtime.training_settings import ParticipantSettings
 
@@ -70,6 +70,7 @@ class Participant(Agent):
             join_group(settings.group, device)
             self._optimizer = ShardedOptimizer(module, [parameters], settings.optimizer)
         self._prepared_step: int | None = None
+        self._writer: ShardWriter | None = None
 
     @remote
     def counts(self) -> dict[str, Any]:
@@ -131,39 +132,52 @@ class Participant(Agent):
 
     @remote
     def save(self, folder: str) -> dict[str, Any]:
-        """Write this rank's part of a checkpoint: optimizer shard and generator state; rank 0 also weights and average.
-
-        Returns:
-            `{"files": [path, ...], "nbytes": [...], "sha256": [...]}` with paths relative to the checkpoint's folder.
-        """
+        """Begin to write this rank's part of a checkpoint: optimizer shard and generator state; rank 0 also weights and
+        average. What is written is the state at this call; training may go on while it is (`saved`)."""
         root = self._folder(folder)
         target = root / self._role
         rank, world_size = self._settings.group.rank, self._settings.group.world_size
         average = None if self._optimizer is None else self._optimizer.gathered_ema()
-        written: list[Path] = []
+        files: dict[Path, dict[str, torch.Tensor] | str] = {}
         if self._optimizer is not None:
             state = {**self._optimizer.state(), "torch_rng": torch.get_rng_state()}
-            written.append(target / f"optimizer-{rank:05d}-of-{world_size:05d}.safetensors")
-            write_tensors(written[-1], state)
+            files[target / f"optimizer-{rank:05d}-of-{world_size:05d}.safetensors"] = copied(state)
         if rank == 0:
-            written += self._write_weights(target / "weights", {})
+            files.update(self._weights(target / "weights", {}))
             if average is not None:
-                written += self._write_weights(target / "ema", average)
-        return _columns([describe(path, root) for path in written])
+                files.update(self._weights(target / "ema", average))
+        self._writer = ShardWriter(root, files)
+        return {}
 
-    def _write_weights(self, target: Path, overrides: dict[str, torch.Tensor]) -> list[Path]:
+    @remote
+    def saved(self, wait_s: float) -> dict[str, Any]:
+        """Whether the last `save` is on disk, waiting at most so long when `wait_s` > 0.
+
+        Returns:
+            `{"done": False}`, or `{"done": True, "files": [path, ...], "nbytes": [...], "sha256": [...]}` with paths
+            relative to the checkpoint's folder.
+        """
+        if self._writer is None:
+            raise CheckpointError(f"{self._role}: nothing is being saved; expected save before saved")
+        if wait_s <= 0 and not self._writer.is_done:
+            return {"done": False}
+        return {"done": True, **_columns(self._writer.result(wait_s))}
+
+    def _weights(self, target: Path, overrides: dict[str, torch.Tensor]) -> dict[Path, dict[str, torch.Tensor] | str]:
+        """Content of the files that make the module loadable by its own library."""
         config = target / "config.json"
         if self._settings.trainable.scope == "lora":
             from peft.utils import get_peft_model_state_dict
 
             tensors = {**self._module.state_dict(), **overrides}
             adapters = get_peft_model_state_dict(self._module, state_dict=tensors)
-            write_tensors(target / ADAPTER_FILE, adapters)
-            write_text(config, json.dumps(self._settings.trainable.model_dump(), indent=2))
-            return [target / ADAPTER_FILE, config]
-        write_tensors(target / WEIGHTS_FILE, {**self._module.state_dict(), **overrides})
-        write_text(config, json.dumps(self._agent.model_config(), indent=2, sort_keys=True))
-        return [target / WEIGHTS_FILE, config]
+            settings = json.dumps(self._settings.trainable.model_dump(), indent=2)
+            return {target / ADAPTER_FILE: copied(adapters), config: settings}
+        tensors = copied({**self._module.state_dict(), **overrides})
+        return {
+            target / WEIGHTS_FILE: tensors,
+            config: json.dumps(self._agent.model_config(), indent=2, sort_keys=True),
+        }
 
     @remote
     def load(self, folder: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,59 @@ class ShardFile:
     path: str
     nbytes: int
     sha256: str
+
+
+class ShardWriter:
+    """Writes and hashes files in a thread of its own, so that the next step computes meanwhile.
+
+    What is given must be copies: it is read after `__init__` has returned.
+
+    Args:
+        root: folder that the reported paths are relative to.
+        files: tensors, or text, by path.
+    """
+
+    def __init__(self, root: Path, files: Mapping[Path, Mapping[str, torch.Tensor] | str]) -> None:
+        self._root = root
+        self._files = files
+        self._written: list[ShardFile] = []
+        self._error: OSError | None = None
+        self._thread = threading.Thread(target=self._write, name="shard-writer", daemon=True)
+        self._thread.start()
+
+    def _write(self) -> None:
+        try:
+            for path, content in self._files.items():
+                if isinstance(content, str):
+                    write_text(path, content)
+                else:
+                    write_tensors(path, content)
+                self._written.append(describe(path, self._root))
+        except OSError as error:
+            self._error = error
+
+    @property
+    def is_done(self) -> bool:
+        """True when `result` does not wait."""
+        return not self._thread.is_alive()
+
+    def result(self, timeout_s: float) -> list[ShardFile]:
+        """Wait for all files.
+
+        Raises:
+            CheckpointError: the disk refused, or was not done in time; nothing may be committed.
+        """
+        self._thread.join(timeout_s)
+        if self._thread.is_alive():
+            raise CheckpointError(f"a checkpoint's files were not written within {timeout_s:.0f} s; is the disk slow?")
+        if self._error is not None:
+            raise CheckpointError(f"a file of the checkpoint could not be written: {self._error.strerror}")
+        return self._written
+
+
+def copied(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Dense copies in host memory of tensors that go on changing."""
+    return {name: value.detach().to("cpu", copy=True).contiguous() for name, value in tensors.items()}
 
 
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:

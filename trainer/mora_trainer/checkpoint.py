@@ -16,10 +16,10 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from mora_runtime import Client
+from mora_runtime import Client, PendingReply
 from mora_runtime.errors import CheckpointError
 from mora_runtime.participant import PARTICIPANT
-from mora_runtime.shards import ShardFile, describe, sync, verify, write_tensors, write_text
+from mora_runtime.shards import ShardFile, ShardWriter, copied, sync, verify, write_text
 from safetensors.torch import load_file
 
 from mora_trainer.modulation import Modulation
@@ -77,6 +77,27 @@ def _read_json(path: Path) -> dict[str, Any]:
     return content
 
 
+@dataclass(frozen=True)
+class _OpenCheckpoint:
+    """One that is being written."""
+
+    step: int
+    folder: Path  # step-00000012.tmp
+    writer: ShardWriter  # of this rank's own files
+
+
+def _all_agree(mine: bool) -> bool:
+    """Whether every rank says yes; a rank that committed alone would leave the others behind."""
+    says_no = torch.tensor([float(not mine)])
+    dist.all_reduce(says_no)
+    return bool(says_no.item() == 0)
+
+
+def _files_of(values: dict[str, Any]) -> list[ShardFile]:
+    columns = zip(values["files"], values["nbytes"], values["sha256"], strict=True)
+    return [ShardFile(path, nbytes, sha256) for path, nbytes, sha256 in columns]
+
+
 class Checkpointer:
     """Saves and restores a whole job from the coordinators' side.
 
@@ -104,48 +125,69 @@ class Checkpointer:
         self._deadline_s = deadline_s
         self._rank = dist.get_rank()
         self._world_size = dist.get_world_size()
+        self._open: _OpenCheckpoint | None = None
 
-    def save(self, step: int) -> CheckpointInfo:
-        """Write and commit the state after `step` steps (a collective of all ranks).
+    def begin(self, step: int) -> None:
+        """Begin to write the state after `step` steps (a collective of all ranks); `finish` commits it.
+
+        Training may go on meanwhile: every role has copied its state when this returns.
 
         Raises:
-            OSError, MoraError: nothing is committed, the record still names the checkpoint before.
+            MoraError: of this checkpoint, or of the one before, which is finished first. What could not be written is
+                not committed; the record still names the checkpoint before it.
         """
-        folder = f"step-{step:08d}"
-        temporary = self._checkpoints / f"{folder}.tmp"
+        self.finish(wait=True)
+        temporary = self._checkpoints / f"step-{step:08d}.tmp"
         if self._rank == 0:
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir(parents=True)
         dist.barrier()
-        files = self._save_roles(temporary.name) + self._save_modulation(temporary)
-        write_text(temporary / f"files-{self._rank:05d}.json", json.dumps([asdict(file) for file in files]))
-        dist.barrier()
-        if self._rank == 0:
-            self._commit(temporary, self._checkpoints / folder, step)
-        dist.barrier()
-        return read_manifest(self._checkpoints, folder)
-
-    def _save_roles(self, folder: str) -> list[ShardFile]:
-        pending = [
-            client.submit(PARTICIPANT, "save", {"folder": folder}, deadline_s=self._deadline_s)
-            for client in self._clients.values()
-        ]
-        files: list[ShardFile] = []
+        pending = [self._ask(client, "save", {"folder": temporary.name}) for client in self._clients.values()]
+        writer = ShardWriter(temporary, self._modulation_files(temporary))
         for call in pending:
-            values: dict[str, Any] = call.result().values
-            columns = zip(values["files"], values["nbytes"], values["sha256"], strict=True)
-            files += [ShardFile(path, nbytes, sha256) for path, nbytes, sha256 in columns]
-        return files
+            call.result()
+        self._open = _OpenCheckpoint(step, temporary, writer)
 
-    def _save_modulation(self, root: Path) -> list[ShardFile]:
-        if self._modulation is None:
-            return []
-        paths = [root / "coordinator" / f"optimizer-{self._rank:05d}-of-{self._world_size:05d}.safetensors"]
-        write_tensors(paths[0], self._modulation.optimizer.state())
+    def finish(self, *, wait: bool) -> bool:
+        """Commit what `begin` began, once every role of every rank has written its part (a collective).
+
+        Args:
+            wait: False returns at once where a role still writes.
+
+        Returns:
+            True when nothing is open any more.
+
+        Raises:
+            MoraError: a role could not write; nothing is committed.
+        """
+        if self._open is None:
+            return True
+        open_, wait_s = self._open, self._deadline_s if wait else 0.0
+        pending = [self._ask(client, "saved", {"wait_s": wait_s}) for client in self._clients.values()]
+        answers = [call.result().values for call in pending]
+        is_done = all(values["done"] for values in answers) and (wait or open_.writer.is_done)
+        if not _all_agree(is_done):
+            return False
+        files = [file for values in answers for file in _files_of(values)] + open_.writer.result(self._deadline_s)
+        write_text(open_.folder / f"files-{self._rank:05d}.json", json.dumps([asdict(file) for file in files]))
+        dist.barrier()
         if self._rank == 0:
-            paths.append(root / "coordinator" / "modulation.safetensors")
-            write_tensors(paths[1], dict(self._modulation.embeddings.items()))
-        return [describe(path, root) for path in paths]
+            self._commit(open_.folder, open_.folder.with_suffix(""), open_.step)
+        dist.barrier()
+        self._open = None
+        return True
+
+    def _ask(self, client: Client, method: str, arguments: dict[str, Any]) -> PendingReply:
+        return client.submit(PARTICIPANT, method, arguments, deadline_s=self._deadline_s)
+
+    def _modulation_files(self, root: Path) -> dict[Path, dict[str, torch.Tensor] | str]:
+        if self._modulation is None:
+            return {}
+        shard = root / "coordinator" / f"optimizer-{self._rank:05d}-of-{self._world_size:05d}.safetensors"
+        files: dict[Path, dict[str, torch.Tensor] | str] = {shard: copied(self._modulation.optimizer.state())}
+        if self._rank == 0:
+            files[root / "coordinator" / "modulation.safetensors"] = copied(dict(self._modulation.embeddings.items()))
+        return files
 
     def _commit(self, temporary: Path, final: Path, step: int) -> None:
         files: list[dict[str, Any]] = []

@@ -167,7 +167,10 @@ class TrainingJob:
         while step < training.num_steps and not self._agreed_to_stop():
             started_s = time.perf_counter()
             rates = self._rates(step)
-            report = self._step.run(step, self._batches(step), rates)
+            batches = self._batches(step)
+            if step + 1 < training.num_steps:
+                self._corpus.decode_ahead(self._order, self._places(step + 1))
+            report = self._step.run(step, batches, rates)
             step_s = time.perf_counter() - started_s
             progress.step(report, step_s)
             if log is not None:
@@ -181,9 +184,13 @@ class TrainingJob:
                     "as the last finite step left them: lower the learning rate, or look at the data"
                 )
             if training.checkpoint_every and step % training.checkpoint_every == 0:
-                last_saved = self._checkpointer.save(step).step
+                self._checkpointer.begin(step)
+                last_saved = step
+            else:
+                self._checkpointer.finish(wait=False)
         if last_saved != step and step > 0:
-            self._checkpointer.save(step)
+            self._checkpointer.begin(step)
+        self._checkpointer.finish(wait=True)
         if log is not None:
             log.close()
         return step
@@ -207,13 +214,18 @@ class TrainingJob:
 
     def _batches(self, step: int) -> list[MicroBatch]:
         """This replica's share of the batch of `step`: a contiguous block, cut into micro-batches."""
+        size = self._settings.training.micro_batch_size
+        places = self._places(step)
+        return [
+            self._corpus.micro_batch(self._order, places[start : start + size]) for start in range(0, len(places), size)
+        ]
+
+    def _places(self, step: int) -> range:
+        """This replica's places in the training sequence."""
         training = self._settings.training
         share = training.batch_size // self._settings.num_replicas
         first = step * training.batch_size + self._settings.replica * share
-        starts = range(first, first + share, training.micro_batch_size)
-        return [
-            self._corpus.micro_batch(self._order, range(start, start + training.micro_batch_size)) for start in starts
-        ]
+        return range(first, first + share)
 
     def _warn(self, report: StepReport, progress: TrainingProgress) -> None:
         if report.image_gradient_norm == 0.0 and not report.skipped:

@@ -1,9 +1,13 @@
-"""Metrics of a run: `metrics.jsonl`, one JSON object a step, and the same values for TensorBoard. Rank 0 only."""
+"""Metrics of a run: `metrics.jsonl`, one JSON object a step, and the same values for TensorBoard. Rank 0 only.
+
+Files are written by a thread of their own: a slow disk does not keep the next step waiting.
+"""
 
 from __future__ import annotations
 
 import json
 import math
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +24,31 @@ class MetricsLog:
         _keep_steps_before(self._path, first_step)
         self._file = self._path.open("a", encoding="utf-8")
         self._writer = SummaryWriter(str(run / "tensorboard"), purge_step=first_step)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="metrics")
+        self._last: Future[None] | None = None
 
     def write(self, report: StepReport, rates: LearningRates, step_s: float) -> None:
-        """Record one step; non-finite numbers become null in JSON."""
-        values = as_record(report, rates, step_s)
+        """Record one step; non-finite numbers become null in JSON.
+
+        Raises:
+            OSError: a step before this one could not be written.
+        """
+        if self._last is not None and self._last.done():
+            self._last.result()
+        self._last = self._thread.submit(self._write, as_record(report, rates, step_s))
+
+    def _write(self, values: dict[str, Any]) -> None:
         self._file.write(json.dumps(values) + "\n")
         self._file.flush()
         for name, value in _flat(values):
             if name != "step" and value is not None:
-                self._writer.add_scalar(name, value, report.step)
+                self._writer.add_scalar(name, value, values["step"])
 
     def close(self) -> None:
-        """Flush and close both."""
+        """Write what is left, flush and close both (raises as `write` does)."""
+        self._thread.shutdown()
+        if self._last is not None:
+            self._last.result()
         self._file.close()
         self._writer.close()
 

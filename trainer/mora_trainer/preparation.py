@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future, ThreadPoolExecutor
+
 import numpy as np
+import numpy.typing as npt
 import torch
 from mora_runtime import Client, Node, TensorRef
 from mora_runtime.errors import ProtocolError
@@ -40,6 +43,8 @@ class Corpus:
         self._shape = shape
         self._needs_frames = needs_frames
         self._deadline_s = deadline_s
+        self._clips: dict[int, Future[npt.NDArray[np.uint8]]] = {}  # decoded ahead of their first use
+        self._decoder = ThreadPoolExecutor(1, thread_name_prefix="decoder")
         self._targets: dict[int, str] = {}
         self._frames: dict[int, str] = {}
         prompts = [sample.prompt for sample in samples]
@@ -67,9 +72,16 @@ class Corpus:
             seeds=tuple(order.noise_seed(place) for place in places),
         )
 
+    def decode_ahead(self, order: SampleOrder, places: range) -> None:
+        """Begin to decode the clips of these places that no server has yet; `micro_batch` takes them from here."""
+        for index in {order.sample_index(place) for place in places}:
+            if index not in self._targets and index not in self._clips:
+                self._clips[index] = self._decoder.submit(self._samples[index].clip, self._shape)
+
     def _target(self, index: int) -> str:
         if index not in self._targets:
-            clip = self._samples[index].clip(self._shape)
+            ahead = self._clips.pop(index, None)
+            clip = self._samples[index].clip(self._shape) if ahead is None else ahead.result(self._deadline_s)
             pixels = self._node.empty(clip.shape, torch.uint8)
             pixels.copy_(torch.from_numpy(np.ascontiguousarray(clip)))
             self._targets[index] = self._store(VIDEO, "store_target", pixels)

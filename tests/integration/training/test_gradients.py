@@ -21,6 +21,7 @@ def weights(session: ChainSession, probe: str) -> dict[str, torch.Tensor]:
     found = {f"z.{name}": session.modulation.embedding(name).clone() for name in AGENTS}  # type: ignore[union-attr]
     for name, client in session.clients.items():
         client.call(PARTICIPANT, "save", {"folder": probe}, deadline_s=DEADLINE_S)
+        assert client.call(PARTICIPANT, "saved", {"wait_s": DEADLINE_S}, deadline_s=DEADLINE_S).values["done"]
         path = session.directory.checkpoints / probe / name / "weights" / "diffusion_pytorch_model.safetensors"
         found.update({f"{name}.{parameter}": value for parameter, value in load_file(path).items()})
     return found

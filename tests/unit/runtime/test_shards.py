@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from mora_runtime.errors import CheckpointError
-from mora_runtime.shards import ShardFile, describe, sha256_of, verify, write_tensors, write_text
+from mora_runtime.shards import ShardFile, ShardWriter, copied, describe, sha256_of, verify, write_tensors, write_text
 from safetensors.torch import load_file
 
 
@@ -80,3 +80,21 @@ def test_a_disk_that_refuses_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="file"):
         write_text(tmp_path / "file" / "manifest.json", "x")
+
+
+def test_a_writer_writes_what_it_was_given_while_the_original_changes(tmp_path: Path) -> None:
+    weight = torch.ones(1000)
+    files = {tmp_path / "a" / "weights.safetensors": copied({"w": weight}), tmp_path / "a" / "config.json": "{}"}
+    writer = ShardWriter(tmp_path, files)
+    weight.zero_()
+    written = writer.result(60)
+    assert writer.is_done
+    assert [file.path for file in written] == ["a/weights.safetensors", "a/config.json"]
+    assert torch.equal(load_file(verify(written[0], tmp_path))["w"], torch.ones(1000))
+    assert verify(written[1], tmp_path).read_text() == "{}"
+
+
+def test_a_disk_that_refuses_is_an_error_of_the_result(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(CheckpointError, match="could not be written: File exists"):
+        ShardWriter(tmp_path, {tmp_path / "file" / "weights": {"w": torch.ones(1)}}).result(60)
