@@ -18,9 +18,9 @@ Order between the two ends, with nothing that waits for ever on a process that w
 A mark covers the stream that was current when the slot was taken or the view was made; work on another stream must be
 joined to that one before the tensor goes, as with torch's own allocator.
 
-When an owner dies, no new view of its pool is made (`PeerDied`). Views that exist stay mapped: the driver counts an
-opened handle as a user of the memory. CUDA documents only that freeing early is undefined, so what was computed from a
-dead owner's pool should go with its generation.
+When an owner dies, no new view of its pool is made (`PeerDied`). Whether views that exist stay readable is the driver's
+to say: CUDA's documentation leaves it undefined, and `tests/gpu` asks it. So what was computed from a dead owner's pool
+should go with its generation.
 """
 
 from __future__ import annotations
