@@ -19,6 +19,8 @@
     |   +-- StaleReference        a reference to a slot that is no longer (or never was) the sender's to give
     |   +-- SegmentRefused        a descriptor that is not a sealed memory file of the size it claims
     |   +-- ArenaFull             no slot left within the budget
+    |   +-- DeviceUnavailable     device memory that cannot be shared here: stage through host memory instead
+    |   +-- DeviceFailed          a call of CUDA that was refused
     +-- CallError                 raised at the caller as the same class
     |   +-- UnknownAgent, UnknownMethod, BadArgument
     |   +-- AgentFailed           an exception inside an agent; the traceback is in the server's log
@@ -151,6 +153,18 @@ class ArenaFull(PlaneError):
     """No slot is left within the budget."""
 
     code = "arena_full"
+
+
+class DeviceUnavailable(PlaneError):
+    """Device memory cannot be shared between these two processes; tensors go through host memory instead."""
+
+    code = "device_unavailable"
+
+
+class DeviceFailed(PlaneError):
+    """CUDA refused a call."""
+
+    code = "device_failed"
 
 
 class CallError(MoraError):

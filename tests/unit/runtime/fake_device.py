@@ -1,0 +1,176 @@
+"""A device without a GPU, for the bookkeeping of pools: its memory is shared host memory, its streams run when told.
+
+Streams are queues: what is queued runs at once unless the stream is held. Memory and events can be opened by other
+processes through their bytes, as CUDA's can.
+"""
+
+import ctypes
+import mmap
+import os
+import struct
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator
+
+import torch
+from mora_runtime.cuda_ipc import Route
+from mora_runtime.device_tensor import HANDLE_NBYTES
+from mora_runtime.errors import BoundsError, DeviceFailed
+
+_HANDLE = struct.Struct("!QQQ")  # pid, descriptor, nbytes
+_COUNTS = struct.Struct("QQ")  # records queued, records that have run
+
+
+class FakeEvent:
+    """Counts its records in shared memory."""
+
+    def __init__(self, page: mmap.mmap, handle: bytes) -> None:
+        self.page = page
+        self.handle = handle
+        self.is_alive = True
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        return _COUNTS.unpack_from(self.page)
+
+    def add_record(self) -> int:
+        queued, run = self.counts
+        _COUNTS.pack_into(self.page, 0, queued + 1, run)
+        return queued + 1
+
+    def has_run(self, record: int) -> None:
+        queued, run = self.counts
+        _COUNTS.pack_into(self.page, 0, queued, max(run, record))
+
+
+class FakeDevice:
+    """What `cuda_ipc.Device` is to pools."""
+
+    def __init__(self, uuid: bytes = b"fake device 0000", way: Route = "same device") -> None:
+        self.torch_device = torch.device("cpu")
+        self.uuid = uuid
+        self.way = way
+        self.current_stream = 7
+        self.held: set[int] = set()  # streams that do not run
+        self.num_opened = 0
+        self.num_copied = 0
+        self.pinned: set[int] = set()
+        self._queues: dict[int, deque[Callable[[], bool]]] = defaultdict(deque)
+        self._memory: dict[int, tuple[mmap.mmap, bytes, int]] = {}
+        self._descriptors: list[int] = []
+
+    # streams
+    def stream(self) -> int:
+        return self.current_stream
+
+    def queue(self, stream: int, work: Callable[[], bool]) -> None:
+        """`work` returns False to be asked again."""
+        self._queues[stream].append(work)
+        self.run()
+
+    def hold(self, stream: int) -> None:
+        self.held.add(stream)
+
+    def let_run(self, stream: int) -> None:
+        self.held.discard(stream)
+        self.run()
+
+    def run(self) -> None:
+        moved = True
+        while moved:
+            moved = False
+            for stream, queue in self._queues.items():
+                while stream not in self.held and queue and queue[0]():
+                    queue.popleft()
+                    moved = True
+
+    # memory
+    def allocate(self, nbytes: int) -> int:
+        made, handle = self._shared(nbytes)
+        return self._keep(made, handle, nbytes)
+
+    def _shared(self, nbytes: int) -> tuple[mmap.mmap, bytes]:
+        descriptor = os.memfd_create("fake")
+        os.truncate(descriptor, nbytes)
+        self._descriptors.append(descriptor)
+        handle = _HANDLE.pack(os.getpid(), descriptor, nbytes).ljust(HANDLE_NBYTES, b"\0")
+        return mmap.mmap(descriptor, nbytes), handle
+
+    def _keep(self, made: mmap.mmap, handle: bytes, nbytes: int) -> int:
+        address = ctypes.addressof(ctypes.c_char.from_buffer(made))
+        self._memory[address] = (made, handle, nbytes)
+        return address
+
+    def _open(self, handle: bytes) -> tuple[mmap.mmap, int]:
+        pid, descriptor, nbytes = _HANDLE.unpack_from(handle)
+        try:
+            with open(f"/proc/{pid}/fd/{descriptor}", "r+b") as file:
+                return mmap.mmap(file.fileno(), nbytes), nbytes
+        except (OSError, ValueError):
+            raise DeviceFailed("the fake answered invalid handle") from None
+
+    def free(self, address: int) -> None:
+        del self._memory[address]
+
+    def memory_handle(self, address: int) -> bytes:
+        return self._memory[address][1]
+
+    def open_memory(self, handle: bytes, nbytes: int) -> int:
+        made, real_nbytes = self._open(handle)
+        if real_nbytes < nbytes:
+            raise BoundsError(f"{real_nbytes} bytes offered as {nbytes}")
+        self.num_opened += 1
+        return self._keep(made, handle, real_nbytes)
+
+    def close_memory(self, address: int) -> None:
+        del self._memory[address]
+        self.num_opened -= 1
+
+    def route(self, uuid: bytes) -> Route:
+        return self.way if uuid == self.uuid else "host memory"
+
+    def copy(self, destination: int, source: int, nbytes: int, stream: int) -> None:
+        self.num_copied += 1
+        self.queue(stream, lambda: ctypes.memmove(destination, source, nbytes) is not None)
+
+    def pin(self, address: int, nbytes: int) -> None:
+        self.pinned.add(address)
+
+    def unpin(self, address: int) -> None:
+        self.pinned.remove(address)
+
+    # events
+    def new_event(self, *, shared: bool = False) -> FakeEvent:
+        return FakeEvent(*self._shared(mmap.PAGESIZE))
+
+    def event_handle(self, event: FakeEvent) -> bytes:
+        return event.handle
+
+    def open_event(self, handle: bytes) -> FakeEvent:
+        return FakeEvent(self._open(handle)[0], handle)
+
+    def destroy(self, event: FakeEvent) -> None:
+        assert event.is_alive, "destroyed twice"
+        event.is_alive = False
+
+    def record(self, event: FakeEvent, stream: int) -> None:
+        assert event.is_alive
+        record = event.add_record()
+        self.queue(stream, lambda: event.has_run(record) or True)
+
+    def follow(self, stream: int, event: FakeEvent) -> None:
+        assert event.is_alive
+        record = event.counts[0]
+        self.queue(stream, lambda: event.counts[1] >= record)
+
+    def happened(self, event: FakeEvent) -> bool:
+        assert event.is_alive
+        queued, run = event.counts
+        return run >= queued
+
+    def wait(self, event: FakeEvent, deadline_s: float) -> Iterator[bool]:
+        began = time.monotonic()
+        while not (happened := self.happened(event)) and time.monotonic() - began < deadline_s:
+            yield False
+            time.sleep(1e-3)
+        yield happened
