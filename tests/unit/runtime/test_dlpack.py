@@ -10,7 +10,7 @@ import weakref
 import pytest
 import torch
 from mora_runtime.dlpack import _alive, tensor_over
-from mora_runtime.tensor_meta import DTYPES, TensorMeta
+from mora_runtime.tensor_meta import DTYPES, meta_for
 
 CPU = torch.device("cpu")
 
@@ -29,7 +29,7 @@ class Memory:
 
 def made(memory: Memory, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> tuple[torch.Tensor, object]:
     lease = Lease()
-    return tensor_over(memory.address, TensorMeta(dtype, shape), CPU, lease), weakref.ref(lease)
+    return tensor_over(memory.address, meta_for(dtype, shape), CPU, lease), weakref.ref(lease)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -100,9 +100,9 @@ def test_a_tensor_that_outlives_everything_does_not_crash_the_exit() -> None:
     script = (
         "import ctypes, sys, torch\n"
         "from mora_runtime.dlpack import tensor_over\n"
-        "from mora_runtime.tensor_meta import TensorMeta\n"
+        "from mora_runtime.tensor_meta import meta_for\n"
         "block = ctypes.create_string_buffer(4096)\n"
-        "made = lambda: tensor_over(ctypes.addressof(block), TensorMeta(torch.uint8, (64,)), torch.device('cpu'), [])\n"
+        "made = lambda: tensor_over(ctypes.addressof(block), meta_for(torch.uint8, (64,)), torch.device('cpu'), [])\n"
         "kept = made(); cycle = [made()]; cycle.append(cycle); torch.kept = made(); sys.kept = made()\n"
         "import atexit; atexit.register(lambda kept=made(): None)\n"
     )
