@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mora_runtime import Agent, remote
+from mora_runtime import Agent, empty, remote
 from mora_runtime.errors import BadArgument
 from torch import Tensor
 
@@ -219,7 +219,7 @@ class OpenSoraAgent(Agent):
     def _pipeline(self, num_inference_steps: int | None, guidance_scale: float | None) -> GivenFramesPipeline:
         changes: dict[str, Any] = {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale}
         settings = replace(self._sampling, **{name: value for name, value in changes.items() if value is not None})
-        return GivenFramesPipeline(self._model, self._vae, self._size, settings)
+        return GivenFramesPipeline(self._model, self._vae, self._size, settings, allocate=empty)
 
     def _encode_own_texts(self) -> dict[str, str]:
         """Keys of the texts that the options imply: the negative prompt, and what text dropout puts in."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel
-from mora_runtime import Agent, remote
+from mora_runtime import Agent, empty, remote
 from mora_runtime.errors import BadArgument
 
 from mora_env_sd3.options import Sd3Options
@@ -144,5 +144,7 @@ class Sd3Agent(Agent):
         prompts, negative = self.embeddings(prompt_keys)
         settings = self.settings(num_inference_steps, guidance_scale)
         images = self.renderer.render(z, prompts, negative, seeds, settings)
-        pixels = ((images + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8)
-        return {"images": pixels.permute(0, 2, 3, 1).contiguous()}
+        scaled = ((images + 1.0) * 127.5).round().clamp(0, 255)
+        num_images, channels, height, width = images.shape
+        pixels = empty((num_images, height, width, channels), torch.uint8)
+        return {"images": pixels.copy_(scaled.permute(0, 2, 3, 1))}  # written where the caller reads it

@@ -176,9 +176,7 @@ class Renderer:
     def encode(self, pixels: torch.Tensor, seeds: Sequence[int]) -> torch.Tensor:
         """Images (B, 3, H, W) in [-1, 1] to scaled latents, a posterior sample each by its seed."""
         posterior = self.vae.encode(pixels.to(self.vae.dtype)).latent_dist
-        noise = [
-            torch.randn(posterior.mean[:1].shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds
-        ]
+        noise = [torch.randn(posterior.mean[:1].shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
         sample = posterior.mean + posterior.std * torch.cat(noise).to(posterior.mean)
         return (sample - self.vae.config.shift_factor) * self.vae.config.scaling_factor
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from mora_env_opensora.conditioning import ClipSize, frame_mask, latent_mask, masked_latents, place_frames
 from mora_env_opensora.models import CausalVAEModel, InputError, OpenSoraInpaint
 from mora_env_opensora.objective import stack_texts
-from mora_env_opensora.pipelines.pixels import decode_frames, frames_to_pixels
+from mora_env_opensora.pipelines.pixels import Allocate, decode_frames, frames_to_pixels, ordinary_memory
 from mora_env_opensora.pipelines.sampler import LatentSampler, SamplingSettings
 from mora_env_opensora.pipelines.text_to_video import encode_prompts
 from mora_env_opensora.text.encoder import TextEncoder
@@ -18,7 +18,11 @@ from mora_env_opensora.text.prompts import NEGATIVE_PROMPT
 
 
 class GivenFramesPipeline:
-    """`sample` works on encoder rows and pixels; `animate`, `extend` and `connect` on rows and uint8 frames."""
+    """`sample` works on encoder rows and pixels; `animate`, `extend` and `connect` on rows and uint8 frames.
+
+    Args:
+        allocate: makes the tensors that the finished frames are written into.
+    """
 
     def __init__(
         self,
@@ -27,11 +31,13 @@ class GivenFramesPipeline:
         size: ClipSize,
         settings: SamplingSettings | None = None,
         encoder: TextEncoder | None = None,
+        allocate: Allocate = ordinary_memory,
     ) -> None:
         self.vae = vae
         self.size = size
         self.sampler = LatentSampler(model, settings or SamplingSettings())
         self.encoder = encoder
+        self._allocate = allocate
 
     def __call__(
         self,
@@ -79,7 +85,9 @@ class GivenFramesPipeline:
         given = [frame[None] for frame in fitted[-given_frames:]]
         clip = self.sample(text, negative, given, range(given_frames), seed, z=z)
         kept = video if tuple(video.shape[1:3]) == (self.size.height, self.size.width) else _to_uint8(fitted)
-        return torch.cat([kept.cpu(), clip[given_frames:]])
+        num_frames = kept.shape[0] + clip.shape[0] - given_frames
+        frames = self._allocate((num_frames, *clip.shape[1:]), torch.uint8)
+        return torch.cat([kept.cpu(), clip[given_frames:]], out=frames)
 
     def connect(
         self,
@@ -120,7 +128,7 @@ class GivenFramesPipeline:
         condition = self.condition(images, given, posterior_noise)
         texts = [negative, text] if sampler.settings.guided else [text]
         latents = sampler.run(stack_texts(texts, z, sampler.model), noise, generator, condition=condition)
-        return decode_frames(self.vae, latents)
+        return decode_frames(self.vae, latents, self._allocate)
 
     def condition(self, images: Sequence[Tensor], given: Sequence[int], posterior_noise: Tensor) -> Tensor:
         """The inpaint model's condition channels (1, 8, T, h, w)."""

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import torch
 from torch import Tensor
 
 from mora_env_opensora.conditioning import LATENT_SCALE, fit_image
 from mora_env_opensora.models import CausalVAEModel, InputError
+
+Allocate = Callable[[Sequence[int], torch.dtype], Tensor]
+"""Makes the uninitialised CPU tensor that a result is written into: ordinary memory, or memory that others share."""
+
+
+def ordinary_memory(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """The default `Allocate`."""
+    return torch.empty(tuple(shape), dtype=dtype)
 
 
 def frames_to_pixels(frames: Tensor, height: int, width: int) -> Tensor:
@@ -21,14 +31,16 @@ def frames_to_pixels(frames: Tensor, height: int, width: int) -> Tensor:
     return fit_image(pixels, height, width)
 
 
-def pixels_to_frames(pixels: Tensor) -> Tensor:
-    """float (F, 3, H, W) in [-1, 1] -> uint8 (F, H, W, 3), truncated as upstream; values outside are clamped."""
+def pixels_to_frames(pixels: Tensor, allocate: Allocate = ordinary_memory) -> Tensor:
+    """float (F, 3, H, W) in [-1, 1] -> uint8 (F, H, W, 3) on the CPU, truncated as upstream; outside is clamped."""
     scaled = (pixels.float() / 2 + 0.5).clamp(0, 1) * 255
-    return scaled.to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+    num_frames, channels, height, width = pixels.shape
+    frames = allocate((num_frames, height, width, channels), torch.uint8)
+    return frames.copy_(scaled.permute(0, 2, 3, 1))  # order and dtype change on the way to where the frames stay
 
 
 @torch.no_grad()
-def decode_frames(vae: CausalVAEModel, latents: Tensor) -> Tensor:
+def decode_frames(vae: CausalVAEModel, latents: Tensor, allocate: Allocate = ordinary_memory) -> Tensor:
     """Scaled latents of one clip (1, 4, T, h, w) -> uint8 (F, H, W, 3) on the CPU."""
     video = vae.decode(latents.to(vae.device) / LATENT_SCALE)
-    return pixels_to_frames(video[0].transpose(0, 1)).cpu()
+    return pixels_to_frames(video[0].transpose(0, 1), allocate)
