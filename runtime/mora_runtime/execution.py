@@ -18,6 +18,7 @@ from mora_runtime.errors import AgentFailed, BadArgument, UnknownAgent
 from mora_runtime.frames import encode
 from mora_runtime.messages import Backward, Call, Result
 from mora_runtime.plane import Peer, TensorPlane, TensorRef
+from mora_runtime.random_state import RandomState
 from mora_runtime.tickets import Graph, TicketTable
 from mora_runtime.values import from_wire, leases_of, to_wire
 
@@ -169,7 +170,7 @@ class Executor:
             return _Forward(returned, Graph(leaves, outputs), meter.nbytes)
 
         with self._busy(caller, where, message.id) as spent:
-            rng = torch.get_rng_state() if self._recompute else None
+            randomness = RandomState.now(self._device) if self._recompute else None
             made = forward()
         values = _detached(made.values)
         if at_once:
@@ -177,11 +178,11 @@ class Executor:
                 grads = _tensors(received_grads)
                 gradients = self._tickets.run(made.graph, grads, inputs_first=message.inputs_first)
             return _Outcome(values, gradients, None, spent.ns, spent_backward.ns)
-        if rng is None:
+        if randomness is None:
             ticket = self._tickets.keep(caller.owner, made.graph, made.nbytes)
         else:
             nbytes = sum(value.nbytes for value in _named_tensors(received).values())
-            ticket = self._tickets.keep(caller.owner, _again(forward, rng), nbytes)
+            ticket = self._tickets.keep(caller.owner, _again(forward, randomness), nbytes)
         return _Outcome(values, None, ticket, spent.ns)
 
     def _backward(self, caller: Caller, message: Backward) -> _Outcome:
@@ -250,16 +251,16 @@ class _Spent:
             tracing.active.record(self._what, "compute", self._started_ns, now_ns)
 
 
-def _again(forward: Callable[[], _Forward], rng: torch.Tensor) -> Callable[[], Graph]:
-    """The same forward with the same random numbers; the generator is left where it is now."""
+def _again(forward: Callable[[], _Forward], randomness: RandomState) -> Callable[[], Graph]:
+    """The same forward with the same random numbers; the generators are left where they are now."""
 
     def run() -> Graph:
-        now = torch.get_rng_state()
-        torch.set_rng_state(rng)
+        now = RandomState.now(randomness.device)
+        randomness.restore()
         try:
             return forward().graph
         finally:
-            torch.set_rng_state(now)
+            now.restore()
 
     return run
 

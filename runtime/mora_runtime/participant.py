@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from mora_runtime.agent import Agent, remote
 from mora_runtime.errors import CheckpointError, StepProtocolError
 from mora_runtime.process_group import join_group
+from mora_runtime.random_state import RandomState
 from mora_runtime.sharded_optimizer import ShardedOptimizer
 from mora_runtime.shards import ShardFile, ShardWriter, copied, write_tensors
 from mora_runtime.trainable import parameter_counts, select_trainable
@@ -61,6 +62,7 @@ class Participant(Agent):
         self._agent = agent
         self._module: torch.nn.Module = module
         self._settings = settings
+        self._device = device
         self._checkpoints = checkpoints
         self._role = role
         select_trainable(module, settings.trainable)
@@ -140,7 +142,7 @@ class Participant(Agent):
         average = None if self._optimizer is None else self._optimizer.gathered_ema()
         files: dict[Path, dict[str, torch.Tensor] | str] = {}
         if self._optimizer is not None:
-            state = {**self._optimizer.state(), "torch_rng": torch.get_rng_state()}
+            state = {**self._optimizer.state(), **RandomState.now(self._device).tensors()}
             files[target / f"optimizer-{rank:05d}-of-{world_size:05d}.safetensors"] = copied(state)
         if rank == 0:
             files.update(self._weights(target / "weights", {}))
@@ -198,7 +200,7 @@ class Participant(Agent):
                     f"replicas than the {world_size} of this run: set `replicas` as it was"
                 )
             state = load_file(path)
-            torch.set_rng_state(state.pop("torch_rng"))
+            RandomState.taken_from(state, self._device).restore()
             self._optimizer.load_state(state)
         return {}
 

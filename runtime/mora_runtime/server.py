@@ -264,7 +264,8 @@ class Server:
                 return
             connection.last_id = message.id
             self._answer(connection, message, by_side)
-        elif isinstance(message, Drop):
+            return
+        if isinstance(message, Drop):
             self._tickets.drop(connection.owner, message.tickets)
         elif not isinstance(message, Release):
             self._count_bad_frame(connection.identity, ProtocolError(f"{type(message).__name__} is not for a server"))
@@ -275,9 +276,15 @@ class Server:
         if tracing.active is not None:
             flow = f"{connection.owner}>{message.id}"
             tracing.active.flow(flow, is_start=False, at_ns=time.monotonic_ns())
+        frame = self._run(connection, message)
+        self._activity.busy, self._activity.busy_call = "", None
+        self._describe_activity()  # before the answer: who has it may ask what is kept now
+        self._reply(connection, message.id, frame, by_side)
+
+    def _run(self, connection: Connection, message: Call | Backward) -> bytes:
+        """The frame of a call's one answer."""
         try:
-            self._reply(connection, message.id, self._executor.run(connection, message), by_side)
-            return
+            return self._executor.run(connection, message)
         except MoraError as error:
             code, text = error.code, str(error)
         except (Exception, SystemExit) as error:
@@ -285,12 +292,10 @@ class Server:
             what = self._activity.busy or "before the agent was asked"
             log.exception("%s failed", what)
             code, text = AgentFailed.code, f"{what}: {type(error).__name__}: {error}"
-        finally:
-            self._activity.busy, self._activity.busy_call = "", None
         # only now, when the error and all that its traceback held is gone, are the call's leases over;
         # its text may hold what is no UTF-8, such as a file name
         shown = text[:_MAX_ERROR_LENGTH].encode("utf-8", "backslashreplace").decode()
-        self._reply(connection, message.id, encode(Failure(message.id, code, shown, connection.released())), by_side)
+        return encode(Failure(message.id, code, shown, connection.released()))
 
     def _reply(self, connection: Connection, number: int, frame: bytes, by_side: bool) -> None:
         """Answer the way the call came."""

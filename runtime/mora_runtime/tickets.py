@@ -69,7 +69,8 @@ class TicketTable:
             owners = ", ".join(sorted({ticket.owner for ticket in self._tickets.values()}))
             raise TooManyTickets(
                 f"{len(self._tickets)} graphs of {owners} keep {self.nbytes} bytes, one more takes up to "
-                f"{self._largest_nbytes}, allowed are {self._budget_nbytes}: {what_to_do}, or set `recompute: true`"
+                f"{self._largest_nbytes}, allowed are {self._budget_nbytes}: {what_to_do}, or raise activation_nbytes, "
+                "or set `recompute: true`"
             )
 
     def keep(self, owner: str, graph: Graph | Callable[[], Graph], nbytes: int) -> int:

@@ -55,6 +55,10 @@ class EchoAgent(Agent):
     def square(self, x: torch.Tensor) -> dict[str, Any]:
         return {"y": (x * x).sum()}
 
+    @remote(differentiable=True)
+    def dropped(self, x: torch.Tensor) -> dict[str, Any]:
+        return {"y": torch.nn.functional.dropout(x, 0.5)}
+
     @remote
     def fail(self) -> None:
         raise RuntimeError("this agent fails on purpose")
