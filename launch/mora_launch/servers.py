@@ -43,6 +43,7 @@ class ServerGroup:
     Args:
         attempt: tells this start from every other one in the same run; a rendezvous file must never be met twice.
         train: False starts servers without optimizer and data-parallel group.
+        traces: folder that every server's trace goes to; None traces nothing.
     """
 
     def __init__(
@@ -53,12 +54,14 @@ class ServerGroup:
         *,
         attempt: int,
         train: bool = True,
+        traces: Path | None = None,
     ) -> None:
         self._config = config
         self._checked = checked
         self._directory = directory
         self._attempt = attempt
         self._train = train
+        self._traces = traces
         self._memory = divide_memory(config)
         self._cores = pin_cores(config, available_cores())
 
@@ -99,6 +102,7 @@ class ServerGroup:
             "spill_budget_nbytes": self._config.spill_nbytes,
             "activation_budget_nbytes": agent.activation_nbytes,
             "recompute": agent.recompute,
+            "trace": trace_file(self._traces, f"{name}.{replica}"),
             "seed": self._config.seed,
         }
 
@@ -112,6 +116,11 @@ class ServerGroup:
             "optimizer": agent.optimizer.model_dump(mode="json"),
             "trainable": agent.trainable.model_dump(mode="json"),
         }
+
+
+def trace_file(traces: Path | None, role: str) -> str | None:
+    """Where a role's trace goes."""
+    return None if traces is None else str(traces / f"{role}.jsonl")
 
 
 def rendezvous(directory: RunDirectory, group: str, attempt: int) -> str:
@@ -139,6 +148,7 @@ def child_variables(num_threads: int, device: str) -> dict[str, str]:
         "TOKENIZERS_PARALLELISM": "false",
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "PYTHONUNBUFFERED": "1",
+        "KINETO_LOG_LEVEL": "5",  # torch's profiler otherwise talks on the terminal
     }
     if device == "cpu":
         variables["DS_ACCELERATOR"] = "cpu"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mora_runtime.errors import RunExists
 from mora_runtime.run_directory import RunDirectory
@@ -16,15 +18,41 @@ from mora_launch.config import TrainConfig
 from mora_launch.environments import ENVIRONMENTS, ROOT
 from mora_launch.placement import check_devices, place, placement_table
 from mora_launch.resources import divide_memory
-from mora_launch.servers import ServerGroup, check_agents, child_variables, rendezvous, role_command, write_json
+from mora_launch.servers import (
+    ServerGroup,
+    check_agents,
+    child_variables,
+    rendezvous,
+    role_command,
+    trace_file,
+    write_json,
+)
 from mora_launch.supervisor import Supervisor
 
 EXIT_INTERRUPTED = 130
 _CONFIG_COPY = "config.json"
 
 
-def train(config: TrainConfig, *, run: Path | None, resume: bool, dry_run: bool, console: Console) -> int:
+@dataclass(frozen=True)
+class TraceRequest:
+    """What to record of a job besides what it does: every role's trace, as `<run>/trace/<role>.jsonl`."""
+
+    torch_step: int | None  # the step that torch's profiler records too, counted from 0
+
+
+def train(
+    config: TrainConfig,
+    *,
+    run: Path | None,
+    resume: bool,
+    dry_run: bool,
+    console: Console,
+    trace: TraceRequest | None = None,
+) -> int:
     """Run one joint training job to its end.
+
+    Args:
+        trace: None records nothing; the job is the same either way.
 
     Returns:
         0 when every step was done, 130 when stopped by Ctrl-C (with a checkpoint).
@@ -44,21 +72,37 @@ def train(config: TrainConfig, *, run: Path | None, resume: bool, dry_run: bool,
     with RunDirectory.create(path, lock=True) as directory:
         dataset = resolve_dataset(config.data, config.clip, directory.path / "data")
         write_json(directory.path / _CONFIG_COPY, config.model_dump(mode="json"))
-        job = TrainingProcesses(config, directory, dataset, attempt=time.time_ns(), resume=resume)
-        return job.run(ServerGroup(config, checked, directory, attempt=job.attempt), console)
+        job = TrainingProcesses(config, directory, dataset, attempt=time.time_ns(), resume=resume, trace=trace)
+        traces = None if trace is None else traces_folder(directory.path)
+        return job.run(ServerGroup(config, checked, directory, attempt=job.attempt, traces=traces), console)
+
+
+def traces_folder(run: Path) -> Path:
+    """Folder of a run that its roles' traces go to, made when absent."""
+    folder = run / "trace"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 class TrainingProcesses:
     """Servers and coordinators of one job, from their start to their end."""
 
     def __init__(
-        self, config: TrainConfig, directory: RunDirectory, dataset: Path, *, attempt: int, resume: bool
+        self,
+        config: TrainConfig,
+        directory: RunDirectory,
+        dataset: Path,
+        *,
+        attempt: int,
+        resume: bool,
+        trace: TraceRequest | None,
     ) -> None:
         self.attempt = attempt
         self._config = config
         self._directory = directory
         self._dataset = dataset
         self._resume = resume
+        self._trace = trace
 
     def run(self, servers: ServerGroup, console: Console) -> int:
         """Start everything in order, wait for the end, leave nothing behind. Returns the exit code."""
@@ -116,4 +160,14 @@ class TrainingProcesses:
             arena_nbytes=divide_memory(config)[f"coordinator.{replica}"],
             spill_nbytes=config.spill_nbytes,
             lock_hashes={name: environment.lock_hash for name, environment in ENVIRONMENTS.items()},
+            **self._trace_settings(replica),
         )
+
+    def _trace_settings(self, replica: int) -> dict[str, Any]:
+        if self._trace is None:
+            return {}
+        folder = traces_folder(self._directory.path)
+        return {
+            "trace": trace_file(folder, f"coordinator.{replica}"),
+            "torch_trace_step": self._trace.torch_step,
+        }

@@ -21,6 +21,7 @@ from weakref import ref
 import numpy as np
 import torch
 
+from mora_runtime import tracing
 from mora_runtime.errors import ArenaFull
 from mora_runtime.limits import (
     ALIGNMENT_NBYTES,
@@ -143,9 +144,10 @@ class Arena:
         resident = self._resident(tensor, meta)
         if resident is not None:
             return resident, meta
-        slot = self._take(meta.nbytes)
-        if meta.nbytes:
-            view_of(slot, meta).copy_(tensor.detach())
+        with tracing.span("copy into slot", "copy"):
+            slot = self._take(meta.nbytes)
+            if meta.nbytes:
+                view_of(slot, meta).copy_(tensor.detach())
         return slot, meta
 
     def _resident(self, tensor: torch.Tensor, meta: TensorMeta) -> Slot | None:
@@ -241,6 +243,13 @@ class Arena:
     def _awaited(self, capacity: int) -> _Place:
         """A place that comes back from a peer within the deadline."""
         deadline = time.monotonic() + self._wait_s
+        with tracing.span("wait for a slot", "wait"):
+            place = self._reclaimed(capacity, deadline)
+        if place is None:
+            raise ArenaFull(f"no slot of {capacity} bytes left: {self}; raise arena_nbytes, or let tensors go sooner")
+        return place
+
+    def _reclaimed(self, capacity: int, deadline: float) -> _Place | None:
         while self.lenders is not None and (remaining_s := deadline - time.monotonic()) > 0:
             if not self.lenders.reclaim(remaining_s):
                 break
@@ -248,7 +257,7 @@ class Arena:
             place = self._pooled(capacity) or self._spilled(capacity)
             if place is not None:
                 return place
-        raise ArenaFull(f"no slot of {capacity} bytes left: {self}; raise arena_nbytes, or let tensors go sooner")
+        return None
 
     def __str__(self) -> str:
         """How full it is, and who holds it."""

@@ -144,14 +144,15 @@ def wait_any(pending: Sequence[PendingReply]) -> list[PendingReply]:
     """
     clients = list({id(each.client): each.client for each in pending}.values())
     spin_until_ns = time.monotonic_ns() + min(client.spin_ns for client in clients)
-    while True:
-        for client in clients:
-            client._take_arrived()
-        ended = [each for each in pending if each.has_ended]
-        if ended:
-            return ended
-        if time.monotonic_ns() >= spin_until_ns:
-            _park(clients, min(each.remaining_s for each in pending))
+    with tracing.span("wait for any", "wait"):
+        while True:
+            for client in clients:
+                client._take_arrived()
+            ended = [each for each in pending if each.has_ended]
+            if ended:
+                return ended
+            if time.monotonic_ns() >= spin_until_ns:
+                _park(clients, min(each.remaining_s for each in pending))
 
 
 def wait_for_messages(clients: Sequence[Client], timeout_s: float) -> None:
@@ -170,8 +171,7 @@ def _park(clients: Sequence[Client], timeout_s: float) -> None:
             return
         for descriptor, events in client._descriptors():
             poller.register(descriptor, events)
-    with tracing.span("wait", "wait"):
-        poller.poll(max(0.0, timeout_s * 1000) + 1)
+    poller.poll(max(0.0, timeout_s * 1000) + 1)
     for client in clients:
         client._flush_unsent()
 
@@ -332,22 +332,31 @@ class Client:
         make: Callable[[dict[str, Any], dict[str, Any] | None, list[int]], Message],
     ) -> None:
         """Send a message that leases tensors to the server; when it cannot be sent, nothing stays leased."""
-        start_ns = time.monotonic_ns()
+        with tracing.span("send " + what, "protocol"):
+            sent_ns = self._send_leased(values, grads, make)
+            self._waiting.add(number)
+            if tracing.active is not None:
+                tracing.active.flow(f"{self.identity}>{number}", is_start=True, at_ns=sent_ns)
+
+    def _send_leased(
+        self,
+        values: Mapping[str, Any],
+        grads: Mapping[str, Any] | None,
+        make: Callable[[dict[str, Any], dict[str, Any] | None, list[int]], Message],
+    ) -> int:
+        """Returns when the message was about to leave, in ns."""
         wire: dict[str, Any] = {}
         wire_grads: dict[str, Any] | None = None
         try:
             wire = to_wire(self._plane, self._peer, dict(values))
             if grads is not None:
                 wire_grads = to_wire(self._plane, self._peer, dict(grads))
+            sent_ns = time.monotonic_ns()
             self._send_released(lambda released: make(wire, wire_grads, released))
         except MoraError:
             self._peer.take_back([*leases_of(wire), *leases_of(wire_grads or {})])
             raise
-        self._waiting.add(number)
-        if tracing.active is not None:
-            now_ns = time.monotonic_ns()
-            tracing.active.record(f"send {what}", "copy", start_ns, now_ns, {"to": self.server})
-            tracing.active.flow(f"{self.identity}>{number}", is_start=True, at_ns=now_ns)
+        return sent_ns
 
     def _send_released(self, make: Callable[[list[int]], Message]) -> None:
         """Send a message that gives leases back; when it cannot be sent, the next one does."""
@@ -396,6 +405,14 @@ class Client:
     def _wait(self, number: int, what: str, deadline: float, deadline_s: float) -> Reply:
         if not self._is_dead and (len(self._peer.to_release) > _RELEASES_BEFORE_SENDING or self._forgotten):
             self.flush()
+        with tracing.span("wait for " + what, "wait"):
+            self._await(number, what, deadline, deadline_s)
+        reply = self._replies.pop(number)
+        if isinstance(reply, BaseException):
+            raise reply
+        return reply
+
+    def _await(self, number: int, what: str, deadline: float, deadline_s: float) -> None:
         spin_until_ns = time.monotonic_ns() + self.spin_ns
         while number not in self._replies:
             if self._take_arrived():
@@ -409,10 +426,6 @@ class Client:
                 self._waiting.discard(number)
                 raise DeadlineExceeded(f"{self.server}: {what} gave no answer within {deadline_s:.0f} s")
             _park([self], remaining_s)
-        reply = self._replies.pop(number)
-        if isinstance(reply, BaseException):
-            raise reply
-        return reply
 
     def _forget(self, number: int) -> None:
         self._waiting.discard(number)
@@ -433,8 +446,9 @@ class Client:
             return False
         took = False
         while (frame := side.read()) is not None:
-            self._plane.receive_segments(self._peer)
-            self._accept(self._decode(frame))
+            with tracing.span("receive", "protocol"):
+                self._plane.receive_segments(self._peer)
+                self._accept(self._decode(frame))
             took = True
         if not self._doorbell:
             took = self._take_from_zeromq(0) or took
@@ -448,7 +462,8 @@ class Client:
     def _take_from_zeromq(self, timeout_ms: int) -> bool:
         if not self._calls.poll(timeout_ms):
             return False
-        self._accept(self._decode(self._calls.recv(zmq.NOBLOCK)))
+        with tracing.span("receive", "protocol"):
+            self._accept(self._decode(self._calls.recv(zmq.NOBLOCK)))
         return True
 
     def _is_readable(self) -> bool:

@@ -90,11 +90,8 @@ class Executor:
         """
         self._activity.num_calls += 1
         outcome = self._call(caller, message) if isinstance(message, Call) else self._backward(caller, message)
-        started_ns = time.monotonic_ns()
-        frame = self._frame(caller, message.id, outcome)
-        if tracing.active is not None:
-            tracing.active.record("result", "copy", started_ns, time.monotonic_ns(), {"to": caller.name})
-        return frame
+        with tracing.span("result", "protocol"):
+            return self._frame(caller, message.id, outcome)
 
     def _frame(self, caller: Caller, number: int, outcome: _Outcome) -> bytes:
         values: dict[str, Any] = {}
@@ -135,7 +132,8 @@ class Executor:
         self, caller: Caller, message: Call, agent: Agent, method: Method, received: dict[str, Any]
     ) -> _Outcome:
         self._finish_late()  # what this method looks at may be gradients
-        arguments = {name: self._local(name, value, [], {}) for name, value in received.items()}
+        with tracing.span("arguments", "copy"):
+            arguments = {name: self._local(name, value, [], {}) for name, value in received.items()}
         received.clear()
         check_arguments(f"{message.agent}.{message.method}", method, arguments)
         with self._busy(caller, f"{message.agent}.{message.method}", message.id) as spent, torch.no_grad():
@@ -160,7 +158,8 @@ class Executor:
 
         def forward() -> _Forward:
             leaves: dict[str, torch.Tensor] = {}
-            arguments = {name: self._local(name, value, wanted, leaves) for name, value in received.items()}
+            with tracing.span("arguments", "copy"):
+                arguments = {name: self._local(name, value, wanted, leaves) for name, value in received.items()}
             _check_leaves(where, wanted, leaves)
             check_arguments(where, method, arguments)
             meter = ActivationMeter()
@@ -239,16 +238,16 @@ class _Spent:
         self.ns = 0
 
     def __enter__(self) -> _Spent:
+        self._span = tracing.span(self._what, "compute")
+        self._span.__enter__()
         activity = self._activity
         self._started_ns = activity.busy_since_ns = time.monotonic_ns()
         activity.busy_call, activity.busy = self._call, self._what
         return self
 
     def __exit__(self, *_: object) -> None:
-        now_ns = time.monotonic_ns()
-        self.ns = now_ns - self._started_ns
-        if tracing.active is not None:
-            tracing.active.record(self._what, "compute", self._started_ns, now_ns)
+        self.ns = time.monotonic_ns() - self._started_ns
+        self._span.__exit__()
 
 
 def _again(forward: Callable[[], _Forward], randomness: RandomState) -> Callable[[], Graph]:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import torch
 import zmq
 
+from mora_runtime import tracing
 from mora_runtime.arena import Arena
 from mora_runtime.client import Client, wait_for_messages
 from mora_runtime.limits import DEFAULT_ARENA_NBYTES, DEFAULT_SPILL_NBYTES, SLOT_DEADLINE_S, WARM_NBYTES
@@ -54,7 +55,14 @@ class Node:
             arena_budget_nbytes, spill_nbytes=spill_budget_nbytes, warm_nbytes=warm_nbytes, wait_s=SLOT_DEADLINE_S
         )
         _current = cls(run, name, generation, arena)
+        if tracing.active is not None:
+            tracing.active.gauges["arena"] = _current.arena_use
         return _current
+
+    def arena_use(self) -> dict[str, float]:
+        """Bytes of shared memory that this process has allocated, for the trace."""
+        arena = self.plane.arena
+        return {"allocated_nbytes": arena.allocated_nbytes, "spilled_nbytes": arena.spilled_nbytes}
 
     def reclaim(self, timeout_s: float) -> bool:
         """Wait until a server may have given slots back (for `Arena`); False when none holds any."""

@@ -10,12 +10,14 @@ from __future__ import annotations
 import itertools
 import logging
 import os
+import time
 import weakref
 from collections import deque
 from dataclasses import dataclass, field
 
 import torch
 
+from mora_runtime import tracing
 from mora_runtime.arena import Arena, Slot, leased_view
 from mora_runtime.errors import PeerDied, SegmentRefused, StaleReference
 from mora_runtime.limits import MAX_NUM_RELEASES, MAX_NUM_SEGMENTS
@@ -157,6 +159,12 @@ class _Lease:
         self._to_release.append(self._number)
 
 
+def _move_kind(slot: Slot, tensor: torch.Tensor) -> tracing.MoveKind:
+    if slot.segment.is_single:
+        return "spilled"
+    return "resident" if tensor.data_ptr() == slot.segment.address + slot.offset else "copied"
+
+
 class TensorPlane:
     """This process's presence on the tensor plane.
 
@@ -178,8 +186,15 @@ class TensorPlane:
         """
         if isinstance(value, LeasedRef):
             wire = value.wire
+            if tracing.active is not None:
+                tracing.active.move("reference", value.nbytes, wire.owner, peer.name)
             return self._leased(peer, value, value.segment, wire.owner, wire.segment, wire.offset, value.meta)
-        slot, meta = self.arena.place(value.tensor() if isinstance(value, TensorRef) else value)
+        tensor = value.tensor() if isinstance(value, TensorRef) else value
+        started_ns = time.monotonic_ns()
+        slot, meta = self.arena.place(tensor)
+        if tracing.active is not None:
+            spent_ns = time.monotonic_ns() - started_ns
+            tracing.active.move(_move_kind(slot, tensor), meta.nbytes, self.identity, peer.name, spent_ns=spent_ns)
         return self._leased(peer, slot, slot.segment, self.identity, slot.segment_id, slot.offset, meta)
 
     def _leased(

@@ -47,6 +47,7 @@ from mora_runtime.side_listener import SideListener
 from mora_runtime.sockets import authenticator, has_messages, server_socket
 from mora_runtime.supervision import SupervisorLink
 from mora_runtime.tickets import TicketTable
+from mora_runtime.torch_trace import profiler_agents
 
 log = logging.getLogger(__name__)
 _MAX_ERROR_LENGTH = 4000
@@ -123,14 +124,15 @@ class Server:
 
     def _wait(self) -> list[tuple[int, int]]:
         """What has become readable. Looks for a while before it sleeps, and does late work before that."""
-        ready = self._poller.poll(0)
-        while not ready and time.monotonic_ns() < self._spin_until_ns:
+        with tracing.span("wait for calls", "wait"):
             ready = self._poller.poll(0)
-        if not ready and self._executor.finish_late():
-            ready = self._poller.poll(0)
-        # ZeroMQ signals once for many messages, and any use of the socket may take the signal away
-        if not ready and not self._router_is_signalled and not has_messages(self._router):
-            ready = self._poller.poll(_TICK_S)
+            while not ready and time.monotonic_ns() < self._spin_until_ns:
+                ready = self._poller.poll(0)
+            if not ready and self._executor.finish_late():
+                ready = self._poller.poll(0)
+            # ZeroMQ signals once for many messages, and any use of the socket may take the signal away
+            if not ready and not self._router_is_signalled and not has_messages(self._router):
+                ready = self._poller.poll(_TICK_S)
         readable = {descriptor for descriptor, _ in ready}
         self._router_is_signalled |= not readable or self._router_descriptor in readable
         if self._side.fileno() in readable:
@@ -263,7 +265,8 @@ class Server:
                 log.warning("%s: call %d came twice and is not run again", connection.name, message.id)
                 return
             connection.last_id = message.id
-            self._answer(connection, message, by_side)
+            with tracing.span(_label(message), "protocol"):
+                self._answer(connection, message, by_side)
             return
         if isinstance(message, Drop):
             self._tickets.drop(connection.owner, message.tickets)
@@ -274,8 +277,7 @@ class Server:
     def _answer(self, connection: Connection, message: Call | Backward, by_side: bool) -> None:
         """Run one call and send its one answer, whatever happens."""
         if tracing.active is not None:
-            flow = f"{connection.owner}>{message.id}"
-            tracing.active.flow(flow, is_start=False, at_ns=time.monotonic_ns())
+            tracing.active.flow(f"{connection.owner}>{message.id}", is_start=False, at_ns=time.monotonic_ns())
         frame = self._run(connection, message)
         self._activity.busy, self._activity.busy_call = "", None
         self._describe_activity()  # before the answer: who has it may ask what is kept now
@@ -370,6 +372,9 @@ class Server:
         self._activity.num_slots = arena.num_live
         self._activity.arena_nbytes = arena.allocated_nbytes
         self._activity.spilled_nbytes = arena.spilled_nbytes
+        if tracing.active is not None:
+            kept = {"tickets": self._activity.num_tickets, "nbytes": self._activity.activation_nbytes}
+            tracing.active.count("activations", kept)
 
     def close(self) -> None:
         """End orderly: agents first, then sockets."""
@@ -381,6 +386,10 @@ class Server:
         self._router.close(linger=_LAST_ANSWER_MS)
         self._control.close(linger=0)
         self._side.close()
+
+
+def _label(message: Call | Backward) -> str:
+    return f"call {message.agent}.{message.method}" if isinstance(message, Call) else "call backward"
 
 
 def serve(settings: ServerSettings, build: Callable[[ServerSettings], Mapping[str, Agent]]) -> int:
@@ -397,10 +406,23 @@ def serve(settings: ServerSettings, build: Callable[[ServerSettings], Mapping[st
     signal.signal(signal.SIGTERM, lambda number, frame: link.request_stop())
     run = RunDirectory.open(settings.run_dir)  # type: ignore[arg-type]
     start_logging(run, role=settings.role, generation=settings.generation)
-    tracer = None if settings.trace is None else tracing.start(Path(settings.trace), settings.role)
+    if settings.trace is not None:
+        tracing.start(Path(settings.trace), settings.role)
+    try:
+        return _serve(settings, build, run, link)
+    finally:
+        tracing.stop()
+
+
+def _serve(
+    settings: ServerSettings,
+    build: Callable[[ServerSettings], Mapping[str, Agent]],
+    run: RunDirectory,
+    link: SupervisorLink,
+) -> int:
     node = _open_node(run, settings)
     try:
-        agents = build(settings)
+        agents = {**build(settings), **profiler_agents()}
     except Exception as error:
         # whatever a model library raises while loading: one line for the person, the traceback for the log
         log.exception("building the agents failed")
@@ -424,8 +446,6 @@ def serve(settings: ServerSettings, build: Callable[[ServerSettings], Mapping[st
         return 1
     server.close()
     node.close()
-    if tracer is not None:
-        tracer.close()
     return 0
 
 

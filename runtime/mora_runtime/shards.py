@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
+from mora_runtime import tracing
 from mora_runtime.errors import CheckpointError
 
 _CHUNK_NBYTES = 1 << 20
@@ -49,12 +50,13 @@ class ShardWriter:
 
     def _write(self) -> None:
         try:
-            for path, content in self._files.items():
-                if isinstance(content, str):
-                    write_text(path, content)
-                else:
-                    write_tensors(path, content)
-                self._written.append(describe(path, self._root))
+            with tracing.span("write shards", "io"):
+                for path, content in self._files.items():
+                    if isinstance(content, str):
+                        write_text(path, content)
+                    else:
+                        write_tensors(path, content)
+                    self._written.append(describe(path, self._root))
         except OSError as error:
             self._error = error
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from mora_runtime import tracing
 from mora_runtime.errors import BadArgument
 from mora_runtime.limits import INLINE_TENSOR_NBYTES, MAX_INLINE_NBYTES, MAX_NUM_TENSORS
 from mora_runtime.messages import InlineTensor, WireTensor
@@ -50,7 +51,12 @@ class _Outgoing:
             self._num_tensors += 1
             if self._num_tensors > MAX_NUM_TENSORS:
                 raise BadArgument(f"more than {MAX_NUM_TENSORS} tensors in one message; send them in several")
-            return self._inline(value) or self._leased(value)
+            inline = self._inline(value)
+            if inline is None:
+                return self._leased(value)
+            if tracing.active is not None:
+                tracing.active.move("inline", len(inline.data), self._plane.identity, self._peer.name)
+            return inline
         if isinstance(value, list | tuple):
             return [self.value(name, item) for item in value]
         if isinstance(value, bool | int | float | str):

@@ -28,8 +28,12 @@ def main() -> int:
     settings = read_settings(CoordinatorSettings, content, source=str(arguments.settings))
     link = SupervisorLink(arguments.supervisor_fd)
     start_logging(RunDirectory.open(Path(settings.run_dir)), role=f"coordinator.{settings.replica}", generation=1)
+    from mora_runtime import tracing  # torch: seconds, after the settings are known good
+
+    if settings.trace is not None:
+        tracing.start(Path(settings.trace), f"coordinator.{settings.replica}")
     try:
-        from mora_trainer.job import TrainingJob  # torch and DeepSpeed: seconds, after the settings are known good
+        from mora_trainer.job import TrainingJob  # and DeepSpeed
 
         job = TrainingJob(settings, link.stop_requested)
         link.ready()
@@ -38,6 +42,8 @@ def main() -> int:
     except MoraError as error:
         link.failed(f"{type(error).__name__}: {error}")
         return 1
+    finally:
+        tracing.stop()
     return 0 if done >= settings.training.num_steps else EXIT_STOPPED
 
 

@@ -61,7 +61,8 @@ class Stopwatch:
         """Add the time inside the block to `part`."""
         started_s = time.perf_counter()
         try:
-            yield
+            with tracing.span(part, "protocol"):
+                yield
         finally:
             self.add(part, time.perf_counter() - started_s)
 
@@ -229,7 +230,7 @@ class RemoteChain:
         for part, spent_s in compute_s.items():
             watch.add(part, spent_s)
         image_gradient = judged.gradients.get("images")
-        with tracing.span("norm of dL/dO_1", "protocol"):
+        with tracing.span("norm of dL/dO_1", "compute"):
             norm = 0.0 if image_gradient is None else float(image_gradient.tensor().float().norm())
         return MicroBatchResult(judged.loss, judged.rendered.own_loss, gradients, norm, compute_s)
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from mora_runtime import Client, PendingReply
+from mora_runtime import Client, PendingReply, tracing
 from mora_runtime.errors import CheckpointError
 from mora_runtime.participant import PARTICIPANT
 from mora_runtime.shards import ShardFile, ShardWriter, copied, sync, verify, write_text
@@ -137,6 +137,10 @@ class Checkpointer:
                 not committed; the record still names the checkpoint before it.
         """
         self.finish(wait=True)
+        with tracing.span("begin checkpoint", "io"):
+            self._begin(step)
+
+    def _begin(self, step: int) -> None:
         temporary = self._checkpoints / f"step-{step:08d}.tmp"
         if self._rank == 0:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -162,7 +166,11 @@ class Checkpointer:
         """
         if self._open is None:
             return True
-        open_, wait_s = self._open, self._deadline_s if wait else 0.0
+        with tracing.span("finish checkpoint", "io"):
+            return self._finish(self._open, wait=wait)
+
+    def _finish(self, open_: _OpenCheckpoint, *, wait: bool) -> bool:
+        wait_s = self._deadline_s if wait else 0.0
         pending = [self._ask(client, "saved", {"wait_s": wait_s}) for client in self._clients.values()]
         answers = [call.result().values for call in pending]
         is_done = all(values["done"] for values in answers) and (wait or open_.writer.is_done)

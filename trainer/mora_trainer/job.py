@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from mora_runtime import Client, Node, RunDirectory
+from mora_runtime import Client, Node, RunDirectory, tracing
 from mora_runtime.errors import TrainingDiverged
 from mora_runtime.process_group import join_group
 from mora_runtime.training_settings import GroupSettings
@@ -27,6 +27,7 @@ from mora_trainer.samples import Sampler
 from mora_trainer.schedule import schedule_factor
 from mora_trainer.settings import CoordinatorSettings
 from mora_trainer.step import JointStep, LearningRates, StepReport
+from mora_trainer.torch_profile import TorchProfile
 
 _CONNECT_DEADLINE_S = 120.0
 _ZERO_GRADIENT_WARNING = (
@@ -68,6 +69,7 @@ class TrainingJob:
             )
             for agent in (settings.image, settings.video)
         }
+        self._torch_profile = TorchProfile(self._clients, settings.torch_trace_step, deadline_s=self._deadline_s)
         self._samples = read_dataset(Path(settings.dataset))
         self._order = SampleOrder(len(self._samples), seed=settings.seed, shuffle=settings.shuffle)
 
@@ -165,16 +167,14 @@ class TrainingJob:
         step = self._first_step
         last_saved = step if step > 0 else -1
         while step < training.num_steps and not self._agreed_to_stop():
-            started_s = time.perf_counter()
-            rates = self._rates(step)
-            batches = self._batches(step)
-            if step + 1 < training.num_steps:
-                self._corpus.decode_ahead(self._order, self._places(step + 1))
-            report = self._step.run(step, batches, rates)
-            step_s = time.perf_counter() - started_s
-            progress.step(report, step_s)
-            if log is not None:
-                log.write(report, rates, step_s)
+            with self._torch_profile.around(step), tracing.span("step", "protocol", {"step": step}):
+                started_s = time.perf_counter()
+                rates = self._rates(step)
+                report = self._do_step(step, rates)
+                step_s = time.perf_counter() - started_s
+                progress.step(report, step_s)
+                if log is not None:
+                    log.write(report, rates, step_s)
             self._warn(report, progress)
             num_skips = num_skips + 1 if report.skipped else 0
             step += 1
@@ -194,6 +194,13 @@ class TrainingJob:
         if log is not None:
             log.close()
         return step
+
+    def _do_step(self, step: int, rates: LearningRates) -> StepReport:
+        with tracing.span("batches", "protocol"):
+            batches = self._batches(step)
+            if step + 1 < self._settings.training.num_steps:
+                self._corpus.decode_ahead(self._order, self._places(step + 1))
+        return self._step.run(step, batches, rates)
 
     def _agreed_to_stop(self) -> bool:
         """Rank 0's wish, told to all: ranks that stopped at different steps would wait for each other for ever."""

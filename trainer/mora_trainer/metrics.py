@@ -11,6 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from mora_runtime import tracing
 from torch.utils.tensorboard import SummaryWriter
 
 from mora_trainer.step import LearningRates, StepReport
@@ -38,11 +39,12 @@ class MetricsLog:
         self._last = self._thread.submit(self._write, as_record(report, rates, step_s))
 
     def _write(self, values: dict[str, Any]) -> None:
-        self._file.write(json.dumps(values) + "\n")
-        self._file.flush()
-        for name, value in _flat(values):
-            if name != "step" and value is not None:
-                self._writer.add_scalar(name, value, values["step"])
+        with tracing.span("write metrics", "io"):
+            self._file.write(json.dumps(values) + "\n")
+            self._file.flush()
+            for name, value in _flat(values):
+                if name != "step" and value is not None:
+                    self._writer.add_scalar(name, value, values["step"])
 
     def close(self) -> None:
         """Write what is left, flush and close both (raises as `write` does)."""

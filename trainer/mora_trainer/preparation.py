@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 import numpy.typing as npt
 import torch
-from mora_runtime import Client, Node, TensorRef
+from mora_runtime import Client, Node, TensorRef, tracing
 from mora_runtime.errors import ProtocolError
 from mora_runtime.participant import PARTICIPANT
 
@@ -76,12 +76,17 @@ class Corpus:
         """Begin to decode the clips of these places that no server has yet; `micro_batch` takes them from here."""
         for index in {order.sample_index(place) for place in places}:
             if index not in self._targets and index not in self._clips:
-                self._clips[index] = self._decoder.submit(self._samples[index].clip, self._shape)
+                self._clips[index] = self._decoder.submit(self._decode, index)
+
+    def _decode(self, index: int) -> npt.NDArray[np.uint8]:
+        with tracing.span("decode clip", "io"):
+            return self._samples[index].clip(self._shape)
 
     def _target(self, index: int) -> str:
         if index not in self._targets:
             ahead = self._clips.pop(index, None)
-            clip = self._samples[index].clip(self._shape) if ahead is None else ahead.result(self._deadline_s)
+            with tracing.span("wait for the decoder", "wait"):
+                clip = self._decode(index) if ahead is None else ahead.result(self._deadline_s)
             pixels = self._node.empty(clip.shape, torch.uint8)
             pixels.copy_(torch.from_numpy(np.ascontiguousarray(clip)))
             self._targets[index] = self._store(VIDEO, "store_target", pixels)

@@ -112,6 +112,8 @@ class CoordinatorSettings(Settings):
     arena_nbytes: PositiveInt  # budget of this rank's own tensors in shared memory
     spill_nbytes: int = Field(ge=0)
     lock_hashes: dict[str, str]
+    trace: str | None = None  # file that this process's trace goes to
+    torch_trace_step: int | None = None  # the step that torch's profiler records in every role, counted from 0
 
     @model_validator(mode="after")
     def _batch_divides(self) -> CoordinatorSettings:

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from mora_runtime import Client
+from mora_runtime import Client, tracing
 from mora_runtime.errors import MoraError, ProtocolError, StepAborted
 from mora_runtime.participant import PARTICIPANT
 from mora_runtime.sharded_optimizer import GradientReport
@@ -117,10 +117,11 @@ class JointStep:
         failure: MoraError | None = None
         results: list[MicroBatchResult] = []
         try:
-            for result in self.chain.run(batches, embeddings, watch):
-                results.append(result)
-                if self._modulation is not None:
-                    self._modulation.accumulate(result.gradients)
+            with tracing.span("micro-batches", "protocol"):
+                for result in self.chain.run(batches, embeddings, watch):
+                    results.append(result)
+                    if self._modulation is not None:
+                        self._modulation.accumulate(result.gradients)
         except MoraError as error:
             failure = error
         with watch.measure("agree"):
@@ -138,15 +139,17 @@ class JointStep:
         pending = {name: self._submit(name, "prepare", {"step": step}) for name in AGENTS}
         reports = {name: _report(name, call.result().values) for name, call in pending.items()}
         if self._modulation is not None:
-            reports[MODULATION] = self._modulation.prepare()
+            with tracing.span("reduce dL/dz", "compute"):
+                reports[MODULATION] = self._modulation.prepare()
         return reports
 
     def _commit(self, step: int, rates: LearningRates, clip: float) -> dict[str, float]:
         """Algorithm 1: every z_i first, alpha_i from the updated ones, then every agent's parameters."""
         alphas = dict.fromkeys(AGENTS, 1.0)
         if self._modulation is not None:
-            self._modulation.commit([rates.embeddings[name] for name in AGENTS], clip)
-            alphas = self._modulation.factors()
+            with tracing.span("step z", "compute"):
+                self._modulation.commit([rates.embeddings[name] for name in AGENTS], clip)
+                alphas = self._modulation.factors()
         pending = [
             self._submit(
                 name,
@@ -184,7 +187,8 @@ def _loss_sums(results: Sequence[MicroBatchResult]) -> list[float]:
 
 def _summed(values: list[float]) -> list[float]:
     total = torch.tensor(values, dtype=torch.float64)
-    dist.all_reduce(total)
+    with tracing.span("wait for the other replicas", "wait"):
+        dist.all_reduce(total)
     return [float(value) for value in total]
 
 
