@@ -130,7 +130,7 @@ def chain_session(config: TrainConfig, path: Path) -> Iterator[ChainSession]:
     checked = check_agents(config, console)
     with RunDirectory.create(path, lock=True) as directory, Supervisor(console.print) as supervisor:
         attempt = time.time_ns()
-        servers = ServerGroup(config, checked, directory, attempt=attempt).start(supervisor)
+        servers = ServerGroup(config, checked, directory).start(supervisor, attempt)
         supervisor.wait_ready(servers, deadline_s=DEADLINE_S)
         join_group(
             GroupSettings(rank=0, world_size=1, rendezvous=rendezvous(directory, "coordinator", attempt)),

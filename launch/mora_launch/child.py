@@ -17,8 +17,8 @@ _LOG_TAIL_NUM_LINES = 12
 class Child:
     """A started role.
 
-    The supervisor socket carries `{"event": "ready"}` or `{"event": "failed", "error": ...}` up and `stop` down; its
-    end-of-file tells either side that the other is gone.
+    The supervisor socket carries `{"event": "ready"}` or `{"event": "failed", "error": ..., "is_recoverable": ...}` up
+    and `stop` down; its end-of-file tells either side that the other is gone.
 
     Args:
         role: image.0, coordinator.1, ...
@@ -33,6 +33,7 @@ class Child:
         self.output = output
         self.is_ready = False
         self.error: str | None = None
+        self._may_recover = False
         self._received = b""
         self.link, theirs = socket.socketpair()
         self.link.setblocking(False)
@@ -73,6 +74,7 @@ class Child:
             self.is_ready = True
         elif event.get("event") == "failed":
             self.error = str(event.get("error"))
+            self._may_recover = event.get("is_recoverable") is True
 
     def ask_to_stop(self) -> None:
         """Send `stop`; the child ends by itself at its next safe point."""
@@ -87,6 +89,17 @@ class Child:
             os.killpg(self.process.pid, signal.SIGKILL)
         except ProcessLookupError:
             return  # already gone
+
+    @property
+    def was_killed(self) -> bool:
+        """True where it ended by a signal, without a word."""
+        code = self.process.returncode
+        return self.error is None and code is not None and code < 0
+
+    @property
+    def is_recoverable(self) -> bool:
+        """Of one that has ended: whether it could go on when started again."""
+        return self.was_killed or self._may_recover
 
     def exit_cause(self) -> str:
         """One line: how the process ended."""

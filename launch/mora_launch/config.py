@@ -22,6 +22,8 @@ from mora_trainer.settings import (
 )
 from pydantic import Field, model_validator
 
+from mora_launch.restarts import RestartSettings
+
 
 class AgentConfig(Settings):
     """One agent: where it lives, what it loads, how it trains."""
@@ -71,6 +73,7 @@ class TrainConfig(Settings):
     shared_memory_nbytes: PositiveInt = 1 << 30  # of all roles' tensors together
     spill_nbytes: int = Field(default=1 << 30, ge=0)  # for each role: beyond that, in segments of their own, slower
     pin_cores: bool = True  # give each server on the CPU cores of its own, where there are enough
+    restarts: RestartSettings = RestartSettings()  # of roles that die while the job runs
     start_deadline_s: float = Field(default=900.0, gt=0.0)  # loading models included
 
     @model_validator(mode="after")

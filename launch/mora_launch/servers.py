@@ -6,7 +6,7 @@ Used by `mora train` and by the benchmarks, so that both measure and train the v
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,6 @@ class ServerGroup:
     """All servers of one configuration in one run directory.
 
     Args:
-        attempt: tells this start from every other one in the same run; a rendezvous file must never be met twice.
         train: False starts servers without optimizer and data-parallel group.
         traces: folder that every server's trace goes to; None traces nothing.
     """
@@ -52,35 +51,48 @@ class ServerGroup:
         checked: Mapping[str, CheckedOptions],
         directory: RunDirectory,
         *,
-        attempt: int,
         train: bool = True,
         traces: Path | None = None,
     ) -> None:
         self._config = config
         self._checked = checked
         self._directory = directory
-        self._attempt = attempt
         self._train = train
         self._traces = traces
         self._memory = divide_memory(config)
         self._cores = pin_cores(config, available_cores())
 
-    def start(self, supervisor: Supervisor) -> list[Child]:
-        """Write the settings and start every server; wait for them with `supervisor.wait_ready`."""
+    def start(
+        self, supervisor: Supervisor, attempt: int, generation: int = 1, *, skip: Collection[str] = ()
+    ) -> list[Child]:
+        """Write the settings and start the servers; wait for them with `supervisor.wait_ready`.
+
+        Args:
+            attempt: tells this start from every other one in the same run; a rendezvous file must never be met twice.
+            generation: of the roles that are started.
+            skip: roles that run already.
+        """
         return [
-            self._start_one(supervisor, name, agent, replica)
+            self._start_one(supervisor, name, agent, replica, attempt, generation)
             for replica in range(self._config.replicas)
             for name, agent in self._config.agents.items()
+            if f"{name}.{replica}" not in skip
         ]
 
-    def _start_one(self, supervisor: Supervisor, name: str, agent: AgentConfig, replica: int) -> Child:
+    def _start_one(
+        self, supervisor: Supervisor, name: str, agent: AgentConfig, replica: int, attempt: int, generation: int
+    ) -> Child:
         role = f"{name}.{replica}"
-        path = write_json(self._directory.role_folder(role) / "settings.json", self._settings(name, agent, replica))
+        settings = self._settings(name, agent, replica) | {"generation": generation}
+        if self._train:
+            settings["training"] = self._training(name, agent, replica, attempt)
+        settings["trace"] = trace_file(self._traces, role, generation)
+        path = write_json(self._directory.role_folder(role) / "settings.json", settings)
         return supervisor.start(
             role,
             role_command(agent.environment, PACKAGES[agent.environment], path),
             variables=child_variables(agent.num_threads, agent.device(replica)),
-            output=self._directory.logs / f"{role}.out",
+            output=self._directory.logs / f"{role}.{generation}.out",
             folder=ROOT,
         )
 
@@ -89,7 +101,6 @@ class ServerGroup:
             "role": f"{name}.{replica}",
             "name": name,
             "replica": replica,
-            "generation": 1,
             "run_dir": str(self._directory.path),
             "device": agent.device(replica),
             "num_threads": agent.num_threads,
@@ -97,30 +108,35 @@ class ServerGroup:
             "environment": agent.environment,
             "lock_hash": ENVIRONMENTS[agent.environment].lock_hash,
             "agents": {name: {"kind": agent.kind, "options": self._checked[name].options}},
-            "training": self._training(name, agent, replica) if self._train else None,
             "arena_budget_nbytes": self._memory[f"{name}.{replica}"],
             "spill_budget_nbytes": self._config.spill_nbytes,
             "activation_budget_nbytes": agent.activation_nbytes,
             "recompute": agent.recompute,
-            "trace": trace_file(self._traces, f"{name}.{replica}"),
             "seed": self._config.seed,
         }
 
-    def _training(self, name: str, agent: AgentConfig, replica: int) -> dict[str, Any]:
+    def _training(self, name: str, agent: AgentConfig, replica: int, attempt: int) -> dict[str, Any]:
         return {
             "group": {
                 "rank": replica,
                 "world_size": self._config.replicas,
-                "rendezvous": rendezvous(self._directory, name, self._attempt),
+                "rendezvous": rendezvous(self._directory, name, attempt),
             },
             "optimizer": agent.optimizer.model_dump(mode="json"),
             "trainable": agent.trainable.model_dump(mode="json"),
         }
 
 
-def trace_file(traces: Path | None, role: str) -> str | None:
+def traces_folder(run: Path) -> Path:
+    """Folder of a run that its roles' traces go to, made when absent."""
+    folder = run / "trace"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def trace_file(traces: Path | None, role: str, generation: int) -> str | None:
     """Where a role's trace goes."""
-    return None if traces is None else str(traces / f"{role}.jsonl")
+    return None if traces is None else str(traces / f"{role}.{generation}.jsonl")
 
 
 def rendezvous(directory: RunDirectory, group: str, attempt: int) -> str:
@@ -148,6 +164,7 @@ def child_variables(num_threads: int, device: str) -> dict[str, str]:
         "TOKENIZERS_PARALLELISM": "false",
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "PYTHONUNBUFFERED": "1",
+        "TQDM_DISABLE": "1",  # bars of models that load would be the last lines of a log
         "KINETO_LOG_LEVEL": "5",  # torch's profiler otherwise talks on the terminal
     }
     if device == "cpu":

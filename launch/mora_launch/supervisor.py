@@ -16,6 +16,20 @@ from mora_runtime.errors import RoleFailed
 from mora_launch.child import Child
 
 STOP_DEADLINE_S = 10.0
+_AFTERMATH_S = 0.5  # in which those that end because another has ended are seen to end
+
+
+class RolesEnded(RoleFailed):
+    """Roles of a running job have ended that should not have.
+
+    Attributes:
+        is_recoverable: a process died, or a worker lost one; False where a worker itself gave up for a reason that
+            would be there again.
+    """
+
+    def __init__(self, text: str, *, is_recoverable: bool) -> None:
+        super().__init__(text)
+        self.is_recoverable = is_recoverable
 
 
 class Supervisor:
@@ -79,7 +93,7 @@ class Supervisor:
             if time.monotonic() > deadline:
                 raise RoleFailed(f"{', '.join(waiting)}: not ready within {deadline_s:.0f} s; see the logs of the run")
             for child in self._gone(timeout_s=deadline - time.monotonic()):
-                raise _failure(child, "before it was ready")
+                raise RoleFailed(_account(child, "before it was ready"))
         return True
 
     def wait_finished(self, workers: Sequence[Child]) -> list[int]:
@@ -88,7 +102,7 @@ class Supervisor:
         The first interrupt asks the workers to stop at their next safe point, the second ends everything.
 
         Raises:
-            RoleFailed: a server ended, or a worker failed.
+            RolesEnded: a server ended, or a worker failed; the others still run.
             KeyboardInterrupt: interrupted twice.
         """
         running = set(workers)
@@ -103,9 +117,31 @@ class Supervisor:
                 raise KeyboardInterrupt
             for child in self._gone(timeout_s=None):
                 if child not in running or child.process.returncode not in (0, 3):
-                    raise _failure(child, "while the job was running")
+                    raise self._ended_unasked(child, workers)
                 running.discard(child)
         return [child.process.returncode for child in workers]
+
+    def _ended_unasked(self, first: Child, workers: Sequence[Child]) -> RolesEnded:
+        """What happened, once those have ended too that could not go on without the first."""
+        gone = [first]
+        deadline = time.monotonic() + _AFTERMATH_S
+        while (remaining_s := deadline - time.monotonic()) > 0:
+            gone += self._gone(timeout_s=remaining_s)
+        cause = min(gone, key=lambda child: (not child.was_killed, child in workers, child.error is None))
+        # where a process was lost, others fail for that, in ways of their own
+        lost = any(child not in workers or child.was_killed for child in gone)
+        is_recoverable = lost or all(child.is_recoverable for child in gone)
+        return RolesEnded(_account(cause, "while the job was running"), is_recoverable=is_recoverable)
+
+    def discard(self, children: Sequence[Child]) -> None:
+        """End children at once, those that have ended already included, and forget them."""
+        for child in children:
+            if child.link in self._selector.get_map():
+                self._selector.unregister(child.link)
+            child.kill()
+            _wait(child, STOP_DEADLINE_S)
+            child.link.close()
+            self._children.remove(child)
 
     def _gone(self, *, timeout_s: float | None) -> list[Child]:
         """Wait for events; return children whose link has closed, their exit codes collected."""
@@ -149,7 +185,7 @@ def _wait(child: Child, timeout_s: float) -> bool:
     return True
 
 
-def _failure(child: Child, when: str) -> RoleFailed:
+def _account(child: Child, when: str) -> str:
     tail = child.log_tail()
     shown = f"\n  last lines of {child.output}:\n{tail}" if tail else ""
-    return RoleFailed(f"{child.role} {child.exit_cause()}, {when}; every other process was ended{shown}")
+    return f"{child.role} {child.exit_cause()}, {when}{shown}"

@@ -16,11 +16,12 @@ import torch
 from safetensors.torch import load_file
 
 from mora_runtime.agent import Agent, remote
+from mora_runtime.durable_files import ShardFile
 from mora_runtime.errors import CheckpointError, StepProtocolError
 from mora_runtime.process_group import join_group
 from mora_runtime.random_state import RandomState
 from mora_runtime.sharded_optimizer import ShardedOptimizer
-from mora_runtime.shards import ShardFile, ShardWriter, copied, write_tensors
+from mora_runtime.shards import ShardWriter, copied, write_tensors
 from mora_runtime.trainable import parameter_counts, select_trainable
 from mora_runtime.training_settings import ParticipantSettings
 
@@ -183,7 +184,14 @@ class Participant(Agent):
 
     @remote
     def load(self, folder: str) -> dict[str, Any]:
-        """Restore what `save` wrote; the coordinator has checked the files' hashes against the manifest first."""
+        """Restore what `save` wrote; the coordinator has checked the files' hashes against the manifest first.
+
+        Nothing of a step or a checkpoint that was under way here is left.
+        """
+        self.abandon()
+        if self._writer is not None:
+            self._writer.wait()  # nobody will commit what it writes, but its folder will be written again
+            self._writer = None
         target = self._folder(folder) / self._role
         if self._settings.trainable.scope == "lora":
             from peft.utils import set_peft_model_state_dict

@@ -442,7 +442,7 @@ def _serve(
     except Exception as error:
         # a fault of this module, never of a call: the launcher ends the job rather than wait for answers
         log.exception("the server ended by a fault of its own")
-        link.failed(f"ended by a fault of its own: {type(error).__name__}: {error}")
+        link.failed(f"ended by a fault of its own: {type(error).__name__}: {error}", is_recoverable=True)
         return 1
     server.close()
     node.close()

@@ -63,10 +63,10 @@ class SupervisorLink:
         """Tell the launcher that this role serves."""
         self._send({"event": "ready"})
 
-    def failed(self, error: str) -> None:
-        """Tell the launcher, in one line, why this role ends."""
-        self._send({"event": "failed", "error": error})
+    def failed(self, error: str, *, is_recoverable: bool = False) -> None:
+        """Tell the launcher, in one line, why this role ends, and whether starting it again could help."""
+        self._send({"event": "failed", "error": error, "is_recoverable": is_recoverable})
 
-    def _send(self, event: dict[str, str]) -> None:
+    def _send(self, event: dict[str, str | bool]) -> None:
         if self._socket is not None:
             self._socket.sendall(json.dumps(event).encode() + b"\n")

@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from mora_runtime.errors import MoraError
+from mora_runtime.errors import DeadlineExceeded, MoraError, PeerDied, StepAborted
 from mora_runtime.logs import start_logging
 from mora_runtime.run_directory import RunDirectory
 from mora_runtime.schema import read_settings
@@ -27,11 +27,12 @@ def main() -> int:
     content = json.loads(arguments.settings.read_text(encoding="utf-8"))
     settings = read_settings(CoordinatorSettings, content, source=str(arguments.settings))
     link = SupervisorLink(arguments.supervisor_fd)
-    start_logging(RunDirectory.open(Path(settings.run_dir)), role=f"coordinator.{settings.replica}", generation=1)
+    role = f"coordinator.{settings.replica}"
+    start_logging(RunDirectory.open(Path(settings.run_dir)), role=role, generation=settings.generation)
     from mora_runtime import tracing  # torch: seconds, after the settings are known good
 
     if settings.trace is not None:
-        tracing.start(Path(settings.trace), f"coordinator.{settings.replica}")
+        tracing.start(Path(settings.trace), role)
     try:
         from mora_trainer.job import TrainingJob  # and DeepSpeed
 
@@ -40,11 +41,18 @@ def main() -> int:
         done = job.train()
         job.close()
     except MoraError as error:
-        link.failed(f"{type(error).__name__}: {error}")
+        link.failed(f"{type(error).__name__}: {error}", is_recoverable=_lost_a_process(error))
         return 1
     finally:
         tracing.stop()
     return 0 if done >= settings.training.num_steps else EXIT_STOPPED
+
+
+def _lost_a_process(error: MoraError) -> bool:
+    """True where this rank failed only because another process died or fell silent."""
+    if isinstance(error, StepAborted):
+        return error.__cause__ is None or isinstance(error.__cause__, PeerDied | DeadlineExceeded)
+    return isinstance(error, PeerDied | DeadlineExceeded)
 
 
 if __name__ == "__main__":

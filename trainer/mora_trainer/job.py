@@ -17,7 +17,8 @@ from mora_runtime.process_group import join_group
 from mora_runtime.training_settings import GroupSettings
 
 from mora_trainer.chain import AGENTS, IMAGE, VIDEO, MicroBatch, RemoteChain
-from mora_trainer.checkpoint import Checkpointer, committed
+from mora_trainer.checkpoint import Checkpointer
+from mora_trainer.commit_record import committed
 from mora_trainer.dataset import SampleOrder, read_dataset
 from mora_trainer.metrics import MetricsLog
 from mora_trainer.modulation import Modulation
@@ -60,6 +61,7 @@ class TrainingJob:
         self._node = Node.open(
             self._run,
             f"coordinator.{settings.replica}",
+            settings.generation,
             arena_budget_nbytes=settings.arena_nbytes,
             spill_budget_nbytes=settings.spill_nbytes,
         )

@@ -96,6 +96,7 @@ class CoordinatorSettings(Settings):
 
     run_dir: str
     replica: int
+    generation: int = 1  # grows with every restart of the job's roles
     num_replicas: PositiveInt
     rendezvous: str
     num_threads: PositiveInt = 1

@@ -101,13 +101,39 @@ def test_two_replicas_of_one_sample_are_one_replica_of_two(tmp_path: Path) -> No
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-5)
 
 
-def test_the_death_of_a_server_ends_the_job_with_its_cause(tmp_path: Path) -> None:
-    job = MoraTrain(tmp_path / "run", [*QUICK, "training.num_steps=500"])
-    job.read_until(lambda line: line.startswith("step 2/500"))
-    job.child("video.0").kill()
+def test_a_job_whose_roles_are_killed_goes_on_by_itself_to_the_same_bytes(finished: Path, tmp_path: Path) -> None:
+    job = MoraTrain(tmp_path / "run", [*QUICK, "training.num_steps=4", "training.checkpoint_every=2"])
+    job.read_until(lambda line: line.startswith("step 1/4"))
+    job.child("video.0").kill()  # before any checkpoint: everybody begins again
+    job.read_until(lambda line: "video.0 was killed by SIGKILL, while the job was running" in line)
+    job.read_until(lambda line: line.startswith("going on from step 0 as generation 2 (1 of 3 restarts in 600 s)"))
+    job.read_until(lambda line: line.startswith("step 3/4"))
+    survivor = job.child("video.0").pid
+    job.child("image.0").kill()  # the video server keeps its models and goes back to the checkpoint
+    job.read_until(lambda line: line.startswith("going on from step 2 as generation 3 beside video.0"))
+    job.read_until(lambda line: line.startswith("step 3/4"))
+    assert job.child("video.0").pid == survivor
+    job.child("coordinator.0").kill()
+    job.read_until(lambda line: "going on from step" in line and "beside image.0, video.0" in line)
+    code, said = job.finish()
+    assert code == 0, said
+    assert job.nothing_left()
+    assert losses(tmp_path / "run") == losses(finished)
+    recovered, uninterrupted = state_files(tmp_path / "run", 4), state_files(finished, 4)
+    assert set(recovered) == set(uninterrupted)
+    for name, content in uninterrupted.items():
+        assert recovered[name] == content, name
+
+
+def test_a_job_that_keeps_dying_is_given_up_with_the_cause(tmp_path: Path) -> None:
+    job = MoraTrain(tmp_path / "run", [*QUICK, "training.num_steps=500", "restarts.max_num=1"])
+    for _ in range(2):
+        job.read_until(lambda line: line.startswith("step 1/500"))
+        job.child("video.0").kill()
     code, said = job.finish()
     assert code == 1
-    assert "video.0 was killed by SIGKILL, while the job was running; every other process was ended" in said
+    assert said.count("video.0 was killed by SIGKILL, while the job was running") == 2
+    assert "every other process was ended; 1 of 1 restarts in 600 s are used up" in said
     assert job.nothing_left()
 
 

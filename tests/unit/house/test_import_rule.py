@@ -20,8 +20,13 @@ ALLOWED = {
     "mora_env_sd3": {"mora_runtime"},
     "mora_env_opensora": {"mora_runtime"},
 }
-# What the launcher may see of the trainer: settings and data, neither of which needs torch.
-LAUNCH_MAY_SEE = {"mora_trainer.settings", "mora_trainer.dataset", "mora_trainer.clips"}
+# What the launcher may see of the trainer: none of it needs torch.
+LAUNCH_MAY_SEE = {
+    "mora_trainer.settings",
+    "mora_trainer.dataset",
+    "mora_trainer.clips",
+    "mora_trainer.commit_record",
+}
 MODELS_MAY_SEE = {"torch", "safetensors"}
 
 
