@@ -1,7 +1,8 @@
 """`mora bench train`: what does the border between processes cost a training step, and what does overlap gain?
 
 Two processes against one, both on the same core(s), interleaved in one run so that the machine's drift hits both; then
-two agents of equal cost on a core each, with and without overlap (`benchmarks.pipeline`).
+two agents of equal cost on a core each, with and without overlap (`benchmarks.pipeline`); then the two halves of a
+multilayer perceptron, beside other libraries (`benchmarks.mlp`).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import argparse
 import json
 import os
 import statistics
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -20,10 +22,12 @@ from mora_launch.config import TrainConfig, load_config
 from mora_launch.environments import ROOT
 
 from benchmarks.chain_session import ChainSession, SingleProcessTwin, chain_session
+from benchmarks.mlp.measurement import Plan, measure
+from benchmarks.mlp.report import as_report
 from benchmarks.pipeline import measure_pipeline
 
 
-def measure(
+def measure_border(
     config: TrainConfig, path: Path, *, cores: list[int], num_rounds: int, steps_a_round: int
 ) -> dict[str, Any]:
     """Median step time of both chains over interleaved rounds; the first round of each is warm-up."""
@@ -89,7 +93,7 @@ def main() -> None:
     arguments = parser.parse_args()
     config = load_config(arguments.config, [])
     with tempfile.TemporaryDirectory(prefix="mora-bench-train-") as folder:
-        result = measure(
+        result = measure_border(
             config,
             Path(folder) / "run",
             cores=arguments.core or [0],
@@ -99,10 +103,13 @@ def main() -> None:
         result["pipeline"] = measure_pipeline(
             arguments.config, num_micro_batches=arguments.micro_batches, num_rounds=arguments.rounds
         )
+        result["mlp"] = as_report(*measure(Plan(num_rounds=arguments.rounds + 1)))
     text = json.dumps(result, indent=1)
     print(text)
     if arguments.json is not None:
         arguments.json.write_text(text + "\n", encoding="utf-8")
+    if not result["mlp"]["weights_equal"]:
+        sys.exit("mora bench train: weights differ from one process's, so the times of `mlp` compare different things")
 
 
 if __name__ == "__main__":

@@ -17,9 +17,10 @@ from benchmarks.ipc.measurement import Measurement, RemotePeer, measure
 from benchmarks.ipc.ours import Session, bulk_contestants, session, small_contestants
 from benchmarks.ipc.peers import FAMILIES, PING, Family
 from benchmarks.ipc.plan import SMALL_NBYTES, SizePlan
-from benchmarks.ipc.remote_peers import Caller, PeerFailed
+from benchmarks.ipc.remote_peers import Caller
 from benchmarks.ipc.report import make_report, not_installed
 from benchmarks.ipc.soak import soak
+from benchmarks.ipc.turn_process import TurnFailed
 
 _REFERENCE_ROUNDS = 10
 
@@ -91,7 +92,7 @@ def peers_of(families: Sequence[Family], folder: Path) -> Iterator[Peers]:
 def _take_in(caller: Caller, peers: Peers) -> None:
     try:
         described, failed = caller.wait_ready()
-    except PeerFailed as error:
+    except TurnFailed as error:
         peers.failed.append(str(error))
         caller.close(orderly=False)
         return

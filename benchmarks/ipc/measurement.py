@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 from benchmarks.ipc.contestant import Contestant, Turn, take_turn
 from benchmarks.ipc.plan import SizePlan
-from benchmarks.ipc.remote_peers import Caller, PeerFailed
+from benchmarks.ipc.remote_peers import Caller
+from benchmarks.ipc.turn_process import TurnFailed
 
 _UNLIMITED_S = 1e9
 
@@ -81,6 +82,6 @@ def _play(contestant: Contestant | RemotePeer, plan: SizePlan, number: int) -> l
     turn = Turn(plan.nbytes, plan.num_peer_echoes, plan.budget_s, seed=number)
     try:
         return contestant.caller.take_turn(contestant.name, turn)
-    except PeerFailed as error:
+    except TurnFailed as error:
         contestant.failure = f"at {plan.nbytes} bytes: {error}"
         return []

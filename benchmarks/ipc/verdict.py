@@ -33,7 +33,7 @@ def judge(report: Mapping[str, Any]) -> list[Entry]:
             entries += _small(small)
     handed = report["by_reference"]
     title = f"{_mib(handed['bytes'])} handed on by reference, in small messages"
-    entries.append(_at_most(title, handed["ratio_to_small"], REFERENCE_LIMIT))
+    entries.append(at_most(title, handed["ratio_to_small"], REFERENCE_LIMIT))
     if "soak" in report:
         entries += _soak(report["soak"])
     return entries
@@ -43,30 +43,30 @@ def _bulk(nbytes: int, size: Mapping[str, Any]) -> list[Entry]:
     entries = []
     if nbytes in ECHO_LIMITS:
         limit = ECHO_LIMITS[nbytes]
-        entries.append(_at_most(f"{_mib(nbytes)} echo / floor", size["ratio"], limit))
+        entries.append(at_most(f"{_mib(nbytes)} echo / floor", size["ratio"], limit))
         resident = f"{_mib(nbytes)} echo, x in a slot / one addition"
-        entries.append(_at_most(resident, size["resident_ratio"], RESIDENT_LIMITS[nbytes]))
+        entries.append(at_most(resident, size["resident_ratio"], RESIDENT_LIMITS[nbytes]))
         fresh = f"{_mib(nbytes)} echo, y made outside a slot / (two copies + addition into new memory)"
-        entries.append(_at_most(fresh, size["fresh_output_ratio"], limit))
+        entries.append(at_most(fresh, size["fresh_output_ratio"], limit))
     rivals = {name: us for name, us in size["peers_us"].items() if name in RIVALS}
     if nbytes in RIVAL_SIZES and rivals:
         best = min(rivals, key=lambda name: rivals[name])
         title = f"{_mib(nbytes)}: the best rival measured ({best}) / ours"
-        entries.append(_at_least(title, rivals[best] / size["ours_us"], RIVAL_FACTOR))
+        entries.append(at_least(title, rivals[best] / size["ours_us"], RIVAL_FACTOR))
     return entries
 
 
 def _middle(size: Mapping[str, Any], small_us: float) -> Entry:
     limit_us = small_us + MIDDLE_FACTOR * size["floor_us"]
-    return _at_most(f"{_mib(size['bytes'])} echo, us (small message + 1.2 floor)", size["ours_us"], limit_us)
+    return at_most(f"{_mib(size['bytes'])} echo, us (small message + 1.2 floor)", size["ours_us"], limit_us)
 
 
 def _small(small: Mapping[str, Any]) -> list[Entry]:
     through_zmq = small.get("zmq_path_ratio", small["ratio"])
     doorbell = "small message with a doorbell / bare ZeroMQ ping-pong"
     return [
-        _at_most("small message through ZeroMQ / bare ZeroMQ ping-pong", through_zmq, ZMQ_LIMIT),
-        _at_most(doorbell, small["ratio"], DOORBELL_LIMIT)
+        at_most("small message through ZeroMQ / bare ZeroMQ ping-pong", through_zmq, ZMQ_LIMIT),
+        at_most(doorbell, small["ratio"], DOORBELL_LIMIT)
         if small["has_doorbell"]
         else {"target": doorbell, "comparison": "<=", "limit": DOORBELL_LIMIT, "measured": None, "met": False},
     ]
@@ -74,20 +74,22 @@ def _small(small: Mapping[str, Any]) -> list[Entry]:
 
 def _soak(soak: Mapping[str, Any]) -> list[Entry]:
     throughput = soak["last_to_first_throughput"]
-    entries = [_at_least("soak: throughput, last tenth / first", throughput, THROUGHPUT_LIMIT)]
+    entries = [at_least("soak: throughput, last tenth / first", throughput, THROUGHPUT_LIMIT)]
     for name in ("caller", "server"):
         title = f"soak: growth of the {name}'s resident memory, bytes"
-        entries.append(_at_most(title, soak["rss_growth_bytes"][name], MEMORY_LIMIT_NBYTES))
-        entries.append(_at_most(f"soak: new descriptors of the {name}", soak["descriptor_growth"][name], 0))
-    entries.append(_at_most("soak: growth of the server's arena, bytes", soak["arena_growth_bytes"], 0))
+        entries.append(at_most(title, soak["rss_growth_bytes"][name], MEMORY_LIMIT_NBYTES))
+        entries.append(at_most(f"soak: new descriptors of the {name}", soak["descriptor_growth"][name], 0))
+    entries.append(at_most("soak: growth of the server's arena, bytes", soak["arena_growth_bytes"], 0))
     return entries
 
 
-def _at_most(target: str, measured: float, limit: float) -> Entry:
+def at_most(target: str, measured: float, limit: float) -> Entry:
+    """A target that is met where no more was measured."""
     return {"target": target, "comparison": "<=", "limit": limit, "measured": measured, "met": measured <= limit}
 
 
-def _at_least(target: str, measured: float, limit: float) -> Entry:
+def at_least(target: str, measured: float, limit: float) -> Entry:
+    """A target that is met where no less was measured."""
     return {"target": target, "comparison": ">=", "limit": limit, "measured": measured, "met": measured >= limit}
 
 

@@ -31,6 +31,23 @@ class EchoActor:
         return x + 1
 
 
+def open_cluster() -> tempfile.TemporaryDirectory[str]:
+    """Start a cluster of this process's own; `ray.shutdown` ends it, then its folder can be cleaned up."""
+    os.environ.update(ONE_THREAD, RAY_USAGE_STATS_ENABLED="0", RAY_AUTH_MODE="disabled")
+    # Ray's socket paths are long and the kernel's limit is 107 bytes: a short folder of its own
+    folder = tempfile.TemporaryDirectory(prefix="ray-")
+    ray.init(
+        address="local",
+        num_cpus=2,
+        include_dashboard=False,
+        object_store_memory=_STORE_NBYTES,
+        log_to_driver=False,
+        _temp_dir=folder.name,
+        _node_ip_address="127.0.0.1",
+    )
+    return folder
+
+
 class Cluster:
     """Started by the first contestant that needs it, ended by the first that closes."""
 
@@ -40,18 +57,7 @@ class Cluster:
     def start(self) -> ActorHandle[Any]:
         """The actor of the running cluster."""
         if self.actor is None:
-            os.environ.update(ONE_THREAD, RAY_USAGE_STATS_ENABLED="0", RAY_AUTH_MODE="disabled")
-            # Ray's socket paths are long and the kernel's limit is 107 bytes: a short folder of its own
-            self._folder = tempfile.TemporaryDirectory(prefix="ray-")
-            ray.init(
-                address="local",
-                num_cpus=2,
-                include_dashboard=False,
-                object_store_memory=_STORE_NBYTES,
-                log_to_driver=False,
-                _temp_dir=self._folder.name,
-                _node_ip_address="127.0.0.1",
-            )
+            self._folder = open_cluster()
             self.actor = EchoActor.remote()  # type: ignore[attr-defined]
         return self.actor
 

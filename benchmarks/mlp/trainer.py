@@ -1,0 +1,91 @@
+"""What trains the two stages for `measurement`, and the process of one that is no part of Mora.
+
+`python -m benchmarks.mlp.trainer FOLDER RESULTS_FD MODULE` runs the trainer of a module of `trainers`; see
+`turn_process`. Commands are `{"do": "begin", "width": w}`, `{"do": "steps", "count": n}` and
+`{"do": "weights", "path": p}`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+import time
+import traceback
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from benchmarks.ipc.lifetime import die_with_parent
+
+
+class Trainer(ABC):
+    """One way to train both stages jointly."""
+
+    def start(self, folder: Path) -> None:  # noqa: B027 - one process has nothing to start
+        """Bring everything up."""
+
+    @abstractmethod
+    def begin(self, width: int) -> None:
+        """Make fresh stages, optimizers and data of this width."""
+
+    @abstractmethod
+    def step(self) -> None:
+        """Forward, backward and the step of both optimizers; when it returns, or at the next `settle`, all is done."""
+
+    def settle(self) -> None:  # noqa: B027 - most have nothing under way between steps
+        """Wait for what steps have left under way."""
+
+    @abstractmethod
+    def weights(self) -> dict[str, torch.Tensor]:
+        """As `stages.named_weights`."""
+
+    def close(self) -> None:  # noqa: B027
+        """End everything that `start` started."""
+
+
+def steps(trainer: Trainer, count: int) -> float:
+    """Milliseconds of a step, over `count` of them."""
+    started_s = time.perf_counter()
+    for _ in range(count):
+        trainer.step()
+    trainer.settle()
+    return (time.perf_counter() - started_s) * 1e3 / count
+
+
+def _answer(trainer: Trainer, command: dict[str, Any]) -> dict[str, Any]:
+    if command["do"] == "begin":
+        trainer.begin(command["width"])
+        return {}
+    if command["do"] == "steps":
+        return {"step_ms": steps(trainer, command["count"])}
+    save_file({name: value.contiguous() for name, value in trainer.weights().items()}, command["path"])
+    return {}
+
+
+def main() -> None:
+    """Serve turns until stdin ends."""
+    die_with_parent()
+    folder, results, module = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+    torch.set_num_threads(1)
+    trainer: Trainer = importlib.import_module(module).trainer()
+    trainer.start(folder)
+    os.write(results, b'{"ready": true}\n')
+    for line in sys.stdin:
+        try:
+            answer = _answer(trainer, json.loads(line))
+        except Exception as error:
+            # the boundary of the process: whatever a library raises ends this contestant, not the benchmark
+            traceback.print_exc()
+            answer = {"error": f"{type(error).__name__}: {error}"}
+        os.write(results, json.dumps(answer).encode() + b"\n")
+    trainer.close()
+    os.write(results, b'{"closed": true}\n')
+
+
+if __name__ == "__main__":
+    main()
