@@ -79,6 +79,50 @@ def env_list(as_json: bool) -> None:
     console.print(f"Why not one: {environments.REASON}")
 
 
+_RUN = click.argument("run", type=click.Path(exists=True, file_okay=False, path_type=Path))
+_STEP = click.option("--step", type=int, help="Which checkpoint, by its number of steps; by default the committed one.")
+
+
+@cli.group()
+def checkpoint() -> None:
+    """The checkpoints of a run: look at them, check them, take weights out."""
+
+
+@checkpoint.command(name="list")
+@_RUN
+def checkpoint_list(run: Path) -> None:
+    """Show every whole checkpoint of RUN, and from which one a resume starts."""
+    from mora_launch.checkpoints import Checkpoints
+
+    console.print(Checkpoints.of_run(run).table())
+
+
+@checkpoint.command(name="verify")
+@_RUN
+@_STEP
+def checkpoint_verify(run: Path, step: int | None) -> None:
+    """Compare every file of a checkpoint with its manifest; exit code 1 where one differs."""
+    from mora_launch.checkpoints import Checkpoints
+
+    checkpoints = Checkpoints.of_run(run)
+    info = checkpoints.find(step)
+    console.print(f"{info.folder}: {checkpoints.verify(info)} files are as they were written")
+
+
+@checkpoint.command(name="export")
+@_RUN
+@_STEP
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder to copy to.")
+@click.option("--average", is_flag=True, help="The moving average instead of the weights themselves.")
+def checkpoint_export(run: Path, step: int | None, output: Path, average: bool) -> None:
+    """Copy each agent's weights to OUTPUT/AGENT, in the form that its own library loads."""
+    from mora_launch.checkpoints import Checkpoints
+
+    checkpoints = Checkpoints.of_run(run)
+    for folder in checkpoints.export(checkpoints.find(step), output, average=average):
+        console.print(str(folder))
+
+
 @cli.command(context_settings={"ignore_unknown_options": True}, add_help_option=False)
 @click.argument("name", type=click.Choice(["ipc", "train", "parity", "opensora"]))
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
