@@ -148,7 +148,7 @@ def child_variables(num_threads: int, device: str) -> dict[str, str]:
         "TOKENIZERS_PARALLELISM": "false",
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "PYTHONUNBUFFERED": "1",
-        "KINETO_LOG_LEVEL": "5",  # torch's profiler otherwise talks on the terminal
+        "KINETO_LOG_LEVEL": "6",  # torch's profiler otherwise talks on the terminal
     }
     if device == "cpu":
         variables["DS_ACCELERATOR"] = "cpu"
