@@ -30,6 +30,7 @@ from mora_launch.servers import (
 from mora_launch.supervisor import Supervisor
 
 EXIT_INTERRUPTED = 130
+TRACES = "trace"  # folder of a run
 _CONFIG_COPY = "config.json"
 
 
@@ -79,7 +80,7 @@ def train(
 
 def traces_folder(run: Path) -> Path:
     """Folder of a run that its roles' traces go to, made when absent."""
-    folder = run / "trace"
+    folder = run / TRACES
     folder.mkdir(exist_ok=True)
     return folder
 

@@ -32,10 +32,12 @@ class Bubble:
     """All idle stretches of one step.
 
     share: idle time of the servers by their number times the length of the pipeline; 0 = all compute all the time.
+    imbalance_share: the part of it that no schedule can remove, because one server has more work than another.
     """
 
     idle: tuple[Idle, ...]
     share: float
+    imbalance_share: float
 
     def seconds(self) -> dict[str, dict[str, float]]:
         """Idle seconds by role and kind."""
@@ -50,16 +52,20 @@ def bubble(lanes: Sequence[Lane], step: StepWindow) -> Bubble:
     """The bubble of a step, over the servers of its replica that compute anything for its micro-batches."""
     start_ns, end_ns = step.pipeline
     idle: list[Idle] = []
-    num_servers = 0
+    busy_ns: list[int] = []
     for lane in lanes:
         if lane.name == COORDINATOR or lane.replica != step.replica:
             continue
         work = [piece for piece in lane.within(start_ns, end_ns) if piece.span.category == "compute"]
         if not work:
             continue
-        num_servers += 1
-        for begin_ns, finish_ns in lane.gaps(start_ns, end_ns):
+        gaps = lane.gaps(start_ns, end_ns)
+        busy_ns.append(end_ns - start_ns - sum(finish_ns - begin_ns for begin_ns, finish_ns in gaps))
+        for begin_ns, finish_ns in gaps:
             kind = "fill" if finish_ns <= work[0].start_ns else "drain" if begin_ns >= work[-1].end_ns else "between"
             idle.append(Idle(lane.role, kind, begin_ns, finish_ns))
-    total_ns = num_servers * (end_ns - start_ns)
-    return Bubble(tuple(idle), sum(each.spent_ns for each in idle) / total_ns if total_ns else 0.0)
+    total_ns = len(busy_ns) * (end_ns - start_ns)
+    if not total_ns:
+        return Bubble((), 0.0, 0.0)
+    uneven_ns = sum(max(busy_ns) - each for each in busy_ns)
+    return Bubble(tuple(idle), sum(each.spent_ns for each in idle) / total_ns, uneven_ns / total_ns)

@@ -19,7 +19,6 @@ from mora_launch.profiling.step_window import StepWindow, step_windows
 
 FORMAT_VERSION = 1
 MOVE_KINDS = ("inline", "copied", "resident", "reference", "spilled")
-_NUM_PATH_ENTRIES = 12
 
 
 def summarise(
@@ -48,10 +47,11 @@ def summarise(
                 "roles": _roles(lanes, window),
                 "bubble": {
                     "share": idle.share,
+                    "imbalance_share": idle.imbalance_share,
                     "pipeline_s": (window.pipeline[1] - window.pipeline[0]) / 1e9,
                     "idle_s": idle.seconds(),
                 },
-                "critical_path": path_sums(path)[:_NUM_PATH_ENTRIES],
+                "critical_path": path_sums(path),
             }
         )
     counted = [step for step in steps if not step["left_out"]]
@@ -102,10 +102,11 @@ def _means(steps: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         for entry in step["critical_path"]:
             path[(entry["role"], entry["category"], entry["name"])] += entry["spent_s"] / len(steps)
     wall_s = statistics.mean(step["wall_s"] for step in steps)
-    ranked = sorted(path.items(), key=lambda item: -item[1])[:_NUM_PATH_ENTRIES]
+    ranked = sorted(path.items(), key=lambda item: -item[1])
     return {
         "wall_s": wall_s,
         "bubble_share": statistics.mean(step["bubble"]["share"] for step in steps),
+        "imbalance_share": statistics.mean(step["bubble"]["imbalance_share"] for step in steps),
         "roles": roles,
         "critical_path": [
             {"role": role, "category": category, "name": name, "spent_s": spent_s, "share": spent_s / wall_s}
