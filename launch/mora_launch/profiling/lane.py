@@ -27,7 +27,7 @@ class Segment:
 
 
 def flattened(spans: Iterable[Span]) -> Iterator[Segment]:
-    """Nested spans of one thread as pieces that do not overlap, in order of time."""
+    """Nested spans of one thread, in the order of their ends, as pieces that do not overlap, in order of time."""
     stack: list[Span] = []
     now_ns = 0
 
@@ -42,7 +42,8 @@ def flattened(spans: Iterable[Span]) -> Iterator[Segment]:
             yield Segment(now_ns, limit_ns, stack[-1])
         now_ns = max(now_ns, limit_ns)
 
-    for span in sorted(spans, key=lambda each: (each.start_ns, -each.end_ns)):
+    # of two of the same start and end, the one that ended later is around the other
+    for span in sorted(reversed(list(spans)), key=lambda each: (each.start_ns, -each.end_ns)):
         yield from pieces_until(span.start_ns)
         stack.append(span)
     while stack:

@@ -76,12 +76,14 @@ class _Picture:
         width = self._x(self._step.end_ns) - _LEFT
         yield f'<text class="role" x="8" y="{y + _BLOCK_HEIGHT / 2 + 5}">{escape(lane.role)}</text>'
         yield _rect(_LEFT, y, width, COLOURS["wait"], f"{lane.role} waits")
-        numbers: dict[str, int] = {}
+        numbers: dict[str, set[int]] = {}  # starts of the spans of a name so far
         for piece in lane.within(self._step.start_ns, self._step.end_ns):
             if piece.span.category != "wait":
-                yield from self._block(piece, y, numbers)
+                seen = numbers.setdefault(piece.span.name, set())
+                seen.add(piece.span.start_ns)
+                yield from self._block(piece, y, len(seen))
 
-    def _block(self, piece: Segment, y: float, numbers: dict[str, int]) -> Iterator[str]:
+    def _block(self, piece: Segment, y: float, number: int) -> Iterator[str]:
         x, width = self._x(piece.start_ns), piece.spent_ns * self._scale
         if width < _THINNEST:
             return
@@ -90,10 +92,7 @@ class _Picture:
         colour = COLOURS["backward" if is_backward else category]
         yield _rect(x, y, width, colour, _told(name, category, piece.spent_ns))
         if category == "compute":
-            label = _short(name)
-            if piece.start_ns == piece.span.start_ns:
-                numbers[name] = numbers.get(name, 0) + 1
-            numbered = f"{label} {numbers.get(name, 1)}"
+            numbered = f"{_short(name)} {number}"
             if width > _LETTER_WIDTH * len(numbered):
                 yield _text("block", x + width / 2, y + _BLOCK_HEIGHT / 2 + 4, numbered)
 

@@ -26,7 +26,7 @@ th { font-weight: 600; border-bottom: 1px solid #ccd4da; } td.n, th.n { text-ali
 .tick { stroke: #dfe5ea; } .axis { font-size: 11px; fill: #56646f; } .role { font-size: 13px; font-weight: 600; }
 .block { font-size: 11.5px; fill: #fff; text-anchor: middle; pointer-events: none; }
 .bubble { font-size: 12px; fill: #a3241b; font-weight: 600; text-anchor: middle; pointer-events: none; }
-.plate { fill: #fff; pointer-events: none; } .path { stroke: #111; stroke-width: 3.2; stroke-linecap: round; }
+.plate { fill: #fff; pointer-events: none; } .path { stroke: #111; stroke-width: 2.4; stroke-linecap: round; }
 code { background: #f2f4f6; padding: 1px 5px; border-radius: 3px; } summary { cursor: pointer; margin: 6px 0; }
 """
 _HATCH = (
