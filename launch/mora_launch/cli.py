@@ -113,11 +113,11 @@ def env_list(as_json: bool) -> None:
 
 
 @cli.command(context_settings={"ignore_unknown_options": True}, add_help_option=False)
-@click.argument("name", type=click.Choice(["ipc", "train", "parity", "opensora"]))
+@click.argument("name", type=click.Choice(["ipc", "train", "parity", "opensora", "profiler_cost"]))
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def bench(name: str, arguments: tuple[str, ...]) -> None:
     """Measure: `ipc` (tensors between processes, beside the floor and other ways), `train` (cost of the border between
-    processes in a step), `parity` (gradients), `opensora` (the video model).
+    processes in a step), `parity` (gradients), `opensora` (the video model), `profiler_cost` (tracing on and off).
 
     Options go to the benchmark: `--json FILE`, `--help`.
     """
