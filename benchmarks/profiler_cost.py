@@ -41,6 +41,7 @@ def measure(config_path: Path, folder: Path, *, num_rounds: int) -> dict[str, An
     step_s = statistics.median(times["off"])
     return {
         "cost_on": statistics.median(ratios) - 1.0,
+        "cost_on_standard_error": 1.25 * statistics.stdev(ratios) / len(ratios) ** 0.5,  # of a median
         "cost_on_by_events": num_events * recorded_ns(folder) / 1e9 / step_s,
         "cost_off": num_events * off_ns / 1e9 / step_s,
         "step_s": {name: statistics.median(spent) for name, spent in times.items()},
@@ -138,7 +139,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="mora bench profiler_cost", description=__doc__)
     parser.add_argument("--config", type=Path, default=ROOT / "configs" / "tiny.yaml")
     parser.add_argument("--json", type=Path, help="write the result here too")
-    parser.add_argument("--rounds", type=int, default=20, help="pairs of steps")
+    parser.add_argument("--rounds", type=int, default=20, help="pairs of steps, 2 or more")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="mora-bench-profiler-") as folder:
         result = measure(arguments.config, Path(folder), num_rounds=arguments.rounds)

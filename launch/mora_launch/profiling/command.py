@@ -44,17 +44,13 @@ def profile(config: TrainConfig, output: Path, *, torch_profiler: bool, console:
         raise RunExists(f"{output} already holds a profile; give another --output, or remove it")
     torch_step = config.training.num_steps - 1 if torch_profiler else None
     try:
-        return train(
-            config, run=run, resume=False, dry_run=False, console=console, trace=TraceRequest(torch_step)
-        )
+        return train(config, run=run, resume=False, dry_run=False, console=console, trace=TraceRequest(torch_step))
     finally:
         if (run / TRACES).is_dir():
             write_profile(run / TRACES, output, config, torch_step=torch_step, console=console)
 
 
-def write_profile(
-    folder: Path, output: Path, config: TrainConfig, *, torch_step: int | None, console: Console
-) -> None:
+def write_profile(folder: Path, output: Path, config: TrainConfig, *, torch_step: int | None, console: Console) -> None:
     """Write trace, summary and page of the roles' traces in `folder`, and print the summary."""
     traces = read_role_traces(folder)
     num_cores = sum(len(cores) for cores in available_cores())
@@ -71,9 +67,7 @@ def write_profile(
     }
     (output / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     lanes = [Lane(trace) for trace in traces]
-    page = summary_page(
-        config.name, summary, lanes, matched_messages(traces), step_windows(lanes, torch_step)
-    )
+    page = summary_page(config.name, summary, lanes, matched_messages(traces), step_windows(lanes, torch_step))
     (output / "summary.html").write_text(page, encoding="utf-8")
     print_summary(summary, console)
     console.print(f"page   {output / 'summary.html'}")

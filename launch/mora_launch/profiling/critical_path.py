@@ -94,6 +94,5 @@ def path_sums(path: Sequence[PathPiece]) -> list[dict[str, object]]:
         spent_ns[(piece.role, piece.category, piece.name)] += piece.spent_ns
     ranked = sorted(spent_ns.items(), key=lambda entry: -entry[1])
     return [
-        {"role": role, "category": category, "name": name, "spent_s": ns / 1e9}
-        for (role, category, name), ns in ranked
+        {"role": role, "category": category, "name": name, "spent_s": ns / 1e9} for (role, category, name), ns in ranked
     ]

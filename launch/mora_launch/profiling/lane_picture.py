@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from html import escape
 
@@ -63,13 +64,11 @@ class _Picture:
         return _TOP + _LANE_HEIGHT * self._row[role] + 8
 
     def _axis(self, height: int) -> Iterator[str]:
-        wall_ms = self._step.wall_s * 1e3
-        for tick in range(_NUM_TICKS + 1):
-            x = self._x(self._step.start_ns + tick / _NUM_TICKS * (self._step.end_ns - self._step.start_ns))
-            anchor = "end" if tick == _NUM_TICKS else "middle"
+        tick_ns = _round_step((self._step.end_ns - self._step.start_ns) / _NUM_TICKS)
+        for at_ns in range(0, self._step.end_ns - self._step.start_ns, tick_ns):
+            x = self._x(self._step.start_ns + at_ns)
             yield f'<line class="tick" x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP - 8}" y2="{height - 8}"/>'
-            text = f"{wall_ms * tick / _NUM_TICKS:.0f} ms"
-            yield f'<text class="axis" x="{x:.1f}" y="{_TOP - 14}" text-anchor="{anchor}">{text}</text>'
+            yield _text("axis", x, _TOP - 14, f"{at_ns / 1e6:g} ms")
 
     def _lane(self, lane: Lane) -> Iterator[str]:
         y = self._y(lane.role)
@@ -92,9 +91,10 @@ class _Picture:
         colour = COLOURS["backward" if is_backward else category]
         yield _rect(x, y, width, colour, _told(name, category, piece.spent_ns))
         if category == "compute":
-            numbered = f"{_short(name)} {number}"
-            if width > _LETTER_WIDTH * len(numbered):
-                yield _text("block", x + width / 2, y + _BLOCK_HEIGHT / 2 + 4, numbered)
+            for label in (f"{_short(name)} {number}", str(number)):
+                if width > _LETTER_WIDTH * len(label) + 2:
+                    yield _text("block", x + width / 2, y + _BLOCK_HEIGHT / 2 + 4, label)
+                    break
 
     def _bubble(self) -> Iterator[str]:
         found = bubble(self._lanes, self._step).idle
@@ -125,6 +125,12 @@ class _Picture:
             told = escape(_told(f"{piece.role}: {piece.name}", f"critical path, {piece.category}", piece.spent_ns))
             line = f'<line class="path" x1="{x1:.1f}" y1="{y1}" x2="{x2:.1f}" y2="{y2}">'
             yield f"{line}<title>{told}</title></line>"
+
+
+def _round_step(least_ns: float) -> int:
+    """The next of 1, 2, 5, 10, 20, ... ns."""
+    power = 10 ** math.floor(math.log10(max(1.0, least_ns)))
+    return round(next(power * factor for factor in (1, 2, 5, 10) if power * factor >= least_ns))
 
 
 def _rect(x: float, y: float, width: float, fill: str, told: str) -> str:

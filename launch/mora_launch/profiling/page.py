@@ -23,7 +23,8 @@ table { border-collapse: collapse; } td, th { padding: 3px 12px 3px 0; text-alig
 th { font-weight: 600; border-bottom: 1px solid #ccd4da; } td.n, th.n { text-align: right; }
 .key { display: inline-block; width: 14px; height: 14px; vertical-align: -2px; margin: 0 5px 0 14px; }
 .bar { display: flex; width: 420px; height: 15px; } svg { max-width: 100%; height: auto; display: block; }
-.tick { stroke: #dfe5ea; } .axis { font-size: 11px; fill: #56646f; } .role { font-size: 13px; font-weight: 600; }
+.tick { stroke: #dfe5ea; } .axis { font-size: 11px; fill: #56646f; text-anchor: middle; }
+.role { font-size: 13px; font-weight: 600; }
 .block { font-size: 11.5px; fill: #fff; text-anchor: middle; pointer-events: none; }
 .bubble { font-size: 12px; fill: #a3241b; font-weight: 600; text-anchor: middle; pointer-events: none; }
 .plate { fill: #fff; pointer-events: none; } .path { stroke: #111; stroke-width: 2.4; stroke-linecap: round; }
@@ -76,10 +77,11 @@ def _figures(summary: Mapping[str, Any]) -> Iterator[str]:
     yield f'<p class="note">Means over {counted} of {all_} steps; the others are left out for the reason below.</p>'
     yield '<div class="figures">'
     yield f'<div><span>a step takes</span><b class="big">{mean["wall_s"]:.3f} s</b></div>'
+    uneven = f"{100 * mean['imbalance_share']:.0f} points of it because one server has more work than the other"
     yield (
         f'<div><span>bubble: servers that have work in the step idle</span><b class="big" '
-        f'style="color:#a3241b">{mean["bubble_share"]:.0%}</b> of their time<span>of it {mean["imbalance_share"]:.0%} '
-        "because one server has more work than the other</span></div>"
+        f'style="color:#a3241b">{mean["bubble_share"]:.0%}</b> of their time'
+        f"<span>{uneven}</span></div>"
     )
     gpu = summary["gpu"]
     shown = gpu if isinstance(gpu, str) else ", ".join(f"{role} {_share(use['busy'])}" for role, use in gpu.items())

@@ -55,9 +55,7 @@ class StageTimes:
 
 def call_spans(lane: Lane, window: tuple[int, int]) -> list[Span]:
     """The calls that a server took in inside a window, in order."""
-    return [
-        span for span in lane.spans if span.name.startswith(_CALL) and window[0] <= span.start_ns < window[1]
-    ]
+    return [span for span in lane.spans if span.name.startswith(_CALL) and window[0] <= span.start_ns < window[1]]
 
 
 def stage_times(lanes: Sequence[Lane], step: StepWindow) -> StageTimes:
@@ -67,9 +65,7 @@ def stage_times(lanes: Sequence[Lane], step: StepWindow) -> StageTimes:
         if lane.replica == step.replica:
             for span in call_spans(lane, step.pipeline):
                 stages[(lane.name, span.name.endswith("backward"))].append(_stage(lane, span))
-    return StageTimes(
-        tuple(stages[(IMAGE, False)]), tuple(stages[(VIDEO, False)]), tuple(stages[(IMAGE, True)])
-    )
+    return StageTimes(tuple(stages[(IMAGE, False)]), tuple(stages[(VIDEO, False)]), tuple(stages[(IMAGE, True)]))
 
 
 def _stage(lane: Lane, span: Span) -> Stage:

@@ -57,7 +57,5 @@ def _of_coordinator(lane: Lane, torch_step: int | None) -> list[StepWindow]:
             (s for s in lane.spans if s.name == MICRO_BATCHES and span.start_ns <= s.start_ns < span.end_ns), span
         )
         pipeline = (chain.start_ns, chain.end_ns)
-        windows.append(
-            StepWindow(lane.replica, int(span.args["step"]), span.start_ns, span.end_ns, pipeline, left_out)
-        )
+        windows.append(StepWindow(lane.replica, int(span.args["step"]), span.start_ns, span.end_ns, pipeline, left_out))
     return windows

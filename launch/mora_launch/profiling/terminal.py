@@ -20,9 +20,10 @@ def print_summary(summary: Mapping[str, Any], console: Console) -> None:
         console.print("no step came to its end; the trace has what there was")
         return
     counted, all_ = summary["num_steps_counted"], summary["num_steps"]
+    uneven = f"{100 * mean['imbalance_share']:.0f}"
     console.print(
         f"a step takes {mean['wall_s']:.3f} s (mean of {counted} of {all_} steps); "
-        f"bubble {mean['bubble_share']:.0%}, of it {mean['imbalance_share']:.0%} because one server has more work"
+        f"bubble {mean['bubble_share']:.0%}, {uneven} points of it because one server has more work"
     )
     console.print(_role_table(summary))
     path = [

@@ -1,9 +1,9 @@
 """A hand-made trace of one step: times in ms, so that every share can be computed in the head.
 
-    coordinator  0 step ......................................... 100
-    image        [render 10-30]                 [backward 70-90]
-    video                      [loss 30-70]
-    pipeline     0 ............................................. 90
+coordinator  0 step ......................................... 100
+image        [render 10-30]                 [backward 70-90]
+video                      [loss 30-70]
+pipeline     0 ............................................. 90
 """
 
 from typing import Any
@@ -57,4 +57,3 @@ def one_step() -> list[RoleTrace]:
         source.flows.append(flow(f"m{number}", sent, is_start=True))
         target.flows.append(flow(f"m{number}", taken, is_start=False))
     return [coordinator, image, video]
-
