@@ -129,7 +129,7 @@ class _Picture:
 
 def _round_step(least_ns: float) -> int:
     """The next of 1, 2, 5, 10, 20, ... ns."""
-    power = 10 ** math.floor(math.log10(max(1.0, least_ns)))
+    power: float = 10 ** math.floor(math.log10(max(1.0, least_ns)))
     return round(next(power * factor for factor in (1, 2, 5, 10) if power * factor >= least_ns))
 
 
