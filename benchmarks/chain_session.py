@@ -117,8 +117,12 @@ class ChainSession:
 
 
 @contextlib.contextmanager
-def chain_session(config: TrainConfig, path: Path) -> Iterator[ChainSession]:
-    """Start the servers of `config` (one replica), connect as coordinator, yield; end everything afterwards."""
+def chain_session(config: TrainConfig, path: Path, *, traces: Path | None = None) -> Iterator[ChainSession]:
+    """Start the servers of `config` (one replica), connect as coordinator, yield; end everything afterwards.
+
+    Args:
+        traces: folder for the servers' traces; None traces nothing.
+    """
     if config.replicas != 1:
         raise ValueError(f"a chain session drives one replica, the configuration asks for {config.replicas}")
     console = Console(stderr=True, highlight=False)
@@ -130,7 +134,7 @@ def chain_session(config: TrainConfig, path: Path) -> Iterator[ChainSession]:
     checked = check_agents(config, console)
     with RunDirectory.create(path, lock=True) as directory, Supervisor(console.print) as supervisor:
         attempt = time.time_ns()
-        servers = ServerGroup(config, checked, directory).start(supervisor, attempt)
+        servers = ServerGroup(config, checked, directory, traces=traces).start(supervisor, attempt)
         supervisor.wait_ready(servers, deadline_s=DEADLINE_S)
         join_group(
             GroupSettings(rank=0, world_size=1, rendezvous=rendezvous(directory, "coordinator", attempt)),

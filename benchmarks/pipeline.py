@@ -1,7 +1,7 @@
 """What overlapping micro-batches gains: two agents of equal cost, a core each, against one micro-batch at a time.
 
 Part of `mora bench train`. Both ways run interleaved on the same servers; the ideal is computed from the agents' own
-compute times of the same steps (`critical_path`).
+compute times of the same steps (`mora_launch.profiling.schedule`).
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from typing import Any
 
 from mora_launch.config import TrainConfig, load_config
 from mora_launch.environments import ROOT
+from mora_launch.profiling.schedule import critical_path_s
 from mora_trainer.chain import MicroBatchResult, RemoteChain
 from mora_trainer.settings import PipelineSettings
 
 from benchmarks.chain_session import ChainSession, chain_session
-from benchmarks.critical_path import critical_path_s
 
 _OVERLAPPED = PipelineSettings()
 _ONE_BY_ONE = PipelineSettings(max_in_flight=1)

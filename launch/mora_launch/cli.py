@@ -46,6 +46,39 @@ def train(config: Path, changes: tuple[str, ...], run: Path | None, resume: bool
     sys.exit(run_training(loaded, run=run, resume=resume, dry_run=dry_run, console=console))
 
 
+@cli.command()
+@click.argument("config", type=_FILE)
+@click.option("--steps", type=click.IntRange(min=1), default=4, show_default=True, help="Training steps to run.")
+@click.option(
+    "-o", "--output", required=True, type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for trace.json.gz, summary.json, summary.html, and the run itself.",
+)
+@click.option(
+    "--set", "changes", multiple=True, metavar="KEY=VALUE",
+    help="Change one value of the config, for example training.pipeline.max_in_flight=4; may be repeated.",
+)
+@click.option(
+    "--torch-profiler/--no-torch-profiler", default=None,
+    help="Record the last step with torch's profiler too; its time does not count. On by default for 2 steps or more.",
+)
+def profile(
+    config: Path, steps: int, output: Path, changes: tuple[str, ...], torch_profiler: bool | None
+) -> None:
+    """Train for a few steps and show where the time goes: bubble, critical path, bytes, what to change first.
+
+    The job is that of `mora train` with training.num_steps=N and no samples. The first step counts as warm-up where
+    there are others.
+    """
+    from mora_launch.config import load_config
+    from mora_launch.profiling.command import profile as run_profile
+
+    if torch_profiler and steps == 1:
+        raise click.UsageError("--torch-profiler needs --steps 2 or more: the step it records does not count")
+    loaded = load_config(config, ["samples.enabled=false", *changes, f"training.num_steps={steps}"])
+    with_torch = steps > 1 if torch_profiler is None else torch_profiler
+    sys.exit(run_profile(loaded, output, torch_profiler=with_torch, console=console))
+
+
 @cli.group()
 def env() -> None:
     """The virtual environments."""
@@ -124,11 +157,11 @@ def checkpoint_export(run: Path, step: int | None, output: Path, average: bool) 
 
 
 @cli.command(context_settings={"ignore_unknown_options": True}, add_help_option=False)
-@click.argument("name", type=click.Choice(["ipc", "train", "parity", "opensora"]))
+@click.argument("name", type=click.Choice(["ipc", "train", "parity", "opensora", "profiler_cost"]))
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def bench(name: str, arguments: tuple[str, ...]) -> None:
     """Measure: `ipc` (tensors between processes, beside the floor and other ways), `train` (cost of the border between
-    processes in a step), `parity` (gradients), `opensora` (the video model).
+    processes in a step), `parity` (gradients), `opensora` (the video model), `profiler_cost` (tracing on and off).
 
     Options go to the benchmark: `--json FILE`, `--help`.
     """

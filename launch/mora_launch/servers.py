@@ -22,6 +22,8 @@ from mora_launch.environments import ENVIRONMENTS, ROOT
 from mora_launch.resources import available_cores, divide_memory, pin_cores
 from mora_launch.supervisor import Supervisor
 
+TRACES = "trace"  # folder of a run
+
 
 def check_agents(config: TrainConfig, console: Console) -> dict[str, CheckedOptions]:
     """Build the environments and tiny models that are missing, then have every agent's options checked.
@@ -86,7 +88,7 @@ class ServerGroup:
         settings = self._settings(name, agent, replica) | {"generation": generation}
         if self._train:
             settings["training"] = self._training(name, agent, replica, attempt)
-        settings["trace"] = trace_file(self._traces, role, generation)
+        settings["trace"] = trace_file(self._traces, role)
         path = write_json(self._directory.role_folder(role) / "settings.json", settings)
         return supervisor.start(
             role,
@@ -129,14 +131,14 @@ class ServerGroup:
 
 def traces_folder(run: Path) -> Path:
     """Folder of a run that its roles' traces go to, made when absent."""
-    folder = run / "trace"
+    folder = run / TRACES
     folder.mkdir(exist_ok=True)
     return folder
 
 
-def trace_file(traces: Path | None, role: str, generation: int) -> str | None:
-    """Where a role's trace goes."""
-    return None if traces is None else str(traces / f"{role}.{generation}.jsonl")
+def trace_file(traces: Path | None, role: str) -> str | None:
+    """Where a role's trace goes. A job that is traced starts no role twice."""
+    return None if traces is None else str(traces / f"{role}.jsonl")
 
 
 def rendezvous(directory: RunDirectory, group: str, attempt: int) -> str:
@@ -165,7 +167,7 @@ def child_variables(num_threads: int, device: str) -> dict[str, str]:
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "PYTHONUNBUFFERED": "1",
         "TQDM_DISABLE": "1",  # bars of models that load would be the last lines of a log
-        "KINETO_LOG_LEVEL": "5",  # torch's profiler otherwise talks on the terminal
+        "KINETO_LOG_LEVEL": "6",  # torch's profiler otherwise talks on the terminal
     }
     if device == "cpu":
         variables["DS_ACCELERATOR"] = "cpu"

@@ -176,6 +176,6 @@ class TrainingProcesses:
             return {}
         folder = traces_folder(self._directory.path)
         return {
-            "trace": trace_file(folder, f"coordinator.{replica}", self._generation),
+            "trace": trace_file(folder, f"coordinator.{replica}"),
             "torch_trace_step": self._trace.torch_step,
         }

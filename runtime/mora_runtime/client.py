@@ -501,6 +501,8 @@ class Client:
                 self._peer.take_back(message.released)
                 return
             raise ProtocolError(f"{self.server}: expected a result, got {type(message).__name__}")
+        if tracing.active is not None:
+            tracing.active.flow(f"{self.identity}<{message.id}", is_start=False, at_ns=time.monotonic_ns())
         self._peer.take_back(message.released)
         outcome: Reply | BaseException
         if isinstance(message, Failure):
@@ -513,8 +515,6 @@ class Client:
                 outcome = Reply(values, gradients, ticket, message.forward_ns / 1e9, message.backward_ns / 1e9)
             except MoraError as error:
                 outcome = error  # of this call, whichever call is being waited for
-        if tracing.active is not None:
-            tracing.active.flow(f"{self.identity}<{message.id}", is_start=False, at_ns=time.monotonic_ns())
         # a reply that nobody waits for any more is let go here, and its leases and ticket with it
         if message.id in self._waiting:
             self._waiting.discard(message.id)

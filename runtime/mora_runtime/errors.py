@@ -9,6 +9,7 @@
     |   +-- RunLocked             another launcher works on the run directory
     +-- EnvironmentFailed         an environment's own command did not do its work
     +-- RoleFailed                a process of the job ended or reported failure
+    +-- TraceError                a trace file that cannot be read
     +-- TransportError
     |   +-- FrameError            bytes that are no message
     |   +-- ProtocolError         a message that does not fit: version, lock, order, type
@@ -93,6 +94,12 @@ class RoleFailed(MoraError):
     """A process of the job ended or reported failure."""
 
     code = "role"
+
+
+class TraceError(MoraError):
+    """A file that is no trace of this version, or a trace without what was asked of it."""
+
+    code = "trace"
 
 
 class TransportError(MoraError):

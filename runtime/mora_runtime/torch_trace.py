@@ -62,9 +62,10 @@ def torch_trace_path(trace: Path) -> Path:
 
 
 class ProfilerAgent(Agent):
-    """Turns torch's profiler on and off in a server. Its thread runs every agent, so it sees all they do."""
+    """Turns torch's profiler, and tracing itself, on and off in a server whose thread runs every agent."""
 
-    def __init__(self) -> None:
+    def __init__(self, tracer: tracing.Tracer) -> None:
+        self._tracer = tracer
         self._trace = TorchTrace()
 
     @remote
@@ -79,7 +80,19 @@ class ProfilerAgent(Agent):
         self._trace.end()
         return {}
 
+    @remote
+    def pause(self) -> dict[str, Any]:
+        """Record nothing until `resume`: how a measurement compares on with off in one process."""
+        tracing.pause()
+        return {}
+
+    @remote
+    def resume(self) -> dict[str, Any]:
+        """Record again."""
+        tracing.resume(self._tracer)
+        return {}
+
 
 def profiler_agents() -> dict[str, Agent]:
     """The agent by its name where this process is traced, else none."""
-    return {} if tracing.active is None else {PROFILER: ProfilerAgent()}
+    return {} if tracing.active is None else {PROFILER: ProfilerAgent(tracing.active)}

@@ -41,8 +41,9 @@ class TraceWriter:
 
     def _run(self) -> None:
         while not self._ended.wait(TRACE_PERIOD_S):
-            self._sample()
-            self._write()
+            if not self._tracer.is_paused:
+                self._sample()
+                self._write()
 
     def _cpu_use(self) -> dict[str, float]:
         """Cores that this process has kept busy since the last sample."""

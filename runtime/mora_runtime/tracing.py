@@ -49,6 +49,7 @@ class Tracer:
         self.open_spans: dict[int, Span] = {}  # by id; those that have not ended
         self.gauges: dict[str, Callable[[], dict[str, float]]] = {}  # by counter, read a few times a second
         self.num_dropped = 0
+        self.is_paused = False
         self._numbers = itertools.count()
         self._writer = TraceWriter(self)
 
@@ -142,6 +143,21 @@ def stop() -> None:
     tracer, active = active, None
     if tracer is not None:
         tracer.close()
+
+
+def pause() -> None:
+    """Record nothing until `resume`, as if this process were not traced."""
+    global active
+    tracer, active = active, None
+    if tracer is not None:
+        tracer.is_paused = True
+
+
+def resume(tracer: Tracer) -> None:
+    """Record again."""
+    global active
+    tracer.is_paused = False
+    active = tracer
 
 
 def span(name: str, category: Category, args: dict[str, Any] | None = None) -> Span | _Off:

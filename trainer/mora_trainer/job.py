@@ -177,19 +177,19 @@ class TrainingJob:
                 progress.step(report, step_s)
                 if log is not None:
                     log.write(report, rates, step_s)
-            self._warn(report, progress)
-            num_skips = num_skips + 1 if report.skipped else 0
-            step += 1
-            if num_skips >= training.max_consecutive_skips:
-                raise TrainingDiverged(
-                    f"gradients were not finite in {num_skips} steps in a row, up to step {report.step}; weights are "
-                    "as the last finite step left them: lower the learning rate, or look at the data"
-                )
-            if training.checkpoint_every and step % training.checkpoint_every == 0:
-                self._checkpointer.begin(step)
-                last_saved = step
-            else:
-                self._checkpointer.finish(wait=False)
+                self._warn(report, progress)
+                num_skips = num_skips + 1 if report.skipped else 0
+                step += 1
+                if num_skips >= training.max_consecutive_skips:
+                    raise TrainingDiverged(
+                        f"gradients were not finite in {num_skips} steps in a row, up to step {report.step}; weights "
+                        "are as the last finite step left them: lower the learning rate, or look at the data"
+                    )
+                if training.checkpoint_every and step % training.checkpoint_every == 0:
+                    self._checkpointer.begin(step)
+                    last_saved = step
+                else:
+                    self._checkpointer.finish(wait=False)
         if last_saved != step and step > 0:
             self._checkpointer.begin(step)
         self._checkpointer.finish(wait=True)

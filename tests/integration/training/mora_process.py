@@ -24,13 +24,18 @@ class MoraTrain:
     """One `./mora train` process, its output read line by line."""
 
     def __init__(
-        self, run: Path, changes: Sequence[str] = (), *options: str, config: str = "configs/tiny.yaml"
+        self,
+        run: Path,
+        changes: Sequence[str] = (),
+        *options: str,
+        config: str = "configs/tiny.yaml",
+        command: Sequence[str] | None = None,
     ) -> None:
         settings = [word for change in changes for word in ("--set", change)]
         self.run = run
         self.lines: list[str] = []
         self.process = subprocess.Popen(
-            [str(ROOT / "mora"), "train", config, "--run", str(run), *settings, *options],
+            [str(ROOT / "mora"), *(command or ("train", config, "--run", str(run))), *settings, *options],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -1,0 +1,233 @@
+"""What to change first: what each change of the configuration would gain, estimated from the measured steps."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+from mora_launch.config import TrainConfig
+from mora_launch.profiling.lane import Lane
+from mora_launch.profiling.role_trace import RoleTrace
+from mora_launch.profiling.schedule import critical_path_s
+from mora_launch.profiling.stage_times import IMAGE, VIDEO, Stage, StageTimes, stage_times
+from mora_launch.profiling.step_window import StepWindow
+
+_WORTH_SHARE = 0.01  # of a step: a smaller gain is not told
+_MAX_NUM_MICRO_BATCHES = 64
+
+
+@dataclass(frozen=True)
+class Advice:
+    """One change. `gain_s` of a step of `gain_share` of its time, as far as the measured numbers tell."""
+
+    change: str  # training.pipeline.max_in_flight: 1 -> 3
+    gain_s: float
+    gain_share: float
+    why: str
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What advice is computed from: the steps that count, and everything recorded."""
+
+    config: TrainConfig
+    traces: Sequence[RoleTrace]
+    lanes: Sequence[Lane]
+    steps: Sequence[StepWindow]
+    num_cores: int  # of the machine, for this job
+
+    def step_s(self) -> float:
+        """Median step."""
+        return statistics.median(step.wall_s for step in self.steps)
+
+
+def ranked_advice(measured: Measured) -> list[Advice]:
+    """Changes that would gain at least 1 % of a step, largest gain first."""
+    if not measured.steps:
+        return []
+    step_s = measured.step_s()
+    found = [
+        replace(advice, gain_share=advice.gain_s / step_s)
+        for rule in _RULES
+        for advice in rule(measured)
+        if advice.gain_s >= _WORTH_SHARE * step_s
+    ]
+    return sorted(found, key=lambda advice: -advice.gain_s)
+
+
+def _schedule_gain(measured: Measured, other: Callable[[StageTimes], float]) -> float:
+    """Median over the steps of: schedule as it is, less the schedule that `other` computes."""
+    in_flight = measured.config.training.pipeline.max_in_flight
+    gains = []
+    for step in measured.steps:
+        stages = stage_times(measured.lanes, step)
+        if stages.num_micro_batches:
+            gains.append(critical_path_s(stages.for_schedule(), in_flight) - other(stages))
+    return statistics.median(gains) if gains else 0.0
+
+
+def _more_in_flight(measured: Measured) -> Iterator[Advice]:
+    now = measured.config.training.pipeline.max_in_flight
+    most = max((stage_times(measured.lanes, step).num_micro_batches for step in measured.steps), default=0)
+    options = [(_schedule_gain(measured, partial(_as_is, max_in_flight=n)), -n) for n in range(now + 1, most + 1)]
+    if options:
+        gain_s, number = max((round(gain_s, 4), number) for gain_s, number in options)
+        yield Advice(
+            f"training.pipeline.max_in_flight: {now} -> {-number}", gain_s, 0.0,
+            "servers wait for each other while more micro-batches could be under way; each keeps its graph in memory",
+        )  # fmt: skip
+
+
+def _other_micro_batches(measured: Measured) -> Iterator[Advice]:
+    training = measured.config.training
+    size = training.micro_batch_size
+    share = training.batch_size // measured.config.replicas
+    options = []
+    for other in range(1, share + 1):
+        if share % other == 0 and other != size and share // other <= _MAX_NUM_MICRO_BATCHES:
+            in_flight = training.pipeline.max_in_flight
+            cut = partial(_with_size, factor=other / size, number=share // other, max_in_flight=in_flight)
+            options.append((_schedule_gain(measured, cut), other))
+    if options:
+        gain_s, other = max(options)
+        why = (
+            "more and smaller micro-batches fill the pipeline sooner and drain it sooner"
+            if other < size
+            else "fewer and larger micro-batches save what each call costs beside its compute; they need more memory"
+        )
+        text = f"{why}. Taken that compute is proportional to the samples, which a small batch does not quite reach"
+        yield Advice(f"training.micro_batch_size: {size} -> {other}", gain_s, 0.0, text)
+
+
+def _as_is(stages: StageTimes, max_in_flight: int) -> float:
+    return critical_path_s(stages.for_schedule(), max_in_flight)
+
+
+def _with_size(stages: StageTimes, factor: float, number: int, max_in_flight: int) -> float:
+    """Schedule of `number` micro-batches, each of `factor` times the samples of the measured ones."""
+
+    def mean(column: Sequence[Stage]) -> Stage:
+        num = len(column)
+        return Stage(factor * sum(s.compute_s for s in column) / num, sum(s.overhead_s for s in column) / num)
+
+    columns = (stages.image_forward, stages.video, stages.image_backward)
+    other = StageTimes(*(tuple([mean(column)] * number) for column in columns))
+    return critical_path_s(other.for_schedule(), max_in_flight)
+
+
+def _more_threads(measured: Measured) -> Iterator[Advice]:
+    config = measured.config
+    in_use = config.replicas * sum(agent.num_threads for _, agent in config.agents.items())
+    for name, agent in config.agents.items():
+        free = (measured.num_cores - in_use) // config.replicas
+        if agent.device(0) != "cpu" or free < agent.num_threads:
+            continue
+        faster = partial(_twice_as_fast, agent=name, max_in_flight=config.training.pipeline.max_in_flight)
+        gain_s = _schedule_gain(measured, faster)
+        yield Advice(
+            f"agents.{name}.num_threads: {agent.num_threads} -> {2 * agent.num_threads}", gain_s, 0.0,
+            f"{free} cores are free, and the {name} agent's compute holds up the step; gain if it were twice as fast",
+        )  # fmt: skip
+
+
+def _twice_as_fast(stages: StageTimes, agent: str, max_in_flight: int) -> float:
+    image, video = (0.5 if agent == name else 1.0 for name in (IMAGE, VIDEO))
+    return critical_path_s(stages.for_schedule(image=image, video=video), max_in_flight)
+
+
+def _no_recompute(measured: Measured) -> Iterator[Advice]:
+    agent = measured.config.agents.image
+    if not agent.recompute:
+        return
+    in_flight = measured.config.training.pipeline.max_in_flight
+
+    def kept(stages: StageTimes) -> float:
+        times = stages.for_schedule()
+        return critical_path_s(
+            [{**t, "image_backward": max(0.0, t["image_backward"] - t["image_forward"])} for t in times], in_flight
+        )
+
+    yield Advice(
+        "agents.image.recompute: true -> false", _schedule_gain(measured, kept), 0.0,
+        "every forward runs twice; keeping the graphs costs the memory that `activations` in the trace would show",
+    )  # fmt: skip
+
+
+def _undisturbed_cores(measured: Measured) -> Iterator[Advice]:
+    config = measured.config
+    lost_s = {
+        lane.role: sum(_lost_s(lane, step) for step in measured.steps) / len(measured.steps)
+        for lane in measured.lanes
+        if lane.name in (IMAGE, VIDEO) and dict(config.agents.items())[lane.name].device(lane.replica) == "cpu"
+    }
+    if not lost_s:
+        return
+    role, most_s = max(lost_s.items(), key=lambda entry: entry[1])
+    if not config.pin_cores:
+        change, what = "pin_cores: false -> true", "give each server cores of its own"
+    else:
+        change, what = "(machine) fewer other processes", "pin_cores is on already: something else uses the cores"
+    yield Advice(
+        change, most_s, 0.0,
+        f"while {role} computed, its core was taken away for {most_s:.3f} s a step; {what}",
+    )  # fmt: skip
+
+
+def _lost_s(lane: Lane, step: StepWindow) -> float:
+    """Seconds of a step in which a role's compute had no core: wall time less processor time of its spans."""
+    lost_ns = 0
+    end_ns = 0
+    for span in lane.spans:
+        if span.category == "compute" and step.start_ns <= span.start_ns < step.end_ns and span.start_ns >= end_ns:
+            lost_ns += max(0, span.spent_ns - int(span.args.get("cpu_ns", span.spent_ns)))
+            end_ns = span.end_ns  # what is nested in it is counted with it
+    return lost_ns / 1e9
+
+
+def _larger_arena(measured: Measured) -> Iterator[Advice]:
+    for trace in measured.traces:
+        spills = [
+            move
+            for move in trace.moves
+            if move.kind == "spilled" and any(s.start_ns <= move.at_ns < s.end_ns for s in measured.steps)
+        ]
+        if spills:
+            spent_s = sum(move.spent_ns for move in spills) / 1e9 / len(measured.steps)
+            agent = dict(measured.config.agents.items()).get(trace.name)
+            now = measured.config.shared_memory_nbytes
+            key = f"agents.{trace.name}.arena_nbytes" if agent else f"shared_memory_nbytes: {now} -> {2 * now}"
+            nbytes = sum(move.nbytes for move in spills) // len(measured.steps)
+            yield Advice(
+                key if agent is None else f"{key}: raise by {nbytes}", spent_s, 0.0,
+                f"{trace.role}'s arena is full: {nbytes} bytes a step spill into fresh memory, which costs "
+                f"{spent_s:.3f} s; the gain is less than that, as warm memory is written too",
+            )  # fmt: skip
+
+
+def _rarer_checkpoints(measured: Measured) -> Iterator[Advice]:
+    every = measured.config.training.checkpoint_every
+    spent_s = [
+        lane.shares(step.start_ns, step.end_ns)["io"]
+        for step in measured.steps
+        for lane in measured.lanes
+        if lane.role == f"coordinator.{step.replica}"
+    ]
+    if every and spent_s:
+        mean_s = sum(spent_s) / len(spent_s)
+        yield Advice(
+            f"training.checkpoint_every: {every} -> {2 * every}", mean_s / 2, 0.0,
+            f"steps wait {mean_s:.3f} s for checkpoints on average",
+        )  # fmt: skip
+
+
+_RULES: tuple[Callable[[Measured], Iterator[Advice]], ...] = (
+    _more_in_flight,
+    _other_micro_batches,
+    _more_threads,
+    _no_recompute,
+    _undisturbed_cores,
+    _larger_arena,
+    _rarer_checkpoints,
+)

@@ -1,0 +1,92 @@
+"""`mora profile`: the same job as `mora train`, traced; then its files, whatever way the job ended."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from mora_runtime.errors import RunExists, TraceError
+from rich.console import Console
+
+from mora_launch.config import TrainConfig
+from mora_launch.profiling.lane import Lane
+from mora_launch.profiling.merged_trace import write_merged_trace
+from mora_launch.profiling.message import matched_messages
+from mora_launch.profiling.page import summary_page
+from mora_launch.profiling.role_trace import RoleTrace, read_role_traces
+from mora_launch.profiling.step_window import step_windows
+from mora_launch.profiling.summary import summarise
+from mora_launch.profiling.terminal import print_summary
+from mora_launch.profiling.torch_ops import TorchOps, read_torch_ops
+from mora_launch.resources import available_cores
+from mora_launch.restarts import RestartSettings
+from mora_launch.servers import TRACES
+from mora_launch.train import train
+from mora_launch.training_processes import TraceRequest
+
+RUN = "run"
+TRACE = "trace.json.gz"
+
+
+def profile(config: TrainConfig, output: Path, *, torch_profiler: bool, console: Console) -> int:
+    """Run the job with every role traced and write trace and summary into `output`; the run itself is `output`/run.
+
+    Args:
+        torch_profiler: record the last step with torch's profiler too; its time does not count in the summary.
+
+    Returns:
+        As `train`.
+
+    Raises:
+        RunExists: `output` holds a profile already.
+        MoraError, KeyboardInterrupt: as `train`; what was recorded until then is written first.
+    """
+    run = output / RUN
+    if run.exists() or (output / TRACE).exists():
+        raise RunExists(f"{output} already holds a profile; give another --output, or remove it")
+    torch_step = config.training.num_steps - 1 if torch_profiler else None
+    config = config.model_copy(update={"restarts": RestartSettings(max_num=0)})  # a death is to be seen, not mended
+    try:
+        return train(config, run=run, resume=False, dry_run=False, console=console, trace=TraceRequest(torch_step))
+    finally:
+        if (run / TRACES).is_dir():
+            write_profile(run / TRACES, output, config, torch_step=torch_step, console=console)
+
+
+def write_profile(folder: Path, output: Path, config: TrainConfig, *, torch_step: int | None, console: Console) -> None:
+    """Write trace, summary and page of the roles' traces in `folder`, and print the summary."""
+    traces = read_role_traces(folder)
+    num_cores = sum(len(cores) for cores in available_cores())
+    ops = _torch_ops(folder, traces, console)
+    write_merged_trace(output / TRACE, traces, ops)
+    summary = summarise(traces, config, torch_step=torch_step, num_cores=num_cores)
+    summary["torch"] = {
+        each.role: {
+            "num_ops": len(each.ops),
+            "num_left_out": each.num_left_out,
+            "alignment_error_ns": each.alignment_error_ns,
+        }
+        for each in ops
+    }
+    (output / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    lanes = [Lane(trace) for trace in traces]
+    page = summary_page(config.name, summary, lanes, matched_messages(traces), step_windows(lanes, torch_step))
+    (output / "summary.html").write_text(page, encoding="utf-8")
+    print_summary(summary, console)
+    console.print(f"page   {output / 'summary.html'}")
+    console.print(f"trace  {output / TRACE} (open it in ui.perfetto.dev or chrome://tracing)")
+
+
+def _torch_ops(folder: Path, traces: Sequence[RoleTrace], console: Console) -> list[TorchOps]:
+    """Torch's profiles of the roles that have one; one that does not fit is told about and left out."""
+    found: list[TorchOps] = []
+    for trace in traces:
+        path = folder / f"{trace.role}.torch.json"
+        if not path.exists():
+            continue
+        try:
+            found.append(read_torch_ops(path, trace))
+        except TraceError as error:
+            console.print(f"warning: {error}", style="yellow", markup=False)
+    return found

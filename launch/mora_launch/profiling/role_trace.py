@@ -1,0 +1,158 @@
+"""One role's trace file, as `mora_runtime.trace_writer` wrote it; of a role that was killed, what there was."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mora_runtime.errors import TraceError
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Span:
+    """Time that one thread spent in a block, on CLOCK_MONOTONIC."""
+
+    name: str
+    category: str  # compute copy wait protocol io
+    start_ns: int
+    end_ns: int
+    thread: int  # native id
+    args: dict[str, Any] = field(default_factory=dict)
+    is_cut: bool = False  # the role ended inside it; `end_ns` is the last that was heard of the role
+
+    @property
+    def spent_ns(self) -> int:
+        """Its length."""
+        return self.end_ns - self.start_ns
+
+
+@dataclass(frozen=True)
+class FlowEnd:
+    """One end of a message's way: where it left (`is_start`) or where it was taken in."""
+
+    key: str  # the same at both ends
+    is_start: bool
+    at_ns: int
+    thread: int
+
+
+@dataclass(frozen=True)
+class Move:
+    """A tensor of one message: who owned its bytes, who was given them, and how."""
+
+    kind: str  # inline copied resident reference spilled
+    nbytes: int
+    source: str  # role
+    target: str  # role
+    spent_ns: int
+    at_ns: int
+    thread: int
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Values of a counter from a time on."""
+
+    counter: str
+    at_ns: int
+    values: dict[str, float]
+
+
+@dataclass
+class RoleTrace:
+    """Everything one process recorded. Spans stand in the order of their ends."""
+
+    role: str
+    pid: int
+    main_thread: int
+    thread_names: dict[int, str] = field(default_factory=dict)
+    spans: list[Span] = field(default_factory=list)
+    flows: list[FlowEnd] = field(default_factory=list)
+    moves: list[Move] = field(default_factory=list)
+    samples: list[Sample] = field(default_factory=list)
+    num_dropped: int = 0
+    is_complete: bool = False  # the process said itself that this is all
+
+    @property
+    def name(self) -> str:
+        """image of image.0."""
+        return self.role.rpartition(".")[0]
+
+    @property
+    def replica(self) -> int:
+        """0 of image.0."""
+        return int(self.role.rpartition(".")[2])
+
+
+def read_role_trace(path: Path) -> RoleTrace:
+    """Read one file. A last line that was cut off by the end of its process is left out.
+
+    Raises:
+        TraceError: the file is no trace, or of another version.
+    """
+    lines = path.read_text(encoding="utf-8").split("\n")[:-1]  # what follows the last newline was cut off
+    try:
+        head, *events = [json.loads(line) for line in lines]
+        mark, version, role, pid, main_thread = head
+        if mark != "M" or version != FORMAT_VERSION:
+            raise ValueError(f"expected a head of version {FORMAT_VERSION}, got {head}")
+        trace = RoleTrace(role, pid, main_thread)
+        opened: dict[tuple[int, str, int], Span] = {}
+        last_ns = 0
+        for event in events:
+            last_ns = max(last_ns, _take(trace, event, opened))
+    except (ValueError, TypeError, KeyError) as error:
+        raise TraceError(f"{path.name}: is no trace of a role of this version of mora: {error}") from None
+    for span in opened.values():
+        end_ns = max(last_ns, span.start_ns)
+        cut = Span(span.name, span.category, span.start_ns, end_ns, span.thread, span.args, is_cut=True)
+        trace.spans.append(cut)
+    return trace
+
+
+def _take(trace: RoleTrace, event: list[Any], opened: dict[tuple[int, str, int], Span]) -> int:
+    """Add one line to the trace; returns the latest time it tells of."""
+    if event[0] == "T":
+        trace.thread_names[event[1]] = event[2]
+        return 0
+    if event[0] == "E":
+        trace.num_dropped, trace.is_complete = event[1], True
+        return 0
+    kind, name, category, at_ns, spent_ns, thread, args = event
+    if kind in ("X", "B"):
+        span = Span(name, category, at_ns, at_ns + spent_ns, thread, args or {})
+        _take_span(trace, span, opened, has_ended=kind == "X")
+    elif kind in ("s", "f"):
+        trace.flows.append(FlowEnd(name, kind == "s", at_ns, thread))
+    elif kind == "i":
+        source, target = role_of(args["from"]), role_of(args["to"])
+        trace.moves.append(Move(name, args["nbytes"], source, target, args["spent_ns"], at_ns, thread))
+    elif kind == "C":
+        trace.samples.append(Sample(name, at_ns, args))
+    else:
+        raise ValueError(f"unknown kind of event {kind!r}")
+    return int(at_ns + spent_ns)
+
+
+def _take_span(trace: RoleTrace, span: Span, opened: dict[tuple[int, str, int], Span], *, has_ended: bool) -> None:
+    key = (span.thread, span.name, span.start_ns)
+    if has_ended:
+        opened.pop(key, None)
+        trace.spans.append(span)
+    else:
+        opened[key] = span
+
+
+def role_of(identity: str) -> str:
+    """image.0 of the identity image.0.1.5f3a...#1."""
+    return ".".join(identity.split(".")[:2])
+
+
+def read_role_traces(folder: Path) -> list[RoleTrace]:
+    """All roles of a run: coordinators first, then the agents in the order of their names."""
+    traces = [read_role_trace(path) for path in sorted(folder.glob("*.jsonl")) if path.stat().st_size]
+    return sorted(traces, key=lambda trace: (trace.replica, trace.name != "coordinator", trace.role))

@@ -1,0 +1,73 @@
+"""How long each micro-batch took in each server: what a schedule is simulated from."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mora_launch.profiling.lane import Lane
+from mora_launch.profiling.role_trace import Span
+from mora_launch.profiling.step_window import StepWindow
+
+IMAGE = "image"
+VIDEO = "video"
+_CALL = "call "
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One call of one micro-batch in a server: the part that grows with the samples, and the part that does not."""
+
+    compute_s: float
+    overhead_s: float
+
+    def scaled(self, compute: float) -> float:
+        """Seconds when the compute takes `compute` times as long."""
+        return self.compute_s * compute + self.overhead_s
+
+
+@dataclass(frozen=True)
+class StageTimes:
+    """The stages of a step, micro-batch by micro-batch."""
+
+    image_forward: tuple[Stage, ...]
+    video: tuple[Stage, ...]  # forward and backward, which are one call
+    image_backward: tuple[Stage, ...]
+
+    @property
+    def num_micro_batches(self) -> int:
+        """Those of which every stage was recorded."""
+        return min(len(self.image_forward), len(self.video), len(self.image_backward))
+
+    def for_schedule(self, *, image: float = 1.0, video: float = 1.0) -> list[dict[str, float]]:
+        """As `critical_path_s` takes them, with the compute of each agent taking so many times as long."""
+        return [
+            {
+                "image_forward": self.image_forward[k].scaled(image),
+                "video_forward": self.video[k].scaled(video),
+                "video_backward": 0.0,
+                "image_backward": self.image_backward[k].scaled(image),
+            }
+            for k in range(self.num_micro_batches)
+        ]
+
+
+def call_spans(lane: Lane, window: tuple[int, int]) -> list[Span]:
+    """The calls that a server took in inside a window, in order."""
+    return [span for span in lane.spans if span.name.startswith(_CALL) and window[0] <= span.start_ns < window[1]]
+
+
+def stage_times(lanes: Sequence[Lane], step: StepWindow) -> StageTimes:
+    """The stages of one step of one replica; empty tuples where a server was not traced."""
+    stages: dict[tuple[str, bool], list[Stage]] = defaultdict(list)
+    for lane in lanes:
+        if lane.replica == step.replica:
+            for span in call_spans(lane, step.pipeline):
+                stages[(lane.name, span.name.endswith("backward"))].append(_stage(lane, span))
+    return StageTimes(tuple(stages[(IMAGE, False)]), tuple(stages[(VIDEO, False)]), tuple(stages[(IMAGE, True)]))
+
+
+def _stage(lane: Lane, span: Span) -> Stage:
+    shares = lane.shares(span.start_ns, span.end_ns)
+    return Stage(shares["compute"], span.spent_ns / 1e9 - shares["compute"])

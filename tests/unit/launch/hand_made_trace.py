@@ -1,0 +1,59 @@
+"""A hand-made trace of one step: times in ms, so that every share can be computed in the head.
+
+coordinator  0 step ......................................... 100
+image        [render 10-30]                 [backward 70-90]
+video                      [loss 30-70]
+pipeline     0 ............................................. 90
+"""
+
+from typing import Any
+
+from mora_launch.profiling.role_trace import FlowEnd, RoleTrace, Span
+
+MS = 1_000_000
+
+
+def span(name: str, category: str, start: float, end: float, **args: Any) -> Span:
+    return Span(name, category, round(start * MS), round(end * MS), 1, args)
+
+
+def flow(key: str, at: float, *, is_start: bool) -> FlowEnd:
+    return FlowEnd(key, is_start, round(at * MS), 1)
+
+
+def server(role: str, pid: int, calls: list[tuple[str, float, float]]) -> RoleTrace:
+    """A server that waits when it runs no call."""
+    trace = RoleTrace(role, pid, 1, {1: "MainThread"}, is_complete=True)
+    now = 0.0
+    for name, start, end in calls:
+        trace.spans.append(span("wait for calls", "wait", now, start))
+        trace.spans.append(span(name, "compute", start, end, cpu_ns=round((end - start) * MS)))
+        trace.spans.append(span(f"call {name}", "protocol", start, end))
+        now = end
+    trace.spans.append(span("wait for calls", "wait", now, 100))
+    return trace
+
+
+def one_step() -> list[RoleTrace]:
+    """Coordinator, image and video server of one micro-batch."""
+    coordinator = RoleTrace("coordinator.0", 100, 1, {1: "MainThread"}, is_complete=True)
+    coordinator.spans += [
+        span("send image.render", "protocol", 0, 10),
+        span("wait for any", "wait", 10, 90),
+        span("micro-batches", "protocol", 0, 90),
+        span("step", "protocol", 0, 100, step=0),
+    ]
+    image = server("image.0", 101, [("image.render", 10, 30), ("backward", 70, 90)])
+    video = server("video.0", 102, [("video.loss", 30, 70)])
+    hops = [
+        (coordinator, image, 9.9, 10.0),
+        (image, coordinator, 29.8, 29.9),
+        (coordinator, video, 29.91, 30.0),
+        (video, coordinator, 69.8, 69.9),
+        (coordinator, image, 69.91, 70.0),
+        (image, coordinator, 89.8, 89.9),
+    ]
+    for number, (source, target, sent, taken) in enumerate(hops):
+        source.flows.append(flow(f"m{number}", sent, is_start=True))
+        target.flows.append(flow(f"m{number}", taken, is_start=False))
+    return [coordinator, image, video]
