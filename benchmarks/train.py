@@ -22,6 +22,7 @@ from mora_launch.config import TrainConfig, load_config
 from mora_launch.environments import ROOT
 
 from benchmarks.chain_session import ChainSession, SingleProcessTwin, chain_session
+from benchmarks.machine import describe_machine
 from benchmarks.mlp.measurement import Plan, measure
 from benchmarks.mlp.report import as_report
 from benchmarks.pipeline import measure_pipeline
@@ -100,6 +101,7 @@ def main() -> None:
             num_rounds=arguments.rounds,
             steps_a_round=arguments.steps,
         )
+        result["machine"] = describe_machine()
         result["pipeline"] = measure_pipeline(
             arguments.config, num_micro_batches=arguments.micro_batches, num_rounds=arguments.rounds
         )

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.ipc.machine import describe_machine
 from benchmarks.ipc.measurement import Measurement, RemotePeer
 from benchmarks.ipc.ours import has_doorbell
 from benchmarks.ipc.peers import FAMILIES, HOW_TO_INSTALL, PING
 from benchmarks.ipc.plan import SMALL_NBYTES
 from benchmarks.ipc.verdict import judge
+from benchmarks.machine import describe_machine
 
 _LOCAL = ("copy", "add", "floor", "fresh_add", "ours", "resident", "fresh_output", "empty_call", "zmq_path")
 NOTES = (

@@ -17,9 +17,7 @@ from safetensors.torch import load_file
 
 from benchmarks.ipc.lifetime import ONE_THREAD
 from benchmarks.ipc.turn_process import TurnFailed, TurnProcess
-from benchmarks.mlp.ours import our_trainers
-from benchmarks.mlp.trainer import Trainer, steps
-from benchmarks.mlp.trainers import MODULES, ONE_PROCESS, path_of
+from benchmarks.mlp.trainers import MODULES, NEEDS, ONE_PROCESS
 
 _NUM_COMPARED_STEPS = 20
 
@@ -40,47 +38,32 @@ class Plan:
 
 
 class Contestant:
-    """A trainer of this process."""
+    """A trainer in a process of its own, which is stopped, with all it started, while others have their turns."""
 
-    def __init__(self, trainer: Trainer) -> None:
-        self._trainer = trainer
+    def __init__(self, name: str, folder: Path) -> None:
+        # the same settings of the mathematics library for everybody, or no two would agree to the bit
+        variables = ONE_THREAD | child_variables(1, "cpu")
+        self.process = TurnProcess(name, "benchmarks.mlp.trainer", [name], folder, variables)
+        self._weights = folder / f"{name}.safetensors"
 
     def begin(self, width: int) -> None:
         """Fresh stages."""
-        self._trainer.begin(width)
-
-    def steps(self, count: int) -> float:
-        """Milliseconds of a step."""
-        return steps(self._trainer, count)
-
-    def weights(self) -> dict[str, torch.Tensor]:
-        """Of both stages."""
-        return self._trainer.weights()
-
-
-class RemoteContestant(Contestant):
-    """A trainer in a process of its own, which is stopped while others have their turns."""
-
-    def __init__(self, process: TurnProcess, folder: Path) -> None:
-        self._process = process
-        self._folder = folder
-
-    def begin(self, width: int) -> None:
         self._ask(do="begin", width=width)
 
     def steps(self, count: int) -> float:
+        """Milliseconds of a step."""
         step_ms: float = self._ask(do="steps", count=count)["step_ms"]
         return step_ms
 
     def weights(self) -> dict[str, torch.Tensor]:
-        path = self._folder / f"{self._process.word}.safetensors"
-        self._ask(do="weights", path=str(path))
-        return load_file(path)
+        """Of both stages."""
+        self._ask(do="weights", path=str(self._weights))
+        return load_file(self._weights)
 
     def _ask(self, **command: Any) -> dict[str, Any]:
-        answer = self._process.ask(command)
+        answer = self.process.ask(command)
         if "error" in answer:
-            raise TurnFailed(f"{self._process.word}: {answer['error']}")
+            raise TurnFailed(f"{self.process.word}: {answer['error']}")
         return answer
 
 
@@ -104,26 +87,23 @@ class Result:
 
 def measure(plan: Plan) -> tuple[list[Result], list[str]]:
     """Results by width, and the names of contestants that are not installed."""
-    playing = [name for name, needs in MODULES.items() if needs is None or importlib.util.find_spec(needs) is not None]
+    absent = [name for name, needs in NEEDS.items() if importlib.util.find_spec(needs) is None]
+    playing = [name for name in MODULES if name not in absent]
     with tempfile.TemporaryDirectory(prefix="mora-mlp-") as folder, _contestants(Path(folder), playing) as contestants:
         results = [_measure_width(contestants, width, plan) for width in plan.widths]
-    return results, [name for name in MODULES if name not in playing]
+    return results, absent
 
 
 @contextlib.contextmanager
 def _contestants(folder: Path, playing: list[str]) -> Iterator[dict[str, Contestant]]:
-    processes: dict[str, TurnProcess] = {}
-    with our_trainers(folder) as ours, contextlib.ExitStack() as stack:
+    contestants: dict[str, Contestant] = {}
+    with contextlib.ExitStack() as stack:
         for name in playing:
-            # the same settings of the mathematics library for everybody, or no two would agree to the bit
-            variables = ONE_THREAD | child_variables(1, "cpu")
-            process = TurnProcess(name, "benchmarks.mlp.trainer", [path_of(name)], folder, variables)
-            stack.callback(process.close)
-            processes[name] = process
-        for process in processes.values():
-            process.first_answer()
-        remote = {name: RemoteContestant(process, folder) for name, process in processes.items()}
-        yield {**remote, **{name: Contestant(trainer) for name, trainer in ours.items()}}
+            contestants[name] = Contestant(name, folder)
+            stack.callback(contestants[name].process.close)
+        for contestant in contestants.values():
+            contestant.process.first_answer()
+        yield contestants
 
 
 def _measure_width(contestants: dict[str, Contestant], width: int, plan: Plan) -> Result:

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
+from benchmarks.machine import describe_machine
 from benchmarks.mlp.measurement import Result
-from benchmarks.mlp.trainers import ONE_PROCESS
+from benchmarks.mlp.trainers import ONE_PROCESS, OURS
 
 # width -> (key, most that it may be): ratios to one process with one thread
 LIMITS = {256: ("ratio_fused", 1.10), 2048: ("ratio_inputs_first", 0.90)}
 PEER_TOLERANCE = 1e-3  # of weights; other libraries add in other orders
-OURS = ("ours", "ours_fused", "ours_inputs_first")
 
 
 def as_report(results: list[Result], absent: list[str]) -> dict[str, Any]:
     """`sizes`, one entry a width; `not_installed`; `weights_equal`, which is what makes the times mean anything."""
     sizes = [_size(result) for result in results]
-    return {"sizes": sizes, "not_installed": absent, "weights_equal": all(size["weights_equal"] for size in sizes)}
+    return {
+        "machine": describe_machine(),
+        "sizes": sizes,
+        "not_installed": absent,
+        "weights_equal": all(size["weights_equal"] for size in sizes),
+    }
 
 
 def _size(result: Result) -> dict[str, Any]:

@@ -1,8 +1,7 @@
-"""What trains the two stages for `measurement`, and the process of one that is no part of Mora.
+"""What trains the two stages for `measurement`, and the process in which it does.
 
-`python -m benchmarks.mlp.trainer FOLDER RESULTS_FD MODULE` runs the trainer of a module of `trainers`; see
-`turn_process`. Commands are `{"do": "begin", "width": w}`, `{"do": "steps", "count": n}` and
-`{"do": "weights", "path": p}`.
+`python -m benchmarks.mlp.trainer FOLDER RESULTS_FD NAME` runs a trainer of `trainers`; see `turn_process`. Commands
+are `{"do": "begin", "width": w}`, `{"do": "steps", "count": n}` and `{"do": "weights", "path": p}`.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ import torch
 from safetensors.torch import save_file
 
 from benchmarks.ipc.lifetime import die_with_parent
+from benchmarks.mlp.trainers import path_of
 
 
 class Trainer(ABC):
@@ -70,9 +70,9 @@ def _answer(trainer: Trainer, command: dict[str, Any]) -> dict[str, Any]:
 def main() -> None:
     """Serve turns until stdin ends."""
     die_with_parent()
-    folder, results, module = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+    folder, results, name = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
     torch.set_num_threads(1)
-    trainer: Trainer = importlib.import_module(module).trainer()
+    trainer: Trainer = importlib.import_module(path_of(name)).trainer(name)
     trainer.start(folder)
     os.write(results, b'{"ready": true}\n')
     for line in sys.stdin:

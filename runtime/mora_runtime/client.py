@@ -46,7 +46,7 @@ from mora_runtime.messages import (
     Welcome,
 )
 from mora_runtime.plane import Peer, TensorPlane, TensorRef
-from mora_runtime.side_channel import SideChannel, spin_ns
+from mora_runtime.side_channel import SideChannel
 from mora_runtime.sockets import has_messages
 from mora_runtime.values import from_wire, leases_of, to_wire
 
@@ -189,11 +189,12 @@ class Client:
         *,
         identity: str,
         doorbell: bool,
+        spin_ns: int,
     ) -> None:
         self.server = server
         self.identity = identity  # of both sockets; the server knows this client by it
         self.welcome: Welcome
-        self.spin_ns = spin_ns()
+        self.spin_ns = spin_ns
         self._plane = plane
         self._calls = calls
         self._control = control

@@ -42,7 +42,7 @@ from mora_runtime.messages import (
 from mora_runtime.node import Node
 from mora_runtime.run_directory import RunDirectory
 from mora_runtime.server_settings import ServerSettings
-from mora_runtime.side_channel import SideChannel, spin_ns
+from mora_runtime.side_channel import SideChannel
 from mora_runtime.side_listener import SideListener
 from mora_runtime.sockets import authenticator, has_messages, server_socket
 from mora_runtime.supervision import SupervisorLink
@@ -90,7 +90,6 @@ class Server:
         self._early: deque[tuple[Connection, Message, bool]] = deque()  # messages taken in while a call waited for room
         self._num_bad_frames = 0
         self._next_tick_s = 0.0
-        self._spin_ns = spin_ns(has_own_cores=bool(settings.cpu_affinity))
         self._spin_until_ns = 0
         run = node.run
         # first, because it refuses where another server listens, while ZeroMQ would silently take its traffic over
@@ -123,12 +122,12 @@ class Server:
                 self._next_tick_s = time.monotonic() + _TICK_S
 
     def _wait(self) -> list[tuple[int, int]]:
-        """What has become readable. Looks for a while before it sleeps, and does late work before that."""
+        """What has become readable. Does late work where that is nothing, then looks for a while before it sleeps."""
         with tracing.span("wait for calls", "wait"):
             ready = self._poller.poll(0)
-            while not ready and time.monotonic_ns() < self._spin_until_ns:
-                ready = self._poller.poll(0)
             if not ready and self._executor.finish_late():
+                ready = self._poller.poll(0)
+            while not ready and time.monotonic_ns() < self._spin_until_ns:
                 ready = self._poller.poll(0)
             # ZeroMQ signals once for many messages, and any use of the socket may take the signal away
             if not ready and not self._router_is_signalled and not has_messages(self._router):
@@ -313,7 +312,7 @@ class Server:
                 self._part(connection)
                 return
             self._watch_for_room(connection)
-            self._spin_until_ns = time.monotonic_ns() + self._spin_ns
+            self._spin_until_ns = time.monotonic_ns() + self._node.spin_ns
 
     def _send_over_zeromq(self, identity: bytes, frame: bytes) -> None:
         try:
@@ -462,4 +461,5 @@ def _open_node(run: RunDirectory, settings: ServerSettings) -> Node:
         arena_budget_nbytes=settings.arena_budget_nbytes,
         spill_budget_nbytes=settings.spill_budget_nbytes,
         warm_nbytes=settings.warm_nbytes,
+        spin_ns=settings.spin_ns,
     )

@@ -26,13 +26,13 @@ _MAX_NUM_OFFERS = 256  # descriptors held open before somebody takes them
 _ANCILLARY_NBYTES = socket.CMSG_SPACE(array.array("i").itemsize)
 
 
-def spin_ns(*, has_own_cores: bool = False) -> int:
-    """How long this process looks for the next message before it sleeps.
+def default_spin_ns() -> int:
+    """How long this process looks for the next message before it sleeps, where nobody says otherwise.
 
     Waking a sleeping process takes longer than a small call. But where all share one core, looking only keeps it from
     the others.
     """
-    return SPIN_NS if has_own_cores or len(os.sched_getaffinity(0)) > 1 else 0
+    return SPIN_NS if len(os.sched_getaffinity(0)) > 1 else 0
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,18 @@
-"""Trainers that are no part of Mora, one file each; `trainer()` makes it."""
+"""Ways to train both stages: `trainer(name)` of a module below makes one, by its name in the report."""
 
 from __future__ import annotations
 
 ONE_PROCESS = "one_process"
-MODULES = {ONE_PROCESS: None, "dist_autograd": None, "ray": "ray"}  # name -> top-level module that it needs
+OURS = ("ours", "ours_fused", "ours_inputs_first", "ours_two_servers")
+MODULES = {
+    ONE_PROCESS: "one_process_trainer",
+    "dist_autograd": "dist_autograd_trainer",
+    "ray": "ray_trainer",
+    **dict.fromkeys(OURS, "mora_trainers"),
+}
+NEEDS = {"ray": "ray"}  # name -> top-level module that may not be installed
 
 
 def path_of(name: str) -> str:
     """Module of a trainer."""
-    return f"{__name__}.{name}_trainer"
+    return f"{__name__}.{MODULES[name]}"

@@ -77,7 +77,7 @@ class DistAutograd(Trainer):
         self._server.close()
 
 
-def trainer() -> Trainer:
+def trainer(name: str) -> Trainer:
     """For `benchmarks.mlp.trainer`."""
     return DistAutograd()
 

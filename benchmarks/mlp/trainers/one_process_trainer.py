@@ -33,6 +33,6 @@ class OneProcess(Trainer):
         return stages.named_weights(self._first, self._second)
 
 
-def trainer() -> Trainer:
+def trainer(name: str) -> Trainer:
     """For `benchmarks.mlp.trainer`."""
     return OneProcess()

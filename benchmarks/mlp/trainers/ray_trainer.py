@@ -74,6 +74,6 @@ class RayActors(Trainer):
         self._folder.cleanup()
 
 
-def trainer() -> Trainer:
+def trainer(name: str) -> Trainer:
     """For `benchmarks.mlp.trainer`."""
     return RayActors()
