@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from mora_runtime.limits import SPIN_NS
+from mora_runtime.limits import LONGEST_SPIN_NS
 from mora_runtime.run_directory import RunDirectory
 from rich.console import Console
 
@@ -108,7 +108,7 @@ class ServerGroup:
             "device": agent.device(replica),
             "num_threads": agent.num_threads,
             "cpu_affinity": self._cores.get(f"{name}.{replica}"),
-            "spin_ns": SPIN_NS if f"{name}.{replica}" in self._cores else None,  # its core is no other server's
+            "spin_ns": LONGEST_SPIN_NS if f"{name}.{replica}" in self._cores else None,  # its core is no other server's
             "environment": agent.environment,
             "lock_hash": ENVIRONMENTS[agent.environment].lock_hash,
             "agents": {name: {"kind": agent.kind, "options": self._checked[name].options}},

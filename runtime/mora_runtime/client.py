@@ -48,6 +48,7 @@ from mora_runtime.messages import (
 from mora_runtime.plane import Peer, TensorPlane, TensorRef
 from mora_runtime.side_channel import SideChannel
 from mora_runtime.sockets import has_messages
+from mora_runtime.spin import Spin
 from mora_runtime.values import from_wire, leases_of, to_wire
 
 log = logging.getLogger(__name__)
@@ -143,16 +144,20 @@ def wait_any(pending: Sequence[PendingReply]) -> list[PendingReply]:
     A call whose deadline has passed, or whose server has died, has ended: its `result` raises.
     """
     clients = list({id(each.client): each.client for each in pending}.values())
-    spin_until_ns = time.monotonic_ns() + min(client.spin_ns for client in clients)
+    spin = clients[0].spin  # of the process
+    started_ns = time.monotonic_ns()
     with tracing.span("wait for any", "wait"):
         while True:
             for client in clients:
                 client._take_arrived()
             ended = [each for each in pending if each.has_ended]
             if ended:
+                spin.waited(time.monotonic_ns() - started_ns)
                 return ended
-            if time.monotonic_ns() >= spin_until_ns:
-                _park(clients, min(each.remaining_s for each in pending))
+            if time.monotonic_ns() < started_ns + spin.ns:
+                spin.give_way()
+                continue
+            _park(clients, min(each.remaining_s for each in pending))
 
 
 def wait_for_messages(clients: Sequence[Client], timeout_s: float) -> None:
@@ -189,12 +194,12 @@ class Client:
         *,
         identity: str,
         doorbell: bool,
-        spin_ns: int,
+        spin: Spin,
     ) -> None:
         self.server = server
         self.identity = identity  # of both sockets; the server knows this client by it
         self.welcome: Welcome
-        self.spin_ns = spin_ns
+        self.spin = spin
         self._plane = plane
         self._calls = calls
         self._control = control
@@ -414,19 +419,21 @@ class Client:
         return reply
 
     def _await(self, number: int, what: str, deadline: float, deadline_s: float) -> None:
-        spin_until_ns = time.monotonic_ns() + self.spin_ns
+        started_ns = time.monotonic_ns()
         while number not in self._replies:
             if self._take_arrived():
                 continue
             if self._is_dead:
                 raise PeerDied(f"{self.server} has ended, {what} cannot be answered; see its log in the run")
-            if time.monotonic_ns() < spin_until_ns:
+            if time.monotonic_ns() < started_ns + self.spin.ns:
+                self.spin.give_way()
                 continue
             remaining_s = deadline - time.monotonic()
             if remaining_s <= 0:
                 self._waiting.discard(number)
                 raise DeadlineExceeded(f"{self.server}: {what} gave no answer within {deadline_s:.0f} s")
             _park([self], remaining_s)
+        self.spin.waited(time.monotonic_ns() - started_ns)
 
     def _forget(self, number: int) -> None:
         self._waiting.discard(number)

@@ -15,8 +15,8 @@ from mora_runtime.client import Client, wait_for_messages
 from mora_runtime.limits import DEFAULT_ARENA_NBYTES, DEFAULT_SPILL_NBYTES, SLOT_DEADLINE_S, WARM_NBYTES
 from mora_runtime.plane import TensorPlane
 from mora_runtime.run_directory import RunDirectory
-from mora_runtime.side_channel import default_spin_ns
 from mora_runtime.sockets import client_socket, make_keys
+from mora_runtime.spin import Spin, default_longest_ns
 
 _current: Node | None = None
 
@@ -24,13 +24,13 @@ _current: Node | None = None
 class Node:
     """Opened once a process; a context manager."""
 
-    def __init__(self, run: RunDirectory, name: str, generation: int, arena: Arena, spin_ns: int) -> None:
+    def __init__(self, run: RunDirectory, name: str, generation: int, arena: Arena, spin: Spin) -> None:
         self.run = run
         # never reused: a restarted peer with its predecessor's identity would be silently ignored by ZeroMQ
         self.identity = f"{name}.{generation}.{secrets.token_hex(8)}"
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.plane = TensorPlane(self.identity, arena)
-        self.spin_ns = spin_ns
+        self.spin = spin
         arena.lenders = self
         self._clients: list[Client] = []
         self._numbers = itertools.count(1)
@@ -51,15 +51,15 @@ class Node:
 
         Args:
             arena_budget_nbytes, spill_budget_nbytes, warm_nbytes: see `Arena`.
-            spin_ns: how long to look for the next message before sleeping: longer where nobody else needs the core;
-                None = as long as a small call takes, or not at all where this process may use one core alone.
+            spin_ns: longest that this process looks for a message before it sleeps: more where nobody else needs its
+                core; None = 2 ms, or not at all where it may use one core alone.
         """
         global _current
         make_keys(run)
         arena = Arena(
             arena_budget_nbytes, spill_nbytes=spill_budget_nbytes, warm_nbytes=warm_nbytes, wait_s=SLOT_DEADLINE_S
         )
-        _current = cls(run, name, generation, arena, default_spin_ns() if spin_ns is None else spin_ns)
+        _current = cls(run, name, generation, arena, Spin(default_longest_ns() if spin_ns is None else spin_ns))
         if tracing.active is not None:
             tracing.active.gauges["arena"] = _current.arena_use
         return _current
@@ -104,7 +104,7 @@ class Node:
         )
         side = str(self.run.socket(server, "side"))
         client = Client(
-            self.plane, calls, control, server, side, identity=identity, doorbell=doorbell, spin_ns=self.spin_ns
+            self.plane, calls, control, server, side, identity=identity, doorbell=doorbell, spin=self.spin
         )
         try:
             client.greet(deadline_s, expected_lock_hash)

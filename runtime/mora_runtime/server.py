@@ -90,7 +90,7 @@ class Server:
         self._early: deque[tuple[Connection, Message, bool]] = deque()  # messages taken in while a call waited for room
         self._num_bad_frames = 0
         self._next_tick_s = 0.0
-        self._spin_until_ns = 0
+        self._idle_since_ns = 0
         run = node.run
         # first, because it refuses where another server listens, while ZeroMQ would silently take its traffic over
         self._side = SideListener(str(run.socket(settings.role, "side")))
@@ -127,11 +127,16 @@ class Server:
             ready = self._poller.poll(0)
             if not ready and self._executor.finish_late():
                 ready = self._poller.poll(0)
-            while not ready and time.monotonic_ns() < self._spin_until_ns:
+            spin = self._node.spin
+            while not ready and time.monotonic_ns() < self._idle_since_ns + spin.ns:
+                spin.give_way()
                 ready = self._poller.poll(0)
             # ZeroMQ signals once for many messages, and any use of the socket may take the signal away
             if not ready and not self._router_is_signalled and not has_messages(self._router):
                 ready = self._poller.poll(_TICK_S)
+        if ready and self._idle_since_ns:
+            self._node.spin.waited(time.monotonic_ns() - self._idle_since_ns)
+            self._idle_since_ns = 0
         readable = {descriptor for descriptor, _ in ready}
         self._router_is_signalled |= not readable or self._router_descriptor in readable
         if self._side.fileno() in readable:
@@ -312,7 +317,7 @@ class Server:
                 self._part(connection)
                 return
             self._watch_for_room(connection)
-            self._spin_until_ns = time.monotonic_ns() + self._node.spin_ns
+            self._idle_since_ns = time.monotonic_ns()
 
     def _send_over_zeromq(self, identity: bytes, frame: bytes) -> None:
         try:

@@ -17,22 +17,13 @@ from dataclasses import dataclass
 
 from mora_runtime.errors import DeadlineExceeded, PeerDied
 from mora_runtime.frames import MAGIC
-from mora_runtime.limits import HIGH_WATER_MARK, MAX_FRAME_NBYTES, SIDE_DEADLINE_S, SPIN_NS
+from mora_runtime.limits import HIGH_WATER_MARK, MAX_FRAME_NBYTES, SIDE_DEADLINE_S
 
 _PACKET = struct.Struct("!QQ?128s")  # segment id, nbytes, used once, owner
 _TIMEOUT = struct.Struct("ll")  # struct timeval
 _BUFFER_NBYTES = 1 << 20  # of the kernel, for each direction; it allows what its own limit allows
 _MAX_NUM_OFFERS = 256  # descriptors held open before somebody takes them
 _ANCILLARY_NBYTES = socket.CMSG_SPACE(array.array("i").itemsize)
-
-
-def default_spin_ns() -> int:
-    """How long this process looks for the next message before it sleeps, where nobody says otherwise.
-
-    Waking a sleeping process takes longer than a small call. But where all share one core, looking only keeps it from
-    the others.
-    """
-    return SPIN_NS if len(os.sched_getaffinity(0)) > 1 else 0
 
 
 @dataclass(frozen=True)
