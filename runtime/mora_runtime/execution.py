@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -153,6 +154,7 @@ class Executor:
         where = f"{message.agent}.{message.method}"
         wanted = message.grad or []
         at_once = message.output_grads is not None
+        is_kept = not at_once and not self._recompute  # no other graph's size is asked for
         if not at_once:
             self._tickets.check_room()
 
@@ -163,7 +165,7 @@ class Executor:
             _check_leaves(where, wanted, leaves)
             check_arguments(where, method, arguments)
             meter = ActivationMeter()
-            with torch.enable_grad(), meter.measure():
+            with torch.enable_grad(), meter.measure() if is_kept else contextlib.nullcontext():
                 returned = _as_dict(getattr(agent, message.method)(**arguments))
             outputs = {name: value for name, value in _named_tensors(returned).items() if value.requires_grad}
             return _Forward(returned, Graph(leaves, outputs), meter.nbytes)

@@ -1,6 +1,7 @@
 """The server under attack, and a peer that holds the run's key and does what it likes."""
 
 import contextlib
+import itertools
 import os
 import subprocess
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from mora_runtime.frames import decode, encode
 from mora_runtime.messages import PROTOCOL_VERSION, Call, Failure, Hello, Message, Result, Welcome, WireTensor
 from mora_runtime.side_channel import OfferedSegment, SideChannel
 from mora_runtime.sockets import client_socket
+
+_numbers = itertools.count(1000)
 
 
 @dataclass
@@ -40,11 +43,12 @@ class Target:
 class Peer:
     """Holds the run's key, speaks the protocol as far as it wants to."""
 
-    def __init__(self, target: Target, name: str = "peer.0.1.0000", *, kind: str = "calls", number: int = 1) -> None:
+    def __init__(self, target: Target, name: str = "peer.0.1.0000", *, kind: str = "calls", number: int = 0) -> None:
         self.name = name
         self.target = target
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self.identity = f"{name}#{number}".encode()
+        # a name that the last peer has just left may be taken for a moment: who comes second is not let in
+        self.identity = f"{name}#{number or next(_numbers)}".encode()
         self.socket = client_socket(self.context, target.run, f"ipc://{target.path(kind)}", self.identity)
         self.side: SideChannel | None = None
         self.server = ""
@@ -53,7 +57,7 @@ class Peer:
     def greet(self, *, side: bool = True) -> Welcome:
         self.send(Hello(PROTOCOL_VERSION, self.name))
         welcome = self.receive()
-        assert isinstance(welcome, Welcome)
+        assert isinstance(welcome, Welcome), f"expected WELCOME, got {welcome}"
         self.server = welcome.name
         if side:
             self.side = SideChannel.connect(self.target.path("side"), welcome.token, "server")

@@ -254,9 +254,9 @@ def test_a_backward_of_a_ticket_that_never_was_is_unknown(peers: Peers) -> None:
 
 
 def test_a_second_peer_with_the_same_identity_cannot_take_the_first_ones_place(peers: Peers, serves: Serves) -> None:
-    first = peers()
+    first = peers(number=1)
     first.greet()
-    second = peers()
+    second = peers(number=1)
     second.send(Hello(PROTOCOL_VERSION, second.name))
     assert isinstance(first.ask(method="count"), Result)
     assert second.receive(0.2) is None
@@ -305,8 +305,8 @@ def test_an_agent_that_wants_to_exit_fails_its_call_and_nothing_else(honest: Cli
 def test_a_peer_that_leaves_between_greeting_and_side_socket_is_forgotten_by_a_new_greeting(
     peers: Peers, serves: Serves
 ) -> None:
-    for number in range(20):
-        peer = peers(number=number + 10)
+    for _ in range(20):
+        peer = peers()
         assert isinstance(peer.greet(side=False), Welcome)
         peer.close()
     serves()
