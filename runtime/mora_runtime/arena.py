@@ -31,7 +31,7 @@ from mora_runtime.limits import (
     MIN_SLOT_NBYTES,
 )
 from mora_runtime.segment import Segment
-from mora_runtime.tensor_meta import TensorMeta, meta_for, meta_of
+from mora_runtime.tensor_meta import TensorMeta, meta_for, meta_of, shaped
 
 log = logging.getLogger(__name__)
 
@@ -316,4 +316,4 @@ def leased_view(segment: Segment, offset: int, meta: TensorMeta, lease: object) 
         return torch.empty(meta.shape, dtype=meta.dtype)
     window = _Window((meta.nbytes,), np.uint8, segment.buffer, offset)
     window.lease = lease
-    return torch.frombuffer(window, dtype=meta.dtype).view(meta.shape)
+    return shaped(torch.frombuffer(window, dtype=meta.dtype), meta)

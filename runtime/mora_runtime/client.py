@@ -282,9 +282,7 @@ class Client:
             f"{agent}.{method}",
             arguments,
             output_grads,
-            lambda values, grads, released: Call(
-                number, agent, method, values, wanted, grads, inputs_first, released
-            ),
+            lambda values, grads, released: Call(number, agent, method, values, wanted, grads, inputs_first, released),
         )
         return PendingReply(self, number, f"{agent}.{method}", deadline_s)
 

@@ -116,7 +116,7 @@ class Executor:
         where = f"{message.agent}.{message.method}"
         # before anything is refused, so that the leases of its tensors end with it
         received = from_wire(self._plane, caller, message.arguments)
-        received_grads = from_wire(self._plane, caller, message.output_grads or {})
+        received_grads = from_wire(self._plane, caller, message.output_grads) if message.output_grads else {}
         agent = self._agents.get(message.agent)
         if agent is None:
             raise UnknownAgent(f"no agent `{message.agent}` here; there are {', '.join(sorted(self._agents))}")
@@ -129,15 +129,13 @@ class Executor:
             return self._plain(caller, message, agent, method, received)
         return self._differentiable(caller, message, agent, method, received, received_grads)
 
-    def _plain(
-        self, caller: Caller, message: Call, agent: Agent, method: Method, received: dict[str, Any]
-    ) -> _Outcome:
+    def _plain(self, caller: Caller, message: Call, agent: Agent, method: Method, received: dict[str, Any]) -> _Outcome:
         self._finish_late()  # what this method looks at may be gradients
         with tracing.span("arguments", "copy"):
             arguments = {name: self._local(name, value, [], {}) for name, value in received.items()}
         received.clear()
         check_arguments(f"{message.agent}.{message.method}", method, arguments)
-        with self._busy(caller, f"{message.agent}.{message.method}", message.id) as spent, torch.no_grad():
+        with self._busy(caller, f"{message.agent}.{message.method}", message.id) as spent, _without_graph():
             values = _as_dict(getattr(agent, message.method)(**arguments))
         arguments.clear()
         return _Outcome(values, forward_ns=spent.ns)
@@ -189,9 +187,7 @@ class Executor:
     def _backward(self, caller: Caller, message: Backward) -> _Outcome:
         grads = _tensors(from_wire(self._plane, caller, message.grads))
         with self._busy(caller, "backward", message.id) as spent:
-            gradients = self._tickets.backward(
-                caller.owner, message.ticket, grads, inputs_first=message.inputs_first
-            )
+            gradients = self._tickets.backward(caller.owner, message.ticket, grads, inputs_first=message.inputs_first)
         return _Outcome({}, gradients, None, 0, spent.ns)
 
     def finish_late(self) -> bool:
@@ -223,8 +219,10 @@ class Executor:
             return [self._local(f"{name}.{index}", item, grad, leaves) for index, item in enumerate(value)]
         if not isinstance(value, torch.Tensor | TensorRef):
             return value
-        tensor = (value.tensor() if isinstance(value, TensorRef) else value).to(self._device)
-        wanted = name in grad or name.partition(".")[0] in grad
+        tensor = value.tensor() if isinstance(value, TensorRef) else value
+        if tensor.device != self._device:
+            tensor = tensor.to(self._device)
+        wanted = bool(grad) and (name in grad or name.partition(".")[0] in grad)
         if wanted and tensor.is_floating_point():
             tensor = leaves[name] = tensor.detach().requires_grad_(True)
         return tensor
@@ -250,6 +248,10 @@ class _Spent:
     def __exit__(self, *_: object) -> None:
         self.ns = time.monotonic_ns() - self._started_ns
         self._span.__exit__()
+
+
+def _without_graph() -> contextlib.AbstractContextManager[None]:
+    return torch.no_grad() if torch.is_grad_enabled() else contextlib.nullcontext()
 
 
 def _again(forward: Callable[[], _Forward], randomness: RandomState) -> Callable[[], Graph]:

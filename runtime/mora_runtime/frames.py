@@ -44,6 +44,7 @@ _MAX_TENSOR_NBYTES = 512
 _INLINE_HEADERS = tuple(struct.Struct(f"!BB{num_dimensions}Q") for num_dimensions in range(MAX_NUM_DIMENSIONS + 1))
 _MAX_INLINE_NBYTES = _INLINE_HEADERS[-1].size + INLINE_TENSOR_NBYTES
 _MAX_DEPTH = 8
+_SHORT_TEXT_LENGTH = MAX_STRING_LENGTH // 4  # characters, of which none takes more than four bytes
 _PLAIN = frozenset((int, bool, float, type(None)))
 _TENSORS = frozenset((WireTensor, InlineTensor))
 
@@ -131,17 +132,26 @@ def _check_content(content: object) -> None:
         raise FrameError("expected a list that starts with the kind of message")
     num_tensors = 0
     for field in content:
-        if type(field) is dict:
-            if len(field) > MAX_NUM_ARGUMENTS:
-                raise FrameError(f"{len(field)} named values, expected at most {MAX_NUM_ARGUMENTS}")
-            for name, value in field.items():
-                _check_value(name, depth=1)
-                if type(value) not in _PLAIN:
-                    num_tensors += _check_value(value, depth=1)
-        elif type(field) not in _PLAIN:
+        kind = type(field)
+        if kind is dict:
+            num_tensors += _check_named(field)
+        elif kind not in _PLAIN and (kind is not str or len(field) > _SHORT_TEXT_LENGTH):
             num_tensors += _check_value(field, depth=1)
     if num_tensors > MAX_NUM_TENSORS:
         raise FrameError(f"{num_tensors} tensors in one message, expected at most {MAX_NUM_TENSORS}")
+
+
+def _check_named(values: dict[object, object]) -> int:
+    """Number of tensors among named values that may cross."""
+    if len(values) > MAX_NUM_ARGUMENTS:
+        raise FrameError(f"{len(values)} named values, expected at most {MAX_NUM_ARGUMENTS}")
+    num_tensors = 0
+    for name, value in values.items():
+        if type(name) is not str or len(name) > _SHORT_TEXT_LENGTH:
+            _check_value(name, depth=1)
+        if type(value) not in _PLAIN:
+            num_tensors += _check_value(value, depth=1)
+    return num_tensors
 
 
 def _check_value(value: object, *, depth: int) -> int:
@@ -152,7 +162,7 @@ def _check_value(value: object, *, depth: int) -> int:
     if kind in _PLAIN:
         return 0
     if isinstance(value, str):
-        if len(value) > MAX_STRING_LENGTH // 4 and len(value.encode()) > MAX_STRING_LENGTH:
+        if len(value) > _SHORT_TEXT_LENGTH and len(value.encode()) > MAX_STRING_LENGTH:
             raise FrameError(f"text of {len(value)} characters, expected at most {MAX_STRING_LENGTH} bytes")
         return 0
     if not isinstance(value, list):

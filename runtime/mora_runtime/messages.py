@@ -182,8 +182,21 @@ def _checker(hint: Any) -> Callable[[object], bool]:
     return lambda value: type(value) is hint
 
 
-_FIELDS: dict[type[Message], tuple[Callable[[object], bool], ...]] = {
-    kind: tuple(_checker(hint) for hint in typing.get_type_hints(kind).values()) for kind in KINDS
+class _Field(NamedTuple):
+    """What a field of a message may hold."""
+
+    kinds: frozenset[type]  # values of exactly these types fit; others may
+    fits: Callable[[object], bool]
+
+
+def _field(hint: Any) -> _Field:
+    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    return _Field(frozenset(option for option in options if option in _SIMPLE), _checker(hint))
+
+
+_SIMPLE = (str, bool, types.NoneType)
+_FIELDS: dict[type[Message], tuple[_Field, ...]] = {
+    kind: tuple(_field(hint) for hint in typing.get_type_hints(kind).values()) for kind in KINDS
 }
 
 
@@ -205,17 +218,17 @@ def message_from_wire(content: object) -> Message:
 
 def check_fields(kind: type[Message], values: Sequence[object]) -> None:
     """Refuse missing or extra fields and fields of the wrong type (FrameError)."""
-    checks = _FIELDS[kind]
-    if len(values) != len(checks):
-        raise FrameError(f"{kind.__name__}: expected {len(checks)} fields, got {len(values)}")
-    for fits, value in zip(checks, values, strict=True):
-        if not fits(value):
+    fields = _FIELDS[kind]
+    if len(values) != len(fields):
+        raise FrameError(f"{kind.__name__}: expected {len(fields)} fields, got {len(values)}")
+    for (kinds, fits), value in zip(fields, values, strict=True):
+        if type(value) not in kinds and not fits(value):
             raise _wrong_field(kind, values)
 
 
 def _wrong_field(kind: type[Message], values: Sequence[object]) -> FrameError:
     checked = zip(typing.get_type_hints(kind).items(), _FIELDS[kind], values, strict=True)
-    name, hint, value = next((name, hint, value) for (name, hint), fits, value in checked if not fits(value))
+    name, hint, value = next((name, hint, value) for (name, hint), field, value in checked if not field.fits(value))
     return FrameError(f"{kind.__name__}.{name}: expected {_shown(hint)}, got {type(value).__name__}")
 
 

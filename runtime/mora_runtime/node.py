@@ -103,9 +103,7 @@ class Node:
             for kind in ("calls", "control")
         )
         side = str(self.run.socket(server, "side"))
-        client = Client(
-            self.plane, calls, control, server, side, identity=identity, doorbell=doorbell, spin=self.spin
-        )
+        client = Client(self.plane, calls, control, server, side, identity=identity, doorbell=doorbell, spin=self.spin)
         try:
             client.greet(deadline_s, expected_lock_hash)
         except BaseException:

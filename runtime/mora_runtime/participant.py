@@ -31,7 +31,6 @@ ADAPTER_FILE = "adapter_model.safetensors"
 _FOLDER_PATTERN = re.compile(r"step-\d{8}(\.tmp)?|probe-[a-z0-9-]{1,32}")
 
 
-
 @runtime_checkable
 class Trainable(Protocol):
     """What an agent offers so that a participant can train it."""

@@ -24,7 +24,7 @@ from mora_runtime.limits import MAX_NUM_RELEASES, MAX_NUM_SEGMENTS
 from mora_runtime.messages import InlineTensor, WireTensor
 from mora_runtime.segment import Segment, check_descriptor
 from mora_runtime.side_channel import OfferedSegment, SideChannel
-from mora_runtime.tensor_meta import DTYPE_CODES, DTYPES, TensorMeta, check_bounds, checked_meta, meta_for
+from mora_runtime.tensor_meta import DTYPE_CODES, DTYPES, TensorMeta, check_bounds, checked_meta, meta_for, shaped
 
 log = logging.getLogger(__name__)
 
@@ -143,7 +143,7 @@ class InlineRef(TensorRef):
     def _view(self) -> torch.Tensor:
         if not self.wire.data:
             return torch.empty(self.meta.shape, dtype=self.meta.dtype)
-        return torch.frombuffer(bytearray(self.wire.data), dtype=self.meta.dtype).view(self.meta.shape)
+        return shaped(torch.frombuffer(bytearray(self.wire.data), dtype=self.meta.dtype), self.meta)
 
 
 class _Lease:

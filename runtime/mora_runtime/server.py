@@ -108,6 +108,7 @@ class Server:
 
     def serve(self) -> None:
         """Run until a stop is requested."""
+        torch.set_grad_enabled(False)  # of this thread, until a call asks for a graph
         while not self._link.stop_requested():
             while self._early:
                 self._dispatch(*self._early.popleft())  # of a peer that has left meanwhile: nobody reads the answer

@@ -5,6 +5,7 @@ Dense, C-contiguous, 64-byte aligned, a dtype from a closed table: no strides, n
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -28,6 +29,7 @@ DTYPES: tuple[torch.dtype, ...] = (
 )
 DTYPE_CODES: dict[torch.dtype, int] = {dtype: code for code, dtype in enumerate(DTYPES)}
 _MAX_NBYTES = 1 << 62
+_NUM_REMEMBERED = 256  # the same few shapes come with every call
 
 
 class TensorMeta(NamedTuple):
@@ -40,7 +42,17 @@ class TensorMeta(NamedTuple):
 
 def meta_for(dtype: torch.dtype, shape: Sequence[int]) -> TensorMeta:
     """Metadata of a tensor that this process makes."""
-    return TensorMeta(dtype, tuple(shape), math.prod(shape) * dtype.itemsize)
+    return _meta(dtype, tuple(shape))
+
+
+@functools.lru_cache(_NUM_REMEMBERED)
+def _meta(dtype: torch.dtype, shape: tuple[int, ...]) -> TensorMeta:
+    return TensorMeta(dtype, shape, math.prod(shape) * dtype.itemsize)
+
+
+def shaped(flat: torch.Tensor, meta: TensorMeta) -> torch.Tensor:
+    """The elements of a one-dimensional tensor in their shape."""
+    return flat if len(meta.shape) == 1 else flat.view(meta.shape)
 
 
 def meta_of(tensor: torch.Tensor) -> TensorMeta:
@@ -56,6 +68,11 @@ def checked_meta(dtype_code: int, shape: Sequence[int]) -> TensorMeta:
     Raises:
         BoundsError: unknown dtype code, more than 8 dimensions, a negative one, or a product too large to address.
     """
+    return _checked_meta(dtype_code, tuple(shape))
+
+
+@functools.lru_cache(_NUM_REMEMBERED)
+def _checked_meta(dtype_code: int, shape: tuple[int, ...]) -> TensorMeta:
     if not 0 <= dtype_code < len(DTYPES):
         raise BoundsError(f"dtype code {dtype_code}: expected 0 to {len(DTYPES) - 1}")
     if len(shape) > MAX_NUM_DIMENSIONS:

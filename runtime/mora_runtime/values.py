@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
@@ -111,21 +110,30 @@ def from_wire(plane: TensorPlane, peer: Peer, values: dict[str, Any]) -> dict[st
     Raises:
         PlaneError: one of them is refused; the leases of all are over then.
     """
-    unresolved = deque(leases_of(values))
+    incoming = _Incoming(plane, peer)
     try:
-        return {name: _in(plane, peer, value, unresolved) for name, value in values.items()}
+        return {name: incoming.value(value) for name, value in values.items()}
     except BaseException:
-        peer.to_release.extend(unresolved)
+        peer.to_release.extend(leases_of(values)[incoming.num_resolved :])
         raise
 
 
-def _in(plane: TensorPlane, peer: Peer, value: Any, unresolved: deque[int]) -> Any:
-    if isinstance(value, InlineTensor):
-        return InlineRef(value)
-    if isinstance(value, WireTensor):
-        resolved = plane.resolve(peer, value)
-        unresolved.popleft()
-        return resolved
-    if isinstance(value, list):
-        return [_in(plane, peer, item, unresolved) for item in value]
-    return value
+class _Incoming:
+    """The values of one message as they come in."""
+
+    def __init__(self, plane: TensorPlane, peer: Peer) -> None:
+        self.num_resolved = 0  # whose leases end by themselves
+        self._plane = plane
+        self._peer = peer
+
+    def value(self, value: Any) -> Any:
+        """What a wire value stands for here."""
+        if isinstance(value, InlineTensor):
+            return InlineRef(value)
+        if isinstance(value, WireTensor):
+            resolved = self._plane.resolve(self._peer, value)
+            self.num_resolved += 1
+            return resolved
+        if isinstance(value, list):
+            return [self.value(item) for item in value]
+        return value
