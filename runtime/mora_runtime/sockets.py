@@ -7,7 +7,9 @@ bytes of any sender to the application.
 
 from __future__ import annotations
 
+import fcntl
 import os
+from pathlib import Path
 
 import zmq
 import zmq.auth
@@ -28,17 +30,30 @@ _CLIENTS_FOLDER = "clients"
 
 
 def make_keys(run: RunDirectory) -> None:
-    """Make the run's two key pairs, one for all clients and one for all servers, unless they are there already."""
+    """Make the run's two key pairs, one for all clients and one for all servers, unless they are there already.
+
+    Every process of a run calls this as it opens, several at the same moment: one makes the keys, the others wait.
+    """
     clients = run.keys / _CLIENTS_FOLDER
-    if (clients / f"{_CLIENT}.key").exists():
-        return
+    folder = os.open(run.keys, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        if not (clients / f"{_CLIENT}.key").exists():
+            _make_pairs(run.keys, clients)
+    finally:
+        os.close(folder)
+
+
+def _make_pairs(keys: Path, clients: Path) -> None:
     old = os.umask(0o077)
     try:
         for name in (_CLIENT, _SERVER):
-            zmq.auth.create_certificates(str(run.keys), name)
+            zmq.auth.create_certificates(str(keys), name)
         clients.mkdir(exist_ok=True)
-        # last, because its presence says that all keys are there
-        (clients / f"{_CLIENT}.key").write_bytes((run.keys / f"{_CLIENT}.key").read_bytes())
+        # last and whole, because its presence says that all keys are there, also to those who come after a kill
+        copy = keys / f"{_CLIENT}.key.copy"
+        copy.write_bytes((keys / f"{_CLIENT}.key").read_bytes())
+        copy.rename(clients / f"{_CLIENT}.key")
     finally:
         os.umask(old)
 
