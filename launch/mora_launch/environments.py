@@ -158,7 +158,10 @@ def _build_with_uv(environment: Environment, uv: str) -> None:
     _run(environment, [uv, "venv", "-q", "--python", python, str(environment.folder)], variables)
     install = [uv, "pip", "install", "-q", "--python", str(environment.python)]
     backend = [] if "UV_FIND_LINKS" in variables or torch_backend() == "cuda" else ["--torch-backend", "cpu"]
-    _run(environment, [*install, *backend, "-r", str(environment.lock_file)], variables)
+    # Without bytecode every start of a process compiles torch, diffusers and transformers anew: seconds of processor
+    # time wherever site-packages cannot be written to, or PYTHONDONTWRITEBYTECODE is set. pip compiles by default.
+    compiled = ["--compile-bytecode"]
+    _run(environment, [*install, *compiled, *backend, "-r", str(environment.lock_file)], variables)
     _run(environment, [*install, "--no-deps", *_editable(environment)], variables)
 
 
