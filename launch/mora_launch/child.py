@@ -11,28 +11,44 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mora_launch.pulse import Pulse
+
 _LOG_TAIL_NUM_LINES = 12
 
 
 class Child:
     """A started role.
 
-    The supervisor socket carries `{"event": "ready"}` or `{"event": "failed", "error": ..., "is_recoverable": ...}` up
-    and `stop` down; its end-of-file tells either side that the other is gone.
+    The supervisor socket carries `{"event": "ready"}`, `{"event": "failed", "error": ..., "is_recoverable": ...}` and
+    `{"event": "beat", "vitals": {...}}` up and `stop` down; its end-of-file tells either side that the other is gone.
+    `pidfd` becomes readable when the process has ended, even where something that it started still holds the socket.
 
     Args:
         role: image.0, coordinator.1, ...
+        generation: how many times the job has begun anew, counted from 1.
+        frozen_after_s: without a sign of life; None = never looked at.
         command: program and arguments; `--supervisor-fd N` is appended.
         output: file that takes stdout and stderr; None lets the role write to the terminal.
     """
 
     def __init__(
-        self, role: str, command: Sequence[str], *, variables: Mapping[str, str], output: Path | None, folder: Path
+        self,
+        role: str,
+        command: Sequence[str],
+        *,
+        variables: Mapping[str, str],
+        output: Path | None,
+        folder: Path,
+        generation: int = 1,
+        frozen_after_s: float | None = None,
     ) -> None:
         self.role = role
+        self.generation = generation
         self.output = output
         self.is_ready = False
         self.error: str | None = None
+        self.vitals: dict[str, Any] = {}  # of the last heartbeat
+        self._frozen: str | None = None
         self._may_recover = False
         self._received = b""
         self.link, theirs = socket.socketpair()
@@ -50,6 +66,8 @@ class Child:
                 start_new_session=True,
                 cwd=folder,
             )
+            self.pidfd = os.pidfd_open(self.process.pid)
+            self.pulse = Pulse(self.process.pid, frozen_after_s) if frozen_after_s is not None else None
         finally:
             theirs.close()
             if sink is not None:
@@ -70,8 +88,14 @@ class Child:
         return bool(data)
 
     def _take_event(self, event: dict[str, Any]) -> None:
-        if event.get("event") == "ready":
+        if event.get("event") == "beat":
+            self.vitals = event.get("vitals", {})
+            if self.pulse is not None:
+                self.pulse.beat()
+        elif event.get("event") == "ready":
             self.is_ready = True
+            if self.pulse is not None:
+                self.pulse.beat()  # it is looked at from now on
         elif event.get("event") == "failed":
             self.error = str(event.get("error"))
             self._may_recover = event.get("is_recoverable") is True
@@ -82,6 +106,21 @@ class Child:
             self.link.send(b"stop\n")
         except (BrokenPipeError, ConnectionResetError):
             return  # already gone, which is what was asked for
+
+    def kill_if_frozen(self) -> bool:
+        """Kill it where it has given no sign of life for too long; whoever loads models may take its time."""
+        if self.pulse is None or not self.is_ready or self._frozen is not None:
+            return False
+        self._frozen = self.pulse.find_frozen()
+        if self._frozen is None:
+            return False
+        self.kill()
+        return True
+
+    def close(self) -> None:
+        """Give back what the launcher holds of a child that has ended."""
+        self.link.close()
+        os.close(self.pidfd)
 
     def kill(self) -> None:
         """Kill the child and everything it started."""
@@ -106,6 +145,8 @@ class Child:
         code = self.process.poll()
         if self.error is not None:
             return self.error
+        if self._frozen is not None:
+            return f"{self._frozen} and was killed"
         if code is None:
             return "closed its link to the launcher but still runs"
         if code < 0:

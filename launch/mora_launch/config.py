@@ -74,6 +74,7 @@ class TrainConfig(Settings):
     spill_nbytes: int = Field(default=1 << 30, ge=0)  # for each role: beyond that, in segments of their own, slower
     pin_cores: bool = True  # give each server on the CPU cores of its own, where there are enough
     restarts: RestartSettings = RestartSettings()  # of roles that die while the job runs
+    faults: tuple[str, ...] = ()  # to suffer on purpose, as MORA_FAULT gives them: role:point:n
     start_deadline_s: float = Field(default=900.0, gt=0.0)  # loading models included
 
     @model_validator(mode="after")

@@ -11,10 +11,12 @@ from pydantic import Field
 
 
 class RestartSettings(Settings):
-    """Restarts of a job whose roles die: most of them, within a time that moves along with the job."""
+    """Restarts of a job whose roles die or freeze: most of them, within a time that moves along with the job."""
 
     max_num: int = Field(default=3, ge=0)  # 0 = the first death ends the job
     within_s: float = Field(default=600.0, gt=0.0)
+    # a role that gives no sign of life for so long is killed; None waits for ever
+    frozen_after_s: float | None = Field(default=10.0, ge=3.0)
 
 
 class RestartBudget:

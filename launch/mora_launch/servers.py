@@ -97,6 +97,7 @@ class ServerGroup:
             variables=child_variables(agent.num_threads, agent.device(replica)),
             output=self._directory.logs / f"{role}.{generation}.out",
             folder=ROOT,
+            generation=generation,
         )
 
     def _settings(self, name: str, agent: AgentConfig, replica: int) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import selectors
 import signal
 import socket
@@ -17,6 +18,8 @@ from mora_launch.child import Child
 
 STOP_DEADLINE_S = 10.0
 _AFTERMATH_S = 0.5  # in which those that end because another has ended are seen to end
+_TICK_S = 0.5  # between looks at what does not announce itself
+_ASLEEP_S = 2.0  # ticks so far apart tell that this process itself did not run
 
 
 class RolesEnded(RoleFailed):
@@ -37,10 +40,21 @@ class Supervisor:
 
     Args:
         say: shows one line to the person at the terminal.
+        frozen_after_s: a role that is ready and gives no sign of life for so long is killed; None waits for ever.
+        observe: called about twice a second with the children, while they are waited for.
     """
 
-    def __init__(self, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        say: Callable[[str], None],
+        *,
+        frozen_after_s: float | None = None,
+        observe: Callable[[Sequence[Child]], None] | None = None,
+    ) -> None:
         self._say = say
+        self._frozen_after_s = frozen_after_s
+        self._observe = observe
+        self._next_tick_s = 0.0
         self._children: list[Child] = []
         self._selector = selectors.DefaultSelector()
         self._wakeup, self._signalled = socket.socketpair()
@@ -71,12 +85,28 @@ class Supervisor:
         self._signalled.close()
 
     def start(
-        self, role: str, command: Sequence[str], *, variables: Mapping[str, str], output: Path | None, folder: Path
+        self,
+        role: str,
+        command: Sequence[str],
+        *,
+        variables: Mapping[str, str],
+        output: Path | None,
+        folder: Path,
+        generation: int = 1,
     ) -> Child:
         """Start one role; it is watched from now on."""
-        child = Child(role, command, variables=variables, output=output, folder=folder)
+        child = Child(
+            role,
+            command,
+            variables=variables,
+            output=output,
+            folder=folder,
+            generation=generation,
+            frozen_after_s=self._frozen_after_s,
+        )
         self._children.append(child)
         self._selector.register(child.link, selectors.EVENT_READ, child)
+        self._selector.register(child.pidfd, selectors.EVENT_READ, child)
         return child
 
     def wait_ready(self, children: Sequence[Child], *, deadline_s: float) -> bool:
@@ -133,29 +163,59 @@ class Supervisor:
         is_recoverable = lost or all(child.is_recoverable for child in gone)
         return RolesEnded(_account(cause, "while the job was running"), is_recoverable=is_recoverable)
 
+    def look(self, *, timeout_s: float) -> list[Child]:
+        """Wait for events at most so long, look after every child; returns those that have ended meanwhile."""
+        return self._gone(timeout_s=timeout_s)
+
     def discard(self, children: Sequence[Child]) -> None:
         """End children at once, those that have ended already included, and forget them."""
         for child in children:
-            if child.link in self._selector.get_map():
-                self._selector.unregister(child.link)
+            self._unwatch(child)
             child.kill()
             _wait(child, STOP_DEADLINE_S)
-            child.link.close()
+            child.close()
             self._children.remove(child)
 
     def _gone(self, *, timeout_s: float | None) -> list[Child]:
-        """Wait for events; return children whose link has closed, their exit codes collected."""
-        gone = []
-        for key, _ in self._selector.select(timeout_s):
+        """Wait for events, a tick at most; return children that have ended, their exit codes collected."""
+        gone: list[Child] = []
+        for key, _ in self._selector.select(_TICK_S if timeout_s is None else min(timeout_s, _TICK_S)):
             child = key.data
             if child is None:
                 self._wakeup.recv(4096)
-            elif not child.receive():
-                self._selector.unregister(child.link)
+            elif child not in gone and not self._is_alive(child, key.fd):
+                self._unwatch(child)
                 _collect(child)
                 gone.append(child)
+        self._tick()
         # Where several end at once the one that says why comes first: it is the cause, the others follow from it.
         return sorted(gone, key=lambda child: child.error is None)
+
+    def _is_alive(self, child: Child, descriptor: int) -> bool:
+        if descriptor != child.pidfd:
+            return child.receive()
+        while child.receive():  # its last words, which may lie behind its end
+            if not select.select([child.link], [], [], 0)[0]:
+                break  # something that it started still holds the other end
+        return False
+
+    def _unwatch(self, child: Child) -> None:
+        for source in (child.link, child.pidfd):
+            if source in self._selector.get_map():
+                self._selector.unregister(source)
+
+    def _tick(self) -> None:
+        now_s = time.monotonic()
+        if now_s < self._next_tick_s:
+            return
+        was_asleep = self._next_tick_s > 0 and now_s - self._next_tick_s > _ASLEEP_S
+        self._next_tick_s = now_s + _TICK_S
+        for child in self._children:
+            if was_asleep and child.pulse is not None:
+                child.pulse.beat()  # nobody could be heard meanwhile
+            child.kill_if_frozen()
+        if self._observe is not None:
+            self._observe(self._children)
 
     def _end_all(self, *, orderly: bool) -> None:
         """Stop every child in reverse order of start within the deadline; what is left then is killed."""
@@ -168,13 +228,13 @@ class Supervisor:
         for child in reversed(self._children):
             child.kill()
             _wait(child, STOP_DEADLINE_S)
-            child.link.close()
+            child.close()
 
 
 def _collect(child: Child) -> None:
-    if not _wait(child, STOP_DEADLINE_S):
-        child.kill()
-        _wait(child, STOP_DEADLINE_S)
+    _wait(child, STOP_DEADLINE_S)
+    child.kill()  # what it may have started ends with it
+    _wait(child, STOP_DEADLINE_S)
 
 
 def _wait(child: Child, timeout_s: float) -> bool:

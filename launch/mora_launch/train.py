@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from mora_runtime.errors import RunExists
+from mora_runtime import envvars, faults
+from mora_runtime.errors import RunExists, SettingsError
 from mora_runtime.run_directory import RunDirectory
 from mora_trainer.dataset import resolve_dataset
 from rich.console import Console
@@ -13,6 +14,7 @@ from rich.console import Console
 from mora_launch.config import TrainConfig
 from mora_launch.environments import ROOT
 from mora_launch.placement import check_devices, place, placement_table
+from mora_launch.resources import role_names
 from mora_launch.servers import ServerGroup, check_agents, traces_folder, write_json
 from mora_launch.training_processes import TraceRequest, TrainingProcesses
 
@@ -39,6 +41,7 @@ def train(
     Raises:
         MoraError: refused before anything started, or a role failed; the text says which and what to do.
     """
+    _plan_faults(config)
     checked = check_agents(config, console)
     roles = place(config, checked)
     if dry_run:
@@ -54,3 +57,18 @@ def train(
         traces = None if trace is None else traces_folder(directory.path)
         servers = ServerGroup(config, checked, directory, traces=traces)
         return TrainingProcesses(config, directory, dataset, servers, resume=resume, trace=trace).run(console)
+
+
+def _plan_faults(config: TrainConfig) -> None:
+    """Give the roles the faults of the configuration besides those of `MORA_FAULT`, where they can come true."""
+    planned = faults.parse(",".join([envvars.fault(), *config.faults]))
+    roles = role_names(config)
+    for fault in planned:
+        if fault.role not in roles:
+            known = ", ".join(roles)
+            raise SettingsError(f"MORA_FAULT `{fault}`: no role `{fault.role}` in this job (there are {known})")
+        kind = "coordinator" if fault.role.startswith("coordinator.") else "server"
+        if kind not in faults.POINTS[fault.point]:
+            raise SettingsError(f"MORA_FAULT `{fault}`: a {kind} never passes `{fault.point}`")
+    if planned:
+        envvars.set_fault(",".join(map(str, planned)))

@@ -18,6 +18,7 @@ from mora_launch.config import TrainConfig
 from mora_launch.environments import ENVIRONMENTS, ROOT
 from mora_launch.resources import divide_memory
 from mora_launch.restarts import RestartBudget
+from mora_launch.run_status import StatusWriter
 from mora_launch.servers import (
     ServerGroup,
     child_variables,
@@ -76,19 +77,35 @@ class TrainingProcesses:
             RoleFailed: a role could not start, or died and may not be started again.
         """
         console.print(f"run {self._directory.path}")
-        budget = RestartBudget(self._config.restarts)
-        with Supervisor(console.print) as supervisor:
+        status = StatusWriter(self._directory.path, "train")
+        try:
+            code = self._run_supervised(status, console)
+        except BaseException as error:
+            interrupted = isinstance(error, KeyboardInterrupt)
+            status.end("interrupted" if interrupted else "failed", str(error) or type(error).__name__)
+            raise
+        status.end("finished" if code == 0 else "interrupted")
+        return code
+
+    def _run_supervised(self, status: StatusWriter, console: Console) -> int:
+        restarts = self._config.restarts
+        budget = RestartBudget(restarts)
+        with Supervisor(
+            console.print, frozen_after_s=restarts.frozen_after_s, observe=status.observe
+        ) as supervisor:
             while True:
                 try:
-                    return self._run_generation(supervisor, console)
+                    return self._run_generation(supervisor, status, console)
                 except RolesEnded as ended:
                     if not ended.is_recoverable or not budget.take():
                         used = f"; {budget} are used up" if ended.is_recoverable else ""
                         raise RoleFailed(f"{ended}\nevery other process was ended{used}") from None
                     self._clear(supervisor)
-                    console.print(f"{ended}\n{self._plan()} ({budget})", style="yellow", markup=False)
+                    plan = f"{self._plan()} ({budget})"
+                    status.incident(str(ended), plan)
+                    console.print(f"{ended}\n{plan}", style="yellow", markup=False)
 
-    def _run_generation(self, supervisor: Supervisor, console: Console) -> int:
+    def _run_generation(self, supervisor: Supervisor, status: StatusWriter, console: Console) -> int:
         living = {server.role for server in self._servers}
         self._servers += self._group.start(supervisor, self._attempt, self._generation, skip=living)
         with console.status("loading models ..."):
@@ -97,6 +114,7 @@ class TrainingProcesses:
             console.print("stopped before training began")
             return EXIT_INTERRUPTED
         self._coordinators = [self._start_coordinator(supervisor, r) for r in range(self._config.replicas)]
+        status.status.state = "running"
         codes = supervisor.wait_finished(self._coordinators)
         return EXIT_INTERRUPTED if any(codes) else 0
 
@@ -135,6 +153,7 @@ class TrainingProcesses:
             variables=child_variables(1, "cpu"),
             output=None if replica == 0 else self._directory.logs / f"{role}.{self._generation}.out",
             folder=ROOT,
+            generation=self._generation,
         )
 
     def _coordinator_settings(self, replica: int) -> CoordinatorSettings:

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 
 import torch
 
+from mora_runtime import faults
+
 
 class ActivationMeter:
     """Bytes of all tensors that autograd saves while the meter runs, each memory once, parameters not counted."""
@@ -20,6 +22,7 @@ class ActivationMeter:
         return sum(self._sizes.values())
 
     def _pack(self, tensor: torch.Tensor) -> torch.Tensor:
+        faults.reach("mid_forward")
         if not isinstance(tensor, torch.nn.Parameter):
             storage = tensor.untyped_storage()
             self._sizes[storage.data_ptr()] = storage.nbytes()
@@ -33,4 +36,5 @@ class ActivationMeter:
 
 
 def _unpack(tensor: torch.Tensor) -> torch.Tensor:
+    faults.reach("mid_backward")
     return tensor

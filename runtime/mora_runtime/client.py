@@ -19,7 +19,7 @@ from typing import Any
 import torch
 import zmq
 
-from mora_runtime import tracing
+from mora_runtime import faults, tracing
 from mora_runtime.errors import (
     DeadlineExceeded,
     FrameError,
@@ -355,11 +355,13 @@ class Client:
             wire = to_wire(self._plane, self._peer, dict(values))
             if grads is not None:
                 wire_grads = to_wire(self._plane, self._peer, dict(grads))
+            faults.reach("slot_written")
             sent_ns = time.monotonic_ns()
             self._send_released(lambda released: make(wire, wire_grads, released))
         except MoraError:
             self._peer.take_back([*leases_of(wire), *leases_of(wire_grads or {})])
             raise
+        faults.reach("header_sent")
         return sent_ns
 
     def _send_released(self, make: Callable[[list[int]], Message]) -> None:
@@ -451,7 +453,9 @@ class Client:
         if self._is_dead or side is None:
             return False
         took = False
+        faults.reach("before_receive")
         while (frame := side.read()) is not None:
+            faults.reach("after_receive")
             with tracing.span("receive", "protocol"):
                 self._plane.receive_segments(self._peer)
                 self._accept(self._decode(frame))
@@ -510,6 +514,8 @@ class Client:
         if tracing.active is not None:
             tracing.active.flow(f"{self.identity}<{message.id}", is_start=False, at_ns=time.monotonic_ns())
         self._peer.take_back(message.released)
+        if message.released:
+            faults.reach("acked")
         outcome: Reply | BaseException
         if isinstance(message, Failure):
             outcome = error_from_code(message.code, f"{self.server}: {message.text}")

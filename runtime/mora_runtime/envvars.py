@@ -8,3 +8,13 @@ import os
 def log_level() -> str:
     """`MORA_LOG_LEVEL`: DEBUG, INFO (default), WARNING or ERROR."""
     return os.environ.get("MORA_LOG_LEVEL", "INFO").upper()
+
+
+def fault() -> str:
+    """`MORA_FAULT`: faults to suffer, for tests and storms (see `faults`); empty = none."""
+    return os.environ.get("MORA_FAULT", "")
+
+
+def set_fault(text: str) -> None:
+    """Give `MORA_FAULT` to this process and those that it starts from now on."""
+    os.environ["MORA_FAULT"] = text

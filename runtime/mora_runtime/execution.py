@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from mora_runtime import tracing
+from mora_runtime import faults, tracing
 from mora_runtime.activations import ActivationMeter
 from mora_runtime.activity import Activity
 from mora_runtime.agent import Agent, Method, check_arguments, method_of
@@ -91,6 +91,8 @@ class Executor:
         """
         self._activity.num_calls += 1
         outcome = self._call(caller, message) if isinstance(message, Call) else self._backward(caller, message)
+        if outcome.gradients is not None:
+            faults.reach("gradient_ready")
         with tracing.span("result", "protocol"):
             return self._frame(caller, message.id, outcome)
 
@@ -102,6 +104,7 @@ class Executor:
             values = to_wire(self._plane, caller, outcome.values)
             if outcome.gradients is not None:
                 gradients = to_wire(self._plane, caller, outcome.gradients)
+            faults.reach("slot_written")
             released = caller.released()
             times = (outcome.forward_ns, outcome.backward_ns)
             return encode(Result(number, values, gradients, outcome.ticket, *times, released))
@@ -133,6 +136,7 @@ class Executor:
         self._finish_late()  # what this method looks at may be gradients
         with tracing.span("arguments", "copy"):
             arguments = {name: self._local(name, value, [], {}) for name, value in received.items()}
+        faults.reach("mapped")
         received.clear()
         check_arguments(f"{message.agent}.{message.method}", method, arguments)
         with self._busy(caller, f"{message.agent}.{message.method}", message.id) as spent, _without_graph():
@@ -152,7 +156,8 @@ class Executor:
         where = f"{message.agent}.{message.method}"
         wanted = message.grad or []
         at_once = message.output_grads is not None
-        is_kept = not at_once and not self._recompute  # no other graph's size is asked for
+        # no other graph's size is asked for; where faults are planned, what autograd saves tells the middle of a pass
+        is_measured = (not at_once and not self._recompute) or faults.active is not None
         if not at_once:
             self._tickets.check_room()
 
@@ -160,10 +165,11 @@ class Executor:
             leaves: dict[str, torch.Tensor] = {}
             with tracing.span("arguments", "copy"):
                 arguments = {name: self._local(name, value, wanted, leaves) for name, value in received.items()}
+            faults.reach("mapped")
             _check_leaves(where, wanted, leaves)
             check_arguments(where, method, arguments)
             meter = ActivationMeter()
-            with torch.enable_grad(), meter.measure() if is_kept else contextlib.nullcontext():
+            with torch.enable_grad(), meter.measure() if is_measured else contextlib.nullcontext():
                 returned = _as_dict(getattr(agent, message.method)(**arguments))
             outputs = {name: value for name, value in _named_tensors(returned).items() if value.requires_grad}
             return _Forward(returned, Graph(leaves, outputs), meter.nbytes)

@@ -15,6 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from safetensors.torch import load_file
 
+from mora_runtime import faults
 from mora_runtime.agent import Agent, remote
 from mora_runtime.durable_files import ShardFile
 from mora_runtime.errors import CheckpointError, StepProtocolError
@@ -87,6 +88,7 @@ class Participant(Agent):
         if self._optimizer is None:
             return {"finite": True, "squared_norm": 0.0}
         report = self._optimizer.prepare()
+        faults.reach("prepared")
         return {"finite": report.finite, "squared_norm": report.squared_norm}
 
     @remote
@@ -98,6 +100,7 @@ class Participant(Agent):
         self._expect_prepared(step, "commit")
         if self._optimizer is not None:
             self._optimizer.commit([alpha * learning_rate], clip)
+        faults.reach("committed")
         return {}
 
     @remote

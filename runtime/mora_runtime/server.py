@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 import zmq
 
-from mora_runtime import tracing
+from mora_runtime import faults, tracing
 from mora_runtime.activity import BAD_FRAMES_LOGGED, Activity, ControlThread, publish
 from mora_runtime.agent import Agent, methods_of
 from mora_runtime.errors import AgentFailed, FrameError, MoraError, ProtocolError, TransportError
@@ -45,7 +45,7 @@ from mora_runtime.server_settings import ServerSettings
 from mora_runtime.side_channel import SideChannel
 from mora_runtime.side_listener import SideListener
 from mora_runtime.sockets import authenticator, has_messages, server_socket
-from mora_runtime.supervision import SupervisorLink
+from mora_runtime.supervision import SupervisorLink, Vitals
 from mora_runtime.tickets import TicketTable
 from mora_runtime.torch_trace import profiler_agents
 
@@ -192,6 +192,7 @@ class Server:
         """Give the next message that a peer has sent through its doorbell to `take`; False when there is none."""
         if connection.side is None:
             return False
+        faults.reach("before_receive")
         frame = connection.side.read()
         self._node.plane.receive_segments(connection)
         if frame is None:
@@ -265,11 +266,14 @@ class Server:
     def _dispatch(self, connection: Connection, message: Message, by_side: bool) -> None:
         if isinstance(message, Call | Backward | Drop | Release):
             connection.take_back(message.released)
+            if message.released:
+                faults.reach("acked")
         if isinstance(message, Call | Backward):
             if message.id <= connection.last_id:
                 log.warning("%s: call %d came twice and is not run again", connection.name, message.id)
                 return
             connection.last_id = message.id
+            faults.reach("after_receive")
             with tracing.span(_label(message), "protocol"):
                 self._answer(connection, message, by_side)
             return
@@ -287,6 +291,7 @@ class Server:
         self._activity.busy, self._activity.busy_call = "", None
         self._describe_activity()  # before the answer: who has it may ask what is kept now
         self._reply(connection, message.id, frame, by_side)
+        faults.reach("header_sent")
 
     def _run(self, connection: Connection, message: Call | Backward) -> bytes:
         """The frame of a call's one answer."""
@@ -381,6 +386,20 @@ class Server:
             kept = {"tickets": self._activity.num_tickets, "nbytes": self._activity.activation_nbytes}
             tracing.active.count("activations", kept)
 
+    def vitals(self) -> Vitals:
+        """What this server is doing, for its heartbeats; called by another thread."""
+        pong = self._activity.pong(0)
+        return {
+            "busy": pong.busy,
+            "busy_s": round(pong.busy_ns / 1e9, 3),
+            "num_calls": pong.num_calls,
+            "num_clients": len(self._connections),
+            "num_tickets": pong.num_tickets,
+            "num_leases": pong.num_slots,
+            "arena_nbytes": pong.arena_nbytes,
+            "num_bad_frames": self._num_bad_frames,
+        }
+
     def close(self) -> None:
         """End orderly: agents first, then sockets."""
         for agent in self._agents.values():
@@ -411,6 +430,7 @@ def serve(settings: ServerSettings, build: Callable[[ServerSettings], Mapping[st
     signal.signal(signal.SIGTERM, lambda number, frame: link.request_stop())
     run = RunDirectory.open(settings.run_dir)  # type: ignore[arg-type]
     start_logging(run, role=settings.role, generation=settings.generation)
+    faults.arm(settings.role, run.path)
     if settings.trace is not None:
         tracing.start(Path(settings.trace), settings.role)
     try:
@@ -438,6 +458,7 @@ def _serve(
     except MoraError as error:
         link.failed(f"could not serve: {error}")
         return 1
+    link.describe = server.vitals
     gc.collect()
     gc.freeze()  # a model library's million objects live as long as the server; no later collection need look at them
     link.ready()

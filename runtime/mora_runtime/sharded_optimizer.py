@@ -17,6 +17,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from mora_runtime import faults
 from mora_runtime.ema import ShardedEma
 from mora_runtime.errors import StepProtocolError
 from mora_runtime.training_settings import OptimizerSettings
@@ -105,6 +106,7 @@ class ShardedOptimizer:
         for group, learning_rate in zip(self._zero.param_groups, learning_rates, strict=True):
             group["lr"] = learning_rate
         self._engine.step()
+        faults.reach("mid_optimizer")
         if self.ema is not None:
             self.ema.update()
         self._open_window()

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from mora_runtime import tracing
+from mora_runtime import faults, tracing
 from mora_runtime.durable_files import ShardFile, describe, sync, write_text
 from mora_runtime.errors import CheckpointError
 
@@ -84,4 +84,6 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     detached = {name: value.detach().contiguous().cpu() for name, value in tensors.items()}
     save_file(detached, str(path), metadata={"format": "pt"})
+    faults.reach("shard_written")
     sync(path)
+    faults.reach("fsynced")

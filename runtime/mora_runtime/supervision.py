@@ -1,8 +1,9 @@
 """A child's end of the socket that ties its life to the launcher's.
 
-Up go one JSON line each for `ready` and `failed`; down comes `stop`. End-of-file means that the launcher is gone: the
-child then ends at once, whatever it is doing, from a thread that does nothing but watch. PR_SET_PDEATHSIG is the second
-line of defence, for the moment before that thread runs.
+Up go JSON lines: `ready`, `failed`, and a `beat` every second from a thread that does nothing else, so that it comes
+while the process computes. Down comes `stop`. End-of-file means that the launcher is gone: the child then ends at once,
+whatever it is doing, from a thread that does nothing but watch. PR_SET_PDEATHSIG is the second line of defence, for
+the moment before that thread runs.
 """
 
 from __future__ import annotations
@@ -13,9 +14,15 @@ import os
 import signal
 import socket
 import threading
+from collections.abc import Callable
+from typing import Any
 
 _PR_SET_PDEATHSIG = 1
 EXIT_ORPHANED = 70
+BEAT_EVERY_S = 1.0
+_PAGE_NBYTES = os.sysconf("SC_PAGE_SIZE")
+
+Vitals = dict[str, str | int | float | bool | None]
 
 
 class SupervisorLink:
@@ -23,17 +30,25 @@ class SupervisorLink:
 
     Args:
         descriptor: number of the inherited socket; None runs without a launcher (tests, by hand).
+
+    Attributes:
+        describe: what every heartbeat tells besides memory and descriptors: what the role is doing. Called by the
+            heartbeat's thread.
     """
 
     def __init__(self, descriptor: int | None) -> None:
         self._stop = threading.Event()
         self._socket: socket.socket | None = None
+        self._sending = threading.Lock()
         self._wakeup, self._waker = socket.socketpair()
+        self.describe: Callable[[], Vitals] = dict
         if descriptor is None:
             return
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         self._socket = socket.socket(fileno=descriptor)
-        threading.Thread(target=self._watch, args=(self._socket,), name="supervisor-link", daemon=True).start()
+        self._socket.set_inheritable(False)  # a tool that this process starts must not hold the link open after it
+        for work in (self._watch, self._beat):
+            threading.Thread(target=work, args=(self._socket,), name=work.__name__.strip("_"), daemon=True).start()
 
     def _watch(self, link: socket.socket) -> None:
         while True:
@@ -45,6 +60,18 @@ class SupervisorLink:
                 os._exit(EXIT_ORPHANED)
             if b"stop" in data:
                 self.request_stop()
+
+    def _beat(self, link: socket.socket) -> None:
+        pause = threading.Event()
+        while not pause.wait(BEAT_EVERY_S):
+            line = json.dumps({"event": "beat", "vitals": {**_own_vitals(), **self.describe()}}).encode() + b"\n"
+            with self._sending:
+                try:
+                    link.send(line, socket.MSG_DONTWAIT)  # small, so it goes whole or not at all
+                except BlockingIOError:
+                    continue  # the launcher does not read: it is stopped, and this thread must not be
+                except OSError:
+                    return  # it is gone, which the other thread notices
 
     def request_stop(self) -> None:
         """Ask this process to end at its next safe point (also called by signal handlers)."""
@@ -67,6 +94,13 @@ class SupervisorLink:
         """Tell the launcher, in one line, why this role ends, and whether starting it again could help."""
         self._send({"event": "failed", "error": error, "is_recoverable": is_recoverable})
 
-    def _send(self, event: dict[str, str | bool]) -> None:
+    def _send(self, event: dict[str, Any]) -> None:
         if self._socket is not None:
-            self._socket.sendall(json.dumps(event).encode() + b"\n")
+            with self._sending:
+                self._socket.sendall(json.dumps(event).encode() + b"\n")
+
+
+def _own_vitals() -> Vitals:
+    with open("/proc/self/statm", encoding="ascii") as handle:
+        resident = int(handle.read().split()[1])
+    return {"rss_nbytes": resident * _PAGE_NBYTES, "num_fds": len(os.listdir("/proc/self/fd")) - 1}

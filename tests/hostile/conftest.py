@@ -35,7 +35,8 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
         process = subprocess.Popen(command, pass_fds=[theirs.fileno()], env={**os.environ, "OMP_NUM_THREADS": "1"})
         theirs.close()
         ours.settimeout(120)
-        assert json.loads(ours.recv(4096)) == {"event": "ready"}
+        with ours.makefile() as lines:
+            assert next(event for line in lines if (event := json.loads(line)["event"]) != "beat") == "ready"
         yield Target(run, process)
         assert process.poll() is None, "the server has survived every test"
         ours.send(b"stop\n")

@@ -29,7 +29,9 @@ def main() -> int:
     link = SupervisorLink(arguments.supervisor_fd)
     role = f"coordinator.{settings.replica}"
     start_logging(RunDirectory.open(Path(settings.run_dir)), role=role, generation=settings.generation)
-    from mora_runtime import tracing  # torch: seconds, after the settings are known good
+    from mora_runtime import faults, tracing  # torch: seconds, after the settings are known good
+
+    faults.arm(role, Path(settings.run_dir))
 
     if settings.trace is not None:
         tracing.start(Path(settings.trace), role)
@@ -37,6 +39,7 @@ def main() -> int:
         from mora_trainer.job import TrainingJob  # and DeepSpeed
 
         job = TrainingJob(settings, link.stop_requested)
+        link.describe = job.vitals
         link.ready()
         done = job.train()
         job.close()

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
-from mora_runtime import Client, PendingReply, Reply, TensorRef, Ticket, tracing, wait_any
+from mora_runtime import Client, PendingReply, Reply, TensorRef, Ticket, faults, tracing, wait_any
 from mora_runtime.errors import ProtocolError
 
 from mora_trainer.settings import PipelineSettings
@@ -232,6 +232,7 @@ class RemoteChain:
         image_gradient = judged.gradients.get("images")
         with tracing.span("norm of dL/dO_1", "compute"):
             norm = 0.0 if image_gradient is None else float(image_gradient.tensor().float().norm())
+        faults.reach("mapped")
         return MicroBatchResult(judged.loss, judged.rendered.own_loss, gradients, norm, compute_s)
 
 

@@ -7,16 +7,18 @@ whole. Called by every coordinator rank; servers write their own parts through `
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from mora_runtime import Client, PendingReply, tracing
+from mora_runtime import Client, PendingReply, faults, tracing
 from mora_runtime.durable_files import ShardFile, sync, verify, write_text
 from mora_runtime.errors import CheckpointError
 from mora_runtime.participant import PARTICIPANT
@@ -34,6 +36,18 @@ class _OpenCheckpoint:
     step: int
     folder: Path  # step-00000012.tmp
     writer: ShardWriter  # of this rank's own files
+
+
+@contextlib.contextmanager
+def _disk_may_refuse(step: int) -> Iterator[None]:
+    """Turn what the disk says to this rank's own files into the error of a checkpoint that is not committed."""
+    try:
+        yield
+    except OSError as error:
+        raise CheckpointError(
+            f"the checkpoint of step {step} could not be written: {error.strerror}; it is not committed, the one "
+            "before it is: make room, then go on with --resume"
+        ) from error
 
 
 def _all_agree(mine: bool) -> bool:
@@ -87,7 +101,7 @@ class Checkpointer:
                 not committed; the record still names the checkpoint before it.
         """
         self.finish(wait=True)
-        with tracing.span("begin checkpoint", "io"):
+        with tracing.span("begin checkpoint", "io"), _disk_may_refuse(step):
             self._begin(step)
 
     def _begin(self, step: int) -> None:
@@ -116,7 +130,7 @@ class Checkpointer:
         """
         if self._open is None:
             return True
-        with tracing.span("finish checkpoint", "io"):
+        with tracing.span("finish checkpoint", "io"), _disk_may_refuse(self._open.step):
             return self._finish(self._open, wait=wait)
 
     def _finish(self, open_: _OpenCheckpoint, *, wait: bool) -> bool:
@@ -167,9 +181,11 @@ class Checkpointer:
         shutil.rmtree(final, ignore_errors=True)  # only ever an uncommitted leftover of the same step
         os.rename(temporary, final)
         sync(self._checkpoints)
+        faults.reach("renamed")
         record = self._checkpoints / f"{RECORD}.tmp"
         write_text(record, json.dumps({"step": step, "folder": final.name}))
         os.replace(record, self._checkpoints / RECORD)
+        faults.reach("record_replaced")
         sync(self._checkpoints)
         self._remove_old(final.name)
 

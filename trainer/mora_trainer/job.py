@@ -14,6 +14,7 @@ import torch.distributed as dist
 from mora_runtime import Client, Node, RunDirectory, tracing
 from mora_runtime.errors import TrainingDiverged
 from mora_runtime.process_group import join_group
+from mora_runtime.supervision import Vitals
 from mora_runtime.training_settings import GroupSettings
 
 from mora_trainer.chain import AGENTS, IMAGE, VIDEO, MicroBatch, RemoteChain
@@ -74,6 +75,7 @@ class TrainingJob:
         self._torch_profile = TorchProfile(self._clients, settings.torch_trace_step, deadline_s=self._deadline_s)
         self._samples = read_dataset(Path(settings.dataset))
         self._order = SampleOrder(len(self._samples), seed=settings.seed, shuffle=settings.shuffle)
+        self._done = 0  # steps, for the heartbeats
 
     def train(self) -> int:
         """Run to the end, or to a requested stop. Returns the number of steps done; the state is committed then."""
@@ -133,7 +135,7 @@ class TrainingJob:
             keep=settings.training.keep_checkpoints,
             deadline_s=self._deadline_s,
         )
-        self._first_step = self._restore() if settings.resume else 0
+        self._first_step = self._done = self._restore() if settings.resume else 0
         self._sampler = self._make_sampler() if self._is_first and settings.samples.enabled else None
 
     def _restore(self) -> int:
@@ -179,7 +181,7 @@ class TrainingJob:
                     log.write(report, rates, step_s)
                 self._warn(report, progress)
                 num_skips = num_skips + 1 if report.skipped else 0
-                step += 1
+                self._done = step = step + 1
                 if num_skips >= training.max_consecutive_skips:
                     raise TrainingDiverged(
                         f"gradients were not finite in {num_skips} steps in a row, up to step {report.step}; weights "
@@ -254,6 +256,11 @@ class TrainingJob:
         if self._sampler is not None:
             entries.append(("samples", self._run.samples / "contact-sheet.png"))
         progress.console.print(summary_table(entries))
+
+    def vitals(self) -> Vitals:
+        """How far training is, for the heartbeats; called by another thread."""
+        arena = self._node.plane.arena
+        return {"step": self._done, "num_leases": arena.num_live, "arena_nbytes": arena.allocated_nbytes}
 
     def close(self) -> None:
         """Leave servers and group."""

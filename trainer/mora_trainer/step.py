@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from mora_runtime import Client, tracing
+from mora_runtime import Client, faults, tracing
 from mora_runtime.errors import MoraError, ProtocolError, StepAborted
 from mora_runtime.participant import PARTICIPANT
 from mora_runtime.sharded_optimizer import GradientReport
@@ -122,6 +122,7 @@ class JointStep:
                     results.append(result)
                     if self._modulation is not None:
                         self._modulation.accumulate(result.gradients)
+                    faults.reach("gradient_ready")
         except MoraError as error:
             failure = error
         with watch.measure("agree"):
@@ -141,6 +142,7 @@ class JointStep:
         if self._modulation is not None:
             with tracing.span("reduce dL/dz", "compute"):
                 reports[MODULATION] = self._modulation.prepare()
+        faults.reach("prepared")
         return reports
 
     def _commit(self, step: int, rates: LearningRates, clip: float) -> dict[str, float]:
@@ -160,6 +162,7 @@ class JointStep:
         ]
         for call in pending:
             call.result()
+        faults.reach("committed")
         return alphas
 
     def _skip(self, step: int) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import time
@@ -76,6 +77,16 @@ class EchoAgent(Agent):
         return time.monotonic() - started_s
 
     @remote
+    def hold_lock(self, busy: bool) -> float:
+        """Keep the interpreter lock, computing for some seconds or asleep for a minute: no other thread runs."""
+        started_s = time.monotonic()
+        if busy:
+            sum(range(600_000_000))
+        else:
+            ctypes.PyDLL(None).sleep(60)
+        return time.monotonic() - started_s
+
+    @remote
     def gradients(self) -> dict[str, Any]:
         found = {name.replace(".", "_"): p.grad for name, p in self._module.named_parameters()}
         for parameter in self._module.parameters():
@@ -91,6 +102,8 @@ def make_module() -> TwoHeads:
 def build(settings: ServerSettings) -> dict[str, Agent]:
     if settings.agents["echo"].options.get("fail_to_load"):
         raise FileNotFoundError("no such weights: absent.safetensors")
+    if settings.agents["echo"].options.get("fork_sleeper") and os.fork() == 0:
+        signal.pause()  # a tool that holds everything open that its parent had
     module = make_module()
     return {"echo": EchoAgent(module), "heads": ModuleAgent(module)}
 

@@ -1,0 +1,79 @@
+"""Whether a process that should be working still lives: its heartbeats and, where these stay away, its processor time.
+
+A heartbeat needs Python's interpreter lock, which a library may hold for minutes while it computes. Such a process is
+alive; one that is stopped, or asleep while it holds the lock, is not. Used by `Supervisor`.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+LATE_AFTER_S = 2.0  # heartbeats come every second
+_LOOK_EVERY_S = 1.0
+# Threads that wait for the interpreter lock wake up every few milliseconds, 0.5 % of a core each; computing takes more.
+_ALIVE_SHARE = 0.10
+_TICKS_IN_1_S = os.sysconf("SC_CLK_TCK")
+
+
+class Pulse:
+    """The signs of life of one process.
+
+    Args:
+        frozen_after_s: without any.
+        read: gives (state letter, processor seconds used) of the process, as /proc tells.
+    """
+
+    def __init__(
+        self,
+        pid: int,
+        frozen_after_s: float,
+        *,
+        now_s: Callable[[], float] = time.monotonic,
+        read: Callable[[int], tuple[str, float]] | None = None,
+    ) -> None:
+        self._pid = pid
+        self._frozen_after_s = frozen_after_s
+        self._now_s = now_s
+        self._read = read or process_time
+        self._seen: tuple[float, float] | None = None  # when we looked last, and the processor time until then
+        self.last_life_s = now_s()
+
+    def beat(self) -> None:
+        """A heartbeat has come."""
+        self.last_life_s = self._now_s()
+        self._seen = None
+
+    def find_frozen(self) -> str | None:
+        """What is wrong, in words, where there has been no sign of life for too long; call it about once a second."""
+        now_s = self._now_s()
+        if now_s - self.last_life_s < LATE_AFTER_S:
+            return None
+        if self._seen is not None and now_s - self._seen[0] < _LOOK_EVERY_S:
+            return None
+        try:
+            state, used_s = self._read(self._pid)
+        except (OSError, ValueError, IndexError):
+            return None  # it has ended, which others notice
+        before, self._seen = self._seen, (now_s, used_s)
+        # who waits for a disk cannot be helped by a kill, which would wait for the disk too
+        if state == "D" or (before is not None and used_s - before[1] >= _ALIVE_SHARE * (now_s - before[0])):
+            self.last_life_s = now_s
+            return None
+        silent_s = now_s - self.last_life_s
+        if silent_s < self._frozen_after_s:
+            return None
+        how = "was stopped" if state in "Tt" else "neither computed nor answered"
+        return f"froze: it {how} for {silent_s:.0f} s"
+
+
+def process_time(pid: int) -> tuple[str, float]:
+    """State letter and processor seconds (user and system, all threads) of a process.
+
+    Raises:
+        OSError: there is no such process any more.
+    """
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    return fields[0], (int(fields[11]) + int(fields[12])) / _TICKS_IN_1_S

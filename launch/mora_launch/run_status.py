@@ -1,0 +1,137 @@
+"""`<run>/status.json`: what a run's processes do, kept by its launcher, read by `mora status` and `mora doctor`.
+
+Replaced as a whole about once a second, so a reader never meets half of it. It outlives the launcher: what it says
+last is how the run ended, or, where the launcher was killed, what it was doing then.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from mora_runtime.errors import ConfigurationError
+from pydantic import BaseModel, ValidationError
+
+from mora_launch.child import Child
+
+STATUS_FILE = "status.json"
+_WRITE_EVERY_S = 0.9
+State = Literal["starting", "running", "finished", "interrupted", "failed"]
+
+
+class RoleStatus(BaseModel):
+    """One process of a run."""
+
+    role: str
+    generation: int
+    pid: int
+    state: Literal["loading", "ready", "ended"]
+    last_life_ts: float | None = None  # Unix time of the last sign of life
+    exit_cause: str | None = None
+    vitals: dict[str, Any] = {}
+
+
+class Incident(BaseModel):
+    """One death in a run and what followed from it."""
+
+    ts: float
+    cause: str
+    then: str
+
+
+class RunStatus(BaseModel):
+    """The whole file."""
+
+    command: str  # train, serve, ...
+    state: State
+    launcher_pid: int
+    started_ts: float
+    written_ts: float
+    generation: int = 1
+    cause: str | None = None  # where it failed
+    roles: list[RoleStatus] = []
+    incidents: list[Incident] = []
+
+
+class StatusWriter:
+    """Keeps the file up to date.
+
+    Args:
+        run: run directory.
+        command: what the launcher was asked to do.
+    """
+
+    def __init__(self, run: Path, command: str) -> None:
+        self._path = run / STATUS_FILE
+        now_ts = time.time()
+        self._next_s = 0.0
+        self.status = RunStatus(
+            command=command, state="starting", launcher_pid=os.getpid(), started_ts=now_ts, written_ts=now_ts
+        )
+
+    def observe(self, children: Sequence[Child]) -> None:
+        """Take in the children's state; write it where the last time was long enough ago."""
+        if time.monotonic() < self._next_s:
+            return
+        self._next_s = time.monotonic() + _WRITE_EVERY_S
+        self._take_in(children)
+        self.write()
+
+    def _take_in(self, children: Sequence[Child]) -> None:
+        self.status.roles = [_role_status(child) for child in children]
+        if children:
+            self.status.generation = max(child.generation for child in children)
+
+    def incident(self, cause: str, then: str) -> None:
+        """A role died and the run goes on."""
+        self.status.incidents.append(Incident(ts=time.time(), cause=cause, then=then))
+        self.write()
+
+    def end(self, state: State, cause: str | None = None) -> None:
+        """The run is over."""
+        self.status.state, self.status.cause = state, cause
+        self.status.roles = []
+        self.write()
+
+    def write(self) -> None:
+        """Replace the file; a disk that is full must not end a run that only wanted to say how it is."""
+        self.status.written_ts = time.time()
+        temporary = self._path.with_suffix(".tmp")
+        try:
+            temporary.write_text(self.status.model_dump_json(indent=1), encoding="utf-8")
+            os.replace(temporary, self._path)
+        except OSError:
+            self._next_s = time.monotonic() + 10 * _WRITE_EVERY_S  # the status is late; `mora status` tells its age
+
+
+def _role_status(child: Child) -> RoleStatus:
+    ended = child.process.returncode is not None
+    late_s = None if child.pulse is None else time.monotonic() - child.pulse.last_life_s
+    return RoleStatus(
+        role=child.role,
+        generation=child.generation,
+        pid=child.process.pid,
+        state="ended" if ended else "ready" if child.is_ready else "loading",
+        last_life_ts=None if late_s is None else time.time() - late_s,
+        exit_cause=child.exit_cause() if ended else None,
+        vitals=child.vitals,
+    )
+
+
+def read_status(run: Path) -> RunStatus:
+    """What a run's status says.
+
+    Raises:
+        ConfigurationError: it has none, or it is not one of ours.
+    """
+    path = run / STATUS_FILE
+    try:
+        return RunStatus.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise ConfigurationError(f"{run}: no {STATUS_FILE} in it; expected the directory of a run (--run)") from None
+    except (OSError, ValueError, ValidationError) as error:
+        raise ConfigurationError(f"{path}: cannot be read: {str(error).splitlines()[0]}") from None
