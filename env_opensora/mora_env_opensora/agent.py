@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mora_runtime import Agent, empty, remote
+from mora_runtime import Agent, cancelled_samples, empty, remote, report_step
 from mora_runtime.errors import BadArgument
 from torch import Tensor
 
@@ -20,10 +20,12 @@ from mora_env_opensora.models import CausalVAEModel, OpenSoraError, OpenSoraInpa
 from mora_env_opensora.objective import LossSettings, Target, VideoObjective
 from mora_env_opensora.options import OpenSoraOptions
 from mora_env_opensora.pipelines import GivenFramesPipeline, SamplingSettings
-from mora_env_opensora.pipelines.pixels import frames_to_pixels
+from mora_env_opensora.pipelines.pixels import Allocate, frames_to_pixels, ordinary_memory
+from mora_env_opensora.pipelines.schedulers import least_steps
 from mora_env_opensora.text.cache import TextCache
 from mora_env_opensora.text.dropout import TextDropout
 from mora_env_opensora.text.encoder import TextEncoder
+from mora_env_opensora.video_generator import RowMemory, VideoGenerator, clip_requests, stacked
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _DROPOUT_STREAM = 0x74657874
@@ -55,6 +57,7 @@ class OpenSoraAgent(Agent):
         self._vae = vae.requires_grad_(False)
         self._objective = VideoObjective(model, vae, self._size, settings)
         self._sampling = sampling
+        self._memory = RowMemory(encoder.rows_of)
 
     @classmethod
     def from_options(cls, options: OpenSoraOptions, device: torch.device) -> OpenSoraAgent:
@@ -216,10 +219,107 @@ class OpenSoraAgent(Agent):
             text, negative = self._encoder.rows(prompt_key), self._negative()
             return {"frames": pipeline.connect(text, negative, first, second, seed, z=z)}
 
-    def _pipeline(self, num_inference_steps: int | None, guidance_scale: float | None) -> GivenFramesPipeline:
+    @remote
+    def describe(self) -> dict[str, Any]:
+        """What requests may leave out: frames and size in pixels, steps, guidance."""
+        size, sampling = self._size, self._sampling
+        return {
+            "model": self._options.model,
+            "height": size.height,
+            "width": size.width,
+            "num_frames": size.frames,
+            "size_multiple": 16,
+            "largest_side": max(size.height, size.width),
+            "num_inference_steps": sampling.num_inference_steps,
+            "least_num_inference_steps": least_steps(sampling.scheduler),
+            "guidance_scale": sampling.guidance_scale,
+        }
+
+    @remote
+    def image_to_video(
+        self,
+        prompts: list[str],
+        seeds: list[int],
+        images: Tensor,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        z: Tensor | None = None,
+    ) -> dict[str, Any]:
+        """Ability: `outputs` uint8 (B, F, H, W, 3), a clip from each first frame, uint8 (B, H, W, 3) of any size.
+
+        The same prompt, seed, frame and settings give the same bytes in any batch. Rows of samples that their callers
+        have cancelled are zero.
+        """
+        sampling = (num_inference_steps, guidance_scale)
+        with _as_bad_argument():
+            frames = stacked(images, 4, "images")[:, None]
+            return {"outputs": self._clips(prompts, seeds, frames, (0,), sampling, z)}
+
+    @remote
+    def extend_video(
+        self,
+        prompts: list[str],
+        seeds: list[int],
+        videos: Tensor,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        z: Tensor | None = None,
+    ) -> dict[str, Any]:
+        """Ability: `outputs` uint8 (B, F - N, H, W, 3), the frames after the given last ones, uint8 (B, N, H, W, 3)."""
+        sampling = (num_inference_steps, guidance_scale)
+        with _as_bad_argument():
+            given = stacked(videos, 5, "videos").shape[1]
+            if not 1 <= given < self._size.frames:
+                raise BadArgument(f"videos: expected 1 to {self._size.frames - 1} given frames, got {given}")
+            clips = self._clips(prompts, seeds, videos, tuple(range(given)), sampling, z)
+            outputs = empty((clips.shape[0], clips.shape[1] - given, *clips.shape[2:]), torch.uint8)
+            return {"outputs": outputs.copy_(clips[:, given:])}
+
+    @remote
+    def connect_videos(
+        self,
+        prompts: list[str],
+        seeds: list[int],
+        images: Tensor,
+        images_after: Tensor,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        z: Tensor | None = None,
+    ) -> dict[str, Any]:
+        """Ability: `outputs` uint8 (B, F, H, W, 3), clips from `images` to `images_after`, each uint8 (B, H, W, 3).
+
+        The first and the last frame of a clip show the two given ones.
+        """
+        sampling = (num_inference_steps, guidance_scale)
+        with _as_bad_argument():
+            ends = torch.stack([stacked(images, 4, "images"), stacked(images_after, 4, "images_after")], dim=1)
+            return {"outputs": self._clips(prompts, seeds, ends, (0, -1), sampling, z)}
+
+    def _clips(
+        self,
+        prompts: list[str],
+        seeds: list[int],
+        frames: Tensor,
+        given: tuple[int, ...],
+        sampling: tuple[int | None, float | None],
+        z: Tensor | None,
+    ) -> Tensor:
+        texts = [self._memory.get(prompt) for prompt in prompts]
+        pipeline = self._pipeline(*sampling, allocate=ordinary_memory)
+        generator = VideoGenerator(pipeline, report_step, cancelled_samples)
+        made = generator.generate(clip_requests(texts, seeds, list(frames), given), self._negative(), z)
+        size = self._size
+        outputs = empty((len(texts), size.frames, size.height, size.width, 3), torch.uint8)
+        for place in range(len(texts)):
+            outputs[place] = made.get(place, torch.zeros((), dtype=torch.uint8))
+        return outputs
+
+    def _pipeline(
+        self, num_inference_steps: int | None, guidance_scale: float | None, allocate: Allocate = empty
+    ) -> GivenFramesPipeline:
         changes: dict[str, Any] = {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale}
         settings = replace(self._sampling, **{name: value for name, value in changes.items() if value is not None})
-        return GivenFramesPipeline(self._model, self._vae, self._size, settings, allocate=empty)
+        return GivenFramesPipeline(self._model, self._vae, self._size, settings, allocate=allocate)
 
     def _encode_own_texts(self) -> dict[str, str]:
         """Keys of the texts that the options imply: the negative prompt, and what text dropout puts in."""

@@ -7,9 +7,10 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel
-from mora_runtime import Agent, empty, remote
+from mora_runtime import Agent, cancelled_samples, empty, remote, report_step
 from mora_runtime.errors import BadArgument
 
+from mora_env_sd3.image_generator import EmbeddingMemory, ImageGenerator, PictureRequest, sized
 from mora_env_sd3.options import Sd3Options
 from mora_env_sd3.renderer import FeatureMap, Renderer, RenderSettings
 from mora_env_sd3.text_encoders import TextEmbedding, TextEncoders
@@ -44,6 +45,8 @@ class Sd3Agent(Agent):
         self._encoders = TextEncoders(options.model, dtype, device, options.max_sequence_length)
         self._negative: TextEmbedding | None = None
         self._frames: dict[str, torch.Tensor] = {}
+        self._generator = ImageGenerator(self.renderer)
+        self._memory = EmbeddingMemory(self._encoders.embed)
 
     def module(self) -> torch.nn.Module:
         """The transformer; VAE and text encoders never train."""
@@ -148,3 +151,90 @@ class Sd3Agent(Agent):
         num_images, channels, height, width = images.shape
         pixels = empty((num_images, height, width, channels), torch.uint8)
         return {"images": pixels.copy_(scaled.permute(0, 2, 3, 1))}  # written where the caller reads it
+
+    @remote
+    def describe(self) -> dict[str, Any]:
+        """What requests may leave out: size in pixels, steps, guidance; and sizes that the model can make."""
+        options = self._options
+        largest = self._transformer.config.pos_embed_max_size * self._transformer.config.patch_size * 8
+        return {
+            "model": options.model,
+            "height": options.height,
+            "width": options.width,
+            "num_frames": 1,
+            "size_multiple": 16,
+            "largest_side": largest,
+            "num_inference_steps": options.num_inference_steps,
+            "least_num_inference_steps": 1,
+            "guidance_scale": options.guidance_scale,
+        }
+
+    @remote
+    def text_to_image(
+        self,
+        prompts: list[str],
+        seeds: list[int],
+        height: int | None = None,
+        width: int | None = None,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        z: torch.Tensor | None = None,
+    ) -> dict[str, Any]:
+        """Ability: `outputs` uint8 (B, H, W, 3), one picture a prompt and seed.
+
+        The same prompt, seed and settings give the same bytes in any batch. Rows of samples that their callers have
+        cancelled are zero.
+        """
+        return self._make(prompts, seeds, None, 1.0, (height, width), (num_inference_steps, guidance_scale), z)
+
+    @remote
+    def image_to_image(
+        self,
+        prompts: list[str],
+        seeds: list[int],
+        images: torch.Tensor,
+        strength: float,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        z: torch.Tensor | None = None,
+    ) -> dict[str, Any]:
+        """Ability: `outputs` uint8 (B, H, W, 3): pictures uint8 (B, H, W, 3) changed towards their prompts.
+
+        Args:
+            strength: share of the denoising steps that run, over 0 to 1: the more, the less is left of the picture.
+        """
+        if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[-1] != 3:
+            raise BadArgument(f"images: expected uint8 (B, H, W, 3), got {images.dtype} {tuple(images.shape)}")
+        if not 0.0 < strength <= 1.0:
+            raise BadArgument(f"strength: expected over 0 to 1, got {strength}")
+        size = (int(images.shape[1]), int(images.shape[2]))
+        return self._make(prompts, seeds, images, strength, size, (num_inference_steps, guidance_scale), z)
+
+    def _make(
+        self,
+        prompts: list[str],
+        seeds: list[int],
+        images: torch.Tensor | None,
+        strength: float,
+        size: tuple[int | None, int | None],
+        sampling: tuple[int | None, float | None],
+        z: torch.Tensor | None,
+    ) -> dict[str, Any]:
+        if not prompts or len(prompts) != len(seeds) or (images is not None and len(images) != len(seeds)):
+            raise BadArgument(f"expected as many seeds (and images) as prompts, got {len(seeds)} and {len(prompts)}")
+        settings = sized(self.settings(*sampling), *size)
+        if settings.height % 16 or settings.width % 16:
+            raise BadArgument(f"size: expected multiples of 16, got {settings.width}x{settings.height}")
+        negative = self._negative_embedding()
+        pictures = [None] * len(prompts) if images is None else list(images.permute(0, 3, 1, 2).float() / 127.5 - 1.0)
+        requests = [
+            PictureRequest(self._memory.get(prompt), negative, seed, picture)
+            for prompt, seed, picture in zip(prompts, seeds, pictures, strict=True)
+        ]
+        made = self._generator.generate(
+            requests, settings, strength=strength, z=z, on_step=report_step, given_up=cancelled_samples
+        )
+        outputs = empty((len(prompts), settings.height, settings.width, 3), torch.uint8)
+        for place in range(len(prompts)):
+            outputs[place] = made.get(place, torch.zeros((), dtype=torch.uint8))
+        return {"outputs": outputs}

@@ -78,11 +78,11 @@ class Renderer:
         """
         joint, pooled = self.condition(z, prompts, negative, settings)
         latents = self.initial_latents(seeds, settings)
-        scheduler, timesteps = self._schedule(settings, latents)
+        scheduler, timesteps = self.schedule(settings, latents)
         first_with_gradient = len(timesteps) - settings.gradient_steps
         for index, timestep in enumerate(timesteps):
             with torch.set_grad_enabled(torch.is_grad_enabled() and index >= first_with_gradient):
-                velocity = self._velocity(latents, timestep, joint, pooled, settings.guidance_scale)
+                velocity = self.velocity(latents, timestep, joint, pooled, settings.guidance_scale)
                 latents = scheduler.step(velocity, timestep, latents, return_dict=False)[0]
         return self.decode(latents)
 
@@ -124,9 +124,10 @@ class Renderer:
         noise = [torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
         return torch.cat(noise).to(self.transformer.device, self.transformer.dtype)
 
-    def _schedule(
+    def schedule(
         self, settings: RenderSettings, latents: torch.Tensor
     ) -> tuple[FlowMatchEulerDiscreteScheduler, torch.Tensor]:
+        """A fresh scheduler with its timesteps set for latents of this size."""
         scheduler = FlowMatchEulerDiscreteScheduler.from_config(self._scheduler_config)
         extra = {}
         if scheduler.config.use_dynamic_shifting:
@@ -142,7 +143,7 @@ class Renderer:
         scheduler.set_timesteps(settings.num_inference_steps, device=latents.device, **extra)
         return scheduler, scheduler.timesteps
 
-    def _velocity(
+    def velocity(
         self,
         latents: torch.Tensor,
         timestep: torch.Tensor,
@@ -150,6 +151,7 @@ class Renderer:
         pooled: torch.Tensor,
         guidance_scale: float,
     ) -> torch.Tensor:
+        """The model's prediction for a batch at one timestep, guidance applied."""
         guided = guidance_scale > 1.0
         inputs = torch.cat([latents, latents]) if guided else latents
         velocity: torch.Tensor = self.transformer(

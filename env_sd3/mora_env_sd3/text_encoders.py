@@ -69,10 +69,12 @@ class TextEncoders:
             if len(prompt) > MAX_PROMPT_LENGTH:
                 raise BadArgument(f"prompt: expected at most {MAX_PROMPT_LENGTH} characters, got {len(prompt)}")
             if key not in self._known:
-                self._known[key] = self._embed(prompt)
+                self._known[key] = self.embed(prompt)
         return keys
 
-    def _embed(self, prompt: str) -> TextEmbedding:
+    @torch.no_grad()
+    def embed(self, prompt: str) -> TextEmbedding:
+        """One prompt's embedding, which is not kept here."""
         joint, _, pooled, _ = self._loaded().encode_prompt(
             prompt,
             prompt_2=None,
@@ -121,6 +123,6 @@ class TextEncoders:
     def _clip_rows(self, text: str, width: int) -> torch.Tensor:
         """Both CLIPs' content rows side by side, zero-padded to `width` as SD3 pads them: (rows, width)."""
         pipeline = self._loaded()
-        embedding = self._embed(text).joint[: pipeline.tokenizer_max_length, :width]
+        embedding = self.embed(text).joint[: pipeline.tokenizer_max_length, :width]
         num_content = len(pipeline.tokenizer(text, add_special_tokens=False).input_ids)
         return embedding[1 : 1 + num_content]  # token 0 is start-of-text

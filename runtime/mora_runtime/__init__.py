@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mora_runtime.activity import check_cancelled
+    from mora_runtime.activity import cancelled_samples, check_cancelled, report_step
     from mora_runtime.agent import Agent, ModuleAgent, remote
     from mora_runtime.client import Client, PendingBackward, PendingReply, Reply, Ticket, wait_any
     from mora_runtime.errors import MoraError
@@ -35,9 +35,11 @@ _HOME = {
     "ServerSettings": "server_settings",
     "TensorRef": "plane",
     "Ticket": "client",
+    "cancelled_samples": "activity",
     "check_cancelled": "activity",
     "empty": "node",
     "remote": "agent",
+    "report_step": "activity",
     "serve": "server",
     "wait_any": "client",
 }
@@ -56,9 +58,11 @@ __all__ = [
     "ServerSettings",
     "TensorRef",
     "Ticket",
+    "cancelled_samples",
     "check_cancelled",
     "empty",
     "remote",
+    "report_step",
     "serve",
     "wait_any",
 ]

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import zmq
 
 from mora_runtime.errors import Cancelled, FrameError
 from mora_runtime.frames import decode, encode
+from mora_runtime.limits import MAX_NUM_CANCELLED
 from mora_runtime.messages import Cancel, Ping, Pong
 
 log = logging.getLogger(__name__)
@@ -31,15 +33,32 @@ class Activity:
     num_slots: int = 0
     arena_nbytes: int = 0
     spilled_nbytes: int = 0
-    cancelled_call: tuple[bytes, int] | None = None
+    step: int = 0
+    num_steps: int = 0
+    memory_nbytes: Callable[[], int] = lambda: 0
+    # who called, id, and which sample (None = all); the control thread adds, the thread that serves calls takes away
+    cancelled: dict[tuple[bytes, int, int | None], None] = field(default_factory=dict)
 
     def pong(self, number: int) -> Pong:
         """The present state as an answer to a PING."""
         busy_ns = time.monotonic_ns() - self.busy_since_ns if self.busy else 0
         return Pong(
             number, self.busy, busy_ns, self.num_calls, self.num_tickets, self.activation_nbytes, self.num_slots,
-            self.arena_nbytes, self.spilled_nbytes,
+            self.arena_nbytes, self.spilled_nbytes, self.step, self.num_steps, self.memory_nbytes(),
         )  # fmt: skip
+
+    def cancel(self, identity: bytes, call: int, sample: int | None) -> None:
+        """Remember a CANCEL, also of a call that has not begun; the oldest are forgotten where they pile up."""
+        self.cancelled[identity, call, sample] = None
+        while len(self.cancelled) > MAX_NUM_CANCELLED:
+            self.cancelled.pop(next(iter(self.cancelled)), None)
+
+    def ended(self, identity: bytes, call: int) -> None:
+        """Forget progress, and CANCELs of this caller up to this call."""
+        self.step = self.num_steps = 0
+        for entry in list(self.cancelled):
+            if entry[0] == identity and entry[1] <= call:
+                self.cancelled.pop(entry, None)
 
 
 _activity: Activity | None = None
@@ -54,8 +73,26 @@ def publish(activity: Activity) -> None:
 def check_cancelled() -> None:
     """Called by agents between denoising steps; raises Cancelled when the caller has given the running call up."""
     activity = _activity
-    if activity is not None and activity.busy_call is not None and activity.cancelled_call == activity.busy_call:
+    if activity is not None and activity.busy_call is not None and (*activity.busy_call, None) in activity.cancelled:
         raise Cancelled("the caller cancelled this call")
+
+
+def cancelled_samples() -> frozenset[int]:
+    """Places in the batch of the running call whose callers have given them up; the others go on."""
+    activity = _activity
+    if activity is None or activity.busy_call is None or not activity.cancelled:
+        return frozenset()
+    call = activity.busy_call
+    entries = list(activity.cancelled)
+    return frozenset(sample for *which, sample in entries if tuple(which) == call and sample is not None)
+
+
+def report_step(step: int, num_steps: int) -> None:
+    """Called by agents after each denoising step: PONG tells it to whoever asks. Raises Cancelled as above."""
+    activity = _activity
+    if activity is not None:
+        activity.step, activity.num_steps = step, num_steps
+    check_cancelled()
 
 
 class ControlThread(threading.Thread):
@@ -84,7 +121,7 @@ class ControlThread(threading.Thread):
                 log.warning("control socket: %s", error)
             return
         if isinstance(question, Cancel):
-            self._activity.cancelled_call = (parts[0], question.call)
+            self._activity.cancel(parts[0], question.call, question.sample)
         if isinstance(question, Ping | Cancel):
             try:
                 self._control.send_multipart([parts[0], encode(self._activity.pong(question.id))], zmq.NOBLOCK)

@@ -377,9 +377,9 @@ class Client:
         """Ask the server's control thread what it is doing; answered while an agent computes."""
         return self._ask_control(Ping(next(self._numbers)), deadline_s)
 
-    def cancel(self, pending: PendingReply, deadline_s: float) -> Pong:
-        """Ask the server to stop a call at its next safe point."""
-        return self._ask_control(Cancel(next(self._numbers), pending.id), deadline_s)
+    def cancel(self, pending: PendingReply, deadline_s: float, *, sample: int | None = None) -> Pong:
+        """Ask the server to stop a call, or one sample of a batch, at its next safe point."""
+        return self._ask_control(Cancel(next(self._numbers), pending.id, sample), deadline_s)
 
     def _ask_control(self, question: Ping | Cancel, deadline_s: float) -> Pong:
         self._send_over_zeromq(question, self._control)

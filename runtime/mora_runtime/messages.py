@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from mora_runtime.errors import FrameError
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,13 +144,17 @@ class Pong(NamedTuple):
     num_slots: int
     arena_nbytes: int
     spilled_nbytes: int
+    step: int  # of the call that runs now, where it says
+    num_steps: int  # 0 = it does not say
+    memory_nbytes: int  # allocated on the server's device; resident memory of the process where that is the CPU
 
 
 class Cancel(NamedTuple):
-    """client -> server's control socket: the call that runs now shall stop at its next step. Answered by PONG."""
+    """client -> server's control socket: a call, or one sample of it, shall stop at its next step. Answered by PONG."""
 
     id: int
     call: int
+    sample: int | None = None  # of a batch: the others go on; None = the whole call
 
 
 Message = Hello | Welcome | Call | Backward | Result | Failure | Drop | Release | Ping | Pong | Cancel

@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import psutil
 import torch
 import zmq
 
@@ -81,9 +82,9 @@ class Server:
         self._tickets = TicketTable(settings.activation_budget_nbytes)
         self._connections: dict[bytes, Connection] = {}
         self._by_descriptor: dict[int, Connection] = {}
-        self._activity = Activity()
-        publish(self._activity)
         device = torch.device(settings.device)
+        self._activity = Activity(memory_nbytes=memory_gauge(device))
+        publish(self._activity)
         self._executor = Executor(
             node.plane, agents, device, self._tickets, self._activity, recompute=settings.recompute
         )
@@ -289,6 +290,7 @@ class Server:
             tracing.active.flow(f"{connection.owner}>{message.id}", is_start=False, at_ns=time.monotonic_ns())
         frame = self._run(connection, message)
         self._activity.busy, self._activity.busy_call = "", None
+        self._activity.ended(connection.identity, message.id)
         self._describe_activity()  # before the answer: who has it may ask what is kept now
         self._reply(connection, message.id, frame, by_side)
         faults.reach("header_sent")
@@ -410,6 +412,14 @@ class Server:
         self._router.close(linger=_LAST_ANSWER_MS)
         self._control.close(linger=0)
         self._side.close()
+
+
+def memory_gauge(device: torch.device) -> Callable[[], int]:
+    """A function that tells the bytes allocated on the device; of the CPU the process's resident memory."""
+    if device.type == "cuda":
+        return lambda: torch.cuda.memory_allocated(device)
+    process = psutil.Process()
+    return lambda: int(process.memory_info().rss)
 
 
 def _label(message: Call | Backward) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -114,6 +114,7 @@ class GivenFramesPipeline:
         seed: int,
         *,
         z: Tensor | None = None,
+        on_step: Callable[[int, Tensor], None] | None = None,
     ) -> Tensor:
         """Fill in the frames around `images` (each (1, 3, H, W) in [-1, 1]) at indices `given`.
 
@@ -121,13 +122,15 @@ class GivenFramesPipeline:
             text, negative: encoder rows (L, C).
             seed: of the initial noise, the masked clip's posterior sample and the steps' noise, in this order.
             z: modulation rows (rows, C), appended to both halves of guidance.
+            on_step: see `LatentSampler.run`.
         """
         sampler = self.sampler
         generator = torch.Generator().manual_seed(seed)
         noise, posterior_noise = (torch.randn((1, *self.size.latent_shape), generator=generator) for _ in range(2))
         condition = self.condition(images, given, posterior_noise)
         texts = [negative, text] if sampler.settings.guided else [text]
-        latents = sampler.run(stack_texts(texts, z, sampler.model), noise, generator, condition=condition)
+        rows = stack_texts(texts, z, sampler.model)
+        latents = sampler.run(rows, noise, generator, condition=condition, on_step=on_step)
         return decode_frames(self.vae, latents, self._allocate)
 
     def condition(self, images: Sequence[Tensor], given: Sequence[int], posterior_noise: Tensor) -> Tensor:

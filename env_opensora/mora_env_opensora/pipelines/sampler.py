@@ -46,6 +46,12 @@ class LatentSampler:
         self.model = model
         self.settings = settings
 
+    def num_model_calls(self) -> int:
+        """Model calls of one clip: some schedulers take more than their number of steps."""
+        scheduler = make_scheduler(self.settings.scheduler, self.settings.prediction_type)
+        scheduler.set_timesteps(self.settings.num_inference_steps)
+        return len(scheduler.timesteps)
+
     @torch.no_grad()
     def run(
         self,

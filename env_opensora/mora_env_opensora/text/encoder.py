@@ -75,6 +75,10 @@ class TextEncoder:
         """Clean `text` and make sure that its rows are cached; returns their key, a hash of encoder and text."""
         return self._encode(self._prepare(text))
 
+    def rows_of(self, text: str) -> Tensor:
+        """(L, d) of a text, computed now and not cached."""
+        return self._compute(self._prepare(text))
+
     def rows(self, key: str) -> Tensor:
         """(L, d) of the encoder's dtype. Raises: InputError: the key is unknown."""
         return self._cache[key]

@@ -203,3 +203,50 @@ def test_launcher_learns_options_and_sizes_without_model_libraries(tiny: Path) -
         "text_encoder": sum(parameter.numel() for parameter in agent._encoder._model.parameters()),
     }
     assert answer["options"]["snr_gamma"] == 5.0
+
+
+def test_a_served_clip_has_the_same_bytes_alone_and_in_a_batch(agent: OpenSoraAgent) -> None:
+    frames = torch.stack([_clip(1)[0], _clip(2)[0]])
+    both = agent.image_to_video(["a cat", "a dog"], [3, 4], frames)["outputs"]
+    assert both.shape == (2, 9, 32, 32, 3)
+    second = agent.image_to_video(["a dog"], [4], frames[1:])["outputs"]
+    assert torch.equal(both[1], second[0])
+    key = agent.encode(prompts=["a dog"])["keys"][0]
+    assert torch.equal(second[0], agent.animate(z=None, prompt_key=key, image=frames[1], seed=4)["frames"])
+
+
+def test_served_extension_and_transition_are_the_pipelines(agent: OpenSoraAgent) -> None:
+    key = agent.encode(prompts=["a cat"])["keys"][0]
+    after = agent.extend_video(["a cat"], [1], _clip()[None, -2:])["outputs"]
+    whole = agent.extend(z=None, prompt_key=key, video=_clip(), seed=1, given_frames=2)["frames"]
+    assert torch.equal(after[0], whole[9:])
+    between = agent.connect_videos(["a cat"], [1], _clip(1)[None, -1], _clip(2)[None, 0])["outputs"]
+    expected = agent.connect(z=None, prompt_key=key, first=_clip(1), second=_clip(2), seed=1)["frames"]
+    assert torch.equal(between[0], expected)
+
+
+def test_a_cancelled_clip_stops_at_its_next_step_and_the_next_clip_is_made(
+    agent: OpenSoraAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames = torch.stack([_clip(1)[0], _clip(2)[0]])
+    alone = agent.image_to_video(["a dog"], [4], frames[1:])["outputs"]
+    steps: list[tuple[int, int]] = []
+    monkeypatch.setattr("mora_env_opensora.agent.report_step", lambda *step: steps.append(step))
+    monkeypatch.setattr(
+        "mora_env_opensora.agent.cancelled_samples", lambda: frozenset({0}) if len(steps) > 2 else frozenset()
+    )
+    made = agent.image_to_video(["a cat", "a dog"], [3, 4], frames)["outputs"]
+    total = steps[0][1]
+    assert [step for step, _ in steps[:4]] == [0, 1, 2, total // 2]  # then the second clip begins
+    assert steps[-1] == (total, total)
+    assert not made[0].any()
+    assert torch.equal(made[1], alone[0])
+
+
+def test_given_frames_of_a_wrong_kind_are_refused_by_name(agent: OpenSoraAgent) -> None:
+    with pytest.raises(BadArgument, match="images: expected uint8"):
+        agent.image_to_video(["a cat"], [1], torch.zeros(1, 32, 32, 3))
+    with pytest.raises(BadArgument, match="videos: expected 1 to 8 given frames, got 9"):
+        agent.extend_video(["a cat"], [1], _clip()[None])
+    with pytest.raises(BadArgument, match="expected a seed and given frames for each prompt"):
+        agent.image_to_video(["a cat"], [1, 2], _clip()[:1])

@@ -47,8 +47,9 @@ EXAMPLES: list[Message] = [
     Drop([1, 2, 3], [4]),
     Release([]),
     Ping(8),
-    Pong(9, "image.generate", 10, 11, 12, 13, 14, 15, 16),
+    Pong(9, "image.generate", 10, 11, 12, 13, 14, 15, 16, 17, 18, 19),
     Cancel(10, 3),
+    Cancel(11, 3, 2),
 ]
 
 

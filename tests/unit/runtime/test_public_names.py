@@ -20,9 +20,11 @@ PUBLIC = [
     "ServerSettings",
     "TensorRef",
     "Ticket",
+    "cancelled_samples",
     "check_cancelled",
     "empty",
     "remote",
+    "report_step",
     "serve",
     "wait_any",
 ]

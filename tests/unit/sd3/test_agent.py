@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import StableDiffusion3Pipeline
+from diffusers import StableDiffusion3Img2ImgPipeline, StableDiffusion3Pipeline
 from mora_env_sd3.agent import Sd3Agent
 from mora_env_sd3.options import Sd3Options
 from mora_runtime import Node, RunDirectory
-from mora_runtime.errors import BadArgument, SettingsError
+from mora_runtime.errors import BadArgument, Cancelled, SettingsError
 from mora_runtime.schema import read_settings
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning", "ignore::DeprecationWarning")
@@ -213,3 +213,94 @@ def test_components_are_counted_from_the_weights_on_disk(options: Sd3Options, ag
     components = {component.name: component for component in options.components()}
     assert components["transformer"].num_parameters == sum(t.numel() for t in agent.module().state_dict().values())
     assert [name for name, component in components.items() if component.trainable] == ["transformer"]
+
+
+def test_a_served_picture_has_the_same_bytes_alone_and_in_a_batch_of_any_size(agent: Sd3Agent) -> None:
+    prompts = [f"a blue square number {number}" for number in range(5)]
+    for size in ({}, {"height": 64, "width": 48}):
+        alone = [agent.text_to_image([prompt], [seed], **size)["outputs"][0] for seed, prompt in enumerate(prompts)]
+        for number in (2, 3, 5):
+            batch = agent.text_to_image(prompts[:number], list(range(number)), **size)["outputs"]
+            assert all(torch.equal(batch[place], alone[place]) for place in range(number))
+        assert not torch.equal(alone[0], alone[1])
+
+
+def test_a_served_picture_is_the_published_pipelines(agent: Sd3Agent) -> None:
+    served = agent.text_to_image(["a green ball"], [7])["outputs"]
+    arguments = {"z": None, "num_inference_steps": None, "guidance_scale": None}
+    with torch.no_grad():
+        trained = agent.generate(prompt_keys=keys(agent, "a green ball"), seeds=[7], **arguments)["images"]
+    assert (served.int() - trained.int()).abs().max() <= 1  # `generate` equals the pipeline; see the first test
+
+
+@pytest.mark.parametrize("strength", [0.3, 0.6, 1.0])
+def test_image_to_image_renders_what_the_published_pipeline_renders(
+    agent: Sd3Agent, model: Path, monkeypatch: pytest.MonkeyPatch, strength: float
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    picture = torch.randint(0, 256, (1, 32, 32, 3), dtype=torch.uint8, generator=generator)
+    pipeline = StableDiffusion3Img2ImgPipeline.from_pretrained(str(model))
+    pipeline.set_progress_bar_config(disable=True)
+    noise = agent.renderer.initial_latents([5], agent.settings())
+    clean = agent.renderer.encode(picture.permute(0, 3, 1, 2) / 127.5 - 1.0, [5 ^ 0x696D67])
+
+    def prepared(image: Any, timestep: torch.Tensor, *_: Any) -> torch.Tensor:
+        return pipeline.scheduler.scale_noise(clean, timestep, noise)
+
+    monkeypatch.setattr(pipeline, "prepare_latents", prepared)
+    expected = pipeline(
+        "a cat", negative_prompt="", image=picture.permute(0, 3, 1, 2) / 255.0, strength=strength, height=32, width=32,
+        num_inference_steps=3, guidance_scale=3.0, max_sequence_length=16, output_type="pt",
+    ).images  # fmt: skip
+    found = agent.image_to_image(["a cat"], [5], picture, strength)["outputs"]
+    assert (found[0].float() / 255.0 - expected[0].permute(1, 2, 0)).abs().max() <= 1 / 255
+
+
+def test_less_strength_leaves_more_of_the_picture(agent: Sd3Agent) -> None:
+    picture = torch.full((1, 32, 32, 3), 200, dtype=torch.uint8)
+    made = [agent.image_to_image(["a cat"], [1], picture, strength)["outputs"] for strength in (0.3, 0.6, 1.0)]
+    nothing_left = agent.text_to_image(["a cat"], [1])["outputs"]
+    distances = [(each.float() - nothing_left.float()).abs().mean().item() for each in made]
+    assert distances[0] > distances[1] > distances[2]
+
+
+def test_a_cancelled_sample_stops_and_the_others_keep_their_bytes(
+    agent: Sd3Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[int] = []
+    whole = agent.text_to_image(["a cat", "a dog", "a ship"], [1, 2, 3])["outputs"]
+    monkeypatch.setattr("mora_env_sd3.agent.report_step", lambda step, num_steps: steps.append(step))
+    monkeypatch.setattr(
+        "mora_env_sd3.agent.cancelled_samples", lambda: frozenset({1}) if steps[-1] >= 1 else frozenset()
+    )
+    left = agent.text_to_image(["a cat", "a dog", "a ship"], [1, 2, 3])["outputs"]
+    assert steps == [0, 1, 2, 3]
+    assert torch.equal(left[[0, 2]], whole[[0, 2]])
+    assert not left[1].any()
+
+
+def test_cancelling_the_call_ends_it_at_the_next_step(agent: Sd3Agent, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[int] = []
+
+    def report(step: int, num_steps: int) -> None:
+        steps.append(step)
+        if step == 1:
+            raise Cancelled("the caller cancelled this call")
+
+    monkeypatch.setattr("mora_env_sd3.agent.report_step", report)
+    with pytest.raises(Cancelled):
+        agent.text_to_image(["a cat"], [1])
+    assert steps == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"prompts": ["a"], "seeds": [1, 2]}, "as many seeds"),
+        ({"prompts": [], "seeds": []}, "as many seeds"),
+        ({"prompts": ["a"], "seeds": [1], "height": 30}, "multiples of 16, got 32x30"),
+    ],
+)
+def test_a_picture_that_cannot_be_made_is_refused(agent: Sd3Agent, arguments: dict[str, Any], said: str) -> None:
+    with pytest.raises(BadArgument, match=said):
+        agent.text_to_image(**arguments)

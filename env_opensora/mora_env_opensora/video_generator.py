@@ -1,0 +1,116 @@
+"""Serving: finished clips around given frames, one after the other. Plain torch, no transport.
+
+A clip's bytes depend on its prompt, seed, frames and settings alone: clips of one call never share a model call.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mora_env_opensora.models import InputError
+from mora_env_opensora.pipelines import GivenFramesPipeline
+from mora_env_opensora.pipelines.pixels import frames_to_pixels
+
+OnStep = Callable[[int, int], None]  # step done, number of steps of the whole call; raises to stop all of it
+GivenUp = Callable[[], frozenset[int]]  # places whose callers do not want them any more
+_MAX_NUM_KEPT = 256
+
+
+@dataclass(frozen=True)
+class ClipRequest:
+    """One clip to make."""
+
+    text: Tensor  # encoder rows (L, C)
+    seed: int
+    frames: Tensor  # uint8 (N, H, W, 3)
+    given: tuple[int, ...]  # their places in the clip
+
+
+class RowMemory:
+    """The latest prompts' encoder rows; a server that runs for days must not keep them all."""
+
+    def __init__(self, encode: Callable[[str], Tensor]) -> None:
+        self._encode = encode
+        self._kept: OrderedDict[str, Tensor] = OrderedDict()
+
+    def get(self, prompt: str) -> Tensor:
+        """Rows (L, C), computed where they are not among the latest."""
+        if prompt not in self._kept:
+            self._kept[prompt] = self._encode(prompt)
+        self._kept.move_to_end(prompt)
+        while len(self._kept) > _MAX_NUM_KEPT:
+            self._kept.popitem(last=False)
+        return self._kept[prompt]
+
+
+class _GivenUp(Exception):
+    """The caller of the clip that is being made does not want it any more."""
+
+
+class VideoGenerator:
+    """Makes clips with one pipeline.
+
+    Args:
+        on_step: called after every model call with its number among those of the whole batch.
+    """
+
+    def __init__(self, pipeline: GivenFramesPipeline, on_step: OnStep, given_up: GivenUp) -> None:
+        self._pipeline = pipeline
+        self._on_step = on_step
+        self._given_up = given_up
+
+    def generate(self, requests: Sequence[ClipRequest], negative: Tensor, z: Tensor | None) -> dict[int, Tensor]:
+        """Clips uint8 (F, H, W, 3) by place in the batch; places given up meanwhile are absent."""
+        made: dict[int, Tensor] = {}
+        per_clip = self._pipeline.sampler.num_model_calls()
+        for place, request in enumerate(requests):
+            try:
+                made[place] = self._one(place, request, negative, z, per_clip, per_clip * len(requests))
+            except _GivenUp:
+                continue
+        return made
+
+    def _one(
+        self, place: int, request: ClipRequest, negative: Tensor, z: Tensor | None, per_clip: int, total: int
+    ) -> Tensor:
+        def on_step(number: int, latents: Tensor) -> None:
+            self._on_step(place * per_clip + number + 1, total)
+            if place in self._given_up():
+                raise _GivenUp
+
+        self._on_step(place * per_clip, total)
+        if place in self._given_up():
+            raise _GivenUp
+        size = self._pipeline.size
+        images = [frame[None] for frame in frames_to_pixels(request.frames, size.height, size.width)]
+        return self._pipeline.sample(
+            request.text, negative, images, request.given, request.seed, z=z, on_step=on_step
+        )
+
+
+def clip_requests(
+    texts: Sequence[Tensor], seeds: Sequence[int], frames: Sequence[Tensor], given: tuple[int, ...]
+) -> list[ClipRequest]:
+    """One request a prompt. Raises: InputError: not as many seeds or clips of frames as prompts."""
+    if not texts or not len(texts) == len(seeds) == len(frames):
+        raise InputError(
+            f"expected a seed and given frames for each prompt, got {len(texts)} prompts, {len(seeds)} seeds, "
+            f"{len(frames)} clips of frames"
+        )
+    return [
+        ClipRequest(text, seed, clip, given) for text, seed, clip in zip(texts, seeds, frames, strict=True)
+    ]
+
+
+def stacked(frames: Tensor | Sequence[Tensor], num_dimensions: int, what: str) -> Tensor:
+    """Check uint8 pictures or clips. Raises: InputError naming the argument."""
+    if not isinstance(frames, torch.Tensor) or frames.dtype != torch.uint8 or frames.ndim != num_dimensions:
+        shown = f"{frames.dtype} {tuple(frames.shape)}" if isinstance(frames, torch.Tensor) else type(frames).__name__
+        layout = "(B, H, W, 3)" if num_dimensions == 4 else "(B, N, H, W, 3)"
+        raise InputError(f"{what}: expected uint8 {layout}, got {shown}")
+    return frames

@@ -1,0 +1,162 @@
+"""Serving: finished pictures in batches, from text alone or from a picture and text. Plain torch, no transport.
+
+A sample's bytes depend on its prompt, seed, picture and settings alone, never on what else is in the batch
+(`batch_invariance`). On GPUs every sample runs on its own, because kernels there are chosen by the size of the batch.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from mora_env_sd3.batch_invariance import SampleBySample
+from mora_env_sd3.renderer import Renderer, RenderSettings
+from mora_env_sd3.text_encoders import TextEmbedding
+
+OnStep = Callable[[int, int], None]  # step done, number of steps; raises to stop the whole batch
+GivenUp = Callable[[], frozenset[int]]  # places whose callers do not want them any more
+_MAX_NUM_KEPT = 256
+
+
+@dataclass(frozen=True)
+class PictureRequest:
+    """One sample of a batch."""
+
+    prompt: TextEmbedding
+    negative: TextEmbedding
+    seed: int
+    picture: torch.Tensor | None = None  # (3, H, W) in [-1, 1]; None = from noise alone
+
+
+class EmbeddingMemory:
+    """The latest prompts' embeddings; a server that runs for days must not keep them all."""
+
+    def __init__(self, embed: Callable[[str], TextEmbedding]) -> None:
+        self._embed = embed
+        self._kept: OrderedDict[str, TextEmbedding] = OrderedDict()
+
+    def get(self, prompt: str) -> TextEmbedding:
+        """The embedding, computed where it is not among the latest."""
+        if prompt not in self._kept:
+            self._kept[prompt] = self._embed(prompt)
+        self._kept.move_to_end(prompt)
+        while len(self._kept) > _MAX_NUM_KEPT:
+            self._kept.popitem(last=False)
+        return self._kept[prompt]
+
+
+class ImageGenerator:
+    """Denoises batches and decodes them."""
+
+    def __init__(self, renderer: Renderer) -> None:
+        self._renderer = renderer
+        self._runs_alone = renderer.transformer.device.type != "cpu"
+        self._checked: dict[tuple[int, ...], bool] = {}
+
+    @torch.no_grad()
+    def generate(
+        self,
+        requests: Sequence[PictureRequest],
+        settings: RenderSettings,
+        *,
+        strength: float,
+        z: torch.Tensor | None,
+        on_step: OnStep,
+        given_up: GivenUp,
+    ) -> dict[int, torch.Tensor]:
+        """uint8 pictures (H, W, 3) by place in the batch; places given up meanwhile are absent.
+
+        Args:
+            strength: share of the denoising steps that run over the given pictures; 1 without pictures.
+            on_step: called after every step; all samples of the batch take the same steps.
+        """
+        renderer = self._renderer
+        seeds = [request.seed for request in requests]
+        latents = renderer.initial_latents(seeds, settings)
+        scheduler, timesteps = renderer.schedule(settings, latents)
+        num_skipped = skipped_steps(settings.num_inference_steps, strength)
+        timesteps = timesteps[num_skipped:]
+        scheduler.set_begin_index(num_skipped)
+        if requests[0].picture is not None:
+            latents = self._noised(requests, latents, scheduler, timesteps[:1])
+        places = list(range(len(requests)))
+        on_step(0, len(timesteps))
+        for number, timestep in enumerate(timesteps, start=1):
+            places, latents = self._without(given_up(), places, latents)
+            if not places:
+                return {}
+            velocity = self._velocity([requests[place] for place in places], latents, timestep, settings, z)
+            latents = scheduler.step(velocity, timestep, latents, return_dict=False)[0]
+            on_step(number, len(timesteps))
+        places, latents = self._without(given_up(), places, latents)
+        return {place: _to_uint8(renderer.decode(latents[i : i + 1])[0]) for i, place in enumerate(places)}
+
+    def _noised(
+        self, requests: Sequence[PictureRequest], noise: torch.Tensor, scheduler: object, timestep: torch.Tensor
+    ) -> torch.Tensor:
+        """Pictures' latents with as much of each sample's noise as the first step expects."""
+        latents = []
+        for place, request in enumerate(requests):
+            assert request.picture is not None, "a batch is from pictures or from noise alone"
+            clean = self._renderer.encode(request.picture[None], [request.seed ^ 0x696D67]).to(noise)
+            noised = scheduler.scale_noise(clean, timestep, noise[place : place + 1])  # type: ignore[attr-defined]
+            latents.append(noised)
+        return torch.cat(latents)
+
+    @staticmethod
+    def _without(gone: frozenset[int], places: list[int], latents: torch.Tensor) -> tuple[list[int], torch.Tensor]:
+        if not gone.intersection(places):
+            return places, latents
+        rows = [row for row, place in enumerate(places) if place not in gone]
+        return [places[row] for row in rows], latents[rows]
+
+    def _velocity(
+        self,
+        requests: Sequence[PictureRequest],
+        latents: torch.Tensor,
+        timestep: torch.Tensor,
+        settings: RenderSettings,
+        z: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """One model call for the batch, or one a sample where a batch would give other bits."""
+        if len(requests) > 1 and not self._runs_alone:
+            shape = (len(requests), *latents.shape[1:], requests[0].prompt.joint.shape[0])
+            if self._checked.get(shape) is not False:
+                together = self._call(requests, latents, timestep, settings, z)
+                if shape not in self._checked:
+                    alone = self._call(requests[:1], latents[:1], timestep, settings, z)
+                    self._checked[shape] = torch.equal(alone[0], together[0])
+                if self._checked[shape]:
+                    return together
+        rows = range(len(requests))
+        return torch.cat([self._call([requests[i]], latents[i : i + 1], timestep, settings, z) for i in rows])
+
+    def _call(
+        self,
+        requests: Sequence[PictureRequest],
+        latents: torch.Tensor,
+        timestep: torch.Tensor,
+        settings: RenderSettings,
+        z: torch.Tensor | None,
+    ) -> torch.Tensor:
+        prompts = [request.prompt for request in requests]
+        joint, pooled = self._renderer.condition(z, prompts, requests[0].negative, settings)
+        with SampleBySample():
+            return self._renderer.velocity(latents, timestep, joint, pooled, settings.guidance_scale)
+
+
+def skipped_steps(num_steps: int, strength: float) -> int:
+    """Denoising steps that a picture spares: none at strength 1; at least one is always run."""
+    return min(int(num_steps - min(num_steps * strength, num_steps)), num_steps - 1)
+
+
+def sized(settings: RenderSettings, height: int | None, width: int | None) -> RenderSettings:
+    """The settings with another size, where one is asked for."""
+    return replace(settings, height=height or settings.height, width=width or settings.width)
+
+
+def _to_uint8(image: torch.Tensor) -> torch.Tensor:
+    return ((image + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0)
