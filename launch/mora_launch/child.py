@@ -20,7 +20,8 @@ class Child:
     """A started role.
 
     The supervisor socket carries `{"event": "ready"}`, `{"event": "failed", "error": ..., "is_recoverable": ...}` and
-    `{"event": "beat", "vitals": {...}}` up and `stop` down; its end-of-file tells either side that the other is gone.
+    `{"event": "beat", "vitals": {...}}` up, `go` and `stop` down; its end-of-file tells either side that the other is
+    gone.
     `pidfd` becomes readable when the process has ended, even where something that it started still holds the socket.
 
     Args:
@@ -100,12 +101,19 @@ class Child:
             self.error = str(event.get("error"))
             self._may_recover = event.get("is_recoverable") is True
 
+    def let_go(self) -> None:
+        """Send `go`: all that the child needs is there now."""
+        self._tell(b"go\n")
+
     def ask_to_stop(self) -> None:
         """Send `stop`; the child ends by itself at its next safe point."""
+        self._tell(b"stop\n")
+
+    def _tell(self, word: bytes) -> None:
         try:
-            self.link.send(b"stop\n")
+            self.link.send(word)
         except (BrokenPipeError, ConnectionResetError):
-            return  # already gone, which is what was asked for
+            return  # already gone, which is noticed elsewhere
 
     def kill_if_frozen(self) -> bool:
         """Kill it where it has given no sign of life for too long; whoever loads models may take its time."""

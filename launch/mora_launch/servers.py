@@ -168,6 +168,7 @@ def child_variables(num_threads: int, device: str) -> dict[str, str]:
         "OMP_NUM_THREADS": str(num_threads),
         "TOKENIZERS_PARALLELISM": "false",
         "HF_HUB_DISABLE_TELEMETRY": "1",
+        "TRANSFORMERS_VERBOSITY": "error",  # advice about packages would be the last lines of a log
         "PYTHONUNBUFFERED": "1",
         "TQDM_DISABLE": "1",  # bars of models that load would be the last lines of a log
         "KINETO_LOG_LEVEL": "6",  # torch's profiler otherwise talks on the terminal

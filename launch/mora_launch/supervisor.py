@@ -113,7 +113,8 @@ class Supervisor:
         """Wait until all of `children` are ready; False when interrupted meanwhile.
 
         Raises:
-            RoleFailed: one died or reported failure, or was not ready in time; its last log lines are in the text.
+            RolesEnded: a child died or reported failure; its last log lines are in the text.
+            RoleFailed: one was not ready in time.
         """
         deadline = time.monotonic() + deadline_s
         while not all(child.is_ready for child in children):
@@ -123,7 +124,7 @@ class Supervisor:
             if time.monotonic() > deadline:
                 raise RoleFailed(f"{', '.join(waiting)}: not ready within {deadline_s:.0f} s; see the logs of the run")
             for child in self._gone(timeout_s=deadline - time.monotonic()):
-                raise RoleFailed(_account(child, "before it was ready"))
+                raise RolesEnded(_account(child, _when(child)), is_recoverable=child.is_recoverable)
         return True
 
     def wait_finished(self, workers: Sequence[Child]) -> list[int]:
@@ -243,6 +244,10 @@ def _wait(child: Child, timeout_s: float) -> bool:
     except subprocess.TimeoutExpired:
         return False
     return True
+
+
+def _when(child: Child) -> str:
+    return "while others were loading" if child.is_ready else "before it was ready"
 
 
 def _account(child: Child, when: str) -> str:

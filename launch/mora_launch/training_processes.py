@@ -108,12 +108,15 @@ class TrainingProcesses:
     def _run_generation(self, supervisor: Supervisor, status: StatusWriter, console: Console) -> int:
         living = {server.role for server in self._servers}
         self._servers += self._group.start(supervisor, self._attempt, self._generation, skip=living)
+        # they load their libraries meanwhile, which takes as long as the models of a small job
+        self._coordinators = [self._start_coordinator(supervisor, r) for r in range(self._config.replicas)]
         with console.status("loading models ..."):
             ready = supervisor.wait_ready(self._servers, deadline_s=self._config.start_deadline_s)
         if not ready:
             console.print("stopped before training began")
             return EXIT_INTERRUPTED
-        self._coordinators = [self._start_coordinator(supervisor, r) for r in range(self._config.replicas)]
+        for coordinator in self._coordinators:
+            coordinator.let_go()
         status.status.state = "running"
         codes = supervisor.wait_finished(self._coordinators)
         return EXIT_INTERRUPTED if any(codes) else 0

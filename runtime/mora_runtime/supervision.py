@@ -1,7 +1,7 @@
 """A child's end of the socket that ties its life to the launcher's.
 
 Up go JSON lines: `ready`, `failed`, and a `beat` every second from a thread that does nothing else, so that it comes
-while the process computes. Down comes `stop`. End-of-file means that the launcher is gone: the child then ends at once,
+while the process computes. Down come `go` and `stop`. End-of-file means that the launcher is gone: the child then ends at once,
 whatever it is doing, from a thread that does nothing but watch. PR_SET_PDEATHSIG is the second line of defence, for
 the moment before that thread runs.
 """
@@ -38,6 +38,7 @@ class SupervisorLink:
 
     def __init__(self, descriptor: int | None) -> None:
         self._stop = threading.Event()
+        self._go = threading.Event()
         self._socket: socket.socket | None = None
         self._sending = threading.Lock()
         self._wakeup, self._waker = socket.socketpair()
@@ -58,6 +59,8 @@ class SupervisorLink:
                 data = b""
             if not data:
                 os._exit(EXIT_ORPHANED)
+            if b"go" in data:
+                self._go.set()
             if b"stop" in data:
                 self.request_stop()
 
@@ -77,6 +80,13 @@ class SupervisorLink:
         """Ask this process to end at its next safe point (also called by signal handlers)."""
         self._stop.set()
         self._waker.send(b"s")
+
+    def wait_for_go(self) -> bool:
+        """Wait until the launcher says that the roles which this one needs are ready; False when asked to stop."""
+        while not self._go.wait(0.2):
+            if self.stop_requested():
+                return False
+        return True
 
     def stop_requested(self) -> bool:
         """True once the launcher, or a signal, has asked to stop."""

@@ -38,6 +38,8 @@ def main() -> int:
     try:
         from mora_trainer.job import TrainingJob  # and DeepSpeed
 
+        if not link.wait_for_go():
+            return EXIT_STOPPED
         job = TrainingJob(settings, link.stop_requested)
         link.describe = job.vitals
         link.ready()
