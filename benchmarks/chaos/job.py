@@ -1,4 +1,4 @@
-"""One `mora train` job of tiny models that is hurt on purpose: start it, kill its processes, see what it leaves behind."""
+"""One `mora train` job of tiny models that is hurt on purpose: start it, kill its processes, see what it leaves."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import psutil
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = (
-    "training.num_steps=6",
+    "training.num_steps=48",
     "training.batch_size=2",
     "training.micro_batch_size=1",
     "training.checkpoint_every=1",

@@ -5,16 +5,20 @@ from __future__ import annotations
 from mora_runtime.faults import POINTS
 
 ROLES = {"image.0": "server", "video.0": "server", "coordinator.0": "coordinator"}
-# Transport points are passed while prompts and clips are prepared too; these passages come after that.
+# In the second step that a process takes part in: a checkpoint has been committed then, so its peers live on beside the
+# one that dies. Transport points are passed while prompts and clips are prepared too, and some several times a step.
 _PASSAGES = {
-    "before_receive": 40,
-    "after_receive": 16,
-    "mapped": 16,
-    "slot_written": 16,
-    "header_sent": 16,
-    "acked": 6,
-    "mid_forward": 3,
-    "mid_backward": 3,
+    "before_receive": 60,
+    "after_receive": 24,
+    "mapped": 24,
+    "slot_written": 24,
+    "header_sent": 24,
+    "acked": 8,
+    "mid_forward": 400,
+    "mid_backward": 400,
+    "gradient_ready": 3,
+    "shard_written": 4,
+    "fsynced": 4,
 }
 
 
@@ -25,4 +29,4 @@ def pairs() -> list[tuple[str, str]]:
 
 def specification(role: str, point: str) -> str:
     """A fault at this point of this role, inside a step."""
-    return f"{role}:{point}:{_PASSAGES.get(point, 1)}"
+    return f"{role}:{point}:{_PASSAGES.get(point, 2)}"

@@ -156,6 +156,42 @@ def checkpoint_export(run: Path, step: int | None, output: Path, average: bool) 
         console.print(str(folder))
 
 
+_WHICH_RUN = click.argument(
+    "run", required=False, type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="[RUN]"
+)
+
+
+@cli.command()
+@_WHICH_RUN
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
+def status(run: Path | None, as_json: bool) -> None:
+    """Show what the processes of RUN do (default: the newest): generation, step, heartbeat, memory, leases."""
+    from mora_launch.status import find_run, show_status
+
+    show_status(find_run(run), console, as_json=as_json)
+
+
+@cli.command()
+@_WHICH_RUN
+@click.option("--now", is_flag=True, help="End at once, without a last checkpoint.")
+@click.option("--timeout", "timeout_s", type=float, default=120.0, show_default=True, help="Seconds to wait.")
+def stop(run: Path | None, now: bool, timeout_s: float) -> None:
+    """Stop RUN (default: the newest) as Ctrl-C in its terminal does: after the present step, with a checkpoint."""
+    from mora_launch.status import find_run, stop_run
+
+    stop_run(find_run(run), console, now=now, timeout_s=timeout_s)
+
+
+@cli.command()
+@_WHICH_RUN
+def doctor(run: Path | None) -> None:
+    """Say what is wrong and how to mend it: with this machine, and with RUN, why it ended. Exit code 1 where something
+    is."""
+    from mora_launch.doctor import examine
+
+    sys.exit(examine(run, console))
+
+
 @cli.command(context_settings={"ignore_unknown_options": True}, add_help_option=False)
 @click.argument("name", type=click.Choice(["ipc", "train", "parity", "opensora", "profiler_cost"]))
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)

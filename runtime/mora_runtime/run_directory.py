@@ -118,6 +118,22 @@ class RunDirectory:
         self.close()
 
 
+def lock_holder(path: Path) -> int | None:
+    """Process id of the launcher that works on a run now; None where nobody does."""
+    try:
+        handle = os.open(path / "lock", os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        text = os.pread(handle, 32, 0).decode(errors="replace").strip()
+        return int(text) if text.isdigit() else None
+    finally:
+        os.close(handle)
+    return None
+
+
 def _check_owner(path: Path) -> None:
     status = path.lstat()
     if stat.S_ISLNK(status.st_mode):

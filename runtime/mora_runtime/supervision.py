@@ -1,9 +1,9 @@
 """A child's end of the socket that ties its life to the launcher's.
 
 Up go JSON lines: `ready`, `failed`, and a `beat` every second from a thread that does nothing else, so that it comes
-while the process computes. Down come `go` and `stop`. End-of-file means that the launcher is gone: the child then ends at once,
-whatever it is doing, from a thread that does nothing but watch. PR_SET_PDEATHSIG is the second line of defence, for
-the moment before that thread runs.
+while the process computes. Down come `go` and `stop`. End-of-file means that the launcher is gone: the child then ends
+at once, whatever it is doing, from a thread that does nothing but watch. PR_SET_PDEATHSIG is the second line of
+defence, for the moment before that thread runs.
 """
 
 from __future__ import annotations

@@ -38,13 +38,13 @@ def test_killed_at_every_point_in_every_role_a_job_comes_to_the_same_bytes(
     assert happened(job.run) == sorted(planned), "each has come true"
     assert differences(outcome(job.run), outcome(undisturbed)) == []
     assert not job.leaks()
-    assert job.said.count("going on from step") >= 15
+    assert job.said.count("going on from step") > 20
 
 
 def test_a_full_disk_at_any_write_of_a_checkpoint_ends_the_job_with_the_one_before_intact(
     undisturbed: Path, jobs: list[HurtJob], tmp_path: Path
 ) -> None:
-    run = tmp_path / "full"
+    run = tmp_path / "full"  # every attempt comes at least one checkpoint further
     faults = [f"coordinator.0:{point}:2:enospc" for point in ("shard_written", "fsynced", "renamed", "record_replaced")]
     job = HurtJob(run, [*faults, "image.0:shard_written:5:enospc", "video.0:fsynced:6:eio"])
     jobs.append(job)
@@ -52,7 +52,7 @@ def test_a_full_disk_at_any_write_of_a_checkpoint_ends_the_job_with_the_one_befo
         assert job.wait(300) == 1, job.said
         job.resume()
     assert job.wait(300) == 0, job.said
-    assert len(happened(run)) == 6
+    assert len(happened(run)) == len(faults) + 2
     assert job.said.count("No space left on device") >= 5
     assert "Input/output error" in job.said
     assert differences(outcome(run), outcome(undisturbed)) == []
