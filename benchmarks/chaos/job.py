@@ -16,7 +16,7 @@ import psutil
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = (
-    "training.num_steps=48",
+    "training.num_steps=80",
     "training.batch_size=2",
     "training.micro_batch_size=1",
     "training.checkpoint_every=1",

@@ -5,20 +5,20 @@ from __future__ import annotations
 from mora_runtime.faults import POINTS
 
 ROLES = {"image.0": "server", "video.0": "server", "coordinator.0": "coordinator"}
-# In the second step that a process takes part in: a checkpoint has been committed then, so its peers live on beside the
+# In about the third step that a process takes part in: a checkpoint has been committed then, so its peers live on beside the
 # one that dies. Transport points are passed while prompts and clips are prepared too, and some several times a step.
 _PASSAGES = {
-    "before_receive": 60,
-    "after_receive": 24,
-    "mapped": 24,
-    "slot_written": 24,
-    "header_sent": 24,
-    "acked": 8,
-    "mid_forward": 400,
-    "mid_backward": 400,
-    "gradient_ready": 3,
-    "shard_written": 4,
-    "fsynced": 4,
+    "before_receive": 120,
+    "after_receive": 48,
+    "mapped": 48,
+    "slot_written": 48,
+    "header_sent": 48,
+    "acked": 16,
+    "mid_forward": 1200,
+    "mid_backward": 1200,
+    "gradient_ready": 6,
+    "shard_written": 7,
+    "fsynced": 7,
 }
 
 
@@ -29,4 +29,4 @@ def pairs() -> list[tuple[str, str]]:
 
 def specification(role: str, point: str) -> str:
     """A fault at this point of this role, inside a step."""
-    return f"{role}:{point}:{_PASSAGES.get(point, 2)}"
+    return f"{role}:{point}:{_PASSAGES.get(point, 3)}"
