@@ -178,6 +178,11 @@ class OpenSoraAgent(Agent):
             return {"frames": pipeline.sample(text, negative, [first], [0], seed, z=z)}
 
     @remote
+    def initial_noise(self, seed: int) -> dict[str, Any]:
+        """`noise`, float32 (1, C, T, h, w): what a clip of this seed starts from."""
+        return {"noise": self._pipeline(None, None).initial_noise(seed)}
+
+    @remote
     def extend(
         self,
         z: Tensor | None,

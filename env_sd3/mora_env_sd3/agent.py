@@ -30,7 +30,8 @@ class Sd3Agent(Agent):
         dtype = DTYPES[options.dtype]
         self._options = options
         self._device = device
-        transformer = SD3Transformer2DModel.from_pretrained(options.model, subfolder="transformer", dtype=dtype)
+        source, subfolder = (options.transformer, None) if options.transformer else (options.model, "transformer")
+        transformer = SD3Transformer2DModel.from_pretrained(source, subfolder=subfolder, dtype=dtype)
         vae = AutoencoderKL.from_pretrained(options.model, subfolder="vae", dtype=dtype)
         scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(options.model, subfolder="scheduler")
         self._transformer = transformer.to(device)
@@ -151,6 +152,11 @@ class Sd3Agent(Agent):
         num_images, channels, height, width = images.shape
         pixels = empty((num_images, height, width, channels), torch.uint8)
         return {"images": pixels.copy_(scaled.permute(0, 2, 3, 1))}  # written where the caller reads it
+
+    @remote
+    def initial_noise(self, seed: int) -> dict[str, Any]:
+        """`noise`, float32 (1, C, H/8, W/8): what a picture of this seed starts from."""
+        return {"noise": self.renderer.initial_latents([seed], self.settings()).float()}
 
     @remote
     def describe(self) -> dict[str, Any]:

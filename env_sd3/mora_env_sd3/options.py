@@ -6,9 +6,10 @@ The command reads `{"kind", "options", "source"}` from standard input and answer
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
-from mora_runtime.model_folder import Component, answer_options, model_components
+from mora_runtime.model_folder import Component, answer_options, count_parameters, model_components
 from mora_runtime.schema import Settings
 from pydantic import Field, model_validator
 
@@ -28,6 +29,7 @@ class Sd3Options(Settings):
     """Options of the Stable Diffusion 3 text-to-image agent (`kind: sd3`)."""
 
     model: str  # folder in diffusers' layout (relative to the checkout), or a Hub id
+    transformer: str | None = None  # folder of trained transformer weights, instead of those in `model`
     dtype: Literal["float32", "bfloat16"] = "float32"
     height: int = Field(ge=16, multiple_of=16)
     width: int = Field(ge=16, multiple_of=16)
@@ -51,6 +53,8 @@ class Sd3Options(Settings):
 
     def components(self) -> list[Component]:
         """Models that an agent with these options loads."""
+        if self.transformer is not None:
+            count_parameters(Path(self.transformer), self.transformer)  # refuses a folder without weights
         return model_components(
             self.model,
             ("transformer", "vae", "text_encoder", "text_encoder_2", "text_encoder_3"),

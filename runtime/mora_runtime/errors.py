@@ -10,6 +10,9 @@
     +-- EnvironmentFailed         an environment's own command did not do its work
     +-- RoleFailed                a process of the job ended or reported failure
     +-- TraceError                a trace file that cannot be read
+    +-- StorageError              a file that could not be written: no room, no right
+    +-- RoundError                a round of synthesis that cannot go on as things stand
+    |   +-- JudgeError            a judge or a writer of prompts that gave no usable answer
     +-- TransportError
     |   +-- FrameError            bytes that are no message
     |   +-- ProtocolError         a message that does not fit: version, lock, order, type
@@ -100,6 +103,24 @@ class TraceError(MoraError):
     """A file that is no trace of this version, or a trace without what was asked of it."""
 
     code = "trace"
+
+
+class StorageError(MoraError):
+    """A file could not be written."""
+
+    code = "storage"
+
+
+class RoundError(MoraError):
+    """A round of synthesis cannot go on as things stand; it can be resumed once that has changed."""
+
+    code = "round"
+
+
+class JudgeError(RoundError):
+    """A judge or a writer of prompts gave no usable answer."""
+
+    code = "judge"
 
 
 class TransportError(MoraError):

@@ -37,6 +37,7 @@ class MicroBatch:
     targets: tuple[str, ...]
     frames: tuple[str, ...]  # first frames of the targets, in the image server; used by the image agent's own loss
     seeds: tuple[int, ...]
+    image_seeds: tuple[int, ...] | None = None  # of O_1's initial noise, where targets were made from known ones
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,7 @@ class RemoteChain:
         arguments = {
             "z": embeddings.get(IMAGE),
             "prompt_keys": list(batch.image_prompts),
-            "seeds": list(batch.seeds),
+            "seeds": list(batch.seeds if batch.image_seeds is None else batch.image_seeds),
             "frame_keys": list(batch.frames) if self._image_loss_weight > 0.0 else None,
         }
         grad = ("z",) if IMAGE in embeddings else ()

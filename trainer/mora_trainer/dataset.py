@@ -30,6 +30,7 @@ class Sample:
     video: Path
     start_s: float = 0.0
     fps: float | None = None
+    image_seed: int | None = None  # that the image agent made the target's first frame from, where it did
 
     def clip(self, shape: ClipShape) -> Clip:
         """Decode the target clip: uint8 (frames, height, width, 3)."""
@@ -52,7 +53,14 @@ def resolve_dataset(data: DataSettings, shape: ClipShape, folder: Path) -> Path:
     check_samples(samples, shape, data.path or "the built-in clips")
     target = folder / "dataset.jsonl"
     lines = [
-        {"prompt": s.prompt, "video": str(s.video.resolve()), "start_s": s.start_s, "fps": s.fps} for s in samples
+        {
+            "prompt": s.prompt,
+            "video": str(s.video.resolve()),
+            "start_s": s.start_s,
+            "fps": s.fps,
+            "image_seed": s.image_seed,
+        }
+        for s in samples
     ]
     target.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     return target
@@ -85,7 +93,8 @@ def _cut_video(path: Path, data: DataSettings, shape: ClipShape) -> list[Sample]
 
 
 def read_dataset(path: Path, *, default_fps: float | None = None) -> list[Sample]:
-    """Read JSON lines `{"prompt": str, "video": path, "start_s"?: float, "fps"?: float}`; paths relative to the file.
+    """Read JSON lines `{"prompt": str, "video": path, "start_s"?: float, "fps"?: float, "image_seed"?: int}`;
+    paths relative to the file.
 
     Raises:
         DatasetError: with the line number.
@@ -108,16 +117,16 @@ def _parse_line(path: Path, number: int, line: str, default_fps: float | None) -
         raise DatasetError(f"{where}: is not JSON ({error.msg} at column {error.colno})") from None
     if not isinstance(entry, dict):
         raise DatasetError(f"{where}: expected an object with `prompt` and `video`, got {type(entry).__name__}")
-    unknown = sorted(set(entry) - {"prompt", "video", "start_s", "fps"})
+    unknown = sorted(set(entry) - {"prompt", "video", "start_s", "fps", "image_seed"})
     if unknown:
-        raise DatasetError(f"{where}: unknown key `{unknown[0]}`; known are prompt, video, start_s, fps")
+        raise DatasetError(f"{where}: unknown key `{unknown[0]}`; known are prompt, video, start_s, fps, image_seed")
     prompt, video = entry.get("prompt"), entry.get("video")
     if not isinstance(prompt, str) or not 0 < len(prompt.strip()) <= _MAX_PROMPT_LENGTH:
         raise DatasetError(f"{where}: `prompt` must be a text of 1 to {_MAX_PROMPT_LENGTH} characters")
     if not isinstance(video, str):
         raise DatasetError(f"{where}: `video` must be a path, got {video!r}")
     start_s, fps = _number(where, entry, "start_s"), _number(where, entry, "fps")
-    return Sample(prompt, path.parent / video, start_s or 0.0, fps or default_fps)
+    return Sample(prompt, path.parent / video, start_s or 0.0, fps or default_fps, _seed(where, entry))
 
 
 def _number(where: str, entry: dict[str, Any], key: str) -> float | None:
@@ -127,6 +136,13 @@ def _number(where: str, entry: dict[str, Any], key: str) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
         raise DatasetError(f"{where}: `{key}` must be a number >= 0, got {value!r}")
     return float(value)
+
+
+def _seed(where: str, entry: dict[str, Any]) -> int | None:
+    value = entry.get("image_seed")
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 63):
+        raise DatasetError(f"{where}: `image_seed` must be an integer from 0 to 2^63 - 1, got {value!r}")
+    return value
 
 
 def check_samples(samples: list[Sample], shape: ClipShape, source: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
@@ -48,29 +49,24 @@ class Corpus:
         self._targets: dict[int, str] = {}
         self._frames: dict[int, str] = {}
         prompts = [sample.prompt for sample in samples]
-        self.keys = {name: self._encode(name, prompts) for name in AGENTS}
-
-    def _encode(self, agent: str, prompts: list[str]) -> list[str]:
-        keys: list[str] = []
-        for start in range(0, len(prompts), _PROMPTS_PER_CALL):
-            arguments = {"prompts": prompts[start : start + _PROMPTS_PER_CALL]}
-            values = self._clients[agent].call(agent, "encode", arguments, deadline_s=self._deadline_s).values
-            found = values.get("keys")
-            if not isinstance(found, list):
-                raise ProtocolError(f"{agent}.encode: expected a list `keys`, got {sorted(values)}")
-            keys += [str(key) for key in found]
-        return keys
+        self.keys = {name: encode_prompts(clients[name], name, prompts, deadline_s) for name in AGENTS}
 
     def micro_batch(self, order: SampleOrder, places: range) -> MicroBatch:
         """The micro-batch of the samples at these places of the training sequence; their targets are sent if new."""
         indices = [order.sample_index(place) for place in places]
+        seeds = tuple(order.noise_seed(place) for place in places)
         return MicroBatch(
             image_prompts=tuple(self.keys[IMAGE][index] for index in indices),
             video_prompts=tuple(self.keys[VIDEO][index] for index in indices),
             targets=tuple(self._target(index) for index in indices),
             frames=tuple(self._frames[index] for index in indices) if self._needs_frames else (),
-            seeds=tuple(order.noise_seed(place) for place in places),
+            seeds=seeds,
+            image_seeds=tuple(map(self._image_seed, indices, seeds)),
         )
+
+    def _image_seed(self, index: int, seed: int) -> int:
+        known = self._samples[index].image_seed
+        return seed if known is None else known
 
     def decode_ahead(self, order: SampleOrder, places: range) -> None:
         """Begin to decode the clips of these places that no server has yet; `micro_batch` takes them from here."""
@@ -97,6 +93,19 @@ class Corpus:
     def _store(self, agent: str, method: str, pixels: torch.Tensor) -> str:
         reply = self._clients[agent].call(agent, method, {"pixels": pixels}, deadline_s=self._deadline_s)
         return str(reply.values["key"])
+
+
+def encode_prompts(client: Client, agent: str, prompts: Sequence[str], deadline_s: float) -> list[str]:
+    """Have an agent encode prompts, a few a call; returns the keys under which it keeps them, in order."""
+    keys: list[str] = []
+    for start in range(0, len(prompts), _PROMPTS_PER_CALL):
+        arguments = {"prompts": list(prompts[start : start + _PROMPTS_PER_CALL])}
+        values = client.call(agent, "encode", arguments, deadline_s=deadline_s).values
+        found = values.get("keys")
+        if not isinstance(found, list):
+            raise ProtocolError(f"{agent}.encode: expected a list `keys`, got {sorted(values)}")
+        keys += [str(key) for key in found]
+    return keys
 
 
 def initial_embeddings(

@@ -126,12 +126,19 @@ class GivenFramesPipeline:
         """
         sampler = self.sampler
         generator = torch.Generator().manual_seed(seed)
-        noise, posterior_noise = (torch.randn((1, *self.size.latent_shape), generator=generator) for _ in range(2))
+        noise, posterior_noise = (self._draw(generator) for _ in range(2))
         condition = self.condition(images, given, posterior_noise)
         texts = [negative, text] if sampler.settings.guided else [text]
         rows = stack_texts(texts, z, sampler.model)
         latents = sampler.run(rows, noise, generator, condition=condition, on_step=on_step)
         return decode_frames(self.vae, latents, self._allocate)
+
+    def initial_noise(self, seed: int) -> Tensor:
+        """What a clip of this seed starts from, float32 (1, C, T, h, w)."""
+        return self._draw(torch.Generator().manual_seed(seed))
+
+    def _draw(self, generator: torch.Generator) -> Tensor:
+        return torch.randn((1, *self.size.latent_shape), generator=generator)
 
     def condition(self, images: Sequence[Tensor], given: Sequence[int], posterior_noise: Tensor) -> Tensor:
         """The inpaint model's condition channels (1, 8, T, h, w)."""

@@ -1,0 +1,73 @@
+"""The ten criteria by which a set of candidates may be ranked; one is drawn for each set (paper, 4.2 and A.7).
+
+The wording is ours; the paper's is not repeated here. `measures` are those of `measures.py` that speak to a criterion: the
+measured judge counts them double. A criterion with none cannot be measured without a model of language and pictures;
+there the measured judge falls back to its even weights, and says so in its answer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """What to look at."""
+
+    title: str
+    question: str
+    measures: tuple[str, ...] = ()
+
+
+CRITERIA = {
+    "prompt_alignment": Criterion(
+        "agreement with the prompt",
+        "Which video shows most completely what the prompt asks for: its subjects, their number, their actions, the "
+        "place, the style and the movement of the camera?",
+    ),
+    "subject_consistency": Criterion(
+        "consistency of the subject",
+        "In which video does the main subject keep its shape, colours and identity best from the first frame to the "
+        "last?",
+        ("coherence", "steadiness"),
+    ),
+    "background_consistency": Criterion(
+        "consistency of the background",
+        "In which video does the background stay the same place throughout, without parts that appear, vanish or melt?",
+        ("coherence", "steadiness"),
+    ),
+    "motion_smoothness": Criterion(
+        "smoothness of motion",
+        "Which video moves most smoothly, without jumps, stutter or repeated frames?",
+        ("coherence", "liveliness"),
+    ),
+    "motion_amount": Criterion(
+        "amount of motion",
+        "Which video shows the most purposeful motion? A still picture, or one that only shakes, ranks last.",
+        ("liveliness",),
+    ),
+    "flicker": Criterion(
+        "absence of flicker",
+        "Which video is freest of flicker, of brightness that pumps and of noise that crawls?",
+        ("steadiness", "coherence"),
+    ),
+    "imaging_quality": Criterion(
+        "imaging quality",
+        "Which video has the clearest frames: sharp, well exposed, free of noise, blur and compression marks?",
+        ("detail",),
+    ),
+    "aesthetics": Criterion(
+        "beauty",
+        "Which video would a photographer like best for its composition, light and harmony of colours?",
+        ("colour", "detail"),
+    ),
+    "physical_plausibility": Criterion(
+        "plausibility",
+        "In which video do things behave most as they would in the world: gravity, contact, shadows, anatomy?",
+    ),
+    "style_consistency": Criterion(
+        "unity of style",
+        "Which video keeps one style, palette and mood from beginning to end, the one the prompt names if it names one?",
+        ("colour", "steadiness"),
+    ),
+}

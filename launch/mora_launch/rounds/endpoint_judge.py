@@ -1,0 +1,47 @@
+"""A judge behind an OpenAI-compatible endpoint that can see pictures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mora_runtime.errors import JudgeError
+
+from mora_launch.rounds.chat import Chat, picture_part
+from mora_launch.rounds.frames import shown_frames
+from mora_launch.rounds.judge import Answer, Question
+from mora_launch.rounds.ranking import RankingDialogue, instruction, reminder
+from mora_launch.rounds.settings import JudgeSettings
+
+
+class EndpointJudge:
+    """Shows all candidates in one message. An endpoint that does not answer abstains: the round goes on to review."""
+
+    def __init__(self, settings: JudgeSettings) -> None:
+        assert settings.endpoint is not None
+        self.name = f"endpoint:{settings.endpoint.model}"
+        self._settings = settings
+        self._chat = Chat(settings.endpoint)
+
+    def rank(self, question: Question) -> Answer:
+        """Ask, and once more where the answer is no ranking."""
+        messages: list[dict[str, Any]] = [{"role": "user", "content": self._content(question)}]
+        dialogue = RankingDialogue(question)
+        while True:
+            try:
+                text = self._chat.ask(messages)
+            except JudgeError as error:
+                return dialogue.unanswered(str(error))
+            answer = dialogue.take(text)
+            if answer is not None:
+                return answer
+            messages += [
+                {"role": "assistant", "content": text},
+                {"role": "user", "content": reminder(question, dialogue.fault)},
+            ]
+
+    def _content(self, question: Question) -> list[dict[str, Any]]:
+        parts: list[dict[str, Any]] = [{"type": "text", "text": instruction(question)}]
+        for number, clip in enumerate(question.clips, start=1):
+            frames = shown_frames(clip, self._settings.num_frames, self._settings.frame_height)
+            parts += [{"type": "text", "text": f"Video {number}:"}, *map(picture_part, frames)]
+        return parts

@@ -1,0 +1,90 @@
+"""The section `synthesis` of a configuration: how rounds are made. Refuses unknown keys like every other."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from mora_runtime.schema import Settings
+from mora_trainer.settings import PositiveInt
+from pydantic import Field, model_validator
+
+from mora_launch.rounds.criteria import CRITERIA
+
+
+class EndpointSettings(Settings):
+    """A server that speaks OpenAI's chat protocol. The key is never in a configuration: only its variable's name is."""
+
+    base_url: str
+    model: str
+    api_key_variable: str = "OPENAI_API_KEY"
+    timeout_s: float = Field(default=60.0, gt=0.0)
+    max_retries: int = Field(default=2, ge=0)  # of a request that got no answer
+    temperature: float = Field(default=0.0, ge=0.0)
+    max_tokens: PositiveInt = 512
+
+
+class PromptSettings(Settings):
+    """Where prompts come from."""
+
+    source: Literal["grammar", "endpoint", "file"] = "grammar"
+    file: str | None = None  # one prompt a line
+    endpoint: EndpointSettings | None = None
+    mode: Literal["few_shot", "zero_shot"] = "few_shot"  # with examples, or from the instruction alone
+    max_similarity: float = Field(default=0.8, gt=0.0, le=1.0)  # estimated Jaccard of two prompts' word pairs
+    max_length: PositiveInt = 600  # characters
+
+    @model_validator(mode="after")
+    def _complete(self) -> PromptSettings:
+        if self.source == "endpoint" and self.endpoint is None:
+            raise ValueError("source `endpoint` needs the section `endpoint` with base_url and model")
+        if self.source == "file" and self.file is None:
+            raise ValueError("source `file` needs `file`, a path with one prompt a line")
+        return self
+
+
+class JudgeSettings(Settings):
+    """One judge."""
+
+    kind: Literal["measured", "endpoint", "local"] = "measured"
+    emphasis: Literal["even", "picture", "motion"] = "even"  # measured: which measures count more
+    endpoint: EndpointSettings | None = None
+    model: str | None = None  # local: folder or Hub id of a LLaVA-OneVision or Qwen2-VL model
+    device: str = "cpu"  # local
+    dtype: Literal["float32", "bfloat16"] = "float32"  # local
+    num_frames: PositiveInt = 4  # of each candidate, that a model is shown
+    frame_height: PositiveInt = 224  # pixels; never enlarged
+    answer_deadline_s: float = Field(default=600.0, gt=0.0)  # local
+
+    @model_validator(mode="after")
+    def _complete(self) -> JudgeSettings:
+        if self.kind == "endpoint" and self.endpoint is None:
+            raise ValueError("kind `endpoint` needs the section `endpoint` with base_url and model")
+        if self.kind == "local" and self.model is None:
+            raise ValueError("kind `local` needs `model`, a folder or Hub id")
+        return self
+
+
+class SynthesisSettings(Settings):
+    """Rounds as the paper has them: 16 prompts, 4 candidates, two judges, a person where they disagree."""
+
+    num_rounds: PositiveInt = 2
+    prompts_per_round: int = Field(default=16, ge=0)
+    num_candidates: int = Field(default=4, ge=2, le=9)
+    prompts: PromptSettings = PromptSettings()
+    judges: tuple[JudgeSettings, JudgeSettings] = (
+        JudgeSettings(emphasis="picture"),
+        JudgeSettings(emphasis="motion"),
+    )
+    criteria: tuple[str, ...] = tuple(CRITERIA)  # one of these, by chance, for each set
+    review: Literal["person", "off"] = "person"  # off: `mean_rank` decides where judges disagree
+    weights: Literal["weights", "average"] = "weights"  # which of a checkpoint's make the next candidates
+    num_evaluation_prompts: int = Field(default=4, ge=0)  # held out: measured before and after, never trained on
+
+    @model_validator(mode="after")
+    def _known_criteria(self) -> SynthesisSettings:
+        unknown = sorted(set(self.criteria) - set(CRITERIA))
+        if unknown or not self.criteria:
+            raise ValueError(f"criteria: unknown `{', '.join(unknown)}`; known are {', '.join(CRITERIA)}")
+        if self.prompts_per_round == 0:
+            raise ValueError("prompts_per_round is 0: a round without prompts trains on nothing; set at least 1")
+        return self

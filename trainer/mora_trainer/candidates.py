@@ -1,0 +1,227 @@
+"""Candidate videos: a chain that is not training makes the ordered ones, each whole or not at all.
+
+`python -m mora_trainer.candidates --settings FILE --supervisor-fd N`, started by the launcher beside the servers. A
+candidate's folder appears by one rename, so that a process killed at any moment leaves nothing half made, and one that
+starts again makes only what is missing. The same order gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mora_runtime import Client, Node, RunDirectory, TensorRef
+from mora_runtime.durable_files import sha256_of, sync, write_text
+from mora_runtime.errors import CheckpointError, MoraError, PeerDied, ProtocolError, StorageError
+from mora_runtime.logs import start_logging
+from mora_runtime.schema import read_settings
+from mora_runtime.supervision import SupervisorLink
+from PIL import Image
+from rich.console import Console
+from safetensors.torch import load_file, save_file
+
+from mora_trainer.candidate_settings import (
+    FIRST_FRAME_FILE,
+    NOISE_FILE,
+    RECORD_FILE,
+    VIDEO_FILE,
+    CandidateOrder,
+    CandidateSettings,
+)
+from mora_trainer.chain import AGENTS, IMAGE, VIDEO
+from mora_trainer.clips import Clip, write_video
+from mora_trainer.preparation import encode_prompts, initial_embeddings
+
+_CONNECT_DEADLINE_S = 120.0
+EXIT_STOPPED = 3
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What the chain made of one order."""
+
+    frames: Clip
+    first_frame: Clip  # (H, W, 3)
+    noise: dict[str, torch.Tensor]  # by agent
+
+
+class CandidateMaker:
+    """Makes videos with the agents as they are.
+
+    Args:
+        embeddings: z_i by agent; empty without modulation.
+        keys: of every prompt, by agent, as the agents know them.
+    """
+
+    def __init__(
+        self,
+        clients: dict[str, Client],
+        embeddings: dict[str, torch.Tensor],
+        keys: dict[str, dict[str, str]],
+        settings: CandidateSettings,
+    ) -> None:
+        self._clients = clients
+        self._embeddings = embeddings
+        self._keys = keys
+        self._settings = settings
+
+    def make(self, order: CandidateOrder) -> None:
+        """Write one candidate's folder; nothing where it is there already.
+
+        Raises:
+            StorageError: the disk took not all of it; nothing is left of it.
+        """
+        target = Path(order.folder)
+        if target.is_dir():
+            return
+        candidate = self._generate(order)
+        temporary = target.with_name(f"{target.name}.tmp")
+        try:
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir(parents=True)
+            _write(temporary, candidate, order, self._settings.clip.fps)
+            os.rename(temporary, target)
+            sync(target.parent)
+        except OSError as error:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise StorageError(
+                f"candidate {target.parent.name}/{target.name}: cannot be written ({error.strerror or error}); what is "
+                "whole is kept: make room and run the same command with --resume"
+            ) from None
+
+    def _generate(self, order: CandidateOrder) -> Candidate:
+        keys = {agent: self._keys[agent][order.prompt] for agent in AGENTS}
+        seeds = {IMAGE: order.image_seed, VIDEO: order.video_seed}
+        arguments: dict[str, Any] = {
+            "z": self._embeddings.get(IMAGE),
+            "prompt_keys": [keys[IMAGE]],
+            "seeds": [order.image_seed],
+            "frame_keys": None,
+        }
+        image = self._call(IMAGE, "render", arguments, "images")
+        pixels = ((image.tensor()[0].float() + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8)
+        arguments = {
+            "z": self._embeddings.get(VIDEO),
+            "prompt_key": keys[VIDEO],
+            "image": image,
+            "seed": order.video_seed,
+        }
+        frames = self._call(VIDEO, "animate", arguments, "frames").tensor()
+        noise = {
+            agent: self._call(agent, "initial_noise", {"seed": seeds[agent]}, "noise").tensor().clone()
+            for agent in AGENTS
+        }
+        return Candidate(
+            np.array(frames.cpu().numpy(), dtype=np.uint8), pixels.permute(1, 2, 0).contiguous().cpu().numpy(), noise
+        )
+
+    def _call(self, agent: str, method: str, arguments: dict[str, Any], wanted: str) -> TensorRef:
+        reply = self._clients[agent].call(agent, method, arguments, deadline_s=self._settings.call_deadline_s)
+        found = reply.values.get(wanted)
+        if not isinstance(found, TensorRef):
+            raise ProtocolError(f"{agent}.{method}: expected a tensor `{wanted}`, got {sorted(reply.values)}")
+        return found
+
+
+def _write(folder: Path, candidate: Candidate, order: CandidateOrder, fps: float) -> None:
+    write_video(folder / VIDEO_FILE, candidate.frames, fps)
+    Image.fromarray(candidate.first_frame).save(folder / FIRST_FRAME_FILE)
+    save_file(candidate.noise, str(folder / NOISE_FILE))
+    files = (VIDEO_FILE, FIRST_FRAME_FILE, NOISE_FILE)
+    record = {
+        "prompt": order.prompt,
+        "image_seed": order.image_seed,
+        "video_seed": order.video_seed,
+        "sha256": {name: sha256_of(folder / name) for name in files},
+    }
+    for name in files:
+        sync(folder / name)
+    write_text(folder / RECORD_FILE, json.dumps(record, indent=1) + "\n")
+    sync(folder)
+
+
+def _embeddings(clients: dict[str, Client], settings: CandidateSettings) -> dict[str, torch.Tensor]:
+    if settings.modulation.mode == "none":
+        return {}
+    if settings.embeddings is None:
+        return initial_embeddings(
+            clients, settings.modulation, seed=settings.seed, deadline_s=settings.call_deadline_s
+        )
+    found: dict[str, torch.Tensor] = load_file(settings.embeddings)
+    if set(found) != set(AGENTS):
+        raise CheckpointError(f"modulation of the checkpoint: expected z of {AGENTS}, got {sorted(found)}")
+    return found
+
+
+def _keys(clients: dict[str, Client], settings: CandidateSettings) -> dict[str, dict[str, str]]:
+    prompts = sorted({order.prompt for order in settings.orders})
+    return {
+        agent: dict(
+            zip(prompts, encode_prompts(clients[agent], agent, prompts, settings.call_deadline_s), strict=True)
+        )
+        for agent in AGENTS
+    }
+
+
+def make_all(settings: CandidateSettings, link: SupervisorLink) -> bool:
+    """Make every order; False when asked to stop before the last."""
+    torch.set_num_threads(settings.num_threads)
+    run = RunDirectory.open(Path(settings.run_dir))
+    console = Console(highlight=False, soft_wrap=True)
+    with Node.open(
+        run,
+        settings.role,
+        arena_budget_nbytes=settings.arena_nbytes,
+        spill_budget_nbytes=settings.spill_nbytes,
+    ) as node:
+        clients = {
+            agent: node.connect(
+                settings.servers[agent], deadline_s=_CONNECT_DEADLINE_S, expected_lock_hash=settings.lock_hashes[agent]
+            )
+            for agent in AGENTS
+        }
+        embeddings = _embeddings(clients, settings)
+        maker = CandidateMaker(clients, embeddings, _keys(clients, settings), settings)
+        for client, agent in ((clients[agent], agent) for agent in AGENTS):
+            client.call(agent, "unload_text_encoder", {}, deadline_s=settings.call_deadline_s)
+        link.ready()
+        for number, order in enumerate(settings.orders, start=1):
+            if link.stop_requested():
+                return False
+            started_s = time.perf_counter()
+            maker.make(order)
+            console.print(
+                f"candidate {number}/{len(settings.orders)}  {time.perf_counter() - started_s:.1f} s  {order.prompt}",
+                markup=False,
+            )
+    return True
+
+
+def main() -> int:
+    """Make the ordered candidates; 0 = all, 3 = stopped on request, 1 = failed."""
+    parser = argparse.ArgumentParser(prog="mora_trainer.candidates")
+    parser.add_argument("--settings", type=Path, required=True)
+    parser.add_argument("--supervisor-fd", type=int, required=True)
+    arguments = parser.parse_args()
+    content = json.loads(arguments.settings.read_text(encoding="utf-8"))
+    settings = read_settings(CandidateSettings, content, source=str(arguments.settings))
+    link = SupervisorLink(arguments.supervisor_fd)
+    start_logging(RunDirectory.open(Path(settings.run_dir)), role="candidates", generation=1)
+    try:
+        return 0 if make_all(settings, link) else EXIT_STOPPED
+    except MoraError as error:
+        link.failed(f"{type(error).__name__}: {error}", is_recoverable=isinstance(error, PeerDied))
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
