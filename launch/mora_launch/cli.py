@@ -79,6 +79,30 @@ def profile(
     sys.exit(run_profile(loaded, output, torch_profiler=with_torch, console=console))
 
 
+@cli.command()
+@click.argument("config", type=_FILE)
+@click.option(
+    "--set", "changes", multiple=True, metavar="KEY=VALUE",
+    help="Change one value of the config, for example synthesis.num_rounds=1; may be repeated.",
+)
+@click.option(
+    "--run", type=click.Path(file_okay=False, path_type=Path),
+    help="Run directory; by default runs/NAME-rounds-TIME in the checkout.",
+)
+@click.option("--resume", is_flag=True, help="Go on with the rounds of --run where they stand.")
+def synthesize(config: Path, changes: tuple[str, ...], run: Path | None, resume: bool) -> None:
+    """Train without data: rounds of prompts, candidate videos, judges, review, and training on what was chosen.
+
+    Exit code 4: judges disagree and a person has to decide (`mora review RUN`), or set synthesis.review=off.
+    """
+    from mora_launch.config import load_config
+    from mora_launch.rounds.command import synthesize as run_rounds
+
+    if resume and run is None:
+        raise click.UsageError("--resume needs --run, the directory of the run to go on with")
+    sys.exit(run_rounds(load_config(config, changes), run=run, resume=resume, console=console))
+
+
 @cli.group()
 def env() -> None:
     """The virtual environments."""

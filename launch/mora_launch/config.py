@@ -23,6 +23,7 @@ from mora_trainer.settings import (
 from pydantic import Field, model_validator
 
 from mora_launch.restarts import RestartSettings
+from mora_launch.rounds.settings import SynthesisSettings
 
 
 class AgentConfig(Settings):
@@ -75,6 +76,7 @@ class TrainConfig(Settings):
     pin_cores: bool = True  # give each server on the CPU cores of its own, where there are enough
     restarts: RestartSettings = RestartSettings()  # of roles that die while the job runs
     faults: tuple[str, ...] = ()  # to suffer on purpose, as MORA_FAULT gives them: role:point:n
+    synthesis: SynthesisSettings = SynthesisSettings()  # `mora synthesize` alone reads it
     start_deadline_s: float = Field(default=900.0, gt=0.0)  # loading models included
 
     @model_validator(mode="after")

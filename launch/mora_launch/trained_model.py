@@ -1,4 +1,4 @@
-"""What a checkpoint of a run offers to whoever generates with it: weights of every agent, and z. `RUN[:STEP]` names one.
+"""What a checkpoint of a run offers to whoever generates with it: every agent's weights, and z. `RUN[:STEP]` names it.
 
 Used by the rounds, and by every command that takes `--checkpoint`. Starts without torch.
 """
@@ -9,7 +9,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from mora_runtime.durable_files import verify
+from mora_runtime.durable_files import ShardFile, verify
 from mora_runtime.errors import CheckpointError
 from mora_trainer.commit_record import CheckpointInfo
 
@@ -99,17 +99,20 @@ def trained_model(run: Path, step: int | None, *, average: bool = False) -> Trai
             verify(file, root)
     has_z = any(file.path == _MODULATION for file in info.files)
     sha256 = {Path(file.path).parts[0]: file.sha256 for file in _of_part(info, part)}
-    sha256 |= {"modulation": file.sha256 for file in info.files if file.path == _MODULATION}
+    for file in info.files:
+        if file.path == _MODULATION:
+            sha256["modulation"] = file.sha256
     return TrainedModel(run, info.step, weights, root / _MODULATION if has_z else None, sha256)
 
 
-def _of_part(info: CheckpointInfo, part: str) -> list:  # type: ignore[type-arg]
+def _of_part(info: CheckpointInfo, part: str) -> list[ShardFile]:
     return [file for file in info.files if Path(file.path).parts[1:] == (part, _WEIGHTS_FILE)]
 
 
 def untrained_sha256(config: TrainConfig) -> dict[str, str]:
     """SHA-256 of the weights that each agent of a configuration starts from; the Hub's name where they are not here."""
-    return {name: _folder_sha256(_weights_folder(agent.environment, agent.options)) for name, agent in config.agents.items()}
+    agents = config.agents.items()
+    return {name: _folder_sha256(_weights_folder(agent.environment, agent.options)) for name, agent in agents}
 
 
 def _weights_folder(environment: str, options: dict[str, object]) -> Path:

@@ -1,8 +1,8 @@
 """The ten criteria by which a set of candidates may be ranked; one is drawn for each set (paper, 4.2 and A.7).
 
-The wording is ours; the paper's is not repeated here. `measures` are those of `measures.py` that speak to a criterion: the
-measured judge counts them double. A criterion with none cannot be measured without a model of language and pictures;
-there the measured judge falls back to its even weights, and says so in its answer.
+The wording is ours; the paper's is not repeated here. `measures` are those of `measures.py` that speak to a criterion:
+the measured judge counts them half as much again. A criterion with none cannot be measured without a model of language
+and pictures; there the measured judge falls back to its even weights, and says so in its answer.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ CRITERIA = {
     "motion_smoothness": Criterion(
         "smoothness of motion",
         "Which video moves most smoothly, without jumps, stutter or repeated frames?",
-        ("coherence", "liveliness"),
+        ("coherence", "order", "liveliness"),
     ),
     "motion_amount": Criterion(
         "amount of motion",
@@ -54,7 +54,7 @@ CRITERIA = {
     "imaging_quality": Criterion(
         "imaging quality",
         "Which video has the clearest frames: sharp, well exposed, free of noise, blur and compression marks?",
-        ("detail",),
+        ("detail", "cleanness"),
     ),
     "aesthetics": Criterion(
         "beauty",
@@ -67,7 +67,7 @@ CRITERIA = {
     ),
     "style_consistency": Criterion(
         "unity of style",
-        "Which video keeps one style, palette and mood from beginning to end, the one the prompt names if it names one?",
+        "Which video keeps one style, palette and mood from beginning to end: those that the prompt names, if any?",
         ("colour", "steadiness"),
     ),
 }

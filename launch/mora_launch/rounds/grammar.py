@@ -11,9 +11,9 @@ from collections.abc import Iterator
 SUBJECTS = (
     "a red fox", "an old fisherman", "a child with a yellow umbrella", "a white sailing boat", "a paper kite",
     "two dancers in blue", "a steam locomotive", "a black cat", "a flock of starlings", "a glass marble",
-    "a potter at the wheel", "a humpback whale", "a street musician with a violin", "a small robot", "a hot-air balloon",
-    "a grey horse", "a cyclist in a green jacket", "a lighthouse", "a swarm of fireflies", "a baker with a tray of bread",
-    "an astronaut", "a sea turtle", "a vintage car", "a waterfall",
+    "a potter at the wheel", "a humpback whale", "a street musician with a violin", "a small robot",
+    "a hot-air balloon", "a grey horse", "a cyclist in a green jacket", "a lighthouse", "a swarm of fireflies",
+    "a baker with a tray of bread", "an astronaut", "a sea turtle", "a vintage car", "a waterfall",
 )  # fmt: skip
 # Actions that any of the subjects could be seen in, so that every combination can be drawn.
 ACTIONS = (
@@ -23,10 +23,10 @@ ACTIONS = (
     "sways in the wind", "passes in front of the setting sun", "is followed by a white butterfly",
 )  # fmt: skip
 PLACES = (
-    "on a pebble beach at dawn", "in a narrow street of an old town", "in a field of sunflowers", "under a stone bridge",
-    "in a snowy birch forest", "on a rooftop above a city at night", "in a greenhouse full of ferns",
-    "beside a mountain lake", "in a sunlit workshop", "in a desert of red sand", "on a pier in the fog",
-    "in a market hall at noon", "in a tide pool", "in an empty theatre",
+    "on a pebble beach at dawn", "in a narrow street of an old town", "in a field of sunflowers",
+    "under a stone bridge", "in a snowy birch forest", "on a rooftop above a city at night",
+    "in a greenhouse full of ferns", "beside a mountain lake", "in a sunlit workshop", "in a desert of red sand",
+    "on a pier in the fog", "in a market hall at noon", "in a tide pool", "in an empty theatre",
 )  # fmt: skip
 STYLES = (
     "", "watercolour painting:", "black and white film:", "claymation:", "documentary footage:", "ink drawing:",
@@ -34,8 +34,8 @@ STYLES = (
 )  # fmt: skip
 CAMERAS = (
     "", "the camera stands still", "the camera pans slowly to the right", "the camera tracks alongside",
-    "the camera rises from the ground", "the camera zooms in gently", "the camera circles the scene", "a low-angle shot",
-    "seen from high above",
+    "the camera rises from the ground", "the camera zooms in gently", "the camera circles the scene",
+    "a low-angle shot", "seen from high above",
 )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""What every judge is asked and answers. A judge sees candidates in an order of its own, so that places decide nothing."""
+"""What every judge is asked and answers. Each sees candidates in an order of its own, so that places decide nothing."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The offline judge: ranks by measured quality (`measures.py`). It reads no prompt and knows no content.
 
-Where judges are models it has nothing to say that they do not see; without one it is an honest default that keeps broken
-clips out: noise, blur, frozen and shuffled frames (`mora bench judges` measures how surely).
+Where judges are models it has nothing to add; without them it is an honest default that keeps broken clips out: noise,
+blur, frozen and shuffled frames (`mora bench judges` measures how surely).
 """
 
 from __future__ import annotations
@@ -14,15 +14,28 @@ from mora_launch.rounds.judge import Answer, Question
 from mora_launch.rounds.measures import Measures, measure
 
 Emphasis = Literal["even", "picture", "motion"]
-# What one unit of a measure counts. Liveliness and coherence are what tells broken clips from whole ones.
-WEIGHTS: dict[str, float] = {"coherence": 1.0, "detail": 1.0, "steadiness": 0.05, "liveliness": 4.0, "colour": 1.0}
-_DOUBLED: dict[Emphasis, tuple[str, ...]] = {"even": (), "picture": ("detail", "colour"), "motion": ("steadiness",)}
+# What one unit of a measure counts, set so that a whole clip ranks above the same clip broken (`mora bench judges`).
+WEIGHTS: dict[str, float] = {
+    "coherence": 0.55,
+    "detail": 1.3,
+    "cleanness": 0.8,
+    "order": 2.25,
+    "steadiness": 0.015,
+    "liveliness": 2.25,
+    "colour": 0.5,
+}
+_EMPHASIS = 1.5  # factor; at twice, broken clips begin to pass
+_STRESSED: dict[Emphasis, tuple[str, ...]] = {
+    "even": (),
+    "picture": ("detail", "colour"),
+    "motion": ("order", "steadiness"),
+}
 _BROKEN_LIVELINESS = 0.0  # a clip in which nothing ever changes is no video
 
 
 @dataclass(frozen=True)
 class MeasuredJudge:
-    """Ranks by a weighted sum of measures; the criterion's own count double, and so do those of the emphasis."""
+    """Ranks by a weighted sum of measures; those of the criterion and of the emphasis count half as much again."""
 
     emphasis: Emphasis = "even"
 
@@ -33,9 +46,9 @@ class MeasuredJudge:
 
     def rank(self, question: Question) -> Answer:
         """Best first by score; no candidate is good where all stand still."""
-        doubled = set(question.criterion.measures) | set(_DOUBLED[self.emphasis])
+        stressed = set(question.criterion.measures) | set(_STRESSED[self.emphasis])
         found = [measure(clip) for clip in question.clips]
-        scores = [score(measures, doubled) for measures in found]
+        scores = [score(measures, stressed) for measures in found]
         raw = json.dumps(
             {
                 "measures": [{name: round(value, 4) for name, value in m.as_dict().items()} for m in found],
@@ -49,7 +62,7 @@ class MeasuredJudge:
         return Answer(tuple(ranking), (raw,), note)
 
 
-def score(measures: Measures, doubled: set[str]) -> float:
-    """Weighted sum; a measure in `doubled` counts twice."""
+def score(measures: Measures, stressed: set[str]) -> float:
+    """Weighted sum; a measure in `stressed` counts half as much again."""
     values = measures.as_dict()
-    return sum(weight * values[name] * (2.0 if name in doubled else 1.0) for name, weight in WEIGHTS.items())
+    return sum(weight * values[name] * (_EMPHASIS if name in stressed else 1.0) for name, weight in WEIGHTS.items())

@@ -4,11 +4,15 @@ All are computed on luma at most `_MAX_SIDE` pixels wide, all are higher for bet
 
 | measure | what it is |
 |---|---|
-| coherence | log of fine detail that the next frame shows again (small shifts allowed) over detail that it does not |
-| detail | log of fine detail that persists: sharpness that noise cannot fake, because noise does not persist |
+| coherence | log of fine detail that the next frame shows again, shifted or not, over what it does not |
+| detail | log of fine detail that persists: sharpness |
+| cleanness | minus the log of fine detail where a frame has least: noise lies everywhere, detail does not |
+| order | log of how much more a frame differs from the next but one than from the next: time that flows |
 | steadiness | minus the change of overall brightness and contrast from frame to frame beyond its trend (flicker) |
-| liveliness | share of frames that differ from the one before as much as this clip's frames usually do (not frozen) |
+| liveliness | share of frames that differ anywhere from the one before (not frozen) |
 | colour | mean saturation, up to a bound: grey clips rank lower, garish ones not higher |
+
+The first two and `order` look only at pairs of frames that differ: where nothing changes, nothing can flow.
 """
 
 from __future__ import annotations
@@ -22,8 +26,10 @@ from mora_trainer.clips import Clip
 _MAX_SIDE = 160
 _SHIFTS = tuple((dy, dx) for dy in (-2, -1, 0, 1, 2) for dx in (-2, -1, 0, 1, 2))
 _BLOCK = 8  # pixels; every block finds its own shift
-_FLOOR = 0.05  # grey levels squared: below it detail is what rounding leaves
-_STILL = 0.35  # mean absolute difference in grey levels below which two frames are the same one
+_FLOOR = 0.05  # grey levels squared: below it detail is what rounding and the video codec leave
+_STILL = 1.0  # mean absolute difference in grey levels, of a frame's most changed blocks, below which it is the same
+_CHANGED_SHARE = 0.97  # quantile of blocks that counts as the most changed
+_PLAIN_SHARE = 0.25  # quantile of blocks that counts as those with least detail
 _GARISH = 0.35
 
 Plane = npt.NDArray[np.float32]
@@ -35,6 +41,8 @@ class Measures:
 
     coherence: float
     detail: float
+    cleanness: float
+    order: float
     steadiness: float
     liveliness: float
     colour: float
@@ -47,14 +55,24 @@ class Measures:
 def measure(clip: Clip) -> Measures:
     """All measures of a clip, uint8 (frames, height, width, 3), two frames or more."""
     luma = _luma(clip)
-    persisting, lost = _detail_energy(luma)
+    fine = _fine(luma)
+    alive = np.quantile(_blocks(np.abs(np.diff(luma, axis=0))), _CHANGED_SHARE, axis=(1, 2)) > _STILL
+    persisting, lost = _detail_energy(fine)
+    seen = alive if alive.any() else np.ones_like(alive)
+    persists, is_lost = float(persisting[seen].mean()), float(lost[seen].mean())
     return Measures(
-        coherence=float(np.log(persisting + _FLOOR) - np.log(lost + _FLOOR)),
-        detail=float(np.log(persisting + _FLOOR)),
+        coherence=_log_ratio(persists, is_lost, _FLOOR) if alive.any() else 0.0,
+        detail=float(np.log(persists + _FLOOR)),
+        cleanness=-float(np.log(np.quantile(_blocks(fine**2), _PLAIN_SHARE) + _FLOOR)),
+        order=_order(luma, alive),
         steadiness=-_flicker(luma),
-        liveliness=_liveliness(luma),
+        liveliness=float(alive.mean()),
         colour=_colour(clip),
     )
+
+
+def _log_ratio(above: float, below: float, floor: float) -> float:
+    return float(np.log(above + floor) - np.log(below + floor))
 
 
 def _luma(clip: Clip) -> Plane:
@@ -74,18 +92,27 @@ def _fine(luma: Plane) -> Plane:
     return np.asarray(luma - mean, dtype=np.float32)
 
 
-def _detail_energy(luma: Plane) -> tuple[float, float]:
-    """Mean energy of fine detail that the next frame shows again, and that it does not, by block-wise best shift."""
-    fine = _fine(luma)
+def _detail_energy(fine: Plane) -> tuple[Plane, Plane]:
+    """By pair of frames: mean energy of detail that the second shows again, and of what it does not, by block."""
     first, second = fine[:-1, 2:-2, 2:-2], fine[1:]
     height, width = first.shape[1:]
     best = np.full(_blocks(first).shape, np.inf, dtype=np.float32)
     for dy, dx in _SHIFTS:
         moved = second[:, 2 + dy : 2 + dy + height, 2 + dx : 2 + dx + width]
         best = np.minimum(best, _blocks((first - moved) ** 2))
-    total = _blocks(first**2)
     lost = best / 2  # two independent details differ by twice the energy of one
-    return float(np.maximum(total - lost, 0.0).mean()), float(lost.mean())
+    persisting = np.maximum(_blocks(first**2) - lost, 0.0)
+    return persisting.mean(axis=(1, 2)), lost.mean(axis=(1, 2))
+
+
+def _order(luma: Plane, alive: npt.NDArray[np.bool_]) -> float:
+    """Mean of the logs, over frames with change on either side."""
+    both = alive[:-1] & alive[1:]
+    if not both.any():
+        return 0.0
+    near, far = (np.abs(luma[step:] - luma[:-step]).mean(axis=(1, 2)) for step in (1, 2))
+    nearest = (near[:-1] + near[1:]) / 2
+    return float(np.log((far[both] + _FLOOR) / (nearest[both] + _FLOOR)).mean())
 
 
 def _blocks(energy: Plane) -> Plane:
@@ -103,12 +130,6 @@ def _flicker(luma: Plane) -> float:
         return 0.0
     curves = np.stack([luma.mean(axis=(1, 2)), luma.std(axis=(1, 2))])
     return float(np.abs(np.diff(curves, n=2, axis=1)).mean())
-
-
-def _liveliness(luma: Plane) -> float:
-    change = np.abs(np.diff(luma, axis=0)).mean(axis=(1, 2))
-    threshold = max(_STILL, 0.1 * float(np.quantile(change, 0.9)))
-    return float((change > threshold).mean())
 
 
 def _colour(clip: Clip) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from hashlib import blake2b
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +25,7 @@ Signature = npt.NDArray[np.uint64]
 def word_pairs(text: str) -> set[str]:
     """Pairs of neighbouring words, punctuation and case aside; single words where there is but one."""
     words = re.findall(r"\w+", text.lower())
-    return {f"{first} {second}" for first, second in zip(words, words[1:], strict=False)} or set(words)
+    return {f"{first} {second}" for first, second in pairwise(words)} or set(words)
 
 
 def signature(text: str) -> Signature:

@@ -50,6 +50,6 @@ class PromptWriter:
 
 
 def parse_prompts(text: str) -> list[str]:
-    """Lines of an answer without numbers, bullets and quotes; lines that are no sentence of three words are left out."""
+    """Lines of an answer without numbers, bullets and quotes; those of fewer than three words are left out."""
     lines = [_MARK.sub("", line).strip().strip("\"'“”").strip() for line in text.splitlines()]
     return [line for line in lines if len(line.split()) >= 3 and not line.endswith(":")]

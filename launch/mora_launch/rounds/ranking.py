@@ -19,11 +19,12 @@ def instruction(question: Question) -> str:
     number = len(question.clips)
     example = " > ".join(map(str, range(number, 0, -1)))
     return (
-        f"{number} videos, numbered 1 to {number}, were made for the prompt: {question.prompt!r}. Of each you see frames "
-        f"in the order of time. Judge by one criterion alone, {question.criterion.title}: {question.criterion.question} "
-        "The order in which the videos are shown means nothing. End your answer with one line that ranks all of them, "
-        f"best first, in exactly this form:\nRANKING: {example}\nWhere not one is good enough to learn from, end with:\n"
-        "RANKING: NONE"
+        f"{number} videos, numbered 1 to {number}, were made for the prompt: {question.prompt!r}. Of each you see "
+        f"frames in the order of time. Judge by one criterion alone, {question.criterion.title}: "
+        f"{question.criterion.question} "
+        "The order in which the videos are shown means nothing. End your answer with one line that ranks all of "
+        f"them, best first, in exactly this form:\nRANKING: {example}\nWhere not one is good enough to learn from, end "
+        "with:\nRANKING: NONE"
     )
 
 
@@ -31,8 +32,9 @@ def reminder(question: Question, fault: str) -> str:
     """The same question again, after an answer that could not be read."""
     example = " > ".join(map(str, range(1, len(question.clips) + 1)))
     return (
-        f"That answer could not be read: {fault}. Answer again with one line and nothing else: RANKING: and every number "
-        f"from 1 to {len(question.clips)} once, best first, joined by >, for example RANKING: {example}. Or: RANKING: NONE"
+        f"That answer could not be read: {fault}. Answer again with one line and nothing else: RANKING: and every "
+        f"number from 1 to {len(question.clips)} once, best first, joined by >, for example RANKING: {example}. "
+        "Or: RANKING: NONE"
     )
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 from mora_runtime.schema import Settings
 from mora_trainer.settings import PositiveInt
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from mora_launch.rounds.criteria import CRITERIA
 
@@ -64,6 +64,10 @@ class JudgeSettings(Settings):
         return self
 
 
+def _yaml_word(value: Any) -> Any:
+    return "off" if value is False else value  # YAML reads a bare `off` as false
+
+
 class SynthesisSettings(Settings):
     """Rounds as the paper has them: 16 prompts, 4 candidates, two judges, a person where they disagree."""
 
@@ -76,7 +80,7 @@ class SynthesisSettings(Settings):
         JudgeSettings(emphasis="motion"),
     )
     criteria: tuple[str, ...] = tuple(CRITERIA)  # one of these, by chance, for each set
-    review: Literal["person", "off"] = "person"  # off: `mean_rank` decides where judges disagree
+    review: Annotated[Literal["person", "off"], BeforeValidator(_yaml_word)] = "person"  # off: mean rank decides
     weights: Literal["weights", "average"] = "weights"  # which of a checkpoint's make the next candidates
     num_evaluation_prompts: int = Field(default=4, ge=0)  # held out: measured before and after, never trained on
 

@@ -23,6 +23,7 @@ ALLOWED = {
 # What the launcher may see of the trainer: none of it needs torch.
 LAUNCH_MAY_SEE = {
     "mora_trainer.settings",
+    "mora_trainer.candidate_settings",
     "mora_trainer.dataset",
     "mora_trainer.clips",
     "mora_trainer.commit_record",

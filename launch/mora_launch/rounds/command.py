@@ -1,0 +1,83 @@
+"""`mora synthesize`: from nothing to a trained model, in rounds."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+from mora_runtime.errors import RoundError, RunExists
+from mora_runtime.run_directory import RunDirectory
+from rich.console import Console
+
+from mora_launch.config import TrainConfig
+from mora_launch.environments import ROOT
+from mora_launch.rounds.judges import open_judges
+from mora_launch.rounds.machine import Interrupted, Rounds, WaitsForReview
+from mora_launch.rounds.report import summary_tables
+from mora_launch.rounds.store import write_once
+from mora_launch.servers import check_agents
+
+CONFIG_COPY = "config.json"
+EXIT_INTERRUPTED = 130
+EXIT_WAITS_FOR_REVIEW = 4
+
+
+def synthesize(config: TrainConfig, *, run: Path | None, resume: bool, console: Console) -> int:
+    """Run all rounds that are not done yet.
+
+    Returns:
+        0 when all are, 4 when a person has to review, 130 when stopped by Ctrl-C. Both can be resumed.
+
+    Raises:
+        MoraError: refused, or a part failed; what was made is kept.
+    """
+    check_agents(config, console)
+    path = run or ROOT / "runs" / f"{config.name}-rounds-{time.strftime('%Y%m%d-%H%M%S')}"
+    if not resume and (path / CONFIG_COPY).exists():
+        raise RunExists(f"{path} already holds a run; give --resume to go on with it, or another --run")
+    with RunDirectory.create(path, lock=True) as directory, open_judges(config.synthesis, directory) as judges:
+        _keep_config(config, directory.path / CONFIG_COPY)
+        console.print(f"run {directory.path}", markup=False)
+        try:
+            Rounds(config, directory, judges, console).run()
+        except Interrupted:
+            console.print(f"stopped; go on with --resume --run {path}", markup=False)
+            return EXIT_INTERRUPTED
+        except WaitsForReview as waits:
+            then = f"./mora review {path}, then this command with --resume"
+            console.print(f"{waits}: {then}", style="yellow", markup=False)
+            return EXIT_WAITS_FOR_REVIEW
+        for table in summary_tables(directory.path, config):
+            console.print(table)
+    return 0
+
+
+def _keep_config(config: TrainConfig, path: Path) -> None:
+    """Write the run's configuration; a resumed run may only make more rounds than it was started with."""
+    content = config.model_dump(mode="json")
+    if path.exists():
+        before, now = json.loads(path.read_text(encoding="utf-8")), json.loads(json.dumps(content))
+        changed = sorted(_changed(before, now))
+        if changed:
+            raise RoundError(
+                f"{path.parent}: was started with another configuration ({', '.join(changed[:5])}); rounds would not "
+                "be what they say they are: resume with the same one, or start another --run"
+            )
+    write_once(path, content)
+
+
+_MAY_CHANGE = ("synthesis.num_rounds", "synthesis.review", "restarts", "start_deadline_s")
+
+
+def _changed(before: object, now: object, place: str = "") -> list[str]:
+    if place.startswith(_MAY_CHANGE):
+        return []
+    if isinstance(before, dict) and isinstance(now, dict):
+        names = sorted({*before, *now})
+        return [
+            found
+            for name in names
+            for found in _changed(before.get(name), now.get(name), f"{place}.{name}" if place else name)
+        ]
+    return [] if before == now else [place]

@@ -1,0 +1,53 @@
+"""Measured quality of the held-out prompts' videos, before and after: the table of a run and of its reports."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from mora_trainer.candidate_settings import VIDEO_FILE
+from mora_trainer.clips import read_clip
+from mora_trainer.settings import ClipShape
+
+from mora_launch.rounds.measured_judge import score
+from mora_launch.rounds.measures import measure
+
+EVALUATION = "evaluation"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """Mean over the held-out prompts, with half the width of its 95 % interval (normal; nan for one prompt)."""
+
+    mean: float
+    half_width: float
+
+    def __str__(self) -> str:
+        return f"{self.mean:.3f}" if math.isnan(self.half_width) else f"{self.mean:.3f} ± {self.half_width:.3f}"
+
+
+def evaluated_steps(run: Path) -> list[int]:
+    """Steps whose model has made all its videos, in order."""
+    folders = sorted((run / EVALUATION).glob("step-????????"))
+    return [int(folder.name.removeprefix("step-")) for folder in folders if videos(run, int(folder.name[5:]))]
+
+
+def videos(run: Path, step: int) -> list[Path]:
+    """The held-out prompts' videos after so many steps, in the prompts' order."""
+    return sorted((run / EVALUATION / f"step-{step:08d}").glob(f"*/candidate-0/{VIDEO_FILE}"))
+
+
+def figures(run: Path, step: int, shape: ClipShape) -> dict[str, Figure]:
+    """Every measure, and the measured judge's even score, over the held-out prompts."""
+    found = [measure(read_clip(path, shape)) for path in videos(run, step)]
+    columns = {name: [m.as_dict()[name] for m in found] for name in found[0].as_dict()} if found else {}
+    if found:
+        columns["score"] = [score(m, set()) for m in found]
+    return {name: _figure(values) for name, values in columns.items()}
+
+
+def _figure(values: list[float]) -> Figure:
+    half = 1.96 * float(np.std(values, ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+    return Figure(float(np.mean(values)), half)
