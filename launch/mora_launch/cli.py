@@ -217,17 +217,18 @@ def doctor(run: Path | None) -> None:
 
 
 @cli.command(context_settings={"ignore_unknown_options": True}, add_help_option=False)
-@click.argument("name", type=click.Choice(["ipc", "train", "parity", "opensora", "profiler_cost"]))
+@click.argument("name", type=click.Choice(["ipc", "train", "parity", "opensora", "profiler_cost", "judges"]))
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def bench(name: str, arguments: tuple[str, ...]) -> None:
     """Measure: `ipc` (tensors between processes, beside the floor and other ways), `train` (cost of the border between
-    processes in a step), `parity` (gradients), `opensora` (the video model), `profiler_cost` (tracing on and off).
+    processes in a step), `parity` (gradients), `opensora` (the video model), `profiler_cost` (tracing on and off),
+    `judges` (how surely broken clips rank last).
 
     Options go to the benchmark: `--json FILE`, `--help`.
     """
     import os
 
-    environments.ensure(["control"] if name == "ipc" else list(ENVIRONMENTS))
+    environments.ensure(["control"] if name in ("ipc", "judges") else list(ENVIRONMENTS))
     os.chdir(environments.ROOT)
     python = str(ENVIRONMENTS["opensora" if name == "opensora" else "control"].python)
     os.execv(python, [python, "-m", f"benchmarks.{name}", *_absolute_files(arguments)])
@@ -237,7 +238,7 @@ def _absolute_files(arguments: tuple[str, ...]) -> list[str]:
     """Values of --json and --config as absolute paths, because benchmarks run in the checkout's folder."""
     words = list(arguments)
     for position, word in enumerate(words[:-1]):
-        if word in ("--json", "--config"):
+        if word in ("--json", "--config", "--film", "--generated"):
             words[position + 1] = str(Path(words[position + 1]).absolute())
     return words
 

@@ -36,9 +36,11 @@ class Answer:
 
 
 class Judge(Protocol):
-    """Ranks candidates. `name` says which judge it is, in reports and statistics."""
+    """Ranks candidates."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """Which judge it is, in reports and statistics."""
 
     def rank(self, question: Question) -> Answer:
         """Answer one question; what a judge cannot answer is an abstention, not an error."""
