@@ -103,6 +103,54 @@ def synthesize(config: Path, changes: tuple[str, ...], run: Path | None, resume:
     sys.exit(run_rounds(load_config(config, changes), run=run, resume=resume, console=console))
 
 
+@cli.command()
+@click.argument("task", required=False, type=click.Choice([
+    "text-to-video", "image-to-video", "extend", "edit", "connect", "simulate",
+]))
+@click.option("--prompt", default="", help="What should be seen, or how to change it.")
+@click.option("--image", type=_FILE, help="First frame, for image-to-video.")
+@click.option("--video", "videos", multiple=True, type=_FILE, help="Input video; twice for connect.")
+@click.option("-o", "--output", required=True, type=_FILE, help="NAME.mp4, .webm, .gif, or .png (the first frame).")
+@click.option("--config", default=Path("configs/tiny.yaml"), type=_FILE, show_default=True, help="Models and devices.")
+@click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change one value of the config.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seconds", type=float, help="Length of what is generated; by default one clip of the model.")
+@click.option("--strength", type=float, help="Of image-to-image in edit and simulate, over 0 to 1.")
+@click.option("--steps", type=int, help="Denoising steps, instead of the config's.")
+@click.option("--guidance", type=float, help="Guidance scale, instead of the config's.")
+@click.option("--no-enhance", is_flag=True, help="Take the prompt as it is.")
+@click.option("--size", metavar="WIDTHxHEIGHT", help="Of the output; by default the model's.")
+@click.option("--fps", type=float, help="Of the output; by default the config's clip.fps.")
+@click.option("--codec", help="libx264 or mpeg4 in mp4, libvpx-vp9 or libvpx in webm.")
+@click.option("--repeat", type=_FILE, metavar="FILE.json", help="Do the very run again whose JSON this is.")
+def generate(
+    task: str | None, prompt: str, image: Path | None, videos: tuple[Path, ...], output: Path, config: Path,
+    changes: tuple[str, ...], seed: int, seconds: float | None, strength: float | None, steps: int | None,
+    guidance: float | None, no_enhance: bool, size: str | None, fps: float | None, codec: str | None,
+    repeat: Path | None,
+) -> None:  # fmt: skip
+    """Make a video: text-to-video, image-to-video, extend, edit, connect or simulate."""
+    from mora_runtime.schema import read_settings
+
+    from mora_launch.config import TrainConfig, load_config
+    from mora_launch.generate import GenerateOptions, read_repeat
+    from mora_launch.generate import generate as run_generate
+
+    if repeat is not None:
+        options, inputs, resolved = read_repeat(repeat)
+        loaded = read_settings(TrainConfig, resolved, source=str(repeat))
+        run_generate(options, loaded, output, console, expected_inputs=inputs)
+        return
+    if task is None:
+        raise click.UsageError("give a TASK, or --repeat FILE.json")
+    options = GenerateOptions(
+        task.replace("-", "_"), prompt, seed, None if image is None else str(image.absolute()),
+        tuple(str(video.absolute()) for video in videos), seconds, strength, steps, guidance, not no_enhance, size, fps,
+        codec,
+    )  # fmt: skip
+    run_generate(options, load_config(config, changes), output, console)
+
+
 @cli.group()
 def env() -> None:
     """The virtual environments."""

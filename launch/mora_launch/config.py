@@ -24,6 +24,7 @@ from pydantic import Field, model_validator
 
 from mora_launch.restarts import RestartSettings
 from mora_launch.rounds.settings import SynthesisSettings
+from mora_launch.serving.settings import ServingSettings
 
 
 class AgentConfig(Settings):
@@ -77,6 +78,7 @@ class TrainConfig(Settings):
     restarts: RestartSettings = RestartSettings()  # of roles that die while the job runs
     faults: tuple[str, ...] = ()  # to suffer on purpose, as MORA_FAULT gives them: role:point:n
     synthesis: SynthesisSettings = SynthesisSettings()  # `mora synthesize` alone reads it
+    serving: ServingSettings = ServingSettings()  # `mora generate` and `mora serve`
     start_deadline_s: float = Field(default=900.0, gt=0.0)  # loading models included
 
     @model_validator(mode="after")

@@ -1,0 +1,153 @@
+"""`mora generate`: one task from files to a file, on servers that live as long as it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from mora_runtime.errors import SettingsError
+from mora_runtime.run_directory import RunDirectory
+from rich.console import Console
+from rich.progress import Progress
+
+from mora_launch.config import TrainConfig
+from mora_launch.serving.running_servers import RunningServers
+from mora_launch.serving.server_pool import ServerPool
+from mora_launch.tasks.agents import Agents
+from mora_launch.tasks.media import Clip, Video, at_rate, encode, fitted, format_of, read_picture, read_video
+from mora_launch.tasks.procedures import run_task
+from mora_launch.tasks.prompt_agent import prompt_agent
+from mora_launch.tasks.request import TaskRequest, check_request
+from mora_launch.tasks.stages import Stages, Unreviewed
+
+
+@dataclass(frozen=True)
+class GenerateOptions:
+    """What the command line said; written beside the result, so that `--repeat` reads the very same."""
+
+    task: str
+    prompt: str
+    seed: int
+    image: str | None = None
+    videos: tuple[str, ...] = ()
+    seconds: float | None = None
+    strength: float | None = None
+    steps: int | None = None
+    guidance: float | None = None
+    enhance: bool = True
+    size: str | None = None  # of the output, WIDTHxHEIGHT
+    fps: float | None = None  # of the output
+    codec: str | None = None
+
+
+def generate(
+    options: GenerateOptions,
+    config: TrainConfig,
+    output: Path,
+    console: Console,
+    *,
+    stages: Stages | None = None,
+    expected_inputs: dict[str, str] | None = None,
+) -> Path:
+    """Run the task and write `output` and `output`.json.
+
+    Args:
+        stages: who looks at each stage; None takes every one as it comes.
+        expected_inputs: SHA-256 of each input file of the run that is repeated.
+
+    Raises:
+        MoraError: a field does not fit, or a server failed.
+    """
+    kind = format_of(output)
+    request, hashes = read_request(options, config)
+    for name, digest in (expected_inputs or {}).items():
+        if hashes.get(name) != digest:
+            raise SettingsError(f"--repeat: {name} is not the file of that run any more (its SHA-256 differs)")
+    with (
+        tempfile.TemporaryDirectory(prefix="mora-generate-") as folder,
+        RunDirectory.create(Path(folder) / "run", lock=True) as directory,
+        RunningServers(config, directory, console) as servers,
+    ):
+        check_request(request, servers.pool, config.serving)
+        clip = _run(request, servers.pool, config, stages, console)
+        models = {ability: servers.pool.describe(ability)["model"] for ability in servers.pool.abilities()}
+    clip = output_clip(clip, request.fps, options.size, options.fps)
+    metadata = {
+        "mora": {**options.__dict__, "videos": list(options.videos)},
+        "inputs": hashes,
+        "models": models,
+        "config": config.model_dump(mode="json"),
+    }
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_bytes(encode(clip, options.fps or request.fps, kind, metadata, options.codec))
+    beside = output.with_name(output.name + ".json")
+    beside.write_text(json.dumps(metadata, indent=1), encoding="utf-8")
+    console.print(f"{output} ({len(clip)} frames of {clip.shape[2]}x{clip.shape[1]}) and {beside.name}", markup=False)
+    return output
+
+
+def _run(
+    request: TaskRequest, pool: ServerPool, config: TrainConfig, stages: Stages | None, console: Console
+) -> Clip:
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        bar = progress.add_task(request.task, total=None)
+
+        def on_step(ability: str, step: int, num_steps: int) -> None:
+            progress.update(bar, description=ability, completed=step, total=num_steps)
+
+        agents = Agents(
+            pool, prompt_agent(config.serving.prompts), sampling=request.sampling(),
+            deadline_s=config.serving.call_deadline_s, on_step=on_step,
+        )  # fmt: skip
+        return run_task(request, agents, stages or Unreviewed(request.seed))
+
+
+def read_request(options: GenerateOptions, config: TrainConfig) -> tuple[TaskRequest, dict[str, str]]:
+    """The request with its files decoded, and SHA-256 of each file."""
+    hashes: dict[str, str] = {}
+
+    def content(name: str, path: str) -> bytes:
+        try:
+            data = Path(path).read_bytes()
+        except OSError as error:
+            raise SettingsError(f"--{name.partition(' ')[0]} {path}: cannot be read: {error.strerror}") from None
+        hashes[name] = hashlib.sha256(data).hexdigest()
+        return data
+
+    image = None if options.image is None else read_picture(content("image", options.image), "--image")
+    videos: tuple[Video, ...] = tuple(
+        read_video(content(f"video {number}", path), "--video", max_frames=config.serving.max_frames_read)
+        for number, path in enumerate(options.videos)
+    )
+    request = TaskRequest(
+        options.task, options.prompt, options.seed, config.clip.fps, image, videos, options.seconds,
+        options.strength, options.steps, options.guidance, options.enhance,
+    )  # fmt: skip
+    return replace(request, strength=options.strength or config.serving.edit_strength), hashes
+
+
+def output_clip(clip: Clip, fps: float, size: str | None, output_fps: float | None) -> Clip:
+    """Brought to the output's rate and size."""
+    if output_fps is not None:
+        clip = at_rate(Video(clip, fps), output_fps)
+    if size is not None:
+        width, _, height = size.partition("x")
+        if not (width.isdigit() and height.isdigit() and 2 <= int(width) <= 8192 and 2 <= int(height) <= 8192):
+            raise SettingsError(f"--size: expected WIDTHxHEIGHT, 2 to 8192 each, got {size}")
+        clip = fitted(clip, int(height) // 2 * 2, int(width) // 2 * 2)
+    return clip
+
+
+def read_repeat(path: Path) -> tuple[GenerateOptions, dict[str, str], dict[str, Any]]:
+    """Options, SHA-256 of inputs and configuration that a result's JSON holds."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        options = dict(content["mora"])
+        options["videos"] = tuple(options["videos"])
+        return GenerateOptions(**options), content["inputs"], content["config"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SettingsError(f"--repeat {path}: expected the JSON beside a result of mora generate ({error})") from None

@@ -1,0 +1,123 @@
+"""Server processes that stay up: started, watched by a thread, started again when they die."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from types import TracebackType
+
+from mora_runtime.errors import RoleFailed
+from mora_runtime.run_directory import RunDirectory
+from rich.console import Console
+
+from mora_launch.child import Child
+from mora_launch.config import TrainConfig
+from mora_launch.resources import divide_memory
+from mora_launch.restarts import RestartBudget
+from mora_launch.servers import ServerGroup, check_agents
+from mora_launch.serving.counters import Counters
+from mora_launch.serving.models import served_models
+from mora_launch.serving.server_pool import ServerPool
+from mora_launch.serving.server_worker import ServerWorker
+from mora_launch.serving.work_queue import WorkQueue
+from mora_launch.supervisor import Supervisor
+
+log = logging.getLogger(__name__)
+
+
+class RunningServers:
+    """A context manager, entered in the main thread (it takes the signals); `pool` does the work."""
+
+    def __init__(self, config: TrainConfig, directory: RunDirectory, console: Console) -> None:
+        self._console = console
+        checked = check_agents(config, console)
+        self._models = served_models(config, checked)
+        self._config = self._models.config
+        self._group = ServerGroup(self._config, checked, directory, train=False)
+        self._supervisor = Supervisor(console.print, frozen_after_s=config.restarts.frozen_after_s)
+        self._budget = RestartBudget(config.restarts)
+        self._children: dict[str, Child] = {}
+        self._ending = threading.Event()
+        self._watcher = threading.Thread(target=self._watch, name="watches servers", daemon=True)
+        queue, counters = WorkQueue(config.serving.max_batch), Counters()
+        memory = divide_memory(self._config)
+        workers = [
+            ServerWorker(
+                role, directory, queue, counters, modulation=self._models.modulation.get(role.rpartition(".")[0]),
+                arena_nbytes=memory["coordinator.0"], deadline_s=config.serving.call_deadline_s,
+            )
+            for role in self._models.roles()
+        ]  # fmt: skip
+        self.pool = ServerPool(workers, queue, counters)
+
+    def __enter__(self) -> RunningServers:
+        self._supervisor.__enter__()
+        try:
+            self._start_all()
+        except BaseException as error:
+            self.__exit__(type(error), error, None)
+            raise
+        return self
+
+    def _start_all(self) -> None:
+        started = self._start(self._models.roles(), 1)
+        deadline_s = self._config.start_deadline_s
+        with self._console.status("loading models ..."):
+            if not self._supervisor.wait_ready(started, deadline_s=deadline_s):
+                raise KeyboardInterrupt
+            self._tell_ready()
+            self.pool.start(deadline_s)
+        self._watcher.start()
+
+    def _start(self, roles: list[str], generation: int) -> list[Child]:
+        others = (set(self._models.roles()) | self._models.unused_roles()) - set(roles)
+        started = self._group.start(self._supervisor, time.time_ns(), generation, skip=others)
+        self._children.update({child.role: child for child in started})
+        return started
+
+    def _tell_ready(self) -> None:
+        for worker in self.pool.workers:
+            child = self._children.get(worker.role)
+            if child is not None and child.is_ready:
+                worker.server_is_ready(child.generation)
+
+    def _watch(self) -> None:
+        while not self._ending.is_set():
+            for child in self._supervisor.look(timeout_s=0.25):
+                self._replace(child)
+            self._tell_ready()
+
+    def _replace(self, child: Child) -> None:
+        cause = f"{child.role} {child.exit_cause()}"
+        self._supervisor.discard([child])
+        self._children.pop(child.role, None)
+        if self._ending.is_set():
+            return
+        if not self._budget.take():
+            self._console.print(f"{cause}; {self._budget} are used up, it is not started again", markup=False)
+            self.pool.give_up(child.role.rpartition(".")[0])
+            return
+        self._console.print(f"{cause}; starting it again ({self._budget})", markup=False)
+        self._start([child.role], child.generation + 1)
+
+    @property
+    def was_interrupted(self) -> bool:
+        """True after Ctrl-C or SIGTERM."""
+        return self._supervisor.num_interrupts > 0
+
+    def process_id(self, role: str) -> int:
+        """Of a server's present process. RoleFailed when there is none."""
+        child = self._children.get(role)
+        if child is None:
+            raise RoleFailed(f"{role} has no process now")
+        return child.process.pid
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ending.set()
+        if self._watcher.is_alive():
+            self._watcher.join(15.0)
+        self.pool.close()
+        self._supervisor.__exit__(None, None, None)

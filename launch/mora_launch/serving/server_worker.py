@@ -1,0 +1,234 @@
+"""The thread that feeds one server: takes batches, sends them, tells progress, passes cancellations on."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from mora_runtime.errors import MoraError, PeerDied, TransportError
+from mora_runtime.run_directory import RunDirectory
+
+from mora_launch.serving.counters import Counters
+from mora_launch.serving.work_queue import MAX_RUNS, Work, WorkQueue
+
+if TYPE_CHECKING:
+    from mora_runtime import Client, PendingReply
+
+log = logging.getLogger(__name__)
+ABILITIES = ("text_to_image", "image_to_image", "image_to_video", "extend_video", "connect_videos")
+_DEPTH = 2  # batches that a server has at once: it need not wait for us between them
+_TICK_S = 0.05  # between two looks at progress and cancellations
+_CONTROL_DEADLINE_S = 10.0
+_WARM_NBYTES = 4 << 20
+
+
+class _Batch:
+    """Work that one call carries."""
+
+    def __init__(self, works: list[Work], pending: PendingReply) -> None:
+        self.works = works
+        self.pending = pending
+        self.started_s = time.monotonic()
+        self.told: set[int | None] = set()  # places whose cancellation the server knows; None = all
+
+
+class ServerWorker(threading.Thread):
+    """One for each server role; lives as long as the pool, over all generations of its server.
+
+    Attributes:
+        abilities: of the connected server; empty while there is none.
+        description: of its agent, as `describe` answers.
+    """
+
+    def __init__(
+        self,
+        role: str,
+        directory: RunDirectory,
+        queue: WorkQueue,
+        counters: Counters,
+        *,
+        modulation: Any,
+        arena_nbytes: int,
+        deadline_s: float,
+    ) -> None:
+        super().__init__(name=f"feeds {role}", daemon=True)
+        self.role = role
+        self.agent = role.rpartition(".")[0]
+        self.abilities: tuple[str, ...] = ()
+        self.description: dict[str, Any] = {}
+        self.vitals: dict[str, int] = {}
+        self._directory = directory
+        self._queue = queue
+        self._counters = counters
+        self._modulation = modulation
+        self._arena_nbytes = arena_nbytes
+        self._deadline_s = deadline_s
+        self._changed = threading.Condition()
+        self._ready_generation = 0
+        self._ended = False
+        self._in_flight: deque[_Batch] = deque()
+
+    @property
+    def is_connected(self) -> bool:
+        return bool(self.abilities)
+
+    @property
+    def num_in_flight(self) -> int:
+        return sum(len(batch.works) for batch in list(self._in_flight))
+
+    def server_is_ready(self, generation: int) -> None:
+        """The server's process of this generation takes connections."""
+        with self._changed:
+            if generation > self._ready_generation:
+                self._ready_generation = generation
+                self._changed.notify_all()
+
+    def end(self) -> None:
+        """Ask the thread to end; it does within a second."""
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
+    def wait_connected(self, timeout_s: float) -> bool:
+        """True once the server's abilities are known."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self.is_connected or self._ended, timeout_s) and self.is_connected
+
+    def run(self) -> None:
+        """Serve one generation after the other."""
+        from mora_runtime import Node
+
+        with Node.open(
+            self._directory, f"front.{self.role}", arena_budget_nbytes=self._arena_nbytes,
+            warm_nbytes=_WARM_NBYTES, spin_ns=0,
+        ) as node:  # fmt: skip
+            generation = 0
+            while (generation := self._next_generation(generation)) > 0:
+                try:
+                    client = node.connect(self.role, deadline_s=_CONTROL_DEADLINE_S)
+                    self._introduce(client)
+                    self._serve(client)
+                except TransportError as error:
+                    log.warning("%s: %s", self.role, error)
+                finally:
+                    self._lose_server()
+
+    def _next_generation(self, last: int) -> int:
+        """Wait for a server newer than the last; 0 when there will be none."""
+        with self._changed:
+            while not self._ended and self._ready_generation <= last:
+                self._changed.wait(1.0)
+            return 0 if self._ended else self._ready_generation
+
+    def _introduce(self, client: Client) -> None:
+        methods = client.welcome.agents.get(self.agent, [])
+        described = client.call(self.agent, "describe", {}, deadline_s=self._deadline_s).values
+        with self._changed:
+            self.description = described
+            self.abilities = tuple(name for name in ABILITIES if name in methods)
+            self._changed.notify_all()
+
+    def _lose_server(self) -> None:
+        self.abilities = ()
+        lost = [work for batch in self._in_flight for work in batch.works]
+        self._in_flight.clear()
+        again = []
+        for work in lost:
+            work.num_runs += 1
+            if work.num_runs < MAX_RUNS and not self._ended:
+                again.append(work)
+            else:
+                work.fail(PeerDied(f"{self.role} ended while it worked on this request, run {MAX_RUNS} times"))
+        self._counters.num_runs_again.inc(len(again))
+        self._queue.put_back(again)
+
+    def _serve(self, client: Client) -> None:
+        while not self._ended:
+            self._fill(client)
+            if not self._in_flight:
+                client.ping(_CONTROL_DEADLINE_S)  # notices a death while idle, and takes leases back
+                continue
+            batch = self._in_flight[0]
+            if not batch.pending.has_ended:
+                self._wait(client, batch)
+            else:
+                self._finish(client, batch)
+
+    def _fill(self, client: Client) -> None:
+        while len(self._in_flight) < _DEPTH:
+            is_idle = not self._in_flight
+            works = self._queue.take(self.abilities, timeout_s=1.0 if is_idle else 0.0, only_full=not is_idle)
+            if not works:
+                return
+            try:
+                pending = self._submit(client, works)
+            except PeerDied:
+                self._queue.put_back(works)  # nothing was sent, so this is no run
+                raise
+            except MoraError as error:
+                for work in works:
+                    work.fail(error)
+                continue
+            self._in_flight.append(_Batch(works, pending))
+
+    def _submit(self, client: Client, works: list[Work]) -> PendingReply:
+        from mora_runtime.arrays import to_tensor
+
+        arguments: dict[str, Any] = dict(works[0].shared)
+        for name, value in works[0].sample.items():
+            values = [work.sample[name] for work in works]
+            arguments[name] = to_tensor(np.stack(values)) if isinstance(value, np.ndarray) else values
+        if self._modulation is not None:
+            arguments["z"] = to_tensor(self._modulation)
+        self._counters.batch_size.labels(works[0].ability).observe(len(works))
+        return client.submit(self.agent, works[0].ability, arguments, deadline_s=self._deadline_s)
+
+    def _wait(self, client: Client, batch: _Batch) -> None:
+        """Until something arrives or a tick has passed; then progress and cancellations."""
+        from mora_runtime.client import wait_for_messages
+
+        wait_for_messages([client], _TICK_S)
+        for each in self._in_flight:
+            self._pass_cancellations_on(client, each)
+        if not batch.pending.has_ended and any(work.on_step for work in batch.works):
+            pong = client.ping(_CONTROL_DEADLINE_S)
+            self._remember(pong._asdict())
+            if pong.num_steps:
+                for work in batch.works:
+                    if work.on_step is not None:
+                        work.on_step(pong.step, pong.num_steps)
+
+    def _remember(self, pong: Mapping[str, Any]) -> None:
+        self.vitals = {name: pong[name] for name in ("memory_nbytes", "arena_nbytes", "spilled_nbytes", "num_slots")}
+
+    def _pass_cancellations_on(self, client: Client, batch: _Batch) -> None:
+        places = {place for place, work in enumerate(batch.works) if work.is_cancelled}
+        new: set[int | None] = {None} if len(places) == len(batch.works) else set(places)
+        for place in new - batch.told:
+            client.cancel(batch.pending, _CONTROL_DEADLINE_S, sample=place)
+        batch.told |= new
+
+    def _finish(self, client: Client, batch: _Batch) -> None:
+        from mora_runtime.arrays import to_pixels
+
+        ability = batch.works[0].ability
+        try:
+            outputs = to_pixels(batch.pending.result().values.get("outputs"), f"{self.agent}.{ability}")
+        except PeerDied:
+            raise
+        except MoraError as error:
+            self._in_flight.popleft()
+            for work in batch.works:
+                work.fail(error)
+            return
+        self._in_flight.popleft()
+        self._fill(client)  # before the results are looked at: the server goes on meanwhile
+        self._counters.call_s.labels(ability).observe(time.monotonic() - batch.started_s)
+        for work, output in zip(batch.works, outputs, strict=True):
+            work.finish(output)
+        client.flush()

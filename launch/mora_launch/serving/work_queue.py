@@ -1,0 +1,129 @@
+"""Work for the servers, in the order of its coming, handed out in batches of what fits together."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import Future, InvalidStateError
+from typing import Any
+
+import numpy as np
+from mora_runtime.errors import Cancelled
+
+MAX_RUNS = 2  # a server's death makes its work run once again
+_MAX_BATCH_TEXT_NBYTES = 40_000  # a message holds 64 KiB
+Step = Callable[[int, int], None]
+
+
+class Work:
+    """One sample of one ability: a picture, a clip.
+
+    Args:
+        sample: its own arguments, by the plural names of the ability: `prompts`, `seeds`, `images`, ...
+        shared: arguments that all samples of a batch have in common.
+        on_step: told (step, number of steps) by the thread that feeds the server.
+    """
+
+    def __init__(
+        self, ability: str, sample: Mapping[str, Any], shared: Mapping[str, Any], on_step: Step | None = None
+    ) -> None:
+        self.ability = ability
+        self.sample = dict(sample)
+        self.shared = dict(shared)
+        self.on_step = on_step
+        self.future: Future[Any] = Future()
+        self.num_runs = 0
+        self.queued_s = time.monotonic()
+        self._cancelled = threading.Event()
+        shapes = tuple((name, v.shape) for name, v in sorted(sample.items()) if isinstance(v, np.ndarray))
+        self.key = (ability, tuple(sorted(self.shared.items())), shapes)
+
+    def cancel(self) -> None:
+        """Nobody wants the result any more: it leaves the queue, or its batch within a denoising step."""
+        self._cancelled.set()
+        self.fail(Cancelled("the request was cancelled"))
+
+    @property
+    def is_cancelled(self) -> bool:
+        return self._cancelled.is_set() or self.future.cancelled()
+
+    def finish(self, result: Any) -> None:
+        """Hand the result over; nothing where nobody waits any more."""
+        with contextlib.suppress(InvalidStateError):
+            self.future.set_result(result)
+
+    def fail(self, error: BaseException) -> None:
+        """As `finish`, with an error."""
+        with contextlib.suppress(InvalidStateError):
+            self.future.set_exception(error)
+
+
+class WorkQueue:
+    """Shared by all threads; what bounds it is the admission of requests, since a task's later stages must come in."""
+
+    def __init__(self, max_batch: Mapping[str, int]) -> None:
+        self._max_batch = max_batch
+        self._waiting: list[Work] = []
+        self._changed = threading.Condition()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def put(self, work: Work) -> None:
+        """At the end."""
+        with self._changed:
+            self._waiting.append(work)
+            self._changed.notify_all()
+
+    def put_back(self, works: Collection[Work]) -> None:
+        """At the front: what a dead server had taken."""
+        with self._changed:
+            self._waiting[:0] = works
+            self._changed.notify_all()
+
+    def take(self, abilities: Collection[str], *, timeout_s: float, only_full: bool = False) -> list[Work]:
+        """The next work of these abilities and what fits into one batch with it; empty when there is none in time.
+
+        Args:
+            only_full: take nothing less than a whole batch.
+        """
+        deadline = time.monotonic() + timeout_s
+        with self._changed:
+            while True:
+                batch = self._next(abilities)
+                if batch and not (only_full and len(batch) < self._limit(batch[0])):
+                    taken = set(map(id, batch))
+                    self._waiting = [work for work in self._waiting if id(work) not in taken]
+                    return batch
+                remaining_s = deadline - time.monotonic()
+                if remaining_s <= 0:
+                    return []
+                self._changed.wait(remaining_s)
+
+    def _limit(self, work: Work) -> int:
+        return self._max_batch.get(work.ability, 1)
+
+    def _next(self, abilities: Collection[str]) -> list[Work]:
+        self._waiting = [work for work in self._waiting if not work.is_cancelled]
+        first = next((work for work in self._waiting if work.ability in abilities), None)
+        if first is None:
+            return []
+        batch: list[Work] = []
+        nbytes = 0
+        for work in self._waiting:
+            if work.key == first.key and len(batch) < self._limit(first):
+                nbytes += len(str(work.sample.get("prompts", "")).encode())
+                if batch and nbytes > _MAX_BATCH_TEXT_NBYTES:
+                    break
+                batch.append(work)
+        return batch
+
+    def fail_all(self, abilities: Collection[str], error: Exception) -> None:
+        """Nobody will ever take work of these abilities."""
+        with self._changed:
+            lost = [work for work in self._waiting if work.ability in abilities]
+            self._waiting = [work for work in self._waiting if work.ability not in abilities]
+        for work in lost:
+            work.fail(error)

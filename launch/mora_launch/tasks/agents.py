@@ -1,0 +1,108 @@
+"""The agents as a task sees them: abilities that take a prompt and a seed, whoever has them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import TimeoutError as FutureTimeout
+from typing import Any
+
+import numpy as np
+from mora_runtime.errors import Cancelled, DeadlineExceeded
+
+from mora_launch.serving.server_pool import ServerPool
+from mora_launch.tasks.media import Clip, fitted
+from mora_launch.tasks.prompt_agent import PromptAgent
+
+OnStep = Callable[[str, int, int], None]  # ability, step, number of steps
+_TICK_S = 0.1
+
+
+class Agents:
+    """One for each run of a task.
+
+    Args:
+        sampling: settings that every call shares; None values leave the agent's own.
+        on_step: told of every denoising step.
+        is_cancelled: asked while a call is waited for.
+    """
+
+    def __init__(
+        self,
+        pool: ServerPool,
+        prompts: PromptAgent,
+        *,
+        sampling: dict[str, Any],
+        deadline_s: float,
+        on_step: OnStep | None = None,
+        is_cancelled: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._pool = pool
+        self._prompts = prompts
+        self._sampling = sampling
+        self._deadline_s = deadline_s
+        self._on_step = on_step
+        self._is_cancelled = is_cancelled
+
+    @property
+    def num_frames(self) -> int:
+        """Of one clip."""
+        return int(self._pool.describe("image_to_video")["num_frames"])
+
+    def enhance(self, prompt: str) -> str:
+        """The prompt agent's rewriting."""
+        return self._prompts.enhance(prompt)
+
+    def text_to_image(self, prompt: str, seed: int) -> Clip:
+        """A picture (H, W, 3)."""
+        return self._call("text_to_image", prompt, seed)
+
+    def image_to_image(self, prompt: str, seed: int, image: Clip, strength: float) -> Clip:
+        """The picture changed towards the prompt, at the model's size."""
+        about = self._pool.describe("image_to_image")
+        own = fitted(image[None], about["height"], about["width"])[0]
+        return self._call("image_to_image", prompt, seed, {"images": own}, {"strength": strength})
+
+    def image_to_video(self, prompt: str, seed: int, image: Clip) -> Clip:
+        """A clip that begins with the picture, at the model's size."""
+        return self._call("image_to_video", prompt, seed, {"images": self.to_video_size(image[None])[0]})
+
+    def extend_video(self, prompt: str, seed: int, frames: Clip) -> Clip:
+        """Frames that follow the given ones."""
+        return self._call("extend_video", prompt, seed, {"videos": self.to_video_size(frames)})
+
+    def connect_videos(self, prompt: str, seed: int, image: Clip, image_after: Clip) -> Clip:
+        """A clip from the first picture to the second, both shown."""
+        ends = self.to_video_size(np.stack([image, image_after]))
+        return self._call("connect_videos", prompt, seed, {"images": ends[0], "images_after": ends[1]})
+
+    def to_video_size(self, frames: Clip) -> Clip:
+        """Frames brought to the size that the video agent makes."""
+        about = self._pool.describe("image_to_video")
+        return fitted(frames, about["height"], about["width"])
+
+    def _call(
+        self, ability: str, prompt: str, seed: int, sample: dict[str, Any] | None = None,
+        shared: dict[str, Any] | None = None,
+    ) -> Clip:  # fmt: skip
+        def tell(step: int, num_steps: int) -> None:
+            if self._on_step is not None:
+                self._on_step(ability, step, num_steps)
+
+        steps = {"num_inference_steps": self._sampling.get("num_inference_steps")}
+        guidance = {"guidance_scale": self._sampling.get("guidance_scale")}
+        work = self._pool.submit(
+            ability, {"prompts": prompt, "seeds": seed, **(sample or {})}, {**steps, **guidance, **(shared or {})}, tell
+        )
+        deadline = time.monotonic() + self._deadline_s
+        while True:
+            try:
+                result: Clip = work.future.result(_TICK_S)
+                return result
+            except FutureTimeout:
+                if self._is_cancelled():
+                    work.cancel()
+                    raise Cancelled("the task was cancelled") from None
+                if time.monotonic() > deadline:
+                    work.cancel()
+                    raise DeadlineExceeded(f"{ability} gave no result within {self._deadline_s:.0f} s") from None

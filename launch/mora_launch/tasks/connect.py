@@ -1,0 +1,19 @@
+"""Connect: two videos with a transition between them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mora_launch.tasks.agents import Agents
+from mora_launch.tasks.media import Clip, at_rate
+from mora_launch.tasks.request import TaskRequest
+from mora_launch.tasks.stages import Stages
+
+
+def connect(request: TaskRequest, agents: Agents, stages: Stages) -> Clip:
+    """A + transition + B; the transition's own ends, which show A's last and B's first frame, are left out."""
+    before, after = (agents.to_video_size(at_rate(video, request.fps)) for video in request.videos[:2])
+    transition, _ = stages.frames(
+        "transition", request.prompt, lambda text, seed: agents.connect_videos(text, seed, before[-1], after[0])
+    )
+    return np.concatenate([before, transition[1:-1], after])

@@ -1,0 +1,21 @@
+"""Edit: the first frame of a video is changed by instruction, then animated again."""
+
+from __future__ import annotations
+
+from mora_launch.tasks.agents import Agents
+from mora_launch.tasks.continuation import continued, wanted_frames
+from mora_launch.tasks.media import Clip, at_rate
+from mora_launch.tasks.request import TaskRequest
+from mora_launch.tasks.stages import Stages
+
+
+def edit(request: TaskRequest, agents: Agents, stages: Stages) -> Clip:
+    """As long as the given video, where no length is asked for."""
+    given = agents.to_video_size(at_rate(request.videos[0], request.fps))
+    strength = request.strength
+    assert strength is not None, "filled in before"
+    image, prompt = stages.frames(
+        "image", request.prompt, lambda text, seed: agents.image_to_image(text, seed, given[0], strength)
+    )
+    clip, prompt = stages.frames("segment 1", prompt, lambda text, seed: agents.image_to_video(text, seed, image))
+    return continued(clip, prompt, wanted_frames(request.seconds, request.fps, len(given)), agents, stages)

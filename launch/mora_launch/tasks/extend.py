@@ -1,0 +1,21 @@
+"""Extend: a video goes on from its last frames."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mora_launch.tasks.agents import Agents
+from mora_launch.tasks.continuation import continued, wanted_frames
+from mora_launch.tasks.media import Clip, at_rate
+from mora_launch.tasks.request import TaskRequest
+from mora_launch.tasks.stages import Stages
+
+
+def extend(request: TaskRequest, agents: Agents, stages: Stages) -> Clip:
+    """The video at the model's size and rate, then `seconds` more (by default one clip more)."""
+    given = agents.to_video_size(at_rate(request.videos[0], request.fps))
+    more, prompt = stages.frames(
+        "segment 1", request.prompt, lambda text, seed: agents.extend_video(text, seed, given[-1:])
+    )
+    wanted = len(given) + wanted_frames(request.seconds, request.fps, len(more))
+    return continued(np.concatenate([given, more]), prompt, wanted, agents, stages)

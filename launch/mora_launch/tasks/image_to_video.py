@@ -1,0 +1,19 @@
+"""Image and text to video: the picture as first frame."""
+
+from __future__ import annotations
+
+from mora_launch.tasks.agents import Agents
+from mora_launch.tasks.continuation import continued, wanted_frames
+from mora_launch.tasks.media import Clip
+from mora_launch.tasks.request import TaskRequest
+from mora_launch.tasks.stages import Stages
+
+
+def image_to_video(request: TaskRequest, agents: Agents, stages: Stages) -> Clip:
+    """The prompt stays as it is: what is seen stands in the picture already."""
+    image = request.image
+    assert image is not None, "checked before"
+    clip, prompt = stages.frames(
+        "segment 1", request.prompt, lambda text, seed: agents.image_to_video(text, seed, image)
+    )
+    return continued(clip, prompt, wanted_frames(request.seconds, request.fps, len(clip)), agents, stages)

@@ -1,0 +1,20 @@
+"""Simulate digital worlds: the style phrase is added, by image-to-image on a given video's first frame or from text."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from mora_launch.tasks.agents import Agents
+from mora_launch.tasks.edit import edit
+from mora_launch.tasks.media import Clip
+from mora_launch.tasks.request import TaskRequest
+from mora_launch.tasks.stages import Stages
+from mora_launch.tasks.text_to_video import text_to_video
+
+STYLE = "In digital world style"  # paper, section A.8
+
+
+def simulate(request: TaskRequest, agents: Agents, stages: Stages) -> Clip:
+    """As `edit` where a video is given, else as `text_to_video`."""
+    styled = replace(request, prompt=f"{request.prompt.rstrip('. ')}. {STYLE}.")
+    return edit(styled, agents, stages) if request.videos else text_to_video(styled, agents, stages)

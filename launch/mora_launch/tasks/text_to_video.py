@@ -1,0 +1,19 @@
+"""Text to video: enhance the prompt, make a picture, animate it, go on until the asked length."""
+
+from __future__ import annotations
+
+from mora_launch.tasks.agents import Agents
+from mora_launch.tasks.continuation import continued, wanted_frames
+from mora_launch.tasks.media import Clip
+from mora_launch.tasks.request import TaskRequest
+from mora_launch.tasks.stages import Stages
+
+
+def text_to_video(request: TaskRequest, agents: Agents, stages: Stages) -> Clip:
+    """Paper, figure 1: the whole chain."""
+    prompt = request.prompt
+    if request.enhance:
+        prompt = stages.text("prompt", lambda: agents.enhance(request.prompt))
+    image, prompt = stages.frames("image", prompt, agents.text_to_image)
+    clip, prompt = stages.frames("segment 1", prompt, lambda text, seed: agents.image_to_video(text, seed, image))
+    return continued(clip, prompt, wanted_frames(request.seconds, request.fps, len(clip)), agents, stages)
