@@ -1,0 +1,132 @@
+"""Review on a web page: four videos side by side, buttons and keys, several reviewers at once (Gradio).
+
+A visitor holds the set that they are shown until they decide, skip, or leave; the lock is the one of `review_queue`.
+"""
+
+from __future__ import annotations
+
+import secrets
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from mora_launch.rounds.review_queue import ReviewQueue, Waiting
+from mora_launch.rounds.review_terminal import statistics
+
+_KEYS = """
+<script>
+document.addEventListener("keydown", event => {
+  if (["INPUT", "TEXTAREA"].includes(event.target.tagName)) return;
+  const button = document.querySelector(`#review-${{"u": "undo", "s": "skip"}[event.key] || event.key}`);
+  if (button) button.click();
+});
+</script>
+"""
+
+
+class Visitor:
+    """One open page."""
+
+    def __init__(self, run: Path, reviewer: str) -> None:
+        self._queue = ReviewQueue(run, reviewer)
+        self._hold = ExitStack()
+        self.shown: Waiting | None = None
+
+    def advance(self, after: Waiting | None = None) -> Waiting | None:
+        """Let go of the set that is shown and hold the next one."""
+        self._hold.close()
+        self.shown = self._hold.enter_context(self._queue.next(after))
+        return self.shown
+
+    def decide(self, chosen: int | None) -> None:
+        """Decide the set that is shown, and go on."""
+        if self.shown is not None:
+            self._queue.decide(self.shown, chosen)
+        self.advance()
+
+    def undo(self) -> None:
+        """Take the latest decision back; the set is next again."""
+        self._hold.close()
+        self._queue.undo()
+        self.advance()
+
+    def skip(self) -> None:
+        """Show another one first."""
+        self.advance(self.shown)
+
+    def leave(self) -> None:
+        """Let go of everything."""
+        self._hold.close()
+        self.shown = None
+
+
+class ReviewPage:
+    """The page of one run.
+
+    Args:
+        num_candidates: of each set.
+    """
+
+    def __init__(self, run: Path, num_candidates: int) -> None:
+        self._run = run
+        self._num_candidates = num_candidates
+        self._visitors: dict[str, Visitor] = {}
+
+    def build(self) -> Any:
+        """The Gradio application."""
+        import gradio as gr
+
+        with gr.Blocks(title="Mora: review") as page:
+            session = gr.State("")
+            name = gr.Textbox(label="your name", value="reviewer")
+            begin = gr.Button("begin", variant="primary")
+            head = gr.Markdown()
+            with gr.Row():
+                videos = [
+                    gr.Video(label=f"{number + 1}", autoplay=True, loop=True, interactive=False)
+                    for number in range(self._num_candidates)
+                ]
+            with gr.Row():
+                takes = [gr.Button(f"take {n + 1}", elem_id=f"review-{n + 1}") for n in range(self._num_candidates)]
+                none = gr.Button("none is good (0)", elem_id="review-0")
+                skip, undo = gr.Button("skip (s)", elem_id="review-skip"), gr.Button("undo (u)", elem_id="review-undo")
+            state = gr.Markdown()
+            shown = [session, head, *videos, state]
+            begin.click(self._begin, [session, name], shown)
+            for number, take in enumerate(takes):
+                take.click(self._deciding(number), [session], shown)
+            none.click(self._deciding(None), [session], shown)
+            skip.click(lambda key: self._do(key, Visitor.skip), [session], shown)
+            undo.click(lambda key: self._do(key, Visitor.undo), [session], shown)
+        return page
+
+    def launch(self, host: str, port: int) -> None:
+        """Serve until interrupted."""
+        self.build().launch(
+            server_name=host, server_port=port, allowed_paths=[str(self._run)], head=_KEYS, quiet=True, share=False
+        )
+
+    def _begin(self, key: str, name: str) -> list[Any]:
+        if key in self._visitors:
+            self._visitors.pop(key).leave()
+        key = secrets.token_hex(16)
+        visitor = self._visitors[key] = Visitor(self._run, name.strip() or "reviewer")
+        visitor.advance()
+        return self._shown(key)
+
+    def _deciding(self, chosen: int | None) -> Any:
+        return lambda key: self._do(key, lambda visitor: visitor.decide(chosen))
+
+    def _do(self, key: str, what: Any) -> list[Any]:
+        if key in self._visitors:
+            what(self._visitors[key])
+        return self._shown(key)
+
+    def _shown(self, key: str) -> list[Any]:
+        visitor = self._visitors.get(key)
+        waiting = None if visitor is None else visitor.shown
+        if waiting is None:
+            empty = [None] * self._num_candidates
+            return [key, "nothing waits for review that nobody else is looking at", *empty, statistics(self._run)]
+        head = f"**{waiting.planned.prompt}**\n\n{waiting.question}"
+        return [key, head, *map(str, waiting.videos), statistics(self._run)]
