@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+from mora_launch.run_status import read_status
+from mora_runtime.errors import ConfigurationError
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = (
@@ -103,6 +105,16 @@ class HurtJob:
         if process is not None:
             process.kill()
         return process is not None
+
+    def steady_num_fds(self) -> int | None:
+        """Descriptors of the launcher while every role is ready and trains; None in any other moment."""
+        try:
+            status = read_status(self.run)
+            if status.state != "running" or len(status.roles) != 3 or any(r.state != "ready" for r in status.roles):
+                return None
+            return psutil.Process(status.launcher_pid).num_fds()
+        except (ConfigurationError, psutil.Error):
+            return None
 
     def end(self) -> None:
         """Leave nothing running, whatever state the job is in."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from mora_runtime.faults import POINTS
 
 ROLES = {"image.0": "server", "video.0": "server", "coordinator.0": "coordinator"}
-# In about the third step that a process takes part in: a checkpoint has been committed then, so its peers live on beside
-# the one that dies. Transport points are passed while prompts and clips are prepared too, and some several times a step.
+# In about the third step that a process takes part in: a checkpoint has been committed then, so its peers live on
+# beside the one that dies. Transport points are passed while prompts and clips are prepared too, and some several times
+# a step.
 _PASSAGES = {
     "before_receive": 120,
     "after_receive": 48,

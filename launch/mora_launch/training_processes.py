@@ -106,6 +106,7 @@ class TrainingProcesses:
                     console.print(f"{ended}\n{plan}", style="yellow", markup=False)
 
     def _run_generation(self, supervisor: Supervisor, status: StatusWriter, console: Console) -> int:
+        status.status.state = "starting"
         living = {server.role for server in self._servers}
         self._servers += self._group.start(supervisor, self._attempt, self._generation, skip=living)
         # they load their libraries meanwhile, which takes as long as the models of a small job

@@ -51,7 +51,7 @@ SEEDS: tuple[Message, ...] = (
     Drop([1, 2, 3], []),
     Release([1, 2]),
     Ping(1),
-    Pong(1, "a.b", 5, 6, 7, 8, 9, 10, 11),
+    Pong(1, "a.b", *range(5, len(Pong._fields) + 3)),
     Cancel(1, 2),
 )
 _HOSTILE: tuple[Any, ...] = (

@@ -1,0 +1,82 @@
+"""`mora bench chaos --kills N --json FILE`: kill processes of real jobs and see whether the result is the same.
+
+Half of the deaths are planned at the kill points of a step, each (role, point) in turn; the others strike at random
+moments, some on two processes at once, the launcher among them (the job is then resumed). Every job must come to the
+bytes of one that nobody disturbed, and leave nothing behind.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from mora_launch.agent_options import ensure_tiny_models
+from mora_launch.config import load_config
+from mora_runtime.faults import POINTS
+from rich.console import Console
+
+from benchmarks.chaos.job import ROOT, HurtJob
+from benchmarks.chaos.storm import DOUBLE, LOADING, TRAINING, Storm, StormReport
+from benchmarks.machine import describe_machine
+
+_KILLS_A_JOB = 12
+
+
+def measure(num_kills: int, seed: int, folder: Path, console: Console) -> dict[str, Any]:
+    """Run a storm; the figures of `mora bench chaos`."""
+    for name, agent in load_config(ROOT / "configs" / "tiny.yaml", []).agents.items():
+        ensure_tiny_models(name, agent, console)
+    calm = HurtJob(folder / "undisturbed")
+    if calm.wait(600) != 0:
+        calm.end()
+        raise SystemExit(f"the undisturbed job did not end well:\n{calm.said[-3000:]}")
+    storm = Storm(calm.run, folder, seed, lambda line: console.print(line, markup=False))
+    report = storm.rage(num_kills, num_double=max(1, num_kills // 10), kills_a_job=min(_KILLS_A_JOB, num_kills))
+    return _figures(report)
+
+
+def _figures(report: StormReport) -> dict[str, Any]:
+    wanted = [*POINTS, LOADING, TRAINING, DOUBLE, f"{DOUBLE}, launcher"]
+    return {
+        "kills": report.num_kills,
+        "by_phase": dict(report.by_phase),
+        "missed_phases": [phase for phase in wanted if not report.by_phase[phase]],
+        "double_kills": report.num_double,
+        "hangs": report.num_hangs,
+        "leaked_processes": sum(leaks.num_processes for leaks in report.leaks),
+        "leaked_segments": sum(leaks.num_segments for leaks in report.leaks),
+        "leaked_fds": report.leaked_fds,
+        "leaked_shm_files": sum(leaks.num_shm_files for leaks in report.leaks),
+        "identical_runs": report.num_identical,
+        "different_runs": len(report.different),
+        "differences": report.different,
+        "machine": describe_machine(),
+    }
+
+
+def main() -> int:
+    """Command line of the storm; 1 where anything hung, leaked or came out different."""
+    parser = argparse.ArgumentParser(prog="mora bench chaos", description=__doc__)
+    parser.add_argument("--kills", type=int, default=24)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", type=Path, help="write the result here too")
+    arguments = parser.parse_args()
+    console = Console(stderr=True, highlight=False)
+    with tempfile.TemporaryDirectory(prefix="mora-chaos-") as folder:
+        figures = measure(arguments.kills, arguments.seed, Path(folder), console)
+    text = json.dumps(figures, indent=1)
+    print(text)
+    if arguments.json is not None:
+        arguments.json.write_text(text + "\n", encoding="utf-8")
+    if figures["missed_phases"]:
+        console.print(f"this storm missed {', '.join(figures['missed_phases'])}", style="yellow", markup=False)
+    bad = ("hangs", "leaked_processes", "leaked_segments", "leaked_fds", "leaked_shm_files", "different_runs")
+    return 1 if any(figures[name] for name in bad) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
