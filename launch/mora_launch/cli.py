@@ -279,21 +279,14 @@ def doctor(run: Path | None) -> None:
 
 
 @cli.command(context_settings={"ignore_unknown_options": True}, add_help_option=False)
-<<<<<<< HEAD
-@click.argument("name", type=click.Choice(["ipc", "train", "parity", "opensora", "profiler_cost", "judges"]))
+@click.argument(
+    "name", type=click.Choice(["ipc", "train", "parity", "opensora", "profiler_cost", "judges", "chaos"])
+)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def bench(name: str, arguments: tuple[str, ...]) -> None:
     """Measure: `ipc` (tensors between processes, beside the floor and other ways), `train` (cost of the border between
     processes in a step), `parity` (gradients), `opensora` (the video model), `profiler_cost` (tracing on and off),
-    `judges` (how surely broken clips rank last).
-=======
-@click.argument("name", type=click.Choice(["ipc", "train", "parity", "opensora", "chaos", "profiler_cost"]))
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def bench(name: str, arguments: tuple[str, ...]) -> None:
-    """Measure: `ipc` (tensors between processes, beside the floor and other ways), `train` (cost of the border between
-    processes in a step), `parity` (gradients), `opensora` (the video model), `chaos` (jobs whose processes are killed),
-    `profiler_cost` (tracing on and off).
->>>>>>> dd5c996 (Add mora bench chaos: a storm over real jobs)
+    `judges` (how surely broken clips rank last), `chaos` (jobs whose processes are killed).
 
     Options go to the benchmark: `--json FILE`, `--help`.
     """

@@ -38,6 +38,10 @@ class EchoAgent(Agent):
         return x + 1
 
     @remote
+    def add_one_to_each(self, xs: list[torch.Tensor]) -> list[torch.Tensor]:
+        return [x + 1 for x in xs]
+
+    @remote
     def add_one_in_slot(self, x: torch.Tensor) -> torch.Tensor:
         out = mora_runtime.empty(x.shape, x.dtype)
         torch.add(x, 1, out=out)
