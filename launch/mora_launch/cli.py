@@ -113,6 +113,7 @@ def synthesize(config: Path, changes: tuple[str, ...], run: Path | None, resume:
 @click.option("-o", "--output", required=True, type=_FILE, help="NAME.mp4, .webm, .gif, or .png (the first frame).")
 @click.option("--config", default=Path("configs/tiny.yaml"), type=_FILE, show_default=True, help="Models and devices.")
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change one value of the config.")
+@click.option("--checkpoint", metavar="RUN[:STEP]", help="Weights and z of a run, instead of the config's models.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--seconds", type=float, help="Length of what is generated; by default one clip of the model.")
 @click.option("--strength", type=float, help="Of image-to-image in edit and simulate, over 0 to 1.")
@@ -125,7 +126,8 @@ def synthesize(config: Path, changes: tuple[str, ...], run: Path | None, resume:
 @click.option("--repeat", type=_FILE, metavar="FILE.json", help="Do the very run again whose JSON this is.")
 def generate(
     task: str | None, prompt: str, image: Path | None, videos: tuple[Path, ...], output: Path, config: Path,
-    changes: tuple[str, ...], seed: int, seconds: float | None, strength: float | None, steps: int | None,
+    changes: tuple[str, ...], checkpoint: str | None, seed: int, seconds: float | None,
+    strength: float | None, steps: int | None,
     guidance: float | None, no_enhance: bool, size: str | None, fps: float | None, codec: str | None,
     repeat: Path | None,
 ) -> None:  # fmt: skip
@@ -148,6 +150,8 @@ def generate(
         tuple(str(video.absolute()) for video in videos), seconds, strength, steps, guidance, not no_enhance, size, fps,
         codec,
     )  # fmt: skip
+    if checkpoint is not None:
+        changes = (*changes, f"serving.checkpoint={json.dumps(str(Path(checkpoint).absolute()))}")
     run_generate(options, load_config(config, changes), output, console)
 
 
@@ -279,14 +283,15 @@ def doctor(run: Path | None) -> None:
 
 
 @cli.command(context_settings={"ignore_unknown_options": True}, add_help_option=False)
-@click.argument(
-    "name", type=click.Choice(["ipc", "train", "parity", "opensora", "profiler_cost", "judges", "chaos"])
-)
+@click.argument("name", type=click.Choice([
+    "ipc", "train", "parity", "opensora", "profiler_cost", "judges", "chaos", "rounds",
+]))
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def bench(name: str, arguments: tuple[str, ...]) -> None:
     """Measure: `ipc` (tensors between processes, beside the floor and other ways), `train` (cost of the border between
     processes in a step), `parity` (gradients), `opensora` (the video model), `profiler_cost` (tracing on and off),
-    `judges` (how surely broken clips rank last), `chaos` (jobs whose processes are killed).
+    `judges` (how surely broken clips rank last), `chaos` (jobs whose processes are killed),
+    `rounds` (rounds that are killed and resumed, against rounds left alone).
 
     Options go to the benchmark: `--json FILE`, `--help`.
     """

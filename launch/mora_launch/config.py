@@ -68,6 +68,7 @@ class TrainConfig(Settings):
     replicas: PositiveInt = 1
     clip: ClipShape
     agents: AgentsConfig
+    scope: Literal["joint", "image_only", "video_only"] = "joint"  # which agents train; the others stay as they are
     modulation: ModulationSettings = ModulationSettings()
     training: TrainingSettings = TrainingSettings()
     data: DataSection = DataSettings()
@@ -93,6 +94,18 @@ class TrainConfig(Settings):
         return self
 
 
+def _scoped(config: TrainConfig) -> TrainConfig:
+    """The configuration with the agents outside its scope frozen: neither their parameters nor their z move."""
+    if config.scope == "joint":
+        return config
+    still = {"trainable": TrainableSettings(scope="none"), "learning_rate": 0.0, "modulation_learning_rate": 0.0}
+    agents = {
+        name: agent if config.scope == f"{name}_only" else agent.model_copy(update=still)
+        for name, agent in config.agents.items()
+    }
+    return config.model_copy(update={"agents": AgentsConfig(**agents)})
+
+
 def load_config(path: Path, changes: Sequence[str]) -> TrainConfig:
     """Read a YAML file and apply `key.path=value` changes (values in YAML).
 
@@ -109,7 +122,7 @@ def load_config(path: Path, changes: Sequence[str]) -> TrainConfig:
         raise SettingsError(f"config {path}: expected keys and values, got {type(content).__name__}")
     for change in changes:
         _apply(content, change)
-    return read_settings(TrainConfig, content, source=str(path) + (" with --set" if changes else ""))
+    return _scoped(read_settings(TrainConfig, content, source=str(path) + (" with --set" if changes else "")))
 
 
 def _apply(content: dict[str, Any], change: str) -> None:

@@ -8,10 +8,12 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mora_runtime.durable_files import ShardFile, verify
 from mora_runtime.errors import CheckpointError
 from mora_trainer.commit_record import CheckpointInfo
+from safetensors.numpy import load_file
 
 from mora_launch.checkpoints import Checkpoints
 from mora_launch.config import AgentsConfig, TrainConfig
@@ -54,6 +56,12 @@ class TrainedModel:
         return {
             name: {WEIGHTS_OPTION[environment]: str(self.weights[name])} for name, environment in environments.items()
         }
+
+    def read_embeddings(self) -> dict[str, Any]:
+        """z_i by agent as numpy arrays, float32 (rows, d_i); empty where the run trained without modulation."""
+        if self.embeddings is None:
+            return {}
+        return load_file(str(self.embeddings))
 
     def put_into(self, config: TrainConfig) -> TrainConfig:
         """The configuration with every agent loading these weights."""

@@ -11,6 +11,7 @@ from typing import Any
 
 from mora_launch.agent_options import CheckedOptions
 from mora_launch.config import TrainConfig
+from mora_launch.trained_model import TrainedModel, named_checkpoint, trained_model
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,25 @@ class ServedModels:
         return {f"{name}.{number}" for name in names for number in range(self.config.replicas)} - set(self.roles())
 
 
+def with_checkpoint(config: TrainConfig) -> TrainConfig:
+    """The configuration with every agent loading the weights of `serving.checkpoint`, where that is set.
+
+    Raises:
+        CheckpointError: there is none, it is damaged, or it was trained by other agents.
+    """
+    model = _checkpoint(config)
+    return config if model is None else model.put_into(config)
+
+
+def _checkpoint(config: TrainConfig) -> TrainedModel | None:
+    if config.serving.checkpoint is None:
+        return None
+    return trained_model(*named_checkpoint(config.serving.checkpoint), average=config.serving.average)
+
+
 def served_models(config: TrainConfig, checked: Mapping[str, CheckedOptions]) -> ServedModels:
     """Models and numbers of servers of a configuration, as it stands."""
+    model = _checkpoint(config)
+    embeddings = {} if model is None else model.read_embeddings()
     counts = {name: config.serving.servers.get(name, 1) for name, _ in config.agents.items()}  # type: ignore[call-overload]
-    return ServedModels(config.model_copy(update={"replicas": max(counts.values())}), counts)
+    return ServedModels(config.model_copy(update={"replicas": max(counts.values())}), counts, embeddings)

@@ -17,7 +17,7 @@ from mora_launch.resources import divide_memory
 from mora_launch.restarts import RestartBudget
 from mora_launch.servers import ServerGroup, check_agents
 from mora_launch.serving.counters import Counters
-from mora_launch.serving.models import served_models
+from mora_launch.serving.models import served_models, with_checkpoint
 from mora_launch.serving.server_pool import ServerPool
 from mora_launch.serving.server_worker import ServerWorker
 from mora_launch.serving.work_queue import WorkQueue
@@ -31,6 +31,7 @@ class RunningServers:
 
     def __init__(self, config: TrainConfig, directory: RunDirectory, console: Console) -> None:
         self._console = console
+        config = with_checkpoint(config)
         checked = check_agents(config, console)
         self._models = served_models(config, checked)
         self._config = self._models.config

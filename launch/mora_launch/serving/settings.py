@@ -22,6 +22,8 @@ class PromptAgentSettings(Settings):
 class ServingSettings(Settings):
     """Servers, batches and limits."""
 
+    checkpoint: str | None = None  # RUN or RUN:STEP: trained weights and z, instead of what the agents' options name
+    average: bool = False  # the checkpoint's moving average instead of its weights
     servers: dict[Literal["image", "video"], PositiveInt] = Field(default_factory=dict)  # of each agent; default 1
     max_batch: dict[str, PositiveInt] = Field(default_factory=lambda: {"text_to_image": 4, "image_to_image": 4})
     max_waiting: PositiveInt = 256  # requests under way; beyond that the answer is 429
