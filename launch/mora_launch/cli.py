@@ -169,6 +169,24 @@ def review(run: Path, reviewer: str, web: bool, host: str, port: int, only_stati
     sys.exit(run_review(run.absolute(), reviewer, (host, port) if web else None, only_statistics, console))
 
 
+@cli.command()
+@click.argument("config", type=_FILE)
+@click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change one value of the config.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", default=8000, show_default=True, type=click.IntRange(1, 65535))
+@click.option("--token-file", type=_FILE, help="Token that requests must bear; always asked for outside loopback.")
+@click.option("--run", type=click.Path(file_okay=False, path_type=Path), help="Run directory; by default in runs/.")
+def serve(
+    config: Path, changes: tuple[str, ...], host: str, port: int, token_file: Path | None, run: Path | None
+) -> None:
+    """Keep the models loaded and answer over HTTP, as OpenAI's image and video endpoints do."""
+    from mora_launch.config import load_config
+    from mora_launch.serve import serve as run_serve
+
+    loaded = load_config(config, changes)
+    sys.exit(run_serve(loaded, host=host, port=port, run=run, token_file=token_file, console=console))
+
+
 @cli.group()
 def env() -> None:
     """The virtual environments."""

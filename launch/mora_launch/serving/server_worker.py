@@ -151,7 +151,8 @@ class ServerWorker(threading.Thread):
         while not self._ended:
             self._fill(client)
             if not self._in_flight:
-                client.ping(_CONTROL_DEADLINE_S)  # notices a death while idle, and takes leases back
+                # notices a death while idle, and takes leases back
+                self._remember(client.ping(_CONTROL_DEADLINE_S)._asdict())
                 continue
             batch = self._in_flight[0]
             if not batch.pending.has_ended:

@@ -1,0 +1,1 @@
+"""The HTTP front: OpenAI's image and video endpoints, health, metrics."""

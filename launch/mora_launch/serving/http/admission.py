@@ -1,0 +1,61 @@
+"""How many requests may be under way; the rest are told to come back."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+
+from mora_runtime.errors import MoraError
+
+
+class TooBusy(MoraError):
+    """Refused for now.
+
+    Attributes:
+        retry_after_s: when there may be room.
+    """
+
+    code = "too_busy"
+
+    def __init__(self, text: str, retry_after_s: int) -> None:
+        super().__init__(text)
+        self.retry_after_s = retry_after_s
+
+
+class Admission:
+    """Counts requests from acceptance to answer."""
+
+    def __init__(self, max_waiting: int) -> None:
+        self._max_waiting = max_waiting
+        self._lock = threading.Lock()
+        self._mean_s = 1.0  # between two answers, moving
+        self._last_s = time.monotonic()
+        self.num_admitted = 0
+
+    def enter(self) -> None:
+        """Raises: TooBusy."""
+        with self._lock:
+            if self.num_admitted >= self._max_waiting:
+                wait_s = max(1, min(60, round(self._mean_s * self.num_admitted / 4)))
+                text = f"{self.num_admitted} requests are under way, the limit is {self._max_waiting}; retry later"
+                raise TooBusy(text, wait_s)
+            self.num_admitted += 1
+
+    def leave(self) -> None:
+        """One request has its answer."""
+        with self._lock:
+            now_s = time.monotonic()
+            self._mean_s = 0.9 * self._mean_s + 0.1 * (now_s - self._last_s)
+            self._last_s = now_s
+            self.num_admitted -= 1
+
+    @contextlib.contextmanager
+    def admitted(self) -> Iterator[None]:
+        """`enter` and `leave` around a block."""
+        self.enter()
+        try:
+            yield
+        finally:
+            self.leave()

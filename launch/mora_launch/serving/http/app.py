@@ -1,0 +1,105 @@
+"""The application: endpoints, health and metrics, behind the guard."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from fastapi import FastAPI
+from fastapi.responses import JSONResponse, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from mora_launch.config import TrainConfig
+from mora_launch.serving.http.admission import Admission
+from mora_launch.serving.http.front import Front, install_counting, install_errors
+from mora_launch.serving.http.guard import Guard
+from mora_launch.serving.http.images import image_routes
+from mora_launch.serving.http.video_jobs import VideoJobs
+from mora_launch.serving.http.videos import video_routes
+from mora_launch.serving.server_pool import ServerPool
+
+_FORM_NBYTES = 1 << 20  # of a body beside its files
+
+
+def make_app(
+    pool: ServerPool, config: TrainConfig, folder: Path, *, token: str | None, hosts: frozenset[str] | None
+) -> FastAPI:
+    """The application over running servers.
+
+    Args:
+        folder: of finished videos.
+        token, hosts: see `Guard`.
+    """
+    front = Front(pool, config, Admission(config.serving.max_waiting))
+    jobs = VideoJobs(front, folder)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        jobs.close()
+
+    app = FastAPI(title="Mora", lifespan=lifespan, docs_url=None, redoc_url=None)
+    install_errors(app)
+    install_counting(app, front)
+    app.include_router(image_routes(front))
+    app.include_router(video_routes(front, jobs))
+    _add_health(app, front)
+    app.add_middleware(
+        Guard, token=token, hosts=hosts, max_body_nbytes=config.serving.max_upload_nbytes + _FORM_NBYTES
+    )
+    return app
+
+
+def _add_health(app: FastAPI, front: Front) -> None:
+    front.pool.counters.registry.register(_PoolGauges(front))
+
+    @app.get("/v1/models")
+    async def models() -> Response:
+        shown = [{"id": name, "object": "model", "created": 0, "owned_by": "mora"} for name in front.models()]
+        return JSONResponse({"object": "list", "data": shown})
+
+    @app.get("/healthz")
+    async def healthz() -> Response:
+        return JSONResponse({"status": "ok", "time": int(time.time())})
+
+    @app.get("/readyz")
+    async def readyz() -> Response:
+        servers = {worker.role: worker.is_connected for worker in front.pool.workers}
+        return JSONResponse({"ready": front.pool.is_ready, "servers": servers}, 200 if front.pool.is_ready else 503)
+
+    @app.get("/metrics")
+    async def metrics() -> Response:
+        return Response(generate_latest(front.pool.counters.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+class _PoolGauges(Collector):
+    """What is true now: looked up when it is asked for."""
+
+    def __init__(self, front: Front) -> None:
+        self._front = front
+
+    def collect(self) -> Iterator[Metric]:
+        """Queue, requests under way, and each server's memory."""
+        pool = self._front.pool
+        yield GaugeMetricFamily("mora_queue_length", "Samples that wait for a server", len(pool.queue))
+        yield GaugeMetricFamily("mora_requests_under_way", "Requests admitted", self._front.admission.num_admitted)
+        gauges = {
+            "memory_nbytes": GaugeMetricFamily(
+                "mora_server_memory_bytes", "Allocated on the device; resident on the CPU", labels=["server"]
+            ),
+            "arena_nbytes": GaugeMetricFamily(
+                "mora_server_plane_bytes", "Shared memory of the server's tensors", labels=["server"]
+            ),
+            "spilled_nbytes": GaugeMetricFamily("mora_server_spilled_bytes", "Beyond the pool", labels=["server"]),
+            "num_slots": GaugeMetricFamily("mora_server_slots", "Tensors in shared memory", labels=["server"]),
+        }
+        up = GaugeMetricFamily("mora_server_up", "1 while the server is connected", labels=["server"])
+        for worker in pool.workers:
+            up.add_metric([worker.role], float(worker.is_connected))
+            for name, gauge in gauges.items():
+                gauge.add_metric([worker.role], worker.vitals.get(name, 0))
+        yield from (up, *gauges.values())

@@ -1,0 +1,89 @@
+"""What the endpoints share: the pool, the settings, who is admitted, and turning errors into answers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, Response
+from mora_runtime.errors import Cancelled, ConfigurationError, MoraError, RoleFailed, TransportError
+
+from mora_launch.config import TrainConfig
+from mora_launch.serving.http.admission import Admission, TooBusy
+from mora_launch.serving.http.guard import error_body
+from mora_launch.serving.server_pool import ServerPool
+from mora_launch.tasks.errors import BadRequest
+
+CHAIN_MODEL = "mora"  # all agents together
+
+
+@dataclass(frozen=True)
+class Front:
+    """One for each application."""
+
+    pool: ServerPool
+    config: TrainConfig
+    admission: Admission
+
+    def models(self) -> list[str]:
+        """Names that a request may give as `model`."""
+        agents = {self.pool.describe(ability)["agent"] for ability in self.pool.abilities()}
+        return [CHAIN_MODEL, *sorted(agents)]
+
+    def check_model(self, model: str | None, ability: str) -> str:
+        """The model's name. Raises: NotFound: an unknown one."""
+        allowed = [CHAIN_MODEL, self.pool.describe(ability)["agent"]]
+        if model is not None and model not in allowed:
+            raise NotFound("model", f"expected one of {', '.join(allowed)}, got {model[:60]}")
+        return model or CHAIN_MODEL
+
+
+class NotFound(BadRequest):
+    """Something that is asked for by name is not there."""
+
+    code = "not_found"
+
+
+class WrongContentType(BadRequest):
+    """The body is of a kind that is not read here."""
+
+    code = "wrong_content_type"
+
+
+def status_of(error: MoraError) -> int:
+    """HTTP status of an error."""
+    kinds: tuple[tuple[type[MoraError], int], ...] = (
+        (NotFound, 404), (WrongContentType, 415), (ConfigurationError, 400), (TooBusy, 429), (Cancelled, 499),
+        (RoleFailed, 503), (TransportError, 503),
+    )  # fmt: skip
+    return next((status for kind, status in kinds if isinstance(error, kind)), 500)
+
+
+def install_errors(app: FastAPI) -> None:
+    """Every error of ours becomes one JSON answer; its text names field and limit."""
+
+    @app.exception_handler(MoraError)
+    async def answer(request: Request, error: Exception) -> Response:
+        assert isinstance(error, MoraError)
+        status = status_of(error)
+        headers = {"retry-after": str(error.retry_after_s)} if isinstance(error, TooBusy) else {}
+        kind = "invalid_request_error" if status < 500 else "server_error"
+        field = error.field if isinstance(error, BadRequest) else None
+        return JSONResponse(error_body(field, str(error), kind, error.code), status, headers)
+
+
+def install_counting(app: FastAPI, front: Front) -> None:
+    """Requests by endpoint and status, and how long they took."""
+
+    @app.middleware("http")
+    async def count(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+        started_s = time.monotonic()
+        response = await call_next(request)
+        route = request.scope.get("route")
+        endpoint = getattr(route, "path", "other")
+        if endpoint.startswith("/v1"):
+            front.pool.counters.num_requests.labels(endpoint, str(response.status_code)).inc()
+            front.pool.counters.request_s.labels(endpoint).observe(time.monotonic() - started_s)
+        return response

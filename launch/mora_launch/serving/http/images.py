@@ -1,0 +1,165 @@
+"""`/v1/images/generations` and `/v1/images/edits`, shaped as OpenAI's."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import random
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+from mora_runtime.errors import Cancelled, MoraError
+
+from mora_launch.serving.http.fields import Fields
+from mora_launch.serving.http.front import Front
+from mora_launch.serving.http.guard import error_body
+from mora_launch.serving.work_queue import Work
+from mora_launch.tasks.errors import BadRequest
+from mora_launch.tasks.media import Clip, fitted, png, read_picture
+from mora_launch.tasks.request import MAX_SEED, check_prompt, check_sampling, check_seed, check_size
+
+_MAX_NUM_IMAGES = 10
+_DISCONNECT_TICK_S = 0.5
+_FIELDS = ("prompt", "model", "n", "size", "response_format", "seed", "num_inference_steps", "guidance_scale", "stream")
+_IGNORED = (
+    "user", "quality", "style", "background", "moderation", "output_format", "output_compression", "partial_images",
+    "input_fidelity",
+)  # fmt: skip
+
+
+def image_routes(front: Front) -> APIRouter:
+    """Both endpoints."""
+    router = APIRouter()
+
+    @router.post("/v1/images/generations")
+    async def generations(request: Request) -> Response:
+        fields = await Fields.read(request, _FIELDS, _IGNORED)
+        front.admission.enter()
+        return await _answer(request, fields, lambda on_step: _submit(front, fields, on_step), front)
+
+    @router.post("/v1/images/edits")
+    async def edits(request: Request) -> Response:
+        fields = await Fields.read(request, (*_FIELDS, "image", "strength"), (*_IGNORED, "mask"))
+        if "mask" in fields.files:
+            raise BadRequest("mask", "is not supported; the whole picture is changed by the prompt")
+        front.admission.enter()
+        return await _answer(request, fields, lambda on_step: _submit_edit(front, fields, on_step), front)
+
+    return router
+
+
+def _submit(front: Front, fields: Fields, on_step: Any) -> list[Work]:
+    front.check_model(fields.text("model"), "text_to_image")
+    about = front.pool.describe("text_to_image")
+    height, width = check_size(fields.text("size"), about, front.config.serving)
+    prompt, seeds, shared = _common(front, fields, about)
+    shared |= {"height": height, "width": width}
+    return [
+        front.pool.submit("text_to_image", {"prompts": prompt, "seeds": seed}, shared, on_step) for seed in seeds
+    ]
+
+
+def _submit_edit(front: Front, fields: Fields, on_step: Any) -> list[Work]:
+    front.check_model(fields.text("model"), "image_to_image")
+    about = front.pool.describe("image_to_image")
+    height, width = check_size(fields.text("size"), about, front.config.serving)
+    prompt, seeds, shared = _common(front, fields, about)
+    strength = fields.number("strength")
+    if strength is not None and not 0 < strength <= 1:
+        raise BadRequest("strength", f"expected over 0 to 1, got {strength:g}")
+    pictures = fields.files.get("image", [])
+    if len(pictures) != 1:
+        raise BadRequest("image", f"expected one picture as a file, got {len(pictures)}")
+    image = fitted(read_picture(pictures[0], "image")[None], height, width)[0]
+    shared["strength"] = strength or front.config.serving.edit_strength
+    return [
+        front.pool.submit("image_to_image", {"prompts": prompt, "seeds": seed, "images": image}, shared, on_step)
+        for seed in seeds
+    ]
+
+
+def _common(front: Front, fields: Fields, about: dict[str, Any]) -> tuple[str, list[int], dict[str, Any]]:
+    prompt = check_prompt(fields.text("prompt"), front.config.serving)
+    asked = fields.integer("n")
+    count = 1 if asked is None else asked
+    if not 1 <= count <= _MAX_NUM_IMAGES:
+        raise BadRequest("n", f"expected 1 to {_MAX_NUM_IMAGES}, got {count}")
+    if fields.text("response_format") not in (None, "b64_json"):
+        raise BadRequest("response_format", "expected b64_json; pictures are not kept here")
+    given = fields.integer("seed")
+    seed = random.SystemRandom().randrange(MAX_SEED) if given is None else check_seed(given)
+    steps, guidance = fields.integer("num_inference_steps"), fields.number("guidance_scale")
+    check_sampling(steps, guidance, about)
+    seeds = [(seed + number) % (MAX_SEED + 1) for number in range(count)]
+    return prompt, seeds, {"num_inference_steps": steps, "guidance_scale": guidance}
+
+
+async def _answer(request: Request, fields: Fields, submit: Any, front: Front) -> Response:
+    """One JSON answer, or events by step; the admission ends with either."""
+    try:
+        if fields.flag("stream", False):
+            steps: asyncio.Queue[tuple[int, int]] = asyncio.Queue()
+            loop = asyncio.get_running_loop()
+            works = submit(lambda step, num: loop.call_soon_threadsafe(steps.put_nowait, (step, num)))
+            return StreamingResponse(_events(works, steps, front), media_type="text/event-stream")
+        works = submit(None)
+        try:
+            pictures = await _results(request, works)
+        finally:
+            for work in works:
+                if not work.future.done():
+                    work.cancel()
+        data = [_datum(picture, work) for picture, work in zip(pictures, works, strict=True)]
+        response = JSONResponse({"created": int(time.time()), "data": data, "output_format": "png"})
+    except BaseException:
+        front.admission.leave()
+        raise
+    front.admission.leave()
+    return response
+
+
+async def _results(request: Request, works: list[Work]) -> list[Clip]:
+    waiting = {asyncio.wrap_future(work.future) for work in works}
+    while waiting:
+        done, waiting = await asyncio.wait(
+            waiting, timeout=_DISCONNECT_TICK_S, return_when=asyncio.FIRST_EXCEPTION
+        )
+        for each in done:
+            if each.exception() is not None:
+                raise each.exception()  # type: ignore[misc]
+        if waiting and await request.is_disconnected():
+            raise Cancelled("the client has gone")
+    return [work.future.result() for work in works]
+
+
+def _datum(picture: Clip, work: Work) -> dict[str, Any]:
+    return {"b64_json": base64.b64encode(png(picture)).decode(), "seed": work.sample["seeds"]}
+
+
+async def _events(works: list[Work], steps: asyncio.Queue[tuple[int, int]], front: Front) -> AsyncIterator[bytes]:
+    """Server-sent events: one a denoising step, then one a picture."""
+    try:
+        waiting = {asyncio.wrap_future(work.future) for work in works}
+        while waiting:
+            _, waiting = await asyncio.wait(waiting, timeout=0.05)
+            while not steps.empty():
+                step, num_steps = steps.get_nowait()
+                yield _event("image_generation.progress", {"step": step, "num_steps": num_steps})
+        for work in works:
+            datum = _datum(work.future.result(), work)
+            yield _event("image_generation.completed", {**datum, "created_at": int(time.time())})
+    except MoraError as error:
+        yield _event("error", error_body(None, str(error), "server_error", error.code))
+    finally:
+        for work in works:
+            if not work.future.done():
+                work.cancel()
+        front.admission.leave()
+
+
+def _event(kind: str, content: dict[str, Any]) -> bytes:
+    return f"event: {kind}\ndata: {json.dumps({'type': kind, **content})}\n\n".encode()

@@ -1,0 +1,107 @@
+"""One `mora serve` of tiny models for all tests of this folder, with two image servers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+START_DEADLINE_S = 240.0
+
+
+@dataclass
+class Serving:
+    """A running server and a client of it."""
+
+    process: subprocess.Popen[bytes]
+    run: Path
+    port: int
+    http: httpx.Client
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/v1"
+
+    def server_process(self, role: str) -> psutil.Process:
+        """The process of one role."""
+        for child in psutil.Process(self.process.pid).children(recursive=True):
+            if f"/roles/{role}/" in " ".join(child.cmdline()):
+                return child
+        raise AssertionError(f"{role} has no process")
+
+    def images(self, **body: Any) -> httpx.Response:
+        return self.http.post("/v1/images/generations", json=body)
+
+    def video(self, files: list[tuple[str, Any]] | None = None, **fields: Any) -> dict[str, Any]:
+        """Create a video and wait until it is there."""
+        data = {name: str(value) for name, value in fields.items()}
+        answer = self.http.post("/v1/videos", data=data, files=files or [("none", (None, ""))][:0])
+        assert answer.status_code == 200, answer.text
+        return self.finished(answer.json()["id"])
+
+    def finished(self, identifier: str) -> dict[str, Any]:
+        deadline = time.monotonic() + 60
+        while (job := self.http.get(f"/v1/videos/{identifier}").json())["status"] in ("queued", "in_progress"):
+            assert time.monotonic() < deadline, job
+            time.sleep(0.05)
+        return dict(job)
+
+    def content(self, job: dict[str, Any]) -> bytes:
+        answer = self.http.get(f"/v1/videos/{job['id']}/content")
+        assert answer.status_code == 200, answer.text
+        return answer.content
+
+    def wait_ready(self) -> None:
+        deadline = time.monotonic() + START_DEADLINE_S
+        while True:
+            assert self.process.poll() is None, (self.run.parent / "serve.log").read_text()
+            try:
+                if self.http.get("/readyz").json()["ready"]:
+                    return
+            except httpx.TransportError:
+                pass  # not listening yet
+            assert time.monotonic() < deadline, (self.run.parent / "serve.log").read_text()
+            time.sleep(0.1)
+
+
+def start(folder: Path, *options: str) -> Serving:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    folder.mkdir(parents=True, exist_ok=True)
+    log = open(folder / "serve.log", "wb")  # noqa: SIM115 - the process writes to it as long as it lives
+    command = [str(ROOT / "mora"), "serve", "configs/tiny.yaml", "--port", str(port), "--run", str(folder / "run")]
+    process = subprocess.Popen([*command, *options], cwd=ROOT, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+    log.close()
+    serving = Serving(process, folder / "run", port, httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120))
+    serving.wait_ready()
+    return serving
+
+
+def stop(serving: Serving) -> int:
+    serving.http.close()
+    os.kill(serving.process.pid, signal.SIGTERM)
+    return serving.process.wait(60)
+
+
+@pytest.fixture(scope="session")
+def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+    started = start(
+        tmp_path_factory.mktemp("serving"), "--set", "serving.servers.image=2", "--set", "serving.max_waiting=220"
+    )
+    try:
+        yield started
+    finally:
+        if started.process.poll() is None:
+            stop(started)
