@@ -123,13 +123,14 @@ def synthesize(config: Path, changes: tuple[str, ...], run: Path | None, resume:
 @click.option("--size", metavar="WIDTHxHEIGHT", help="Of the output; by default the model's.")
 @click.option("--fps", type=float, help="Of the output; by default the config's clip.fps.")
 @click.option("--codec", help="libx264 or mpeg4 in mp4, libvpx-vp9 or libvpx in webm.")
+@click.option("--review", is_flag=True, help="Ask after each stage; the session lies in OUTPUT.review, and is resumed.")
 @click.option("--repeat", type=_FILE, metavar="FILE.json", help="Do the very run again whose JSON this is.")
 def generate(
     task: str | None, prompt: str, image: Path | None, videos: tuple[Path, ...], output: Path, config: Path,
     changes: tuple[str, ...], checkpoint: str | None, seed: int, seconds: float | None,
     strength: float | None, steps: int | None,
     guidance: float | None, no_enhance: bool, size: str | None, fps: float | None, codec: str | None,
-    repeat: Path | None,
+    review: bool, repeat: Path | None,
 ) -> None:  # fmt: skip
     """Make a video: text-to-video, image-to-video, extend, edit, connect or simulate."""
     from mora_runtime.schema import read_settings
@@ -152,7 +153,8 @@ def generate(
     )  # fmt: skip
     if checkpoint is not None:
         changes = (*changes, f"serving.checkpoint={json.dumps(str(Path(checkpoint).absolute()))}")
-    run_generate(options, load_config(config, changes), output, console)
+    session = output.absolute().with_name(output.name + ".review") if review else None
+    run_generate(options, load_config(config, changes), output, console, session_folder=session)
 
 
 @cli.command()

@@ -15,6 +15,9 @@ from rich.console import Console
 from rich.progress import Progress
 
 from mora_launch.config import TrainConfig
+from mora_launch.review.reviewed_stages import ReviewedStages, run_reviewed
+from mora_launch.review.session import ReviewSession
+from mora_launch.review.terminal import TerminalReviewer
 from mora_launch.serving.running_servers import RunningServers
 from mora_launch.serving.server_pool import ServerPool
 from mora_launch.tasks.agents import Agents
@@ -22,7 +25,7 @@ from mora_launch.tasks.media import Clip, Video, at_rate, encode, fitted, format
 from mora_launch.tasks.procedures import run_task
 from mora_launch.tasks.prompt_agent import prompt_agent
 from mora_launch.tasks.request import TaskRequest, check_request
-from mora_launch.tasks.stages import Stages, Unreviewed
+from mora_launch.tasks.stages import Unreviewed
 
 
 @dataclass(frozen=True)
@@ -50,13 +53,13 @@ def generate(
     output: Path,
     console: Console,
     *,
-    stages: Stages | None = None,
+    session_folder: Path | None = None,
     expected_inputs: dict[str, str] | None = None,
 ) -> Path:
     """Run the task and write `output` and `output`.json.
 
     Args:
-        stages: who looks at each stage; None takes every one as it comes.
+        session_folder: of a review at the terminal, new or to be resumed; None takes every stage as it comes.
         expected_inputs: SHA-256 of each input file of the run that is repeated.
 
     Raises:
@@ -73,7 +76,8 @@ def generate(
         RunningServers(config, directory, console) as servers,
     ):
         check_request(request, servers.pool, config.serving)
-        clip = _run(request, servers.pool, config, stages, console)
+        session = None if session_folder is None else ReviewSession.create(session_folder, options.__dict__)
+        clip = _run(request, servers.pool, config, session, console)
         models = {ability: servers.pool.describe(ability)["model"] for ability in servers.pool.abilities()}
     clip = output_clip(clip, request.fps, options.size, options.fps)
     metadata = {
@@ -91,9 +95,9 @@ def generate(
 
 
 def _run(
-    request: TaskRequest, pool: ServerPool, config: TrainConfig, stages: Stages | None, console: Console
+    request: TaskRequest, pool: ServerPool, config: TrainConfig, session: ReviewSession | None, console: Console
 ) -> Clip:
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+    with Progress(console=console, transient=True, disable=session is not None or not console.is_terminal) as progress:
         bar = progress.add_task(request.task, total=None)
 
         def on_step(ability: str, step: int, num_steps: int) -> None:
@@ -103,7 +107,10 @@ def _run(
             pool, prompt_agent(config.serving.prompts), sampling=request.sampling(),
             deadline_s=config.serving.call_deadline_s, on_step=on_step,
         )  # fmt: skip
-        return run_task(request, agents, stages or Unreviewed(request.seed))
+        if session is None:
+            return run_task(request, agents, Unreviewed(request.seed))
+        ask = TerminalReviewer(console, request.fps)
+        return run_reviewed(request, agents, ReviewedStages(session, agents, request, ask), session)
 
 
 def read_request(options: GenerateOptions, config: TrainConfig) -> tuple[TaskRequest, dict[str, str]]:

@@ -1,159 +1,136 @@
-"""People's review: nobody is shown another's set, decisions can be taken back, one key is one decision."""
+"""The review of a task: one state machine on disk, safe with two reviewers, resumable."""
 
-import os
-import pty
-import select
-import sys
-import time
+from __future__ import annotations
+
+import concurrent.futures
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
-from mora_launch.rounds.agreement import agreement_of_rounds
-from mora_launch.rounds.judge import Verdict
-from mora_launch.rounds.review_page import Visitor
-from mora_launch.rounds.review_queue import ReviewQueue
-from mora_launch.rounds.store import Plan, PlannedSet, RoundFolder
-from mora_runtime.errors import RoundError
-from mora_trainer.clips import made_clip, write_video
-from mora_trainer.settings import ClipShape
-
-SHAPE = ClipShape(num_frames=9, height=64, width=64, fps=8)
+from mora_launch.review.decision import Decision, ReviewRefused, Stopped
+from mora_launch.review.reviewed_stages import ReviewedStages, run_reviewed
+from mora_launch.review.session import ReviewSession
+from mora_launch.tasks.request import TaskRequest
 
 
-@pytest.fixture
-def run(tmp_path: Path) -> Path:
-    """A run with one round of three sets on which the judges disagree."""
-    folder = RoundFolder(tmp_path, 1)
-    sets = tuple(PlannedSet(f"prompt {index}", "flicker", (1, 2, 3, 4)) for index in range(3))
-    folder.write_plan(Plan(1, 0, 4, {"image": "a"}, sets))
-    for index in range(3):
-        for number in range(4):
-            write_video(folder.set(index).video(number), made_clip(index + number, SHAPE)[1], 8.0)
-        for judge, best in enumerate(((0, 1, 2, 3), (1, 0, 2, 3))):
-            verdict = Verdict(f"judge {judge}", "flicker", (0, 1, 2, 3), best, ("raw",))
-            folder.set(index).write_verdict(judge, verdict)
-    return tmp_path
+class DrawnAgents:
+    """Agents whose pictures say what they were asked for; the real ones need servers."""
+
+    num_frames = 5
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, str, int]] = []
+
+    def enhance(self, prompt: str) -> str:
+        return prompt + ", enhanced"
+
+    def text_to_image(self, prompt: str, seed: int) -> Any:
+        self.calls.append(("image", prompt, seed))
+        return np.full((4, 4, 3), seed % 251, dtype=np.uint8)
+
+    def image_to_image(self, prompt: str, seed: int, image: Any, strength: float) -> Any:
+        self.calls.append(("adjust", prompt, seed))
+        return image + np.uint8(1)
+
+    def image_to_video(self, prompt: str, seed: int, image: Any) -> Any:
+        self.calls.append(("video", prompt, seed))
+        return np.repeat(image[None], 5, axis=0)
 
 
-def test_two_reviewers_are_never_shown_the_same_set(run: Path) -> None:
-    ann, bob = ReviewQueue(run, "ann"), ReviewQueue(run, "bob")
-    with ann.next() as first, bob.next() as second:
-        assert first is not None
-        assert second is not None
-        assert (first.index, second.index) == (0, 1)
-        ann.decide(first, 1)
-        bob.decide(second, None)
-    with ann.next() as third:
-        assert third is not None
-        assert third.index == 2
-        with bob.next() as nothing:
-            assert nothing is None
-    decisions = [RoundFolder(run, 1).set(index).decision() for index in range(3)]
-    assert [(d.chosen, d.reviewer) if d else None for d in decisions] == [(1, "ann"), (None, "bob"), None]
+REQUEST = TaskRequest("text_to_video", "a cat", 7, 8.0, strength=0.5)
 
 
-def test_a_decision_is_taken_back_until_the_round_has_its_manifest(run: Path) -> None:
-    queue = ReviewQueue(run, "ann")
-    with queue.next() as waiting:
-        assert waiting is not None
-        queue.decide(waiting, 2)
-        with pytest.raises(RoundError, match="decided by somebody else"):
-            queue.decide(waiting, 2)
-    undone = queue.undo()
-    assert undone is not None
-    assert undone.index == 0
-    assert len(queue.waiting()) == 3
-    assert queue.undo() is None
-    with queue.next() as waiting:
-        assert waiting is not None
-        queue.decide(waiting, 0)
-    RoundFolder(run, 1).manifest.write_text("{}")
-    assert queue.undo() is None
-    assert len(queue.waiting()) == 2
+def run(folder: Path, said: list[dict[str, Any]], agents: DrawnAgents | None = None) -> tuple[Any, DrawnAgents]:
+    agents = agents or DrawnAgents()
+    session = ReviewSession.create(folder, {"task": "text_to_video"})
+    words = iter(said)
+
+    def ask(session: ReviewSession) -> Decision:
+        session.decide(Decision(version=session.state().version, **next(words)))
+        return session.wait_decision(5.0)
+
+    stages = ReviewedStages(session, agents, REQUEST, ask)  # type: ignore[arg-type]
+    return run_reviewed(REQUEST, agents, stages, session), agents  # type: ignore[arg-type]
 
 
-def test_a_skipped_set_comes_again_after_the_others(run: Path) -> None:
-    queue = ReviewQueue(run, "ann")
-    with queue.next() as first:
-        pass
-    with queue.next(first) as second:
-        assert second is not None
-        assert second.index == 1
-    with queue.next(queue.waiting()[2]) as again:
-        assert again is not None
-        assert again.index == 0
+ACCEPT = {"action": "accept"}
 
 
-def test_no_candidate_outside_the_set_is_taken(run: Path) -> None:
-    queue = ReviewQueue(run, "ann")
-    with queue.next() as waiting:
-        assert waiting is not None
-        with pytest.raises(RoundError, match="from 0 to 3, got 4"):
-            queue.decide(waiting, 4)
+def test_accepting_everything_makes_what_is_made_without_review(tmp_path: Path) -> None:
+    clip, agents = run(tmp_path, [ACCEPT] * 3)
+    assert agents.calls[0] == ("image", "a cat, enhanced", 7)
+    assert (clip == 7).all()
+    assert ReviewSession(tmp_path).state().status == "done"
 
 
-def test_statistics_say_with_which_judge_a_reviewer_agrees(run: Path) -> None:
-    queue = ReviewQueue(run, "ann")
-    for chosen in (1, 1, 0):
-        with queue.next() as waiting:
-            assert waiting is not None
-            queue.decide(waiting, chosen)
-    agreement = agreement_of_rounds([RoundFolder(run, 1)])
-    assert agreement.by_reviewer == {"ann": (3, 1, 2)}
-    assert (agreement.num_agreed, agreement.num_both_answered) == (0, 3)
+def test_again_draws_another_seed_three_times_at_most(tmp_path: Path) -> None:
+    again = {"action": "again"}
+    with pytest.raises(ReviewRefused, match="at most 3 times"):
+        run(tmp_path, [ACCEPT, again, again, again, again])
+    candidate = ReviewSession(tmp_path).state().candidate
+    assert candidate is not None
+    assert candidate.attempt == 3
 
 
-def test_visitors_of_the_page_hold_what_they_are_shown_and_let_go(run: Path) -> None:
-    ann, bob = Visitor(run, "ann"), Visitor(run, "bob")
-    first, second = ann.advance(), bob.advance()
-    assert first is not None
-    assert second is not None
-    assert first.index != second.index
-    ann.decide(3)
-    assert ann.shown is not None
-    assert ann.shown.index == 2
-    ann.undo()
-    assert ann.shown is not None
-    assert ann.shown.index == 0
-    ann.leave()
-    bob.skip()
-    assert bob.shown is not None
-    assert bob.shown.index == 2
-    bob.leave()
+def test_an_edited_prompt_counts_from_its_stage_on(tmp_path: Path) -> None:
+    _, agents = run(tmp_path, [ACCEPT, {"action": "edit", "prompt": "a dog"}, ACCEPT, ACCEPT])
+    assert [(kind, prompt) for kind, prompt, _ in agents.calls] == [
+        ("image", "a cat, enhanced"), ("image", "a dog"), ("video", "a dog"),
+    ]  # fmt: skip
 
 
-def test_keys_in_a_terminal_decide_take_back_and_leave(run: Path) -> None:
-    program = (
-        "from pathlib import Path; from rich.console import Console\n"
-        "from mora_launch.rounds.review_queue import ReviewQueue\n"
-        "from mora_launch.rounds.review_terminal import TerminalReview\n"
-        "from mora_trainer.settings import ClipShape\n"
-        "shape = ClipShape(num_frames=9, height=64, width=64, fps=8)\n"
-        f"print('decided', TerminalReview(ReviewQueue(Path({str(run)!r}), 'ann'), shape, Console()).run())\n"
-    )
-    child, terminal = pty.fork()
-    if child == 0:
-        os.environ.update(COLUMNS="200", LINES="60", TERM="xterm-256color")
-        os.execv(sys.executable, [sys.executable, "-c", program])
-    said = b""
-    try:
-        for waits_for, key in ((b"prompt 0", "2"), (b"prompt 1", "u"), (b"undecided again", "1"), (b"prompt 1", "q")):
-            said = _read_until(terminal, waits_for)
-            os.write(terminal, key.encode())
-        said = _read_until(terminal, b"decided 1")
-    finally:
-        os.close(terminal)
-        os.waitpid(child, 0)
-    assert "▀".encode() in said or b"decided 1" in said
-    decisions = [RoundFolder(run, 1).set(index).decision() for index in range(3)]
-    assert [d.chosen if d else None for d in decisions] == [0, None, None]
+def test_adjusting_changes_the_picture_that_is_animated(tmp_path: Path) -> None:
+    clip, _ = run(tmp_path, [ACCEPT, {"action": "adjust", "prompt": "brighter"}, ACCEPT, ACCEPT])
+    assert (clip == 8).all()
 
 
-def _read_until(terminal: int, wanted: bytes, within_s: float = 30.0) -> bytes:
-    """Everything the program wrote up to and with `wanted`."""
-    said, deadline = b"", time.monotonic() + within_s
-    while wanted not in said:
-        assert time.monotonic() < deadline, said[-500:]
-        if select.select([terminal], [], [], 1.0)[0]:
-            said += os.read(terminal, 65536)
-    return said
+def test_going_back_opens_the_last_stage_and_keeps_those_before(tmp_path: Path) -> None:
+    back = {"action": "back"}
+    _, agents = run(tmp_path, [ACCEPT, ACCEPT, back, {"action": "again"}, ACCEPT, ACCEPT])
+    assert [kind for kind, _, _ in agents.calls] == ["image", "video", "image", "image", "video"]
+
+
+def test_a_stopped_session_goes_on_where_it_was(tmp_path: Path) -> None:
+    with pytest.raises(Stopped):
+        run(tmp_path, [ACCEPT, ACCEPT, {"action": "stop"}])
+    assert ReviewSession(tmp_path).state().status == "stopped"
+    clip, agents = run(tmp_path, [ACCEPT])
+    assert [kind for kind, _, _ in agents.calls] == ["video"]
+    assert (clip == 7).all()
+
+
+def test_of_two_reviewers_at_once_one_decides(tmp_path: Path) -> None:
+    session = ReviewSession.create(tmp_path, {})
+    agents: Any = DrawnAgents()
+    stages = ReviewedStages(session, agents, REQUEST, lambda each: each.wait_decision(5.0))
+    with concurrent.futures.ThreadPoolExecutor(1) as threads:
+        made = threads.submit(stages.text, "prompt", lambda: "a cat")
+        while session.state().status != "waiting":
+            assert not made.done()
+        version = session.state().version
+        outcomes = []
+        for reviewer in [ReviewSession(tmp_path) for _ in range(8)]:
+            try:
+                reviewer.decide(Decision(version=version, action="accept"))
+                outcomes.append("taken")
+            except ReviewRefused:
+                outcomes.append("refused")
+        assert outcomes.count("taken") == 1
+        assert made.result(5) == "a cat"
+
+
+def test_a_candidate_that_nobody_looks_at_stops_the_session_in_time(tmp_path: Path) -> None:
+    session = ReviewSession.create(tmp_path, {})
+    agents: Any = DrawnAgents()
+    stages = ReviewedStages(session, agents, REQUEST, lambda each: each.wait_decision(0.1))
+    with pytest.raises(Stopped):
+        stages.text("prompt", lambda: "a cat")
+    assert session.state().status == "stopped"
+
+
+def test_a_candidate_that_a_reviewer_has_not_seen_cannot_be_decided(tmp_path: Path) -> None:
+    with pytest.raises(ReviewRefused, match="decided already"):
+        ReviewSession.create(tmp_path, {}).decide(Decision(version=1, action="accept"))
+    with pytest.raises(ValueError, match="edit needs a prompt"):
+        Decision(version=1, action="edit")

@@ -104,7 +104,7 @@ class Guard:
 async def _refuse(
     send: Send, status: int, field: str, text: str, extra: tuple[tuple[bytes, bytes], ...] = ()
 ) -> None:
-    body = json.dumps(error_body(field, text, "invalid_request_error")).encode()
+    body = json.dumps(error_body(field, f"{field}: {text}", "invalid_request_error")).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), *extra]
     await send({"type": "http.response.start", "status": status, "headers": [*headers, (b"connection", b"close")]})
     await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,103 @@
+"""Stages with a person behind them: accepted results are remembered, so going back and resuming run the task again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from mora_launch.review.decision import Candidate, Decision, Stopped
+from mora_launch.review.session import ReviewSession
+from mora_launch.tasks.agents import Agents
+from mora_launch.tasks.media import Clip
+from mora_launch.tasks.procedures import run_task
+from mora_launch.tasks.request import TaskRequest
+from mora_launch.tasks.stages import Make, stage_seed
+
+Ask = Callable[[ReviewSession], Decision]
+
+
+class _GoBack(Exception):
+    """The task is run again; what was accepted and stands is taken as it is."""
+
+
+class ReviewedStages:
+    """The state machine's side that works.
+
+    Args:
+        ask: returns the reviewers' decision about the candidate on offer.
+    """
+
+    def __init__(
+        self, session: ReviewSession, agents: Agents, request: TaskRequest, ask: Ask,
+        on_stage: Callable[[str], None] = lambda name: None,
+    ) -> None:  # fmt: skip
+        self._session = session
+        self._agents = agents
+        self._seed = request.seed
+        self._strength = request.strength or 0.6
+        self._ask = ask
+        self._on_stage = on_stage
+
+    def text(self, name: str, make: Callable[[], str]) -> str:
+        """A prompt; `again` and `edit` both put another text in its place."""
+        known = self._session.accepted(name)
+        if known is not None:
+            return known.prompt
+        self._on_stage(name)
+        candidate = Candidate(stage=name, kind="text", prompt=make(), attempt=0)
+        while True:
+            self._session.offer(candidate)
+            decision = self._decision()
+            if decision.action == "accept":
+                self._session.accept(candidate)
+                return candidate.prompt
+            text = decision.prompt if decision.action == "edit" else make()
+            candidate = candidate.model_copy(update={"prompt": text, "attempt": candidate.attempt + 1})
+
+    def frames(self, name: str, prompt: str, make: Make) -> tuple[Clip, str]:
+        """A picture or clip."""
+        known = self._session.accepted(name)
+        if known is not None:
+            return self._session.frames(known), known.prompt
+        self._on_stage(name)
+        candidate = Candidate(stage=name, kind="frames", prompt=prompt, attempt=0)
+        frames = make(prompt, stage_seed(self._seed, name, 0))
+        while True:
+            offered = self._session.offer(candidate, frames).candidate
+            assert offered is not None, "it was offered now"
+            decision = self._decision()
+            if decision.action == "accept":
+                self._session.accept(offered)
+                return frames, candidate.prompt
+            candidate, frames = self._next(decision, candidate, frames, make)
+
+    def _next(self, decision: Decision, candidate: Candidate, frames: Clip, make: Make) -> tuple[Candidate, Clip]:
+        if decision.action == "adjust":
+            seed = stage_seed(self._seed, f"{candidate.stage} adjusted", candidate.attempt)
+            strength = decision.strength or self._strength
+            return candidate, self._agents.image_to_image(decision.prompt or candidate.prompt, seed, frames, strength)
+        if decision.action == "edit":
+            candidate = candidate.model_copy(update={"prompt": decision.prompt})
+        else:
+            candidate = candidate.model_copy(update={"attempt": candidate.attempt + 1})
+        return candidate, make(candidate.prompt, stage_seed(self._seed, candidate.stage, candidate.attempt))
+
+    def _decision(self) -> Decision:
+        decision = self._ask(self._session)
+        if decision.action == "back":
+            self._session.go_back()
+            raise _GoBack
+        if decision.action == "stop":
+            self._session.stop()
+            raise Stopped(f"stopped; go on with the session in {self._session.folder}")
+        return decision
+
+
+def run_reviewed(request: TaskRequest, agents: Agents, stages: ReviewedStages, session: ReviewSession) -> Clip:
+    """Run the task until every stage is accepted. Raises: Stopped: to be resumed with the same folder."""
+    while True:
+        try:
+            clip = run_task(request, agents, stages)
+        except _GoBack:
+            continue
+        session.finish()
+        return clip

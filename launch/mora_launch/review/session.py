@@ -1,0 +1,150 @@
+"""A review session: its state on disk, changed under a lock by the task that works and the reviewers who decide.
+
+working -> waiting (a candidate is there) -> decided (by one reviewer) -> working ... -> done; stopped from anywhere,
+and from there to working again when it is resumed. Every change makes a new version.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mora_runtime.schema import read_settings
+
+from mora_launch.review.decision import MAX_AGAIN, Candidate, Decision, ReviewRefused, ReviewState, Stopped
+from mora_launch.tasks.media import Clip
+
+_STATE = "state.json"
+_POLL_S = 0.2  # another process may decide
+
+
+class ReviewSession:
+    """One folder. Usable from several threads and processes at once."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._changed = threading.Condition()
+
+    @classmethod
+    def create(cls, folder: Path, request: dict[str, Any]) -> ReviewSession:
+        """A new session, or the one that the folder holds already, to go on with."""
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        session = cls(folder)
+        with session._locked():
+            if not (folder / _STATE).exists():
+                session._write(ReviewState(request=json.loads(json.dumps(request))))
+        session._change(lambda state: state.model_copy(update={"status": "working", "decision": None}))
+        return session
+
+    def state(self) -> ReviewState:
+        """As it is now."""
+        content = json.loads((self.folder / _STATE).read_text(encoding="utf-8"))
+        return read_settings(ReviewState, content, source=str(self.folder / _STATE))
+
+    def accepted(self, stage: str) -> Candidate | None:
+        """What was accepted for a stage, if it was."""
+        return next((each for each in self.state().accepted if each.stage == stage), None)
+
+    def offer(self, candidate: Candidate, frames: Clip | None = None) -> ReviewState:
+        """Put a candidate in front of the reviewers."""
+        if frames is not None:
+            name = f"{candidate.stage.replace(' ', '-')}-{time.time_ns()}.npy"
+            np.save(self.folder / name, frames, allow_pickle=False)
+            candidate = candidate.model_copy(update={"file": name})
+        return self._change(
+            lambda state: state.model_copy(update={"status": "waiting", "candidate": candidate, "decision": None})
+        )
+
+    def frames(self, candidate: Candidate) -> Clip:
+        """The frames of a candidate of this session."""
+        assert candidate.file is not None, "a text has no frames"
+        loaded: Clip = np.load(self.folder / Path(candidate.file).name, allow_pickle=False)
+        return loaded
+
+    def decide(self, decision: Decision) -> ReviewState:
+        """A reviewer's word. Raises: ReviewRefused: somebody was first, or a limit is reached; nothing has changed."""
+
+        def apply(state: ReviewState) -> ReviewState:
+            candidate = state.candidate
+            if state.status != "waiting" or candidate is None or decision.version != state.version:
+                raise ReviewRefused(f"this stage has been decided already (the session is {state.status}); look again")
+            if decision.action == "again" and candidate.attempt >= MAX_AGAIN:
+                raise ReviewRefused(f"again: at most {MAX_AGAIN} times for a stage; edit the prompt, or go back")
+            if decision.action == "back" and not state.accepted:
+                raise ReviewRefused("back: this is the first stage")
+            if decision.action == "adjust" and (candidate.kind == "text" or self.frames(candidate).ndim != 3):
+                raise ReviewRefused("adjust: only a picture can be adjusted by image-to-image")
+            return state.model_copy(update={"status": "decided", "decision": decision})
+
+        return self._change(apply)
+
+    def wait_decision(self, timeout_s: float, is_cancelled: Callable[[], bool] = lambda: False) -> Decision:
+        """What the reviewers decide about the candidate.
+
+        Raises:
+            Stopped: nobody did in time, or the task was cancelled; the session can be resumed.
+        """
+        deadline = time.monotonic() + timeout_s
+        while (state := self.state()).status == "waiting":
+            if is_cancelled() or time.monotonic() > deadline:
+                self.stop()
+                raise Stopped("nobody decided in time; resume the session later")
+            with self._changed:
+                self._changed.wait(_POLL_S)
+        assert state.decision is not None, "only a decision ends waiting"
+        return state.decision
+
+    def accept(self, candidate: Candidate) -> None:
+        """The candidate becomes its stage's result."""
+        self._change(
+            lambda state: state.model_copy(
+                update={"status": "working", "accepted": (*state.accepted, candidate), "candidate": None}
+            )
+        )
+
+    def go_back(self) -> None:
+        """The last accepted stage is open again."""
+        self._change(
+            lambda state: state.model_copy(
+                update={"status": "working", "accepted": state.accepted[:-1], "candidate": None, "decision": None}
+            )
+        )
+
+    def stop(self) -> None:
+        """To be resumed later; the candidate is made again then."""
+        self._change(lambda state: state.model_copy(update={"status": "stopped"}))
+
+    def finish(self) -> None:
+        """The task is done."""
+        self._change(lambda state: state.model_copy(update={"status": "done", "candidate": None}))
+
+    def _change(self, change: Callable[[ReviewState], ReviewState]) -> ReviewState:
+        with self._locked():
+            before = self.state()
+            after = change(before).model_copy(update={"version": before.version + 1})
+            self._write(after)
+        with self._changed:
+            self._changed.notify_all()
+        return after
+
+    def _write(self, state: ReviewState) -> None:
+        partial = self.folder / f"{_STATE}.{os.getpid()}.{threading.get_ident()}.partial"
+        partial.write_text(state.model_dump_json(indent=1), encoding="utf-8")
+        os.replace(partial, self.folder / _STATE)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        handle = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(handle)
