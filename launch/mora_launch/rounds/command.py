@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mora_runtime.errors import RoundError, RunExists
 from mora_runtime.run_directory import RunDirectory
+from mora_runtime.schema import read_settings
 from rich.console import Console
 
 from mora_launch.config import TrainConfig
@@ -57,8 +58,8 @@ def _keep_config(config: TrainConfig, path: Path) -> None:
     """Write the run's configuration; a resumed run may only make more rounds than it was started with."""
     content = config.model_dump(mode="json")
     if path.exists():
-        before, now = json.loads(path.read_text(encoding="utf-8")), json.loads(json.dumps(content))
-        changed = sorted(_changed(before, now))
+        before = read_settings(TrainConfig, json.loads(path.read_text(encoding="utf-8")), source=str(path))
+        changed = sorted(_changed(before.model_dump(mode="json"), content))
         if changed:
             raise RoundError(
                 f"{path.parent}: was started with another configuration ({', '.join(changed[:5])}); rounds would not "
