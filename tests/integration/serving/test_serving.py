@@ -7,8 +7,10 @@ import concurrent.futures
 import http.client
 import io
 import time
+from pathlib import Path
 from typing import Any
 
+import gradio_client
 import numpy as np
 import openai
 import pytest
@@ -136,6 +138,33 @@ def test_progress_comes_by_step_and_a_deleted_video_frees_its_server(serving: Se
     assert serving.http.delete(f"/v1/videos/{long}").json()["deleted"]
     short = serving.video(task="text_to_video", prompt="a dog", seed=1)
     assert short["status"] == "completed"
+
+
+def test_the_page_makes_a_video_with_a_look_at_every_stage(serving: Serving) -> None:
+    page = gradio_client.Client(f"http://127.0.0.1:{serving.port}/page", verbose=False)
+    page.predict("text_to_video", "a red circle", [], None, 3, True, api_name="/begin")
+    for stage, button in (("prompt", "/decide"), ("image", "/decide_1"), ("image", "/decide"), ("segment 1", "/decide")):
+        while f"**{stage}** waits for you" not in (said := page.predict(api_name="/look"))[0]:
+            assert "failed" not in said[0]
+        page.predict("", api_name=button)
+    while " completed" not in (said := page.predict(api_name="/look"))[0]:
+        assert "failed" not in said[0]
+    job = serving.http.get("/v1/videos").json()["data"][0]
+    plain = serving.video(task="text_to_video", prompt="a red circle", seed=3)
+    assert read_video(serving.content(job), "made", max_frames=100).frames.shape == (9, 64, 64, 3)
+    assert serving.content(job) != serving.content(plain), "the picture was made again with another seed"
+
+
+@pytest.mark.parametrize("task", ["image_to_video", "extend", "edit", "connect", "simulate"])
+def test_the_page_makes_every_other_task_from_files(serving: Serving, task: str, tmp_path: Path) -> None:
+    files = [PICTURE] if task == "image_to_video" else [clip(200), clip(40)][: 2 if task == "connect" else 1]
+    for number, content in enumerate(files):
+        (tmp_path / f"{number}").write_bytes(content)
+    page = gradio_client.Client(f"http://127.0.0.1:{serving.port}/page", verbose=False)
+    given = [gradio_client.handle_file(tmp_path / f"{number}") for number in range(len(files))]
+    page.predict(task, "a red circle", given, None, 3, False, api_name="/begin")
+    while " completed" not in (said := page.predict(api_name="/look"))[0]:
+        assert "failed" not in said[0]
 
 
 def gif_of_one_frame() -> bytes:

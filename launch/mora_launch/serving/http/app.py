@@ -18,6 +18,7 @@ from mora_launch.serving.http.admission import Admission
 from mora_launch.serving.http.front import Front, install_counting, install_errors
 from mora_launch.serving.http.guard import Guard
 from mora_launch.serving.http.images import image_routes
+from mora_launch.serving.http.page import mount_page
 from mora_launch.serving.http.video_jobs import VideoJobs
 from mora_launch.serving.http.videos import video_routes
 from mora_launch.serving.server_pool import ServerPool
@@ -51,7 +52,7 @@ def make_app(
     app.add_middleware(
         Guard, token=token, hosts=hosts, max_body_nbytes=config.serving.max_upload_nbytes + _FORM_NBYTES
     )
-    return app
+    return mount_page(app, front, jobs, folder)
 
 
 def _add_health(app: FastAPI, front: Front) -> None:

@@ -74,6 +74,9 @@ class Guard:
         async def watched(message: Message) -> None:
             nonlocal started
             started = True
+            if message["type"] == "http.response.start" and self._token and b"token=" in scope.get("query_string", b""):
+                cookie = f"{_COOKIE}={self._token}; HttpOnly; SameSite=Strict; Path=/"  # so that a page can go on
+                message = {**message, "headers": [*message["headers"], (b"set-cookie", cookie.encode())]}
             await send(message)
 
         try:

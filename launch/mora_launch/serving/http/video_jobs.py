@@ -6,7 +6,6 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,13 +13,16 @@ from typing import Any, Literal
 
 from mora_runtime.errors import MoraError
 
+from mora_launch.review.decision import Decision
+from mora_launch.review.reviewed_stages import ReviewedStages, run_reviewed
+from mora_launch.review.session import ReviewSession
 from mora_launch.serving.http.front import Front, NotFound
 from mora_launch.tasks.agents import Agents
-from mora_launch.tasks.media import encode, fitted, png
+from mora_launch.tasks.media import Clip, encode, fitted, png
 from mora_launch.tasks.procedures import run_task
 from mora_launch.tasks.prompt_agent import prompt_agent
 from mora_launch.tasks.request import TaskRequest
-from mora_launch.tasks.stages import Stages, Unreviewed
+from mora_launch.tasks.stages import Unreviewed
 
 log = logging.getLogger(__name__)
 MEDIA_TYPES = {"mp4": "video/mp4", "webm": "video/webm", "gif": "image/gif"}
@@ -44,6 +46,7 @@ class VideoJob:
     completed_at: int | None = None
     expires_at: int | None = None
     error: dict[str, str] | None = None
+    session: ReviewSession | None = None  # where somebody looks after each stage
     cancelled: threading.Event = field(default_factory=threading.Event)
 
     def as_json(self) -> dict[str, Any]:
@@ -69,13 +72,13 @@ class VideoJobs:
         self._threads = ThreadPoolExecutor(front.config.serving.max_video_jobs, thread_name_prefix="task")
         self._prompts = prompt_agent(front.config.serving.prompts)
 
-    def create(self, job: VideoJob, stages: Callable[[VideoJob], Stages] | None = None) -> VideoJob:
+    def create(self, job: VideoJob) -> VideoJob:
         """Queue a job. Raises: TooBusy."""
         self._expire()
         self._front.admission.enter()
         with self._lock:
             self._jobs[job.id] = job
-        self._threads.submit(self._run, job, stages)
+        self._threads.submit(self._run, job)
         return job
 
     def get(self, identifier: str) -> VideoJob:
@@ -123,12 +126,12 @@ class VideoJobs:
         for variant in ("video", "thumbnail"):
             self.file(job, variant).unlink(missing_ok=True)
 
-    def _run(self, job: VideoJob, stages: Callable[[VideoJob], Stages] | None) -> None:
+    def _run(self, job: VideoJob) -> None:
         try:
             if job.cancelled.is_set():
                 return
             job.status = "in_progress"
-            self._make(job, stages)
+            self._make(job)
             job.status, job.progress = "completed", 100
         except MoraError as error:
             job.status, job.error = "failed", {"code": error.code, "message": str(error)}
@@ -143,7 +146,7 @@ class VideoJobs:
                 self._remove_files(job)
             self._front.admission.leave()
 
-    def _make(self, job: VideoJob, stages: Callable[[VideoJob], Stages] | None) -> None:
+    def _make(self, job: VideoJob) -> None:
         request, config = job.request, self._front.config
         counted = _StageCount(job)
         agents = Agents(
@@ -151,8 +154,7 @@ class VideoJobs:
             deadline_s=config.serving.call_deadline_s, on_step=counted.step, is_cancelled=job.cancelled.is_set,
         )  # fmt: skip
         counted.expect(request, agents.num_frames)
-        clip = run_task(request, agents, stages(job) if stages else Unreviewed(request.seed, counted.stage))
-        clip = fitted(clip, *job.size)
+        clip = fitted(self._frames(job, agents, counted), *job.size)
         job.seconds = len(clip) / request.fps
         metadata = {
             "task": request.task, "prompt": request.prompt, "seed": request.seed, "seconds": request.seconds,
@@ -161,6 +163,17 @@ class VideoJobs:
         }  # fmt: skip
         self.file(job).write_bytes(encode(clip, request.fps, job.kind, metadata, job.codec))
         self.file(job, "thumbnail").write_bytes(png(clip[0]))
+
+    def _frames(self, job: VideoJob, agents: Agents, counted: _StageCount) -> Clip:
+        if job.session is None:
+            return run_task(job.request, agents, Unreviewed(job.request.seed, counted.stage))
+        timeout_s = self._front.config.serving.review_timeout_s
+
+        def ask(session: ReviewSession) -> Decision:
+            return session.wait_decision(timeout_s, job.cancelled.is_set)
+
+        stages = ReviewedStages(job.session, agents, job.request, ask, counted.stage)
+        return run_reviewed(job.request, agents, stages, job.session)
 
 
 class _StageCount:
