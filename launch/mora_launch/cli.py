@@ -304,15 +304,15 @@ def doctor(run: Path | None) -> None:
 
 @cli.command(context_settings={"ignore_unknown_options": True}, add_help_option=False)
 @click.argument("name", type=click.Choice([
-    "ipc", "train", "parity", "opensora", "profiler_cost", "judges", "chaos", "rounds", "learn",
+    "ipc", "train", "parity", "opensora", "profiler_cost", "judges", "chaos", "safety_cost", "rounds", "learn",
 ]))
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def bench(name: str, arguments: tuple[str, ...]) -> None:
     """Measure: `ipc` (tensors between processes, beside the floor and other ways), `train` (cost of the border between
     processes in a step), `parity` (gradients), `opensora` (the video model), `profiler_cost` (tracing on and off),
-    `judges` (how surely broken clips rank last), `chaos` (jobs whose processes are killed),
-    `rounds` (rounds that are killed and resumed, against rounds left alone), `learn` (what joint training
-    does to the loss on prompts it never saw, with and without modulation).
+    `judges` (how surely broken clips rank last), `chaos` (jobs whose processes are killed), `safety_cost` (checkpoints
+    and heartbeats), `rounds` (rounds that are killed and resumed, against rounds left alone), `learn` (what joint
+    training does to the loss on prompts it never saw, with and without modulation).
 
     Options go to the benchmark: `--json FILE`, `--help`.
     """

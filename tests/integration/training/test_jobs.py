@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,14 @@ def state_files(run: Path, step: int) -> dict[str, bytes]:
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.name != "manifest.json"
     }
+
+
+def mora(command: str, run: Path, *options: str) -> tuple[int, str]:
+    """Run a command that looks at a run; exit code and what it said."""
+    done = subprocess.run(
+        [ROOT / "mora", command, run, *options], capture_output=True, text=True, check=False, timeout=200, cwd=ROOT
+    )
+    return done.returncode, done.stdout + done.stderr
 
 
 def losses(run: Path) -> list[float]:
@@ -101,30 +110,6 @@ def test_two_replicas_of_one_sample_are_one_replica_of_two(tmp_path: Path) -> No
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-5)
 
 
-def test_a_job_whose_roles_are_killed_goes_on_by_itself_to_the_same_bytes(finished: Path, tmp_path: Path) -> None:
-    job = MoraTrain(tmp_path / "run", [*QUICK, "training.num_steps=4", "training.checkpoint_every=2"])
-    job.read_until(lambda line: line.startswith("step 1/4"))
-    job.child("video.0").kill()  # before any checkpoint: everybody begins again
-    job.read_until(lambda line: "video.0 was killed by SIGKILL, while the job was running" in line)
-    job.read_until(lambda line: line.startswith("going on from step 0 as generation 2 (1 of 3 restarts in 600 s)"))
-    job.read_until(lambda line: line.startswith("step 3/4"))
-    survivor = job.child("video.0").pid
-    job.child("image.0").kill()  # the video server keeps its models and goes back to the checkpoint
-    job.read_until(lambda line: line.startswith("going on from step 2 as generation 3 beside video.0"))
-    job.read_until(lambda line: line.startswith("step 3/4"))
-    assert job.child("video.0").pid == survivor
-    job.child("coordinator.0").kill()
-    job.read_until(lambda line: "going on from step" in line and "beside image.0, video.0" in line)
-    code, said = job.finish()
-    assert code == 0, said
-    assert job.nothing_left()
-    assert losses(tmp_path / "run") == losses(finished)
-    recovered, uninterrupted = state_files(tmp_path / "run", 4), state_files(finished, 4)
-    assert set(recovered) == set(uninterrupted)
-    for name, content in uninterrupted.items():
-        assert recovered[name] == content, name
-
-
 def test_a_job_that_keeps_dying_is_given_up_with_the_cause(tmp_path: Path) -> None:
     job = MoraTrain(tmp_path / "run", [*QUICK, "training.num_steps=500", "restarts.max_num=1"])
     for _ in range(2):
@@ -135,15 +120,42 @@ def test_a_job_that_keeps_dying_is_given_up_with_the_cause(tmp_path: Path) -> No
     assert said.count("video.0 was killed by SIGKILL, while the job was running") == 2
     assert "every other process was ended; 1 of 1 restarts in 600 s are used up" in said
     assert job.nothing_left()
+    code, said = mora("doctor", job.run)
+    assert code == 1
+    assert "failed: video.0 was killed by SIGKILL, while the job was running" in said
+    assert "dmesg" in said, "what to do"
+    assert "recovered: video.0 was killed by SIGKILL" in said
+
+
+def test_a_run_is_stopped_from_another_terminal_with_a_checkpoint(tmp_path: Path) -> None:
+    job = MoraTrain(tmp_path / "run", [*QUICK, "training.num_steps=500"])
+    job.read_until(lambda line: line.startswith("step 1/500"))
+    assert mora("stop", job.run) == (0, f"{job.run}: stopped\n")
+    code, said = job.finish()
+    assert code == 130, said
+    assert (job.run / "checkpoints" / "COMMITTED").exists()
+    assert mora("status", job.run)[1].startswith(f"{job.run}\ntrain: interrupted, generation 1")
+    assert mora("stop", job.run) == (0, f"{job.run}: nothing runs there\n")
 
 
 def test_the_death_of_the_launcher_ends_every_role(tmp_path: Path) -> None:
     job = MoraTrain(tmp_path / "run", [*QUICK, "training.num_steps=500"])
     job.read_until(lambda line: line.startswith("step 1/500"))
     assert len(job.children()) == 3
+    code, said = mora("status", job.run, "--json")
+    shown = json.loads(said)
+    assert (code, shown["state"], shown["launcher_pid"]) == (0, "running", job.process.pid)
+    assert {role["role"]: role["pid"] for role in shown["roles"]} == {
+        name: job.child(name).pid for name in ("image.0", "video.0", "coordinator.0")
+    }
     job.process.kill()
     assert job.nothing_left()
     assert job.finish()[0] == -signal.SIGKILL
+    assert json.loads(mora("status", job.run, "--json")[1])["state"] == "killed"
+    code, said = mora("doctor", job.run)
+    assert code == 1
+    assert f"its launcher (process {job.process.pid}) was killed while running, with image.0, video.0" in said
+    assert "--resume goes on from the committed checkpoint" in said
 
 
 def test_an_agent_that_dies_at_load_says_why_and_leaves_nothing(tmp_path: Path) -> None:
