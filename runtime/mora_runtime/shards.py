@@ -31,7 +31,7 @@ class ShardWriter:
         self._root = root
         self._files = files
         self._written: list[ShardFile] = []
-        self._error: OSError | None = None
+        self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._write, name="shard-writer", daemon=True)
         self._thread.start()
 
@@ -44,7 +44,8 @@ class ShardWriter:
                     else:
                         write_tensors(path, content)
                     self._written.append(describe(path, self._root))
-        except OSError as error:
+        except BaseException as error:
+            # safetensors says `SafetensorError` where the disk is full; whatever it is, `result` tells it to the role
             self._error = error
 
     @property
@@ -66,7 +67,8 @@ class ShardWriter:
         if self._thread.is_alive():
             raise CheckpointError(f"a checkpoint's files were not written within {timeout_s:.0f} s; is the disk slow?")
         if self._error is not None:
-            raise CheckpointError(f"a file of the checkpoint could not be written: {self._error.strerror}")
+            reason = self._error.strerror if isinstance(self._error, OSError) else str(self._error)
+            raise CheckpointError(f"a file of the checkpoint could not be written: {reason}") from self._error
         return self._written
 
 
