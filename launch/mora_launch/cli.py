@@ -305,6 +305,7 @@ def doctor(run: Path | None) -> None:
 @cli.command(context_settings={"ignore_unknown_options": True}, add_help_option=False)
 @click.argument("name", type=click.Choice([
     "ipc", "train", "parity", "opensora", "profiler_cost", "judges", "chaos", "safety_cost", "rounds", "learn",
+    "serve",
 ]))
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def bench(name: str, arguments: tuple[str, ...]) -> None:
@@ -312,7 +313,8 @@ def bench(name: str, arguments: tuple[str, ...]) -> None:
     processes in a step), `parity` (gradients), `opensora` (the video model), `profiler_cost` (tracing on and off),
     `judges` (how surely broken clips rank last), `chaos` (jobs whose processes are killed), `safety_cost` (checkpoints
     and heartbeats), `rounds` (rounds that are killed and resumed, against rounds left alone), `learn` (what joint
-    training does to the loss on prompts it never saw, with and without modulation).
+    training does to the loss on prompts it never saw, with and without modulation), `serve` (requests over HTTP beside
+    a bare loop; `--soak 5000`).
 
     Options go to the benchmark: `--json FILE`, `--help`.
     """

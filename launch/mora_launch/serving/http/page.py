@@ -45,7 +45,7 @@ class Page:
                 videos.append(read_video(content, "files", max_frames=settings.max_frames_read))
             else:
                 image = read_picture(content, "files")
-        drawn = random.SystemRandom().randrange(MAX_SEED) if seed is None else int(seed)
+        drawn = random.SystemRandom().randrange(MAX_SEED) if seed is None or seed < 0 else int(seed)
         request = TaskRequest(
             task, prompt, drawn, self._front.config.clip.fps, image, tuple(videos), seconds or None,
             settings.edit_strength,
@@ -131,8 +131,8 @@ def _blocks(page: Page) -> gr.Blocks:
                 prompt = gr.Textbox(label="Prompt", lines=3)
                 files = gr.File(label="Picture or videos", type="binary", file_count="multiple")
                 with gr.Row():
-                    seconds = gr.Number(label="Seconds (empty: one clip)", value=None)
-                    seed = gr.Number(label="Seed (empty: a new one)", value=None, precision=0)
+                    seconds = gr.Number(label="Seconds (0: one clip)", value=0)
+                    seed = gr.Number(label="Seed (-1: a new one)", value=-1, precision=0)
                 review = gr.Checkbox(label="Review every stage", value=True)
                 start = gr.Button("Start", variant="primary")
             with gr.Column():

@@ -1,0 +1,200 @@
+"""`mora bench serve`: requests through HTTP, queue and server beside a bare loop over the same agent in one process.
+
+Bare: `python -m benchmarks.serve --bare`, in the image environment, with the options and threads of the server.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+NUM_REQUESTS = 64
+BATCH = 4
+START_DEADLINE_S = 240.0
+
+
+def bare(batch: int) -> float:
+    """Pictures a second of the agent called in a loop, text and PNG included."""
+    import torch
+    from mora_env_sd3.agent import Sd3Agent
+    from mora_env_sd3.options import Sd3Options
+
+    torch.set_num_threads(1)
+    options = json.loads(os.environ["MORA_BENCH_OPTIONS"])
+    agent = Sd3Agent(Sd3Options(**options), torch.device("cpu"))
+    prompts = [f"a red circle number {number}" for number in range(NUM_REQUESTS)]
+    with torch.no_grad():
+        agent.text_to_image(prompts[:batch], list(range(batch)))
+        started_s = time.perf_counter()
+        for first in range(0, NUM_REQUESTS, batch):
+            agent.text_to_image(prompts[first : first + batch], list(range(first, first + batch)))
+        return NUM_REQUESTS / (time.perf_counter() - started_s)
+
+
+def run_bare(batch: int, options: dict[str, Any]) -> float:
+    """`bare` in the image environment, with the variables that the server gets."""
+    from mora_launch.environments import ENVIRONMENTS
+    from mora_launch.servers import child_variables
+
+    variables = {**os.environ, **child_variables(1, "cpu"), "MORA_BENCH_OPTIONS": json.dumps(options)}
+    command = [str(ENVIRONMENTS["sd3"].python), "-m", "benchmarks.serve", "--bare", str(batch)]
+    done = subprocess.run(command, env=variables, cwd=ROOT, capture_output=True, text=True, check=True, timeout=300)
+    return float(done.stdout.strip().splitlines()[-1])
+
+
+class Served:
+    """A `mora serve` process; a context manager."""
+
+    def __init__(self, max_batch: int) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = int(probe.getsockname()[1])
+        self._folder = tempfile.TemporaryDirectory(prefix="mora-bench-")
+        changes = [f"serving.max_batch.text_to_image={max_batch}", "serving.max_waiting=400"]
+        words = [word for change in changes for word in ("--set", change)]
+        run = str(Path(self._folder.name) / "run")
+        self.process = subprocess.Popen(
+            [str(ROOT / "mora"), "serve", "configs/tiny.yaml", "--port", str(self.port), "--run", run, *words],
+            cwd=ROOT, stdout=subprocess.DEVNULL,
+        )  # fmt: skip
+
+    def __enter__(self) -> Served:
+        import httpx
+
+        deadline = time.monotonic() + START_DEADLINE_S
+        while time.monotonic() < deadline and self.process.poll() is None:
+            try:
+                if httpx.get(f"http://127.0.0.1:{self.port}/readyz").status_code == 200:
+                    return self
+            except httpx.TransportError:
+                time.sleep(0.2)
+        raise RuntimeError("mora serve did not become ready; run it by hand to see why")
+
+    def __exit__(self, *_: object) -> None:
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(60)
+        self._folder.cleanup()
+
+    def usage(self) -> dict[str, tuple[int, int]]:
+        """Resident bytes and descriptors of the front and of each server."""
+        import psutil
+
+        front = psutil.Process(self.process.pid)
+        found = {"front": (int(front.memory_info().rss), front.num_fds())}
+        for child in front.children(recursive=True):
+            role = next((Path(word).parent.name for word in child.cmdline() if "/roles/" in word), None)
+            if role is not None:
+                found[role] = (int(child.memory_info().rss), child.num_fds())
+        return found
+
+
+async def load(port: int, num_requests: int, at_once: int, steps: int | None = None) -> tuple[float, list[float], int]:
+    """(requests a second, seconds of each, requests lost), all queued as fast as `at_once` connections let them."""
+    import httpx
+
+    limits = httpx.Limits(max_connections=at_once, max_keepalive_connections=at_once)
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=300, limits=limits) as client:
+        latencies: list[float] = []
+        numbers = iter(range(num_requests))
+        lost = 0
+
+        async def one_client() -> None:
+            nonlocal lost
+            for number in numbers:
+                body = {"prompt": f"a red circle number {number % 200}", "seed": number, "num_inference_steps": steps}
+                started_s = time.perf_counter()
+                answer = await client.post("/v1/images/generations", json=body)
+                latencies.append(time.perf_counter() - started_s)
+                good = answer.status_code == 200 and answer.json()["data"][0]["seed"] == number
+                lost += not good
+
+        await client.get("/healthz")
+        started_s = time.perf_counter()
+        await asyncio.gather(*(one_client() for _ in range(at_once)))
+        return num_requests / (time.perf_counter() - started_s), latencies, lost
+
+
+def measure(num_soak: int) -> dict[str, Any]:
+    """All figures."""
+    import yaml
+
+    config = yaml.safe_load((ROOT / "configs" / "tiny.yaml").read_text(encoding="utf-8"))
+    options = config["agents"]["image"]["options"]
+    result: dict[str, Any] = {}
+    bare_by_batch = {batch: run_bare(batch, options) for batch in (1, BATCH)}
+    with Served(1) as served:
+        asyncio.run(load(served.port, 16, 8))
+        single, _, _ = asyncio.run(load(served.port, NUM_REQUESTS, NUM_REQUESTS))
+    with Served(BATCH) as served:
+        asyncio.run(load(served.port, 16, 8))
+        rates, latencies = [], []
+        for _ in range(3):
+            rate, seconds, lost = asyncio.run(load(served.port, NUM_REQUESTS, NUM_REQUESTS))
+            rates.append(rate)
+            latencies += seconds
+            result["num_lost"] = result.get("num_lost", 0) + lost
+        _, _, result["num_lost_of_200_clients"] = asyncio.run(load(served.port, 200, 200, 1))
+        if num_soak:
+            result["soak"] = _soak(served, num_soak)
+    batched = statistics.median(rates)
+    cuts = statistics.quantiles(latencies, n=100)
+    result |= {
+        "throughput_vs_bare": batched / bare_by_batch[BATCH],
+        "p50_ms": cuts[49] * 1000,
+        "p99_ms": cuts[98] * 1000,
+        "batch_gain": batched / single,
+        "bare_batch_gain": bare_by_batch[BATCH] / bare_by_batch[1],
+        "images_per_s": batched,
+        "bare_images_per_s": bare_by_batch[BATCH],
+        "batch": BATCH,
+        "num_requests": NUM_REQUESTS,
+    }
+    return result
+
+
+def _soak(served: Served, num_requests: int) -> dict[str, Any]:
+    """RSS and descriptors before and after; the first fifth warms pools and caches and does not count."""
+    asyncio.run(load(served.port, num_requests // 5, 8, 1))
+    before = served.usage()
+    rate, _, lost = asyncio.run(load(served.port, num_requests - num_requests // 5, 8, 1))
+    after = served.usage()
+    return {
+        "num_requests": num_requests,
+        "num_lost": lost,
+        "requests_per_s": rate,
+        "rss_bytes_per_request": {
+            role: (after[role][0] - before[role][0]) / (num_requests - num_requests // 5) for role in after
+        },
+        "descriptors": {role: [before[role][1], after[role][1]] for role in after},
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="mora bench serve", description=__doc__)
+    parser.add_argument("--json", type=Path, help="Write the figures there.")
+    parser.add_argument("--soak", type=int, default=0, metavar="N", help="Then N small requests, for example 5000.")
+    parser.add_argument("--bare", type=int, metavar="BATCH", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.bare:
+        print(bare(arguments.bare))
+        return
+    result = measure(arguments.soak)
+    print(json.dumps(result, indent=1))
+    if arguments.json is not None:
+        arguments.json.write_text(json.dumps(result, indent=1), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
