@@ -163,11 +163,12 @@ def _embeddings(clients: dict[str, Client], settings: CandidateSettings) -> dict
 
 
 def _keys(clients: dict[str, Client], settings: CandidateSettings) -> dict[str, dict[str, str]]:
+    """One prompt a call, so that no encoding can depend on what is encoded beside it: a resumed run asks for fewer."""
     prompts = sorted({order.prompt for order in settings.orders})
     return {
-        agent: dict(
-            zip(prompts, encode_prompts(clients[agent], agent, prompts, settings.call_deadline_s), strict=True)
-        )
+        agent: {
+            prompt: encode_prompts(clients[agent], agent, [prompt], settings.call_deadline_s)[0] for prompt in prompts
+        }
         for agent in AGENTS
     }
 
