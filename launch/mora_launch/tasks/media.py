@@ -158,7 +158,8 @@ def _gif(clip: Clip, fps: float, comment: str) -> bytes:
 
 def _encode_video(clip: Clip, fps: float, kind: str, codec: str, comment: str) -> bytes:
     sink = io.BytesIO()
-    with av.open(sink, "w", format=kind) as container:
+    exact = {"fflags": "+bitexact"}  # no random identifiers: the same clip is the same file
+    with av.open(sink, "w", format=kind, container_options=exact) as container:
         container.metadata["comment"] = comment
         stream: Any = container.add_stream(codec, rate=Fraction(fps).limit_denominator(1000))
         stream.height, stream.width = clip.shape[1:3]

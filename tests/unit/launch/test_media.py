@@ -1,0 +1,44 @@
+"""Videos and pictures as bytes: what goes in comes out, and only what is asked for is opened."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from mora_launch.tasks.errors import BadRequest
+from mora_launch.tasks.media import Video, at_rate, encode, fitted, read_metadata, read_picture, read_video
+
+CLIP = np.repeat(np.linspace(20, 220, 8).astype(np.uint8)[:, None, None, None], 32, 1).repeat(48, 2).repeat(3, 3)
+
+
+@pytest.mark.parametrize("kind", ["mp4", "webm", "gif"])
+def test_a_video_is_read_back_with_its_metadata(kind: str) -> None:
+    content = encode(CLIP, 10.0, kind, {"prompt": "ein Kreis äöü", "seed": 3})
+    video = read_video(content, "video", max_frames=100)
+    assert video.frames.shape == CLIP.shape
+    assert abs(video.fps - 10.0) < 0.1
+    assert np.abs(video.frames.astype(int) - CLIP).mean() < 6
+    assert read_metadata(content) == {"prompt": "ein Kreis äöü", "seed": 3}
+    assert encode(CLIP, 10.0, kind, {"prompt": "ein Kreis äöü", "seed": 3}) == content
+
+
+def test_a_png_holds_the_first_frame_and_its_metadata() -> None:
+    content = encode(CLIP, 10.0, "png", {"seed": 3})
+    assert (read_picture(content, "image") == CLIP[0]).all()
+    assert read_metadata(content) == {"seed": 3}
+
+
+@pytest.mark.parametrize("content", [b"", b"#EXTM3U\nfile:///etc/passwd", b"ffconcat version 1.0\nfile /etc/passwd"])
+def test_a_playlist_is_no_video(content: bytes) -> None:
+    with pytest.raises(BadRequest, match="video: expected an mp4, webm or gif"):
+        read_video(content, "video", max_frames=100)
+
+
+def test_a_video_of_too_many_frames_is_refused() -> None:
+    with pytest.raises(BadRequest, match="at most 5 frames"):
+        read_video(encode(CLIP, 10.0, "mp4", {}), "video", max_frames=5)
+
+
+def test_rates_and_sizes_are_brought_to_what_is_asked() -> None:
+    assert len(at_rate(Video(CLIP, 8.0), 16.0)) == 16
+    assert len(at_rate(Video(CLIP, 8.0), 4.0)) == 4
+    assert fitted(CLIP, 64, 64).shape == (8, 64, 64, 3)
