@@ -115,14 +115,12 @@ class CandidateMaker:
             "image": image,
             "seed": order.video_seed,
         }
-        frames = self._call(VIDEO, "animate", arguments, "frames").tensor()
+        frames = np.array(self._call(VIDEO, "animate", arguments, "frames").tensor().cpu().numpy(), dtype=np.uint8)
         noise = {
             agent: self._call(agent, "initial_noise", {"seed": seeds[agent]}, "noise").tensor().clone()
             for agent in AGENTS
         }
-        return Candidate(
-            np.array(frames.cpu().numpy(), dtype=np.uint8), pixels.permute(1, 2, 0).contiguous().cpu().numpy(), noise
-        )
+        return Candidate(frames, pixels.permute(1, 2, 0).contiguous().cpu().numpy(), noise)
 
     def _call(self, agent: str, method: str, arguments: dict[str, Any], wanted: str) -> TensorRef:
         reply = self._clients[agent].call(agent, method, arguments, deadline_s=self._settings.call_deadline_s)
