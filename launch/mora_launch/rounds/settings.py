@@ -45,22 +45,16 @@ class PromptSettings(Settings):
 class JudgeSettings(Settings):
     """One judge."""
 
-    kind: Literal["measured", "endpoint", "local"] = "measured"
+    kind: Literal["measured", "endpoint"] = "measured"
     emphasis: Literal["even", "picture", "motion"] = "even"  # measured: which measures count more
     endpoint: EndpointSettings | None = None
-    model: str | None = None  # local: folder or Hub id of a LLaVA-OneVision or Qwen2-VL model
-    device: str = "cpu"  # local
-    dtype: Literal["float32", "bfloat16"] = "float32"  # local
     num_frames: PositiveInt = 4  # of each candidate, that a model is shown
     frame_height: PositiveInt = 224  # pixels; never enlarged
-    answer_deadline_s: float = Field(default=600.0, gt=0.0)  # local
 
     @model_validator(mode="after")
     def _complete(self) -> JudgeSettings:
         if self.kind == "endpoint" and self.endpoint is None:
             raise ValueError("kind `endpoint` needs the section `endpoint` with base_url and model")
-        if self.kind == "local" and self.model is None:
-            raise ValueError("kind `local` needs `model`, a folder or Hub id")
         return self
 
 
