@@ -19,6 +19,7 @@ import numpy as np
 from mora_launch.rounds.criteria import CRITERIA
 from mora_launch.rounds.judge import ask
 from mora_launch.rounds.measured_judge import MeasuredJudge
+from mora_trainer.candidate_settings import VIDEO_FILE
 from mora_trainer.clips import Clip, duration_s, made_clip, read_clip, write_video
 from mora_trainer.settings import ClipShape
 from PIL import Image, ImageFilter
@@ -50,7 +51,7 @@ def corrupted(clip: Clip, kind: str, draw: random.Random) -> Clip:
 def clean_clips(film: Path | None, generated: Path | None, number: int, seed: int) -> Iterator[tuple[str, Clip]]:
     """Clips of each source in turn, with the source's name."""
     draw = random.Random(seed)
-    videos = sorted(generated.rglob("video.mp4")) if generated is not None else []
+    videos = sorted(generated.rglob(VIDEO_FILE)) if generated is not None else []
     sources = [name for name, there in (("film", film), ("generated", videos), ("made", True)) if there]
     for index in range(number):
         source, shape = sources[index % len(sources)], draw.choice(_SHAPES)
@@ -111,7 +112,7 @@ def _share(groups: list[list[bool]]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="mora bench judges", description=__doc__)
     parser.add_argument("--film", type=Path, help="a video to cut clean clips from")
-    parser.add_argument("--generated", type=Path, help="a folder with generated videos, video.mp4 each")
+    parser.add_argument("--generated", type=Path, help="a folder with candidates of a run")
     parser.add_argument("--cases", type=int, default=400, help="of each corruption")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path)

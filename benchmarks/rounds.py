@@ -26,7 +26,7 @@ SMALL = (
     "training.batch_size=2",
     "training.micro_batch_size=1",
 )
-_KEPT = ("*.json", "*.jsonl", "*.mp4", "*.png", "*.safetensors")
+_KEPT = ("*.json", "*.jsonl", "*.mkv", "*.png", "*.safetensors")
 _DEADLINE_S = 600.0
 
 

@@ -8,7 +8,8 @@ from pydantic import Field
 
 from mora_trainer.settings import ClipShape, ModulationSettings, PositiveInt
 
-VIDEO_FILE = "video.mp4"
+VIDEO_FILE = "frames.mkv"  # lossless: what judges see and training reads
+PREVIEW_FILE = "video.mp4"  # the same for people; H.264 gives other bytes for the same frames now and then
 FIRST_FRAME_FILE = "first-frame.png"  # O_1 as the image agent gave it, before the video agent saw it
 NOISE_FILE = "noise.safetensors"  # initial noise of both agents, float32
 RECORD_FILE = "candidate.json"

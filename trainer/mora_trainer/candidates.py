@@ -32,13 +32,14 @@ from safetensors.torch import load_file, save_file
 from mora_trainer.candidate_settings import (
     FIRST_FRAME_FILE,
     NOISE_FILE,
+    PREVIEW_FILE,
     RECORD_FILE,
     VIDEO_FILE,
     CandidateOrder,
     CandidateSettings,
 )
 from mora_trainer.chain import AGENTS, IMAGE, VIDEO
-from mora_trainer.clips import Clip, write_video
+from mora_trainer.clips import Clip, write_lossless, write_video
 from mora_trainer.preparation import encode_prompts, initial_embeddings
 
 _CONNECT_DEADLINE_S = 120.0
@@ -131,7 +132,8 @@ class CandidateMaker:
 
 
 def _write(folder: Path, candidate: Candidate, order: CandidateOrder, fps: float) -> None:
-    write_video(folder / VIDEO_FILE, candidate.frames, fps)
+    write_lossless(folder / VIDEO_FILE, candidate.frames, fps)
+    write_video(folder / PREVIEW_FILE, candidate.frames, fps)
     Image.fromarray(candidate.first_frame).save(folder / FIRST_FRAME_FILE)
     save_file(candidate.noise, str(folder / NOISE_FILE))
     files = (VIDEO_FILE, FIRST_FRAME_FILE, NOISE_FILE)
@@ -141,7 +143,7 @@ def _write(folder: Path, candidate: Candidate, order: CandidateOrder, fps: float
         "video_seed": order.video_seed,
         "sha256": {name: sha256_of(folder / name) for name in files},
     }
-    for name in files:
+    for name in (*files, PREVIEW_FILE):
         sync(folder / name)
     write_text(folder / RECORD_FILE, json.dumps(record, indent=1) + "\n")
     sync(folder)

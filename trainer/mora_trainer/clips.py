@@ -94,6 +94,22 @@ def write_video(path: Path, clip: Clip, fps: float) -> None:
         container.mux(stream.encode(None))
 
 
+def write_lossless(path: Path, clip: Clip, fps: float) -> None:
+    """Write a clip as FFV1 in Matroska: decodes to the same bits; the same clip gives the same file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # bitexact: without it Matroska gives every file a random identity
+    with av.open(str(path), "w", container_options={"fflags": "+bitexact"}) as container:
+        stream: Any = container.add_stream("ffv1", rate=Fraction(fps).limit_denominator(1000))
+        stream.height, stream.width = clip.shape[1:3]
+        stream.pix_fmt = "bgr0"
+        stream.options = {"threads": "1"}
+        for number, pixels in enumerate(clip):
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(format="bgr0")
+            frame.pts = number
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
 def _yuv420(frame: Clip) -> Clip:
     """BT.601 studio range, chroma the mean of 2 x 2 pixels: uint8 (H * 3 / 2, W), even sides. Here rather than in the
     library, so that the same frame gives the same bytes wherever it lies in memory."""

@@ -6,6 +6,7 @@ import os
 from html import escape
 from pathlib import Path
 
+from mora_trainer.candidate_settings import PREVIEW_FILE
 from rich.table import Table
 
 from mora_launch.config import TrainConfig
@@ -75,7 +76,8 @@ def _before_and_after(run: Path, config: TrainConfig) -> str:
         for name in found[0]
     )
     shown = "".join(
-        f"<div class=cell><video src='{escape(_from(run, video))}' autoplay loop muted playsinline></video>"
+        f"<div class=cell><video src='{escape(_from(run, video.with_name(PREVIEW_FILE)))}' "
+        "autoplay loop muted playsinline></video>"
         f"<div class=muted>after {step} steps</div></div>"
         for step in steps
         for video in videos(run, step)[:1]
@@ -106,7 +108,7 @@ def _set(files: SetFolder, index: int, plan: Plan) -> str:
 
 def _cell(files: SetFolder, index: int, number: int, decision: Decision | None, seed: int) -> str:
     chosen = " chosen" if decision is not None and decision.chosen == number else ""
-    source = f"sets/{index:03d}/{files.candidate(number).name}/{files.video(number).name}"
+    source = f"sets/{index:03d}/{files.candidate(number).name}/{files.preview(number).name}"
     return (
         f"<div class='cell{chosen}'><video src='{source}' autoplay loop muted playsinline></video>"
         f"<div class=muted>candidate {number}, seed {seed}</div></div>"

@@ -37,7 +37,7 @@ class Waiting:
     @property
     def videos(self) -> list[Path]:
         """Of its candidates, in their order."""
-        return [self.files.video(number) for number in range(len(self.planned.seeds))]
+        return [self.files.preview(number) for number in range(len(self.planned.seeds))]
 
 
 class ReviewQueue:

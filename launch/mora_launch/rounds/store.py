@@ -1,7 +1,7 @@
 """A run's rounds on disk. Every fact is one file, written whole by one rename, and never written twice.
 
     rounds/01/plan.json                      prompts, seeds, criterion of each set; the model that makes candidates
-    rounds/01/sets/003/candidate-2/          video.mp4, first-frame.png, noise.safetensors, candidate.json
+    rounds/01/sets/003/candidate-2/          frames.mkv, video.mp4, first-frame.png, noise.safetensors, candidate.json
     rounds/01/sets/003/verdict-0.json        first judge: raw answers, order shown, ranking
     rounds/01/sets/003/decision.json         which candidate, and who decided: judges, a reviewer, a rule
     rounds/01/dataset.jsonl, manifest.json   what is trained on, and where every part of it came from
@@ -24,7 +24,7 @@ from typing import Any
 
 from mora_runtime.durable_files import sha256_of, sync
 from mora_runtime.errors import RoundError, StorageError
-from mora_trainer.candidate_settings import RECORD_FILE, VIDEO_FILE
+from mora_trainer.candidate_settings import PREVIEW_FILE, RECORD_FILE, VIDEO_FILE
 
 from mora_launch.rounds.judge import Verdict
 
@@ -104,6 +104,10 @@ class SetFolder:
     def video(self, number: int) -> Path:
         """The video of a candidate."""
         return self.candidate(number) / VIDEO_FILE
+
+    def preview(self, number: int) -> Path:
+        """The video of a candidate as a browser plays it."""
+        return self.candidate(number) / PREVIEW_FILE
 
     def verdict(self, judge: int) -> Verdict | None:
         """What a judge said, or None."""

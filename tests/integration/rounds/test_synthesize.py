@@ -36,7 +36,7 @@ def test_every_sample_says_where_all_of_it_came_from(whole: tuple[Path, float]) 
     assert set(manifest["model"]["weights_sha256"]) == {"image", "video"}
     assert manifest["samples"]
     for sample in manifest["samples"]:
-        assert set(sample["sha256"]) == {"video.mp4", "first-frame.png", "noise.safetensors"}
+        assert set(sample["sha256"]) == {"frames.mkv", "first-frame.png", "noise.safetensors"}
         assert [len(verdict["raw"]) for verdict in sample["verdicts"]] == [1, 1]
         assert sample["decision"]["decided_by"] in {"judges", "rule"}
     assert (run / "rounds" / "01" / "report.html").stat().st_size > 3000

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from mora_runtime.errors import DatasetError
-from mora_trainer.clips import made_clip, read_clip, write_video
+from mora_trainer.clips import made_clip, read_clip, write_lossless, write_video
 from mora_trainer.dataset import SampleOrder, read_dataset, resolve_dataset
 from mora_trainer.settings import ClipShape, DataSettings
 
@@ -99,3 +99,12 @@ def test_noise_seeds_never_repeat_and_fit_a_torch_generator() -> None:
     seeds = {order.noise_seed(place) for place in range(1000)}
     assert len(seeds) == 1000
     assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+def test_a_lossless_clip_is_read_bit_for_bit_and_written_the_same_twice(tmp_path: Path) -> None:
+    shape = ClipShape(num_frames=9, height=96, width=64, fps=8)
+    clip = np.random.default_rng(0).integers(0, 256, (9, 96, 64, 3), dtype=np.uint8)
+    for name in ("a.mkv", "b.mkv"):
+        write_lossless(tmp_path / name, clip, 8.0)
+    assert (read_clip(tmp_path / "a.mkv", shape) == clip).all()
+    assert (tmp_path / "a.mkv").read_bytes() == (tmp_path / "b.mkv").read_bytes()
