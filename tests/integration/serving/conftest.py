@@ -84,7 +84,7 @@ def start(folder: Path, *options: str) -> Serving:
     command = [str(ROOT / "mora"), "serve", "configs/tiny.yaml", "--port", str(port), "--run", str(folder / "run")]
     process = subprocess.Popen([*command, *options], cwd=ROOT, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
     log.close()
-    serving = Serving(process, folder / "run", port, httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120))
+    serving = Serving(process, folder / "run", port, httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=240))
     serving.wait_ready()
     return serving
 
