@@ -44,8 +44,9 @@ def test_killed_at_every_point_in_every_role_a_job_comes_to_the_same_bytes(
 def test_a_full_disk_at_any_write_of_a_checkpoint_ends_the_job_with_the_one_before_intact(
     undisturbed: Path, jobs: list[HurtJob], tmp_path: Path
 ) -> None:
-    run = tmp_path / "full"  # every attempt comes at least one checkpoint further
-    faults = ["coordinator.0:renamed:2:enospc", "image.0:shard_written:5:enospc", "video.0:fsynced:6:eio"]
+    run = tmp_path / "full"
+    # in the first, second and third checkpoint that an attempt writes: each ends an attempt of its own
+    faults = ["image.0:shard_written:2:enospc", "video.0:fsynced:5:eio", "coordinator.0:renamed:3:enospc"]
     job = HurtJob(run, faults)
     jobs.append(job)
     for _ in faults:
