@@ -9,9 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from mora_launch.agent_options import CheckedOptions
 from mora_launch.config import TrainConfig
-from mora_launch.trained_model import TrainedModel, named_checkpoint, trained_model
+from mora_launch.trained_model import named_checkpoint, trained_model
 
 
 @dataclass(frozen=True)
@@ -32,25 +31,15 @@ class ServedModels:
         return {f"{name}.{number}" for name in names for number in range(self.config.replicas)} - set(self.roles())
 
 
-def with_checkpoint(config: TrainConfig) -> TrainConfig:
-    """The configuration with every agent loading the weights of `serving.checkpoint`, where that is set.
+def served_models(config: TrainConfig) -> ServedModels:
+    """Models and numbers of servers of a configuration; with the weights and z of `serving.checkpoint` where it is set.
 
     Raises:
         CheckpointError: there is none, it is damaged, or it was trained by other agents.
     """
-    model = _checkpoint(config)
-    return config if model is None else model.put_into(config)
-
-
-def _checkpoint(config: TrainConfig) -> TrainedModel | None:
-    if config.serving.checkpoint is None:
-        return None
-    return trained_model(*named_checkpoint(config.serving.checkpoint), average=config.serving.average)
-
-
-def served_models(config: TrainConfig, checked: Mapping[str, CheckedOptions]) -> ServedModels:
-    """Models and numbers of servers of a configuration, as it stands."""
-    model = _checkpoint(config)
-    embeddings = {} if model is None else model.read_embeddings()
+    embeddings: dict[str, Any] = {}
+    if config.serving.checkpoint is not None:
+        model = trained_model(*named_checkpoint(config.serving.checkpoint), average=config.serving.average)
+        config, embeddings = model.put_into(config), model.read_embeddings()
     counts = {name: config.serving.servers.get(name, 1) for name, _ in config.agents.items()}  # type: ignore[call-overload]
     return ServedModels(config.model_copy(update={"replicas": max(counts.values())}), counts, embeddings)

@@ -7,7 +7,6 @@ import threading
 import time
 from types import TracebackType
 
-from mora_runtime.errors import RoleFailed
 from mora_runtime.run_directory import RunDirectory
 from rich.console import Console
 
@@ -17,7 +16,7 @@ from mora_launch.resources import divide_memory
 from mora_launch.restarts import RestartBudget
 from mora_launch.servers import ServerGroup, check_agents
 from mora_launch.serving.counters import Counters
-from mora_launch.serving.models import served_models, with_checkpoint
+from mora_launch.serving.models import served_models
 from mora_launch.serving.server_pool import ServerPool
 from mora_launch.serving.server_worker import ServerWorker
 from mora_launch.serving.work_queue import WorkQueue
@@ -31,10 +30,9 @@ class RunningServers:
 
     def __init__(self, config: TrainConfig, directory: RunDirectory, console: Console) -> None:
         self._console = console
-        config = with_checkpoint(config)
-        checked = check_agents(config, console)
-        self._models = served_models(config, checked)
+        self._models = served_models(config)
         self._config = self._models.config
+        checked = check_agents(self._config, console)
         self._group = ServerGroup(self._config, checked, directory, train=False)
         self._supervisor = Supervisor(console.print, frozen_after_s=config.restarts.frozen_after_s)
         self._budget = RestartBudget(config.restarts)
@@ -101,18 +99,6 @@ class RunningServers:
             return
         self._console.print(f"{cause}; starting it again ({self._budget})", markup=False)
         self._start([child.role], child.generation + 1)
-
-    @property
-    def was_interrupted(self) -> bool:
-        """True after Ctrl-C or SIGTERM."""
-        return self._supervisor.num_interrupts > 0
-
-    def process_id(self, role: str) -> int:
-        """Of a server's present process. RoleFailed when there is none."""
-        child = self._children.get(role)
-        if child is None:
-            raise RoleFailed(f"{role} has no process now")
-        return child.process.pid
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -77,10 +77,6 @@ class ServerWorker(threading.Thread):
     def is_connected(self) -> bool:
         return bool(self.abilities)
 
-    @property
-    def num_in_flight(self) -> int:
-        return sum(len(batch.works) for batch in list(self._in_flight))
-
     def server_is_ready(self, generation: int) -> None:
         """The server's process of this generation takes connections."""
         with self._changed:

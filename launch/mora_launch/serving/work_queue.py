@@ -35,7 +35,6 @@ class Work:
         self.on_step = on_step
         self.future: Future[Any] = Future()
         self.num_runs = 0
-        self.queued_s = time.monotonic()
         self._cancelled = threading.Event()
         shapes = tuple((name, v.shape) for name, v in sorted(sample.items()) if isinstance(v, np.ndarray))
         self.key = (ability, tuple(sorted(self.shared.items())), shapes)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
-from collections.abc import Iterator
 
 from mora_runtime.errors import MoraError
 
@@ -50,12 +48,3 @@ class Admission:
             self._mean_s = 0.9 * self._mean_s + 0.1 * (now_s - self._last_s)
             self._last_s = now_s
             self.num_admitted -= 1
-
-    @contextlib.contextmanager
-    def admitted(self) -> Iterator[None]:
-        """`enter` and `leave` around a block."""
-        self.enter()
-        try:
-            yield
-        finally:
-            self.leave()
