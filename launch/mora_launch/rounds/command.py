@@ -37,7 +37,8 @@ def synthesize(config: TrainConfig, *, run: Path | None, resume: bool, console: 
     path = run or ROOT / "runs" / f"{config.name}-rounds-{time.strftime('%Y%m%d-%H%M%S')}"
     if not resume and (path / CONFIG_COPY).exists():
         raise RunExists(f"{path} already holds a run; give --resume to go on with it, or another --run")
-    with RunDirectory.create(path, lock=True) as directory, open_judges(config.synthesis, directory) as judges:
+    judges = open_judges(config.synthesis)
+    with RunDirectory.create(path, lock=True) as directory:
         _keep_config(config, directory.path / CONFIG_COPY)
         console.print(f"run {directory.path}", markup=False)
         try:
