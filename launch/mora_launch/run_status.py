@@ -86,6 +86,10 @@ class StatusWriter:
         if children:
             self.status.generation = max(child.generation for child in children)
 
+    def enter(self, state: State) -> None:
+        """The run comes into another state; told with the next write."""
+        self.status.state = state
+
     def incident(self, cause: str, then: str) -> None:
         """A role died and the run goes on."""
         self.status.incidents.append(Incident(ts=time.time(), cause=cause, then=then))

@@ -19,6 +19,8 @@ from mora_launch.environments import ROOT
 from mora_launch.placement import format_nbytes
 from mora_launch.run_status import STATUS_FILE, RoleStatus, RunStatus, read_status
 
+_SECOND_AFTER_S = 1.0
+
 
 def find_run(run: Path | None) -> Path:
     """The given run, or the one in `runs/` whose status was written last.
@@ -111,12 +113,11 @@ def stop_run(run: Path, console: Console, *, now: bool, timeout_s: float) -> Non
         console.print(f"{run}: has ended just now")
         return
     try:
-        for _ in range(2 if now else 1):  # the second interrupt means at once
+        for wait_s in (_SECOND_AFTER_S, timeout_s) if now else (timeout_s,):  # the second interrupt means at once
             signal.pidfd_send_signal(launcher, signal.SIGINT)
-            ended = select.select([launcher], [], [], 1.0 if now else timeout_s)[0]
-            if ended:
+            if select.select([launcher], [], [], wait_s)[0]:
                 break
-        if not ended and not select.select([launcher], [], [], timeout_s if now else 0.0)[0]:
+        else:
             raise DeadlineExceeded(
                 f"{run}: process {pid} has not ended within {timeout_s:.0f} s; a long step may take longer "
                 "(--timeout), --now ends it at once"

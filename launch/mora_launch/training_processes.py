@@ -106,7 +106,7 @@ class TrainingProcesses:
                     console.print(f"{ended}\n{plan}", style="yellow", markup=False)
 
     def _run_generation(self, supervisor: Supervisor, status: StatusWriter, console: Console) -> int:
-        status.status.state = "starting"
+        status.enter("starting")
         living = {server.role for server in self._servers}
         self._servers += self._group.start(supervisor, self._attempt, self._generation, skip=living)
         # they load their libraries meanwhile, which takes as long as the models of a small job
@@ -118,7 +118,7 @@ class TrainingProcesses:
             return EXIT_INTERRUPTED
         for coordinator in self._coordinators:
             coordinator.let_go()
-        status.status.state = "running"
+        status.enter("running")
         codes = supervisor.wait_finished(self._coordinators)
         return EXIT_INTERRUPTED if any(codes) else 0
 
