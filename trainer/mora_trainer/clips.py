@@ -88,9 +88,9 @@ def write_video(path: Path, clip: Clip, fps: float) -> None:
         stream: Any = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000))
         stream.height, stream.width = clip.shape[1:3]
         stream.pix_fmt = "yuv420p"
-        stream.options = {"crf": "16", "threads": "1"}
+        stream.options = {"crf": "16"}
         for frame in clip:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(_yuv420(frame), format="yuv420p")))
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))
         container.mux(stream.encode(None))
 
 
@@ -108,18 +108,6 @@ def write_lossless(path: Path, clip: Clip, fps: float) -> None:
             frame.pts = number
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
-
-
-def _yuv420(frame: Clip) -> Clip:
-    """BT.601 studio range, chroma the mean of 2 x 2 pixels: uint8 (H * 3 / 2, W), even sides. Here rather than in the
-    library, so that the same frame gives the same bytes wherever it lies in memory."""
-    red, green, blue = (frame[..., channel].astype(np.float64) for channel in range(3))
-    luma = 16.0 + (65.738 * red + 129.057 * green + 25.064 * blue) / 256.0
-    planes = (-37.945 * red - 74.494 * green + 112.439 * blue, 112.439 * red - 94.154 * green - 18.285 * blue)
-    height, width = frame.shape[:2]
-    halves = [plane.reshape(height // 2, 2, width // 2, 2).mean(axis=(1, 3)) / 256.0 + 128.0 for plane in planes]
-    flat = np.concatenate([plane.ravel() for plane in (luma, *halves)])
-    return np.ascontiguousarray(flat.round().clip(0, 255).astype(np.uint8).reshape(height * 3 // 2, width))
 
 
 def made_clip(index: int, shape: ClipShape) -> tuple[str, Clip]:
