@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 ABILITIES = ("text_to_image", "image_to_image", "image_to_video", "extend_video", "connect_videos")
 _DEPTH = 2  # batches that a server has at once: it need not wait for us between them
+_IDLE_S = 1.0  # an idle server is looked at that often
 _TICK_S = 0.05  # between two looks at progress and cancellations
 _CONTROL_DEADLINE_S = 10.0
 _WARM_NBYTES = 4 << 20
@@ -145,7 +146,7 @@ class ServerWorker(threading.Thread):
 
     def _serve(self, client: Client) -> None:
         while not self._ended:
-            self._fill(client)
+            self._fill(client, wait_s=_IDLE_S)
             if not self._in_flight:
                 # notices a death while idle, and takes leases back
                 self._remember(client.ping(_CONTROL_DEADLINE_S)._asdict())
@@ -156,10 +157,11 @@ class ServerWorker(threading.Thread):
             else:
                 self._finish(client, batch)
 
-    def _fill(self, client: Client) -> None:
+    def _fill(self, client: Client, *, wait_s: float) -> None:
+        """Send what there is; where the server would have nothing to do, wait for it that long."""
         while len(self._in_flight) < _DEPTH:
             is_idle = not self._in_flight
-            works = self._queue.take(self.abilities, timeout_s=1.0 if is_idle else 0.0, only_full=not is_idle)
+            works = self._queue.take(self.abilities, timeout_s=wait_s if is_idle else 0.0, only_full=not is_idle)
             if not works:
                 return
             try:
@@ -224,7 +226,7 @@ class ServerWorker(threading.Thread):
                 work.fail(error)
             return
         self._in_flight.popleft()
-        self._fill(client)  # before the results are looked at: the server goes on meanwhile
+        self._fill(client, wait_s=0.0)  # before the results are looked at: the server goes on meanwhile
         self._counters.call_s.labels(ability).observe(time.monotonic() - batch.started_s)
         for work, output in zip(batch.works, outputs, strict=True):
             work.finish(output)
