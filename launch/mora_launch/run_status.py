@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from mora_runtime.durable_files import replace_text
 from mora_runtime.errors import ConfigurationError
 from pydantic import BaseModel, ValidationError
 
@@ -104,10 +105,8 @@ class StatusWriter:
     def write(self) -> None:
         """Replace the file; a disk that is full must not end a run that only wanted to say how it is."""
         self.status.written_ts = time.time()
-        temporary = self._path.with_suffix(".tmp")
         try:
-            temporary.write_text(self.status.model_dump_json(indent=1), encoding="utf-8")
-            os.replace(temporary, self._path)
+            replace_text(self._path, self.status.model_dump_json(indent=1), synced=False)
         except OSError:
             self._next_s = time.monotonic() + 10 * _WRITE_EVERY_S  # the status is late; `mora status` tells its age
 

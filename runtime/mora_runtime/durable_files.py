@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +30,30 @@ def write_text(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
     sync(path)
+
+
+def replace_text(path: Path, text: str, *, synced: bool = True) -> None:
+    """Write a text file so that its name stands for the old or the new content at every moment, and never for a part.
+
+    Args:
+        synced: the new content survives a crash of the machine once this returns.
+
+    Raises:
+        OSError: it could not be written; the old content stands.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.partial")
+    try:
+        with open(partial, "w", encoding="utf-8") as handle:
+            handle.write(text)
+            handle.flush()
+            if synced:
+                os.fsync(handle.fileno())
+        os.replace(partial, path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
+    if synced:
+        sync(path.parent)
 
 
 def sync(path: Path) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from mora_runtime import Client, PendingReply, faults, tracing
-from mora_runtime.durable_files import ShardFile, sync, verify, write_text
+from mora_runtime.durable_files import ShardFile, replace_text, sync, verify, write_text
 from mora_runtime.errors import CheckpointError
 from mora_runtime.participant import PARTICIPANT
 from mora_runtime.shards import ShardWriter, copied
@@ -182,11 +182,8 @@ class Checkpointer:
         os.rename(temporary, final)
         sync(self._checkpoints)
         faults.reach("renamed")
-        record = self._checkpoints / f"{RECORD}.tmp"
-        write_text(record, json.dumps({"step": step, "folder": final.name}))
-        os.replace(record, self._checkpoints / RECORD)
+        replace_text(self._checkpoints / RECORD, json.dumps({"step": step, "folder": final.name}))
         faults.reach("record_replaced")
-        sync(self._checkpoints)
         self._remove_old(final.name)
 
     def _remove_old(self, newest: str) -> None:

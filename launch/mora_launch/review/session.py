@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from mora_runtime.durable_files import replace_text
 from mora_runtime.schema import read_settings
 
 from mora_launch.review.decision import MAX_AGAIN, Candidate, Decision, ReviewRefused, ReviewState, Stopped
@@ -40,7 +41,7 @@ class ReviewSession:
         session = cls(folder)
         with session._locked():
             if not (folder / _STATE).exists():
-                session._write(ReviewState(request=json.loads(json.dumps(request))))
+                _write(folder, ReviewState(request=json.loads(json.dumps(request))))
         session._change(lambda state: state.model_copy(update={"status": "working", "decision": None}))
         return session
 
@@ -130,15 +131,10 @@ class ReviewSession:
         with self._locked():
             before = self.state()
             after = change(before).model_copy(update={"version": before.version + 1})
-            self._write(after)
+            _write(self.folder, after)
         with self._changed:
             self._changed.notify_all()
         return after
-
-    def _write(self, state: ReviewState) -> None:
-        partial = self.folder / f"{_STATE}.{os.getpid()}.{threading.get_ident()}.partial"
-        partial.write_text(state.model_dump_json(indent=1), encoding="utf-8")
-        os.replace(partial, self.folder / _STATE)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -148,3 +144,7 @@ class ReviewSession:
             yield
         finally:
             os.close(handle)
+
+
+def _write(folder: Path, state: ReviewState) -> None:
+    replace_text(folder / _STATE, state.model_dump_json(indent=1))

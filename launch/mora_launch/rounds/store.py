@@ -16,13 +16,12 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mora_runtime.durable_files import sha256_of, sync
+from mora_runtime.durable_files import replace_text, sha256_of
 from mora_runtime.errors import RoundError, StorageError
 from mora_trainer.candidate_settings import PREVIEW_FILE, RECORD_FILE, VIDEO_FILE
 
@@ -32,17 +31,10 @@ from mora_launch.rounds.judge import Verdict
 def write_once(path: Path, content: Mapping[str, Any] | str) -> None:
     """Write a file whole or not at all, synced; StorageError where the disk takes it not."""
     text = content if isinstance(content, str) else json.dumps(content, indent=1, sort_keys=True) + "\n"
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "w", encoding="utf-8") as handle:
-            handle.write(text)
-            handle.flush()
-            os.fsync(handle.fileno())
-        os.replace(temporary, path)
-        sync(path.parent)
+        replace_text(path, text)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         what = "no room is left" if error.errno == errno.ENOSPC else error.strerror
         raise StorageError(
             f"{path}: cannot be written ({what}); what is whole is kept: make room and run the same command with "
