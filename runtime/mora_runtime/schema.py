@@ -5,8 +5,11 @@ Used by the launcher for the user's YAML and by every child for its resolved fil
 
 from __future__ import annotations
 
+import argparse
 import difflib
+import json
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -36,6 +39,20 @@ def read_settings(kind: type[SettingsT], data: Mapping[str, Any], *, source: str
         faults = [_fault(kind, fault["loc"], fault["type"], fault["msg"], fault["input"]) for fault in error.errors()]
         lines = "\n".join(f"  {line}" for line in faults)
         raise SettingsError(f"{source} is not a valid {kind.__name__}:\n{lines}") from None
+
+
+def settings_from_argv(kind: type[SettingsT]) -> tuple[SettingsT, int | None]:
+    """What the launcher started this process with, `--settings FILE [--supervisor-fd N]`: settings and descriptor.
+
+    Raises:
+        SettingsError: as `read_settings`.
+    """
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--settings", type=Path, required=True)
+    parser.add_argument("--supervisor-fd", type=int, default=None)
+    arguments = parser.parse_args()
+    content = json.loads(arguments.settings.read_text(encoding="utf-8"))
+    return read_settings(kind, content, source=str(arguments.settings)), arguments.supervisor_fd
 
 
 def _fault(kind: type[BaseModel], location: tuple[int | str, ...], category: str, message: str, value: Any) -> str:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
-import json
-from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
 from mora_runtime.limits import DEFAULT_ARENA_NBYTES, DEFAULT_SPILL_NBYTES, WARM_NBYTES
-from mora_runtime.schema import Settings, read_settings
+from mora_runtime.schema import Settings, settings_from_argv
 
 
 class AgentSettings(Settings):
@@ -48,9 +45,5 @@ class ServerSettings(Settings):
     @classmethod
     def from_argv(cls) -> ServerSettings:
         """Read `--settings FILE [--supervisor-fd N]`."""
-        parser = argparse.ArgumentParser()
-        parser.add_argument("--settings", type=Path, required=True)
-        parser.add_argument("--supervisor-fd", type=int, default=None)
-        arguments = parser.parse_args()
-        content = json.loads(arguments.settings.read_text(encoding="utf-8"))
-        return read_settings(cls, {**content, "supervisor_fd": arguments.supervisor_fd}, source=str(arguments.settings))
+        settings, descriptor = settings_from_argv(cls)
+        return settings.model_copy(update={"supervisor_fd": descriptor})

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 from pathlib import Path
 
 from mora_runtime.errors import DeadlineExceeded, MoraError, PeerDied, StepAborted
 from mora_runtime.logs import start_logging
 from mora_runtime.run_directory import RunDirectory
-from mora_runtime.schema import read_settings
+from mora_runtime.schema import settings_from_argv
 from mora_runtime.supervision import SupervisorLink
 
 from mora_trainer.settings import CoordinatorSettings
@@ -20,13 +18,8 @@ EXIT_STOPPED = 3  # ended cleanly on request before the last step; the launcher 
 
 def main() -> int:
     """Run one rank; 0 = trained to the end, 3 = stopped on request with a checkpoint, 1 = failed."""
-    parser = argparse.ArgumentParser(prog="mora_trainer")
-    parser.add_argument("--settings", type=Path, required=True)
-    parser.add_argument("--supervisor-fd", type=int, required=True)
-    arguments = parser.parse_args()
-    content = json.loads(arguments.settings.read_text(encoding="utf-8"))
-    settings = read_settings(CoordinatorSettings, content, source=str(arguments.settings))
-    link = SupervisorLink(arguments.supervisor_fd)
+    settings, descriptor = settings_from_argv(CoordinatorSettings)
+    link = SupervisorLink(descriptor)
     role = f"coordinator.{settings.replica}"
     start_logging(RunDirectory.open(Path(settings.run_dir)), role=role, generation=settings.generation)
     from mora_runtime import faults, tracing  # torch: seconds, after the settings are known good
@@ -36,8 +29,11 @@ def main() -> int:
     if settings.trace is not None:
         tracing.start(Path(settings.trace), role)
     try:
-        from mora_trainer.job import TrainingJob  # and DeepSpeed
+        from mora_runtime.process_group import preload
 
+        from mora_trainer.job import TrainingJob
+
+        preload("cpu")
         if not link.wait_for_go():
             return EXIT_STOPPED
         job = TrainingJob(settings, link.stop_requested)

@@ -7,7 +7,6 @@ starts again makes only what is missing. The same order gives the same bytes.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import shutil
@@ -23,7 +22,7 @@ from mora_runtime import Client, Node, RunDirectory, TensorRef
 from mora_runtime.durable_files import sha256_of, sync, write_text
 from mora_runtime.errors import CheckpointError, MoraError, PeerDied, ProtocolError, StorageError
 from mora_runtime.logs import start_logging
-from mora_runtime.schema import read_settings
+from mora_runtime.schema import settings_from_argv
 from mora_runtime.supervision import SupervisorLink
 from PIL import Image
 from rich.console import Console
@@ -209,13 +208,8 @@ def make_all(settings: CandidateSettings, link: SupervisorLink) -> bool:
 
 def main() -> int:
     """Make the ordered candidates; 0 = all, 3 = stopped on request, 1 = failed."""
-    parser = argparse.ArgumentParser(prog="mora_trainer.candidates")
-    parser.add_argument("--settings", type=Path, required=True)
-    parser.add_argument("--supervisor-fd", type=int, required=True)
-    arguments = parser.parse_args()
-    content = json.loads(arguments.settings.read_text(encoding="utf-8"))
-    settings = read_settings(CandidateSettings, content, source=str(arguments.settings))
-    link = SupervisorLink(arguments.supervisor_fd)
+    settings, descriptor = settings_from_argv(CandidateSettings)
+    link = SupervisorLink(descriptor)
     start_logging(RunDirectory.open(Path(settings.run_dir)), role="candidates", generation=1)
     try:
         return 0 if make_all(settings, link) else EXIT_STOPPED
