@@ -18,7 +18,7 @@ from mora_runtime.errors import ConfigurationError
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = (
-    "training.num_steps=80",
+    "training.num_steps=50",
     "training.batch_size=2",
     "training.micro_batch_size=1",
     "training.checkpoint_every=1",

@@ -5,22 +5,16 @@ from __future__ import annotations
 from mora_runtime.faults import POINTS
 
 ROLES = {"image.0": "server", "video.0": "server", "coordinator.0": "coordinator"}
-# In about the third step that a process takes part in: a checkpoint has been committed then, so its peers live on
-# beside the one that dies. Transport points are passed while prompts and clips are prepared too, and some several times
-# a step.
+# In about the second step that a process takes part in. Transport points are passed several times a step, and before it
+# while prompts and clips are prepared, which the video server does most of.
+_TRANSPORT_POINTS = ("before_receive", "after_receive", "mapped", "slot_written", "header_sent")
 _PASSAGES = {
-    "before_receive": 120,
-    "after_receive": 48,
-    "mapped": 48,
-    "slot_written": 48,
-    "header_sent": 48,
-    "acked": 16,
-    "mid_forward": 1200,
-    "mid_backward": 1200,
-    "gradient_ready": 6,
-    "shard_written": 7,
-    "fsynced": 7,
+    "image.0": dict.fromkeys(_TRANSPORT_POINTS, 20) | {"acked": 3},
+    "video.0": dict.fromkeys(_TRANSPORT_POINTS, 44) | {"acked": 2},
+    "coordinator.0": dict.fromkeys(_TRANSPORT_POINTS, 34) | {"acked": 10, "mapped": 3},
 }
+_PASSAGES_OF_ALL = {"mid_forward": 800, "mid_backward": 800, "gradient_ready": 3, "shard_written": 4, "fsynced": 4}
+_OTHERWISE = 2
 
 
 def pairs() -> list[tuple[str, str]]:
@@ -30,4 +24,5 @@ def pairs() -> list[tuple[str, str]]:
 
 def specification(role: str, point: str) -> str:
     """A fault at this point of this role, inside a step."""
-    return f"{role}:{point}:{_PASSAGES.get(point, 3)}"
+    number = _PASSAGES[role].get(point) or _PASSAGES_OF_ALL.get(point, _OTHERWISE)
+    return f"{role}:{point}:{number}"

@@ -54,8 +54,7 @@ class Storm:
         self._folder = folder
         self._random = random.Random(seed)
         self._say = say
-        self._unused = [specification(role, point) for role, point in pairs()]
-        self._random.shuffle(self._unused)
+        self._unused: list[str] = []
         self.report = StormReport()
 
     def rage(self, num_kills: int, *, num_double: int, kills_a_job: int) -> StormReport:
@@ -69,7 +68,7 @@ class Storm:
         return self.report
 
     def _hurt_one(self, run: Path, kills: int, doubles: int) -> None:
-        planned = [self._unused.pop() for _ in range(min(kills // 2, len(self._unused)))]
+        planned = self._plan(kills // 2)
         job = HurtJob(run, planned)
         try:
             ended = self._weather(job, kills - len(planned), doubles)
@@ -86,6 +85,14 @@ class Storm:
                 self.report.num_identical += 1
         finally:
             job.end()
+
+    def _plan(self, count: int) -> list[str]:
+        """The next kill points, in an order of chance; all have had their turn before one comes again."""
+        if len(self._unused) < count:
+            again = [specification(role, point) for role, point in pairs()]
+            again = [each for each in again if each not in self._unused]
+            self._unused = self._random.sample(again, len(again)) + self._unused
+        return [self._unused.pop() for _ in range(count)]
 
     def _weather(self, job: HurtJob, kills: int, doubles: int) -> bool:
         """Kill at random moments until the job has ended well; False where it did not."""

@@ -145,6 +145,7 @@ def wait_any(pending: Sequence[PendingReply]) -> list[PendingReply]:
     """
     clients = list({id(each.client): each.client for each in pending}.values())
     spin = clients[0].spin  # of the process
+    faults.reach("before_receive")
     started_ns = time.monotonic_ns()
     with tracing.span("wait for any", "wait"):
         while True:
@@ -419,6 +420,7 @@ class Client:
         return reply
 
     def _await(self, number: int, what: str, deadline: float, deadline_s: float) -> None:
+        faults.reach("before_receive")
         started_ns = time.monotonic_ns()
         while number not in self._replies:
             if self._take_arrived():
@@ -453,7 +455,6 @@ class Client:
         if self._is_dead or side is None:
             return False
         took = False
-        faults.reach("before_receive")
         while (frame := side.read()) is not None:
             faults.reach("after_receive")
             with tracing.span("receive", "protocol"):
