@@ -56,7 +56,7 @@ def show_status(run: Path, console: Console, *, as_json: bool) -> None:
         content = status.model_dump(mode="json") | {"run": str(run), "state": state, "committed_step": step}
         console.file.write(json.dumps(content, indent=1) + "\n")
         return
-    age_s = time.time() - status.written_ts
+    age_s = max(0.0, time.time() - status.written_ts)  # clocks may be set back
     console.print(
         f"{run}\n{status.command}: {state}, generation {status.generation}, launcher {status.launcher_pid}, "
         f"committed step {'none' if step is None else step}, written {age_s:.0f} s ago"

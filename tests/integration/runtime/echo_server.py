@@ -91,6 +91,12 @@ class EchoAgent(Agent):
         return time.monotonic() - started_s
 
     @remote
+    def set_clock_back(self, seconds: float) -> None:
+        """Of this process's wall clock alone."""
+        clock = time.time
+        time.time = lambda: clock() - seconds
+
+    @remote
     def gradients(self) -> dict[str, Any]:
         found = {name.replace(".", "_"): p.grad for name, p in self._module.named_parameters()}
         for parameter in self._module.parameters():

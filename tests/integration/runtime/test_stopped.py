@@ -1,0 +1,104 @@
+"""Processes that are stopped for longer than any timeout of the transport, and then go on (a debugger, a suspended
+machine); and clocks that go back."""
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from mora_launch.supervisor import Supervisor
+from mora_runtime import Client, Node, RunDirectory
+from mora_runtime.limits import HEARTBEAT_TIMEOUT_S
+from server_starter import starter
+
+pytestmark = pytest.mark.timeout(240)
+STOPPED_S = HEARTBEAT_TIMEOUT_S + 5.0
+CLIENT = """
+import sys
+from pathlib import Path
+import torch
+from mora_runtime import Node, RunDirectory
+with Node.open(RunDirectory.open(Path(sys.argv[1])), "client.9") as node:
+    client = node.connect("echo.1", deadline_s=10)
+    for line in sys.stdin:
+        value = client.call("echo", "add_one", {"x": torch.full((1000,), float(line))}, deadline_s=10).values["value"]
+        print(value.tensor().max().item(), client.ping(5).num_tickets, flush=True)
+"""
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDirectory:
+    return RunDirectory.create(tmp_path / "run")
+
+
+@pytest.fixture
+def other_client(run: RunDirectory) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-c", CLIENT, str(run.path)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def ask(process: subprocess.Popen[str], number: int) -> str:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(f"{number}\n")
+    process.stdin.flush()
+    return process.stdout.readline().strip()
+
+
+def serves_within_a_second(client: Client) -> None:
+    started_s = time.monotonic()
+    value = client.call("echo", "add_one", {"x": torch.ones(1000)}, deadline_s=10).values["value"]
+    assert torch.equal(value.tensor(), torch.full((1000,), 2.0))
+    assert client.ping(5).num_tickets == 0
+    assert time.monotonic() - started_s < 1
+
+
+def test_a_server_and_a_client_that_were_stopped_for_a_minute_go_on_as_if_nothing_had_been(
+    run: RunDirectory, request: pytest.FixtureRequest
+) -> None:
+    with Supervisor(print, frozen_after_s=None) as supervisor, Node.open(run, "client.0") as node:
+        stopped, other = (starter(run, supervisor)(role) for role in ("echo.0", "echo.1"))
+        client, client_of_other = (node.connect(role, deadline_s=10) for role in ("echo.0", "echo.1"))
+        stopped_client = request.getfixturevalue("other_client")
+        assert ask(stopped_client, 1) == "2.0 0"
+        first = client.call("echo", "count", {}, deadline_s=10).values["value"]
+
+        stopped.process.send_signal(signal.SIGSTOP)
+        stopped_client.send_signal(signal.SIGSTOP)
+        pending = client.submit("echo", "count", {}, deadline_s=STOPPED_S + 60)
+        until_s = time.monotonic() + STOPPED_S
+        while time.monotonic() < until_s:
+            serves_within_a_second(client_of_other)
+            supervisor.look(timeout_s=1.0)
+        assert not pending.has_ended
+        stopped.process.send_signal(signal.SIGCONT)
+        stopped_client.send_signal(signal.SIGCONT)
+
+        assert pending.result().values["value"] == first + 1
+        serves_within_a_second(client)
+        assert client.call("echo", "count", {}, deadline_s=10).values["value"] == first + 2, "the call ran once"
+        assert ask(stopped_client, 4) == "5.0 0"
+        assert [child.process.poll() for child in (stopped, other)] == [None, None]
+
+
+def test_clocks_that_go_back_an_hour_change_nothing(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Supervisor(print, frozen_after_s=3.0) as supervisor, Node.open(run, "client.0") as node:
+        child = starter(run, supervisor)("echo.0")
+        client = node.connect("echo.0", deadline_s=10)
+        pending = client.submit("echo", "work", {"seconds": 1.0}, deadline_s=20)
+        client.call("echo", "set_clock_back", {"seconds": 3600.0}, deadline_s=10)
+        clock = time.time
+        monkeypatch.setattr(time, "time", lambda: clock() - 3600.0)
+        assert 1.0 <= pending.result().values["value"] < 10
+        serves_within_a_second(client)
+        until_s = time.monotonic() + 5  # longer than one that seems frozen is left alone
+        while time.monotonic() < until_s:
+            assert supervisor.look(timeout_s=0.5) == []
+        assert child.process.poll() is None
