@@ -78,7 +78,7 @@ def _run(run: Path) -> Iterator[Finding]:
     try:
         status = read_status(run)
     except ConfigurationError as error:
-        yield Finding(str(error), "name the directory that `./mora train` printed as `run ...`")
+        yield Finding(str(error), "name the directory that `./mora train` or `./mora serve` printed as `run ...`")
         return
     mode = stat.S_IMODE(run.stat().st_mode)
     yield Finding(f"run directory mode {mode:04o}", "" if not mode & 0o077 else f"chmod 0700 {run}")
@@ -86,14 +86,15 @@ def _run(run: Path) -> Iterator[Finding]:
     yield from _end(run, status)
     for incident in status.incidents:
         yield Finding(f"recovered: {incident.cause.splitlines()[0]}; {incident.then}")
-    yield _checkpoint(run)
+    if status.command == "train":
+        yield _checkpoint(run)
     for line in _last_errors(run / "logs"):
         yield Finding(f"log: {line}")
 
 
 def _end(run: Path, status: RunStatus) -> Iterator[Finding]:
     state = true_state(run, status)
-    resume = f"./mora train CONFIG --run {run} --resume goes on from the committed checkpoint"
+    resume = _RESUME[status.command].format(run=run)
     if state == "failed":
         yield Finding(f"failed: {status.cause}", _advice(status.cause or "") or resume)
     elif state == "killed":
@@ -107,6 +108,11 @@ def _end(run: Path, status: RunStatus) -> Iterator[Finding]:
     else:
         yield Finding(f"state: {state}")
 
+
+_RESUME = {
+    "train": "./mora train CONFIG --run {run} --resume goes on from the committed checkpoint",
+    "serve": "./mora serve CONFIG --run {run} serves again",
+}
 
 _ADVICE = (
     ("No space left on device", "make room on the disk of the run, then go on with --resume"),

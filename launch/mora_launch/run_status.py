@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Literal
 
 from mora_runtime.durable_files import replace_text
@@ -21,6 +22,7 @@ from mora_launch.child import Child
 
 STATUS_FILE = "status.json"
 _WRITE_EVERY_S = 0.9
+Command = Literal["train", "serve"]
 State = Literal["starting", "running", "finished", "interrupted", "failed"]
 
 
@@ -47,7 +49,7 @@ class Incident(BaseModel):
 class RunStatus(BaseModel):
     """The whole file."""
 
-    command: str  # train, serve, ...
+    command: Command
     state: State
     launcher_pid: int
     started_ts: float
@@ -59,20 +61,33 @@ class RunStatus(BaseModel):
 
 
 class StatusWriter:
-    """Keeps the file up to date.
+    """Keeps the file up to date; a context manager that says how the run ended where nobody has said it.
 
     Args:
         run: run directory.
         command: what the launcher was asked to do.
     """
 
-    def __init__(self, run: Path, command: str) -> None:
+    def __init__(self, run: Path, command: Command) -> None:
         self._path = run / STATUS_FILE
         now_ts = time.time()
         self._next_s = 0.0
         self.status = RunStatus(
             command=command, state="starting", launcher_pid=os.getpid(), started_ts=now_ts, written_ts=now_ts
         )
+
+    def __enter__(self) -> StatusWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, KeyboardInterrupt):
+            self.end("interrupted", str(error) or None)
+        elif error is not None:
+            self.end("failed", str(error) or type(error).__name__)
+        elif self.status.state in ("starting", "running"):
+            self.end("finished")
 
     def observe(self, children: Sequence[Child]) -> None:
         """Take in the children's state; write it where the last time was long enough ago."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import secrets
+import socket
 import time
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from rich.console import Console
 
 from mora_launch.config import TrainConfig
 from mora_launch.environments import ROOT
+from mora_launch.run_status import StatusWriter
 from mora_launch.serving.http.app import make_app
 from mora_launch.serving.running_servers import RunningServers
 
@@ -31,20 +33,36 @@ def serve(
         MoraError: refused before anything started, or a server could not start.
     """
     path = run or ROOT / "runs" / f"serve-{config.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    with RunDirectory.create(path, lock=True) as directory:
+    with (
+        _bound(host, port) as address,  # before models are loaded for nothing
+        RunDirectory.create(path, lock=True) as directory,
+        StatusWriter(path, "serve") as status,
+    ):
         token = _token(host, token_file, directory)
-        with RunningServers(config, directory, console) as servers:
+        with RunningServers(config, directory, console, status) as servers:
             hosts = _LOOPBACK | {host} if _is_loopback(host) else None
             app = make_app(servers.pool, config, directory.path / "videos", token=token, hosts=hosts)
             settings = uvicorn.Config(
-                app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=_GRACE_S, access_log=False
+                app, log_level="warning", timeout_graceful_shutdown=_GRACE_S, access_log=False
             )
             server = uvicorn.Server(settings)
             console.print(f"serving http://{host}:{port}  run {directory.path}", markup=False)
             if token is not None:
                 console.print(f"requests need the token in {token_file or directory.path / 'token'}", markup=False)
-            server.run()
+            server.run(sockets=[address])
     return 0
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    """A socket with the address, which nobody can connect to yet."""
+    found = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        found.bind((host, port))
+    except OSError as error:
+        found.close()
+        raise SettingsError(f"--host {host} --port {port}: cannot be listened on: {error.strerror or error}") from None
+    return found
 
 
 def _is_loopback(host: str) -> bool:

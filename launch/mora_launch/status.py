@@ -57,9 +57,10 @@ def show_status(run: Path, console: Console, *, as_json: bool) -> None:
         console.file.write(json.dumps(content, indent=1) + "\n")
         return
     age_s = max(0.0, time.time() - status.written_ts)  # clocks may be set back
+    trains = f"committed step {'none' if step is None else step}, " if status.command == "train" else ""
     console.print(
         f"{run}\n{status.command}: {state}, generation {status.generation}, launcher {status.launcher_pid}, "
-        f"committed step {'none' if step is None else step}, written {age_s:.0f} s ago"
+        f"{trains}written {age_s:.0f} s ago"
     )
     if state in ("starting", "running"):
         console.print(_roles_table(status.roles))

@@ -77,14 +77,9 @@ class TrainingProcesses:
             RoleFailed: a role could not start, or died and may not be started again.
         """
         console.print(f"run {self._directory.path}")
-        status = StatusWriter(self._directory.path, "train")
-        try:
+        with StatusWriter(self._directory.path, "train") as status:
             code = self._run_supervised(status, console)
-        except BaseException as error:
-            interrupted = isinstance(error, KeyboardInterrupt)
-            status.end("interrupted" if interrupted else "failed", str(error) or type(error).__name__)
-            raise
-        status.end("finished" if code == 0 else "interrupted")
+            status.end("finished" if code == 0 else "interrupted")
         return code
 
     def _run_supervised(self, status: StatusWriter, console: Console) -> int:

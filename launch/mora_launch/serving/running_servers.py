@@ -14,6 +14,7 @@ from mora_launch.child import Child
 from mora_launch.config import TrainConfig
 from mora_launch.resources import divide_memory
 from mora_launch.restarts import RestartBudget
+from mora_launch.run_status import StatusWriter
 from mora_launch.servers import ServerGroup, check_agents
 from mora_launch.serving.counters import Counters
 from mora_launch.serving.models import served_models
@@ -26,15 +27,26 @@ log = logging.getLogger(__name__)
 
 
 class RunningServers:
-    """A context manager, entered in the main thread (it takes the signals); `pool` does the work."""
+    """A context manager, entered in the main thread (it takes the signals); `pool` does the work.
 
-    def __init__(self, config: TrainConfig, directory: RunDirectory, console: Console) -> None:
+    Args:
+        status: of the run, told of servers and their deaths; whoever made it says how the run ends.
+    """
+
+    def __init__(
+        self, config: TrainConfig, directory: RunDirectory, console: Console, status: StatusWriter | None = None
+    ) -> None:
         self._console = console
+        self._status = status
         self._models = served_models(config)
         self._config = self._models.config
         checked = check_agents(self._config, console)
         self._group = ServerGroup(self._config, checked, directory, train=False)
-        self._supervisor = Supervisor(console.print, frozen_after_s=config.restarts.frozen_after_s)
+        self._supervisor = Supervisor(
+            console.print,
+            frozen_after_s=config.restarts.frozen_after_s,
+            observe=None if status is None else status.observe,
+        )
         self._budget = RestartBudget(config.restarts)
         self._children: dict[str, Child] = {}
         self._ending = threading.Event()
@@ -67,6 +79,8 @@ class RunningServers:
                 raise KeyboardInterrupt
             self._tell_ready()
             self.pool.start(deadline_s)
+        if self._status is not None:
+            self._status.enter("running")
         self._watcher.start()
 
     def _start(self, roles: list[str], generation: int) -> list[Child]:
@@ -93,12 +107,20 @@ class RunningServers:
         self._children.pop(child.role, None)
         if self._ending.is_set():
             return
-        if not self._budget.take():
-            self._console.print(f"{cause}; {self._budget} are used up, it is not started again", markup=False)
+        is_coming_back = self._budget.take()
+        self._tell_incident(
+            cause, f"starting it again ({self._budget})" if is_coming_back
+            else f"{self._budget} are used up, it is not started again",
+        )  # fmt: skip
+        if is_coming_back:
+            self._start([child.role], child.generation + 1)
+        else:
             self.pool.give_up(child.role.rpartition(".")[0])
-            return
-        self._console.print(f"{cause}; starting it again ({self._budget})", markup=False)
-        self._start([child.role], child.generation + 1)
+
+    def _tell_incident(self, cause: str, then: str) -> None:
+        self._console.print(f"{cause}; {then}", markup=False)
+        if self._status is not None:
+            self._status.incident(cause, then)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

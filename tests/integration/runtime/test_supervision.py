@@ -92,7 +92,7 @@ def test_a_launcher_that_was_stopped_itself_blames_nobody(run: RunDirectory, mon
 
 
 def test_heartbeats_tell_what_a_server_does_and_the_status_file_shows_it(run: RunDirectory) -> None:
-    writer = StatusWriter(run.path, "test")
+    writer = StatusWriter(run.path, "train")
     with Supervisor(print, frozen_after_s=30.0, observe=writer.observe) as supervisor:
         child = starter(run, supervisor)("echo.0")
         looked_until(supervisor, lambda: "num_calls" in child.vitals)

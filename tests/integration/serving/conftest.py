@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import subprocess
@@ -89,10 +88,21 @@ def start(folder: Path, *options: str) -> Serving:
     return serving
 
 
-def stop(serving: Serving) -> int:
+def stop(serving: Serving) -> None:
     serving.http.close()
-    os.kill(serving.process.pid, signal.SIGTERM)
-    return serving.process.wait(60)
+    if serving.process.poll() is None:
+        serving.process.send_signal(signal.SIGTERM)
+        serving.process.wait(60)
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+    """Another `mora serve`, with tight bounds."""
+    started = start(tmp_path_factory.mktemp("small"))
+    try:
+        yield started
+    finally:
+        stop(started)
 
 
 @pytest.fixture(scope="session")
@@ -103,5 +113,4 @@ def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
     try:
         yield started
     finally:
-        if started.process.poll() is None:
-            stop(started)
+        stop(started)

@@ -14,6 +14,7 @@ import gradio_client
 import numpy as np
 import openai
 import pytest
+from mora_launch.run_status import read_status
 from mora_launch.tasks.media import encode, png, read_metadata, read_picture, read_video
 from PIL import Image
 
@@ -120,6 +121,8 @@ def test_a_killed_server_is_replaced_and_no_request_is_lost_or_changed(serving: 
         assert time.monotonic() < deadline
         time.sleep(0.1)
     assert picture(serving, prompt="a green ball", seed=0, num_inference_steps=40) == before[0]
+    (incident,) = read_status(serving.run).incidents
+    assert incident.cause == "image.0 was killed by SIGKILL"
 
 
 def test_progress_comes_by_step_and_a_deleted_video_frees_its_server(serving: Serving) -> None:
