@@ -12,6 +12,7 @@ from rich.console import Console
 
 from mora_launch import environments
 from mora_launch.environments import ENVIRONMENTS, EnvironmentBuildError
+from mora_launch.open_files import allow_open_files
 
 _PIPED_WIDTH = 160  # without a terminal there is no width to fit, only tables to keep whole
 console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _PIPED_WIDTH)
@@ -352,6 +353,7 @@ def test(arguments: tuple[str, ...]) -> None:
 
 def main() -> None:
     """Entry: turn every expected failure into one readable message and a non-zero exit code."""
+    allow_open_files()
     try:
         cli(prog_name="mora")
     except (MoraError, EnvironmentBuildError) as error:

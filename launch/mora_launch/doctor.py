@@ -56,7 +56,7 @@ def _machine() -> Iterator[Finding]:
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     yield Finding(
         f"open files allowed: {files}",
-        "" if files >= _NUM_FILES_NEEDED or files < 0 else f"ulimit -n {_NUM_FILES_NEEDED}",
+        "" if files >= _NUM_FILES_NEEDED or files < 0 else f"ulimit -Hn {_NUM_FILES_NEEDED}, as root",
     )
     available_nbytes = psutil.virtual_memory().available
     yield Finding(

@@ -196,7 +196,7 @@ class Supervisor:
         if descriptor != child.pidfd:
             return child.receive()
         while child.receive():  # its last words, which may lie behind its end
-            if not select.select([child.link], [], [], 0)[0]:
+            if not _is_readable(child.link):
                 break  # something that it started still holds the other end
         return False
 
@@ -254,3 +254,9 @@ def _account(child: Child, when: str) -> str:
     tail = child.log_tail()
     shown = f"\n  last lines of {child.output}:\n{tail}" if tail else ""
     return f"{child.role} {child.exit_cause()}, {when}{shown}"
+
+
+def _is_readable(link: socket.socket) -> bool:
+    poller = select.poll()  # select takes no descriptor beyond 1,023, and a front may have as many clients
+    poller.register(link, select.POLLIN)
+    return bool(poller.poll(0))

@@ -26,6 +26,7 @@ from mora_runtime.errors import (
     MoraError,
     PeerDied,
     ProtocolError,
+    SegmentLost,
     TicketSpent,
     error_from_code,
 )
@@ -520,6 +521,8 @@ class Client:
         outcome: Reply | BaseException
         if isinstance(message, Failure):
             outcome = error_from_code(message.code, f"{self.server}: {message.text}")
+            if isinstance(outcome, SegmentLost):
+                self._peer.announced.clear()  # the next tensor brings its segment's descriptor again
         else:
             ticket = None if message.ticket is None else Ticket(message.ticket, self._forgotten)
             try:

@@ -22,6 +22,7 @@
     |   +-- BoundsError           a tensor that does not lie inside its segment, or a dtype or shape that is not allowed
     |   +-- StaleReference        a reference to a slot that is no longer (or never was) the sender's to give
     |   +-- SegmentRefused        a descriptor that is not a sealed memory file of the size it claims
+    |   |   +-- SegmentLost       its descriptor could not be taken: this process has too many files open
     |   +-- ArenaFull             no slot left within the budget
     |   +-- DeviceUnavailable     device memory that cannot be shared here: stage through host memory instead
     |   +-- DeviceFailed          a call of CUDA that was refused
@@ -175,6 +176,12 @@ class SegmentRefused(PlaneError):
     """A descriptor that is not a sealed memory file of the size it claims."""
 
     code = "segment"
+
+
+class SegmentLost(SegmentRefused):
+    """A descriptor that came and could not be taken, because the receiver may open no more files."""
+
+    code = "segment_lost"
 
 
 class ArenaFull(PlaneError):

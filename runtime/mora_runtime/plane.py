@@ -19,7 +19,7 @@ import torch
 
 from mora_runtime import tracing
 from mora_runtime.arena import Arena, Slot, leased_view
-from mora_runtime.errors import PeerDied, SegmentRefused, StaleReference
+from mora_runtime.errors import PeerDied, SegmentLost, SegmentRefused, StaleReference
 from mora_runtime.limits import MAX_NUM_RELEASES, MAX_NUM_SEGMENTS
 from mora_runtime.messages import InlineTensor, WireTensor
 from mora_runtime.segment import Segment, check_descriptor
@@ -36,6 +36,8 @@ class PeerSegment:
     """
 
     def __init__(self, offered: OfferedSegment) -> None:
+        if offered.descriptor is None:
+            raise SegmentLost("a segment came and cannot be taken: too many open files here; raise `ulimit -n`")
         check_descriptor(offered.descriptor, offered.nbytes)
         self.descriptor = offered.descriptor
         self.nbytes = offered.nbytes
@@ -251,7 +253,7 @@ class TensorPlane:
         if segment is None:
             raise StaleReference(f"{peer.name} refers to a segment whose descriptor it never sent")
         if isinstance(segment, SegmentRefused):
-            raise SegmentRefused(str(segment))
+            raise type(segment)(str(segment))
         if segment.is_single:
             del peer.segments[key]
         return segment
@@ -265,13 +267,14 @@ class TensorPlane:
         """Check and keep what was offered; one that is refused is an error to whoever refers to it."""
         for offered in offers:
             key = (offered.owner, offered.segment_id)
-            if key in peer.segments or offered.owner == self.identity or len(peer.segments) >= MAX_NUM_SEGMENTS:
-                os.close(offered.descriptor)  # segments never change, and ours need no descriptor from others
+            is_known = key in peer.segments and not isinstance(peer.segments[key], SegmentLost)
+            if is_known or offered.owner == self.identity or len(peer.segments) >= MAX_NUM_SEGMENTS:
+                offered.close()  # segments never change, and ours need no descriptor from others
                 continue
             try:
                 peer.segments[key] = PeerSegment(offered)
             except SegmentRefused as error:
-                os.close(offered.descriptor)
+                offered.close()
                 log.warning("%s: %s", peer.name, error)
                 peer.segments[key] = error
         return bool(offers)

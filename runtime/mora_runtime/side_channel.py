@@ -30,14 +30,20 @@ _ANCILLARY_NBYTES = socket.CMSG_SPACE(array.array("i").itemsize)
 class OfferedSegment:
     """A segment's descriptor as it arrived; whoever takes it closes it.
 
+    descriptor: None where it was lost on the way, because this process may open no more files.
     is_single: it holds one tensor and is given up with it, instead of being used again.
     """
 
     owner: str
     segment_id: int
     nbytes: int
-    descriptor: int
+    descriptor: int | None
     is_single: bool = False
+
+    def close(self) -> None:
+        """Nobody wants it."""
+        if self.descriptor is not None:
+            os.close(self.descriptor)
 
 
 class SideChannel:
@@ -147,7 +153,7 @@ class SideChannel:
     def _read_packet(self) -> bool:
         """Take in one packet; False when there is none."""
         try:
-            nbytes, ancillary, _, _ = self._socket.recvmsg_into(
+            nbytes, ancillary, flags, _ = self._socket.recvmsg_into(
                 [self._buffer], _ANCILLARY_NBYTES, socket.MSG_CMSG_CLOEXEC
             )
         except BlockingIOError:
@@ -156,14 +162,16 @@ class SideChannel:
             self.is_open = False
             return False
         descriptors = _descriptors(ancillary) if ancillary else []
-        if not descriptors and nbytes > 0 and self._window[: len(MAGIC)] == MAGIC:
+        is_lost = not descriptors and bool(flags & socket.MSG_CTRUNC)
+        if not descriptors and not is_lost and nbytes > 0 and self._window[: len(MAGIC)] == MAGIC:
             self._frames.append(bytes(self._window[:nbytes]))
         elif not descriptors and nbytes == 0:
             self.is_open = False
-        elif nbytes == _PACKET.size and len(descriptors) == 1:
+        elif nbytes == _PACKET.size and (len(descriptors) == 1 or is_lost):
             segment_id, size, is_single, owner = _PACKET.unpack_from(self._buffer)
             name = owner.rstrip(b"\0").decode("ascii", "replace")
-            self._offers.append(OfferedSegment(name, segment_id, size, descriptors[0], is_single))
+            descriptor = None if is_lost else descriptors[0]
+            self._offers.append(OfferedSegment(name, segment_id, size, descriptor, is_single))
         else:
             close_all(descriptors)  # not of this protocol; the message that needs it will say so
         return self.is_open
@@ -171,7 +179,8 @@ class SideChannel:
     def close(self) -> None:
         """Close this end; the peer sees end-of-file."""
         self.is_open = False
-        close_all([offered.descriptor for offered in self._offers])
+        for offered in self._offers:
+            offered.close()
         close_all([descriptor for _, descriptor in self._unsent if descriptor is not None])
         self._offers.clear()
         self._unsent.clear()

@@ -1,17 +1,20 @@
 """Peers without the key get nothing; peers with it can break no more than their own calls."""
 
+import os
 import pickle
 import random
+import resource
 import socket
 import struct
 import time
 from collections.abc import Callable
 
 import pytest
+import torch
 import zmq
 from hostile_peer import Peer, Target
 from mora_runtime import Client
-from mora_runtime.errors import AgentFailed, DeadlineExceeded, PeerDied
+from mora_runtime.errors import AgentFailed, DeadlineExceeded, PeerDied, SegmentLost
 from mora_runtime.frames import MAGIC, decode, encode
 from mora_runtime.messages import (
     PROTOCOL_VERSION,
@@ -309,4 +312,22 @@ def test_a_peer_that_leaves_between_greeting_and_side_socket_is_forgotten_by_a_n
         peer = peers()
         assert isinstance(peer.greet(side=False), Welcome)
         peer.close()
+    serves()
+
+
+def test_a_server_that_may_open_no_more_files_says_so_and_serves_again_when_it_may(
+    honest: Client, target: Target, serves: Serves
+) -> None:
+    allowed = resource.prlimit(target.process.pid, resource.RLIMIT_NOFILE)
+    highest = max(int(name) for name in os.listdir(f"/proc/{target.process.pid}/fd"))
+    large = torch.ones(1 << 20)  # lies in a segment that the server has not seen
+    resource.prlimit(target.process.pid, resource.RLIMIT_NOFILE, (highest + 1, allowed[1]))
+    try:
+        with pytest.raises(SegmentLost, match="too many open files"):
+            honest.call("adder", "add_one", {"x": large}, deadline_s=10)
+        assert count(honest) + 1 == count(honest)
+    finally:
+        resource.prlimit(target.process.pid, resource.RLIMIT_NOFILE, allowed)
+    returned = honest.call("adder", "add_one", {"x": large}, deadline_s=10).values["value"]
+    assert torch.equal(returned.tensor(), large + 1)
     serves()
