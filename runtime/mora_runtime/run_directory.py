@@ -157,11 +157,22 @@ def _take_lock(path: Path) -> int:
     return handle
 
 
+def _elsewhere(path: Path) -> Path | None:
+    """The temporary folder that a launcher before us made for this run and was killed before it could remove."""
+    try:
+        folder = Path((path / _SOCKETS_FILE).read_text(encoding="utf-8"))
+        status = folder.lstat()
+    except OSError:
+        return None
+    is_ours = stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and stat.S_IMODE(status.st_mode) == 0o700
+    return folder if is_ours and folder.parent != path else None
+
+
 def _make_sockets(path: Path) -> Path:
     """The folder for sockets: inside the run, or a private temporary one where the run's path is too long for them."""
     sockets = path / "sockets"
     if len(os.fsencode(f"{sockets}{_LONGEST_SOCKET_NAME}")) > MAX_SOCKET_PATH_NBYTES:
-        sockets = Path(tempfile.mkdtemp(prefix="mora-"))
+        sockets = _elsewhere(path) or Path(tempfile.mkdtemp(prefix="mora-"))
     sockets.mkdir(mode=0o700, exist_ok=True)
     for leftover in sockets.glob("*.sock"):
         if leftover.is_dir() and not leftover.is_symlink():

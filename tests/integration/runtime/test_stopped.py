@@ -31,8 +31,9 @@ with Node.open(RunDirectory.open(Path(sys.argv[1])), "client.9") as node:
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> RunDirectory:
-    return RunDirectory.create(tmp_path / "run")
+def run(tmp_path: Path) -> Iterator[RunDirectory]:
+    with RunDirectory.create(tmp_path / "run", lock=True) as made:
+        yield made
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -21,8 +21,9 @@ _AFTERMATH_S = 0.5  # of the supervisor: in which it looks for the first cause
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> RunDirectory:
-    return RunDirectory.create(tmp_path / "run")
+def run(tmp_path: Path) -> Iterator[RunDirectory]:
+    with RunDirectory.create(tmp_path / "run", lock=True) as made:
+        yield made
 
 
 def ended(supervisor: Supervisor, child: Child) -> tuple[str, float]:

@@ -107,6 +107,19 @@ def test_a_long_path_has_its_sockets_elsewhere_and_they_can_be_bound(tmp_path: P
     assert not elsewhere.exists()
 
 
+def test_a_launcher_that_was_killed_leaves_its_sockets_folder_to_the_next(tmp_path: Path) -> None:
+    path = tmp_path / ("long" * 25)
+    killed = RunDirectory.create(path)
+    (killed.sockets / "image.0.calls.sock").touch()
+    with RunDirectory.create(path, lock=True) as run:
+        assert run.sockets == killed.sockets
+        assert list(run.sockets.iterdir()) == []
+        run.sockets.chmod(0o755)  # as one that another user might have made in its place
+        other = RunDirectory.create(path)
+        assert other.sockets != run.sockets
+    other.sockets.rmdir()
+
+
 def test_stale_sockets_are_removed_whatever_they_are(tmp_path: Path) -> None:
     sockets = tmp_path / "run" / "sockets"
     sockets.mkdir(parents=True)
