@@ -6,7 +6,6 @@ Every parameter of both agents and every z_i, from the two-process chain and fro
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from mora_runtime.participant import PARTICIPANT
 from safetensors.torch import load_file
 
 from benchmarks.chain_session import DEADLINE_S, ChainSession, SingleProcessTwin, chain_session
+from benchmarks.figures import add_json_option, publish
 
 PROBE = "probe-parity"
 
@@ -66,14 +66,11 @@ def main() -> None:
     """Command line of the measurement."""
     parser = argparse.ArgumentParser(prog="mora bench parity", description=__doc__)
     parser.add_argument("--config", type=Path, default=ROOT / "configs" / "tiny.yaml")
-    parser.add_argument("--json", type=Path, help="write the result here too")
+    add_json_option(parser)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="mora-parity-") as folder:
         result = measure(load_config(arguments.config, []), Path(folder) / "run")
-    text = json.dumps(result, indent=1)
-    print(text)
-    if arguments.json is not None:
-        arguments.json.write_text(text + "\n", encoding="utf-8")
+    publish(result, arguments.json)
     raise SystemExit(0 if result["bit_identical"] else 1)
 
 

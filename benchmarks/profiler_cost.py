@@ -7,7 +7,6 @@ machine's drift hits both. Off: what the hooks of a step cost, from a loop over 
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import tempfile
 import time
@@ -23,6 +22,7 @@ from mora_runtime import tracing
 from mora_runtime.torch_trace import PROFILER
 
 from benchmarks.chain_session import DEADLINE_S, ChainSession, chain_session
+from benchmarks.figures import add_json_option, publish
 
 _NUM_HOOKS = 200_000  # of the loop that times one
 
@@ -138,15 +138,12 @@ def main() -> None:
     """Command line of the measurement."""
     parser = argparse.ArgumentParser(prog="mora bench profiler_cost", description=__doc__)
     parser.add_argument("--config", type=Path, default=ROOT / "configs" / "tiny.yaml")
-    parser.add_argument("--json", type=Path, help="write the result here too")
+    add_json_option(parser)
     parser.add_argument("--rounds", type=int, default=20, help="pairs of steps, 2 or more")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="mora-bench-profiler-") as folder:
         result = measure(arguments.config, Path(folder), num_rounds=arguments.rounds)
-    text = json.dumps(result, indent=1)
-    print(text)
-    if arguments.json is not None:
-        arguments.json.write_text(text + "\n", encoding="utf-8")
+    publish(result, arguments.json)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,8 @@ from pathlib import Path
 
 from mora_launch.environments import ROOT
 
+from benchmarks.figures import add_json_option, publish
+
 SMALL = (
     "synthesis.num_rounds=2",
     "synthesis.prompts_per_round=2",
@@ -85,7 +87,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="mora bench rounds", description=__doc__)
     parser.add_argument("--interruptions", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", type=Path)
+    add_json_option(parser)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         whole_s = left_alone(Path(name) / "whole")
@@ -100,9 +102,7 @@ def main() -> None:
         "files_compared": len(expected),
         "files_that_differ": differing,
     }
-    print(json.dumps(result, indent=1))
-    if arguments.json is not None:
-        arguments.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    publish(result, arguments.json)
     raise SystemExit(1 if differing else 0)
 
 

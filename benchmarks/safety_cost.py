@@ -21,6 +21,7 @@ from mora_runtime.supervision import BEAT_EVERY_S, own_vitals
 from mora_trainer.checkpoint import Checkpointer
 
 from benchmarks.chain_session import DEADLINE_S, ChainSession, chain_session
+from benchmarks.figures import add_json_option, publish
 from benchmarks.machine import describe_machine
 
 _NUM_BEATS = 500
@@ -81,16 +82,13 @@ def main() -> None:
     """Command line of the measurement."""
     parser = argparse.ArgumentParser(prog="mora bench safety_cost", description=__doc__)
     parser.add_argument("--config", type=Path, default=ROOT / "configs" / "tiny.yaml")
-    parser.add_argument("--json", type=Path, help="write the result here too")
+    add_json_option(parser)
     parser.add_argument("--rounds", type=int, default=10, help="pairs of blocks, 2 or more")
     parser.add_argument("--every", type=int, help="steps between checkpoints; by default as the configuration says")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="mora-bench-safety-") as folder:
         result = measure(arguments.config, Path(folder), num_rounds=arguments.rounds, every=arguments.every)
-    text = json.dumps(result, indent=1)
-    print(text)
-    if arguments.json is not None:
-        arguments.json.write_text(text + "\n", encoding="utf-8")
+    publish(result, arguments.json)
 
 
 if __name__ == "__main__":

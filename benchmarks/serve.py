@@ -19,6 +19,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.figures import add_json_option, publish
+
 ROOT = Path(__file__).resolve().parents[1]
 NUM_REQUESTS = 64
 BATCH = 4
@@ -183,7 +185,7 @@ def _soak(served: Served, num_requests: int) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="mora bench serve", description=__doc__)
-    parser.add_argument("--json", type=Path, help="Write the figures there.")
+    add_json_option(parser)
     parser.add_argument("--soak", type=int, default=0, metavar="N", help="Then N small requests, for example 5000.")
     parser.add_argument("--bare", type=int, metavar="BATCH", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -191,9 +193,7 @@ def main() -> None:
         print(bare(arguments.bare))
         return
     result = measure(arguments.soak)
-    print(json.dumps(result, indent=1))
-    if arguments.json is not None:
-        arguments.json.write_text(json.dumps(result, indent=1), encoding="utf-8")
+    publish(result, arguments.json)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ multilayer perceptron, beside other libraries (`benchmarks.mlp`).
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import sys
@@ -22,6 +21,7 @@ from mora_launch.config import TrainConfig, load_config
 from mora_launch.environments import ROOT
 
 from benchmarks.chain_session import ChainSession, SingleProcessTwin, chain_session
+from benchmarks.figures import add_json_option, publish
 from benchmarks.machine import describe_machine
 from benchmarks.mlp.measurement import Plan, measure
 from benchmarks.mlp.report import as_report
@@ -86,7 +86,7 @@ def main() -> None:
     """Command line of the measurement."""
     parser = argparse.ArgumentParser(prog="mora bench train", description=__doc__)
     parser.add_argument("--config", type=Path, default=ROOT / "configs" / "tiny.yaml")
-    parser.add_argument("--json", type=Path, help="write the result here too")
+    add_json_option(parser)
     parser.add_argument("--core", type=int, action="append", help="core that all processes share (default: 0)")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--steps", type=int, default=4, help="steps a round")
@@ -106,10 +106,7 @@ def main() -> None:
             arguments.config, num_micro_batches=arguments.micro_batches, num_rounds=arguments.rounds
         )
         result["mlp"] = as_report(*measure(Plan(num_rounds=arguments.rounds + 1)))
-    text = json.dumps(result, indent=1)
-    print(text)
-    if arguments.json is not None:
-        arguments.json.write_text(text + "\n", encoding="utf-8")
+    publish(result, arguments.json)
     if not result["mlp"]["weights_equal"]:
         sys.exit("mora bench train: weights differ from one process's, so the times of `mlp` compare different things")
 

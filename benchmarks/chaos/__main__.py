@@ -8,7 +8,6 @@ bytes of one that nobody disturbed, and leave nothing behind.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 from pathlib import Path
@@ -21,6 +20,7 @@ from rich.console import Console
 
 from benchmarks.chaos.job import ROOT, HurtJob
 from benchmarks.chaos.storm import DOUBLE, LOADING, TRAINING, Storm, StormReport
+from benchmarks.figures import add_json_option, publish
 from benchmarks.machine import describe_machine
 
 _KILLS_A_JOB = 12
@@ -63,15 +63,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="mora bench chaos", description=__doc__)
     parser.add_argument("--kills", type=int, default=24)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", type=Path, help="write the result here too")
+    add_json_option(parser)
     arguments = parser.parse_args()
     console = Console(stderr=True, highlight=False)
     with tempfile.TemporaryDirectory(prefix="mora-chaos-") as folder:
         figures = measure(arguments.kills, arguments.seed, Path(folder), console)
-    text = json.dumps(figures, indent=1)
-    print(text)
-    if arguments.json is not None:
-        arguments.json.write_text(text + "\n", encoding="utf-8")
+    publish(figures, arguments.json)
     if figures["missed_phases"]:
         console.print(f"this storm missed {', '.join(figures['missed_phases'])}", style="yellow", markup=False)
     bad = ("hangs", "leaked_processes", "leaked_segments", "leaked_fds", "leaked_shm_files", "different_runs")

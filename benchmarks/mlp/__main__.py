@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-from pathlib import Path
 
+from benchmarks.figures import add_json_option, publish
 from benchmarks.mlp.measurement import Plan, measure
 from benchmarks.mlp.report import as_report
 
@@ -14,16 +13,13 @@ from benchmarks.mlp.report import as_report
 def main() -> int:
     """Exit code 1 where weights differ: the times then compare different things."""
     parser = argparse.ArgumentParser(prog="benchmarks.mlp", description=__doc__)
-    parser.add_argument("--json", type=Path, help="write the result here too")
+    add_json_option(parser)
     parser.add_argument("--width", type=int, action="append", help="of the stages (default: 256 and 2048)")
     parser.add_argument("--rounds", type=int, default=Plan.num_rounds, help="turns of each, the first is warm-up")
     arguments = parser.parse_args()
     widths = tuple(arguments.width or Plan.widths)
     report = as_report(*measure(Plan(widths=widths, num_rounds=arguments.rounds)))
-    text = json.dumps(report, indent=1)
-    print(text)
-    if arguments.json is not None:
-        arguments.json.write_text(text + "\n", encoding="utf-8")
+    publish(report, arguments.json)
     return 0 if report["weights_equal"] else 1
 
 
