@@ -17,6 +17,13 @@ from mora_launch.open_files import allow_open_files
 _PIPED_WIDTH = 160  # without a terminal there is no width to fit, only tables to keep whole
 console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _PIPED_WIDTH)
 _FILE = click.Path(dir_okay=False, path_type=Path)
+_FOLDER = click.Path(file_okay=False, path_type=Path)
+_config = click.argument("config", type=_FILE)
+_changes = click.option(
+    "--set", "changes", multiple=True, metavar="KEY=VALUE",
+    help="Change one value of the config, for example training.num_steps=4; may be repeated.",
+)
+_run = click.option("--run", type=_FOLDER, help="Run directory; by default a new one in runs/ of the checkout.")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -25,15 +32,9 @@ def cli() -> None:
 
 
 @cli.command()
-@click.argument("config", type=_FILE)
-@click.option(
-    "--set", "changes", multiple=True, metavar="KEY=VALUE",
-    help="Change one value of the config, for example training.num_steps=4; may be repeated.",
-)
-@click.option(
-    "--run", type=click.Path(file_okay=False, path_type=Path),
-    help="Run directory; by default runs/NAME-TIME in the checkout.",
-)
+@_config
+@_changes
+@_run
 @click.option("--resume", is_flag=True, help="Go on from the last committed checkpoint of --run.")
 @click.option("--dry-run", is_flag=True, help="Print placement and memory of every role, start nothing.")
 def train(config: Path, changes: tuple[str, ...], run: Path | None, resume: bool, dry_run: bool) -> None:
@@ -41,23 +42,19 @@ def train(config: Path, changes: tuple[str, ...], run: Path | None, resume: bool
     from mora_launch.config import load_config
     from mora_launch.train import train as run_training
 
-    if resume and run is None:
-        raise click.UsageError("--resume needs --run, the directory of the run to go on with")
+    _check_resume(run, resume)
     loaded = load_config(config, changes)
     sys.exit(run_training(loaded, run=run, resume=resume, dry_run=dry_run, console=console))
 
 
 @cli.command()
-@click.argument("config", type=_FILE)
+@_config
 @click.option("--steps", type=click.IntRange(min=1), default=4, show_default=True, help="Training steps to run.")
 @click.option(
-    "-o", "--output", required=True, type=click.Path(file_okay=False, path_type=Path),
+    "-o", "--output", required=True, type=_FOLDER,
     help="Folder for trace.json.gz, summary.json, summary.html, and the run itself.",
 )
-@click.option(
-    "--set", "changes", multiple=True, metavar="KEY=VALUE",
-    help="Change one value of the config, for example training.pipeline.max_in_flight=4; may be repeated.",
-)
+@_changes
 @click.option(
     "--torch-profiler/--no-torch-profiler", default=None,
     help="Record the last step with torch's profiler too; its time does not count. On by default for 2 steps or more.",
@@ -81,15 +78,9 @@ def profile(
 
 
 @cli.command()
-@click.argument("config", type=_FILE)
-@click.option(
-    "--set", "changes", multiple=True, metavar="KEY=VALUE",
-    help="Change one value of the config, for example synthesis.num_rounds=1; may be repeated.",
-)
-@click.option(
-    "--run", type=click.Path(file_okay=False, path_type=Path),
-    help="Run directory; by default runs/NAME-rounds-TIME in the checkout.",
-)
+@_config
+@_changes
+@_run
 @click.option("--resume", is_flag=True, help="Go on with the rounds of --run where they stand.")
 def synthesize(config: Path, changes: tuple[str, ...], run: Path | None, resume: bool) -> None:
     """Train without data: rounds of prompts, candidate videos, judges, review, and training on what was chosen.
@@ -99,8 +90,7 @@ def synthesize(config: Path, changes: tuple[str, ...], run: Path | None, resume:
     from mora_launch.config import load_config
     from mora_launch.rounds.command import synthesize as run_rounds
 
-    if resume and run is None:
-        raise click.UsageError("--resume needs --run, the directory of the run to go on with")
+    _check_resume(run, resume)
     sys.exit(run_rounds(load_config(config, changes), run=run, resume=resume, console=console))
 
 
@@ -113,7 +103,7 @@ def synthesize(config: Path, changes: tuple[str, ...], run: Path | None, resume:
 @click.option("--video", "videos", multiple=True, type=_FILE, help="Input video; twice for connect.")
 @click.option("-o", "--output", required=True, type=_FILE, help="NAME.mp4, .webm, .gif, or .png (the first frame).")
 @click.option("--config", default=Path("configs/tiny.yaml"), type=_FILE, show_default=True, help="Models and devices.")
-@click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change one value of the config.")
+@_changes
 @click.option("--checkpoint", metavar="RUN[:STEP]", help="Weights and z of a run, instead of the config's models.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--seconds", type=float, help="Length of what is generated; by default one clip of the model.")
@@ -173,12 +163,12 @@ def review(run: Path, reviewer: str, web: bool, host: str, port: int, only_stati
 
 
 @cli.command()
-@click.argument("config", type=_FILE)
-@click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change one value of the config.")
+@_config
+@_changes
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(1, 65535))
 @click.option("--token-file", type=_FILE, help="Token that requests must bear; always asked for outside loopback.")
-@click.option("--run", type=click.Path(file_okay=False, path_type=Path), help="Run directory; by default in runs/.")
+@_run
 def serve(
     config: Path, changes: tuple[str, ...], host: str, port: int, token_file: Path | None, run: Path | None
 ) -> None:
@@ -349,6 +339,11 @@ def test(arguments: tuple[str, ...]) -> None:
     paths = [argument for argument in arguments if Path(argument.partition("::")[0]).exists()]
     options = [argument for argument in arguments if argument not in paths]
     sys.exit(run_tests(paths, options, console))
+
+
+def _check_resume(run: Path | None, resume: bool) -> None:
+    if resume and run is None:
+        raise click.UsageError("--resume needs --run, the directory of the run to go on with")
 
 
 def main() -> None:

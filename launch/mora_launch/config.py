@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 from mora_runtime.errors import SettingsError
-from mora_runtime.schema import Settings, nearest_name, read_settings
+from mora_runtime.schema import Settings, read_settings
 from mora_runtime.training_settings import OptimizerSettings, TrainableSettings
 from mora_trainer.settings import (
     ClipShape,
@@ -140,10 +140,3 @@ def _apply(content: dict[str, Any], change: str) -> None:
         if not isinstance(node, dict):
             raise SettingsError(f"--set {change}: `{part}` holds a value, not a section")
     node[last] = value
-
-
-def unknown_choice(what: str, name: str, choices: Mapping[str, object]) -> str:
-    """Text for a name that is none of the choices, with the nearest one."""
-    nearest = nearest_name(name, choices)
-    hint = f"; did you mean `{nearest}`?" if nearest else ""
-    return f"unknown {what} `{name}`{hint} (known: {', '.join(choices)})"

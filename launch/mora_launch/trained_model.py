@@ -105,12 +105,11 @@ def trained_model(run: Path, step: int | None, *, average: bool = False) -> Trai
     for file in info.files:
         if "optimizer-" not in file.path:
             verify(file, root)
-    has_z = any(file.path == _MODULATION for file in info.files)
     sha256 = {Path(file.path).parts[0]: file.sha256 for file in _of_part(info, part)}
-    for file in info.files:
-        if file.path == _MODULATION:
-            sha256["modulation"] = file.sha256
-    return TrainedModel(run, info.step, weights, root / _MODULATION if has_z else None, sha256)
+    z = next((file for file in info.files if file.path == _MODULATION), None)
+    if z is None:
+        return TrainedModel(run, info.step, weights, None, sha256)
+    return TrainedModel(run, info.step, weights, root / z.path, sha256 | {"modulation": z.sha256})
 
 
 def _of_part(info: CheckpointInfo, part: str) -> list[ShardFile]:

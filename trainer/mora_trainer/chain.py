@@ -37,7 +37,7 @@ class MicroBatch:
     targets: tuple[str, ...]
     frames: tuple[str, ...]  # first frames of the targets, in the image server; used by the image agent's own loss
     seeds: tuple[int, ...]
-    image_seeds: tuple[int, ...] | None = None  # of O_1's initial noise, where targets were made from known ones
+    image_seeds: tuple[int, ...]  # of O_1's initial noise: the seeds, or those that targets were made from
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ class RemoteChain:
         arguments = {
             "z": embeddings.get(IMAGE),
             "prompt_keys": list(batch.image_prompts),
-            "seeds": list(batch.seeds if batch.image_seeds is None else batch.image_seeds),
+            "seeds": list(batch.image_seeds),
             "frame_keys": list(batch.frames) if self._image_loss_weight > 0.0 else None,
         }
         grad = ("z",) if IMAGE in embeddings else ()
