@@ -28,7 +28,7 @@ from mora_runtime.errors import AgentFailed, FrameError, MoraError, ProtocolErro
 from mora_runtime.execution import Caller, Executor
 from mora_runtime.frames import decode, encode
 from mora_runtime.limits import SIDE_DEADLINE_S
-from mora_runtime.logs import start_logging
+from mora_runtime.logs import LogFields, start_logging
 from mora_runtime.messages import (
     PROTOCOL_VERSION,
     Backward,
@@ -275,7 +275,7 @@ class Server:
                 return
             connection.last_id = message.id
             faults.reach("after_receive")
-            with tracing.span(_label(message), "protocol"):
+            with tracing.span(_label(message), "protocol"), LogFields(peer=connection.name, req=message.id):
                 self._answer(connection, message, by_side)
             return
         if isinstance(message, Drop):

@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 from mora_runtime import Client, Node, RunDirectory, tracing
 from mora_runtime.errors import TrainingDiverged
+from mora_runtime.logs import LogFields
 from mora_runtime.process_group import join_group
 from mora_runtime.supervision import Vitals
 from mora_runtime.training_settings import GroupSettings
@@ -171,7 +172,9 @@ class TrainingJob:
         step = self._first_step
         last_saved = step if step > 0 else -1
         while step < training.num_steps and not self._agreed_to_stop():
-            with self._torch_profile.around(step), tracing.span("step", "protocol", {"step": step}):
+            with (
+                self._torch_profile.around(step), tracing.span("step", "protocol", {"step": step}), LogFields(step=step)
+            ):  # fmt: skip
                 started_s = time.perf_counter()
                 rates = self._rates(step)
                 report = self._do_step(step, rates)
