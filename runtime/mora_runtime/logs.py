@@ -1,7 +1,7 @@
 """Structured logs: one JSON object a line, one file for each role and attempt, through the standard logging module.
 
-Every line has `ts`, `level`, `event`, `logger`, `run`, `role`, `gen` and `pid`, and where it is known what the thread works
-on: `step`, or `peer` and `req`, the id of this peer's call.
+Every line has `ts`, `level`, `event`, `logger`, `run`, `role`, `gen` and `pid`, and where it is known what the thread
+works on: `step`, or `peer` and `req`, the id of this peer's call.
 """
 
 from __future__ import annotations
