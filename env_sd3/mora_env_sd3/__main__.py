@@ -1,4 +1,4 @@
-"""Entry of an image server: `python -m mora_env_sd3 --settings FILE --supervisor-fd N`."""
+"""Entry of an image server, or of one that judges: `python -m mora_env_sd3 --settings FILE --supervisor-fd N`."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from pathlib import Path
 import torch
 from mora_runtime import Agent, ServerSettings, serve
 from mora_runtime.participant import PARTICIPANT, Participant
-from mora_runtime.schema import read_settings
+from mora_runtime.schema import Settings, read_settings
 from mora_runtime.training_settings import ParticipantSettings
 
 from mora_env_sd3.agent import Sd3Agent
-from mora_env_sd3.options import KINDS
+from mora_env_sd3.options import KINDS, MultimodalOptions, Sd3Options
 
 
 def build_agents(settings: ServerSettings) -> dict[str, Agent]:
@@ -20,12 +20,21 @@ def build_agents(settings: ServerSettings) -> dict[str, Agent]:
     agents: dict[str, Agent] = {}
     for name, agent in settings.agents.items():
         options = read_settings(KINDS[agent.kind], agent.options, source=f"agents.{name}.options")
-        agents[name] = Sd3Agent(options, device)
+        agents[name] = _agent(options, device)
     if settings.training is not None:
         training = read_settings(ParticipantSettings, settings.training, source=f"training of {settings.role}")
         checkpoints = Path(settings.run_dir) / "checkpoints"
         agents[PARTICIPANT] = Participant(agents[settings.name], training, device, checkpoints, settings.name)
     return agents
+
+
+def _agent(options: Settings, device: torch.device) -> Agent:
+    if isinstance(options, MultimodalOptions):
+        from mora_env_sd3.judge_agent import JudgeAgent
+
+        return JudgeAgent(options, device)
+    assert isinstance(options, Sd3Options)
+    return Sd3Agent(options, device)
 
 
 if __name__ == "__main__":

@@ -64,7 +64,21 @@ class Sd3Options(Settings):
         )
 
 
-KINDS = {"sd3": Sd3Options}
+class MultimodalOptions(Settings):
+    """Options of a multimodal model that judges videos (`kind: multimodal`)."""
+
+    model: str  # folder in transformers' layout (relative to the checkout), or a Hub id: LLaVA-OneVision or Qwen2-VL
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    max_new_tokens: int = Field(default=512, ge=1)
+
+    def components(self) -> list[Component]:
+        """The model; nothing of it trains. One that has yet to be fetched is counted as none."""
+        folder = Path(self.model)
+        number = count_parameters(folder, self.model) if folder.is_dir() else 0
+        return [Component("model", number, 2 if self.dtype == "bfloat16" else 4, False)]
+
+
+KINDS: dict[str, type[Settings]] = {"sd3": Sd3Options, "multimodal": MultimodalOptions}
 
 if __name__ == "__main__":
     answer_options(KINDS)

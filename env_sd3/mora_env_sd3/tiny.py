@@ -126,7 +126,7 @@ def _t5(vocab_size: int) -> T5EncoderModel:
 def _clip_tokenizer(folder: Path) -> CLIPTokenizer:
     """A byte-level CLIP tokenizer without merges: 256 bytes, 256 bytes that end a word, two specials."""
     folder.mkdir(parents=True, exist_ok=True)
-    characters = list(_byte_characters().values())
+    characters = list(byte_characters().values())
     tokens = [*characters, *(character + "</w>" for character in characters), "<|startoftext|>", "<|endoftext|>"]
     (folder / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(tokens)}), encoding="utf-8")
     (folder / "merges.txt").write_text("#version: 0.2\n", encoding="utf-8")
@@ -135,7 +135,7 @@ def _clip_tokenizer(folder: Path) -> CLIPTokenizer:
     return CLIPTokenizer.from_pretrained(str(folder))
 
 
-def _byte_characters() -> dict[int, str]:
+def byte_characters() -> dict[int, str]:
     """The printable character that stands for each byte in byte-level BPE vocabularies."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     mapping = {byte: chr(byte) for byte in printable}

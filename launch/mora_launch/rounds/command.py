@@ -13,8 +13,9 @@ from rich.console import Console
 
 from mora_launch.config import TrainConfig
 from mora_launch.environments import ROOT
+from mora_launch.rounds.judge import Interrupted
 from mora_launch.rounds.judges import open_judges
-from mora_launch.rounds.machine import Interrupted, Rounds, WaitsForReview
+from mora_launch.rounds.machine import Rounds, WaitsForReview
 from mora_launch.rounds.report import summary_tables
 from mora_launch.rounds.store import write_once
 from mora_launch.servers import check_agents

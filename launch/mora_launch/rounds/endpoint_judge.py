@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from mora_runtime.errors import JudgeError
+from mora_runtime.run_directory import RunDirectory
 
 from mora_launch.rounds.chat import Chat, picture_part
 from mora_launch.rounds.frames import shown_frames
@@ -21,6 +23,10 @@ class EndpointJudge:
         self.name = f"endpoint:{settings.endpoint.model}"
         self._settings = settings
         self._chat = Chat(settings.endpoint)
+
+    def session(self, directory: RunDirectory) -> AbstractContextManager[object]:
+        """Nothing of this machine is needed."""
+        return nullcontext()
 
     def rank(self, question: Question) -> Answer:
         """Ask, and once more where the answer is no ranking."""

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import random
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
+from mora_runtime.run_directory import RunDirectory
 from mora_trainer.clips import Clip
 
 from mora_launch.rounds.criteria import Criterion
+
+
+class Interrupted(Exception):
+    """Asked to stop; everything done so far is on disk."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +48,16 @@ class Judge(Protocol):
     def name(self) -> str:
         """Which judge it is, in reports and statistics."""
 
+    def session(self, directory: RunDirectory) -> AbstractContextManager[object]:
+        """What it needs while it is asked, a server for example, is there inside of this.
+
+        Raises:
+            Interrupted: asked to stop before it was there.
+            MoraError: it cannot be had.
+        """
+
     def rank(self, question: Question) -> Answer:
-        """Answer one question; what a judge cannot answer is an abstention, not an error."""
+        """Answer one question, in a session; what a judge cannot answer is an abstention, not an error."""
 
 
 @dataclass(frozen=True)

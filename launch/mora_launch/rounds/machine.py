@@ -22,16 +22,12 @@ from mora_launch.rounds.criteria import CRITERIA
 from mora_launch.rounds.decisions import decide, decide_by_rule
 from mora_launch.rounds.evaluation import EVALUATION
 from mora_launch.rounds.generation import make_videos
-from mora_launch.rounds.judge import Judge, ask
+from mora_launch.rounds.judge import Interrupted, Judge, ask
 from mora_launch.rounds.prompts import new_prompts
 from mora_launch.rounds.report import write_report
 from mora_launch.rounds.store import Plan, PlannedSet, RoundFolder, SetFolder
 from mora_launch.rounds.training import train_round
 from mora_launch.trained_model import TrainedModel, trained_model, untrained_sha256
-
-
-class Interrupted(Exception):
-    """Asked to stop; everything done so far is on disk."""
 
 
 class WaitsForReview(Exception):
@@ -194,27 +190,30 @@ class Rounds:
     # --- verdicts and decisions ---
 
     def _judge(self, folder: RoundFolder, plan: Plan) -> None:
-        for index, planned in enumerate(plan.sets):
-            files = folder.set(index)
-            if files.decision() is not None:
+        """One judge after the other, so that a model on this machine need not share it with another one."""
+        undecided = [index for index in range(len(plan.sets)) if folder.set(index).decision() is None]
+        for number, judge in enumerate(self._judges):
+            unasked = [index for index in undecided if folder.set(index).verdict(number) is None]
+            if not unasked:
                 continue
-            clips: list[Clip] = []
-            for number, judge in enumerate(self._judges):
-                if files.verdict(number) is not None:
-                    continue
-                clips = clips or [self._clip(folder, index, c) for c in range(len(planned.seeds))]
-                verdict = ask(
-                    judge,
-                    prompt=planned.prompt,
-                    criterion_name=planned.criterion,
-                    criterion=CRITERIA[planned.criterion],
-                    clips=clips,
-                    seed=f"{self._config.seed}/{folder.number}/{index}/judge {number}",
-                )
-                files.write_verdict(number, verdict)
-                if verdict.ranking is None:
-                    self._say(folder, f"set {index}: {verdict.judge} abstains: {verdict.note}")
-            self._decide(files, len(planned.seeds))
+            with judge.session(self._directory):
+                for index in unasked:
+                    self._ask(folder, plan.sets[index], index, number)
+        for index in undecided:
+            self._decide(folder.set(index), len(plan.sets[index].seeds))
+
+    def _ask(self, folder: RoundFolder, planned: PlannedSet, index: int, number: int) -> None:
+        verdict = ask(
+            self._judges[number],
+            prompt=planned.prompt,
+            criterion_name=planned.criterion,
+            criterion=CRITERIA[planned.criterion],
+            clips=[self._clip(folder, index, candidate) for candidate in range(len(planned.seeds))],
+            seed=f"{self._config.seed}/{folder.number}/{index}/judge {number}",
+        )
+        folder.set(index).write_verdict(number, verdict)
+        if verdict.ranking is None:
+            self._say(folder, f"set {index}: {verdict.judge} abstains: {verdict.note}")
 
     def _decide(self, files: SetFolder, num_candidates: int) -> None:
         verdicts = [verdict for verdict in (files.verdict(0), files.verdict(1)) if verdict is not None]

@@ -7,8 +7,11 @@ blur, frozen and shuffled frames (`mora bench judges` measures how surely).
 from __future__ import annotations
 
 import json
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Literal
+
+from mora_runtime.run_directory import RunDirectory
 
 from mora_launch.rounds.judge import Answer, Question
 from mora_launch.rounds.measures import Measures, measure
@@ -43,6 +46,10 @@ class MeasuredJudge:
     def name(self) -> str:
         """measured-picture, ..."""
         return f"measured-{self.emphasis}"
+
+    def session(self, directory: RunDirectory) -> AbstractContextManager[object]:
+        """Nothing is needed."""
+        return nullcontext()
 
     def rank(self, question: Question) -> Answer:
         """Best first by score; no candidate is good where all stand still."""

@@ -23,6 +23,18 @@ class EndpointSettings(Settings):
     max_tokens: PositiveInt = 512
 
 
+class LocalModelSettings(Settings):
+    """A multimodal model in a server process of this machine, there only while it judges."""
+
+    model: str  # folder in transformers' layout, or a Hub id: LLaVA-OneVision or Qwen2-VL
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    device: str = "cpu"
+    num_threads: PositiveInt = 1
+    max_new_tokens: PositiveInt = 512
+    timeout_s: float = Field(default=300.0, gt=0.0)  # of one answer
+    start_deadline_s: float = Field(default=900.0, gt=0.0)  # loading included
+
+
 class PromptSettings(Settings):
     """Where prompts come from."""
 
@@ -45,9 +57,10 @@ class PromptSettings(Settings):
 class JudgeSettings(Settings):
     """One judge."""
 
-    kind: Literal["measured", "endpoint"] = "measured"
+    kind: Literal["measured", "endpoint", "local"] = "measured"
     emphasis: Literal["even", "picture", "motion"] = "even"  # measured: which measures count more
     endpoint: EndpointSettings | None = None
+    local: LocalModelSettings | None = None
     num_frames: PositiveInt = 4  # of each candidate, that a model is shown
     frame_height: PositiveInt = 224  # pixels; never enlarged
 
@@ -55,6 +68,8 @@ class JudgeSettings(Settings):
     def _complete(self) -> JudgeSettings:
         if self.kind == "endpoint" and self.endpoint is None:
             raise ValueError("kind `endpoint` needs the section `endpoint` with base_url and model")
+        if self.kind == "local" and self.local is None:
+            raise ValueError("kind `local` needs the section `local` with model")
         return self
 
 

@@ -1,0 +1,143 @@
+"""A judge that is a multimodal model on this machine, in a server process of its own (`mora_env_sd3.judge_agent`)."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import numpy.typing as npt
+from mora_runtime.errors import DeadlineExceeded, MoraError, PeerDied, ProtocolError, RoleFailed
+from mora_runtime.run_directory import RunDirectory
+
+from mora_launch.agent_options import PACKAGES, check_options
+from mora_launch.config import AgentConfig
+from mora_launch.environments import ENVIRONMENTS, ROOT
+from mora_launch.rounds.frames import shown_frames
+from mora_launch.rounds.judge import Answer, Interrupted, Question
+from mora_launch.rounds.ranking import RankingDialogue, instruction, reminder
+from mora_launch.rounds.settings import JudgeSettings
+from mora_launch.servers import child_variables, role_command, write_json
+from mora_launch.supervisor import Supervisor
+
+if TYPE_CHECKING:
+    from mora_runtime import Client
+
+_ENVIRONMENT: Final = "sd3"
+_KIND = "multimodal"
+_TICK_S = 0.2  # between two looks at the server and at Ctrl-C while it answers
+_CONTROL_DEADLINE_S = 10.0
+
+
+class LocalJudge:
+    """Shows all candidates in one question. An answer that does not come in time is an abstention.
+
+    Args:
+        name: of its role in the run.
+
+    Raises:
+        MoraError: its environment does not accept the settings.
+    """
+
+    def __init__(self, settings: JudgeSettings, name: str) -> None:
+        assert settings.local is not None
+        self.name = f"local:{settings.local.model}"
+        self._settings = settings
+        self._local = settings.local
+        self._agent = name
+        options = self._local.model_dump(include={"model", "dtype", "max_new_tokens"})
+        agent = AgentConfig(environment=_ENVIRONMENT, kind=_KIND, options=options)
+        self._options = check_options(name, agent).options
+        self._connected: tuple[Client, Supervisor] | None = None
+
+    @contextlib.contextmanager
+    def session(self, directory: RunDirectory) -> Iterator[None]:
+        """The server, started and connected; it ends with the session and gives its memory back.
+
+        Raises:
+            Interrupted: asked to stop while the model was loaded.
+            MoraError: the model cannot be loaded.
+        """
+        from mora_runtime import Node
+
+        role = f"{self._agent}.0"
+        path = write_json(directory.role_folder(role) / "settings.json", self._server_settings(directory))
+        with Supervisor(lambda _: None) as supervisor:
+            child = supervisor.start(
+                role,
+                role_command(_ENVIRONMENT, PACKAGES[_ENVIRONMENT], path),
+                variables=child_variables(self._local.num_threads, self._local.device),
+                output=directory.logs / f"{role}.1.out",
+                folder=ROOT,
+            )
+            if not supervisor.wait_ready([child], deadline_s=self._local.start_deadline_s):
+                raise Interrupted
+            with Node.open(directory, "rounds", warm_nbytes=0) as node:
+                lock_hash = ENVIRONMENTS[_ENVIRONMENT].lock_hash
+                client = node.connect(role, deadline_s=_CONTROL_DEADLINE_S, expected_lock_hash=lock_hash)
+                self._connected = client, supervisor
+                try:
+                    yield
+                finally:
+                    self._connected = None
+
+    def _server_settings(self, directory: RunDirectory) -> dict[str, object]:
+        return {
+            "role": f"{self._agent}.0",
+            "name": self._agent,
+            "run_dir": str(directory.path),
+            "device": self._local.device,
+            "num_threads": self._local.num_threads,
+            "environment": _ENVIRONMENT,
+            "lock_hash": ENVIRONMENTS[_ENVIRONMENT].lock_hash,
+            "agents": {self._agent: {"kind": _KIND, "options": self._options}},
+            "warm_nbytes": 0,
+        }
+
+    def rank(self, question: Question) -> Answer:
+        """Ask, and once more where the answer is no ranking.
+
+        Raises:
+            Interrupted: asked to stop.
+            RoleFailed: the server has ended.
+        """
+        shown = [
+            shown_frames(clip, self._settings.num_frames, self._settings.frame_height) for clip in question.clips
+        ]
+        frames = np.stack([np.asarray(frame) for video in shown for frame in video])
+        dialogue, later = RankingDialogue(question), list[str]()
+        while True:
+            try:
+                text = self._ask(frames, [len(video) for video in shown], instruction(question), later)
+            except (PeerDied, RoleFailed):
+                raise
+            except MoraError as error:
+                return dialogue.unanswered(f"{self.name}: {error}")
+            answer = dialogue.take(text)
+            if answer is not None:
+                return answer
+            later += [text, reminder(question, dialogue.fault)]
+
+    def _ask(self, frames: npt.NDArray[np.uint8], num_frames: list[int], question: str, later: list[str]) -> str:
+        from mora_runtime.arrays import to_tensor
+        from mora_runtime.client import wait_for_messages
+
+        assert self._connected is not None, "ask inside of a session"
+        client, supervisor = self._connected
+        arguments = {"frames": to_tensor(frames), "num_frames": num_frames, "question": question, "later": later}
+        pending = client.submit(self._agent, "answer", arguments, deadline_s=self._local.timeout_s)
+        while not pending.has_ended:
+            wait_for_messages([client], _TICK_S)
+            if supervisor.look(timeout_s=0.0):
+                raise RoleFailed(f"{self.name}: its server ended while it was asked; see logs/{self._agent}.0.*")
+            if supervisor.num_interrupts:
+                raise Interrupted
+        try:
+            values = pending.result().values
+        except DeadlineExceeded:
+            client.cancel(pending, _CONTROL_DEADLINE_S)  # the next question shall not wait for this one
+            raise
+        if not isinstance(text := values.get("text"), str):
+            raise ProtocolError(f"{self.name}: expected an answer `text`, got {sorted(values)}")
+        return text

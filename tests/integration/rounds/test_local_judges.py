@@ -1,0 +1,62 @@
+"""Local multimodal judges through the tensor plane: a server of their own that is there while they are asked."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from mora_launch.environments import ENVIRONMENTS, ROOT
+from mora_launch.rounds.criteria import CRITERIA
+from mora_launch.rounds.judge import Judge, Question
+from mora_launch.rounds.judges import open_judges
+from mora_launch.rounds.settings import SynthesisSettings
+from mora_runtime import RunDirectory
+from mora_runtime.errors import SettingsError
+from mora_runtime.schema import read_settings
+from mora_trainer.clips import made_clip
+from mora_trainer.settings import ClipShape
+
+SHAPE = ClipShape(num_frames=9, height=64, width=64, fps=8)
+QUESTION = Question("a red circle", CRITERIA["flicker"], tuple(made_clip(index, SHAPE)[1] for index in range(4)))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("multimodal")
+    command = [str(ENVIRONMENTS["sd3"].python), "-m", "mora_env_sd3.tiny_multimodal", str(path)]
+    subprocess.run(command, check=True, capture_output=True, timeout=120, cwd=ROOT)
+    return path
+
+
+def judges(folder: Path, **changes: object) -> tuple[Judge, Judge]:
+    local = {"dtype": "float32", "max_new_tokens": 24, **changes}
+    names = ("llava-onevision", "qwen2-vl")
+    each = [{"kind": "local", "local": {"model": str(folder / name), **local}} for name in names]
+    return open_judges(read_settings(SynthesisSettings, {"judges": each}, source="test"))
+
+
+def test_both_are_shown_the_videos_and_their_prose_is_an_abstention(folder: Path, tmp_path: Path) -> None:
+    other = Question(QUESTION.prompt, QUESTION.criterion, QUESTION.clips[::-1])
+    with RunDirectory.create(tmp_path / "run", lock=True) as directory:
+        for judge in judges(folder):
+            with judge.session(directory):
+                first, again, other_answer = (judge.rank(question) for question in (QUESTION, QUESTION, other))
+            assert first == again
+            assert first.ranking is None
+            assert first.note == "could not be read twice: it has no line `RANKING: ...`"
+            assert len(first.raw) == 2
+            assert all(first.raw)
+            assert first.raw != other_answer.raw
+
+
+def test_an_answer_that_does_not_come_in_time_is_an_abstention(folder: Path, tmp_path: Path) -> None:
+    slow = judges(folder, max_new_tokens=6000, timeout_s=0.5)[1]
+    with RunDirectory.create(tmp_path / "run", lock=True) as directory, slow.session(directory):
+        answer = slow.rank(QUESTION)
+    assert answer.ranking is None
+    assert answer.raw == ()
+    assert "gave no answer" in answer.note
+
+
+def test_a_folder_without_weights_is_named_before_anything_starts(folder: Path) -> None:
+    with pytest.raises(SettingsError, match=r"judge-0\.options: .*found none; is it complete"):
+        judges(folder, model=str(folder))
