@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mora_runtime.activity import cancelled_samples, check_cancelled, report_step
     from mora_runtime.agent import Agent, ModuleAgent, remote
-    from mora_runtime.client import Client, PendingBackward, PendingReply, Reply, Ticket, wait_any
+    from mora_runtime.client import Client, wait_any
     from mora_runtime.errors import MoraError
     from mora_runtime.node import Node, empty
+    from mora_runtime.pending import PendingBackward, PendingReply, Reply, Ticket
     from mora_runtime.plane import TensorRef
     from mora_runtime.remote_module import RemoteModule
     from mora_runtime.run_directory import RunDirectory
-    from mora_runtime.server import serve
+    from mora_runtime.server_process import serve
     from mora_runtime.server_settings import ServerSettings
 
 _HOME = {
@@ -27,20 +28,20 @@ _HOME = {
     "ModuleAgent": "agent",
     "MoraError": "errors",
     "Node": "node",
-    "PendingBackward": "client",
-    "PendingReply": "client",
+    "PendingBackward": "pending",
+    "PendingReply": "pending",
     "RemoteModule": "remote_module",
-    "Reply": "client",
+    "Reply": "pending",
     "RunDirectory": "run_directory",
     "ServerSettings": "server_settings",
     "TensorRef": "plane",
-    "Ticket": "client",
+    "Ticket": "pending",
     "cancelled_samples": "activity",
     "check_cancelled": "activity",
     "empty": "node",
     "remote": "agent",
     "report_step": "activity",
-    "serve": "server",
+    "serve": "server_process",
     "wait_any": "client",
 }
 

@@ -10,10 +10,8 @@ import itertools
 import logging
 import select
 import time
-import weakref
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -27,7 +25,6 @@ from mora_runtime.errors import (
     PeerDied,
     ProtocolError,
     SegmentLost,
-    TicketSpent,
     error_from_code,
 )
 from mora_runtime.frames import decode, encode
@@ -46,6 +43,7 @@ from mora_runtime.messages import (
     Result,
     Welcome,
 )
+from mora_runtime.pending import PendingBackward, PendingReply, Reply, Ticket
 from mora_runtime.plane import Peer, TensorPlane, TensorRef
 from mora_runtime.side_channel import SideChannel
 from mora_runtime.sockets import has_messages
@@ -56,87 +54,6 @@ log = logging.getLogger(__name__)
 _RELEASES_BEFORE_SENDING = 64
 _DROPS_IN_ONE_MESSAGE = 512
 _LAST_WORDS_MS = 50  # what a server said before it ended may be read a little later than its end is seen
-
-
-class Ticket:
-    """The right to run one backward; forgotten tickets free their graph on the server."""
-
-    def __init__(self, number: int, forgotten: deque[int]) -> None:
-        self.number = number
-        self.spent = False
-        self._forget = weakref.finalize(self, forgotten.append, number)
-        self._forget.atexit = False
-
-    def drop(self) -> None:
-        """Free the server's graph with the next message instead of waiting for garbage collection."""
-        self._forget()
-        self.spent = True
-
-    def _check(self) -> None:
-        if self.spent:
-            raise TicketSpent("backward of this ticket has already run, or it was dropped; run the forward again")
-
-    def _sent(self) -> None:
-        self.spent = True
-        self._forget.detach()
-
-
-@dataclass(frozen=True)
-class Reply:
-    """What a call gave: values by name (tensors as `TensorRef`), and what differentiation added.
-
-    gradients: of inputs by argument name, where a backward ran; inputs that no gradient reached are absent.
-    ticket: when a graph was kept.
-    forward_s, backward_s: inside the agent.
-    """
-
-    values: dict[str, Any]
-    gradients: dict[str, TensorRef]
-    ticket: Ticket | None
-    forward_s: float
-    backward_s: float
-
-
-class PendingReply:
-    """A call in flight."""
-
-    def __init__(self, client: Client, call: int, what: str, deadline_s: float) -> None:
-        self.id = call
-        self.client = client
-        self._what = what
-        self._deadline = time.monotonic() + deadline_s
-        self._deadline_s = deadline_s
-
-    def result(self) -> Reply:
-        """Wait for the reply.
-
-        Raises:
-            DeadlineExceeded, PeerDied: naming server and call.
-            MoraError: what the server answered, as the class it raised.
-        """
-        return self.client._wait(self.id, self._what, self._deadline, self._deadline_s)
-
-    def forget(self) -> None:
-        """Nobody will ask for the result: its leases and its ticket are given back when it comes."""
-        self.client._forget(self.id)
-
-    @property
-    def has_ended(self) -> bool:
-        """True when `result` returns or raises without waiting."""
-        return self.client._has_ended(self.id) or time.monotonic() > self._deadline
-
-    @property
-    def remaining_s(self) -> float:
-        """Until the deadline."""
-        return self._deadline - time.monotonic()
-
-
-class PendingBackward(PendingReply):
-    """A backward in flight."""
-
-    def gradients(self) -> dict[str, TensorRef]:
-        """Wait for the input gradients, by argument name; inputs that no gradient reached are absent."""
-        return self.result().gradients
 
 
 def wait_any(pending: Sequence[PendingReply]) -> list[PendingReply]:
@@ -317,7 +234,7 @@ class Client:
         Raises:
             TicketSpent: the ticket has been used; run the forward again.
         """
-        ticket._check()
+        ticket.check()
         number = next(self._numbers)
         self._send_values(
             number,
@@ -326,7 +243,7 @@ class Client:
             grads or {},
             lambda _, wire, released: Backward(number, ticket.number, wire or {}, inputs_first, released),
         )
-        ticket._sent()
+        ticket.sent()
         return PendingBackward(self, number, "backward", deadline_s)
 
     def _send_values(
@@ -410,7 +327,8 @@ class Client:
         while self._peer.to_release:
             self._send_released(Release)
 
-    def _wait(self, number: int, what: str, deadline: float, deadline_s: float) -> Reply:
+    def take_result(self, number: int, what: str, deadline: float, deadline_s: float) -> Reply:
+        """For `PendingReply.result`: wait for the reply of a call and take it out."""
         if not self._is_dead and (len(self._peer.to_release) > _RELEASES_BEFORE_SENDING or self._forgotten):
             self.flush()
         with tracing.span("wait for " + what, "wait"):
@@ -438,11 +356,13 @@ class Client:
             _park([self], remaining_s)
         self.spin.waited(time.monotonic_ns() - started_ns)
 
-    def _forget(self, number: int) -> None:
+    def forget(self, number: int) -> None:
+        """For `PendingReply.forget`."""
         self._waiting.discard(number)
         self._replies.pop(number, None)
 
-    def _has_ended(self, number: int) -> bool:
+    def has_ended(self, number: int) -> bool:
+        """Whether the reply of a call is there, or can never come."""
         return number in self._replies or self._is_dead
 
     @property

@@ -6,8 +6,9 @@ from typing import Any
 
 import torch
 
-from mora_runtime.client import Client, Reply, Ticket
+from mora_runtime.client import Client
 from mora_runtime.errors import BadArgument, TicketSpent
+from mora_runtime.pending import Reply, Ticket
 from mora_runtime.plane import TensorRef
 
 
