@@ -26,6 +26,7 @@ from mora_runtime.schema import settings_from_argv
 from mora_runtime.supervision import SupervisorLink
 from PIL import Image
 from rich.console import Console
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from mora_trainer.candidate_settings import (
@@ -91,10 +92,11 @@ class CandidateMaker:
             _write(temporary, candidate, order, self._settings.clip.fps)
             os.rename(temporary, target)
             sync(target.parent)
-        except OSError as error:
+        except (OSError, SafetensorError) as error:  # safetensors words what the disk said in an error of its own
             shutil.rmtree(temporary, ignore_errors=True)
+            said = getattr(error, "strerror", None) or error
             raise StorageError(
-                f"candidate {target.parent.name}/{target.name}: cannot be written ({error.strerror or error}); what is "
+                f"candidate {target.parent.name}/{target.name}: cannot be written ({said}); what is "
                 "whole is kept: make room and run the same command with --resume"
             ) from None
 

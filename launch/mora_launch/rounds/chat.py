@@ -21,7 +21,7 @@ class Chat:
         import openai
 
         self._settings = settings
-        self._errors = openai.OpenAIError
+        self._errors = (openai.OpenAIError, ValueError)  # the second: a body that is no JSON
         self._client = openai.OpenAI(
             base_url=settings.base_url,
             # servers of one's own ask for none, but the client does
@@ -47,12 +47,15 @@ class Chat:
         except self._errors as error:
             raise JudgeError(
                 f"{settings.base_url} ({settings.model}): no answer after {settings.max_retries + 1} attempt(s) of "
-                f"{settings.timeout_s:.0f} s: {error}; is it up, and is {settings.api_key_variable} set?"
+                f"{settings.timeout_s:g} s: {error}; is it up, and is {settings.api_key_variable} set?"
             ) from None
-        text = reply.choices[0].message.content if reply.choices else None
-        if not text:
+        try:
+            text = reply.choices[0].message.content
+        except (AttributeError, IndexError, TypeError):  # the client hands on whatever came with status 200
+            text = None
+        if not isinstance(text, str) or not text:
             raise JudgeError(f"{settings.base_url} ({settings.model}): answered without text")
-        return str(text)
+        return text
 
 
 def picture_part(image: Image.Image) -> dict[str, Any]:

@@ -1,0 +1,143 @@
+"""A round's files where the disk is full, or somebody took a video away: an error that says what to do, and resumable.
+
+Candidates are there already and no model is trained: what lies between needs none.
+"""
+
+import errno
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from mora_launch.config import TrainConfig, load_config
+from mora_launch.rounds import machine, store
+from mora_launch.rounds.judge import Interrupted
+from mora_launch.rounds.judges import open_judges
+from mora_launch.rounds.machine import Rounds
+from mora_launch.rounds.store import Plan, PlannedSet, RoundFolder
+from mora_runtime import RunDirectory
+from mora_runtime.durable_files import replace_text, sha256_of
+from mora_runtime.errors import DatasetError, RoundError, StorageError
+from mora_trainer.clips import made_clip, write_lossless, write_video
+from mora_trainer.dataset import resolve_dataset
+from rich.console import Console
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture(scope="module")
+def config() -> TrainConfig:
+    return load_config(
+        ROOT / "configs" / "tiny-rounds.yaml",
+        ["synthesis.num_rounds=1", "synthesis.num_evaluation_prompts=0", "synthesis.num_candidates=2"],
+    )
+
+
+@pytest.fixture(scope="module")
+def planned(tmp_path_factory: pytest.TempPathFactory, config: TrainConfig) -> Path:
+    """A run whose first round is planned and has its candidates."""
+    run = tmp_path_factory.mktemp("rounds") / "planned"
+    folder = RoundFolder(run, 1)
+    sets = tuple(PlannedSet(made_clip(index, config.clip)[0], "flicker", (index, index + 9)) for index in range(2))
+    folder.write_plan(Plan(1, 0, 4, {"image": "0" * 64, "video": "0" * 64}, sets))
+    for index, planned_set in enumerate(sets):
+        for number, seed in enumerate(planned_set.seeds):
+            target = folder.set(index).candidate(number)
+            clip = made_clip(seed, config.clip)[1]
+            write_lossless(target / "frames.mkv", clip, config.clip.fps)
+            write_video(target / "video.mp4", clip, config.clip.fps)
+            sha256 = {"frames.mkv": sha256_of(target / "frames.mkv")}
+            record = {"image_seed": seed, "video_seed": seed, "sha256": sha256}
+            (target / "candidate.json").write_text(json.dumps(record))
+    return run
+
+
+@pytest.fixture
+def run(planned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it; training ends as if Ctrl-C had been pressed."""
+    monkeypatch.setattr(machine, "train_round", lambda *_: False)
+    return Path(shutil.copytree(planned, tmp_path / "run"))
+
+
+def go_on(run: Path, config: TrainConfig) -> None:
+    with RunDirectory.create(run, lock=True) as directory:
+        Rounds(config, directory, open_judges(config.synthesis), Console(quiet=True)).run()
+
+
+def facts(run: Path) -> dict[str, str]:
+    files = (path for path in (run / "rounds").rglob("*") if path.is_file())
+    return {str(path.relative_to(run)): sha256_of(path) for path in files}
+
+
+def test_a_disk_that_is_full_at_every_file_in_turn_changes_nothing(
+    run: Path, planned: Path, config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    again = Path(shutil.copytree(planned, run.with_name("again")))
+    with pytest.raises(Interrupted):
+        go_on(run, config)
+    expected = facts(run)
+    refused: list[str] = []
+
+    def write(path: Path, text: str) -> None:
+        if str(path.relative_to(again)) not in refused:
+            refused.append(str(path.relative_to(again)))
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        replace_text(path, text)
+
+    monkeypatch.setattr(store, "replace_text", write)
+    for _ in range(len(set(expected) - set(facts(planned)))):
+        with pytest.raises(StorageError, match=r"no room is left.*make room and run the same command with --resume"):
+            go_on(again, config)
+    assert {Path(name).name for name in refused} == {
+        "verdict-0.json", "verdict-1.json", "decision.json", "dataset.jsonl", "manifest.json", "report.html",
+    }  # fmt: skip
+    with pytest.raises(Interrupted):
+        go_on(again, config)
+    assert facts(again) == expected
+
+
+def test_a_video_that_is_gone_is_named_and_the_round_goes_on_once_it_is_back(run: Path, config: TrainConfig) -> None:
+    video = RoundFolder(run, 1).set(1).video(0)
+    content = video.read_bytes()
+    video.unlink()
+    with pytest.raises(RoundError, match=r"round 1, set 1: candidate 0 cannot be judged.*--resume makes the same"):
+        go_on(run, config)
+    assert RoundFolder(run, 1).set(0).verdict(0) is not None
+    video.write_bytes(content)
+    with pytest.raises(Interrupted):
+        go_on(run, config)
+
+
+def test_a_chosen_video_that_is_gone_or_changed_is_not_trained_on(run: Path, config: TrainConfig) -> None:
+    with pytest.raises(Interrupted):
+        go_on(run, config)
+    folder = RoundFolder(run, 1)
+    decision = folder.set(0).decision()
+    assert decision is not None
+    assert decision.chosen is not None
+    video = folder.set(0).video(decision.chosen)
+    content = video.read_bytes()
+    video.write_bytes(content + b"x")
+    with pytest.raises(RoundError, match=rf"frames.mkv of candidate {decision.chosen} was changed"):
+        go_on(run, config)
+    video.unlink()
+    with pytest.raises(RoundError, match=rf"frames.mkv of candidate {decision.chosen} is gone"):
+        go_on(run, config)
+    data = config.data.model_copy(update={"path": str(folder.dataset)})
+    with pytest.raises(DatasetError, match=r"frames.mkv"):
+        resolve_dataset(data, config.clip, run / "data")
+    video.write_bytes(content)
+    before = folder.manifest.read_bytes()
+    with pytest.raises(Interrupted):
+        go_on(run, config)
+    assert folder.manifest.read_bytes() == before
+
+
+def test_a_verdict_that_somebody_broke_is_named(run: Path, config: TrainConfig) -> None:
+    with pytest.raises(Interrupted):
+        go_on(run, config)
+    (RoundFolder(run, 1).set(0).path / "verdict-0.json").write_text("{")
+    with pytest.raises(RoundError, match=r"verdict-0.json: cannot be read .*remove it, and --resume makes it again"):
+        go_on(run, config)
+

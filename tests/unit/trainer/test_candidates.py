@@ -1,0 +1,69 @@
+"""Candidates on a disk that is full: whole or not there, and made again to the same bytes."""
+
+import json
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+from mora_runtime.durable_files import sha256_of
+from mora_runtime.errors import StorageError
+from mora_trainer.candidate_settings import CandidateOrder, CandidateSettings
+from mora_trainer.candidates import Candidate, CandidateMaker
+from mora_trainer.clips import made_clip
+from mora_trainer.settings import ClipShape, ModulationSettings
+
+SHAPE = ClipShape(num_frames=9, height=64, width=64, fps=8)
+
+
+class MadeClips(CandidateMaker):
+    """Writes as the real one does what no model had to make."""
+
+    def _generate(self, order: CandidateOrder) -> Candidate:
+        frames = made_clip(order.video_seed, SHAPE)[1]
+        noise = torch.randn(3000, generator=torch.Generator().manual_seed(order.video_seed))
+        return Candidate(frames, frames[0], {"image": noise, "video": noise + 1.0})
+
+
+@contextmanager
+def no_file_over(nbytes: int) -> Iterator[None]:
+    """The kernel refuses to let any file grow beyond so many bytes, as a full disk does."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (nbytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def maker() -> CandidateMaker:
+    settings = CandidateSettings(
+        run_dir=".", servers={}, lock_hashes={}, modulation=ModulationSettings(), seed=0, clip=SHAPE, orders=(),
+        arena_nbytes=1, spill_nbytes=0,
+    )  # fmt: skip
+    return MadeClips({}, {}, {}, settings)
+
+
+def files(folder: Path) -> dict[str, tuple[int, str]]:
+    return {path.name: (path.stat().st_size, sha256_of(path)) for path in folder.iterdir()}
+
+
+def test_a_full_disk_leaves_nothing_of_a_candidate_whichever_file_it_meets(tmp_path: Path) -> None:
+    whole = CandidateOrder(prompt="p", image_seed=1, video_seed=1, folder=str(tmp_path / "whole" / "candidate-0"))
+    maker().make(whole)
+    expected = files(Path(whole.folder))
+    assert len(expected) == 5
+    assert {name: digest for name, (_, digest) in expected.items() if name != "video.mp4"}.items() >= {
+        **json.loads((Path(whole.folder) / "candidate.json").read_text())["sha256"]
+    }.items()
+    target = tmp_path / "set" / "candidate-0"
+    order = whole.model_copy(update={"folder": str(target)})
+    for nbytes in sorted({0, *(size - 1 for size, _ in expected.values())}):
+        with no_file_over(nbytes), pytest.raises(StorageError, match="candidate set/candidate-0: cannot be written"):
+            maker().make(order)
+        assert list((tmp_path / "set").iterdir()) == []
+    maker().make(order)
+    again = files(target)
+    assert {**again, "video.mp4": None} == {**expected, "video.mp4": None}
