@@ -16,7 +16,8 @@ class PromptAgentSettings(Settings):
     kind: Literal["template", "openai"] = "template"
     base_url: str | None = None  # of vLLM, Ollama, llama.cpp, ...; None = OpenAI itself
     model: str = "gpt-4o"
-    timeout_s: float = Field(default=60.0, gt=0.0)
+    timeout_s: float = Field(default=60.0, gt=0.0)  # of one attempt
+    max_retries: int = Field(default=1, ge=0)
 
 
 class ServingSettings(Settings):

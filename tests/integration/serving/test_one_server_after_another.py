@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import select
+import socket
 import subprocess
+import time
 
 import pytest
 from mora_launch.doctor import examine
@@ -28,6 +32,55 @@ def test_the_same_seed_gives_the_same_bytes_after_a_restart(serving: Serving, sm
     body = {"prompt": "a blue square", "seed": 11}
     before, after = (each.images(**body).json()["data"][0]["b64_json"] for each in (serving, small))
     assert before == after
+
+
+def test_beyond_the_bound_of_requests_the_answer_is_to_come_back(small: Serving) -> None:
+    body = {"prompt": "a cat", "num_inference_steps": 1000}
+    under_way = [small.http.post("/v1/videos", json=body).json()["id"] for _ in range(2)]
+    for path, more in (("videos", {"prompt": "a"}), ("images/generations", {"prompt": "a"})):
+        refused = small.http.post(f"/v1/{path}", json=more)
+        assert refused.status_code == 429
+        assert refused.json()["error"]["message"] == "2 requests are under way, the limit is 2; retry later"
+        assert 1 <= int(refused.headers["retry-after"]) <= 60
+    for identifier in under_way:
+        small.http.delete(f"/v1/videos/{identifier}")
+    deadline = time.monotonic() + 60
+    while small.images(prompt="a cat").status_code != 200:
+        assert time.monotonic() < deadline
+
+
+def test_a_video_that_has_expired_says_so(small: Serving) -> None:
+    job = small.video(task="text_to_video", prompt="a dog", seed=1)
+    assert job["status"] == "completed"
+    assert small.content(job)[4:8] == b"ftyp"
+    assert len(list((small.run / "videos").glob(f"{job['id']}*"))) == 2
+    deadline = time.monotonic() + 30
+    while (answer := small.http.get(f"/v1/videos/{job['id']}")).status_code == 200:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert answer.status_code == 404
+    assert answer.json()["error"]["message"].endswith("has expired: finished videos are kept for 1 s")
+    assert small.http.get(f"/v1/videos/{job['id']}/content").status_code == 404
+    assert not list((small.run / "videos").glob(f"{job['id']}*"))
+
+
+@pytest.mark.parametrize("path", ["/v1/videos", "/v1/images/edits", "/page/gradio_api/upload"])
+def test_two_gigabytes_in_a_stream_of_untold_length_are_refused_early(small: Serving, path: str) -> None:
+    head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n"
+    form = b'--x\r\nContent-Disposition: form-data; name="input_reference"; filename="a"\r\n\r\n'
+    chunk = b"10000\r\n" + bytes(1 << 16) + b"\r\n"
+    num_sent = 0
+    with socket.create_connection(("127.0.0.1", small.port), timeout=30) as upload:
+        upload.sendall(f"{head}Content-Type: multipart/form-data; boundary=x\r\n\r\n".encode())
+        upload.sendall(b"%x\r\n%s\r\n" % (len(form), form))
+        with contextlib.suppress(ConnectionError):  # it hangs up once it has answered
+            while num_sent < (2 << 30) and not select.select([upload], [], [], 0)[0]:
+                upload.sendall(chunk)
+                num_sent += 1 << 16
+        answer = upload.recv(65536)
+    assert answer.startswith(b"HTTP/1.1 413"), answer
+    assert num_sent < 64 << 20, "most of it was never read"
+    assert small.http.get("/healthz").status_code == 200
 
 
 def test_a_port_that_is_taken_is_refused_before_models_are_loaded(small: Serving) -> None:

@@ -58,7 +58,7 @@ def test_openais_client_makes_an_image_an_edit_and_a_video(serving: Serving) -> 
     assert video.frames.shape == (16, 64, 64, 3)
     assert job.id in [each.id for each in api.videos.list()]
     assert api.videos.delete(job.id).deleted
-    with pytest.raises(openai.NotFoundError, match="unknown, deleted or has expired"):
+    with pytest.raises(openai.NotFoundError, match="it is unknown or deleted"):
         api.videos.retrieve(job.id)
 
 
@@ -191,6 +191,13 @@ def gif_of_one_frame() -> bytes:
         ("images/generations", {"content": b"x", "headers": {"content-type": "text/plain"}}, 415, "content-type"),
         ("images/edits", {"data": {"prompt": "a"}}, 400, "image: expected one picture"),
         ("images/edits", {"data": {"prompt": "a"}, "files": {"image": b"GIF89a no"}}, 400, "image: expected a PNG"),
+        ("images/edits", {"json": [1]}, 400, "body: expected a JSON object, got list"),
+        ("videos", {"json": {"prompt": ""}}, 400, "prompt: expected some text"),
+        ("videos", {"json": {"prompt": "x" * 100_000}}, 400, "at most 4000 characters, got 100000"),
+        ("videos", {"json": {"prompt": "a", "size": "9999x9999"}}, 400, "size: expected one of 64x64"),
+        ("videos", {"json": {"prompt": "a", "model": "sora-9"}}, 404, "model: expected one of mora"),
+        ("videos", {"json": {"prompt": "a", "task": "dance"}}, 400, "task: expected one of text_to_video"),
+        ("videos", {"content": b"x", "headers": {"content-type": "video/mp4"}}, 415, "content-type"),
         ("videos", {"json": {"prompt": "a", "num_frames": 0}}, 400, "num_frames: expected 2 to"),
         ("videos", {"json": {"prompt": "a", "num_frames": 10_000}}, 400, "num_frames: expected 2 to 480, got 10000"),
         ("videos", {"json": {"prompt": "a", "seconds": "900"}}, 400, "seconds: expected over 0 to 60, got 900"),

@@ -61,18 +61,24 @@ class Guard:
 
     async def _with_bounded_body(self, scope: Scope, receive: Receive, send: Send) -> None:
         seen = 0
-        started = False
+        started = refused = False
 
         async def bounded() -> Message:
-            nonlocal seen
+            nonlocal seen, refused
             message = await receive()
             seen += len(message.get("body", b""))
-            if seen > self._max_body_nbytes:
+            if seen > self._max_body_nbytes and not refused:
+                refused = True
+                if not started:
+                    await _refuse(send, 413, "body", f"expected at most {self._max_body_nbytes} bytes, got more")
+            if refused:
                 raise TooLarge
             return message
 
         async def watched(message: Message) -> None:
             nonlocal started
+            if refused:
+                return  # the application's word about a body that it could not read; the answer has left
             started = True
             if message["type"] == "http.response.start" and self._token and b"token=" in scope.get("query_string", b""):
                 cookie = f"{_COOKIE}={self._token}; HttpOnly; SameSite=Strict; Path=/"  # so that a page can go on
@@ -81,10 +87,9 @@ class Guard:
 
         try:
             await self._app(scope, bounded, watched)
-        except TooLarge:
-            if started:
+        except Exception:
+            if not refused:  # TooLarge, or what frameworks have made of it on its way
                 raise
-            await _refuse(send, 413, "body", f"expected at most {self._max_body_nbytes} bytes, got more")
 
     def _is_ours(self, headers: dict[str, str]) -> bool:
         assert self._hosts is not None

@@ -115,7 +115,8 @@ def mount_page(app: FastAPI, front: Front, jobs: VideoJobs, folder: Path) -> Fas
         return RedirectResponse(PATH)
 
     mounted: FastAPI = gr.mount_gradio_app(
-        app, _blocks(page), path=PATH, allowed_paths=[str(folder)], show_error=True
+        app, _blocks(page), path=PATH, allowed_paths=[str(folder)], show_error=True,
+        max_file_size=front.config.serving.max_upload_nbytes,
     )
     return mounted
 

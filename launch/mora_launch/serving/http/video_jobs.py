@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 import uuid
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,7 @@ from mora_launch.tasks.request import TaskRequest
 from mora_launch.tasks.stages import Unreviewed
 
 log = logging.getLogger(__name__)
+_NUM_EXPIRED_KNOWN = 10_000  # who asks for one of these is told why it is gone
 MEDIA_TYPES = {"mp4": "video/mp4", "webm": "video/webm", "gif": "image/gif"}
 
 
@@ -68,6 +70,7 @@ class VideoJobs:
         self._folder = folder
         folder.mkdir(exist_ok=True)
         self._jobs: dict[str, VideoJob] = {}
+        self._expired: deque[str] = deque(maxlen=_NUM_EXPIRED_KNOWN)
         self._lock = threading.Lock()
         self._threads = ThreadPoolExecutor(front.config.serving.max_video_jobs, thread_name_prefix="task")
         self._prompts = prompt_agent(front.config.serving.prompts)
@@ -85,8 +88,11 @@ class VideoJobs:
         """Raises: NotFound: unknown, deleted or expired."""
         self._expire()
         job = self._jobs.get(identifier)
+        if job is None and identifier in self._expired:
+            kept_s = self._front.config.serving.keep_videos_s
+            raise NotFound("video_id", f"`{identifier}` has expired: finished videos are kept for {kept_s:g} s")
         if job is None:
-            raise NotFound("video_id", f"no video `{identifier[:60]}`; it is unknown, deleted or has expired")
+            raise NotFound("video_id", f"no video `{identifier[:60]}`; it is unknown or deleted")
         return job
 
     def all(self) -> list[VideoJob]:
@@ -119,6 +125,7 @@ class VideoJobs:
             old = [job for job in self._jobs.values() if job.expires_at is not None and job.expires_at <= now]
             for job in old:
                 del self._jobs[job.id]
+                self._expired.append(job.id)
         for job in old:
             self._remove_files(job)
 
