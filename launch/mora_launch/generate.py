@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,20 @@ from mora_launch.review.terminal import TerminalReviewer
 from mora_launch.serving.running_servers import RunningServers
 from mora_launch.serving.server_pool import ServerPool
 from mora_launch.tasks.agents import Agents
-from mora_launch.tasks.media import Clip, Video, at_rate, encode, fitted, format_of, read_picture, read_video
+from mora_launch.tasks.media import (
+    Clip,
+    Video,
+    at_rate,
+    chosen_codec,
+    encode,
+    fitted,
+    format_of,
+    read_picture,
+    read_video,
+)
 from mora_launch.tasks.procedures import run_task
 from mora_launch.tasks.prompt_agent import prompt_agent
-from mora_launch.tasks.request import TaskRequest, check_request
+from mora_launch.tasks.request import TaskRequest, check_fields, check_fps, check_request
 from mora_launch.tasks.stages import Unreviewed
 
 
@@ -66,7 +76,11 @@ def generate(
         MoraError: a field does not fit, or a server failed.
     """
     kind = format_of(output)
+    chosen_codec(kind, options.codec)
+    size = output_size(options.size)
+    fps = None if options.fps is None else check_fps(options.fps)
     request, hashes = read_request(options, config)
+    check_fields(request, config.serving)  # all of it before models are loaded for nothing
     for name, digest in (expected_inputs or {}).items():
         if hashes.get(name) != digest:
             raise SettingsError(f"--repeat: {name} is not the file of that run any more (its SHA-256 differs)")
@@ -79,7 +93,10 @@ def generate(
         session = None if session_folder is None else ReviewSession.create(session_folder, options.__dict__)
         clip = _run(request, servers.pool, config, session, console)
         models = {ability: servers.pool.describe(ability)["model"] for ability in servers.pool.abilities()}
-    clip = output_clip(clip, request.fps, options.size, options.fps)
+    if fps is not None:
+        clip = at_rate(Video(clip, request.fps), fps)
+    if size is not None:
+        clip = fitted(clip, *size)
     metadata = {
         "mora": {**options.__dict__, "videos": list(options.videos)},
         "inputs": hashes,
@@ -87,7 +104,7 @@ def generate(
         "config": config.model_dump(mode="json"),
     }
     output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_bytes(encode(clip, options.fps or request.fps, kind, metadata, options.codec))
+    output.write_bytes(encode(clip, fps or request.fps, kind, metadata, options.codec))
     beside = output.with_name(output.name + ".json")
     beside.write_text(json.dumps(metadata, indent=1), encoding="utf-8")
     console.print(f"{output} ({len(clip)} frames of {clip.shape[2]}x{clip.shape[1]}) and {beside.name}", markup=False)
@@ -130,23 +147,22 @@ def read_request(options: GenerateOptions, config: TrainConfig) -> tuple[TaskReq
         read_video(content(f"video {number}", path), "--video", max_frames=config.serving.max_frames_read)
         for number, path in enumerate(options.videos)
     )
+    strength = config.serving.edit_strength if options.strength is None else options.strength
     request = TaskRequest(
         options.task, options.prompt, options.seed, config.clip.fps, image, videos, options.seconds,
-        options.strength, options.steps, options.guidance, options.enhance,
+        strength, options.steps, options.guidance, options.enhance,
     )  # fmt: skip
-    return replace(request, strength=options.strength or config.serving.edit_strength), hashes
+    return request, hashes
 
 
-def output_clip(clip: Clip, fps: float, size: str | None, output_fps: float | None) -> Clip:
-    """Brought to the output's rate and size."""
-    if output_fps is not None:
-        clip = at_rate(Video(clip, fps), output_fps)
-    if size is not None:
-        width, _, height = size.partition("x")
-        if not (width.isdigit() and height.isdigit() and 2 <= int(width) <= 8192 and 2 <= int(height) <= 8192):
-            raise SettingsError(f"--size: expected WIDTHxHEIGHT, 2 to 8192 each, got {size}")
-        clip = fitted(clip, int(height) // 2 * 2, int(width) // 2 * 2)
-    return clip
+def output_size(size: str | None) -> tuple[int, int] | None:
+    """(height, width) of `WIDTHxHEIGHT`, even because codecs ask for it; None where none is asked for."""
+    if size is None:
+        return None
+    width, _, height = size.partition("x")
+    if not (width.isdecimal() and height.isdecimal() and 2 <= int(width) <= 8192 and 2 <= int(height) <= 8192):
+        raise SettingsError(f"--size: expected WIDTHxHEIGHT, 2 to 8192 each, got {size[:40]}")
+    return int(height) // 2 * 2, int(width) // 2 * 2
 
 
 def read_repeat(path: Path) -> tuple[GenerateOptions, dict[str, str], dict[str, Any]]:

@@ -125,16 +125,22 @@ def encode(clip: Clip, fps: float, kind: str, metadata: dict[str, Any], codec: s
         BadRequest: an unknown format, or a codec that does not go with it.
     """
     text = json.dumps(metadata, sort_keys=True)
+    chosen = chosen_codec(kind, codec)
     if kind == "png":
         return png(clip[0], text)
     if kind == "gif":
         return _gif(clip, fps, text)
-    if kind not in CODECS:
+    if chosen is None:
         raise BadRequest("format", f"expected one of {', '.join(FORMATS)}, got {kind}")
-    codec = codec or CODECS[kind][0]
-    if codec not in CODECS[kind]:
-        raise BadRequest("codec", f"expected one of {', '.join(CODECS[kind])} with {kind}, got {codec}")
-    return _encode_video(clip, fps, kind, codec, text)
+    return _encode_video(clip, fps, kind, chosen, text)
+
+
+def chosen_codec(kind: str, codec: str | None) -> str | None:
+    """The codec of a format: as asked for, or its usual one; None where a format has no choice. Raises: BadRequest."""
+    possible = CODECS.get(kind, ())
+    if codec is not None and codec not in possible:
+        raise BadRequest("codec", f"expected one of {', '.join(possible) or 'none'} with {kind}, got {codec[:20]}")
+    return codec or next(iter(possible), None)
 
 
 def png(picture: Clip, comment: str = "") -> bytes:

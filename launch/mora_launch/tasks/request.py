@@ -45,6 +45,12 @@ class TaskRequest:
 
 def check_request(request: TaskRequest, pool: ServerPool, settings: ServingSettings) -> None:
     """Refuse what cannot be made, before anything runs. Raises: BadRequest naming field and limit."""
+    check_fields(request, settings)
+    check_sampling(request.num_inference_steps, request.guidance_scale, pool.describe("image_to_video"))
+
+
+def check_fields(request: TaskRequest, settings: ServingSettings) -> None:
+    """As `check_request`, as far as it can be told without the servers."""
     if request.task not in TASKS:
         raise BadRequest("task", f"expected one of {', '.join(TASKS)}, got {request.task[:40]}")
     check_prompt(request.prompt, settings)
@@ -54,13 +60,11 @@ def check_request(request: TaskRequest, pool: ServerPool, settings: ServingSetti
     wanted = NUM_VIDEOS.get(request.task, 0)
     if len(request.videos) < wanted:
         raise BadRequest("video", f"{request.task} needs {wanted} video(s), got {len(request.videos)}")
-    if not 0.1 <= request.fps <= 120:
-        raise BadRequest("fps", f"expected 0.1 to 120, got {request.fps}")
+    check_fps(request.fps)
     if request.seconds is not None and not 0 < request.seconds <= settings.max_seconds:
         raise BadRequest("seconds", f"expected over 0 to {settings.max_seconds:g}, got {request.seconds:g}")
     if request.strength is not None and not 0 < request.strength <= 1:
         raise BadRequest("strength", f"expected over 0 to 1, got {request.strength:g}")
-    check_sampling(request.num_inference_steps, request.guidance_scale, pool.describe("image_to_video"))
 
 
 def check_prompt(prompt: object, settings: ServingSettings) -> str:
@@ -74,6 +78,13 @@ def check_prompt(prompt: object, settings: ServingSettings) -> str:
     except UnicodeEncodeError:
         raise BadRequest("prompt", "expected text that is valid Unicode") from None
     return prompt
+
+
+def check_fps(fps: float) -> float:
+    """0.1 to 120."""
+    if not 0.1 <= fps <= 120:
+        raise BadRequest("fps", f"expected 0.1 to 120, got {fps:g}")
+    return fps
 
 
 def check_seed(seed: int) -> int:

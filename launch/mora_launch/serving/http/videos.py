@@ -13,7 +13,7 @@ from mora_launch.serving.http.fields import Fields
 from mora_launch.serving.http.front import Front, NotFound
 from mora_launch.serving.http.video_jobs import MEDIA_TYPES, VideoJob, VideoJobs
 from mora_launch.tasks.errors import BadRequest
-from mora_launch.tasks.media import CODECS, Clip, Video, read_picture, read_video, video_format
+from mora_launch.tasks.media import Clip, Video, chosen_codec, read_picture, read_video, video_format
 from mora_launch.tasks.request import MAX_SEED, TaskRequest, check_request, check_size
 
 _FIELDS = (
@@ -76,8 +76,7 @@ def _job(front: Front, fields: Fields) -> VideoJob:
     if kind not in MEDIA_TYPES:
         raise BadRequest("format", f"expected one of {', '.join(MEDIA_TYPES)}, got {kind[:20]}")
     codec = fields.text("codec")
-    if codec is not None and codec not in CODECS.get(kind, ()):
-        raise BadRequest("codec", f"expected one of {', '.join(CODECS.get(kind, ())) or 'none'}, got {codec[:20]}")
+    chosen_codec(kind, codec)
     size = check_size(fields.text("size"), front.pool.describe("image_to_video"), front.config.serving)
     request = _request(front, fields)
     check_request(request, front.pool, front.config.serving)
