@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import threading
@@ -47,11 +48,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.answers.wait(10)
         body = self.server.body if isinstance(self.server.body, bytes) else json.dumps(self.server.body).encode()
         kind = "text/html" if isinstance(self.server.body, bytes) else "application/json"
-        self.send_response(self.server.status)
-        self.send_header("content-type", kind)
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
+        with contextlib.suppress(ConnectionError):  # who asked has hung up
+            self.send_response(self.server.status)
+            self.send_header("content-type", kind)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
 
     def log_message(self, format: str, *args: Any) -> None:
         """Nothing."""
