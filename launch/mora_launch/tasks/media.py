@@ -170,7 +170,9 @@ def _encode_video(clip: Clip, fps: float, kind: str, codec: str, comment: str) -
         stream: Any = container.add_stream(codec, rate=Fraction(fps).limit_denominator(1000))
         stream.height, stream.width = clip.shape[1:3]
         stream.pix_fmt = "yuv420p"
-        stream.options = {"crf": "16"} if codec == "libx264" else {"crf": "20", "b": "0"}
+        # x264's macroblock tree decides otherwise now and then on a busy machine: the same clip would be another file
+        x264 = {"crf": "16", "x264-params": "mbtree=0"}
+        stream.options = x264 if codec == "libx264" else {"crf": "20", "b": "0"}
         stream.codec_context.thread_count = 1  # the same bytes on any number of cores
         for frame in clip:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import concurrent.futures
+
 import numpy as np
 import pytest
 from mora_launch.tasks.errors import BadRequest
@@ -19,6 +21,16 @@ def test_a_video_is_read_back_with_its_metadata(kind: str) -> None:
     assert np.abs(video.frames.astype(int) - CLIP).mean() < 6
     assert read_metadata(content) == {"prompt": "ein Kreis äöü", "seed": 3}
     assert encode(CLIP, 10.0, kind, {"prompt": "ein Kreis äöü", "seed": 3}) == content
+
+
+def test_the_same_clip_is_the_same_file_however_busy_the_machine_is() -> None:
+    random = np.random.default_rng(0)
+    coarse = np.kron(random.random((8, 8, 3)) * 255, np.ones((8, 8, 1)))
+    noisy = [np.clip(coarse + random.normal(0, 12, (64, 64, 3)) + 2 * n, 0, 255) for n in range(24)]
+    clip = np.stack(noisy).astype(np.uint8)
+    with concurrent.futures.ThreadPoolExecutor(8) as threads:
+        files = list(threads.map(lambda _: encode(clip, 8.0, "mp4", {}), range(48)))
+    assert len(set(files)) == 1
 
 
 def test_a_png_holds_the_first_frame_and_its_metadata() -> None:
