@@ -5,10 +5,12 @@ A visitor holds the set that they are shown until they decide, skip, or leave; t
 
 from __future__ import annotations
 
-import secrets
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+
+import gradio as gr
 
 from mora_launch.rounds.review_queue import ReviewQueue, Waiting
 from mora_launch.rounds.review_terminal import statistics
@@ -70,14 +72,11 @@ class ReviewPage:
     def __init__(self, run: Path, num_candidates: int) -> None:
         self._run = run
         self._num_candidates = num_candidates
-        self._visitors: dict[str, Visitor] = {}
+        self._visitors: dict[str, Visitor] = {}  # by Gradio's name of an open page
 
     def build(self) -> Any:
         """The Gradio application."""
-        import gradio as gr
-
         with gr.Blocks(title="Mora: review") as page:
-            session = gr.State("")
             name = gr.Textbox(label="your name", value="reviewer")
             begin = gr.Button("begin", variant="primary")
             head = gr.Markdown()
@@ -91,13 +90,27 @@ class ReviewPage:
                 none = gr.Button("none is good (0)", elem_id="review-0")
                 skip, undo = gr.Button("skip (s)", elem_id="review-skip"), gr.Button("undo (u)", elem_id="review-undo")
             state = gr.Markdown()
-            shown = [session, head, *videos, state]
-            begin.click(self._begin, [session, name], shown)
+            shown = [head, *videos, state]
+
+            def on(button: Any, act: Callable[[Visitor], None], called: str) -> None:
+                def pressed(request: gr.Request) -> list[Any]:
+                    return self._do(str(request.session_hash), act)
+
+                button.click(pressed, [], shown, api_name=called)
+
+            def began(name: str, request: gr.Request) -> list[Any]:
+                return self._begin(str(request.session_hash), name)
+
+            def left(request: gr.Request) -> None:
+                self._leave(str(request.session_hash))
+
+            begin.click(began, [name], shown, api_name="begin")
             for number, take in enumerate(takes):
-                take.click(self._deciding(number), [session], shown)
-            none.click(self._deciding(None), [session], shown)
-            skip.click(lambda key: self._do(key, Visitor.skip), [session], shown)
-            undo.click(lambda key: self._do(key, Visitor.undo), [session], shown)
+                on(take, _deciding(number), f"take_{number + 1}")
+            on(none, _deciding(None), "none")
+            on(skip, Visitor.skip, "skip")
+            on(undo, Visitor.undo, "undo")
+            page.unload(left)
         return page
 
     def launch(self, host: str, port: int) -> None:
@@ -107,19 +120,18 @@ class ReviewPage:
         )
 
     def _begin(self, key: str, name: str) -> list[Any]:
-        if key in self._visitors:
-            self._visitors.pop(key).leave()
-        key = secrets.token_hex(16)
+        self._leave(key)
         visitor = self._visitors[key] = Visitor(self._run, name.strip() or "reviewer")
         visitor.advance()
         return self._shown(key)
 
-    def _deciding(self, chosen: int | None) -> Any:
-        return lambda key: self._do(key, lambda visitor: visitor.decide(chosen))
-
-    def _do(self, key: str, what: Any) -> list[Any]:
+    def _leave(self, key: str) -> None:
         if key in self._visitors:
-            what(self._visitors[key])
+            self._visitors.pop(key).leave()
+
+    def _do(self, key: str, act: Callable[[Visitor], None]) -> list[Any]:
+        if key in self._visitors:
+            act(self._visitors[key])
         return self._shown(key)
 
     def _shown(self, key: str) -> list[Any]:
@@ -127,6 +139,10 @@ class ReviewPage:
         waiting = None if visitor is None else visitor.shown
         if waiting is None:
             empty = [None] * self._num_candidates
-            return [key, "nothing waits for review that nobody else is looking at", *empty, statistics(self._run)]
+            return ["nothing waits for review that nobody else is looking at", *empty, statistics(self._run)]
         head = f"**{waiting.planned.prompt}**\n\n{waiting.question}"
-        return [key, head, *map(str, waiting.videos), statistics(self._run)]
+        return [head, *map(str, waiting.videos), statistics(self._run)]
+
+
+def _deciding(chosen: int | None) -> Callable[[Visitor], None]:
+    return lambda visitor: visitor.decide(chosen)

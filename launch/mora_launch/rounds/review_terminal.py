@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import select
 import sys
 import termios
@@ -150,7 +151,7 @@ def _pressed(within_s: float) -> str:
     deadline = time.monotonic() + within_s
     while (left := deadline - time.monotonic()) > 0:
         if select.select([sys.stdin], [], [], left)[0]:
-            return sys.stdin.read(1)
+            return os.read(sys.stdin.fileno(), 1).decode(errors="ignore")  # sys.stdin would keep keys that follow
     return ""
 
 

@@ -4,22 +4,21 @@ Candidates are there already and no model is trained: what lies between needs no
 """
 
 import errno
-import json
 import os
 import shutil
 from pathlib import Path
 
 import pytest
+from hand_made_round import make_round
 from mora_launch.config import TrainConfig, load_config
 from mora_launch.rounds import machine, store
 from mora_launch.rounds.judge import Interrupted
 from mora_launch.rounds.judges import open_judges
 from mora_launch.rounds.machine import Rounds
-from mora_launch.rounds.store import Plan, PlannedSet, RoundFolder
+from mora_launch.rounds.store import RoundFolder
 from mora_runtime import RunDirectory
 from mora_runtime.durable_files import replace_text, sha256_of
 from mora_runtime.errors import DatasetError, RoundError, StorageError
-from mora_trainer.clips import made_clip, write_lossless, write_video
 from mora_trainer.dataset import resolve_dataset
 from rich.console import Console
 
@@ -37,20 +36,7 @@ def config() -> TrainConfig:
 @pytest.fixture(scope="module")
 def planned(tmp_path_factory: pytest.TempPathFactory, config: TrainConfig) -> Path:
     """A run whose first round is planned and has its candidates."""
-    run = tmp_path_factory.mktemp("rounds") / "planned"
-    folder = RoundFolder(run, 1)
-    sets = tuple(PlannedSet(made_clip(index, config.clip)[0], "flicker", (index, index + 9)) for index in range(2))
-    folder.write_plan(Plan(1, 0, 4, {"image": "0" * 64, "video": "0" * 64}, sets))
-    for index, planned_set in enumerate(sets):
-        for number, seed in enumerate(planned_set.seeds):
-            target = folder.set(index).candidate(number)
-            clip = made_clip(seed, config.clip)[1]
-            write_lossless(target / "frames.mkv", clip, config.clip.fps)
-            write_video(target / "video.mp4", clip, config.clip.fps)
-            sha256 = {"frames.mkv": sha256_of(target / "frames.mkv")}
-            record = {"image_seed": seed, "video_seed": seed, "sha256": sha256}
-            (target / "candidate.json").write_text(json.dumps(record))
-    return run
+    return make_round(tmp_path_factory.mktemp("rounds") / "planned", config.clip)
 
 
 @pytest.fixture
