@@ -146,6 +146,12 @@ def test_progress_comes_by_step_and_a_deleted_video_frees_its_server(serving: Se
 def test_the_page_makes_a_video_with_a_look_at_every_stage(serving: Serving) -> None:
     page = gradio_client.Client(f"http://127.0.0.1:{serving.port}/page", verbose=False)
     page.predict("text_to_video", "a red circle", [], None, 3, True, api_name="/begin")
+    while "**prompt** waits for you" not in page.predict(api_name="/look")[0]:
+        pass
+    page.predict("", api_name="/decide_5")  # stop, and on another day
+    while " failed" not in page.predict(api_name="/look")[0]:
+        pass
+    page.predict(api_name="/resume")
     buttons = (("prompt", "/decide"), ("image", "/decide_1"), ("image", "/decide"), ("segment 1", "/decide"))
     for stage, button in buttons:
         while f"**{stage}** waits for you" not in (said := page.predict(api_name="/look"))[0]:

@@ -106,6 +106,11 @@ class Page:
         job.session.decide(Decision(version=shown, action=action, prompt=prompt, reviewer="page"))
 
 
+    def resume(self, identifier: str) -> None:
+        """Go on with a review that was stopped. Raises: MoraError: it was not."""
+        self._jobs.resume(identifier)
+
+
 def mount_page(app: FastAPI, front: Front, jobs: VideoJobs, folder: Path) -> FastAPI:
     """Put the page into the application, under `/page`; `/` leads there."""
     page = Page(front, jobs, folder)
@@ -168,6 +173,11 @@ def _decision_buttons(page: Page, identifier: gr.State, shown: gr.State, words: 
             _shown_errors(page.decide, job, version, action, text)
 
         gr.Button(label, size="sm").click(decide, [identifier, shown, words])
+
+    def resume(job: str) -> None:
+        _shown_errors(page.resume, job)
+
+    gr.Button("Resume", size="sm").click(resume, [identifier])
 
 
 def _shown_errors(function: Any, *values: Any) -> Any:

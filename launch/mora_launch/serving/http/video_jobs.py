@@ -1,4 +1,7 @@
-"""Video jobs: each a run of a task in a thread of its own, its result a file of the run until it expires."""
+"""Video jobs: each a run of a task in a thread of its own, its result a file of the run until it expires.
+
+So many work at a time as `serving.max_video_jobs` says; one that waits for a reviewer is not counted meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +13,17 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Literal
 
-from mora_runtime.errors import MoraError
+from mora_runtime.errors import Cancelled, MoraError
 
 from mora_launch.review.decision import Decision
 from mora_launch.review.reviewed_stages import ReviewedStages, run_reviewed
 from mora_launch.review.session import ReviewSession
 from mora_launch.serving.http.front import Front, NotFound
 from mora_launch.tasks.agents import Agents
+from mora_launch.tasks.errors import BadRequest
 from mora_launch.tasks.media import Clip, encode, fitted, png
 from mora_launch.tasks.procedures import run_task
 from mora_launch.tasks.prompt_agent import prompt_agent
@@ -27,6 +32,7 @@ from mora_launch.tasks.stages import Unreviewed
 
 log = logging.getLogger(__name__)
 _NUM_EXPIRED_KNOWN = 10_000  # who asks for one of these is told why it is gone
+_TURN_TICK_S = 0.2
 MEDIA_TYPES = {"mp4": "video/mp4", "webm": "video/webm", "gif": "image/gif"}
 
 
@@ -72,7 +78,9 @@ class VideoJobs:
         self._jobs: dict[str, VideoJob] = {}
         self._expired: deque[str] = deque(maxlen=_NUM_EXPIRED_KNOWN)
         self._lock = threading.Lock()
-        self._threads = ThreadPoolExecutor(front.config.serving.max_video_jobs, thread_name_prefix="task")
+        settings = front.config.serving
+        self._threads = ThreadPoolExecutor(settings.max_waiting, thread_name_prefix="task")
+        self._working = threading.Semaphore(settings.max_video_jobs)
         self._prompts = prompt_agent(front.config.serving.prompts)
 
     def create(self, job: VideoJob) -> VideoJob:
@@ -81,6 +89,23 @@ class VideoJobs:
         self._front.admission.enter()
         with self._lock:
             self._jobs[job.id] = job
+        self._threads.submit(self._run, job)
+        return job
+
+    def resume(self, identifier: str) -> VideoJob:
+        """Go on with a job whose review was stopped, or that nobody decided about in time.
+
+        Raises:
+            BadRequest: it was not stopped.
+            TooBusy, NotFound: as of `create` and `get`.
+        """
+        job = self.get(identifier)
+        with self._lock:
+            if job.session is None or job.status != "failed" or job.session.state().status != "stopped":
+                raise BadRequest("review", f"only a review that was stopped can be resumed; this job is {job.status}")
+            self._front.admission.enter()
+            ReviewSession.create(job.session.folder, {})
+            job.status, job.error, job.completed_at, job.expires_at = "queued", None, None, None
         self._threads.submit(self._run, job)
         return job
 
@@ -134,26 +159,27 @@ class VideoJobs:
             self.file(job, variant).unlink(missing_ok=True)
 
     def _run(self, job: VideoJob) -> None:
+        status: Literal["completed", "failed"] = "failed"
         try:
-            if job.cancelled.is_set():
-                return
-            job.status = "in_progress"
-            self._make(job)
-            job.status, job.progress = "completed", 100
+            with _Place(self._working, job.cancelled) as place:
+                job.status = "in_progress"
+                self._make(job, place)
+            status, job.progress = "completed", 100
         except MoraError as error:
-            job.status, job.error = "failed", {"code": error.code, "message": str(error)}
+            job.error = {"code": error.code, "message": str(error)}
         except Exception as error:
             # the boundary of the job: the client gets the type, the log the traceback
             log.exception("video job %s failed", job.id)
-            job.status, job.error = "failed", {"code": "failed", "message": type(error).__name__}
+            job.error = {"code": "failed", "message": type(error).__name__}
         finally:
             job.completed_at = int(time.time())
             job.expires_at = job.completed_at + round(self._front.config.serving.keep_videos_s)
             if job.cancelled.is_set():
                 self._remove_files(job)
+            job.status = status  # last: from now on it may be resumed
             self._front.admission.leave()
 
-    def _make(self, job: VideoJob) -> None:
+    def _make(self, job: VideoJob, place: _Place) -> None:
         request, config = job.request, self._front.config
         counted = _StageCount(job)
         agents = Agents(
@@ -161,7 +187,7 @@ class VideoJobs:
             deadline_s=config.serving.call_deadline_s, on_step=counted.step, is_cancelled=job.cancelled.is_set,
         )  # fmt: skip
         counted.expect(request, agents.num_frames)
-        clip = fitted(self._frames(job, agents, counted), *job.size)
+        clip = fitted(self._frames(job, agents, counted, place), *job.size)
         job.seconds = len(clip) / request.fps
         metadata = {
             "task": request.task, "prompt": request.prompt, "seed": request.seed, "seconds": request.seconds,
@@ -171,16 +197,50 @@ class VideoJobs:
         self.file(job).write_bytes(encode(clip, request.fps, job.kind, metadata, job.codec))
         self.file(job, "thumbnail").write_bytes(png(clip[0]))
 
-    def _frames(self, job: VideoJob, agents: Agents, counted: _StageCount) -> Clip:
+    def _frames(self, job: VideoJob, agents: Agents, counted: _StageCount, place: _Place) -> Clip:
         if job.session is None:
             return run_task(job.request, agents, Unreviewed(job.request.seed, counted.stage))
         timeout_s = self._front.config.serving.review_timeout_s
 
         def ask(session: ReviewSession) -> Decision:
-            return session.wait_decision(timeout_s, job.cancelled.is_set)
+            place.leave()  # others work while this one waits for a person
+            decision = session.wait_decision(timeout_s, job.cancelled.is_set)
+            place.take()
+            return decision
 
         stages = ReviewedStages(job.session, agents, job.request, ask, counted.stage)
         return run_reviewed(job.request, agents, stages, job.session)
+
+
+class _Place:
+    """One of the places of jobs that work; entering takes it."""
+
+    def __init__(self, places: threading.Semaphore, cancelled: threading.Event) -> None:
+        self._places = places
+        self._cancelled = cancelled
+        self._is_held = False
+
+    def take(self) -> None:
+        """Wait for it. Raises: Cancelled: the job was, meanwhile."""
+        while not self._places.acquire(timeout=_TURN_TICK_S):
+            if self._cancelled.is_set():
+                raise Cancelled("the task was cancelled")
+        self._is_held = True
+
+    def leave(self) -> None:
+        """For the next; nothing where it is not held."""
+        if self._is_held:
+            self._is_held = False
+            self._places.release()
+
+    def __enter__(self) -> _Place:
+        self.take()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.leave()
 
 
 class _StageCount:
