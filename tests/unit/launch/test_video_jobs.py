@@ -88,6 +88,8 @@ def test_jobs_that_wait_for_a_person_leave_their_place_to_others(make_jobs: Any,
             decide(each, "accept")
         until(lambda each=each: each.status == "completed")  # type: ignore[misc]
         assert jobs.file(each).read_bytes() == jobs.file(plain).read_bytes()
+        jobs.delete(each.id)
+    assert {path.stem for path in tmp_path.rglob("*") if path.is_file()} == {plain.id}, "nothing else is left"
 
 
 def test_a_review_that_was_stopped_is_resumed_where_it_was(make_jobs: Any, tmp_path: Path) -> None:
@@ -128,7 +130,7 @@ def test_a_job_that_waits_for_its_place_or_for_a_person_can_be_deleted(make_jobs
     made = jobs.create(job(tmp_path / "review"))
     until(lambda: waits(made))
     jobs.delete(made.id)
-    until(lambda: made.completed_at is not None)
-    assert made.status == "failed"
+    until(lambda: made.status == "failed")
+    until(lambda: not (tmp_path / "review").exists())
     after = jobs.create(job())
     until(lambda: after.status == "completed")

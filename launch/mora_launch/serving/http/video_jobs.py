@@ -6,6 +6,7 @@ So many work at a time as `serving.max_video_jobs` says; one that waits for a re
 from __future__ import annotations
 
 import logging
+import shutil
 import threading
 import time
 import uuid
@@ -131,7 +132,8 @@ class VideoJobs:
         job.cancelled.set()
         with self._lock:
             self._jobs.pop(identifier, None)
-        self._remove_files(job)
+        if job.status in ("completed", "failed"):
+            self._remove_files(job)  # else its thread does, which still works with them
         return job
 
     def file(self, job: VideoJob, variant: str = "video") -> Path:
@@ -157,6 +159,8 @@ class VideoJobs:
     def _remove_files(self, job: VideoJob) -> None:
         for variant in ("video", "thumbnail"):
             self.file(job, variant).unlink(missing_ok=True)
+        if job.session is not None:
+            shutil.rmtree(job.session.folder, ignore_errors=True)
 
     def _run(self, job: VideoJob) -> None:
         status: Literal["completed", "failed"] = "failed"
@@ -174,9 +178,9 @@ class VideoJobs:
         finally:
             job.completed_at = int(time.time())
             job.expires_at = job.completed_at + round(self._front.config.serving.keep_videos_s)
+            job.status = status  # after the others: from now on it may be resumed
             if job.cancelled.is_set():
                 self._remove_files(job)
-            job.status = status  # last: from now on it may be resumed
             self._front.admission.leave()
 
     def _make(self, job: VideoJob, place: _Place) -> None:
