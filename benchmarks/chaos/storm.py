@@ -109,12 +109,16 @@ class Storm:
                 job.resume()
             elif (count := job.steady_num_fds()) is not None:
                 num_fds.append(count)
-            if time.monotonic() >= next_s and kills > 0:
+            if time.monotonic() >= next_s and kills > 0 and self._is_wanted(_phase(job.run)):
                 kills -= self._strike(job, with_double=doubles > 0)
                 doubles -= 1
                 next_s = time.monotonic() + self._random.uniform(*_CALM_S)
         self._say(f"{job.run}: has not ended in {JOB_TIMEOUT_S:.0f} s\n{job.said[-2000:]}")
         return False
+
+    def _is_wanted(self, phase: str) -> bool:
+        """A job that is hurt this often spends most of its time loading; strikes in training must not fall behind."""
+        return phase == TRAINING or self.report.by_phase[LOADING] <= self.report.by_phase[TRAINING]
 
     def _strike(self, job: HurtJob, *, with_double: bool) -> int:
         """One kill, or two at the same moment; how many processes died."""
