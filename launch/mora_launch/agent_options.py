@@ -17,7 +17,7 @@ from typing import Any
 from mora_runtime.errors import EnvironmentFailed, SettingsError
 from rich.console import Console
 
-from mora_launch.config import AgentConfig
+from mora_launch.agent_config import AgentConfig
 from mora_launch.environments import ENVIRONMENTS, ROOT
 
 PACKAGES = {"sd3": "mora_env_sd3", "opensora": "mora_env_opensora"}

@@ -213,6 +213,18 @@ def env_list(as_json: bool) -> None:
     console.print(f"Why not one: {environments.REASON}")
 
 
+@cli.command()
+@click.argument("config", type=_FILE, default=Path("configs/tiny.yaml"))
+@_changes
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
+def models(config: Path, changes: tuple[str, ...], as_json: bool) -> None:
+    """Show the agents of CONFIG (default: configs/tiny.yaml) and the models that each would load."""
+    from mora_launch.config import load_config
+    from mora_launch.model_list import show_models
+
+    show_models(load_config(config, changes), console, as_json=as_json)
+
+
 _RUN = click.argument("run", type=click.Path(exists=True, file_okay=False, path_type=Path))
 _STEP = click.option("--step", type=int, help="Which checkpoint, by its number of steps; by default the committed one.")
 

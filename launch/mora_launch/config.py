@@ -9,7 +9,7 @@ from typing import Any, Literal
 import yaml
 from mora_runtime.errors import SettingsError
 from mora_runtime.schema import Settings, read_settings
-from mora_runtime.training_settings import OptimizerSettings, TrainableSettings
+from mora_runtime.training_settings import TrainableSettings
 from mora_trainer.settings import (
     ClipShape,
     DataSection,
@@ -22,31 +22,10 @@ from mora_trainer.settings import (
 )
 from pydantic import Field, model_validator
 
+from mora_launch.agent_config import AgentConfig
 from mora_launch.restarts import RestartSettings
 from mora_launch.rounds.settings import SynthesisSettings
-from mora_launch.serving.settings import ServingSettings
-
-
-class AgentConfig(Settings):
-    """One agent: where it lives, what it loads, how it trains."""
-
-    environment: Literal["sd3", "opensora"]
-    kind: str
-    devices: tuple[str, ...] = ("cpu",)  # one for each replica, or one for all
-    num_threads: PositiveInt = 1
-    tiny_models: str | None = None  # folder, in the checkout, in which tiny models are made when they are not there
-    options: dict[str, Any] = Field(default_factory=dict)  # the environment's own, checked by it before anything starts
-    learning_rate: float = Field(default=1e-5, ge=0.0)
-    modulation_learning_rate: float = Field(default=1e-5, ge=0.0)
-    trainable: TrainableSettings = TrainableSettings()
-    optimizer: OptimizerSettings = OptimizerSettings()
-    arena_nbytes: PositiveInt | None = None  # of the server's tensors in shared memory; None = an equal share
-    activation_nbytes: PositiveInt | None = None  # that graphs waiting for their backward may keep; None = no bound
-    recompute: bool = False  # keep a forward's inputs instead of its graph, and run it again for the backward
-
-    def device(self, replica: int) -> str:
-        """Device of the server of one replica."""
-        return self.devices[replica] if len(self.devices) > 1 else self.devices[0]
+from mora_launch.serving.settings import ServingSettings, check_served
 
 
 class AgentsConfig(Settings):
@@ -91,6 +70,7 @@ class TrainConfig(Settings):
                     f"agents.{name}.devices names {len(agent.devices)} devices for {self.replicas} replica(s); "
                     f"give one for all, or {self.replicas}"
                 )
+        check_served(self.serving, [name for name, _ in self.agents.items()])
         return self
 
 

@@ -16,9 +16,10 @@ from mora_runtime.run_directory import RunDirectory
 from rich.console import Console
 
 from mora_launch import environments
+from mora_launch.agent_config import AgentConfig
 from mora_launch.agent_options import PACKAGES, CheckedOptions, check_options, ensure_tiny_models
 from mora_launch.child import Child
-from mora_launch.config import AgentConfig, TrainConfig
+from mora_launch.config import TrainConfig
 from mora_launch.environments import ENVIRONMENTS, ROOT
 from mora_launch.resources import available_cores, divide_memory, pin_cores
 from mora_launch.supervisor import Supervisor

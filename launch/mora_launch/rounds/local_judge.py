@@ -11,8 +11,8 @@ import numpy.typing as npt
 from mora_runtime.errors import DeadlineExceeded, MoraError, PeerDied, ProtocolError, RoleFailed
 from mora_runtime.run_directory import RunDirectory
 
+from mora_launch.agent_config import AgentConfig
 from mora_launch.agent_options import PACKAGES, check_options
-from mora_launch.config import AgentConfig
 from mora_launch.environments import ENVIRONMENTS, ROOT
 from mora_launch.rounds.frames import shown_frames
 from mora_launch.rounds.judge import Answer, Interrupted, Question

@@ -9,8 +9,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from mora_launch.config import TrainConfig
+from mora_launch.agent_config import AgentConfig
+from mora_launch.config import AgentsConfig, TrainConfig
+from mora_launch.serving.settings import ABILITIES
 from mora_launch.trained_model import named_checkpoint, trained_model
+
+
+class ServedAgents(AgentsConfig):
+    """The chain's agents and those that stand beside them."""
+
+    others: dict[str, AgentConfig]
+
+    def items(self) -> list[tuple[str, AgentConfig]]:
+        """(name, agent), the chain's first."""
+        return [*super().items(), *self.others.items()]
 
 
 @dataclass(frozen=True)
@@ -20,6 +32,13 @@ class ServedModels:
     config: TrainConfig
     num_servers: Mapping[str, int]
     modulation: Mapping[str, Any] = field(default_factory=dict)  # agent -> z_i, float32 (rows, d)
+
+    def allowed_abilities(self, agent: str) -> frozenset[str]:
+        """What an agent may be asked for: all that no other agent was given by name."""
+        others = self.config.serving.agents
+        if agent in others:
+            return frozenset(others[agent].abilities)
+        return frozenset(ABILITIES).difference(*(other.abilities for other in others.values()))
 
     def roles(self) -> list[str]:
         """Roles of all servers, `image.0`, ..."""
@@ -41,5 +60,7 @@ def served_models(config: TrainConfig) -> ServedModels:
     if config.serving.checkpoint is not None:
         model = trained_model(*named_checkpoint(config.serving.checkpoint), average=config.serving.average)
         config, embeddings = model.put_into(config), model.read_embeddings()
-    counts = {name: config.serving.servers.get(name, 1) for name, _ in config.agents.items()}  # type: ignore[call-overload]
-    return ServedModels(config.model_copy(update={"replicas": max(counts.values())}), counts, embeddings)
+    agents = ServedAgents(**dict(config.agents.items()), others=dict(config.serving.agents))
+    counts = {name: config.serving.servers.get(name, 1) for name, _ in agents.items()}
+    config = config.model_copy(update={"replicas": max(counts.values()), "agents": agents})
+    return ServedModels(config, counts, embeddings)

@@ -55,12 +55,14 @@ class RunningServers:
         memory = divide_memory(self._config)
         workers = [
             ServerWorker(
-                role, directory, queue, counters, modulation=self._models.modulation.get(role.rpartition(".")[0]),
+                role, directory, queue, counters, allowed=self._models.allowed_abilities(role.rpartition(".")[0]),
+                modulation=self._models.modulation.get(role.rpartition(".")[0]),
                 arena_nbytes=memory["coordinator.0"], deadline_s=config.serving.call_deadline_s,
             )
             for role in self._models.roles()
         ]  # fmt: skip
-        self.pool = ServerPool(workers, queue, counters)
+        promised = {name: agent.abilities for name, agent in config.serving.agents.items()}
+        self.pool = ServerPool(workers, queue, counters, promised)
 
     def __enter__(self) -> RunningServers:
         self._supervisor.__enter__()

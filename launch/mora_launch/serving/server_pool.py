@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from mora_runtime.errors import RoleFailed
 
 from mora_launch.serving.counters import Counters
-from mora_launch.serving.server_worker import ABILITIES, ServerWorker
+from mora_launch.serving.server_worker import ServerWorker
+from mora_launch.serving.settings import ABILITIES
 from mora_launch.serving.work_queue import Step, Work, WorkQueue
 
 
@@ -17,10 +18,18 @@ class ServerPool:
 
     Args:
         workers: one for each server, not started yet.
+        promised: abilities that the configuration says an agent has, by agent.
     """
 
-    def __init__(self, workers: Sequence[ServerWorker], queue: WorkQueue, counters: Counters) -> None:
+    def __init__(
+        self,
+        workers: Sequence[ServerWorker],
+        queue: WorkQueue,
+        counters: Counters,
+        promised: Mapping[str, Collection[str]],
+    ) -> None:
         self.workers = list(workers)
+        self._promised = promised
         self.queue = queue
         self.counters = counters
         self._described: dict[str, dict[str, Any]] = {}
@@ -30,13 +39,19 @@ class ServerPool:
         """Start feeding; returns when every server has told its abilities.
 
         Raises:
-            RoleFailed: one did not in time.
+            RoleFailed: one did not in time, or an agent lacks an ability that the configuration says it has.
         """
         for worker in self.workers:
             worker.start()
         for worker in self.workers:
             if not worker.wait_connected(deadline_s):
                 raise RoleFailed(f"{worker.role} did not tell its abilities within {deadline_s:.0f} s; see its log")
+            lacking = sorted(set(self._promised.get(worker.agent, ())) - set(worker.abilities))
+            if lacking:
+                raise RoleFailed(
+                    f"serving.agents.{worker.agent}.abilities: its model has no {', '.join(lacking)}; "
+                    f"of those named it has {', '.join(worker.abilities) or 'none'}"
+                )
             for ability in worker.abilities:
                 self._described[ability] = {**worker.description, "agent": worker.agent}
 

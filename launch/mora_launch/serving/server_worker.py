@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,13 +14,13 @@ from mora_runtime.errors import MoraError, PeerDied, TransportError
 from mora_runtime.run_directory import RunDirectory
 
 from mora_launch.serving.counters import Counters
+from mora_launch.serving.settings import ABILITIES
 from mora_launch.serving.work_queue import MAX_RUNS, Work, WorkQueue
 
 if TYPE_CHECKING:
     from mora_runtime import Client, PendingReply
 
 log = logging.getLogger(__name__)
-ABILITIES = ("text_to_image", "image_to_image", "image_to_video", "extend_video", "connect_videos")
 _DEPTH = 2  # batches that a server has at once: it need not wait for us between them
 _IDLE_S = 1.0  # an idle server is looked at that often
 _TICK_S = 0.05  # between two looks at progress and cancellations
@@ -41,6 +41,9 @@ class _Batch:
 class ServerWorker(threading.Thread):
     """One for each server role; lives as long as the pool, over all generations of its server.
 
+    Args:
+        allowed: abilities that its agent may be asked for, where it has them.
+
     Attributes:
         abilities: of the connected server; empty while there is none.
         description: of its agent, as `describe` answers.
@@ -53,6 +56,7 @@ class ServerWorker(threading.Thread):
         queue: WorkQueue,
         counters: Counters,
         *,
+        allowed: Collection[str],
         modulation: Any,
         arena_nbytes: int,
         deadline_s: float,
@@ -66,6 +70,7 @@ class ServerWorker(threading.Thread):
         self._directory = directory
         self._queue = queue
         self._counters = counters
+        self._allowed = allowed
         self._modulation = modulation
         self._arena_nbytes = arena_nbytes
         self._deadline_s = deadline_s
@@ -73,10 +78,11 @@ class ServerWorker(threading.Thread):
         self._ready_generation = 0
         self._ended = False
         self._in_flight: deque[_Batch] = deque()
+        self._is_connected = False
 
     @property
     def is_connected(self) -> bool:
-        return bool(self.abilities)
+        return self._is_connected
 
     def server_is_ready(self, generation: int) -> None:
         """The server's process of this generation takes connections."""
@@ -127,11 +133,13 @@ class ServerWorker(threading.Thread):
         described = client.call(self.agent, "describe", {}, deadline_s=self._deadline_s).values
         with self._changed:
             self.description = described
-            self.abilities = tuple(name for name in ABILITIES if name in methods)
+            self.abilities = tuple(name for name in ABILITIES if name in methods and name in self._allowed)
+            self._is_connected = True
             self._changed.notify_all()
 
     def _lose_server(self) -> None:
         self.abilities = ()
+        self._is_connected = False
         lost = [work for batch in self._in_flight for work in batch.works]
         self._in_flight.clear()
         again = []

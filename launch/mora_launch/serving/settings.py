@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Collection
+from typing import Annotated, Literal, get_args
 
 from mora_runtime.schema import Settings
+from mora_trainer.settings import PositiveInt
 from pydantic import Field
 
-PositiveInt = Annotated[int, Field(ge=1)]
+from mora_launch.agent_config import AgentConfig
+
+Ability = Literal["text_to_image", "image_to_image", "image_to_video", "extend_video", "connect_videos"]
+ABILITIES: tuple[str, ...] = get_args(Ability)
+AgentName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
+
+
+class ServedAgentConfig(AgentConfig):
+    """An agent beside those of the trained chain: a model that does some of what they do in their place."""
+
+    abilities: tuple[Ability, ...] = Field(min_length=1)  # all others are left to the chain's agents
 
 
 class PromptAgentSettings(Settings):
@@ -25,7 +37,8 @@ class ServingSettings(Settings):
 
     checkpoint: str | None = None  # RUN or RUN:STEP: trained weights and z, instead of what the agents' options name
     average: bool = False  # the checkpoint's moving average instead of its weights
-    servers: dict[Literal["image", "video"], PositiveInt] = Field(default_factory=dict)  # of each agent; default 1
+    agents: dict[AgentName, ServedAgentConfig] = Field(default_factory=dict)  # besides the chain's
+    servers: dict[str, PositiveInt] = Field(default_factory=dict)  # of each agent, by name; default 1
     max_batch: dict[str, PositiveInt] = Field(default_factory=lambda: {"text_to_image": 4, "image_to_image": 4})
     max_waiting: PositiveInt = 256  # requests under way; beyond that the answer is 429
     max_video_jobs: PositiveInt = 4  # tasks that run at the same time; others wait
@@ -39,3 +52,30 @@ class ServingSettings(Settings):
     edit_strength: float = Field(default=0.6, gt=0.0, le=1.0)  # of image-to-image by instruction
     review_timeout_s: float = Field(default=3600.0, gt=0.0)  # then the session is stopped, to be resumed later
     prompts: PromptAgentSettings = PromptAgentSettings()
+
+
+def check_served(settings: ServingSettings, chain: Collection[str]) -> None:
+    """Refuse names that do not fit together.
+
+    Args:
+        chain: names of the trained chain's agents.
+
+    Raises:
+        ValueError: which, and what was expected.
+    """
+    taken = {*chain, "coordinator", "front"}
+    owners: dict[str, str] = {}
+    for name, agent in settings.agents.items():
+        if name in taken:
+            raise ValueError(f"serving.agents.{name}: this name is taken; choose another")
+        for ability in agent.abilities:
+            if ability in owners:
+                raise ValueError(
+                    f"serving.agents.{name}.abilities: {ability} is {owners[ability]}'s already; one agent has each, "
+                    "so that the same seed gives the same bytes"
+                )
+            owners[ability] = name
+    unknown = set(settings.servers) - {*chain, *settings.agents}
+    if unknown:
+        known = ", ".join([*chain, *settings.agents])
+        raise ValueError(f"serving.servers: no agent is named {', '.join(sorted(unknown))} (known: {known})")

@@ -12,8 +12,9 @@ import click.testing
 import mora_launch.generate
 import numpy as np
 import pytest
+import yaml
 from mora_launch.cli import cli
-from mora_launch.config import load_config
+from mora_launch.config import TrainConfig, load_config
 from mora_launch.serving.running_servers import RunningServers
 from mora_launch.tasks.media import encode, png, read_metadata, read_picture, read_video
 from mora_runtime.errors import MoraError
@@ -27,11 +28,19 @@ pytestmark = pytest.mark.timeout(300)
 TINY = ROOT / "configs" / "tiny.yaml"
 
 
+def with_connector() -> TrainConfig:
+    """The tiny models, and one more video agent that alone connects videos, by clips of 5 frames."""
+    video = yaml.safe_load(TINY.read_text())["agents"]["video"]
+    connector = {key: video[key] for key in ("environment", "kind", "tiny_models")}
+    connector |= {"options": video["options"] | {"num_frames": 5}, "abilities": ["connect_videos"]}
+    return load_config(TINY, [f"serving.agents.connector={json.dumps(connector)}"])
+
+
 @pytest.fixture(scope="module")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServers]:
     with (
         RunDirectory.create(tmp_path_factory.mktemp("generate") / "run", lock=True) as directory,
-        RunningServers(load_config(TINY, []), directory, Console(quiet=True)) as running,
+        RunningServers(with_connector(), directory, Console(quiet=True)) as running,
     ):
         yield running
 
@@ -63,7 +72,7 @@ def generate(
         (["image-to-video", "--image", "a.png"], "out.webm", 9),
         (["extend", "--video", "a.mp4"], "out.mp4", 6 + 8),
         (["edit", "--video", "a.mp4"], "out.gif", 6),
-        (["connect", "--video", "a.mp4", "--video", "b.mp4"], "out.mp4", 6 + 7 + 6),
+        (["connect", "--video", "a.mp4", "--video", "b.mp4"], "out.mp4", 6 + 3 + 6),
         (["simulate", "--video", "a.mp4", "--fps", "16"], "out.mp4", 12),
     ],
 )
@@ -80,6 +89,13 @@ def test_every_task_makes_a_file_and_repeating_it_makes_the_same_bytes(
     again = generate("--repeat", f"{output}.json", "-o", f"again.{output}")
     assert again.exception is None, again.exception
     assert Path(f"again.{output}").read_bytes() == content
+
+
+def test_an_agent_beside_the_chain_has_its_abilities_to_itself(servers: RunningServers) -> None:
+    abilities = {worker.role: worker.abilities for worker in servers.pool.workers}
+    assert abilities["connector.0"] == ("connect_videos",)
+    assert abilities["video.0"] == ("image_to_video", "extend_video")
+    assert servers.pool.describe("connect_videos")["agent"] == "connector"
 
 
 def test_a_picture_is_the_first_frame_and_has_the_size_that_is_asked_for(generate: Any) -> None:
