@@ -155,9 +155,7 @@ def _connect(
     samples = read_dataset(resolve_dataset(config.data, config.clip, directory.path / "data"))
     corpus = Corpus(node, clients, samples, config.clip, needs_frames=False, deadline_s=DEADLINE_S)
     embeddings = initial_embeddings(clients, config.modulation, seed=config.seed, deadline_s=DEADLINE_S)
-    modulation = (
-        Modulation(embeddings, config.modulation.alpha, config.modulation.optimizer) if embeddings else None
-    )
+    modulation = Modulation(embeddings, config.modulation.alpha, config.modulation.optimizer) if embeddings else None
     chain = RemoteChain(
         clients["image"],
         clients["video"],
@@ -165,9 +163,7 @@ def _connect(
         deadline_s=DEADLINE_S,
         pipeline=config.training.pipeline,
     )
-    joint_step = JointStep(
-        chain, clients, modulation, clip_norm=config.training.clip_norm, deadline_s=DEADLINE_S
-    )
+    joint_step = JointStep(chain, clients, modulation, clip_norm=config.training.clip_norm, deadline_s=DEADLINE_S)
     return ChainSession(
         config, directory, node, clients, corpus, samples, embeddings, chain, joint_step, modulation, options
     )

@@ -166,9 +166,7 @@ def main() -> None:
     torch.set_num_threads(1)
     config = load_config(arguments.config, [f"data.num_clips={arguments.clips}", "samples.enabled=false"])
     with tempfile.TemporaryDirectory(prefix="mora-learn-") as folder:
-        found = measure(
-            config, Path(folder) / "run", arguments.seeds, arguments.steps, arguments.training_clips
-        )
+        found = measure(config, Path(folder) / "run", arguments.seeds, arguments.steps, arguments.training_clips)
     print(f"\nheld-out loss over {arguments.seeds} seeds, mean [95 % interval]")
     for name, figures in found.items():
         shown = "  ".join(

@@ -170,9 +170,7 @@ def main() -> None:
                 report = chain.step(optimizers)
                 answer["reports"].append({**report, "step_s": time.perf_counter() - started_s})
         elif command["do"] == "loss_at":
-            answer["loss"] = chain.loss_at(
-                command["agent"], command["parameter"], command["index"], command["delta"]
-            )
+            answer["loss"] = chain.loss_at(command["agent"], command["parameter"], command["index"], command["delta"])
         else:
             _save(chain.state(), command["to"])
         print(json.dumps(answer), flush=True)

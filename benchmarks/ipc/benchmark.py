@@ -100,9 +100,7 @@ def _take_in(caller: Caller, peers: Peers) -> None:
     peers.playing += [RemotePeer(name, caller, **description) for name, description in described.items()]
 
 
-def _measure_size(
-    plan: SizePlan, opened: Session, peers: Sequence[RemotePeer], progress: Progress
-) -> Measurement:
+def _measure_size(plan: SizePlan, opened: Session, peers: Sequence[RemotePeer], progress: Progress) -> Measurement:
     is_small = plan.nbytes == SMALL_NBYTES
     local: list[Contestant] = [*floor.contestants(), *bulk_contestants(opened)]
     local += small_contestants(opened) if is_small else []

@@ -61,9 +61,7 @@ class HandOver(Contestant):
         self._keep(4)  # the large slot is free again
 
 
-def measure_by_reference(
-    opened: Session, nbytes: int, num_rounds: int, progress: Callable[[], None]
-) -> dict[str, Any]:
+def measure_by_reference(opened: Session, nbytes: int, num_rounds: int, progress: Callable[[], None]) -> dict[str, Any]:
     """Key `by_reference` of the report; small echoes are measured in the same rounds."""
     path, small = HandOver(opened, nbytes), Echo("small", opened.client, "add_one")
     path.start()

@@ -34,9 +34,7 @@ class SizePlan:
         """With `factor` times the rounds, at least two."""
         rounds = max(2, round(self.num_rounds * factor))
         peer_rounds = max(1, min(rounds, round(self.num_peer_rounds * factor)))
-        return SizePlan(
-            self.nbytes, rounds, self.num_echoes, self.num_peer_echoes, peer_rounds, self.budget_s
-        )
+        return SizePlan(self.nbytes, rounds, self.num_echoes, self.num_peer_echoes, peer_rounds, self.budget_s)
 
 
 SMALL_NBYTES = KIB

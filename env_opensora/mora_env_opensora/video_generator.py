@@ -88,9 +88,7 @@ class VideoGenerator:
             raise _GivenUp
         size = self._pipeline.size
         images = [frame[None] for frame in frames_to_pixels(request.frames, size.height, size.width)]
-        return self._pipeline.sample(
-            request.text, negative, images, request.given, request.seed, z=z, on_step=on_step
-        )
+        return self._pipeline.sample(request.text, negative, images, request.given, request.seed, z=z, on_step=on_step)
 
 
 def clip_requests(
@@ -102,9 +100,7 @@ def clip_requests(
             f"expected a seed and given frames for each prompt, got {len(texts)} prompts, {len(seeds)} seeds, "
             f"{len(frames)} clips of frames"
         )
-    return [
-        ClipRequest(text, seed, clip, given) for text, seed, clip in zip(texts, seeds, frames, strict=True)
-    ]
+    return [ClipRequest(text, seed, clip, given) for text, seed, clip in zip(texts, seeds, frames, strict=True)]
 
 
 def stacked(frames: Tensor | Sequence[Tensor], num_dimensions: int, what: str) -> Tensor:

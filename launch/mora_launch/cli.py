@@ -20,9 +20,26 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 _FOLDER = click.Path(file_okay=False, path_type=Path)
 _config = click.argument("config", type=_FILE)
 _changes = click.option(
-    "--set", "changes", multiple=True, metavar="KEY=VALUE",
+    "--set",
+    "changes",
+    multiple=True,
+    metavar="KEY=VALUE",
     help="Change one value of the config, for example training.num_steps=4; may be repeated.",
 )
+_TASKS = ("text-to-video", "image-to-video", "extend", "edit", "connect", "simulate")
+_BENCHMARKS = {
+    "ipc": "tensors between processes, beside the floor and other ways",
+    "train": "what the border between processes costs a step",
+    "parity": "gradients across processes, compared with one process",
+    "opensora": "the video model",
+    "profiler_cost": "tracing, on and off",
+    "judges": "how surely broken clips rank last",
+    "chaos": "jobs whose processes are killed",
+    "safety_cost": "what checkpoints and heartbeats cost a step",
+    "rounds": "rounds that are killed and resumed, beside rounds left alone",
+    "learn": "what joint training does to the loss on prompts it never saw, with and without modulation",
+    "serve": "requests over HTTP beside a bare loop",
+}
 _run = click.option("--run", type=_FOLDER, help="Run directory; by default a new one in runs/ of the checkout.")
 
 
@@ -51,17 +68,19 @@ def train(config: Path, changes: tuple[str, ...], run: Path | None, resume: bool
 @_config
 @click.option("--steps", type=click.IntRange(min=1), default=4, show_default=True, help="Training steps to run.")
 @click.option(
-    "-o", "--output", required=True, type=_FOLDER,
+    "-o",
+    "--output",
+    required=True,
+    type=_FOLDER,
     help="Folder for trace.json.gz, summary.json, summary.html, and the run itself.",
 )
 @_changes
 @click.option(
-    "--torch-profiler/--no-torch-profiler", default=None,
+    "--torch-profiler/--no-torch-profiler",
+    default=None,
     help="Record the last step with torch's profiler too; its time does not count. On by default for 2 steps or more.",
 )
-def profile(
-    config: Path, steps: int, output: Path, changes: tuple[str, ...], torch_profiler: bool | None
-) -> None:
+def profile(config: Path, steps: int, output: Path, changes: tuple[str, ...], torch_profiler: bool | None) -> None:
     """Train for a few steps and show where the time goes: bubble, critical path, bytes, what to change first.
 
     The job is that of `mora train` with training.num_steps=N and no samples. The first step counts as warm-up where
@@ -95,9 +114,7 @@ def synthesize(config: Path, changes: tuple[str, ...], run: Path | None, resume:
 
 
 @cli.command()
-@click.argument("task", required=False, type=click.Choice([
-    "text-to-video", "image-to-video", "extend", "edit", "connect", "simulate",
-]))
+@click.argument("task", required=False, type=click.Choice(_TASKS))
 @click.option("--prompt", default="", help="What should be seen, or how to change it.")
 @click.option("--image", type=_FILE, help="First frame, for image-to-video.")
 @click.option("--video", "videos", multiple=True, type=_FILE, help="Input video; twice for connect.")
@@ -310,23 +327,21 @@ def doctor(run: Path | None) -> None:
 
 
 @cli.command(context_settings={"ignore_unknown_options": True}, add_help_option=False)
-@click.argument("name", type=click.Choice([
-    "ipc", "train", "parity", "opensora", "profiler_cost", "judges", "chaos", "safety_cost", "rounds", "learn",
-    "serve",
-]))
+@click.argument("name", required=False, metavar="NAME")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def bench(name: str, arguments: tuple[str, ...]) -> None:
-    """Measure: `ipc` (tensors between processes, beside the floor and other ways), `train` (cost of the border between
-    processes in a step), `parity` (gradients), `opensora` (the video model), `profiler_cost` (tracing on and off),
-    `judges` (how surely broken clips rank last), `chaos` (jobs whose processes are killed), `safety_cost` (checkpoints
-    and heartbeats), `rounds` (rounds that are killed and resumed, against rounds left alone), `learn` (what joint
-    training does to the loss on prompts it never saw, with and without modulation), `serve` (requests over HTTP beside
-    a bare loop; `--soak 5000`).
-
-    Options go to the benchmark: `--json FILE`, `--help`.
-    """
+@click.pass_context
+def bench(context: click.Context, name: str | None, arguments: tuple[str, ...]) -> None:
+    """Measure NAME; options go to the benchmark: `--json FILE`, and `--help` for its own."""
     import os
 
+    if name in (None, "-h", "--help"):
+        click.echo(context.get_help() + "\n")
+        with (formatter := context.make_formatter()).section("Names"):
+            formatter.write_dl(list(_BENCHMARKS.items()))
+        click.echo(formatter.getvalue(), nl=False)
+        return
+    if name not in _BENCHMARKS:
+        raise click.UsageError(f"no benchmark is named `{name}` (known: {', '.join(_BENCHMARKS)})")
     environments.ensure(["control"] if name in ("ipc", "judges") else list(ENVIRONMENTS))
     os.chdir(environments.ROOT)
     python = str(ENVIRONMENTS["opensora" if name == "opensora" else "control"].python)

@@ -161,4 +161,3 @@ def _events(path: Path) -> Iterator[dict[str, Any]]:
                 continue  # cut off where its writer was killed
             if isinstance(event, dict):
                 yield event
-

@@ -132,8 +132,12 @@ def _build_lock(progress: TextIO) -> Iterator[None]:
 
 def _build(environment: Environment, position: str, progress: TextIO) -> None:
     started_s = time.monotonic()
-    print(f"mora: {position} building environment {environment.name} ({torch_backend()} torch) ...",
-          end=" ", file=progress, flush=True)
+    print(
+        f"mora: {position} building environment {environment.name} ({torch_backend()} torch) ...",
+        end=" ",
+        file=progress,
+        flush=True,
+    )
     shutil.rmtree(environment.folder, ignore_errors=True)
     try:
         uv = _find_uv()
@@ -217,7 +221,10 @@ def _uv_variables() -> dict[str, str]:
     """What pip is configured with, in uv's words: uv reads neither pip.conf nor PIP_* by itself."""
     listing = subprocess.run(
         [HOST_PYTHON, "-m", "pip", "config", "list"],
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
     ).stdout
     settings: dict[str, str] = {}
     for line in listing.splitlines():

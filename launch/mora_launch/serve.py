@@ -42,9 +42,7 @@ def serve(
         with RunningServers(config, directory, console, status) as servers:
             hosts = _LOOPBACK | {host} if _is_loopback(host) else None
             app = make_app(servers.pool, config, directory.path / "videos", token=token, hosts=hosts)
-            settings = uvicorn.Config(
-                app, log_level="warning", timeout_graceful_shutdown=_GRACE_S, access_log=False
-            )
+            settings = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=_GRACE_S, access_log=False)
             server = uvicorn.Server(settings)
             console.print(f"serving http://{host}:{port}  run {directory.path}", markup=False)
             if token is not None:

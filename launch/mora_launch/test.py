@@ -53,6 +53,7 @@ def _lint() -> list[tuple[str, int]]:
     linted = [name for name in _LINTED if (ROOT / name).exists()]
     return [
         ("ruff", _run([python, "-m", "ruff", "check", *linted])),
+        ("ruff format", _run([python, "-m", "ruff", "format", "--check", "--diff", "--quiet", *linted])),
         ("mypy", _run([python, "-m", "mypy", *_TYPED])),
     ]
 

@@ -85,9 +85,7 @@ class TrainingProcesses:
     def _run_supervised(self, status: StatusWriter, console: Console) -> int:
         restarts = self._config.restarts
         budget = RestartBudget(restarts)
-        with Supervisor(
-            console.print, frozen_after_s=restarts.frozen_after_s, observe=status.observe
-        ) as supervisor:
+        with Supervisor(console.print, frozen_after_s=restarts.frozen_after_s, observe=status.observe) as supervisor:
             while True:
                 try:
                     return self._run_generation(supervisor, status, console)

@@ -73,7 +73,12 @@ def write_steps(checkpoints: Path, store: Path, first: int, num_steps: int) -> N
         )
         client = DirectClient(Participant(model, settings, torch.device("cpu"), checkpoints, "image"))
         checkpointer = Checkpointer(
-            checkpoints, {"image": client}, None, lock_hashes={}, keep=2, deadline_s=30  # type: ignore[dict-item]
+            checkpoints,
+            {"image": client},
+            None,
+            lock_hashes={},
+            keep=2,
+            deadline_s=30,  # type: ignore[dict-item]
         )
         for step in range(first, first + num_steps):
             model.train_to(step)

@@ -154,9 +154,7 @@ def _embeddings(clients: dict[str, Client], settings: CandidateSettings) -> dict
     if settings.modulation.mode == "none":
         return {}
     if settings.embeddings is None:
-        return initial_embeddings(
-            clients, settings.modulation, seed=settings.seed, deadline_s=settings.call_deadline_s
-        )
+        return initial_embeddings(clients, settings.modulation, seed=settings.seed, deadline_s=settings.call_deadline_s)
     found: dict[str, torch.Tensor] = load_file(settings.embeddings)
     if set(found) != set(AGENTS):
         raise CheckpointError(f"modulation of the checkpoint: expected z of {AGENTS}, got {sorted(found)}")

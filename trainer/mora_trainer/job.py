@@ -55,9 +55,7 @@ class TrainingJob:
         self._deadline_s = settings.training.call_deadline_s
         torch.set_num_threads(settings.num_threads)
         join_group(
-            GroupSettings(
-                rank=settings.replica, world_size=settings.num_replicas, rendezvous=settings.rendezvous
-            ),
+            GroupSettings(rank=settings.replica, world_size=settings.num_replicas, rendezvous=settings.rendezvous),
             torch.device("cpu"),
         )
         self._node = Node.open(

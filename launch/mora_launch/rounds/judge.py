@@ -92,4 +92,3 @@ def ask(
     answer = judge.rank(Question(prompt, criterion, tuple(clips[number] for number in order)))
     ranking = None if answer.ranking is None else tuple(order[place] for place in answer.ranking)
     return Verdict(judge.name, criterion_name, order, ranking, answer.raw, answer.note)
-

@@ -102,9 +102,7 @@ class LocalJudge:
             Interrupted: asked to stop.
             RoleFailed: the server has ended.
         """
-        shown = [
-            shown_frames(clip, self._settings.num_frames, self._settings.frame_height) for clip in question.clips
-        ]
+        shown = [shown_frames(clip, self._settings.num_frames, self._settings.frame_height) for clip in question.clips]
         frames = np.stack([np.asarray(frame) for video in shown for frame in video])
         dialogue, later = RankingDialogue(question), list[str]()
         while True:

@@ -237,4 +237,3 @@ class Rounds:
 def _number(text: str) -> int:
     """A 63-bit number that is a pure function of the text."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
-

@@ -71,9 +71,7 @@ class ServerPool:
             raise RoleFailed(f"no server can do {ability}; the configured ones can {', '.join(self.abilities())}")
         return self._described[ability]
 
-    def submit(
-        self, ability: str, sample: dict[str, Any], shared: dict[str, Any], on_step: Step | None = None
-    ) -> Work:
+    def submit(self, ability: str, sample: dict[str, Any], shared: dict[str, Any], on_step: Step | None = None) -> Work:
         """Queue one sample; see `Work`."""
         agent = self.describe(ability)["agent"]
         work = Work(ability, sample, shared, on_step)

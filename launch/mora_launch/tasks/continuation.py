@@ -18,7 +18,9 @@ def continued(frames: Clip, prompt: str, num_frames: int, agents: Agents, stages
         segment += 1
         last = frames[-1:]
         more, prompt = stages.frames(
-            f"segment {segment}", prompt, lambda text, seed, last=last: agents.extend_video(text, seed, last)  # type: ignore[misc]
+            f"segment {segment}",
+            prompt,
+            lambda text, seed, last=last: agents.extend_video(text, seed, last),  # type: ignore[misc]
         )
         frames = np.concatenate([frames, more])
     return frames[:num_frames]

@@ -138,9 +138,7 @@ def test_a_review_that_is_stopped_goes_on_with_the_same_output(generate: Any) ->
         (["connect", "--prompt", "a", "--video", "a.mp4"], "video: connect needs 2 video(s), got 1"),
     ],
 )
-def test_bad_input_is_refused_in_one_line_by_field_and_limit(
-    generate: Any, words: list[str], said: str
-) -> None:
+def test_bad_input_is_refused_in_one_line_by_field_and_limit(generate: Any, words: list[str], said: str) -> None:
     refused = generate("-o", "out.mp4", *words)
     assert isinstance(refused.exception, MoraError), refused.exception
     assert said in str(refused.exception)

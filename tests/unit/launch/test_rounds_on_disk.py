@@ -126,4 +126,3 @@ def test_a_verdict_that_somebody_broke_is_named(run: Path, config: TrainConfig) 
     (RoundFolder(run, 1).set(0).path / "verdict-0.json").write_text("{")
     with pytest.raises(RoundError, match=r"verdict-0.json: cannot be read .*remove it, and --resume makes it again"):
         go_on(run, config)
-

@@ -55,8 +55,14 @@ def test_results_are_handed_over_before_the_worker_waits_for_more(tmp_path: Path
     queue = WatchedQueue(works)
     with RunDirectory.create(tmp_path / "run") as directory:
         worker = ServerWorker(
-            "image.0", directory, queue, Counters(), allowed=["text_to_image"], modulation=None,
-            arena_nbytes=1 << 20, deadline_s=5.0,
+            "image.0",
+            directory,
+            queue,
+            Counters(),
+            allowed=["text_to_image"],
+            modulation=None,
+            arena_nbytes=1 << 20,
+            deadline_s=5.0,
         )
         queue.worker = worker
         worker.abilities = ("text_to_image",)

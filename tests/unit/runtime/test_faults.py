@@ -50,9 +50,7 @@ def test_a_fault_hits_its_role_at_the_nth_passage_of_its_point_and_never_again(t
         restarted.pass_by("fsynced")
 
 
-@pytest.mark.parametrize(
-    ("action", "status"), [("kill", -signal.SIGKILL), ("exit0", 0)]
-)
+@pytest.mark.parametrize(("action", "status"), [("kill", -signal.SIGKILL), ("exit0", 0)])
 def test_a_process_dies_where_it_was_planned(tmp_path: Path, action: str, status: int) -> None:
     child = os.fork()
     if child == 0:

@@ -49,9 +49,7 @@ def make_app(
     app.include_router(image_routes(front))
     app.include_router(video_routes(front, jobs))
     _add_health(app, front)
-    app.add_middleware(
-        Guard, token=token, hosts=hosts, max_body_nbytes=config.serving.max_upload_nbytes + _FORM_NBYTES
-    )
+    app.add_middleware(Guard, token=token, hosts=hosts, max_body_nbytes=config.serving.max_upload_nbytes + _FORM_NBYTES)
     return mount_page(app, front, jobs, folder)
 
 

@@ -109,9 +109,7 @@ class Guard:
         return any(secrets.compare_digest(each.encode(), self._token.encode()) for each in given)
 
 
-async def _refuse(
-    send: Send, status: int, field: str, text: str, extra: tuple[tuple[bytes, bytes], ...] = ()
-) -> None:
+async def _refuse(send: Send, status: int, field: str, text: str, extra: tuple[tuple[bytes, bytes], ...] = ()) -> None:
     body = json.dumps(error_body(field, f"{field}: {text}", "invalid_request_error")).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), *extra]
     await send({"type": "http.response.start", "status": status, "headers": [*headers, (b"connection", b"close")]})

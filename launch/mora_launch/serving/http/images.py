@@ -58,9 +58,7 @@ def _submit(front: Front, fields: Fields, on_step: Any) -> list[Work]:
     height, width = check_size(fields.text("size"), about, front.config.serving)
     prompt, seeds, shared = _common(front, fields, about)
     shared |= {"height": height, "width": width}
-    return [
-        front.pool.submit("text_to_image", {"prompts": prompt, "seeds": seed}, shared, on_step) for seed in seeds
-    ]
+    return [front.pool.submit("text_to_image", {"prompts": prompt, "seeds": seed}, shared, on_step) for seed in seeds]
 
 
 def _submit_edit(front: Front, fields: Fields, on_step: Any) -> list[Work]:
@@ -125,9 +123,7 @@ async def _answer(request: Request, fields: Fields, submit: Any, front: Front) -
 async def _results(request: Request, works: list[Work]) -> list[Clip]:
     waiting = {asyncio.wrap_future(work.future) for work in works}
     while waiting:
-        done, waiting = await asyncio.wait(
-            waiting, timeout=_DISCONNECT_TICK_S, return_when=asyncio.FIRST_EXCEPTION
-        )
+        done, waiting = await asyncio.wait(waiting, timeout=_DISCONNECT_TICK_S, return_when=asyncio.FIRST_EXCEPTION)
         for each in done:
             if each.exception() is not None:
                 raise each.exception()  # type: ignore[misc]

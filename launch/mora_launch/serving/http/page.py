@@ -105,7 +105,6 @@ class Page:
         prompt = words if action in ("edit", "adjust") else None
         job.session.decide(Decision(version=shown, action=action, prompt=prompt, reviewer="page"))
 
-
     def resume(self, identifier: str) -> None:
         """Go on with a review that was stopped. Raises: MoraError: it was not."""
         self._jobs.resume(identifier)
@@ -120,7 +119,11 @@ def mount_page(app: FastAPI, front: Front, jobs: VideoJobs, folder: Path) -> Fas
         return RedirectResponse(PATH)
 
     mounted: FastAPI = gr.mount_gradio_app(
-        app, _blocks(page), path=PATH, allowed_paths=[str(folder)], show_error=True,
+        app,
+        _blocks(page),
+        path=PATH,
+        allowed_paths=[str(folder)],
+        show_error=True,
         max_file_size=front.config.serving.max_upload_nbytes,
     )
     return mounted
