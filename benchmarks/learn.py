@@ -12,11 +12,14 @@ All variants of a seed begin with the same weights and see the same samples and 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
+import multiprocessing
 import statistics
 import tempfile
-from dataclasses import dataclass
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +37,22 @@ from mora_trainer.step import JointStep
 
 from benchmarks.chain_session import DEADLINE_S, ChainSession, chain_session
 
-VARIANTS: dict[str, ModulationSettings] = {
-    "learned": ModulationSettings(),
-    "none": ModulationSettings(mode="none"),
-    "random_init": ModulationSettings(mode="random_init"),
-    "learned, alpha one": ModulationSettings(alpha="one"),
+
+@dataclass(frozen=True)
+class Variant:
+    """What a training differs by, as a configuration says it."""
+
+    modulation: ModulationSettings = field(default_factory=ModulationSettings)
+    scope: str = "joint"
+
+
+VARIANTS = {
+    "learned": Variant(),
+    "none": Variant(ModulationSettings(mode="none")),
+    "random_init": Variant(ModulationSettings(mode="random_init")),
+    "learned, alpha one": Variant(ModulationSettings(alpha="one")),
+    "learned, image only": Variant(scope="image_only"),
+    "learned, video only": Variant(scope="video_only"),
 }
 START = "probe-start"
 _T95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}
@@ -131,16 +145,25 @@ def interval(values: list[float]) -> dict[str, Any]:
     return {"mean": round(mean, 4), "low": round(mean - half, 4), "high": round(mean + half, 4), "values": values}
 
 
-def measure(config: TrainConfig, folder: Path, seeds: int, num_steps: int, num_training: int) -> dict[str, Any]:
-    """All variants over all seeds, by variant: held-out loss before, after, and their difference."""
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in VARIANTS}
+Pairs = dict[str, list[tuple[float, float]]]  # held-out loss before and after, of every seed, by variant
+
+
+def measure_scope(config: TrainConfig, folder: Path, seeds: int, num_steps: int, num_training: int) -> Pairs:
+    """All variants of one scope over all seeds. Once in a process: DeepSpeed joins one group in its life."""
+    torch.set_num_threads(1)
+    variants = {name: variant.modulation for name, variant in VARIANTS.items() if variant.scope == config.scope}
+    found: Pairs = {name: [] for name in variants}
     with chain_session(config, folder) as session:
         learning = LearningSession(session, num_training, num_noises=4)
-        for seed in range(seeds):
-            for name, settings in VARIANTS.items():
-                found[name].append(learning.run(settings, seed, num_steps))
-                before, after = found[name][-1]
-                print(f"seed {seed}  {name:20s} held-out loss {before:.4f} -> {after:.4f}", flush=True)
+        for seed, (name, modulation) in itertools.product(range(seeds), variants.items()):
+            before, after = learning.run(modulation, seed, num_steps)
+            found[name].append((before, after))
+            print(f"seed {seed}  {name:20s} held-out loss {before:.4f} -> {after:.4f}", flush=True)
+    return found
+
+
+def figures(found: Pairs) -> dict[str, Any]:
+    """By variant: held-out loss before, after, their difference, and how far the variant ends above `learned`."""
     return {
         name: {
             "before": interval([before for before, _ in pairs]),
@@ -163,14 +186,21 @@ def main() -> None:
     parser.add_argument("--training-clips", type=int, default=16)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    config = load_config(arguments.config, [f"data.num_clips={arguments.clips}", "samples.enabled=false"])
-    with tempfile.TemporaryDirectory(prefix="mora-learn-") as folder:
-        found = measure(config, Path(folder) / "run", arguments.seeds, arguments.steps, arguments.training_clips)
+    changes = [f"data.num_clips={arguments.clips}", "samples.enabled=false"]
+    pairs: Pairs = {}
+    with (
+        tempfile.TemporaryDirectory(prefix="mora-learn-") as folder,
+        ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), max_tasks_per_child=1) as processes,
+    ):
+        for scope in dict.fromkeys(variant.scope for variant in VARIANTS.values()):
+            config = load_config(arguments.config, [*changes, f"scope={scope}"])
+            plan = (arguments.seeds, arguments.steps, arguments.training_clips)
+            pairs |= processes.submit(measure_scope, config, Path(folder) / scope, *plan).result()
+    found = figures(pairs)
     print(f"\nheld-out loss over {arguments.seeds} seeds, mean [95 % interval]")
-    for name, figures in found.items():
+    for name, intervals in found.items():
         shown = "  ".join(
-            f"{key} {value['mean']:.4f} [{value['low']:.4f}, {value['high']:.4f}]" for key, value in figures.items()
+            f"{key} {value['mean']:.4f} [{value['low']:.4f}, {value['high']:.4f}]" for key, value in intervals.items()
         )
         print(f"{name:20s}{shown}")
     if arguments.json is not None:
