@@ -6,6 +6,7 @@ become one answer; nothing a peer sends ends the loop.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import secrets
 import select
@@ -413,7 +414,15 @@ def memory_gauge(device: torch.device) -> Callable[[], int]:
     if device.type == "cuda":
         return lambda: torch.cuda.memory_allocated(device)
     process = psutil.Process()
-    return lambda: int(process.memory_info().rss)
+    last = 0
+
+    def resident() -> int:
+        nonlocal last
+        with contextlib.suppress(OSError):  # no descriptor is left to look with
+            last = int(process.memory_info().rss)
+        return last
+
+    return resident
 
 
 def _label(message: Call | Backward) -> str:

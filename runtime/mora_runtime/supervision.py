@@ -67,7 +67,11 @@ class SupervisorLink:
     def _beat(self, link: socket.socket) -> None:
         pause = threading.Event()
         while not pause.wait(BEAT_EVERY_S):
-            line = json.dumps({"event": "beat", "vitals": {**own_vitals(), **self.describe()}}).encode() + b"\n"
+            try:
+                vitals = {**own_vitals(), **self.describe()}
+            except OSError:
+                vitals = {}  # no descriptor is left to look with; the beat itself needs none
+            line = json.dumps({"event": "beat", "vitals": vitals}).encode() + b"\n"
             with self._sending:
                 try:
                     link.send(line, socket.MSG_DONTWAIT)  # small, so it goes whole or not at all

@@ -1,5 +1,6 @@
 """Peers without the key get nothing; peers with it can break no more than their own calls."""
 
+import itertools
 import os
 import pickle
 import random
@@ -318,14 +319,17 @@ def test_a_peer_that_leaves_between_greeting_and_side_socket_is_forgotten_by_a_n
 def test_a_server_that_may_open_no_more_files_says_so_and_serves_again_when_it_may(
     honest: Client, target: Target, serves: Serves
 ) -> None:
+    before = count(honest)  # the server has accepted this client when it has answered
     allowed = resource.prlimit(target.process.pid, resource.RLIMIT_NOFILE)
-    highest = max(int(name) for name in os.listdir(f"/proc/{target.process.pid}/fd"))
+    used = {int(name) for name in os.listdir(f"/proc/{target.process.pid}/fd")}
+    lowest_free = next(number for number in itertools.count() if number not in used)
     large = torch.ones(1 << 20)  # lies in a segment that the server has not seen
-    resource.prlimit(target.process.pid, resource.RLIMIT_NOFILE, (highest + 1, allowed[1]))
+    resource.prlimit(target.process.pid, resource.RLIMIT_NOFILE, (lowest_free, allowed[1]))
     try:
         with pytest.raises(SegmentLost, match="too many open files"):
             honest.call("adder", "add_one", {"x": large}, deadline_s=10)
-        assert count(honest) + 1 == count(honest)
+        assert count(honest) == before + 1
+        assert honest.ping(5).memory_nbytes >= 0
     finally:
         resource.prlimit(target.process.pid, resource.RLIMIT_NOFILE, allowed)
     returned = honest.call("adder", "add_one", {"x": large}, deadline_s=10).values["value"]

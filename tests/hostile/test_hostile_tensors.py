@@ -149,7 +149,7 @@ def test_what_a_peer_offered_is_closed_when_it_leaves(peers: Peers, target: Targ
     for number in range(50):
         peer.offer(made.descriptor, 4096, segment=number, owner=f"someone.{number}")
     assert isinstance(peer.ask(tensor(peer, owner="someone.7", segment=7)), Result)
-    assert target.num_descriptors() > before + 50
+    assert target.num_descriptors() > before + 30  # those of peers before it may go meanwhile
     peer.close()
     for _ in range(1000):
         honest.call("adder", "count", {}, deadline_s=10)
