@@ -16,44 +16,67 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks.figures import add_json_option, publish
+from benchmarks.machine import describe_machine
 
 ROOT = Path(__file__).resolve().parents[1]
 NUM_REQUESTS = 64
 BATCH = 4
+NUM_ROUNDS = 5
 START_DEADLINE_S = 240.0
 
 
-def bare(batch: int) -> float:
-    """Pictures a second of the agent called in a loop, text and PNG included."""
+def answer_bare(batch: int) -> None:
+    """In the image environment: one loop over the agent for every line that comes, answered by pictures a second."""
     import torch
     from mora_env_sd3.agent import Sd3Agent
     from mora_env_sd3.options import Sd3Options
 
     torch.set_num_threads(1)
-    options = json.loads(os.environ["MORA_BENCH_OPTIONS"])
-    agent = Sd3Agent(Sd3Options(**options), torch.device("cpu"))
+    agent = Sd3Agent(Sd3Options(**json.loads(os.environ["MORA_BENCH_OPTIONS"])), torch.device("cpu"))
     prompts = [f"a red circle number {number}" for number in range(NUM_REQUESTS)]
     with torch.no_grad():
-        agent.text_to_image(prompts[:batch], list(range(batch)))
-        started_s = time.perf_counter()
-        for first in range(0, NUM_REQUESTS, batch):
-            agent.text_to_image(prompts[first : first + batch], list(range(first, first + batch)))
-        return NUM_REQUESTS / (time.perf_counter() - started_s)
+        for _ in sys.stdin:
+            started_s = time.perf_counter()
+            for first in range(0, NUM_REQUESTS, batch):
+                agent.text_to_image(prompts[first : first + batch], list(range(first, first + batch)))
+            print(NUM_REQUESTS / (time.perf_counter() - started_s), flush=True)
 
 
-def run_bare(batch: int, options: dict[str, Any]) -> float:
-    """`bare` in the image environment, with the variables that the server gets."""
-    from mora_launch.environments import ENVIRONMENTS
-    from mora_launch.servers import child_variables
+class Bare:
+    """The loop without HTTP, queue and server, in a process with the server's variables; a context manager."""
 
-    variables = {**os.environ, **child_variables(1, "cpu"), "MORA_BENCH_OPTIONS": json.dumps(options)}
-    command = [str(ENVIRONMENTS["sd3"].python), "-m", "benchmarks.serve", "--bare", str(batch)]
-    done = subprocess.run(command, env=variables, cwd=ROOT, capture_output=True, text=True, check=True, timeout=300)
-    return float(done.stdout.strip().splitlines()[-1])
+    def __init__(self, batch: int, options: dict[str, Any]) -> None:
+        from mora_launch.environments import ENVIRONMENTS
+        from mora_launch.servers import child_variables
+
+        variables = {**os.environ, **child_variables(1, "cpu"), "MORA_BENCH_OPTIONS": json.dumps(options)}
+        command = [str(ENVIRONMENTS["sd3"].python), "-m", "benchmarks.serve", "--bare", str(batch)]
+        self._process = subprocess.Popen(
+            command, env=variables, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def __enter__(self) -> Bare:
+        self.rate()  # loads, and warms up
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.communicate(timeout=30)
+
+    def rate(self) -> float:
+        """Pictures a second."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError("the bare loop has ended; see above")
+        return float(line)
 
 
 class Served:
@@ -128,6 +151,35 @@ async def load(port: int, num_requests: int, at_once: int, steps: int | None = N
         return num_requests / (time.perf_counter() - started_s), latencies, lost
 
 
+@dataclass
+class Rounds:
+    """Of one batch size: served and bare by turns, because the machine is faster in some seconds than in others."""
+
+    served: list[float]
+    bare: list[float]
+    latencies: list[float]
+    num_lost: int = 0
+
+    @property
+    def ratio(self) -> float:
+        """Median over the rounds of served / bare."""
+        return statistics.median(mine / theirs for mine, theirs in zip(self.served, self.bare, strict=True))
+
+
+def take_rounds(served: Served, batch: int, options: dict[str, Any]) -> Rounds:
+    """All rounds of a batch size; one before them warms both up."""
+    found = Rounds([], [], [])
+    asyncio.run(load(served.port, NUM_REQUESTS, NUM_REQUESTS))
+    with Bare(batch, options) as bare:
+        for _ in range(NUM_ROUNDS):
+            found.bare.append(bare.rate())
+            rate, latencies, lost = asyncio.run(load(served.port, NUM_REQUESTS, NUM_REQUESTS))
+            found.served.append(rate)
+            found.latencies += latencies
+            found.num_lost += lost
+    return found
+
+
 def measure(num_soak: int) -> dict[str, Any]:
     """All figures."""
     import yaml
@@ -135,35 +187,28 @@ def measure(num_soak: int) -> dict[str, Any]:
     config = yaml.safe_load((ROOT / "configs" / "tiny.yaml").read_text(encoding="utf-8"))
     options = config["agents"]["image"]["options"]
     result: dict[str, Any] = {}
-    bare_by_batch = {batch: run_bare(batch, options) for batch in (1, BATCH)}
     with Served(1) as served:
-        asyncio.run(load(served.port, 16, 8))
-        single, _, _ = asyncio.run(load(served.port, NUM_REQUESTS, NUM_REQUESTS))
+        single = take_rounds(served, 1, options)
     with Served(BATCH) as served:
-        asyncio.run(load(served.port, 16, 8))
-        rates, latencies = [], []
-        for _ in range(3):
-            rate, seconds, lost = asyncio.run(load(served.port, NUM_REQUESTS, NUM_REQUESTS))
-            rates.append(rate)
-            latencies += seconds
-            result["num_lost"] = result.get("num_lost", 0) + lost
+        batched = take_rounds(served, BATCH, options)
         _, _, result["num_lost_of_200_clients"] = asyncio.run(load(served.port, 200, 200, 1))
         if num_soak:
             result["soak"] = _soak(served, num_soak)
-    batched = statistics.median(rates)
-    cuts = statistics.quantiles(latencies, n=100)
-    result |= {
-        "throughput_vs_bare": batched / bare_by_batch[BATCH],
+    cuts = statistics.quantiles(batched.latencies, n=100)
+    return result | {
+        "throughput_vs_bare": batched.ratio,
+        "throughput_vs_bare_alone": single.ratio,
         "p50_ms": cuts[49] * 1000,
         "p99_ms": cuts[98] * 1000,
-        "batch_gain": batched / single,
-        "bare_batch_gain": bare_by_batch[BATCH] / bare_by_batch[1],
-        "images_per_s": batched,
-        "bare_images_per_s": bare_by_batch[BATCH],
+        "batch_gain": statistics.median(batched.served) / statistics.median(single.served),
+        "bare_batch_gain": statistics.median(batched.bare) / statistics.median(single.bare),
+        "images_per_s": batched.served,
+        "bare_images_per_s": batched.bare,
         "batch": BATCH,
         "num_requests": NUM_REQUESTS,
+        "num_lost": single.num_lost + batched.num_lost,
+        "machine": describe_machine(),
     }
-    return result
 
 
 def _soak(served: Served, num_requests: int) -> dict[str, Any]:
@@ -190,10 +235,9 @@ def main() -> None:
     parser.add_argument("--bare", type=int, metavar="BATCH", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.bare:
-        print(bare(arguments.bare))
+        answer_bare(arguments.bare)
         return
-    result = measure(arguments.soak)
-    publish(result, arguments.json)
+    publish(measure(arguments.soak), arguments.json)
 
 
 if __name__ == "__main__":
