@@ -51,7 +51,7 @@ class RunningServers:
         self._children: dict[str, Child] = {}
         self._ending = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="watches servers", daemon=True)
-        queue, counters = WorkQueue(config.serving.max_batch), Counters()
+        queue, counters = WorkQueue(config.serving.max_batch, config.serving.gather_s), Counters()
         memory = divide_memory(self._config)
         workers = [
             ServerWorker(

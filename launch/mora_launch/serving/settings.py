@@ -40,6 +40,7 @@ class ServingSettings(Settings):
     agents: dict[AgentName, ServedAgentConfig] = Field(default_factory=dict)  # besides the chain's
     servers: dict[str, PositiveInt] = Field(default_factory=dict)  # of each agent, by name; default 1
     max_batch: dict[str, PositiveInt] = Field(default_factory=lambda: {"text_to_image": 4, "image_to_image": 4})
+    gather_s: float = Field(default=0.01, ge=0.0)  # that the first of a batch waits for others where a server is idle
     max_waiting: PositiveInt = 256  # requests under way; beyond that the answer is 429
     max_video_jobs: PositiveInt = 4  # tasks that run at the same time; others wait
     keep_videos_s: float = Field(default=3600.0, gt=0.0)  # finished jobs; afterwards they are expired

@@ -60,10 +60,16 @@ class Work:
 
 
 class WorkQueue:
-    """Shared by all threads; what bounds it is the admission of requests, since a task's later stages must come in."""
+    """Shared by all threads; what bounds it is the admission of requests, since a task's later stages must come in.
 
-    def __init__(self, max_batch: Mapping[str, int]) -> None:
+    Args:
+        max_batch: by ability; 1 where it is not named.
+        gather_s: that the first work of a batch waits for others; without it a burst's first request goes alone.
+    """
+
+    def __init__(self, max_batch: Mapping[str, int], gather_s: float = 0.0) -> None:
         self._max_batch = max_batch
+        self._gather_s = gather_s
         self._waiting: list[Work] = []
         self._changed = threading.Condition()
 
@@ -91,7 +97,7 @@ class WorkQueue:
         deadline = time.monotonic() + timeout_s
         with self._changed:
             while True:
-                batch = self._next(abilities)
+                batch = self._next(abilities) if only_full else self._gathered(abilities)
                 if batch and not (only_full and len(batch) < self._limit(batch[0])):
                     taken = set(map(id, batch))
                     self._waiting = [work for work in self._waiting if id(work) not in taken]
@@ -100,6 +106,17 @@ class WorkQueue:
                 if remaining_s <= 0:
                     return []
                 self._changed.wait(remaining_s)
+
+    def _gathered(self, abilities: Collection[str]) -> list[Work]:
+        """The next batch, after a moment for others to come where it is not full."""
+        batch = self._next(abilities)
+        if batch and len(batch) < self._limit(batch[0]):
+            self._changed.wait_for(lambda: self._is_full(self._next(abilities)), self._gather_s)
+            batch = self._next(abilities)  # another server may have taken some
+        return batch
+
+    def _is_full(self, batch: list[Work]) -> bool:
+        return bool(batch) and len(batch) >= self._limit(batch[0])
 
     def _limit(self, work: Work) -> int:
         return self._max_batch.get(work.ability, 1)
