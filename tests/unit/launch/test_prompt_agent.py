@@ -2,95 +2,50 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import socket
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+from chat_endpoint import SILENCE, ChatEndpoint, chat_endpoint
 from mora_launch.serving.settings import PromptAgentSettings
 from mora_launch.tasks.prompt_agent import prompt_agent
 from mora_runtime.errors import EnvironmentFailed
 
 
-class Endpoint(ThreadingHTTPServer):
-    """A chat server that says what it is told to and remembers what it was asked."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.status = 200
-        self.body: Any = None
-        self.asked: list[dict[str, Any]] = []
-        self.answers = threading.Event()
-        self.answers.set()
-
-    def says(self, text: str | None) -> None:
-        self.body = {"id": "1", "object": "chat.completion", "created": 0, "model": "tiny", "choices": [
-            {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}
-        ]}  # fmt: skip
-
-    def agent(self, **settings: Any) -> Any:
-        url = f"http://127.0.0.1:{self.server_port}/v1"
-        settings = {"timeout_s": 10.0, "max_retries": 0} | settings
-        return prompt_agent(PromptAgentSettings(kind="openai", base_url=url, model="tiny", **settings))
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: Endpoint
-
-    def do_POST(self) -> None:
-        self.server.asked.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
-        self.server.answers.wait(10)
-        body = self.server.body if isinstance(self.server.body, bytes) else json.dumps(self.server.body).encode()
-        kind = "text/html" if isinstance(self.server.body, bytes) else "application/json"
-        with contextlib.suppress(ConnectionError):  # who asked has hung up
-            self.send_response(self.server.status)
-            self.send_header("content-type", kind)
-            self.send_header("content-length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Nothing."""
-
-
 @pytest.fixture
-def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[Endpoint]:
+def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[ChatEndpoint]:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    with Endpoint() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with chat_endpoint() as server:
         yield server
-        server.answers.set()
-        server.shutdown()
-        thread.join(10)
+
+
+def agent(endpoint: ChatEndpoint, **changes: Any) -> Any:
+    settings = {"model": "tiny", "timeout_s": 10.0, "max_retries": 0} | changes
+    return prompt_agent(PromptAgentSettings(kind="openai", base_url=endpoint.base_url, **settings))
 
 
 def test_rules_make_a_sentence_and_leave_what_is_long_already() -> None:
-    agent = prompt_agent(PromptAgentSettings())
-    said = agent.enhance("  a red\n circle ")
+    rules = prompt_agent(PromptAgentSettings())
+    said = rules.enhance("  a red\n circle ")
     assert said.startswith("A red circle. The scene is")
-    assert agent.enhance(said) == said
-    assert agent.enhance("word " * 40) == " ".join(["word"] * 40)
+    assert rules.enhance(said) == said
+    assert rules.enhance("word " * 40) == " ".join(["word"] * 40)
 
 
-def test_a_model_is_asked_with_the_wish_and_its_description_is_taken(endpoint: Endpoint) -> None:
-    endpoint.says('  "A red circle on white paper,\nsoft light." ')
-    assert endpoint.agent().enhance("a red circle") == "A red circle on white paper, soft light."
+def test_a_model_is_asked_with_the_wish_and_its_description_is_taken(endpoint: ChatEndpoint) -> None:
+    endpoint.answers = ['  "A red circle on white paper,\nsoft light." ']
+    assert agent(endpoint).enhance("a red circle") == "A red circle on white paper, soft light."
     (asked,) = endpoint.asked
     assert asked["model"] == "tiny"
     assert asked["messages"][-1] == {"role": "user", "content": "a red circle"}
 
 
 @pytest.mark.parametrize("text", ["", None, " \n ", "Sure! " * 1000])
-def test_an_answer_that_is_none_leaves_the_wish_as_it_is(endpoint: Endpoint, text: str | None) -> None:
-    endpoint.says(text)
-    assert endpoint.agent().enhance("a red circle") == "a red circle"
+def test_an_answer_that_is_none_leaves_the_wish_as_it_is(endpoint: ChatEndpoint, text: str | None) -> None:
+    endpoint.answers = [text]
+    assert agent(endpoint).enhance("a red circle") == "a red circle"
 
 
 @pytest.mark.parametrize(
@@ -104,19 +59,19 @@ def test_an_answer_that_is_none_leaves_the_wish_as_it_is(endpoint: Endpoint, tex
     ],
 )
 def test_an_endpoint_that_answers_something_else_is_named_in_one_line(
-    endpoint: Endpoint, status: int, body: Any, said: str
+    endpoint: ChatEndpoint, status: int, body: Any, said: str
 ) -> None:
-    endpoint.status, endpoint.body = status, body
+    endpoint.answers = [(status, body if isinstance(body, bytes) else json.dumps(body).encode())]
     with pytest.raises(EnvironmentFailed, match=said) as caught:
-        endpoint.agent().enhance("a red circle")
+        agent(endpoint).enhance("a red circle")
     assert "\n" not in str(caught.value)
-    assert f"prompt agent tiny at http://127.0.0.1:{endpoint.server_port}/v1" in str(caught.value)
+    assert f"prompt agent tiny at {endpoint.base_url}" in str(caught.value)
 
 
-def test_an_endpoint_that_is_slow_or_down_is_named_in_one_line(endpoint: Endpoint) -> None:
-    endpoint.answers.clear()
+def test_an_endpoint_that_is_slow_or_down_is_named_in_one_line(endpoint: ChatEndpoint) -> None:
+    endpoint.answers = [SILENCE]
     with pytest.raises(EnvironmentFailed, match="timed out"):
-        endpoint.agent(timeout_s=0.1).enhance("a red circle")
+        agent(endpoint, timeout_s=0.1).enhance("a red circle")
     assert len(endpoint.asked) == 1
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))

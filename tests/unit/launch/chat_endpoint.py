@@ -1,0 +1,73 @@
+"""A chat server on this machine that says what it is told to, for tests of whoever asks one."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+Answer = str | None | tuple[int, bytes]  # a text (None: a message without one), or a status and a whole body
+SILENCE = (0, b"")
+
+
+class ChatEndpoint(ThreadingHTTPServer):
+    """Gives its answers in turn, the last one for ever, and remembers what it was asked."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.answers: list[Answer] = []
+        self.asked: list[dict[str, Any]] = []
+        self.ended = threading.Event()
+
+    @property
+    def base_url(self) -> str:
+        """Of its protocol."""
+        return f"http://127.0.0.1:{self.server_port}/v1"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: ChatEndpoint
+
+    def do_POST(self) -> None:
+        self.server.asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        answers = self.server.answers
+        answer = answers.pop(0) if len(answers) > 1 else answers[0]
+        if answer == SILENCE:
+            self.server.ended.wait(30)
+            return
+        status, body = answer if isinstance(answer, tuple) else (200, _completion(answer))
+        with contextlib.suppress(ConnectionError):  # who asked has hung up
+            self.send_response(status)
+            self.send_header("Content-Type", "text/html" if body.startswith(b"<") else "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing on the terminal."""
+
+
+def _completion(text: str | None) -> bytes:
+    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+    return json.dumps(
+        {"id": "1", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice]}
+    ).encode()
+
+
+@contextlib.contextmanager
+def chat_endpoint() -> Iterator[ChatEndpoint]:
+    """One that serves until the block ends."""
+    with ChatEndpoint() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.ended.set()
+            server.shutdown()
+            thread.join(10)
