@@ -45,6 +45,7 @@ class ServerWorker(threading.Thread):
         allowed: abilities that its agent may be asked for, where it has them.
 
     Attributes:
+        is_connected: a server has told its abilities and lives.
         abilities: of the connected server; empty while there is none.
         description: of its agent, as `describe` answers.
     """
@@ -78,11 +79,7 @@ class ServerWorker(threading.Thread):
         self._ready_generation = 0
         self._ended = False
         self._in_flight: deque[_Batch] = deque()
-        self._is_connected = False
-
-    @property
-    def is_connected(self) -> bool:
-        return self._is_connected
+        self.is_connected = False
 
     def server_is_ready(self, generation: int) -> None:
         """The server's process of this generation takes connections."""
@@ -134,12 +131,12 @@ class ServerWorker(threading.Thread):
         with self._changed:
             self.description = described
             self.abilities = tuple(name for name in ABILITIES if name in methods and name in self._allowed)
-            self._is_connected = True
+            self.is_connected = True
             self._changed.notify_all()
 
     def _lose_server(self) -> None:
         self.abilities = ()
-        self._is_connected = False
+        self.is_connected = False
         lost = [work for batch in self._in_flight for work in batch.works]
         self._in_flight.clear()
         again = []
