@@ -8,7 +8,6 @@ the H.264 files that rounds write. A case counts where the judge ranks the clean
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import tempfile
 from collections.abc import Iterator
@@ -23,6 +22,8 @@ from mora_trainer.candidate_settings import VIDEO_FILE
 from mora_trainer.clips import Clip, duration_s, made_clip, read_clip, write_video
 from mora_trainer.settings import ClipShape
 from PIL import Image, ImageFilter
+
+from benchmarks.figures import add_json_option, save
 
 CORRUPTIONS = ("noise", "blur", "frozen", "shuffled")
 _SHAPES = tuple(
@@ -115,7 +116,7 @@ def main() -> None:
     parser.add_argument("--generated", type=Path, help="a folder with candidates of a run")
     parser.add_argument("--cases", type=int, default=400, help="of each corruption")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", type=Path)
+    add_json_option(parser)
     arguments = parser.parse_args()
     found = measure_judges(arguments.film, arguments.generated, arguments.cases, arguments.seed)
     print(f"{'judge':18s}{'broken by':12s}{'cases':>6s}{'clean first':>13s}  by source")
@@ -124,8 +125,7 @@ def main() -> None:
         for kind, figures in by_kind.items():
             sources = "  ".join(f"{name} {share:.3f}" for name, share in figures["by_source"].items())
             print(f"{judge:18s}{kind:12s}{figures['cases']:6d}{figures['clean_preferred']:13.3f}  {sources}")
-    if arguments.json is not None:
-        arguments.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    save(found, arguments.json)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import math
 import multiprocessing
 import statistics
@@ -36,6 +35,7 @@ from mora_trainer.settings import ModulationSettings
 from mora_trainer.step import JointStep
 
 from benchmarks.chain_session import DEADLINE_S, ChainSession, chain_session
+from benchmarks.figures import add_json_option, save
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--clips", type=int, default=24, help="combinations of colour, form and direction, at most 32")
     parser.add_argument("--training-clips", type=int, default=16)
-    parser.add_argument("--json", type=Path)
+    add_json_option(parser)
     arguments = parser.parse_args()
     changes = [f"data.num_clips={arguments.clips}", "samples.enabled=false"]
     pairs: Pairs = {}
@@ -203,8 +203,7 @@ def main() -> None:
             f"{key} {value['mean']:.4f} [{value['low']:.4f}, {value['high']:.4f}]" for key, value in intervals.items()
         )
         print(f"{name:20s}{shown}")
-    if arguments.json is not None:
-        arguments.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    save(found, arguments.json)
 
 
 if __name__ == "__main__":
