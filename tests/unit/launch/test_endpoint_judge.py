@@ -62,7 +62,7 @@ def test_prose_is_asked_for_once_more_with_what_was_wrong(endpoint: ChatEndpoint
 @pytest.mark.parametrize(
     "body",
     [
-        (500, b"{}"), (401, b"{}"), (200, b""), (200, b"<html>busy</html>"), (200, b"{}"), (200, b"[]"),
+        (500, b"{}"), (401, b"{}"), (200, b""), (200, b"<html>busy</html>"), (200, b"busy"), (200, b"{}"), (200, b"[]"),
         (200, b'{"choices": []}'), (200, b'{"choices": [{}]}'), (200, b'{"choices": [{"message": {"content": null}}]}'),
         "",
     ],
