@@ -17,6 +17,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
 START_DEADLINE_S = 240.0
+# Threads share a client. With a bound on idle connections httpcore now and then closes one that it has just given to
+# another thread, whose read then fails with "Bad file descriptor".
+UNBOUNDED = httpx.Limits(max_connections=None, max_keepalive_connections=None)
 
 
 @dataclass
@@ -83,7 +86,8 @@ def start(folder: Path, *options: str) -> Serving:
     command = [str(ROOT / "mora"), "serve", "configs/tiny.yaml", "--port", str(port), "--run", str(folder / "run")]
     process = subprocess.Popen([*command, *options], cwd=ROOT, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
     log.close()
-    serving = Serving(process, folder / "run", port, httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=240))
+    client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=240, limits=UNBOUNDED)
+    serving = Serving(process, folder / "run", port, client)
     serving.wait_ready()
     return serving
 
