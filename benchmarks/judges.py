@@ -19,7 +19,8 @@ from mora_launch.rounds.criteria import CRITERIA
 from mora_launch.rounds.judge import ask
 from mora_launch.rounds.measured_judge import MeasuredJudge
 from mora_trainer.candidate_settings import VIDEO_FILE
-from mora_trainer.clips import Clip, duration_s, made_clip, read_clip, write_video
+from mora_trainer.clips import Clip, duration_s, read_clip, write_video
+from mora_trainer.moving_shapes import made_clip
 from mora_trainer.settings import ClipShape
 from PIL import Image, ImageFilter
 

@@ -1,4 +1,4 @@
-"""Decoding videos to fixed-size clips, writing videos, and making the built-in clips. PyAV and numpy only, no torch.
+"""Decoding videos to fixed-size clips, and writing videos. PyAV and numpy only, no torch.
 
 A clip is uint8 (frames, height, width, 3), RGB. Used by the launcher to check a dataset before anything is started, by
 the coordinator to load it, and for samples.
@@ -21,10 +21,6 @@ from PIL import Image
 from mora_trainer.settings import ClipShape
 
 Clip = npt.NDArray[np.uint8]
-
-_SHAPES = ("circle", "square")
-_COLOURS = {"red": (220, 50, 40), "green": (60, 190, 80), "blue": (60, 90, 220), "yellow": (235, 205, 60)}
-_DIRECTIONS = {"right": (1, 0), "left": (-1, 0), "down": (0, 1), "up": (0, -1)}
 
 
 def read_clip(path: Path, shape: ClipShape, *, start_s: float = 0.0, fps: float | None = None) -> Clip:
@@ -108,26 +104,6 @@ def write_lossless(path: Path, clip: Clip, fps: float) -> None:
             frame.pts = number
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
-
-
-def made_clip(index: int, shape: ClipShape) -> tuple[str, Clip]:
-    """Built-in clip number `index`: a shape of one colour that moves in one direction, with the prompt that says so."""
-    combinations = list(itertools.product(_DIRECTIONS, _SHAPES, _COLOURS))
-    direction, form, colour = combinations[(index * 7) % len(combinations)]
-    clip = np.full((shape.num_frames, shape.height, shape.width, 3), 24, dtype=np.uint8)
-    rows, columns = np.mgrid[0 : shape.height, 0 : shape.width]
-    radius = min(shape.height, shape.width) / 6
-    step_x, step_y = _DIRECTIONS[direction]
-    for number in range(shape.num_frames):
-        progress = number / max(1, shape.num_frames - 1) - 0.5  # from -0.5 to 0.5 of the path
-        x = shape.width / 2 + step_x * progress * shape.width * 0.6
-        y = shape.height / 2 + step_y * progress * shape.height * 0.6
-        if form == "circle":
-            inside = (columns - x) ** 2 + (rows - y) ** 2 <= radius**2
-        else:
-            inside = (abs(columns - x) <= radius) & (abs(rows - y) <= radius)
-        clip[number][inside] = _COLOURS[colour]
-    return f"a {colour} {form} moves {direction}", clip
 
 
 def contact_sheet(rows: list[tuple[str, Clip]], *, columns: int = 6, cell_height: int = 96) -> Image.Image:

@@ -16,7 +16,8 @@ from typing import Any
 
 from mora_runtime.errors import DatasetError
 
-from mora_trainer.clips import Clip, duration_s, made_clip, read_clip, write_video
+from mora_trainer.clips import Clip, duration_s, read_clip, write_video
+from mora_trainer.moving_shapes import made_clip
 from mora_trainer.settings import ClipShape, DataSettings
 
 _MAX_PROMPT_LENGTH = 2000

@@ -26,6 +26,7 @@ LAUNCH_MAY_SEE = {
     "mora_trainer.candidate_settings",
     "mora_trainer.dataset",
     "mora_trainer.clips",
+    "mora_trainer.moving_shapes",
     "mora_trainer.commit_record",
 }
 MODELS_MAY_SEE = {"torch", "safetensors"}

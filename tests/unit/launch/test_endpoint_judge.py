@@ -9,7 +9,7 @@ from mora_launch.rounds.criteria import CRITERIA
 from mora_launch.rounds.endpoint_judge import EndpointJudge
 from mora_launch.rounds.judge import Question
 from mora_launch.rounds.settings import EndpointSettings, JudgeSettings
-from mora_trainer.clips import made_clip
+from mora_trainer.moving_shapes import made_clip
 from mora_trainer.settings import ClipShape
 
 SHAPE = ClipShape(num_frames=9, height=64, width=64, fps=8)

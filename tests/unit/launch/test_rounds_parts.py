@@ -20,7 +20,7 @@ from mora_launch.rounds.ranking import RankingDialogue, parse_ranking
 from mora_launch.rounds.settings import PromptSettings, SynthesisSettings
 from mora_runtime.errors import JudgeError, RoundError, SettingsError
 from mora_runtime.schema import read_settings
-from mora_trainer.clips import made_clip
+from mora_trainer.moving_shapes import made_clip
 from mora_trainer.settings import ClipShape
 
 SHAPE = ClipShape(num_frames=9, height=64, width=64, fps=8)

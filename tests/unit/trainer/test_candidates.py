@@ -12,7 +12,7 @@ from mora_runtime.durable_files import sha256_of
 from mora_runtime.errors import StorageError
 from mora_trainer.candidate_settings import CandidateOrder, CandidateSettings
 from mora_trainer.candidates import Candidate, CandidateMaker
-from mora_trainer.clips import made_clip
+from mora_trainer.moving_shapes import made_clip
 from mora_trainer.settings import ClipShape, ModulationSettings
 
 SHAPE = ClipShape(num_frames=9, height=64, width=64, fps=8)

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from mora_runtime.errors import DatasetError
-from mora_trainer.clips import made_clip, read_clip, write_lossless, write_video
+from mora_trainer.clips import read_clip, write_lossless, write_video
 from mora_trainer.dataset import SampleOrder, read_dataset, resolve_dataset
+from mora_trainer.moving_shapes import made_clip
 from mora_trainer.settings import ClipShape, DataSettings
 
 
