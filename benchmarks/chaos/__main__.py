@@ -13,8 +13,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from mora_launch.agent_options import ensure_tiny_models
 from mora_launch.config import load_config
+from mora_launch.tiny_models import ensure_tiny_models
 from mora_runtime.faults import POINTS
 from rich.console import Console
 
@@ -28,8 +28,7 @@ _KILLS_A_JOB = 12
 
 def measure(num_kills: int, seed: int, folder: Path, console: Console) -> dict[str, Any]:
     """Run a storm; the figures of `mora bench chaos`."""
-    for name, agent in load_config(ROOT / "configs" / "tiny.yaml", []).agents.items():
-        ensure_tiny_models(name, agent, console)
+    ensure_tiny_models(load_config(ROOT / "configs" / "tiny.yaml", []), console)
     calm = HurtJob(folder / "undisturbed")
     if calm.wait(600) != 0:
         calm.end()

@@ -10,6 +10,7 @@ import argparse
 import io
 import json
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,31 +72,42 @@ worst quality, low quality, jpeg artifacts, signature, watermark, username, blur
 """
 
 
-def make_tiny(path: str | Path, seed: int = 0) -> None:
+def make_tiny(
+    path: str | Path,
+    seed: int = 0,
+    *,
+    transformer: Mapping[str, Any] = TRANSFORMER_CONFIG,
+    vae: Mapping[str, Any] = VAE_CONFIG,
+    corpus: Sequence[str] = tuple(_CORPUS.strip().splitlines()),
+) -> None:
     """Write `transformer_i2v/`, `transformer_t2v/`, `vae/`, `text_encoder/` and `tokenizer/` under `path`.
 
     The same seed writes the same weights. The inpaint model's two added projections are not zero, unlike a fresh one's:
     with zeros no gradient would reach the image agent.
+
+    Args:
+        transformer, vae: configurations in upstream's keys.
+        corpus: lines that the text encoder's vocabulary is made from.
     """
     folder = Path(path)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        text_to_video = OpenSoraT2V.from_config(TRANSFORMER_CONFIG).eval()
+        text_to_video = OpenSoraT2V.from_config(transformer).eval()
         text_to_video.save_pretrained(folder / "transformer_t2v")
-        _image_to_video(text_to_video).save_pretrained(folder / "transformer_i2v")
-        CausalVAEModel.from_config(VAE_CONFIG).eval().save_pretrained(folder / "vae")
-        _save_text_encoder(folder)
+        _image_to_video(text_to_video, transformer).save_pretrained(folder / "transformer_i2v")
+        CausalVAEModel.from_config(vae).eval().save_pretrained(folder / "vae")
+        _save_text_encoder(folder, corpus)
 
 
-def _image_to_video(base: OpenSoraT2V) -> OpenSoraInpaint:
-    model = OpenSoraInpaint.from_config(TRANSFORMER_CONFIG).eval()
+def _image_to_video(base: OpenSoraT2V, config: Mapping[str, Any]) -> OpenSoraInpaint:
+    model = OpenSoraInpaint.from_config(config).eval()
     model.init_from_text_to_video(base.state_dict(), load_mask=True)
     for embed in (model.pos_embed_masked_video, model.pos_embed_mask):
         torch.nn.init.normal_(embed[1].weight, std=model.config.width**-0.5)
     return model
 
 
-def _save_text_encoder(folder: Path) -> None:
+def _save_text_encoder(folder: Path, corpus: Sequence[str]) -> None:
     import sentencepiece
     from transformers import AutoTokenizer, MT5Config, MT5EncoderModel
 
@@ -103,7 +115,7 @@ def _save_text_encoder(folder: Path) -> None:
     tokenizer_folder.mkdir(parents=True, exist_ok=True)
     trained = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(_CORPUS.strip().splitlines()), model_writer=trained, vocab_size=200,
+        sentence_iterator=iter(corpus), model_writer=trained, vocab_size=200,
         hard_vocab_limit=False, character_coverage=1.0, num_threads=1, minloglevel=2,
         pad_id=0, eos_id=1, unk_id=2, bos_id=-1,
     )  # fmt: skip

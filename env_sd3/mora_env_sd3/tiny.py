@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import sentencepiece
 import torch
@@ -37,14 +39,19 @@ _CLIP_WIDTH = 32
 _T5_WIDTH = 64
 
 
-def make_tiny(folder: Path, *, seed: int = 0) -> None:
-    """Write a tiny SD3 in diffusers' layout: transformer/, vae/, scheduler/, three text encoders and tokenizers."""
+def make_tiny(folder: Path, *, seed: int = 0, corpus: Sequence[str] = _CORPUS, **transformer: Any) -> None:
+    """Write a tiny SD3 in diffusers' layout: transformer/, vae/, scheduler/, three text encoders and tokenizers.
+
+    Args:
+        corpus: lines that T5's vocabulary is made from.
+        transformer: values of its configuration instead of those here.
+    """
     torch.manual_seed(seed)
     folder.mkdir(parents=True, exist_ok=True)
     clip_tokenizer = _clip_tokenizer(folder / "tokenizer")
-    t5_tokenizer = _t5_tokenizer(folder / "tokenizer_3")
+    t5_tokenizer = _t5_tokenizer(folder / "tokenizer_3", corpus)
     pipeline = StableDiffusion3Pipeline(
-        transformer=_transformer(),
+        transformer=_transformer(transformer),
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
         vae=_vae(),
         text_encoder=_clip(len(clip_tokenizer)),
@@ -57,20 +64,21 @@ def make_tiny(folder: Path, *, seed: int = 0) -> None:
     pipeline.save_pretrained(folder)
 
 
-def _transformer() -> SD3Transformer2DModel:
-    return SD3Transformer2DModel(
-        sample_size=32,
-        patch_size=2,
-        in_channels=16,
-        num_layers=2,
-        attention_head_dim=32,
-        num_attention_heads=2,
-        joint_attention_dim=_T5_WIDTH,
-        caption_projection_dim=64,
-        pooled_projection_dim=2 * _CLIP_WIDTH,
-        out_channels=16,
-        pos_embed_max_size=64,
-    )
+def _transformer(changes: dict[str, Any]) -> SD3Transformer2DModel:
+    config = {
+        "sample_size": 32,
+        "patch_size": 2,
+        "in_channels": 16,
+        "num_layers": 2,
+        "attention_head_dim": 32,
+        "num_attention_heads": 2,
+        "joint_attention_dim": _T5_WIDTH,
+        "caption_projection_dim": 64,
+        "pooled_projection_dim": 2 * _CLIP_WIDTH,
+        "out_channels": 16,
+        "pos_embed_max_size": 64,
+    }
+    return SD3Transformer2DModel(**(config | changes))
 
 
 def _vae() -> AutoencoderKL:
@@ -144,10 +152,10 @@ def byte_characters() -> dict[int, str]:
     return mapping
 
 
-def _t5_tokenizer(folder: Path) -> object:
+def _t5_tokenizer(folder: Path, corpus: Sequence[str]) -> object:
     folder.mkdir(parents=True, exist_ok=True)
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(_CORPUS),
+        sentence_iterator=iter(corpus),
         model_prefix=str(folder / "spiece"),
         vocab_size=200,
         pad_id=0,

@@ -18,6 +18,7 @@ class AgentConfig(Settings):
     devices: tuple[str, ...] = ("cpu",)  # one for each replica, or one for all
     num_threads: PositiveInt = 1
     tiny_models: str | None = None  # folder, in the checkout, in which tiny models are made when they are not there
+    tiny_task: Literal["shapes"] | None = None  # what they are pre-trained on, some minutes; None leaves them random
     options: dict[str, Any] = Field(default_factory=dict)  # the environment's own, checked by it before anything starts
     learning_rate: float = Field(default=1e-5, ge=0.0)
     modulation_learning_rate: float = Field(default=1e-5, ge=0.0)

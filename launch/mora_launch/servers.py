@@ -17,12 +17,13 @@ from rich.console import Console
 
 from mora_launch import environments
 from mora_launch.agent_config import AgentConfig
-from mora_launch.agent_options import PACKAGES, CheckedOptions, check_options, ensure_tiny_models
+from mora_launch.agent_options import PACKAGES, CheckedOptions, check_options
 from mora_launch.child import Child
 from mora_launch.config import TrainConfig
 from mora_launch.environments import ENVIRONMENTS, ROOT
 from mora_launch.resources import available_cores, divide_memory, pin_cores
 from mora_launch.supervisor import Supervisor
+from mora_launch.tiny_models import ensure_tiny_models
 
 TRACES = "trace"  # folder of a run
 
@@ -34,8 +35,7 @@ def check_agents(config: TrainConfig, console: Console) -> dict[str, CheckedOpti
         MoraError: an option does not fit, or an environment could not answer.
     """
     environments.ensure(sorted({agent.environment for _, agent in config.agents.items()}))
-    for name, agent in config.agents.items():
-        ensure_tiny_models(name, agent, console)
+    ensure_tiny_models(config, console)
     names = [name for name, _ in config.agents.items()]
     with ThreadPoolExecutor() as pool:
         return dict(zip(names, pool.map(lambda item: check_options(*item), config.agents.items()), strict=True))

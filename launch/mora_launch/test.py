@@ -25,7 +25,10 @@ class Stage:
 
 
 STAGES = (
-    Stage("control", ("tests/unit/house", "tests/unit/runtime", "tests/unit/trainer", "tests/unit/launch")),
+    Stage(
+        "control",
+        ("tests/unit/house", "tests/unit/runtime", "tests/unit/trainer", "tests/unit/launch", "tests/unit/bench"),
+    ),
     Stage("control", ("tests/hostile",)),
     Stage("sd3", ("tests/unit/sd3", "tests/hostile")),
     Stage("opensora", ("tests/unit/opensora", "tests/golden", "tests/hostile")),

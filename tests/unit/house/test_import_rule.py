@@ -27,6 +27,7 @@ LAUNCH_MAY_SEE = {
     "mora_trainer.dataset",
     "mora_trainer.clips",
     "mora_trainer.moving_shapes",
+    "mora_trainer.shapes_corpus",
     "mora_trainer.commit_record",
 }
 MODELS_MAY_SEE = {"torch", "safetensors"}

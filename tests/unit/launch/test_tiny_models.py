@@ -1,0 +1,89 @@
+"""Tiny models are made where they are absent or outdated, once, and whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+
+import pytest
+from mora_launch import tiny_models
+from mora_launch.config import TrainConfig, load_config
+from mora_launch.environments import ROOT
+from mora_launch.tiny_models import ensure_tiny_models
+from mora_runtime.errors import EnvironmentFailed
+from mora_trainer.settings import ClipShape
+from mora_trainer.shapes_corpus import write_shapes
+from rich.console import Console
+from safetensors.numpy import load_file
+
+CONSOLE = Console(quiet=True)
+
+
+def config(folder: Path, *changes: str, name: str = "shapes") -> TrainConfig:
+    places = [f"agents.{agent}.tiny_models={folder / agent}" for agent in ("image", "video")]
+    return load_config(ROOT / "configs" / f"{name}.yaml", [*places, *changes])
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Modules that were run; each writes one file instead of training."""
+    modules: list[str] = []
+
+    def run(environment: str, module: str, arguments: list[str], console: Console | None) -> None:
+        modules.append(module)
+        Path(arguments[0]).mkdir(parents=True)
+        (Path(arguments[0]) / "weights").write_text(module)
+
+    monkeypatch.setattr(tiny_models, "_run", run)
+    return modules
+
+
+def test_models_are_made_once_and_again_when_the_clips_are_others(tmp_path: Path, made: list[str]) -> None:
+    ensure_tiny_models(config(tmp_path), CONSOLE)
+    ensure_tiny_models(config(tmp_path), CONSOLE)
+    assert sorted(made) == ["mora_env_opensora.tiny_shapes", "mora_env_sd3.tiny_shapes"]
+    ensure_tiny_models(config(tmp_path, "clip.num_frames=9"), CONSOLE)
+    assert len(made) == 4
+
+
+def test_random_models_do_not_depend_on_clips(tmp_path: Path, made: list[str]) -> None:
+    ensure_tiny_models(config(tmp_path, name="tiny"), CONSOLE)
+    ensure_tiny_models(config(tmp_path, "clip.num_frames=5", name="tiny"), CONSOLE)
+    assert sorted(made) == ["mora_env_opensora.tiny", "mora_env_sd3.tiny"]
+
+
+def test_two_that_want_the_same_at_once_make_it_once(tmp_path: Path, made: list[str]) -> None:
+    threads = [threading.Thread(target=ensure_tiny_models, args=(config(tmp_path), CONSOLE)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(made) == 2
+
+
+def test_a_maker_that_fails_says_why_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(tiny_models.PACKAGES, "sd3", "mora_no_such_package")
+    monkeypatch.setattr(tiny_models, "_maker_hash", lambda agent, shape: "some")
+    wanted = config(tmp_path, "agents.video.tiny_models=null")
+    with pytest.raises(
+        EnvironmentFailed, match=r"mora_no_such_package\.tiny_shapes ended with 1(.|\n)*No module named"
+    ):
+        ensure_tiny_models(wanted, CONSOLE)
+    assert [path.name for path in tmp_path.iterdir()] == [".image.lock"]
+
+
+def test_the_corpus_is_the_same_every_time_and_its_captions_lie_now_and_then(tmp_path: Path) -> None:
+    shape = ClipShape(num_frames=5, height=32, width=32)
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        write_shapes(tmp_path / name, shape)
+    files = [(tmp_path / name / "clips.safetensors").read_bytes() for name in ("first", "second")]
+    assert files[0] == files[1]
+    pixels = load_file(tmp_path / "first" / "clips.safetensors")["pixels"]
+    captions = json.loads((tmp_path / "first" / "captions.json").read_text())
+    assert pixels.shape == (len(captions), 5, 32, 32, 3)
+    is_red = (pixels == (220, 50, 40)).all(axis=-1).any(axis=(1, 2, 3))
+    says_red = ["red" in caption.split() for caption in captions]
+    truth = sum(says for says, is_it in zip(says_red, is_red, strict=True) if is_it) / is_red.sum()
+    assert 0.4 < truth < 0.65, "0.35 told, and a quarter of the rest by chance"
