@@ -25,6 +25,11 @@ _PAGE_NBYTES = os.sysconf("SC_PAGE_SIZE")
 Vitals = dict[str, str | int | float | bool | None]
 
 
+def die_with_parent() -> None:
+    """Have the kernel kill this process when the thread that started it ends."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 class SupervisorLink:
     """The child's half.
 
@@ -45,7 +50,7 @@ class SupervisorLink:
         self.describe: Callable[[], Vitals] = dict
         if descriptor is None:
             return
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        die_with_parent()
         self._socket = socket.socket(fileno=descriptor)
         self._socket.set_inheritable(False)  # a tool that this process starts must not hold the link open after it
         for work in (self._watch, self._beat):

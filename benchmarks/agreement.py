@@ -1,0 +1,94 @@
+"""What a clip of a moving shape shows, read off its pixels: the counterpart of `mora_trainer.moving_shapes`.
+
+No judge is needed to say whether a generated clip agrees with its prompt. Form is left out: a circle and a square of
+ten pixels that a tiny model has smeared cannot be told apart with certainty.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from mora_trainer.moving_shapes import COLOURS, DIRECTIONS, GROUND, SPEEDS, MovingShape
+
+_CONTRAST = 60  # grey levels over the ground from which a pixel belongs to the shape
+_LEAST_AREA = 0.02  # of the picture; less is no shape. A whole one has 0.09
+_LEAST_WAY = 0.1  # of the picture's side; less is no motion. A slow one has 0.25
+_LEAST_DISTANCE = 0.04  # of the picture's side from its centre; less is no side of it. A slow motion begins at 0.125
+_PALETTE = np.array(list(COLOURS.values()), dtype=float)
+
+Pixels = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What is seen in a clip; None where it cannot be told."""
+
+    colour: str | None
+    begins: str | None  # direction of the motion that would begin where the shape is in the first frame
+    direction: str | None
+    speed: str | None
+
+
+def look(clip: Pixels) -> Sight:
+    """Look at a clip, uint8 (frames, height, width, 3); of one frame only colour and place can be told."""
+    centres = [_centre(frame) for frame in clip]
+    first, last = centres[0], centres[-1]
+    begins = None if first is None else _direction(np.array([0.5, 0.5]) - first, _LEAST_DISTANCE)
+    if first is None or last is None or len(clip) == 1:
+        return Sight(_colour(clip), begins, None, None)
+    way = last - first
+    return Sight(_colour(clip), begins, _direction(way, _LEAST_WAY), _speed(float(np.abs(way).max())))
+
+
+def agreement(prompt: MovingShape, picture: Pixels, clip: Pixels) -> dict[str, float]:
+    """1 or 0 for everything that can be compared.
+
+    Args:
+        picture: the image agent's, uint8 (height, width, 3).
+        clip: what the video agent made of it.
+    """
+    still, moving = look(picture[None]), look(clip)
+    found = {
+        "image_colour": still.colour == prompt.colour,
+        "image_place": still.begins == prompt.direction,
+        "video_colour": moving.colour == prompt.colour,
+        "direction": moving.direction == prompt.direction,
+        "speed": moving.speed == prompt.speed,
+    }
+    found["all"] = all(found[name] for name in ("video_colour", "direction", "speed"))
+    return {name: float(value) for name, value in found.items()}
+
+
+def _inside(frames: Pixels) -> npt.NDArray[np.bool_]:
+    return np.asarray(np.abs(frames.astype(int) - GROUND).max(axis=-1) > _CONTRAST)
+
+
+def _centre(frame: Pixels) -> npt.NDArray[np.float64] | None:
+    """(x, y) of the shape as shares of the picture's sides."""
+    inside = _inside(frame)
+    if inside.mean() < _LEAST_AREA:
+        return None
+    rows, columns = np.nonzero(inside)
+    return np.array([columns.mean() / frame.shape[1], rows.mean() / frame.shape[0]])
+
+
+def _colour(clip: Pixels) -> str | None:
+    inside = _inside(clip)
+    if inside.mean() < _LEAST_AREA:
+        return None
+    seen = np.median(clip[inside].astype(float), axis=0)
+    return list(COLOURS)[int(((_PALETTE - seen) ** 2).sum(axis=1).argmin())]
+
+
+def _direction(way: npt.NDArray[np.float64], least: float) -> str | None:
+    if np.abs(way).max() < least:
+        return None
+    return max(DIRECTIONS, key=lambda name: float(np.dot(DIRECTIONS[name], way)))
+
+
+def _speed(way: float) -> str | None:
+    if way < _LEAST_WAY:
+        return None
+    return min(SPEEDS, key=lambda name: abs(SPEEDS[name] - way))

@@ -1,0 +1,34 @@
+"""Clips that the chain is trained on, and those of the combinations that no training shows."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+from mora_trainer.clips import write_lossless
+from mora_trainer.moving_shapes import MovingShape, all_shapes, is_held_out
+from mora_trainer.settings import ClipShape
+from mora_trainer.shapes_corpus import random_offset
+
+_NUM_OFFSETS = 2  # of each combination that is trained on
+HELD_OUT = [shape for shape in all_shapes() if is_held_out(shape)]
+TRAINED = [shape for shape in all_shapes() if not is_held_out(shape) for _ in range(_NUM_OFFSETS)]
+
+
+def write_dataset(folder: Path, shape: ClipShape) -> Path:
+    """Write clips and `shapes.jsonl` with true prompts: those that are trained on, then those that are held out."""
+    draw = random.Random("learn")
+    lines = []
+    for number, made in enumerate([*TRAINED, *HELD_OUT]):
+        path = folder / f"{number:03d}.mkv"
+        write_lossless(path, made.clip(shape, random_offset(draw)), shape.fps)
+        lines.append(json.dumps({"prompt": made.prompt, "video": path.name}) + "\n")
+    dataset = folder / "shapes.jsonl"
+    dataset.write_text("".join(lines), encoding="utf-8")
+    return dataset
+
+
+def held_out(place: int) -> MovingShape:
+    """Held-out combination at a place of their endless sequence."""
+    return HELD_OUT[place % len(HELD_OUT)]

@@ -1,0 +1,28 @@
+"""The trainings that are compared: the ablations of the paper's table 5, and each agent alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from mora_trainer.settings import ModulationSettings
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What a training differs by; all but `learned_rates` as a configuration says it."""
+
+    modulation: ModulationSettings = field(default_factory=ModulationSettings)
+    scope: str = "joint"
+    learned_rates: bool = False  # the rates that `learned` begins with, alpha_i * eta_i, whatever alpha is here
+
+
+REFERENCE = "learned"
+VARIANTS = {
+    REFERENCE: Variant(),
+    "none": Variant(ModulationSettings(mode="none")),
+    "none, learned's rates": Variant(ModulationSettings(mode="none"), learned_rates=True),
+    "random_init": Variant(ModulationSettings(mode="random_init")),
+    "learned, alpha one": Variant(ModulationSettings(alpha="one")),
+    "learned, image only": Variant(scope="image_only"),
+    "learned, video only": Variant(scope="video_only"),
+}

@@ -1,0 +1,8 @@
+"""The benchmarks are not installed; these tests look at their parts."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[3]))

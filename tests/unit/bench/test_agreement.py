@@ -1,0 +1,45 @@
+"""What is read off the pixels of a clip is what its prompt said, and what is not there is not seen."""
+
+from __future__ import annotations
+
+import numpy as np
+from mora_trainer.moving_shapes import GROUND, MovingShape, all_shapes
+from mora_trainer.settings import ClipShape
+
+from benchmarks.agreement import Sight, agreement, look
+
+SHAPE = ClipShape(num_frames=5, height=32, width=32)
+RED = MovingShape("red", "circle", "left", "quickly")
+
+
+def test_every_made_clip_is_seen_as_it_was_made_with_noise_and_offset() -> None:
+    draw = np.random.default_rng(0)
+    for made in all_shapes():
+        clip = made.clip(SHAPE, (1.0, -1.0)).astype(float) + draw.normal(0, 12, (5, 32, 32, 3))
+        seen = look(clip.clip(0, 255).astype(np.uint8))
+        assert seen == Sight(made.colour, made.direction, made.direction, made.speed)
+
+
+def test_an_empty_clip_shows_nothing() -> None:
+    empty = np.full((5, 32, 32, 3), GROUND, dtype=np.uint8)
+    assert look(empty) == Sight(None, None, None, None)
+    assert set(agreement(RED, empty[0], empty).values()) == {0.0}
+
+
+def test_a_shape_that_stays_moves_nowhere() -> None:
+    clip = np.repeat(RED.clip(SHAPE)[:1], 5, axis=0)
+    assert look(clip) == Sight("red", "left", None, None)
+
+
+def test_a_shape_that_vanishes_has_no_direction() -> None:
+    clip = RED.clip(SHAPE)
+    clip[-1] = GROUND
+    assert look(clip).direction is None
+
+
+def test_agreement_names_what_differs() -> None:
+    other = MovingShape("red", "square", "right", "quickly").clip(SHAPE)
+    found = agreement(RED, RED.clip(SHAPE)[0], other)
+    assert found == {
+        "image_colour": 1.0, "image_place": 1.0, "video_colour": 1.0, "direction": 0.0, "speed": 1.0, "all": 0.0,
+    }  # fmt: skip
