@@ -111,6 +111,7 @@ def contact_sheet(rows: list[tuple[str, Clip]], *, columns: int = 6, cell_height
     from PIL import ImageDraw
 
     label_height, gap = 16, 4
+    columns = min(columns, max(len(clip) for _, clip in rows))
     width = max(_cell_width(clip, cell_height) for _, clip in rows) * columns + gap * (columns + 1)
     sheet = Image.new("RGB", (width, (cell_height + label_height + gap) * len(rows) + gap), (16, 16, 18))
     draw = ImageDraw.Draw(sheet)

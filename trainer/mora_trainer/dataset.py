@@ -70,7 +70,7 @@ def resolve_dataset(data: DataSettings, shape: ClipShape, folder: Path) -> Path:
 def _make_samples(data: DataSettings, shape: ClipShape, folder: Path) -> list[Sample]:
     samples = []
     for index in range(data.num_clips):
-        prompt, clip = made_clip(index, shape)
+        prompt, clip = made_clip(index, shape, with_speed=data.with_speed)
         path = folder / "clips" / f"{index:03d}.mp4"
         write_video(path, clip, shape.fps)
         samples.append(Sample(prompt, path))

@@ -57,12 +57,21 @@ class MovingShape:
         return clip
 
 
-def made_clip(index: int, shape: ClipShape) -> tuple[str, npt.NDArray[np.uint8]]:
-    """Built-in clip number `index` and its prompt; no speed is named."""
+def made_clip(index: int, shape: ClipShape, *, with_speed: bool = False) -> tuple[str, npt.NDArray[np.uint8]]:
+    """Built-in clip number `index` and its prompt: 32 different ones, or 48 where a speed is named, none held out."""
+    made = _with_speed(index) if with_speed else _without_speed(index)
+    return made.prompt, made.clip(shape)
+
+
+def _without_speed(index: int) -> MovingShape:
     combinations = list(itertools.product(DIRECTIONS, FORMS, COLOURS))
     direction, form, colour = combinations[(index * 7) % len(combinations)]
-    made = MovingShape(colour, form, direction)
-    return made.prompt, made.clip(shape)
+    return MovingShape(colour, form, direction)
+
+
+def _with_speed(index: int) -> MovingShape:
+    shown = [shape for shape in all_shapes() if not is_held_out(shape)]
+    return shown[(index * 7) % len(shown)]
 
 
 def all_shapes() -> list[MovingShape]:

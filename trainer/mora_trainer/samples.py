@@ -40,8 +40,8 @@ class Sampler:
         self._seed = seed
         self._folder = folder
         self._deadline_s = deadline_s
-        self._rows: list[tuple[str, Clip]] = [
-            (f"target: {text}", clip) for (text, _, _), clip in zip(prompts, targets, strict=True)
+        self._rows: list[list[tuple[str, Clip]]] = [  # of each prompt, so that they stand below one another
+            [(f"target: {text}", clip)] for (text, _, _), clip in zip(prompts, targets, strict=True)
         ]
 
     def take(self, label: str, embeddings: dict[str, torch.Tensor]) -> list[Path]:
@@ -49,11 +49,11 @@ class Sampler:
         written: list[Path] = []
         for number, (text, image_key, video_key) in enumerate(self._prompts):
             clip = self._generate(image_key, video_key, embeddings)
-            self._rows.append((f"{label}: {text}", clip))
+            self._rows[number].append((f"{label}: {text}", clip))
             written.append(self._folder / f"{label}-{number}.mp4")
             write_video(written[-1], clip, self._shape.fps)
         sheet = self._folder / "contact-sheet.png"
-        contact_sheet(self._rows).save(sheet)
+        contact_sheet([row for rows in self._rows for row in rows]).save(sheet)
         return [*written, sheet]
 
     def _generate(self, image_key: str, video_key: str, embeddings: dict[str, torch.Tensor]) -> Clip:

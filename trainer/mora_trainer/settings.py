@@ -54,6 +54,7 @@ class DataSettings(Settings):
     path: str | None = None  # JSON lines with prompt and video, or one video; None = clips that Mora makes itself
     fps: float | None = None  # frames are taken at this rate; None = the video's own
     num_clips: PositiveInt = 8  # from one video, or made
+    with_speed: bool = False  # made clips move slowly or quickly, and their prompts say so
     shuffle: bool = True
 
 

@@ -39,6 +39,11 @@ def test_prompts_name_the_speed_only_where_there_is_one() -> None:
     assert made_clip(0, SHAPE)[0] == "a red circle moves right"
 
 
+def test_made_clips_with_speed_are_all_that_are_not_held_out() -> None:
+    prompts = {made_clip(index, SHAPE, with_speed=True)[0] for index in range(48)}
+    assert prompts == {shape.prompt for shape in all_shapes() if not is_held_out(shape)}
+
+
 def test_held_out_combinations_are_a_quarter_with_every_value_equally_often() -> None:
     held_out = [shape for shape in all_shapes() if is_held_out(shape)]
     assert len(held_out) == 16
