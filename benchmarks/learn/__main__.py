@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("--config", type=Path, default=ROOT / "configs" / "shapes.yaml")
     parser.add_argument("--set", dest="changes", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=120)
+    parser.add_argument("--steps", type=int, default=80)
     parser.add_argument("--variant", dest="names", action="append", choices=list(VARIANTS), help="default: all")
     add_json_option(parser)
     arguments = parser.parse_args()

@@ -22,7 +22,7 @@ from benchmarks.learn.data import HELD_OUT, TRAINED, held_out
 from benchmarks.learn.variants import Variant
 
 _START = "probe-start"
-_CLIPS_A_PROMPT = 4
+_CLIPS_A_PROMPT = 2
 LOSS = "loss"
 Measured = dict[str, float]  # `loss`, and shares of clips that agree, by what is compared
 Embeddings = dict[str, torch.Tensor]

@@ -22,7 +22,6 @@ VARIANTS = {
     "none": Variant(ModulationSettings(mode="none")),
     "none, learned's rates": Variant(ModulationSettings(mode="none"), learned_rates=True),
     "random_init": Variant(ModulationSettings(mode="random_init")),
-    "learned, alpha one": Variant(ModulationSettings(alpha="one")),
     "learned, image only": Variant(scope="image_only"),
     "learned, video only": Variant(scope="video_only"),
 }
