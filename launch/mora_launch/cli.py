@@ -37,9 +37,12 @@ _BENCHMARKS = {
     "chaos": "jobs whose processes are killed",
     "safety_cost": "what checkpoints and heartbeats cost a step",
     "rounds": "rounds that are killed and resumed, beside rounds left alone",
-    "learn": "what joint training does to the loss on prompts it never saw, with and without modulation",
+    "learn": "whether joint training makes the chain do what prompts say that it never saw, variants of it beside",
     "serve": "requests over HTTP beside a bare loop",
 }
+_checkpoint = click.option(
+    "--checkpoint", metavar="RUN[:STEP]", help="Weights and z of a run, instead of the config's models."
+)
 _run = click.option("--run", type=_FOLDER, help="Run directory; by default a new one in runs/ of the checkout.")
 
 
@@ -121,7 +124,7 @@ def synthesize(config: Path, changes: tuple[str, ...], run: Path | None, resume:
 @click.option("-o", "--output", required=True, type=_FILE, help="NAME.mp4, .webm, .gif, or .png (the first frame).")
 @click.option("--config", default=Path("configs/tiny.yaml"), type=_FILE, show_default=True, help="Models and devices.")
 @_changes
-@click.option("--checkpoint", metavar="RUN[:STEP]", help="Weights and z of a run, instead of the config's models.")
+@_checkpoint
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--seconds", type=float, help="Length of what is generated; by default one clip of the model.")
 @click.option("--strength", type=float, help="Of image-to-image in edit and simulate, over 0 to 1.")
@@ -159,8 +162,7 @@ def generate(
         tuple(str(video.absolute()) for video in videos), seconds, strength, steps, guidance, not no_enhance, size, fps,
         codec,
     )  # fmt: skip
-    if checkpoint is not None:
-        changes = (*changes, f"serving.checkpoint={json.dumps(str(Path(checkpoint).absolute()))}")
+    changes = _with_checkpoint(changes, checkpoint)
     session = output.absolute().with_name(output.name + ".review") if review else None
     run_generate(options, load_config(config, changes), output, console, session_folder=session)
 
@@ -185,16 +187,24 @@ def review(run: Path, reviewer: str, web: bool, host: str, port: int, only_stati
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(1, 65535))
 @click.option("--token-file", type=_FILE, help="Token that requests must bear; always asked for outside loopback.")
+@_checkpoint
 @_run
 def serve(
-    config: Path, changes: tuple[str, ...], host: str, port: int, token_file: Path | None, run: Path | None
-) -> None:
+    config: Path, changes: tuple[str, ...], host: str, port: int, token_file: Path | None, checkpoint: str | None,
+    run: Path | None,
+) -> None:  # fmt: skip
     """Keep the models loaded and answer over HTTP, as OpenAI's image and video endpoints do."""
     from mora_launch.config import load_config
     from mora_launch.serve import serve as run_serve
 
-    loaded = load_config(config, changes)
+    loaded = load_config(config, _with_checkpoint(changes, checkpoint))
     sys.exit(run_serve(loaded, host=host, port=port, run=run, token_file=token_file, console=console))
+
+
+def _with_checkpoint(changes: tuple[str, ...], checkpoint: str | None) -> tuple[str, ...]:
+    if checkpoint is None:
+        return changes
+    return (*changes, f"serving.checkpoint={json.dumps(str(Path(checkpoint).absolute()))}")
 
 
 @cli.group()

@@ -1,10 +1,15 @@
 """The command line says what it knows."""
 
 import importlib.util
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 from mora_launch.cli import _BENCHMARKS, cli
+from mora_launch.config import TrainConfig
+from mora_launch.environments import ROOT
+
+CONFIG = ROOT / "configs" / "tiny.yaml"
 
 
 @pytest.mark.parametrize("words", [["bench"], ["bench", "--help"], ["bench", "-h"]])
@@ -30,3 +35,18 @@ def test_every_command_has_a_help_text() -> None:
         shown = CliRunner().invoke(cli, [name, "--help"] if name != "bench" else [name])
         assert shown.exit_code == 0, name
         assert command.help, name
+
+
+@pytest.mark.parametrize("command", ["serve", "generate"])
+def test_a_checkpoint_to_serve_becomes_part_of_the_configuration(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[TrainConfig] = []
+    monkeypatch.setattr("mora_launch.serve.serve", lambda config, **_: seen.append(config) or 0)
+    monkeypatch.setattr("mora_launch.generate.generate", lambda options, config, *_, **__: seen.append(config))
+    words = {"serve": ["serve", str(CONFIG)], "generate": ["generate", "text-to-video", "--prompt", "p", "-o", "o.mp4"]}
+    monkeypatch.chdir(tmp_path)
+    extra = ["--config", str(CONFIG)] if command == "generate" else []
+    done = CliRunner().invoke(cli, [*words[command], *extra, "--checkpoint", "some/run:8"])
+    assert done.exit_code == 0, done.output
+    assert seen[0].serving.checkpoint == str(tmp_path / "some" / "run:8")
