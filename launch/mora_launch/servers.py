@@ -1,6 +1,6 @@
 """Starting the servers of a configuration: one resolved settings file and one process for each agent and replica.
 
-Used by `mora train` and by the benchmarks, so that both measure and train the very same processes.
+Used by everything that starts servers: training, serving, rounds and their judges, the benchmarks.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 
 from mora_runtime.limits import LONGEST_SPIN_NS
 from mora_runtime.run_directory import RunDirectory
+from mora_runtime.server_settings import AgentSettings, ServerSettings
 from rich.console import Console
 
 from mora_launch import environments
@@ -87,39 +88,16 @@ class ServerGroup:
         self, supervisor: Supervisor, name: str, agent: AgentConfig, replica: int, attempt: int, generation: int
     ) -> Child:
         role = f"{name}.{replica}"
-        settings = self._settings(name, agent, replica) | {"generation": generation}
-        if self._train:
-            settings["training"] = self._training(name, agent, replica, attempt)
-        settings["trace"] = trace_file(self._traces, role)
-        path = write_json(self._directory.role_folder(role) / "settings.json", settings)
-        return supervisor.start(
-            role,
-            role_command(agent.environment, PACKAGES[agent.environment], path),
-            variables=child_variables(agent.num_threads, agent.device(replica)),
-            output=self._directory.logs / f"{role}.{generation}.out",
-            folder=ROOT,
-            generation=generation,
-        )
-
-    def _settings(self, name: str, agent: AgentConfig, replica: int) -> dict[str, Any]:
-        return {
-            "role": f"{name}.{replica}",
-            "name": name,
-            "replica": replica,
-            "run_dir": str(self._directory.path),
-            "device": agent.device(replica),
-            "num_threads": agent.num_threads,
-            "cpu_affinity": self._cores.get(f"{name}.{replica}"),
-            "spin_ns": LONGEST_SPIN_NS if f"{name}.{replica}" in self._cores else None,  # its core is no other server's
-            "environment": agent.environment,
-            "lock_hash": ENVIRONMENTS[agent.environment].lock_hash,
-            "agents": {name: {"kind": agent.kind, "options": self._checked[name].options}},
-            "arena_budget_nbytes": self._memory[f"{name}.{replica}"],
-            "spill_budget_nbytes": self._config.spill_nbytes,
-            "activation_budget_nbytes": agent.activation_nbytes,
-            "recompute": agent.recompute,
-            "seed": self._config.seed,
-        }
+        settings = server_settings(
+            self._directory, name, agent, self._checked[name].options, replica=replica, generation=generation,
+            cpu_affinity=self._cores.get(role),
+            spin_ns=LONGEST_SPIN_NS if role in self._cores else None,  # its core is no other server's
+            training=self._training(name, agent, replica, attempt) if self._train else None,
+            arena_budget_nbytes=self._memory[role], spill_budget_nbytes=self._config.spill_nbytes,
+            activation_budget_nbytes=agent.activation_nbytes, recompute=agent.recompute,
+            trace=trace_file(self._traces, role), seed=self._config.seed,
+        )  # fmt: skip
+        return start_server(supervisor, self._directory, settings)
 
     def _training(self, name: str, agent: AgentConfig, replica: int, attempt: int) -> dict[str, Any]:
         return {
@@ -131,6 +109,43 @@ class ServerGroup:
             "optimizer": agent.optimizer.model_dump(mode="json"),
             "trainable": agent.trainable.model_dump(mode="json"),
         }
+
+
+def server_settings(
+    directory: RunDirectory,
+    name: str,
+    agent: AgentConfig,
+    options: Mapping[str, Any],
+    *,
+    replica: int = 0,
+    **others: Any,
+) -> ServerSettings:
+    """Settings of one server of one agent.
+
+    Args:
+        options: of the agent, as its environment has checked them.
+        others: fields of `ServerSettings` that shall not have their default.
+    """
+    return ServerSettings(
+        role=f"{name}.{replica}", name=name, replica=replica, run_dir=str(directory.path),
+        device=agent.device(replica), num_threads=agent.num_threads, environment=agent.environment,
+        lock_hash=ENVIRONMENTS[agent.environment].lock_hash,
+        agents={name: AgentSettings(kind=agent.kind, options=dict(options))}, **others,
+    )  # fmt: skip
+
+
+def start_server(supervisor: Supervisor, directory: RunDirectory, settings: ServerSettings) -> Child:
+    """Write a server's settings into its role's folder and start its process."""
+    content = settings.model_dump(mode="json", exclude={"supervisor_fd"})
+    path = write_json(directory.role_folder(settings.role) / "settings.json", content)
+    return supervisor.start(
+        settings.role,
+        role_command(settings.environment, PACKAGES[settings.environment], path),
+        variables=child_variables(settings.num_threads, settings.device),
+        output=directory.logs / f"{settings.role}.{settings.generation}.out",
+        folder=ROOT,
+        generation=settings.generation,
+    )
 
 
 def traces_folder(run: Path) -> Path:

@@ -12,13 +12,12 @@ from mora_runtime.errors import DeadlineExceeded, MoraError, PeerDied, ProtocolE
 from mora_runtime.run_directory import RunDirectory
 
 from mora_launch.agent_config import AgentConfig
-from mora_launch.agent_options import PACKAGES, check_options
-from mora_launch.environments import ENVIRONMENTS, ROOT
+from mora_launch.agent_options import check_options
 from mora_launch.rounds.frames import shown_frames
 from mora_launch.rounds.judge import Answer, Interrupted, Question
 from mora_launch.rounds.ranking import RankingDialogue, instruction, reminder
 from mora_launch.rounds.settings import JudgeSettings
-from mora_launch.servers import child_variables, role_command, write_json
+from mora_launch.servers import server_settings, start_server
 from mora_launch.supervisor import Supervisor
 
 if TYPE_CHECKING:
@@ -46,9 +45,14 @@ class LocalJudge:
         self._settings = settings
         self._local = settings.local
         self._agent = name
-        options = self._local.model_dump(include={"model", "dtype", "max_new_tokens"})
-        agent = AgentConfig(environment=_ENVIRONMENT, kind=_KIND, options=options)
-        self._options = check_options(name, agent).options
+        self._config = AgentConfig(
+            environment=_ENVIRONMENT,
+            kind=_KIND,
+            devices=(self._local.device,),
+            num_threads=self._local.num_threads,
+            options=self._local.model_dump(include={"model", "dtype", "max_new_tokens"}),
+        )
+        self._options = check_options(name, self._config).options
         self._connected: tuple[Client, Supervisor] | None = None
 
     @contextlib.contextmanager
@@ -61,39 +65,20 @@ class LocalJudge:
         """
         from mora_runtime import Node
 
-        role = f"{self._agent}.0"
-        path = write_json(directory.role_folder(role) / "settings.json", self._server_settings(directory))
+        settings = server_settings(directory, self._agent, self._config, self._options, warm_nbytes=0)
         with Supervisor(lambda _: None) as supervisor:
-            child = supervisor.start(
-                role,
-                role_command(_ENVIRONMENT, PACKAGES[_ENVIRONMENT], path),
-                variables=child_variables(self._local.num_threads, self._local.device),
-                output=directory.logs / f"{role}.1.out",
-                folder=ROOT,
-            )
+            child = start_server(supervisor, directory, settings)
             if not supervisor.wait_ready([child], deadline_s=self._local.start_deadline_s):
                 raise Interrupted
             with Node.open(directory, "rounds", warm_nbytes=0) as node:
-                lock_hash = ENVIRONMENTS[_ENVIRONMENT].lock_hash
-                client = node.connect(role, deadline_s=_CONTROL_DEADLINE_S, expected_lock_hash=lock_hash)
+                client = node.connect(
+                    settings.role, deadline_s=_CONTROL_DEADLINE_S, expected_lock_hash=settings.lock_hash
+                )
                 self._connected = client, supervisor
                 try:
                     yield
                 finally:
                     self._connected = None
-
-    def _server_settings(self, directory: RunDirectory) -> dict[str, object]:
-        return {
-            "role": f"{self._agent}.0",
-            "name": self._agent,
-            "run_dir": str(directory.path),
-            "device": self._local.device,
-            "num_threads": self._local.num_threads,
-            "environment": _ENVIRONMENT,
-            "lock_hash": ENVIRONMENTS[_ENVIRONMENT].lock_hash,
-            "agents": {self._agent: {"kind": _KIND, "options": self._options}},
-            "warm_nbytes": 0,
-        }
 
     def rank(self, question: Question) -> Answer:
         """Ask, and once more where the answer is no ranking.

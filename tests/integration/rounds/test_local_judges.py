@@ -49,7 +49,7 @@ def test_both_are_shown_the_videos_and_their_prose_is_an_abstention(folder: Path
 
 
 def test_an_answer_that_does_not_come_in_time_is_an_abstention(folder: Path, tmp_path: Path) -> None:
-    slow = judges(folder, max_new_tokens=6000, timeout_s=0.5)[1]
+    slow = judges(folder, max_new_tokens=6000, timeout_s=0.05)[1]
     with RunDirectory.create(tmp_path / "run", lock=True) as directory, slow.session(directory):
         answer = slow.rank(QUESTION)
     assert answer.ranking is None
