@@ -8,11 +8,12 @@
     |   +-- RunExists             the run directory already holds a run
     |   +-- RunLocked             another launcher works on the run directory
     +-- EnvironmentFailed         an environment's own command did not do its work
+    +-- EndpointFailed            a service of somebody else's gave no usable answer
     +-- RoleFailed                a process of the job ended or reported failure
     +-- TraceError                a trace file that cannot be read
     +-- StorageError              a file that could not be written: no room, no right
     +-- RoundError                a round of synthesis that cannot go on as things stand
-    |   +-- JudgeError            a judge or a writer of prompts that gave no usable answer
+    |   +-- JudgeError            a judge's answer that cannot be read
     +-- TransportError
     |   +-- FrameError            bytes that are no message
     |   +-- ProtocolError         a message that does not fit: version, lock, order, type
@@ -94,6 +95,12 @@ class EnvironmentFailed(MoraError):
     code = "environment"
 
 
+class EndpointFailed(MoraError):
+    """A service of somebody else's, asked over HTTP, gave no usable answer."""
+
+    code = "endpoint"
+
+
 class RoleFailed(MoraError):
     """A process of the job ended or reported failure."""
 
@@ -119,7 +126,7 @@ class RoundError(MoraError):
 
 
 class JudgeError(RoundError):
-    """A judge or a writer of prompts gave no usable answer."""
+    """A judge's answer cannot be read."""
 
     code = "judge"
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from mora_runtime.errors import JudgeError
+from mora_runtime.errors import EndpointFailed
 from mora_runtime.run_directory import RunDirectory
 
-from mora_launch.rounds.chat import Chat, picture_part
+from mora_launch.chat import Chat, picture_part
 from mora_launch.rounds.frames import shown_frames
 from mora_launch.rounds.judge import Answer, Question
 from mora_launch.rounds.ranking import RankingDialogue, instruction, reminder
@@ -22,7 +22,7 @@ class EndpointJudge:
         assert settings.endpoint is not None
         self.name = f"endpoint:{settings.endpoint.model}"
         self._settings = settings
-        self._chat = Chat(settings.endpoint)
+        self._chat = Chat(settings.endpoint, "judge (synthesis.judges.endpoint)")
 
     def session(self, directory: RunDirectory) -> AbstractContextManager[object]:
         """Nothing of this machine is needed."""
@@ -35,8 +35,10 @@ class EndpointJudge:
         while True:
             try:
                 text = self._chat.ask(messages)
-            except JudgeError as error:
+            except EndpointFailed as error:
                 return dialogue.unanswered(str(error))
+            if text is None:
+                return dialogue.unanswered(f"{self._chat}: answered without text")
             answer = dialogue.take(text)
             if answer is not None:
                 return answer

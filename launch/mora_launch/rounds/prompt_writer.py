@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
 
-from mora_launch.rounds.chat import Chat
+from mora_launch.chat import Chat
 from mora_launch.rounds.grammar import grammar_prompts
 from mora_launch.rounds.settings import PromptSettings
 
@@ -28,14 +28,14 @@ class PromptWriter:
 
     def __init__(self, settings: PromptSettings) -> None:
         assert settings.endpoint is not None
-        self._chat = Chat(settings.endpoint)
+        self._chat = Chat(settings.endpoint, "writer of prompts (synthesis.prompts.endpoint)")
         self._mode = settings.mode
 
     def prompts(self, used: Sequence[str]) -> Iterator[str]:
-        """Prompts as the model writes them; JudgeError where it cannot be reached."""
+        """Prompts as the model writes them; EndpointFailed where it cannot be reached."""
         written = list(used)
         for _ in range(_MAX_ANSWERS):
-            lines = parse_prompts(self._chat.ask(self._messages(written), temperature=1.0))
+            lines = parse_prompts(self._chat.ask(self._messages(written), temperature=1.0) or "")
             written += lines
             yield from lines
 

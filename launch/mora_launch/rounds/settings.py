@@ -8,19 +8,15 @@ from mora_runtime.schema import Settings
 from mora_trainer.settings import PositiveInt
 from pydantic import BeforeValidator, Field, model_validator
 
+from mora_launch.chat import ChatSettings
 from mora_launch.rounds.criteria import CRITERIA
 
 
-class EndpointSettings(Settings):
-    """A server that speaks OpenAI's chat protocol. The key is never in a configuration: only its variable's name is."""
+class EndpointSettings(ChatSettings):
+    """A judge or a writer of prompts behind an endpoint."""
 
-    base_url: str
-    model: str
-    api_key_variable: str = "OPENAI_API_KEY"
-    timeout_s: float = Field(default=60.0, gt=0.0)
-    max_retries: int = Field(default=2, ge=0)  # of a request that got no answer
-    temperature: float = Field(default=0.0, ge=0.0)
-    max_tokens: PositiveInt = 512
+    temperature: float | None = Field(default=0.0, ge=0.0)  # a judge's; a writer draws
+    max_tokens: PositiveInt | None = 512
 
 
 class LocalModelSettings(Settings):
@@ -48,7 +44,7 @@ class PromptSettings(Settings):
     @model_validator(mode="after")
     def _complete(self) -> PromptSettings:
         if self.source == "endpoint" and self.endpoint is None:
-            raise ValueError("source `endpoint` needs the section `endpoint` with base_url and model")
+            raise ValueError("source `endpoint` needs the section `endpoint` with its model")
         if self.source == "file" and self.file is None:
             raise ValueError("source `file` needs `file`, a path with one prompt a line")
         return self
@@ -67,7 +63,7 @@ class JudgeSettings(Settings):
     @model_validator(mode="after")
     def _complete(self) -> JudgeSettings:
         if self.kind == "endpoint" and self.endpoint is None:
-            raise ValueError("kind `endpoint` needs the section `endpoint` with base_url and model")
+            raise ValueError("kind `endpoint` needs the section `endpoint` with its model")
         if self.kind == "local" and self.local is None:
             raise ValueError("kind `local` needs the section `local` with model")
         return self

@@ -10,6 +10,7 @@ from mora_trainer.settings import PositiveInt
 from pydantic import Field
 
 from mora_launch.agent_config import AgentConfig
+from mora_launch.chat import ChatSettings
 
 Ability = Literal["text_to_image", "image_to_image", "image_to_video", "extend_video", "connect_videos"]
 ABILITIES: tuple[str, ...] = get_args(Ability)
@@ -22,14 +23,12 @@ class ServedAgentConfig(AgentConfig):
     abilities: tuple[Ability, ...] = Field(min_length=1)  # all others are left to the chain's agents
 
 
-class PromptAgentSettings(Settings):
+class PromptAgentSettings(ChatSettings):
     """What enhances prompts: templates offline, or a language model behind an OpenAI-compatible endpoint."""
 
     kind: Literal["template", "openai"] = "template"
-    base_url: str | None = None  # of vLLM, Ollama, llama.cpp, ...; None = OpenAI itself
     model: str = "gpt-4o"
-    timeout_s: float = Field(default=60.0, gt=0.0)  # of one attempt
-    max_retries: int = Field(default=1, ge=0)
+    max_retries: int = Field(default=1, ge=0)  # somebody waits for it
 
 
 class ServingSettings(Settings):

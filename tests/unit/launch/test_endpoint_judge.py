@@ -44,6 +44,12 @@ def test_it_shows_every_candidate_and_reads_the_ranking(endpoint: ChatEndpoint) 
     assert all(picture.startswith("data:image/png;base64,") for picture in pictures)
 
 
+def test_a_judge_answers_without_chance_and_at_bounded_length(endpoint: ChatEndpoint) -> None:
+    endpoint.answers = [GOOD]
+    judge(endpoint).rank(QUESTION)
+    assert (endpoint.asked[0]["temperature"], endpoint.asked[0]["max_tokens"]) == (0.0, 512)
+
+
 def test_prose_is_asked_for_once_more_with_what_was_wrong(endpoint: ChatEndpoint) -> None:
     endpoint.answers = ["They are all nice.", GOOD]
     answer = judge(endpoint).rank(QUESTION)

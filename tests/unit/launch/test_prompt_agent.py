@@ -11,7 +11,7 @@ import pytest
 from chat_endpoint import SILENCE, ChatEndpoint, chat_endpoint
 from mora_launch.serving.settings import PromptAgentSettings
 from mora_launch.tasks.prompt_agent import prompt_agent
-from mora_runtime.errors import EnvironmentFailed
+from mora_runtime.errors import EndpointFailed
 
 
 @pytest.fixture
@@ -42,6 +42,24 @@ def test_a_model_is_asked_with_the_wish_and_its_description_is_taken(endpoint: C
     assert asked["messages"][-1] == {"role": "user", "content": "a red circle"}
 
 
+def test_key_temperature_and_length_are_those_of_the_settings(
+    endpoint: ChatEndpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MY_KEY", "secret")
+    endpoint.answers = ["A red circle."]
+    agent(endpoint).enhance("a red circle")
+    agent(endpoint, api_key_variable="MY_KEY", temperature=0.5, max_tokens=90).enhance("a red circle")
+    assert endpoint.keys == ["Bearer none", "Bearer secret"]
+    asked = [(each.get("temperature"), each.get("max_tokens")) for each in endpoint.asked]
+    assert asked == [(None, None), (0.5, 90)]
+
+
+def test_without_an_address_openai_is_meant_which_asks_for_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with pytest.raises(EndpointFailed, match=r"gpt-4o at OpenAI: it asks for a key; .* is OPENAI_API_KEY set"):
+        prompt_agent(PromptAgentSettings(kind="openai")).enhance("a red circle")
+
+
 @pytest.mark.parametrize("text", ["", None, " \n ", "Sure! " * 1000])
 def test_an_answer_that_is_none_leaves_the_wish_as_it_is(endpoint: ChatEndpoint, text: str | None) -> None:
     endpoint.answers = [text]
@@ -62,15 +80,15 @@ def test_an_endpoint_that_answers_something_else_is_named_in_one_line(
     endpoint: ChatEndpoint, status: int, body: Any, said: str
 ) -> None:
     endpoint.answers = [(status, body if isinstance(body, bytes) else json.dumps(body).encode())]
-    with pytest.raises(EnvironmentFailed, match=said) as caught:
+    with pytest.raises(EndpointFailed, match=said) as caught:
         agent(endpoint).enhance("a red circle")
     assert "\n" not in str(caught.value)
-    assert f"prompt agent tiny at {endpoint.base_url}" in str(caught.value)
+    assert f": tiny at {endpoint.base_url}: " in str(caught.value)
 
 
 def test_an_endpoint_that_is_slow_or_down_is_named_in_one_line(endpoint: ChatEndpoint) -> None:
     endpoint.answers = [SILENCE]
-    with pytest.raises(EnvironmentFailed, match="timed out"):
+    with pytest.raises(EndpointFailed, match="timed out"):
         agent(endpoint, timeout_s=0.1).enhance("a red circle")
     assert len(endpoint.asked) == 1
     with socket.socket() as nobody:
@@ -78,5 +96,5 @@ def test_an_endpoint_that_is_slow_or_down_is_named_in_one_line(endpoint: ChatEnd
         settings = PromptAgentSettings(
             kind="openai", base_url=f"http://127.0.0.1:{nobody.getsockname()[1]}/v1", max_retries=0
         )
-        with pytest.raises(EnvironmentFailed, match=r"Connection error.*serving\.prompts\.base_url"):
+        with pytest.raises(EndpointFailed, match=r"^prompt agent \(serving\.prompts.*Connection error"):
             prompt_agent(settings).enhance("a red circle")
