@@ -42,8 +42,12 @@ class ReviewSession:
         with session._locked():
             if not (folder / _STATE).exists():
                 _write(folder, ReviewState(request=json.loads(json.dumps(request))))
-        session._change(lambda state: state.model_copy(update={"status": "working", "decision": None}))
+        session.resume()
         return session
+
+    def resume(self) -> None:
+        """The task works again."""
+        self._change(lambda state: state.model_copy(update={"status": "working", "decision": None}))
 
     def state(self) -> ReviewState:
         """As it is now."""

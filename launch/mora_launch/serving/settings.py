@@ -42,7 +42,9 @@ class ServingSettings(Settings):
     gather_s: float = Field(default=0.01, ge=0.0)  # that the first of a batch waits for others where a server is idle
     max_waiting: PositiveInt = 256  # requests under way; beyond that the answer is 429
     max_video_jobs: PositiveInt = 4  # tasks that run at the same time; others wait
+    max_reviews: PositiveInt = 64  # video jobs under review, which do not count among `max_waiting`
     keep_videos_s: float = Field(default=3600.0, gt=0.0)  # finished jobs; afterwards they are expired
+    keep_reviews_s: float = Field(default=7 * 86400.0, gt=0.0)  # reviews that were stopped
     max_upload_nbytes: PositiveInt = 64 << 20
     max_prompt_length: PositiveInt = 4000  # characters
     max_seconds: float = Field(default=60.0, gt=0.0)  # of a video that is asked for

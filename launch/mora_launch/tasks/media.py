@@ -61,8 +61,11 @@ def video_format(content: bytes) -> str | None:
     return "gif" if content[:6] in (b"GIF87a", b"GIF89a") else None
 
 
-def read_video(content: bytes, field: str, *, max_frames: int) -> Video:
+def read_video(content: bytes, field: str, *, max_frames: int, size: tuple[int, int] | None = None) -> Video:
     """Frames of an mp4, webm or gif.
+
+    Args:
+        size: (height, width) that every frame is brought to as by `fitted`; by default the first frame's.
 
     Raises:
         BadRequest: naming `field`: another kind of file, a broken one, a single frame, too many.
@@ -71,7 +74,7 @@ def read_video(content: bytes, field: str, *, max_frames: int) -> Video:
     if container_format is None:
         raise BadRequest(field, "expected an mp4, webm or gif video")
     try:
-        frames, fps = _decode(content, container_format, field, max_frames)
+        frames, fps = _decode(content, container_format, field, max_frames, size)
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise BadRequest(field, f"cannot be decoded as a video ({error})") from None
     if len(frames) < 2:
@@ -79,8 +82,11 @@ def read_video(content: bytes, field: str, *, max_frames: int) -> Video:
     return Video(np.stack(frames), fps)
 
 
-def _decode(content: bytes, container_format: str, field: str, max_frames: int) -> tuple[list[Clip], float]:
+def _decode(
+    content: bytes, container_format: str, field: str, max_frames: int, size: tuple[int, int] | None
+) -> tuple[list[Clip], float]:
     frames: list[Clip] = []
+    nbytes = 0
     with av.open(io.BytesIO(content), "r", format=container_format) as container:
         if not container.streams.video:
             raise BadRequest(field, "has no video stream")
@@ -89,9 +95,18 @@ def _decode(content: bytes, container_format: str, field: str, max_frames: int) 
             raise BadRequest(field, f"expected at most {MAX_NUM_PIXELS} pixels a frame")
         fps = float(stream.average_rate or 8)
         for frame in container.decode(stream):
-            if len(frames) >= max_frames or len(frames) * stream.width * stream.height * 3 > _MAX_CLIP_NBYTES:
+            if len(frames) >= max_frames:
                 raise BadRequest(field, f"expected at most {max_frames} frames; cut the video")
-            frames.append(np.asarray(frame.to_ndarray(format="rgb24"), dtype=np.uint8))
+            if frame.width * frame.height > MAX_NUM_PIXELS:  # they may grow on the way
+                raise BadRequest(field, f"expected at most {MAX_NUM_PIXELS} pixels a frame")
+            picture = np.asarray(frame.to_ndarray(format="rgb24"), dtype=np.uint8)
+            size = size or (frame.height, frame.width)
+            frames.append(fitted(picture[None], *size)[0])
+            nbytes += frames[-1].nbytes
+            if nbytes > _MAX_CLIP_NBYTES:
+                raise BadRequest(
+                    field, f"expected at most {_MAX_CLIP_NBYTES} bytes decoded; cut the video or shrink it"
+                )
     return frames, fps
 
 

@@ -61,6 +61,11 @@ def check_fields(request: TaskRequest, settings: ServingSettings) -> None:
     if len(request.videos) < wanted:
         raise BadRequest("video", f"{request.task} needs {wanted} video(s), got {len(request.videos)}")
     check_fps(request.fps)
+    for video in request.videos:
+        frames = round(len(video.frames) * request.fps / video.fps)
+        if frames > settings.max_frames_read:
+            most = f"{settings.max_frames_read} frames at {request.fps:g} a second"
+            raise BadRequest("video", f"expected at most {most}, got {frames}; cut the video")
     if request.seconds is not None and not 0 < request.seconds <= settings.max_seconds:
         raise BadRequest("seconds", f"expected over 0 to {settings.max_seconds:g}, got {request.seconds:g}")
     if request.strength is not None and not 0 < request.strength <= 1:

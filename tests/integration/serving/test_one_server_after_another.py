@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import io
 import select
 import socket
 import subprocess
 import time
+from typing import Any
 
 import pytest
 from mora_launch.doctor import examine
@@ -15,7 +17,7 @@ from mora_launch.run_status import read_status
 from mora_launch.status import show_status, stop_run
 from rich.console import Console
 
-from .conftest import ROOT, Serving
+from .conftest import ROOT, Serving, start, stop
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -53,15 +55,35 @@ def test_a_video_that_has_expired_says_so(small: Serving) -> None:
     job = small.video(task="text_to_video", prompt="a dog", seed=1)
     assert job["status"] == "completed"
     assert small.content(job)[4:8] == b"ftyp"
-    assert len(list((small.run / "videos").glob(f"{job['id']}*"))) == 2
+    assert len(list((small.run / "videos").glob(f"{job['id']}*"))) == 3, "video, thumbnail, record"
     deadline = time.monotonic() + 30
     while (answer := small.http.get(f"/v1/videos/{job['id']}")).status_code == 200:
         assert time.monotonic() < deadline
         time.sleep(0.1)
     assert answer.status_code == 404
-    assert answer.json()["error"]["message"].endswith("has expired: finished videos are kept for 1 s")
+    assert answer.json()["error"]["message"].startswith(
+        f"video_id: `{job['id']}` has expired: finished videos are kept for 1 s"
+    )
     assert small.http.get(f"/v1/videos/{job['id']}/content").status_code == 404
     assert not list((small.run / "videos").glob(f"{job['id']}*"))
+
+
+def candidate(serving: Serving, identifier: str, stage: str) -> dict[str, Any]:
+    """What waits for a reviewer, once this stage does."""
+    deadline = time.monotonic() + 60
+    while True:
+        review = serving.http.get(f"/v1/videos/{identifier}/review").json()
+        if review["candidate"] is not None and review["candidate"]["stage"] == stage:
+            return dict(review)
+        assert time.monotonic() < deadline, review
+
+
+def accept(serving: Serving, identifier: str, stage: str) -> int:
+    """Accept a stage's candidate; returns the version that was decided."""
+    version = int(candidate(serving, identifier, stage)["version"])
+    said = serving.http.post(f"/v1/videos/{identifier}/review", json={"version": version, "action": "accept"})
+    assert said.status_code == 200, said.text
+    return version
 
 
 @pytest.mark.parametrize("path", ["/v1/videos", "/v1/images/edits", "/page/gradio_api/upload"])
@@ -92,7 +114,7 @@ def test_a_port_that_is_taken_is_refused_before_models_are_loaded(small: Serving
     )
 
 
-def test_a_server_is_looked_at_and_ended_from_another_terminal(small: Serving) -> None:
+def test_a_server_is_looked_at_from_another_terminal(small: Serving) -> None:
     status = read_status(small.run)
     assert (status.command, status.state, status.launcher_pid) == ("serve", "running", small.process.pid)
     roles = {role.role: role for role in status.roles}
@@ -102,8 +124,33 @@ def test_a_server_is_looked_at_and_ended_from_another_terminal(small: Serving) -
     assert "serve: running, generation 1" in shown
     assert "waiting for calls" in shown
     assert "state: running" in said(examine, small)
+
+
+def test_the_next_server_of_a_run_goes_on_with_its_reviews(small: Serving) -> None:
+    body = {"prompt": "a dog", "seed": 1}
+    made = small.http.post("/v1/videos", json=body | {"review": True}).json()["id"]
+    accept(small, made, "prompt")
+    candidate(small, made, "image")
     assert "stopped" in said(stop_run, small, now=False, timeout_s=60.0)
     assert small.process.wait(10) == 0
     assert "serve: finished" in said(show_status, small, as_json=False)
     assert "state: finished" in said(examine, small)
     assert "nothing runs there" in said(stop_run, small, now=False, timeout_s=60.0)
+    following = start(small.run.parent)
+    try:
+        (found,) = following.http.get("/v1/videos").json()["data"]
+        assert (found["id"], found["status"], found["review"]) == (made, "failed", "stopped")
+        assert found["error"]["message"] == "the server was stopped; the review can be resumed"
+        assert following.http.post(f"/v1/videos/{made}/review/resume").status_code == 200
+        prompt = candidate(following, made, "image")["candidate"]["prompt"]
+        picture = following.http.get(f"/v1/videos/{made}/review/content").content
+        alone = following.images(prompt=prompt, seed=1).json()["data"][0]["b64_json"]
+        assert picture == base64.b64decode(alone)
+        accept(following, made, "image")
+        version = accept(following, made, "segment 1")
+        late = following.http.post(f"/v1/videos/{made}/review", json={"version": version, "action": "stop"})
+        assert late.status_code == 409
+        reviewed, plain = following.finished(made), following.video(**body)
+        assert following.content(reviewed) == following.content(plain)
+    finally:
+        stop(following)

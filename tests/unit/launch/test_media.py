@@ -50,6 +50,12 @@ def test_a_video_of_too_many_frames_is_refused() -> None:
         read_video(encode(CLIP, 10.0, "mp4", {}), "video", max_frames=5)
 
 
+def test_a_video_can_be_brought_to_a_size_frame_by_frame() -> None:
+    content = encode(CLIP, 10.0, "mp4", {})
+    whole = fitted(read_video(content, "video", max_frames=100).frames, 20, 24)
+    assert (read_video(content, "video", max_frames=100, size=(20, 24)).frames == whole).all()
+
+
 def test_rates_and_sizes_are_brought_to_what_is_asked() -> None:
     assert len(at_rate(Video(CLIP, 8.0), 16.0)) == 16
     assert len(at_rate(Video(CLIP, 8.0), 4.0)) == 4

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 from mora_launch.config import load_config
 from mora_launch.review.decision import Decision
-from mora_launch.review.session import ReviewSession
-from mora_launch.serving.http.admission import Admission
-from mora_launch.serving.http.front import Front
-from mora_launch.serving.http.video_jobs import VideoJob, VideoJobs
+from mora_launch.serving.http.admission import TooBusy
+from mora_launch.serving.http.front import Front, NotFound
+from mora_launch.serving.http.video_job import VideoJob
+from mora_launch.serving.http.video_jobs import VideoJobs
 from mora_launch.serving.work_queue import Work
 from mora_launch.tasks.errors import BadRequest
+from mora_launch.tasks.media import Video, encode, read_video
 from mora_launch.tasks.request import TaskRequest
 
 TINY = Path(__file__).resolve().parents[3] / "configs" / "tiny.yaml"
@@ -26,14 +27,17 @@ class PromptPool:
     """Abilities whose work is done when it is submitted."""
 
     def describe(self, ability: str) -> dict[str, Any]:
-        return {"model": "drawn", "height": 16, "width": 16, "num_frames": 3}
+        return {
+            "agent": "drawn", "model": "drawn", "height": 16, "width": 16, "num_frames": 3,
+            "least_num_inference_steps": 1,
+        }  # fmt: skip
 
     def abilities(self) -> list[str]:
         return ["text_to_image", "image_to_video"]
 
     def submit(self, ability: str, sample: dict[str, Any], shared: dict[str, Any], on_step: Any = None) -> Work:
         work = Work(ability, sample, shared, on_step)
-        shape = (16, 16, 3) if ability == "text_to_image" else (3, 16, 16, 3)
+        shape = (16, 16, 3) if ability.endswith("to_image") else (3, 16, 16, 3)
         work.finish(np.full(shape, sample["seeds"] % 251, dtype=np.uint8))
         return work
 
@@ -45,7 +49,7 @@ def make_jobs(tmp_path: Path) -> Iterator[Callable[..., VideoJobs]]:
     def make(*changes: str) -> VideoJobs:
         config = load_config(TINY, ["serving.max_video_jobs=1", *changes])
         pool: Any = PromptPool()
-        made.append(VideoJobs(Front(pool, config, Admission(config.serving.max_waiting)), tmp_path / "videos"))
+        made.append(VideoJobs(Front.over(pool, config), tmp_path / "videos"))
         return made[-1]
 
     yield make
@@ -53,10 +57,9 @@ def make_jobs(tmp_path: Path) -> Iterator[Callable[..., VideoJobs]]:
         jobs.close()
 
 
-def job(folder: Path | None = None) -> VideoJob:
-    request = TaskRequest("text_to_video", "a cat", 7, 8.0, strength=0.5)
-    session = None if folder is None else ReviewSession.create(folder, {})
-    return VideoJob(request, "mora", (16, 16), "mp4", None, session=session)
+def job(task: str = "text_to_video", videos: tuple[Video, ...] = ()) -> VideoJob:
+    request = TaskRequest(task, "a cat", 7, 8.0, None, videos, strength=0.5)
+    return VideoJob(request, "mora", (16, 16), "mp4", None)
 
 
 def until(found: Callable[[], bool]) -> None:
@@ -79,7 +82,7 @@ def decide(each: VideoJob, action: Any) -> None:
 
 def test_jobs_that_wait_for_a_person_leave_their_place_to_others(make_jobs: Any, tmp_path: Path) -> None:
     jobs = make_jobs()
-    reviewed = [jobs.create(job(tmp_path / f"{number}.review")) for number in range(2)]
+    reviewed = [jobs.create(job(), is_reviewed=True) for _ in range(2)]
     until(lambda: all(waits(each) for each in reviewed))
     plain = jobs.create(job())
     until(lambda: plain.status == "completed")
@@ -94,7 +97,7 @@ def test_jobs_that_wait_for_a_person_leave_their_place_to_others(make_jobs: Any,
 
 def test_a_review_that_was_stopped_is_resumed_where_it_was(make_jobs: Any, tmp_path: Path) -> None:
     jobs = make_jobs()
-    made = jobs.create(job(tmp_path / "review"))
+    made = jobs.create(job(), is_reviewed=True)
     with pytest.raises(BadRequest, match="only a review that was stopped"):
         jobs.resume(made.id)
     decide(made, "accept")
@@ -116,21 +119,109 @@ def test_a_review_that_was_stopped_is_resumed_where_it_was(make_jobs: Any, tmp_p
 def test_a_review_that_nobody_looks_at_in_time_frees_everything_and_can_be_resumed(
     make_jobs: Any, tmp_path: Path
 ) -> None:
-    jobs = make_jobs("serving.review_timeout_s=0.2", "serving.max_waiting=1")
-    made = jobs.create(job(tmp_path / "review"))
+    jobs = make_jobs("serving.review_timeout_s=0.2", "serving.max_reviews=1")
+    made = jobs.create(job(), is_reviewed=True)
     for _ in range(2):
         until(lambda: made.status == "failed")
         assert made.error == {"code": "review_stopped", "message": "nobody decided in time; resume the session later"}
-        until(lambda: jobs._front.admission.num_admitted == 0)
+        until(lambda: jobs._front.reviews.num_admitted == 0)
         jobs.resume(made.id)
 
 
 def test_a_job_that_waits_for_its_place_or_for_a_person_can_be_deleted(make_jobs: Any, tmp_path: Path) -> None:
     jobs = make_jobs()
-    made = jobs.create(job(tmp_path / "review"))
+    made = jobs.create(job(), is_reviewed=True)
     until(lambda: waits(made))
     jobs.delete(made.id)
     until(lambda: made.status == "failed")
-    until(lambda: not (tmp_path / "review").exists())
+    until(lambda: not list((tmp_path / "videos").iterdir()))
     after = jobs.create(job())
     until(lambda: after.status == "completed")
+
+
+def test_reviews_have_a_bound_of_their_own(make_jobs: Any) -> None:
+    jobs = make_jobs("serving.max_waiting=1", "serving.max_reviews=2")
+    reviewed = [jobs.create(job(), is_reviewed=True) for _ in range(2)]
+    until(lambda: all(waits(each) for each in reviewed))
+    with pytest.raises(TooBusy, match="2 reviews are under way, the limit is 2"):
+        jobs.create(job(), is_reviewed=True)
+    plain = jobs.create(job())
+    until(lambda: plain.status == "completed")
+
+
+def restarted(jobs: VideoJobs, make_jobs: Any, *changes: str) -> VideoJobs:
+    """The jobs of the next server of the same run."""
+    jobs.close()
+    following: VideoJobs = make_jobs(*changes)
+    return following
+
+
+def test_the_next_server_has_what_was_finished(make_jobs: Any) -> None:
+    jobs = make_jobs()
+    made = jobs.create(job())
+    until(lambda: made.status == "completed")
+    jobs = restarted(jobs, make_jobs)
+    (found,) = jobs.all()
+    assert found.as_json() == made.as_json()
+    assert jobs.file(found).stat().st_size > 0
+    jobs.delete(found.id)
+    assert restarted(jobs, make_jobs).all() == []
+
+
+@pytest.mark.parametrize("was_stopped", [True, False], ids=["stopped", "waiting"])
+def test_the_next_server_resumes_a_review_where_it_was(make_jobs: Any, was_stopped: bool) -> None:
+    frames = np.arange(3 * 32 * 32 * 3, dtype=np.uint32).reshape(3, 32, 32, 3) % 251
+    content = encode(frames.astype(np.uint8), 8.0, "mp4", {})
+    given = read_video(content, "video", max_frames=9, size=(16, 16))
+    jobs = make_jobs()
+    made = jobs.create(job("edit", (given,)), is_reviewed=True, inputs=[content])
+    decide(made, "accept")
+    until(lambda: waits(made))
+    if was_stopped:
+        decide(made, "stop")
+        until(lambda: made.status == "failed")
+    jobs = restarted(jobs, make_jobs)
+    (found,) = jobs.all()
+    assert (found.id, found.status, found.as_json()["review"]) == (made.id, "failed", "stopped")
+    assert found.error is not None
+    assert found.error["code"] == "review_stopped"
+    jobs.resume(found.id)
+    until(lambda: waits(found))
+    review = found.review()
+    assert review is not None
+    assert [accepted.stage for accepted in review.accepted] == ["image"]
+    assert review.candidate is not None
+    assert review.candidate.stage == "segment 1"
+    decide(found, "accept")
+    until(lambda: found.status == "completed")
+    plain = jobs.create(job("edit", (given,)))
+    until(lambda: plain.status == "completed")
+    assert jobs.file(found).read_bytes() == jobs.file(plain).read_bytes()
+
+
+def test_a_server_that_was_killed_leaves_what_can_be_taken_up(make_jobs: Any, tmp_path: Path) -> None:
+    before = make_jobs()
+    reviewed = before.create(job(), is_reviewed=True)
+    until(lambda: waits(reviewed))
+    unfinished = job()
+    before._folder.write(unfinished)  # as it stands while the job runs
+    (tmp_path / "videos" / "video_broken.json").write_text('{"id": 1')
+    jobs = make_jobs()  # the first one had no time to close
+    assert {found.id: (found.status, found.error and found.error["code"]) for found in jobs.all()} == {
+        reviewed.id: ("failed", "review_stopped"), unfinished.id: ("failed", "server_stopped"),
+    }  # fmt: skip
+    jobs.resume(reviewed.id)
+
+
+def test_what_expired_while_no_server_ran_is_gone_and_said_to_be(make_jobs: Any, tmp_path: Path) -> None:
+    jobs = make_jobs("serving.keep_videos_s=0.5", "serving.keep_reviews_s=1000")
+    made, reviewed = jobs.create(job()), jobs.create(job(), is_reviewed=True)
+    until(lambda: made.status == "completed")
+    decide(reviewed, "stop")
+    until(lambda: reviewed.status == "failed")
+    until(lambda: time.time() > made.expires_at)
+    jobs = restarted(jobs, make_jobs)
+    with pytest.raises(NotFound, match="has expired"):
+        jobs.get(made.id)
+    assert [found.id for found in jobs.all()] == [reviewed.id]
+    assert not list((tmp_path / "videos").glob(f"{made.id}*"))

@@ -23,10 +23,15 @@ class TooBusy(MoraError):
 
 
 class Admission:
-    """Counts requests from acceptance to answer."""
+    """Counts requests from acceptance to answer.
 
-    def __init__(self, max_waiting: int) -> None:
+    Args:
+        what: is counted, for the text of a refusal.
+    """
+
+    def __init__(self, max_waiting: int, what: str = "requests") -> None:
         self._max_waiting = max_waiting
+        self._what = what
         self._lock = threading.Lock()
         self._mean_s = 1.0  # between two answers, moving
         self._last_s = time.monotonic()
@@ -37,7 +42,7 @@ class Admission:
         with self._lock:
             if self.num_admitted >= self._max_waiting:
                 wait_s = max(1, min(60, round(self._mean_s * self.num_admitted / 4)))
-                text = f"{self.num_admitted} requests are under way, the limit is {self._max_waiting}; retry later"
+                text = f"{self.num_admitted} {self._what} are under way, the limit is {self._max_waiting}; retry later"
                 raise TooBusy(text, wait_s)
             self.num_admitted += 1
 

@@ -14,11 +14,11 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from mora_launch.config import TrainConfig
-from mora_launch.serving.http.admission import Admission
 from mora_launch.serving.http.front import Front, install_counting, install_errors
 from mora_launch.serving.http.guard import Guard
 from mora_launch.serving.http.images import image_routes
 from mora_launch.serving.http.page import mount_page
+from mora_launch.serving.http.reviews import review_routes
 from mora_launch.serving.http.video_jobs import VideoJobs
 from mora_launch.serving.http.videos import video_routes
 from mora_launch.serving.server_pool import ServerPool
@@ -35,7 +35,7 @@ def make_app(
         folder: of finished videos.
         token, hosts: see `Guard`.
     """
-    front = Front(pool, config, Admission(config.serving.max_waiting))
+    front = Front.over(pool, config)
     jobs = VideoJobs(front, folder)
 
     @asynccontextmanager
@@ -48,6 +48,7 @@ def make_app(
     install_counting(app, front)
     app.include_router(image_routes(front))
     app.include_router(video_routes(front, jobs))
+    app.include_router(review_routes(jobs))
     _add_health(app, front)
     app.add_middleware(Guard, token=token, hosts=hosts, max_body_nbytes=config.serving.max_upload_nbytes + _FORM_NBYTES)
     return mount_page(app, front, jobs, folder)
@@ -86,6 +87,7 @@ class _PoolGauges(Collector):
         pool = self._front.pool
         yield GaugeMetricFamily("mora_queue_length", "Samples that wait for a server", len(pool.queue))
         yield GaugeMetricFamily("mora_requests_under_way", "Requests admitted", self._front.admission.num_admitted)
+        yield GaugeMetricFamily("mora_reviews_under_way", "Video jobs under review", self._front.reviews.num_admitted)
         gauges = {
             "memory_nbytes": GaugeMetricFamily(
                 "mora_server_memory_bytes", "Allocated on the device; resident on the CPU", labels=["server"]

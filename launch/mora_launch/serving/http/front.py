@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse, Response
 from mora_runtime.errors import Cancelled, ConfigurationError, MoraError, RoleFailed, TransportError
 
 from mora_launch.config import TrainConfig
+from mora_launch.review.decision import ReviewRefused
 from mora_launch.serving.http.admission import Admission, TooBusy
 from mora_launch.serving.http.guard import error_body
 from mora_launch.serving.server_pool import ServerPool
@@ -21,11 +22,28 @@ CHAIN_MODEL = "mora"  # all agents together
 
 @dataclass(frozen=True)
 class Front:
-    """One for each application."""
+    """One for each application.
+
+    Attributes:
+        admission: of requests; those that wait for a person are not among them.
+        reviews: of video jobs with somebody who looks after each stage.
+    """
 
     pool: ServerPool
     config: TrainConfig
     admission: Admission
+    reviews: Admission
+
+    @classmethod
+    def over(cls, pool: ServerPool, config: TrainConfig) -> Front:
+        """With the bounds of a configuration."""
+        settings = config.serving
+        return cls(pool, config, Admission(settings.max_waiting), Admission(settings.max_reviews, "reviews"))
+
+    def video_size(self) -> tuple[int, int]:
+        """(height, width) that the video agent makes, and that every video is brought to first."""
+        about = self.pool.describe("image_to_video")
+        return about["height"], about["width"]
 
     def models(self) -> list[str]:
         """Names that a request may give as `model`."""
@@ -55,8 +73,8 @@ class WrongContentType(BadRequest):
 def status_of(error: MoraError) -> int:
     """HTTP status of an error."""
     kinds: tuple[tuple[type[MoraError], int], ...] = (
-        (NotFound, 404), (WrongContentType, 415), (ConfigurationError, 400), (TooBusy, 429), (Cancelled, 499),
-        (RoleFailed, 503), (TransportError, 503),
+        (NotFound, 404), (ReviewRefused, 409), (WrongContentType, 415), (ConfigurationError, 400), (TooBusy, 429),
+        (Cancelled, 499), (RoleFailed, 503), (TransportError, 503),
     )  # fmt: skip
     return next((status for kind, status in kinds if isinstance(error, kind)), 500)
 

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from fastapi import APIRouter, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from mora_runtime.errors import Cancelled, MoraError
 
@@ -39,7 +40,11 @@ def image_routes(front: Front) -> APIRouter:
     async def generations(request: Request) -> Response:
         fields = await Fields.read(request, _FIELDS, _IGNORED)
         front.admission.enter()
-        return await _answer(request, fields, lambda on_step: _submit(front, fields, on_step), front)
+
+        async def submit(on_step: Any) -> list[Work]:
+            return _submit(front, fields, on_step)
+
+        return await _answer(request, fields, submit, front)
 
     @router.post("/v1/images/edits")
     async def edits(request: Request) -> Response:
@@ -47,7 +52,11 @@ def image_routes(front: Front) -> APIRouter:
         if "mask" in fields.files:
             raise BadRequest("mask", "is not supported; the whole picture is changed by the prompt")
         front.admission.enter()
-        return await _answer(request, fields, lambda on_step: _submit_edit(front, fields, on_step), front)
+
+        async def submit(on_step: Any) -> list[Work]:
+            return await run_in_threadpool(_submit_edit, front, fields, on_step)  # it decodes a picture
+
+        return await _answer(request, fields, submit, front)
 
     return router
 
@@ -102,9 +111,9 @@ async def _answer(request: Request, fields: Fields, submit: Any, front: Front) -
         if fields.flag("stream", False):
             steps: asyncio.Queue[tuple[int, int]] = asyncio.Queue()
             loop = asyncio.get_running_loop()
-            works = submit(lambda step, num: loop.call_soon_threadsafe(steps.put_nowait, (step, num)))
+            works = await submit(lambda step, num: loop.call_soon_threadsafe(steps.put_nowait, (step, num)))
             return StreamingResponse(_events(works, steps, front), media_type="text/event-stream")
-        works = submit(None)
+        works = await submit(None)
         try:
             pictures = await _results(request, works)
         finally:

@@ -13,11 +13,12 @@ from mora_runtime.errors import MoraError
 from pydantic import ValidationError
 
 from mora_launch.review.decision import Action, Decision
-from mora_launch.review.session import ReviewSession
 from mora_launch.serving.http.front import CHAIN_MODEL, Front
-from mora_launch.serving.http.video_jobs import VideoJob, VideoJobs
+from mora_launch.serving.http.video_job import VideoJob
+from mora_launch.serving.http.video_jobs import VideoJobs
 from mora_launch.tasks.errors import BadRequest
-from mora_launch.tasks.media import encode, read_picture, read_video, video_format
+from mora_launch.tasks.inputs import read_inputs
+from mora_launch.tasks.media import encode
 from mora_launch.tasks.request import MAX_SEED, TASKS, TaskRequest, check_request
 
 PATH = "/page"
@@ -27,35 +28,24 @@ _EVERY_S = 1.0
 class Page:
     """What the buttons do; the page itself keeps a job's id and the version of its session that it shows."""
 
-    def __init__(self, front: Front, jobs: VideoJobs, folder: Path) -> None:
+    def __init__(self, front: Front, jobs: VideoJobs) -> None:
         self._front = front
         self._jobs = jobs
-        self._folder = folder
 
     def start(
         self, task: str, prompt: str, files: list[bytes] | None, seconds: float | None, seed: float | None, review: bool
     ) -> str:
         """Create a job; returns its id."""
         settings = self._front.config.serving
-        image, videos = None, []
-        for content in files or []:
-            if len(content) > settings.max_upload_nbytes:
-                raise BadRequest("files", f"expected at most {settings.max_upload_nbytes} bytes, got {len(content)}")
-            if video_format(content) is not None:
-                videos.append(read_video(content, "files", max_frames=settings.max_frames_read))
-            else:
-                image = read_picture(content, "files")
+        image, videos = read_inputs(files or [], "files", settings, self._front.video_size())
         drawn = random.SystemRandom().randrange(MAX_SEED) if seed is None or seed < 0 else int(seed)
         request = TaskRequest(
-            task, prompt, drawn, self._front.config.clip.fps, image, tuple(videos), seconds or None,
+            task, prompt, drawn, self._front.config.clip.fps, image, videos, seconds or None,
             settings.edit_strength,
         )  # fmt: skip
         check_request(request, self._front.pool, settings)
-        about = self._front.pool.describe("image_to_video")
-        job = VideoJob(request, CHAIN_MODEL, (about["height"], about["width"]), "mp4", None)
-        if review:
-            job.session = ReviewSession.create(self._folder / f"{job.id}.review", {"task": task, "prompt": prompt})
-        return self._jobs.create(job).id
+        job = VideoJob(request, CHAIN_MODEL, self._front.video_size(), "mp4", None)
+        return self._jobs.create(job, is_reviewed=review, inputs=files or []).id
 
     def look(self, identifier: str, shown: int) -> tuple[Any, ...]:
         """(status, picture, video, version): what to show; components that are as they were stay untouched."""
@@ -72,7 +62,7 @@ class Page:
         return self._candidate(job, shown)
 
     def _candidate(self, job: VideoJob, shown: int) -> tuple[Any, ...]:
-        state = None if job.session is None else job.session.state()
+        state = job.review()
         if job.session is None or state is None or state.status != "waiting" or state.candidate is None:
             return self._describe(job), gr.skip(), gr.skip(), shown
         candidate = state.candidate
@@ -109,10 +99,21 @@ class Page:
         """Go on with a review that was stopped. Raises: MoraError: it was not."""
         self._jobs.resume(identifier)
 
+    def reviews(self) -> list[tuple[str, str]]:
+        """(what it is, id) of every review that is not done, the newest first."""
+        found = []
+        for job in self._jobs.all()[::-1]:
+            state = job.review()
+            if state is not None and job.status != "completed":
+                stage = f" at {job.stage}" if job.stage else ""
+                text = f"{job.request.task}: {job.request.prompt[:60]} ({state.status}{stage}, {job.id[-6:]})"
+                found.append((text, job.id))
+        return found
+
 
 def mount_page(app: FastAPI, front: Front, jobs: VideoJobs, folder: Path) -> FastAPI:
     """Put the page into the application, under `/page`; `/` leads there."""
-    page = Page(front, jobs, folder)
+    page = Page(front, jobs)
 
     @app.get("/")
     async def root() -> Response:
@@ -144,6 +145,7 @@ def _blocks(page: Page) -> gr.Blocks:
                     seed = gr.Number(label="Seed (-1: a new one)", value=-1, precision=0)
                 review = gr.Checkbox(label="Review every stage", value=True)
                 start = gr.Button("Start", variant="primary")
+                reviews = gr.Dropdown([], label="Reviews that are not done", value=None, interactive=True)
             with gr.Column():
                 status = gr.Markdown("Nothing has been started.")
                 picture = gr.Image(label="Candidate", visible=False, interactive=False)
@@ -156,10 +158,19 @@ def _blocks(page: Page) -> gr.Blocks:
             return _shown_errors(page.start, *values), -1
 
         start.click(begin, [task, prompt, files, seconds, seed, review], [identifier, shown])
+        reviews.select(lambda chosen: (chosen, -1), reviews, [identifier, shown], api_name="open")
         blocks.load(_job_of_address, None, identifier)  # `?job=ID`: another reviewer looks at the same job
+        listed = gr.State([])
+        gr.Timer(_EVERY_S).tick(lambda known: _listing(page, known), listed, [reviews, listed], show_progress="hidden")
         looked = [status, picture, video, shown]
         gr.Timer(_EVERY_S).tick(page.look, [identifier, shown], looked, show_progress="hidden")
     return blocks
+
+
+def _listing(page: Page, known: list[tuple[str, str]]) -> tuple[Any, Any]:
+    """The choice of reviews, which stays untouched, open or not, as long as there are no others."""
+    found = page.reviews()
+    return (gr.skip(), gr.skip()) if found == known else (gr.update(choices=found), found)
 
 
 def _job_of_address(request: gr.Request) -> str:

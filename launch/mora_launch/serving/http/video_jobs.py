@@ -1,100 +1,88 @@
 """Video jobs: each a run of a task in a thread of its own, its result a file of the run until it expires.
 
-So many work at a time as `serving.max_video_jobs` says; one that waits for a reviewer is not counted meanwhile.
+So many work at a time as `serving.max_video_jobs` says; one that waits for a reviewer is not counted meanwhile. A
+server that is started again on the same run has what had ended, and reviews that had not, stopped and to be resumed.
 """
 
 from __future__ import annotations
 
 import logging
-import shutil
 import threading
 import time
-import uuid
 from collections import deque
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Literal
 
-from mora_runtime.errors import Cancelled, MoraError
+from mora_runtime.errors import MoraError, StorageError
 
 from mora_launch.review.decision import Decision
 from mora_launch.review.reviewed_stages import ReviewedStages, run_reviewed
 from mora_launch.review.session import ReviewSession
 from mora_launch.serving.http.front import Front, NotFound
+from mora_launch.serving.http.job_folder import JobFolder
+from mora_launch.serving.http.job_progress import JobProgress
+from mora_launch.serving.http.place import Place
+from mora_launch.serving.http.video_job import Status, VideoJob
 from mora_launch.tasks.agents import Agents
 from mora_launch.tasks.errors import BadRequest
+from mora_launch.tasks.inputs import read_inputs
 from mora_launch.tasks.media import Clip, encode, fitted, png
 from mora_launch.tasks.procedures import run_task
 from mora_launch.tasks.prompt_agent import prompt_agent
-from mora_launch.tasks.request import TaskRequest
+from mora_launch.tasks.request import TaskRequest, check_request
 from mora_launch.tasks.stages import Unreviewed
 
 log = logging.getLogger(__name__)
 _NUM_EXPIRED_KNOWN = 10_000  # who asks for one of these is told why it is gone
-_TURN_TICK_S = 0.2
-MEDIA_TYPES = {"mp4": "video/mp4", "webm": "video/webm", "gif": "image/gif"}
-
-
-@dataclass
-class VideoJob:
-    """One task on its way; `status` as OpenAI names it."""
-
-    request: TaskRequest
-    model: str
-    size: tuple[int, int]  # height, width of the output
-    kind: str
-    codec: str | None
-    id: str = field(default_factory=lambda: f"video_{uuid.uuid4().hex}")
-    created_at: int = field(default_factory=lambda: int(time.time()))
-    status: Literal["queued", "in_progress", "completed", "failed"] = "queued"
-    progress: int = 0
-    stage: str = ""
-    seconds: float = 0.0
-    completed_at: int | None = None
-    expires_at: int | None = None
-    error: dict[str, str] | None = None
-    session: ReviewSession | None = None  # where somebody looks after each stage
-    cancelled: threading.Event = field(default_factory=threading.Event)
-
-    def as_json(self) -> dict[str, Any]:
-        """OpenAI's `Video`, with task, seed and stage beside."""
-        return {
-            "id": self.id, "object": "video", "created_at": self.created_at, "status": self.status,
-            "model": self.model, "progress": self.progress, "prompt": self.request.prompt,
-            "seconds": f"{self.seconds or self.request.seconds or 0:g}", "size": f"{self.size[1]}x{self.size[0]}",
-            "completed_at": self.completed_at, "expires_at": self.expires_at, "error": self.error,
-            "remixed_from_video_id": None, "task": self.request.task, "seed": self.request.seed, "stage": self.stage,
-        }  # fmt: skip
 
 
 class VideoJobs:
-    """All jobs of this server; those that are done are forgotten when they expire."""
+    """All jobs of this run; those that are done are forgotten when they expire."""
 
     def __init__(self, front: Front, folder: Path) -> None:
         self._front = front
-        self._folder = folder
-        folder.mkdir(exist_ok=True)
+        self._folder = JobFolder(folder)
         self._jobs: dict[str, VideoJob] = {}
         self._expired: deque[str] = deque(maxlen=_NUM_EXPIRED_KNOWN)
         self._lock = threading.Lock()
+        self._closing = threading.Event()
         settings = front.config.serving
-        self._threads = ThreadPoolExecutor(settings.max_waiting, thread_name_prefix="task")
+        self._threads = ThreadPoolExecutor(settings.max_waiting + settings.max_reviews, thread_name_prefix="task")
         self._working = threading.Semaphore(settings.max_video_jobs)
-        self._prompts = prompt_agent(front.config.serving.prompts)
+        self._prompts = prompt_agent(settings.prompts)
+        for job in self._folder.read_all():
+            self._take_up(job)
 
-    def create(self, job: VideoJob) -> VideoJob:
-        """Queue a job. Raises: TooBusy."""
+    def create(self, job: VideoJob, *, is_reviewed: bool = False, inputs: Sequence[bytes] = ()) -> VideoJob:
+        """Queue a job.
+
+        Args:
+            inputs: the files that `job.request` was read from.
+
+        Raises:
+            TooBusy: there are too many.
+            StorageError: it could not be written down.
+        """
         self._expire()
-        self._front.admission.enter()
+        admission = self._front.reviews if is_reviewed else self._front.admission
+        admission.enter()
+        try:
+            if is_reviewed:
+                job.session = self._folder.open_session(job, inputs)
+            self._folder.write(job)
+        except OSError as error:
+            self._folder.remove(job)
+            admission.leave()
+            raise StorageError(f"the job cannot be written to the server's disk ({error.strerror})") from None
         with self._lock:
             self._jobs[job.id] = job
         self._threads.submit(self._run, job)
         return job
 
     def resume(self, identifier: str) -> VideoJob:
-        """Go on with a job whose review was stopped, or that nobody decided about in time.
+        """Go on with a job whose review was stopped, that nobody decided about in time, or that failed on its way.
 
         Raises:
             BadRequest: it was not stopped.
@@ -102,10 +90,11 @@ class VideoJobs:
         """
         job = self.get(identifier)
         with self._lock:
-            if job.session is None or job.status != "failed" or job.session.state().status != "stopped":
+            review = job.review()
+            if job.session is None or job.status != "failed" or review is None or review.status != "stopped":
                 raise BadRequest("review", f"only a review that was stopped can be resumed; this job is {job.status}")
-            self._front.admission.enter()
-            ReviewSession.create(job.session.folder, {})
+            self._front.reviews.enter()
+            job.session.resume()
             job.status, job.error, job.completed_at, job.expires_at = "queued", None, None, None
         self._threads.submit(self._run, job)
         return job
@@ -115,8 +104,10 @@ class VideoJobs:
         self._expire()
         job = self._jobs.get(identifier)
         if job is None and identifier in self._expired:
-            kept_s = self._front.config.serving.keep_videos_s
-            raise NotFound("video_id", f"`{identifier}` has expired: finished videos are kept for {kept_s:g} s")
+            settings = self._front.config.serving
+            text = f"finished videos are kept for {settings.keep_videos_s:g} s"
+            reviews = f"reviews that were stopped for {settings.keep_reviews_s:g} s"
+            raise NotFound("video_id", f"`{identifier}` has expired: {text}, {reviews}")
         if job is None:
             raise NotFound("video_id", f"no video `{identifier[:60]}`; it is unknown or deleted")
         return job
@@ -129,22 +120,41 @@ class VideoJobs:
     def delete(self, identifier: str) -> VideoJob:
         """Cancel or forget a job."""
         job = self.get(identifier)
-        job.cancelled.set()
         with self._lock:
+            job.cancelled.set()
             self._jobs.pop(identifier, None)
-        if job.status in ("completed", "failed"):
-            self._remove_files(job)  # else its thread does, which still works with them
+            has_ended = job.has_ended
+        if has_ended:
+            self._folder.remove(job)  # else its thread does, which still works with them
         return job
 
     def file(self, job: VideoJob, variant: str = "video") -> Path:
         """Where a finished job's bytes are."""
-        return self._folder / (f"{job.id}.{job.kind}" if variant == "video" else f"{job.id}.png")
+        return self._folder.file(job, variant)
 
     def close(self) -> None:
-        """Cancel everything that runs."""
-        for job in list(self._jobs.values()):
-            job.cancelled.set()
+        """Stop everything that runs; reviews can be resumed by the next server of the run."""
+        self._closing.set()
         self._threads.shutdown(wait=True, cancel_futures=True)
+
+    def _take_up(self, job: VideoJob) -> None:
+        """A job that an earlier server has left: ended, or given up where it stood."""
+        now = int(time.time())
+        if job.expires_at is not None and job.expires_at <= now:
+            self._expired.append(job.id)
+            self._folder.remove(job)
+            return
+        if not job.has_ended:
+            if job.session is not None:
+                job.session.stop()
+            job.status, job.error = "failed", _interrupted(job)
+            job.completed_at, job.expires_at = now, now + self._kept_s(job, "failed")
+        self._jobs[job.id] = job
+
+    def _kept_s(self, job: VideoJob, status: Status) -> int:
+        settings = self._front.config.serving
+        can_resume = status == "failed" and job.session is not None
+        return round(settings.keep_reviews_s if can_resume else settings.keep_videos_s)
 
     def _expire(self) -> None:
         now = time.time()
@@ -154,18 +164,12 @@ class VideoJobs:
                 del self._jobs[job.id]
                 self._expired.append(job.id)
         for job in old:
-            self._remove_files(job)
-
-    def _remove_files(self, job: VideoJob) -> None:
-        for variant in ("video", "thumbnail"):
-            self.file(job, variant).unlink(missing_ok=True)
-        if job.session is not None:
-            shutil.rmtree(job.session.folder, ignore_errors=True)
+            self._folder.remove(job)
 
     def _run(self, job: VideoJob) -> None:
-        status: Literal["completed", "failed"] = "failed"
+        status: Status = "failed"
         try:
-            with _Place(self._working, job.cancelled) as place:
+            with Place(self._working, lambda: self._is_given_up(job)) as place:
                 job.status = "in_progress"
                 self._make(job, place)
             status, job.progress = "completed", 100
@@ -175,23 +179,43 @@ class VideoJobs:
             # the boundary of the job: the client gets the type, the log the traceback
             log.exception("video job %s failed", job.id)
             job.error = {"code": "failed", "message": type(error).__name__}
-        finally:
-            job.completed_at = int(time.time())
-            job.expires_at = job.completed_at + round(self._front.config.serving.keep_videos_s)
-            job.status = status  # after the others: from now on it may be resumed
-            if job.cancelled.is_set():
-                self._remove_files(job)
-            self._front.admission.leave()
+        self._end(job, status)
 
-    def _make(self, job: VideoJob, place: _Place) -> None:
-        request, config = job.request, self._front.config
-        counted = _StageCount(job)
+    def _end(self, job: VideoJob, status: Status) -> None:
+        if status == "failed" and self._closing.is_set():
+            job.error = _interrupted(job)
+        job.request = replace(job.request, image=None, videos=())
+        job.completed_at = int(time.time())
+        job.expires_at = job.completed_at + self._kept_s(job, status)
+        try:
+            if status == "failed" and job.session is not None:
+                job.session.stop()
+            self._folder.write(job, status=status)
+        except OSError:
+            log.exception("what has become of video job %s cannot be written down", job.id)
+        (self._front.admission if job.session is None else self._front.reviews).leave()
+        with self._lock:
+            job.status = status  # after everything else: from now on it may be resumed
+            is_deleted = job.cancelled.is_set()
+        if is_deleted:
+            self._folder.remove(job)
+
+    def _is_given_up(self, job: VideoJob) -> bool:
+        return job.cancelled.is_set() or self._closing.is_set()
+
+    def _make(self, job: VideoJob, place: Place) -> None:
+        request, config = self._whole_request(job), self._front.config
+        progress = JobProgress(job)
         agents = Agents(
-            self._front.pool, self._prompts, sampling=request.sampling(),
-            deadline_s=config.serving.call_deadline_s, on_step=counted.step, is_cancelled=job.cancelled.is_set,
+            self._front.pool, self._prompts, sampling=request.sampling(), deadline_s=config.serving.call_deadline_s,
+            on_step=progress.step, is_cancelled=lambda: self._is_given_up(job),
         )  # fmt: skip
-        counted.expect(request, agents.num_frames)
-        clip = fitted(self._frames(job, agents, counted, place), *job.size)
+        progress.expect(request, agents.num_frames)
+        if job.session is None:
+            made = run_task(request, agents, Unreviewed(request.seed, progress.stage))
+        else:
+            made = self._reviewed(job, job.session, request, agents, progress, place)
+        clip = fitted(made, *job.size)
         job.seconds = len(clip) / request.fps
         metadata = {
             "task": request.task, "prompt": request.prompt, "seed": request.seed, "seconds": request.seconds,
@@ -201,71 +225,32 @@ class VideoJobs:
         self.file(job).write_bytes(encode(clip, request.fps, job.kind, metadata, job.codec))
         self.file(job, "thumbnail").write_bytes(png(clip[0]))
 
-    def _frames(self, job: VideoJob, agents: Agents, counted: _StageCount, place: _Place) -> Clip:
-        if job.session is None:
-            return run_task(job.request, agents, Unreviewed(job.request.seed, counted.stage))
+    def _whole_request(self, job: VideoJob) -> TaskRequest:
+        """The job's request; one that is resumed is read again from what was sent. Raises: BadRequest."""
+        if job.session is None or job.request.image is not None or job.request.videos:
+            return job.request
+        settings = self._front.config.serving
+        image, videos = read_inputs(self._folder.inputs(job), "input_reference", settings, self._front.video_size())
+        request = replace(job.request, image=image, videos=videos)
+        check_request(request, self._front.pool, settings)  # this server may be configured otherwise than the last one
+        return request
+
+    def _reviewed(
+        self, job: VideoJob, session: ReviewSession, request: TaskRequest, agents: Agents, progress: JobProgress,
+        place: Place,
+    ) -> Clip:  # fmt: skip
         timeout_s = self._front.config.serving.review_timeout_s
 
         def ask(session: ReviewSession) -> Decision:
             place.leave()  # others work while this one waits for a person
-            decision = session.wait_decision(timeout_s, job.cancelled.is_set)
+            decision = session.wait_decision(timeout_s, lambda: self._is_given_up(job))
             place.take()
             return decision
 
-        stages = ReviewedStages(job.session, agents, job.request, ask, counted.stage)
-        return run_reviewed(job.request, agents, stages, job.session)
+        return run_reviewed(request, agents, ReviewedStages(session, agents, request, ask, progress.stage), session)
 
 
-class _Place:
-    """One of the places of jobs that work; entering takes it."""
-
-    def __init__(self, places: threading.Semaphore, cancelled: threading.Event) -> None:
-        self._places = places
-        self._cancelled = cancelled
-        self._is_held = False
-
-    def take(self) -> None:
-        """Wait for it. Raises: Cancelled: the job was, meanwhile."""
-        while not self._places.acquire(timeout=_TURN_TICK_S):
-            if self._cancelled.is_set():
-                raise Cancelled("the task was cancelled")
-        self._is_held = True
-
-    def leave(self) -> None:
-        """For the next; nothing where it is not held."""
-        if self._is_held:
-            self._is_held = False
-            self._places.release()
-
-    def __enter__(self) -> _Place:
-        self.take()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.leave()
-
-
-class _StageCount:
-    """A job's progress from its stages and their steps."""
-
-    def __init__(self, job: VideoJob) -> None:
-        self._job = job
-        self._expected = 1
-        self._begun = 0
-
-    def expect(self, request: TaskRequest, num_frames: int) -> None:
-        """How many stages there will be, about."""
-        seconds = request.seconds or num_frames / request.fps
-        self._expected = max(1, round(seconds * request.fps / max(1, num_frames - 1))) + (not request.videos) * 2
-
-    def stage(self, name: str) -> None:
-        """A stage begins."""
-        self._begun += 1
-        self._job.stage = name
-
-    def step(self, ability: str, step: int, num_steps: int) -> None:
-        """A step of it is done."""
-        done = (self._begun - 1 + step / num_steps) / max(self._expected, self._begun)
-        self._job.progress = max(self._job.progress, min(99, int(done * 100)))
+def _interrupted(job: VideoJob) -> dict[str, str]:
+    if job.session is not None:
+        return {"code": "review_stopped", "message": "the server was stopped; the review can be resumed"}
+    return {"code": "server_stopped", "message": "the server was stopped before the video was done; ask for it again"}

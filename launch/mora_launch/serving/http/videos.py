@@ -2,35 +2,43 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import random
 
 from fastapi import APIRouter, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, JSONResponse, Response
 
 from mora_launch.serving.http.fields import Fields
 from mora_launch.serving.http.front import Front, NotFound
-from mora_launch.serving.http.video_jobs import MEDIA_TYPES, VideoJob, VideoJobs
+from mora_launch.serving.http.video_job import MEDIA_TYPES, VideoJob
+from mora_launch.serving.http.video_jobs import VideoJobs
 from mora_launch.tasks.errors import BadRequest
-from mora_launch.tasks.media import Clip, Video, chosen_codec, read_picture, read_video, video_format
+from mora_launch.tasks.inputs import read_inputs
+from mora_launch.tasks.media import chosen_codec
 from mora_launch.tasks.request import MAX_SEED, TaskRequest, check_request, check_size
 
 _FIELDS = (
     "prompt", "model", "seconds", "size", "input_reference", "task", "seed", "fps", "num_frames", "strength",
-    "num_inference_steps", "guidance_scale", "enhance", "format", "codec",
+    "num_inference_steps", "guidance_scale", "enhance", "format", "codec", "review",
 )  # fmt: skip
 _MAX_LIST = 100
+_MAX_DECODING = 2  # requests whose videos are decoded at a time; others wait
 
 
 def video_routes(front: Front, jobs: VideoJobs) -> APIRouter:
     """All endpoints of videos."""
     router = APIRouter()
+    decoding = asyncio.Semaphore(_MAX_DECODING)
 
     @router.post("/v1/videos")
     async def create(request: Request) -> Response:
         fields = await Fields.read(request, _FIELDS, ("user",))
-        return JSONResponse(jobs.create(_job(front, fields)).as_json())
+        async with decoding:
+            job = await run_in_threadpool(_create, front, jobs, fields)
+        return JSONResponse(job.as_json())
 
     @router.get("/v1/videos")
     async def listing(after: str | None = None, limit: int = 20, order: str = "desc") -> Response:
@@ -70,7 +78,14 @@ def video_routes(front: Front, jobs: VideoJobs) -> APIRouter:
     return router
 
 
-def _job(front: Front, fields: Fields) -> VideoJob:
+def _create(front: Front, jobs: VideoJobs, fields: Fields) -> VideoJob:
+    """Decode and check a request, and queue it; takes as long as a video takes to decode."""
+    inputs = _inputs(fields)
+    job = _job(front, fields, inputs)
+    return jobs.create(job, is_reviewed=fields.flag("review", False), inputs=inputs)
+
+
+def _job(front: Front, fields: Fields, inputs: list[bytes]) -> VideoJob:
     model = front.check_model(fields.text("model"), "image_to_video")
     kind = fields.text("format") or "mp4"
     if kind not in MEDIA_TYPES:
@@ -78,13 +93,13 @@ def _job(front: Front, fields: Fields) -> VideoJob:
     codec = fields.text("codec")
     chosen_codec(kind, codec)
     size = check_size(fields.text("size"), front.pool.describe("image_to_video"), front.config.serving)
-    request = _request(front, fields)
+    request = _request(front, fields, inputs)
     check_request(request, front.pool, front.config.serving)
     return VideoJob(request, model, size, kind, codec)
 
 
-def _request(front: Front, fields: Fields) -> TaskRequest:
-    image, videos = _references(front, fields)
+def _request(front: Front, fields: Fields, inputs: list[bytes]) -> TaskRequest:
+    image, videos = read_inputs(inputs, "input_reference", front.config.serving, front.video_size())
     fps = fields.number("fps") or front.config.clip.fps
     seconds = fields.number("seconds")
     frames = fields.integer("num_frames")
@@ -104,20 +119,11 @@ def _request(front: Front, fields: Fields) -> TaskRequest:
     )  # fmt: skip
 
 
-def _references(front: Front, fields: Fields) -> tuple[Clip | None, tuple[Video, ...]]:
-    """Pictures and videos that were sent, told apart by their content; an address or a path is refused."""
+def _inputs(fields: Fields) -> list[bytes]:
+    """Pictures and videos that were sent; an address or a path is refused."""
     contents = list(fields.files.get("input_reference", []))
     text = None if contents else fields.text("input_reference")
-    if text is not None:
-        contents.append(_from_data_url(text))
-    image: Clip | None = None
-    videos: list[Video] = []
-    for content in contents:
-        if video_format(content) is not None:
-            videos.append(read_video(content, "input_reference", max_frames=front.config.serving.max_frames_read))
-        else:
-            image = read_picture(content, "input_reference")
-    return image, tuple(videos)
+    return contents if text is None else [_from_data_url(text)]
 
 
 def _from_data_url(text: str) -> bytes:

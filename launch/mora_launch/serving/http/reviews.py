@@ -1,0 +1,90 @@
+"""`/v1/videos/ID/review`: what a reviewer sees of a video job, and says. The page does the same by buttons."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import JSONResponse, Response
+from pydantic import ValidationError
+
+from mora_launch.review.decision import Candidate, Decision, ReviewState
+from mora_launch.review.session import ReviewSession
+from mora_launch.serving.http.fields import Fields
+from mora_launch.serving.http.front import NotFound
+from mora_launch.serving.http.video_job import VideoJob
+from mora_launch.serving.http.video_jobs import VideoJobs
+from mora_launch.tasks.errors import BadRequest
+from mora_launch.tasks.media import encode, png
+
+_FIELDS = ("version", "action", "prompt", "strength", "reviewer")
+
+
+def review_routes(jobs: VideoJobs) -> APIRouter:
+    """Look, look at the candidate, decide, resume."""
+    router = APIRouter()
+
+    @router.get("/v1/videos/{video_id}/review")
+    async def look(video_id: str) -> Response:
+        return JSONResponse(_as_json(jobs.get(video_id)))
+
+    @router.get("/v1/videos/{video_id}/review/content")
+    async def content(video_id: str) -> Response:
+        job = jobs.get(video_id)
+        session, state = _session(job)
+        if state.candidate is None:
+            raise NotFound("video_id", f"nothing waits for a reviewer; the review is {state.status}")
+        return await run_in_threadpool(_content, session, state.candidate, job.request.fps)
+
+    @router.post("/v1/videos/{video_id}/review")
+    async def decide(video_id: str, request: Request) -> Response:
+        fields = await Fields.read(request, _FIELDS)
+        job = jobs.get(video_id)
+        session, _ = _session(job)
+        session.decide(_decision(fields))
+        return JSONResponse(_as_json(job))
+
+    @router.post("/v1/videos/{video_id}/review/resume")
+    async def resume(video_id: str) -> Response:
+        return JSONResponse(jobs.resume(video_id).as_json())
+
+    return router
+
+
+def _session(job: VideoJob) -> tuple[ReviewSession, ReviewState]:
+    state = job.review()
+    if job.session is None or state is None:
+        raise BadRequest("review", "this job asks nobody; create one with `review`: true")
+    return job.session, state
+
+
+def _as_json(job: VideoJob) -> dict[str, Any]:
+    _, state = _session(job)
+    candidate = state.candidate if state.status == "waiting" else None
+    return {
+        "id": job.id, "object": "video.review", "status": state.status, "version": state.version,
+        "candidate": None if candidate is None else candidate.model_dump(exclude={"file"}),
+        "accepted": [accepted.model_dump(exclude={"file"}) for accepted in state.accepted],
+    }  # fmt: skip
+
+
+def _content(session: ReviewSession, candidate: Candidate, fps: float) -> Response:
+    if candidate.kind == "text":
+        return Response(candidate.prompt, media_type="text/plain")
+    frames = session.frames(candidate)
+    if frames.ndim == 3:
+        return Response(png(frames), media_type="image/png")
+    return Response(encode(frames, fps, "mp4", {}), media_type="video/mp4")
+
+
+def _decision(fields: Fields) -> Decision:
+    given = {
+        "version": fields.integer("version"), "action": fields.text("action"), "prompt": fields.text("prompt"),
+        "strength": fields.number("strength"), "reviewer": fields.text("reviewer"),
+    }  # fmt: skip
+    try:
+        return Decision.model_validate({name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        fault = error.errors()[0]
+        raise BadRequest(".".join(map(str, fault["loc"])) or "prompt", str(fault["msg"])) from None

@@ -1,0 +1,67 @@
+"""One video job: a task on its way, as clients are told of it."""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from mora_launch.review.decision import ReviewState
+from mora_launch.review.session import ReviewSession
+from mora_launch.tasks.request import TaskRequest
+
+MEDIA_TYPES = {"mp4": "video/mp4", "webm": "video/webm", "gif": "image/gif"}
+Status = Literal["queued", "in_progress", "completed", "failed"]  # as OpenAI names them
+
+
+@dataclass
+class VideoJob:
+    """One run of a task.
+
+    Attributes:
+        request: without the pictures and videos that were sent, once the job has ended.
+        cancelled: nobody wants it any more; it is being deleted.
+    """
+
+    request: TaskRequest
+    model: str
+    size: tuple[int, int]  # height, width of the output
+    kind: str
+    codec: str | None
+    id: str = field(default_factory=lambda: f"video_{uuid.uuid4().hex}")
+    created_at: int = field(default_factory=lambda: int(time.time()))
+    status: Status = "queued"
+    progress: int = 0
+    stage: str = ""
+    seconds: float = 0.0
+    completed_at: int | None = None
+    expires_at: int | None = None
+    error: dict[str, str] | None = None
+    session: ReviewSession | None = None  # where somebody looks after each stage
+    cancelled: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nobody works on it; a review that was stopped may be resumed."""
+        return self.status in ("completed", "failed")
+
+    def review(self) -> ReviewState | None:
+        """What its reviewers see; None where it asks nobody, or is being deleted."""
+        try:
+            return None if self.session is None else self.session.state()
+        except FileNotFoundError:
+            return None
+
+    def as_json(self) -> dict[str, Any]:
+        """OpenAI's `Video`, with task, seed, stage and the review's status beside."""
+        review = self.review()
+        return {
+            "id": self.id, "object": "video", "created_at": self.created_at, "status": self.status,
+            "model": self.model, "progress": self.progress, "prompt": self.request.prompt,
+            "seconds": f"{self.seconds or self.request.seconds or 0:g}", "size": f"{self.size[1]}x{self.size[0]}",
+            "completed_at": self.completed_at, "expires_at": self.expires_at, "error": self.error,
+            "remixed_from_video_id": None, "task": self.request.task, "seed": self.request.seed, "stage": self.stage,
+            "review": None if review is None else review.status,
+        }  # fmt: skip
