@@ -79,8 +79,10 @@ class ReviewSession:
 
         def apply(state: ReviewState) -> ReviewState:
             candidate = state.candidate
-            if state.status != "waiting" or candidate is None or decision.version != state.version:
-                raise ReviewRefused(f"this stage has been decided already (the session is {state.status}); look again")
+            if state.status != "waiting" or candidate is None:
+                raise ReviewRefused(f"nothing waits for a decision now (the review is {state.status}); look again")
+            if decision.version != state.version:
+                raise ReviewRefused(f"version: expected {state.version}, got {decision.version}; look again")
             if decision.action == "again" and candidate.attempt >= MAX_AGAIN:
                 raise ReviewRefused(f"again: at most {MAX_AGAIN} times for a stage; edit the prompt, or go back")
             if decision.action == "back" and not state.accepted:

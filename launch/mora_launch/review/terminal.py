@@ -30,7 +30,11 @@ class TerminalReviewer:
             try:
                 session.decide(self._read(state.version))
             except (ReviewRefused, ValidationError) as error:
-                text = str(error) if isinstance(error, ReviewRefused) else error.errors()[0]["msg"]
+                text = (
+                    str(error)
+                    if isinstance(error, ReviewRefused)
+                    else error.errors()[0]["msg"].removeprefix("Value error, ")
+                )
                 self._console.print(text, style="yellow", markup=False)
 
     def _show(self, session: ReviewSession) -> None:

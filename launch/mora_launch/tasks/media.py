@@ -48,7 +48,9 @@ def read_picture(content: bytes, field: str) -> Clip:
             if image.width * image.height > MAX_NUM_PIXELS:
                 raise BadRequest(field, f"expected at most {MAX_NUM_PIXELS} pixels, got {image.width}x{image.height}")
             return np.asarray(image.convert("RGB"), dtype=np.uint8)
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except UnidentifiedImageError:
+        raise BadRequest(field, "expected a PNG, JPEG or WebP picture, got something else") from None
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise BadRequest(field, f"expected a PNG, JPEG or WebP picture that can be decoded ({error})") from None
 
 

@@ -208,7 +208,11 @@ def gif_of_one_frame() -> bytes:
         ("videos", {"json": {"prompt": "a", "num_frames": 0}}, 400, "num_frames: expected 2 to"),
         ("videos", {"json": {"prompt": "a", "num_frames": 10_000}}, 400, "num_frames: expected 2 to 480, got 10000"),
         ("videos", {"json": {"prompt": "a", "seconds": "900"}}, 400, "seconds: expected over 0 to 60, got 900"),
+        ("videos", {"json": {"prompt": "a", "fps": 0}}, 400, "fps: expected 0.1 to 120, got 0"),
+        ("videos", {"json": {"prompt": "a", "review": "maybe"}}, 400, "review: expected true or false, got maybe"),
         ("videos", {"json": {"prompt": "a", "task": "connect"}}, 400, "video: connect needs 2"),
+        ("videos/none/review", {"json": {"version": 1, "action": "accept"}}, 404, "video_id: no video `none`"),
+        ("nothing", {"json": {}}, 404, "POST /v1/nothing: Not Found"),
         ("videos", {"json": {"prompt": "a", "input_reference": "/etc/passwd"}}, 400, "paths are not opened"),
         ("videos", {"json": {"prompt": "a", "input_reference": "http://x/a.mp4"}}, 400, "addresses and paths"),
         ("videos", {"data": {"prompt": "a"}, "files": {"input_reference": clip(9)[:300]}}, 400, "cannot be decoded"),
@@ -222,6 +226,13 @@ def test_bad_input_is_refused_by_field_and_limit(
     assert answer.status_code == status, answer.text
     assert said in answer.json()["error"]["message"]
     assert serving.http.get("/healthz").status_code == 200
+
+
+def test_a_query_that_does_not_fit_is_refused_by_name(serving: Serving) -> None:
+    for query, said in (("limit=many", "limit: Input should be a valid integer"), ("limit=0", "limit: expected 1 to")):
+        answer = serving.http.get(f"/v1/videos?{query}")
+        assert answer.status_code == 400
+        assert answer.json()["error"]["message"].startswith(said)
 
 
 def test_an_upload_of_two_gigabytes_is_refused_before_it_is_read(serving: Serving) -> None:

@@ -45,6 +45,12 @@ def test_a_playlist_is_no_video(content: bytes) -> None:
         read_video(content, "video", max_frames=100)
 
 
+@pytest.mark.parametrize("content", [b"", b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"%PDF-1.4"])
+def test_what_is_no_picture_is_said_to_be_none(content: bytes) -> None:
+    with pytest.raises(BadRequest, match=r"^image: expected a PNG, JPEG or WebP picture, got something else$"):
+        read_picture(content, "image")
+
+
 def test_a_video_of_too_many_frames_is_refused() -> None:
     with pytest.raises(BadRequest, match="at most 5 frames"):
         read_video(encode(CLIP, 10.0, "mp4", {}), "video", max_frames=5)

@@ -130,7 +130,7 @@ def test_a_candidate_that_nobody_looks_at_stops_the_session_in_time(tmp_path: Pa
 
 
 def test_a_candidate_that_a_reviewer_has_not_seen_cannot_be_decided(tmp_path: Path) -> None:
-    with pytest.raises(ReviewRefused, match="decided already"):
+    with pytest.raises(ReviewRefused, match="nothing waits for a decision"):
         ReviewSession.create(tmp_path, {}).decide(Decision(version=1, action="accept"))
     with pytest.raises(ValueError, match="edit needs a prompt"):
         Decision(version=1, action="edit")

@@ -7,8 +7,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from mora_runtime.errors import Cancelled, ConfigurationError, MoraError, RoleFailed, TransportError
+from starlette.exceptions import HTTPException
 
 from mora_launch.config import TrainConfig
 from mora_launch.review.decision import ReviewRefused
@@ -80,7 +82,7 @@ def status_of(error: MoraError) -> int:
 
 
 def install_errors(app: FastAPI) -> None:
-    """Every error of ours becomes one JSON answer; its text names field and limit."""
+    """Every error becomes one JSON answer of OpenAI's shape; its text names field and limit."""
 
     @app.exception_handler(MoraError)
     async def answer(request: Request, error: Exception) -> Response:
@@ -90,6 +92,20 @@ def install_errors(app: FastAPI) -> None:
         kind = "invalid_request_error" if status < 500 else "server_error"
         field = error.field if isinstance(error, BadRequest) else None
         return JSONResponse(error_body(field, str(error), kind, error.code), status, headers)
+
+    @app.exception_handler(HTTPException)
+    async def answer_unknown(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        text = f"{request.method} {request.url.path[:100]}: {error.detail}"
+        return JSONResponse(error_body(None, text, "invalid_request_error"), error.status_code, error.headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def answer_invalid(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        fault = error.errors()[0]
+        name = str(fault["loc"][-1])[:60]
+        text = f"{name}: {fault['msg']}, got {str(fault['input'])[:40]}"
+        return JSONResponse(error_body(name, text, "invalid_request_error", BadRequest.code), 400)
 
 
 def install_counting(app: FastAPI, front: Front) -> None:

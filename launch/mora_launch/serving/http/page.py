@@ -201,4 +201,4 @@ def _shown_errors(function: Any, *values: Any) -> Any:
     except MoraError as error:
         raise gr.Error(str(error)) from None
     except ValidationError as error:
-        raise gr.Error(str(error.errors()[0]["msg"])) from None
+        raise gr.Error(str(error.errors()[0]["msg"]).removeprefix("Value error, ")) from None

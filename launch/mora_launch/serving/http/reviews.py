@@ -87,4 +87,6 @@ def _decision(fields: Fields) -> Decision:
         return Decision.model_validate({name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
         fault = error.errors()[0]
-        raise BadRequest(".".join(map(str, fault["loc"])) or "prompt", str(fault["msg"])) from None
+        raise BadRequest(
+            ".".join(map(str, fault["loc"])) or "prompt", str(fault["msg"]).removeprefix("Value error, ")
+        ) from None

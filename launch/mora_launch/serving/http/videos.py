@@ -18,7 +18,7 @@ from mora_launch.serving.http.video_jobs import VideoJobs
 from mora_launch.tasks.errors import BadRequest
 from mora_launch.tasks.inputs import read_inputs
 from mora_launch.tasks.media import chosen_codec
-from mora_launch.tasks.request import MAX_SEED, TaskRequest, check_request, check_size
+from mora_launch.tasks.request import MAX_SEED, TaskRequest, check_fps, check_request, check_size
 
 _FIELDS = (
     "prompt", "model", "seconds", "size", "input_reference", "task", "seed", "fps", "num_frames", "strength",
@@ -100,7 +100,8 @@ def _job(front: Front, fields: Fields, inputs: list[bytes]) -> VideoJob:
 
 def _request(front: Front, fields: Fields, inputs: list[bytes]) -> TaskRequest:
     image, videos = read_inputs(inputs, "input_reference", front.config.serving, front.video_size())
-    fps = fields.number("fps") or front.config.clip.fps
+    asked_fps = fields.number("fps")
+    fps = front.config.clip.fps if asked_fps is None else check_fps(asked_fps)
     seconds = fields.number("seconds")
     frames = fields.integer("num_frames")
     if frames is not None:
