@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import secrets
-import socket
 import time
 from pathlib import Path
 
@@ -16,12 +14,12 @@ from rich.console import Console
 
 from mora_launch.config import TrainConfig
 from mora_launch.environments import ROOT
+from mora_launch.listening import bound, is_loopback, names_of
 from mora_launch.run_status import StatusWriter
 from mora_launch.serving.http.app import make_app
 from mora_launch.serving.running_servers import RunningServers
 
 _GRACE_S = 10
-_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 def serve(
@@ -34,14 +32,13 @@ def serve(
     """
     path = run or ROOT / "runs" / f"serve-{config.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     with (
-        _bound(host, port) as address,  # before models are loaded for nothing
+        bound(host, port) as address,  # before models are loaded for nothing
         RunDirectory.create(path, lock=True) as directory,
         StatusWriter(path, "serve") as status,
     ):
         token = _token(host, token_file, directory)
         with RunningServers(config, directory, console, status) as servers:
-            hosts = _LOOPBACK | {host} if _is_loopback(host) else None
-            app = make_app(servers.pool, config, directory.path / "videos", token=token, hosts=hosts)
+            app = make_app(servers.pool, config, directory.path / "videos", token=token, hosts=names_of(host))
             settings = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=_GRACE_S, access_log=False)
             server = uvicorn.Server(settings)
             console.print(f"serving http://{host}:{port}  run {directory.path}", markup=False)
@@ -49,25 +46,6 @@ def serve(
                 console.print(f"requests need the token in {token_file or directory.path / 'token'}", markup=False)
             server.run(sockets=[address])
     return 0
-
-
-def _bound(host: str, port: int) -> socket.socket:
-    """A socket with the address, which nobody can connect to yet."""
-    found = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
-    try:
-        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        found.bind((host, port))
-    except OSError as error:
-        found.close()
-        raise SettingsError(f"--host {host} --port {port}: cannot be listened on: {error.strerror or error}") from None
-    return found
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _token(host: str, token_file: Path | None, directory: RunDirectory) -> str | None:
@@ -80,7 +58,7 @@ def _token(host: str, token_file: Path | None, directory: RunDirectory) -> str |
         if len(token) < 16:
             raise SettingsError(f"--token-file {token_file}: expected at least 16 characters, got {len(token)}")
         return token
-    if _is_loopback(host):
+    if is_loopback(host):
         return None
     token = secrets.token_urlsafe(32)
     handle = os.open(directory.path / "token", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)

@@ -10,6 +10,7 @@ from mora_runtime.schema import read_settings
 from rich.console import Console
 
 from mora_launch.config import TrainConfig
+from mora_launch.listening import bound
 from mora_launch.rounds.review_queue import ReviewQueue
 from mora_launch.rounds.review_terminal import TerminalReview, statistics
 
@@ -25,8 +26,9 @@ def review(run: Path, reviewer: str, address: tuple[str, int] | None, only_stati
     if not only_statistics and address is not None:
         from mora_launch.rounds.review_page import ReviewPage
 
-        console.print(f"review of {run} at http://{address[0]}:{address[1]}; Ctrl-C ends it", markup=False)
-        ReviewPage(run, config.synthesis.num_candidates).launch(*address)
+        with bound(*address) as taken:
+            console.print(f"review of {run} at http://{address[0]}:{address[1]}; Ctrl-C ends it", markup=False)
+            ReviewPage(run, config.synthesis.num_candidates).serve(address[0], taken)
     elif not only_statistics:
         number = TerminalReview(queue, config.clip, console).run()
         console.print(f"{number} decided, {len(queue.waiting())} wait")

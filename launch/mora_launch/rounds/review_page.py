@@ -5,15 +5,25 @@ A visitor holds the set that they are shown until they decide, skip, or leave; t
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+import uvicorn
+from fastapi import FastAPI
 
+from mora_launch.listening import names_of
+from mora_launch.markdown import as_plain
 from mora_launch.rounds.review_queue import ReviewQueue, Waiting
 from mora_launch.rounds.review_terminal import statistics
+from mora_launch.serving.http.guard import Guard
+
+_MAX_BODY_NBYTES = 1 << 20  # a press of a button
+_GRACE_S = 2
+_NARROW = 60  # pixels: each button under its video, nine of them too
 
 _KEYS = """
 <script>
@@ -76,17 +86,22 @@ class ReviewPage:
 
     def build(self) -> Any:
         """The Gradio application."""
-        with gr.Blocks(title="Mora: review") as page:
-            name = gr.Textbox(label="your name", value="reviewer")
-            begin = gr.Button("begin", variant="primary")
+        with gr.Blocks(title="Mora: review", analytics_enabled=False) as page:
+            with gr.Row(equal_height=True):
+                name = gr.Textbox(value="reviewer", show_label=False, info="your name", scale=4)
+                begin = gr.Button("begin", variant="primary", scale=1)
             head = gr.Markdown()
             with gr.Row():
                 videos = [
-                    gr.Video(label=f"{number + 1}", autoplay=True, loop=True, interactive=False)
+                    gr.Video(label=f"{number + 1}", autoplay=True, loop=True, interactive=False, buttons=["download"])
                     for number in range(self._num_candidates)
                 ]
             with gr.Row():
-                takes = [gr.Button(f"take {n + 1}", elem_id=f"review-{n + 1}") for n in range(self._num_candidates)]
+                takes = [
+                    gr.Button(f"take {n + 1}", elem_id=f"review-{n + 1}", min_width=_NARROW)
+                    for n in range(self._num_candidates)
+                ]
+            with gr.Row():
                 none = gr.Button("none is good (0)", elem_id="review-0")
                 skip, undo = gr.Button("skip (s)", elem_id="review-skip"), gr.Button("undo (u)", elem_id="review-undo")
             state = gr.Markdown()
@@ -113,11 +128,25 @@ class ReviewPage:
             page.unload(left)
         return page
 
-    def launch(self, host: str, port: int) -> None:
-        """Serve until interrupted."""
-        self.build().launch(
-            server_name=host, server_port=port, allowed_paths=[str(self._run)], head=_KEYS, quiet=True, share=False
+    def application(self, hosts: frozenset[str] | None) -> FastAPI:
+        """The page behind the guard; of the run's files only those of the rounds can be fetched.
+
+        Args:
+            hosts: see `Guard`.
+        """
+        app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+        app.add_middleware(Guard, token=None, hosts=hosts, max_body_nbytes=_MAX_BODY_NBYTES)
+        mounted: FastAPI = gr.mount_gradio_app(
+            app, self.build(), path="/", allowed_paths=[str(self._run / "rounds")], head=_KEYS
         )
+        return mounted
+
+    def serve(self, host: str, address: socket.socket) -> None:
+        """Serve until interrupted."""
+        settings = uvicorn.Config(
+            self.application(names_of(host)), log_level="warning", timeout_graceful_shutdown=_GRACE_S, access_log=False
+        )
+        uvicorn.Server(settings).run(sockets=[address])
 
     def _begin(self, key: str, name: str) -> list[Any]:
         self._leave(key)
@@ -140,7 +169,7 @@ class ReviewPage:
         if waiting is None:
             empty = [None] * self._num_candidates
             return ["nothing waits for review that nobody else is looking at", *empty, statistics(self._run)]
-        head = f"**{waiting.planned.prompt}**\n\n{waiting.question}"
+        head = f"**{as_plain(waiting.planned.prompt)}**\n\n{waiting.question}"
         return [head, *map(str, waiting.videos), statistics(self._run)]
 
 

@@ -4,6 +4,7 @@ import os
 import pty
 import select
 import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,14 +12,18 @@ from pathlib import Path
 import gradio_client
 import httpx
 import pytest
+import uvicorn
 from hand_made_round import make_round
 from mora_launch.config import load_config
 from mora_launch.environments import ENVIRONMENTS, ROOT
+from mora_launch.listening import bound, names_of
 from mora_launch.rounds.judge import Verdict
+from mora_launch.rounds.review_command import review
 from mora_launch.rounds.review_page import ReviewPage
 from mora_launch.rounds.review_queue import ReviewQueue
 from mora_launch.rounds.store import RoundFolder, write_once
-from mora_runtime.errors import RoundError
+from mora_runtime.errors import RoundError, SettingsError
+from rich.console import Console
 
 CONFIG = load_config(ROOT / "configs" / "tiny-rounds.yaml", ["synthesis.num_candidates=2"])
 
@@ -103,14 +108,36 @@ def test_keys_at_a_terminal_decide_undo_skip_and_leave(run: Path) -> None:
 
 
 @pytest.fixture
-def page(run: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    monkeypatch.setenv("GRADIO_ANALYTICS_ENABLED", "False")
-    application = ReviewPage(run, 2).build()
-    _, url, _ = application.launch(
-        server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, allowed_paths=[str(run)]
-    )
-    yield url
-    application.close()
+def page(run: Path) -> Iterator[str]:
+    with bound("127.0.0.1", 0) as address:
+        application = ReviewPage(run, 2).application(names_of("127.0.0.1"))
+        server = uvicorn.Server(uvicorn.Config(application, log_level="warning", timeout_graceful_shutdown=1))
+        thread = threading.Thread(target=server.run, args=([address],))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{address.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join(20)
+            assert not thread.is_alive()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::ResourceWarning")
+def test_the_page_answers_to_its_own_name_and_gives_files_of_the_rounds_alone(run: Path, page: str) -> None:
+    (run / "keys").mkdir()
+    (run / "keys" / "secret").write_text("secret")
+    video = next((run / "rounds").rglob("*.mp4"))
+    for path, status in ((video, 200), (run / "keys" / "secret", 403), (Path("/etc/passwd"), 403)):
+        assert httpx.get(f"{page}/gradio_api/file={path}").status_code == status
+    assert httpx.get(page, headers={"host": "evil.example"}).status_code == 403
+
+
+def test_an_address_that_is_taken_is_refused_in_one_line(run: Path) -> None:
+    with bound("127.0.0.1", 0) as taken:
+        taken.listen()
+        address = taken.getsockname()
+        with pytest.raises(SettingsError, match=r"^--host 127\.0\.0\.1 --port \d+: cannot be listened on: [^\n]*$"):
+            review(run, "ann", address, False, Console(quiet=True))
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::ResourceWarning")

@@ -12,6 +12,7 @@ from fastapi.responses import RedirectResponse, Response
 from mora_runtime.errors import MoraError
 from pydantic import ValidationError
 
+from mora_launch.markdown import as_plain
 from mora_launch.review.decision import Action, Decision
 from mora_launch.serving.http.front import CHAIN_MODEL, Front
 from mora_launch.serving.http.video_job import VideoJob
@@ -23,6 +24,8 @@ from mora_launch.tasks.request import MAX_SEED, TASKS, TaskRequest, check_reques
 
 PATH = "/page"
 _EVERY_S = 1.0
+_SHOWN_HEIGHT = 360  # pixels of a candidate on the page
+_STYLE = "#candidate img {width: 100%; height: 100%; object-fit: contain}"  # small pictures are enlarged
 
 
 class Page:
@@ -54,7 +57,7 @@ class Page:
         try:
             job = self._jobs.get(identifier)
         except MoraError as error:
-            return str(error), gr.skip(), gr.skip(), shown
+            return as_plain(str(error)), gr.skip(), gr.skip(), shown
         if job.status == "completed":
             if shown == -2:
                 return self._describe(job), gr.skip(), gr.skip(), shown
@@ -66,7 +69,7 @@ class Page:
         if job.session is None or state is None or state.status != "waiting" or state.candidate is None:
             return self._describe(job), gr.skip(), gr.skip(), shown
         candidate = state.candidate
-        text = f"**{candidate.stage}** waits for you. Prompt: {candidate.prompt}"
+        text = f"**{candidate.stage}** waits for you. Prompt: {as_plain(candidate.prompt)}"
         if state.version == shown:
             return text, gr.skip(), gr.skip(), shown
         if candidate.kind == "text":
@@ -84,8 +87,13 @@ class Page:
 
     @staticmethod
     def _describe(job: VideoJob) -> str:
-        error = f": {job.error['message']}" if job.error else ""
-        return f"{job.request.task}, seed {job.request.seed}: {job.status} {job.progress} % {job.stage}{error}"
+        what = as_plain(f"{job.request.task}, seed {job.request.seed}:")
+        review = job.review()
+        if review is not None and review.status == "stopped":
+            why = as_plain(job.error["message"]) if job.error else ""
+            return f"{what} stopped at **{job.stage or 'its beginning'}**; Resume goes on ({why})"
+        error = as_plain(f": {job.error['message']}") if job.error else ""
+        return f"{what} {job.status} {job.progress} % {job.stage}{error}"
 
     def decide(self, identifier: str, shown: int, action: Action, words: str) -> None:
         """Pass a decision on. Raises: MoraError, ValidationError: it does not fit; nothing has changed."""
@@ -125,6 +133,7 @@ def mount_page(app: FastAPI, front: Front, jobs: VideoJobs, folder: Path) -> Fas
         path=PATH,
         allowed_paths=[str(folder)],
         show_error=True,
+        css=_STYLE,
         max_file_size=front.config.serving.max_upload_nbytes,
     )
     return mounted
@@ -139,17 +148,32 @@ def _blocks(page: Page) -> gr.Blocks:
             with gr.Column():
                 task = gr.Dropdown(list(TASKS), value="text_to_video", label="Task")
                 prompt = gr.Textbox(label="Prompt", lines=3)
-                files = gr.File(label="Picture or videos", type="binary", file_count="multiple")
+                files = gr.File(label="Picture or videos", type="binary", file_count="multiple", height=140)
                 with gr.Row():
                     seconds = gr.Number(label="Seconds (0: one clip)", value=0)
                     seed = gr.Number(label="Seed (-1: a new one)", value=-1, precision=0)
                 review = gr.Checkbox(label="Review every stage", value=True)
                 start = gr.Button("Start", variant="primary")
-                reviews = gr.Dropdown([], label="Reviews that are not done", value=None, interactive=True)
             with gr.Column():
+                reviews = gr.Dropdown([], label="Reviews that are not done", value=None, interactive=True)
                 status = gr.Markdown("Nothing has been started.")
-                picture = gr.Image(label="Candidate", visible=False, interactive=False)
-                video = gr.Video(label="Video", visible=False, interactive=False, autoplay=True, loop=True)
+                picture = gr.Image(
+                    label="Candidate",
+                    visible=False,
+                    interactive=False,
+                    height=_SHOWN_HEIGHT,
+                    elem_id="candidate",
+                    buttons=["download", "fullscreen"],
+                )
+                video = gr.Video(
+                    label="Video",
+                    visible=False,
+                    interactive=False,
+                    autoplay=True,
+                    loop=True,
+                    height=_SHOWN_HEIGHT,
+                    buttons=["download"],
+                )
                 words = gr.Textbox(label="New prompt, or instruction to adjust by")
                 with gr.Row():
                     _decision_buttons(page, identifier, shown, words)
