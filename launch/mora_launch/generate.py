@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from mora_launch.config import TrainConfig
+from mora_launch.review.decision import Stopped
 from mora_launch.review.reviewed_stages import ReviewedStages, run_reviewed
 from mora_launch.review.session import ReviewSession
 from mora_launch.review.terminal import TerminalReviewer
@@ -127,7 +128,10 @@ def _run(
         if session is None:
             return run_task(request, agents, Unreviewed(request.seed))
         ask = TerminalReviewer(console, request.fps)
-        return run_reviewed(request, agents, ReviewedStages(session, agents, request, ask), session)
+        try:
+            return run_reviewed(request, agents, ReviewedStages(session, agents, request, ask), session)
+        except Stopped:
+            raise Stopped(f"stopped; the same command goes on with the session in {session.folder}") from None
 
 
 def read_request(options: GenerateOptions, config: TrainConfig) -> tuple[TaskRequest, dict[str, str]]:

@@ -43,7 +43,7 @@ class ReviewedStages:
         if known is not None:
             return known.prompt
         self._on_stage(name)
-        candidate = Candidate(stage=name, kind="text", prompt=make(), attempt=0)
+        candidate = self._session.left_open(name) or Candidate(stage=name, kind="text", prompt=make(), attempt=0)
         while True:
             self._session.offer(candidate)
             decision = self._decision()
@@ -59,16 +59,26 @@ class ReviewedStages:
         if known is not None:
             return self._session.frames(known), known.prompt
         self._on_stage(name)
-        candidate = Candidate(stage=name, kind="frames", prompt=prompt, attempt=0)
-        frames = make(prompt, stage_seed(self._seed, name, 0))
+        candidate = self._session.left_open(name)
+        if candidate is not None:
+            frames = self._session.frames(candidate)
+            self._session.offer(candidate)
+        else:
+            frames = make(prompt, stage_seed(self._seed, name, 0))
+            candidate = self._offered(Candidate(stage=name, kind="frames", prompt=prompt, attempt=0), frames)
         while True:
-            offered = self._session.offer(candidate, frames).candidate
-            assert offered is not None, "it was offered now"
             decision = self._decision()
             if decision.action == "accept":
-                self._session.accept(offered)
+                self._session.accept(candidate)
                 return frames, candidate.prompt
             candidate, frames = self._next(decision, candidate, frames, make)
+            candidate = self._offered(candidate, frames)
+
+    def _offered(self, candidate: Candidate, frames: Clip) -> Candidate:
+        """The candidate with the file that it is in, once reviewers see it."""
+        offered = self._session.offer(candidate, frames).candidate
+        assert offered is not None, "it was offered now"
+        return offered
 
     def _next(self, decision: Decision, candidate: Candidate, frames: Clip, make: Make) -> tuple[Candidate, Clip]:
         if decision.action == "adjust":
@@ -88,7 +98,7 @@ class ReviewedStages:
             raise _GoBack
         if decision.action == "stop":
             self._session.stop()
-            raise Stopped(f"stopped; go on with the session in {self._session.folder}")
+            raise Stopped("stopped; the review can be resumed")
         return decision
 
 

@@ -58,6 +58,11 @@ class ReviewSession:
         """What was accepted for a stage, if it was."""
         return next((each for each in self.state().accepted if each.stage == stage), None)
 
+    def left_open(self, stage: str) -> Candidate | None:
+        """What was on offer for a stage when the session was stopped; it is offered again as it was."""
+        candidate = self.state().candidate
+        return candidate if candidate is not None and candidate.stage == stage else None
+
     def offer(self, candidate: Candidate, frames: Clip | None = None) -> ReviewState:
         """Put a candidate in front of the reviewers."""
         if frames is not None:
@@ -126,7 +131,7 @@ class ReviewSession:
         )
 
     def stop(self) -> None:
-        """To be resumed later; the candidate is made again then."""
+        """To be resumed later, with the candidate that is on offer."""
         self._change(lambda state: state.model_copy(update={"status": "stopped"}))
 
     def finish(self) -> None:

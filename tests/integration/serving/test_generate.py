@@ -108,7 +108,7 @@ def test_a_review_that_is_stopped_goes_on_with_the_same_output(generate: Any) ->
     words = ("text-to-video", "--prompt", "a cat", "--seed", "3", "--review", "-o", "out.mp4")
     stopped = generate(*words, input="a\nq\n")  # the prompt is accepted, the picture left for another day
     assert isinstance(stopped.exception, MoraError)
-    assert "stopped; go on with the session in" in str(stopped.exception)
+    assert "stopped; the same command goes on with the session in" in str(stopped.exception)
     resumed = generate(*words, input="a\na\n")
     assert resumed.exception is None, resumed.exception
     generate("text-to-video", "--prompt", "a cat", "--seed", "3", "-o", "plain.mp4")

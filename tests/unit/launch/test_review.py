@@ -96,8 +96,23 @@ def test_a_stopped_session_goes_on_where_it_was(tmp_path: Path) -> None:
         run(tmp_path, [ACCEPT, ACCEPT, {"action": "stop"}])
     assert ReviewSession(tmp_path).state().status == "stopped"
     clip, agents = run(tmp_path, [ACCEPT])
-    assert [kind for kind, _, _ in agents.calls] == ["video"]
+    assert agents.calls == [], "the clip that waited still waits"
     assert (clip == 7).all()
+
+
+def test_what_was_edited_and_drawn_again_is_there_after_a_stop(tmp_path: Path) -> None:
+    edit, again, stop = {"action": "edit", "prompt": "a dog"}, {"action": "again"}, {"action": "stop"}
+    with pytest.raises(Stopped):
+        run(tmp_path, [edit, stop])
+    with pytest.raises(Stopped):
+        run(tmp_path, [ACCEPT, again, again, {"action": "edit", "prompt": "a red dog"}, stop])
+    left = ReviewSession(tmp_path).state()
+    assert left.candidate is not None
+    assert (left.candidate.prompt, left.candidate.attempt) == ("a red dog", 2)
+    assert [accepted.prompt for accepted in left.accepted] == ["a dog"]
+    clip, agents = run(tmp_path, [ACCEPT, ACCEPT])
+    assert [(kind, prompt) for kind, prompt, _ in agents.calls] == [("video", "a red dog")]
+    assert (clip == ReviewSession(tmp_path).frames(left.candidate)).all()
 
 
 def test_of_two_reviewers_at_once_one_decides(tmp_path: Path) -> None:

@@ -223,6 +223,7 @@ def _shown_errors(function: Any, *values: Any) -> Any:
     try:
         return function(*values)
     except MoraError as error:
-        raise gr.Error(str(error)) from None
+        raise gr.Error(str(error), print_exception=False) from None
     except ValidationError as error:
-        raise gr.Error(str(error.errors()[0]["msg"]).removeprefix("Value error, ")) from None
+        text = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
+        raise gr.Error(text, print_exception=False) from None
