@@ -387,10 +387,14 @@ def main() -> None:
     """Entry: turn every expected failure into one readable message and a non-zero exit code."""
     allow_open_files()
     try:
-        cli(prog_name="mora")
+        code = cli.main(prog_name="mora", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
     except (MoraError, EnvironmentBuildError) as error:
         console.print(f"mora: {error}", style="red", markup=False)
         sys.exit(1)
-    except KeyboardInterrupt:
-        console.print("mora: ended at once; the last committed checkpoint is intact", style="red")
+    except click.Abort as aborted:  # what click makes of Ctrl-C
+        console.print(f"mora: {str(aborted.__cause__ or '') or 'interrupted'}", style="red", markup=False)
         sys.exit(130)
+    sys.exit(code if isinstance(code, int) else 0)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import signal
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,13 +88,14 @@ def generate(
     for name, digest in (expected_inputs or {}).items():
         if hashes.get(name) != digest:
             raise SettingsError(f"--repeat: {name} is not the file of that run any more (its SHA-256 differs)")
+    session = None if session_folder is None else ReviewSession.create(session_folder, options.__dict__)
     with (
         tempfile.TemporaryDirectory(prefix="mora-generate-") as folder,
         RunDirectory.create(Path(folder) / "run", lock=True) as directory,
         RunningServers(config, directory, console) as servers,
+        _interruptible(),
     ):
         check_request(request, servers.pool, config.serving)
-        session = None if session_folder is None else ReviewSession.create(session_folder, options.__dict__)
         clip = _run(request, servers.pool, config, session, console)
         models = {ability: servers.pool.describe(ability)["model"] for ability in servers.pool.abilities()}
     if fps is not None:
@@ -130,8 +134,20 @@ def _run(
         ask = TerminalReviewer(console, request.fps)
         try:
             return run_reviewed(request, agents, ReviewedStages(session, agents, request, ask), session)
-        except Stopped:
-            raise Stopped(f"stopped; the same command goes on with the session in {session.folder}") from None
+        except (Stopped, KeyboardInterrupt) as stopped:
+            session.stop()
+            raise type(stopped)(f"stopped; the same command goes on with the session in {session.folder}") from None
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C ends what the main thread does inside of this, be it waiting for an answer."""
+    before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def read_request(options: GenerateOptions, config: TrainConfig) -> tuple[TaskRequest, dict[str, str]]:

@@ -145,7 +145,7 @@ class Supervisor:
                 for child in running:
                     child.ask_to_stop()
             if self.num_interrupts > 1:
-                raise KeyboardInterrupt
+                raise KeyboardInterrupt("ended at once; the last committed checkpoint is intact")
             for child in self._gone(timeout_s=None):
                 if child not in running or child.process.returncode not in (0, 3):
                     raise self._ended_unasked(child, workers)

@@ -36,12 +36,23 @@ class ReviewSession:
 
     @classmethod
     def create(cls, folder: Path, request: dict[str, Any]) -> ReviewSession:
-        """A new session, or the one that the folder holds already, to go on with."""
+        """A new session, or the one that the folder holds already, to go on with.
+
+        Raises:
+            ReviewRefused: it is about another request.
+        """
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         session = cls(folder)
+        asked = json.loads(json.dumps(request))
         with session._locked():
             if not (folder / _STATE).exists():
-                _write(folder, ReviewState(request=json.loads(json.dumps(request))))
+                _write(folder, ReviewState(request=asked))
+        known = session.state().request
+        if differing := sorted(key for key in {*known, *asked} if known.get(key) != asked.get(key)):
+            raise ReviewRefused(
+                f"{folder} holds a review of another request ({', '.join(differing)} differ); repeat that to go "
+                "on with it, remove the folder, or choose another output"
+            )
         session.resume()
         return session
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 import yaml
 from mora_launch.cli import cli
 from mora_launch.config import TrainConfig, load_config
+from mora_launch.review.session import ReviewSession
 from mora_launch.serving.running_servers import RunningServers
 from mora_launch.tasks.media import encode, png, read_metadata, read_picture, read_video
 from mora_runtime.errors import MoraError
@@ -114,6 +116,21 @@ def test_a_review_that_is_stopped_goes_on_with_the_same_output(generate: Any) ->
     generate("text-to-video", "--prompt", "a cat", "--seed", "3", "-o", "plain.mp4")
     made, plain = (read_video(Path(f).read_bytes(), "made", max_frames=20) for f in ("out.mp4", "plain.mp4"))
     assert (made.frames == plain.frames).all()
+
+
+def test_ctrl_c_while_a_person_is_asked_stops_the_review(generate: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ("text-to-video", "--prompt", "a cat", "--seed", "3", "--review", "-o", "out.mp4")
+    with monkeypatch.context() as patched:
+        asked = lambda *_: lambda session: signal.raise_signal(signal.SIGINT)  # noqa: E731
+        patched.setattr(mora_launch.generate, "TerminalReviewer", asked)
+        interrupted = generate(*words)
+    assert interrupted.exit_code == 1
+    assert "Aborted!" in interrupted.output
+    assert ReviewSession(Path("out.mp4.review")).state().status == "stopped"
+    other = generate(*words, "--prompt", "a dog")
+    assert "out.mp4.review holds a review of another request (prompt differ)" in str(other.exception)
+    resumed = generate(*words, input="a\na\na\n")
+    assert resumed.exception is None, resumed.exception
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from mora_launch.cli import _BENCHMARKS, cli
+from mora_launch import environments
+from mora_launch.cli import _BENCHMARKS, cli, main
 from mora_launch.config import TrainConfig
 from mora_launch.environments import ROOT
 
@@ -50,3 +51,27 @@ def test_a_checkpoint_to_serve_becomes_part_of_the_configuration(
     done = CliRunner().invoke(cli, [*words[command], *extra, "--checkpoint", "some/run:8"])
     assert done.exit_code == 0, done.output
     assert seen[0].serving.checkpoint == str(tmp_path / "some" / "run:8")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["env", "list"], 130, "mora: ended in the middle"),
+        (["nothing"], 2, "No such command 'nothing'"),
+        (["generate", "-o", "out.mp4"], 2, "give a TASK, or --repeat FILE.json"),
+        (["--help"], 0, "generate"),
+    ],
+    ids=["Ctrl-C", "unknown", "incomplete", "help"],
+)
+def test_how_a_command_ends(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str], code: int, said: str
+) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt("ended in the middle")
+
+    monkeypatch.setattr(environments, "describe", interrupted)
+    monkeypatch.setattr("sys.argv", ["mora", *words])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == code
+    assert said in "".join(capsys.readouterr())

@@ -115,6 +115,13 @@ def test_what_was_edited_and_drawn_again_is_there_after_a_stop(tmp_path: Path) -
     assert (clip == ReviewSession(tmp_path).frames(left.candidate)).all()
 
 
+def test_a_session_is_not_taken_for_another_request(tmp_path: Path) -> None:
+    ReviewSession.create(tmp_path, {"prompt": "a cat", "seed": 1, "videos": ()})
+    ReviewSession.create(tmp_path, {"prompt": "a cat", "seed": 1, "videos": ()})
+    with pytest.raises(ReviewRefused, match=r"another request \(prompt, seed differ\)"):
+        ReviewSession.create(tmp_path, {"prompt": "a dog", "seed": 2, "videos": ()})
+
+
 def test_of_two_reviewers_at_once_one_decides(tmp_path: Path) -> None:
     session = ReviewSession.create(tmp_path, {})
     agents: Any = DrawnAgents()
