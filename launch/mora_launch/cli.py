@@ -151,9 +151,9 @@ def generate(
     from mora_launch.generate import generate as run_generate
 
     if repeat is not None:
-        options, inputs, resolved = read_repeat(repeat)
+        options, inputs, resolved, stages = read_repeat(repeat)
         loaded = read_settings(TrainConfig, resolved, source=str(repeat))
-        run_generate(options, loaded, output, console, expected_inputs=inputs)
+        run_generate(options, loaded, output, console, expected_inputs=inputs, before=stages)
         return
     if task is None:
         raise click.UsageError("give a TASK, or --repeat FILE.json")

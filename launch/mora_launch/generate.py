@@ -7,7 +7,7 @@ import hashlib
 import json
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,8 @@ from rich.console import Console
 from rich.progress import Progress
 
 from mora_launch.config import TrainConfig
-from mora_launch.review.decision import Stopped
+from mora_launch.review.decision import Candidate, Stopped
+from mora_launch.review.repeated_stages import RepeatedStages
 from mora_launch.review.reviewed_stages import ReviewedStages, run_reviewed
 from mora_launch.review.session import ReviewSession
 from mora_launch.review.terminal import TerminalReviewer
@@ -39,7 +40,6 @@ from mora_launch.tasks.media import (
 from mora_launch.tasks.procedures import run_task
 from mora_launch.tasks.prompt_agent import prompt_agent
 from mora_launch.tasks.request import TaskRequest, check_fields, check_fps, check_request
-from mora_launch.tasks.stages import Unreviewed
 
 
 @dataclass(frozen=True)
@@ -69,12 +69,14 @@ def generate(
     *,
     session_folder: Path | None = None,
     expected_inputs: dict[str, str] | None = None,
+    before: Sequence[Candidate] = (),
 ) -> Path:
     """Run the task and write `output` and `output`.json.
 
     Args:
         session_folder: of a review at the terminal, new or to be resumed; None takes every stage as it comes.
         expected_inputs: SHA-256 of each input file of the run that is repeated.
+        before: what its stages were taken as.
 
     Raises:
         MoraError: a field does not fit, or a server failed.
@@ -96,7 +98,7 @@ def generate(
         _interruptible(),
     ):
         check_request(request, servers.pool, config.serving)
-        clip = _run(request, servers.pool, config, session, console)
+        clip, taken = _run(request, servers.pool, config, session, console, before)
         models = {ability: servers.pool.describe(ability)["model"] for ability in servers.pool.abilities()}
     if fps is not None:
         clip = at_rate(Video(clip, request.fps), fps)
@@ -106,6 +108,7 @@ def generate(
         "mora": {**options.__dict__, "videos": list(options.videos)},
         "inputs": hashes,
         "models": models,
+        "stages": [candidate.model_dump(mode="json", exclude={"file"}) for candidate in taken],
         "config": config.model_dump(mode="json"),
     }
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -117,8 +120,10 @@ def generate(
 
 
 def _run(
-    request: TaskRequest, pool: ServerPool, config: TrainConfig, session: ReviewSession | None, console: Console
-) -> Clip:
+    request: TaskRequest, pool: ServerPool, config: TrainConfig, session: ReviewSession | None, console: Console,
+    before: Sequence[Candidate],
+) -> tuple[Clip, Sequence[Candidate]]:  # fmt: skip
+    """The frames, and what each stage was taken as."""
     with Progress(console=console, transient=True, disable=session is not None or not console.is_terminal) as progress:
         bar = progress.add_task(request.task, total=None)
 
@@ -130,10 +135,12 @@ def _run(
             deadline_s=config.serving.call_deadline_s, on_step=on_step,
         )  # fmt: skip
         if session is None:
-            return run_task(request, agents, Unreviewed(request.seed))
+            stages = RepeatedStages(request, agents, before)
+            return run_task(request, agents, stages), stages.taken
         ask = TerminalReviewer(console, request.fps)
         try:
-            return run_reviewed(request, agents, ReviewedStages(session, agents, request, ask), session)
+            clip = run_reviewed(request, agents, ReviewedStages(session, agents, request, ask), session)
+            return clip, session.state().accepted
         except (Stopped, KeyboardInterrupt) as stopped:
             session.stop()
             raise type(stopped)(f"stopped; the same command goes on with the session in {session.folder}") from None
@@ -185,12 +192,13 @@ def output_size(size: str | None) -> tuple[int, int] | None:
     return int(height) // 2 * 2, int(width) // 2 * 2
 
 
-def read_repeat(path: Path) -> tuple[GenerateOptions, dict[str, str], dict[str, Any]]:
-    """Options, SHA-256 of inputs and configuration that a result's JSON holds."""
+def read_repeat(path: Path) -> tuple[GenerateOptions, dict[str, str], dict[str, Any], list[Candidate]]:
+    """Options, SHA-256 of inputs, configuration and stages that a result's JSON holds."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         options = dict(content["mora"])
         options["videos"] = tuple(options["videos"])
-        return GenerateOptions(**options), content["inputs"], content["config"]
+        stages = [Candidate.model_validate(stage) for stage in content.get("stages", ())]
+        return GenerateOptions(**options), content["inputs"], content["config"], stages
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SettingsError(f"--repeat {path}: expected the JSON beside a result of mora generate ({error})") from None

@@ -46,6 +46,14 @@ class Decision(Settings):
         return self
 
 
+class Step(Settings):
+    """A decision that made another candidate of a stage's latest one."""
+
+    action: Literal["again", "edit", "adjust"]
+    prompt: str | None = None
+    strength: float | None = None
+
+
 class Candidate(Settings):
     """What was made for a stage and waits for, or has, a reviewer's consent."""
 
@@ -53,6 +61,7 @@ class Candidate(Settings):
     kind: Literal["text", "frames"]
     prompt: str  # of kind text: the result itself
     attempt: int  # new seeds taken so far
+    steps: tuple[Step, ...] = ()  # what led to it from the stage's first candidate; no text has any
     file: str | None = None  # of frames, in the session's folder
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
-from mora_launch.review.decision import Candidate, Decision, Stopped
+from mora_launch.review.decision import Candidate, Decision, Step, Stopped
 from mora_launch.review.session import ReviewSession
 from mora_launch.tasks.agents import Agents
 from mora_launch.tasks.media import Clip
@@ -13,6 +14,7 @@ from mora_launch.tasks.request import TaskRequest
 from mora_launch.tasks.stages import Make, stage_seed
 
 Ask = Callable[[ReviewSession], Decision]
+_STRENGTH = 0.6  # of an adjustment, where nothing says another
 
 
 class _GoBack(Exception):
@@ -32,8 +34,7 @@ class ReviewedStages:
     ) -> None:  # fmt: skip
         self._session = session
         self._agents = agents
-        self._seed = request.seed
-        self._strength = request.strength or 0.6
+        self._request = request
         self._ask = ask
         self._on_stage = on_stage
 
@@ -64,14 +65,15 @@ class ReviewedStages:
             frames = self._session.frames(candidate)
             self._session.offer(candidate)
         else:
-            frames = make(prompt, stage_seed(self._seed, name, 0))
+            frames = make(prompt, stage_seed(self._request.seed, name, 0))
             candidate = self._offered(Candidate(stage=name, kind="frames", prompt=prompt, attempt=0), frames)
         while True:
             decision = self._decision()
             if decision.action == "accept":
                 self._session.accept(candidate)
                 return frames, candidate.prompt
-            candidate, frames = self._next(decision, candidate, frames, make)
+            step = Step(**decision.model_dump(include=set(Step.model_fields)))
+            candidate, frames = next_candidate(step, candidate, frames, make, self._agents, self._request)
             candidate = self._offered(candidate, frames)
 
     def _offered(self, candidate: Candidate, frames: Clip) -> Candidate:
@@ -79,17 +81,6 @@ class ReviewedStages:
         offered = self._session.offer(candidate, frames).candidate
         assert offered is not None, "it was offered now"
         return offered
-
-    def _next(self, decision: Decision, candidate: Candidate, frames: Clip, make: Make) -> tuple[Candidate, Clip]:
-        if decision.action == "adjust":
-            seed = stage_seed(self._seed, f"{candidate.stage} adjusted", candidate.attempt)
-            strength = decision.strength or self._strength
-            return candidate, self._agents.image_to_image(decision.prompt or candidate.prompt, seed, frames, strength)
-        if decision.action == "edit":
-            candidate = candidate.model_copy(update={"prompt": decision.prompt})
-        else:
-            candidate = candidate.model_copy(update={"attempt": candidate.attempt + 1})
-        return candidate, make(candidate.prompt, stage_seed(self._seed, candidate.stage, candidate.attempt))
 
     def _decision(self) -> Decision:
         decision = self._ask(self._session)
@@ -100,6 +91,21 @@ class ReviewedStages:
             self._session.stop()
             raise Stopped("stopped; the review can be resumed")
         return decision
+
+
+def next_candidate(
+    step: Step, candidate: Candidate, frames: Clip, make: Make, agents: Agents, request: TaskRequest
+) -> tuple[Candidate, Clip]:
+    """What a decision makes of a stage's candidate; a pure function, so that a run can be repeated."""
+    changes: dict[str, Any] = {"steps": (*candidate.steps, step), "file": None}
+    if step.action == "adjust":
+        seed = stage_seed(request.seed, f"{candidate.stage} adjusted", candidate.attempt)
+        strength = step.strength or request.strength or _STRENGTH
+        adjusted = agents.image_to_image(step.prompt or candidate.prompt, seed, frames, strength)
+        return candidate.model_copy(update=changes), adjusted
+    changes |= {"prompt": step.prompt} if step.action == "edit" else {"attempt": candidate.attempt + 1}
+    changed = candidate.model_copy(update=changes)
+    return changed, make(changed.prompt, stage_seed(request.seed, changed.stage, changed.attempt))
 
 
 def run_reviewed(request: TaskRequest, agents: Agents, stages: ReviewedStages, session: ReviewSession) -> Clip:

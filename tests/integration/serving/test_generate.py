@@ -118,6 +118,16 @@ def test_a_review_that_is_stopped_goes_on_with_the_same_output(generate: Any) ->
     assert (made.frames == plain.frames).all()
 
 
+def test_a_reviewed_run_is_repeated_with_what_its_reviewer_decided(generate: Any) -> None:
+    words = ("text-to-video", "--prompt", "a cat", "--seed", "3", "--review", "-o", "out.mp4")
+    said = ("e", "a dog", "a", "n", "j", "brighter", "a", "e", "a red dog", "a")
+    made = generate(*words, input="\n".join(said) + "\n")
+    assert made.exception is None, made.exception
+    again = generate("--repeat", "out.mp4.json", "-o", "again.mp4")
+    assert again.exception is None, again.exception
+    assert Path("again.mp4").read_bytes() == Path("out.mp4").read_bytes()
+
+
 def test_ctrl_c_while_a_person_is_asked_stops_the_review(generate: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     words = ("text-to-video", "--prompt", "a cat", "--seed", "3", "--review", "-o", "out.mp4")
     with monkeypatch.context() as patched:
