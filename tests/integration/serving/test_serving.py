@@ -150,7 +150,7 @@ def test_the_page_makes_a_video_with_a_look_at_every_stage(serving: Serving) -> 
     while "**prompt** waits for you" not in page.predict(api_name="/look")[0]:
         pass
     page.predict("", api_name="/decide_5")  # stop, and on another day
-    while " failed" not in page.predict(api_name="/look")[0]:
+    while "stopped at **prompt**" not in page.predict(api_name="/look")[0]:
         pass
     page.predict(api_name="/resume")
     buttons = (("prompt", "/decide"), ("image", "/decide_1"), ("image", "/decide"), ("segment 1", "/decide"))
