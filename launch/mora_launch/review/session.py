@@ -118,8 +118,9 @@ class ReviewSession:
         deadline = time.monotonic() + timeout_s
         while (state := self.state()).status == "waiting":
             if is_cancelled() or time.monotonic() > deadline:
-                self.stop()
-                raise Stopped("nobody decided in time; resume the session later")
+                if self._stop_waiting():
+                    raise Stopped("nobody decided in time; resume the session later")
+                continue
             with self._changed:
                 self._changed.wait(_POLL_S)
         assert state.decision is not None, "only a decision ends waiting"
@@ -144,6 +145,14 @@ class ReviewSession:
     def stop(self) -> None:
         """To be resumed later, with the candidate that is on offer."""
         self._change(lambda state: state.model_copy(update={"status": "stopped"}))
+
+    def _stop_waiting(self) -> bool:
+        """Stop, unless somebody has decided at the last moment; whether it is stopped."""
+
+        def apply(state: ReviewState) -> ReviewState:
+            return state.model_copy(update={"status": "stopped"}) if state.status == "waiting" else state
+
+        return self._change(apply).status == "stopped"
 
     def finish(self) -> None:
         """The task is done."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from mora_launch.review.decision import Decision, ReviewRefused, Stopped
+from mora_launch.review.decision import Candidate, Decision, ReviewRefused, Stopped
 from mora_launch.review.reviewed_stages import ReviewedStages, run_reviewed
 from mora_launch.review.session import ReviewSession
 from mora_launch.tasks.request import TaskRequest
@@ -156,3 +156,16 @@ def test_a_candidate_that_a_reviewer_has_not_seen_cannot_be_decided(tmp_path: Pa
         ReviewSession.create(tmp_path, {}).decide(Decision(version=1, action="accept"))
     with pytest.raises(ValueError, match="edit needs a prompt"):
         Decision(version=1, action="edit")
+
+
+def test_a_decision_of_the_last_moment_is_not_lost(tmp_path: Path) -> None:
+    session = ReviewSession.create(tmp_path, {})
+    version = session.offer(Candidate(stage="prompt", kind="text", prompt="a cat", attempt=0)).version
+
+    def is_cancelled() -> bool:  # asked after the session was seen waiting
+        if session.state().status == "waiting":
+            session.decide(Decision(version=version, action="accept"))
+        return True
+
+    assert session.wait_decision(60.0, is_cancelled).action == "accept"
+    assert session.state().status == "decided"
