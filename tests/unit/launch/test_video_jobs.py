@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +22,7 @@ from mora_launch.serving.work_queue import Work
 from mora_launch.tasks.errors import BadRequest
 from mora_launch.tasks.media import Video, encode, read_video
 from mora_launch.tasks.request import TaskRequest
+from mora_runtime.errors import StorageError
 
 TINY = Path(__file__).resolve().parents[3] / "configs" / "tiny.yaml"
 
@@ -224,3 +228,33 @@ def test_what_expired_while_no_server_ran_is_gone_and_said_to_be(make_jobs: Any,
         jobs.get(made.id)
     assert [found.id for found in jobs.all()] == [reviewed.id]
     assert not list((tmp_path / "videos").glob(f"{made.id}*"))
+
+
+def test_a_resumed_review_is_kept_however_long_ago_it_was_stopped(make_jobs: Any, tmp_path: Path) -> None:
+    jobs = make_jobs()
+    made = jobs.create(job(), is_reviewed=True)
+    decide(made, "stop")
+    until(lambda: made.status == "failed")
+    jobs.resume(made.id)
+    until(lambda: waits(made))
+    record = json.loads((tmp_path / "videos" / f"{made.id}.json").read_text())
+    assert (record["status"], record["expires_at"], record["error"]) == ("queued", None, None)
+
+
+def test_a_review_that_cannot_go_on_for_want_of_disk_stays_as_it_was(
+    make_jobs: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    jobs = make_jobs("serving.max_reviews=1")
+    made = jobs.create(job(), is_reviewed=True)
+    decide(made, "stop")
+    until(lambda: jobs._front.reviews.num_admitted == 0)
+    until(lambda: made.status == "failed")
+    with monkeypatch.context() as disk:
+        disk.setattr("mora_launch.serving.http.job_folder.replace_text", full)
+        with pytest.raises(StorageError, match="No space left on device"):
+            jobs.resume(made.id)
+    jobs.resume(made.id)
+    until(lambda: waits(made))

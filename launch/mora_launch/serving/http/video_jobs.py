@@ -86,7 +86,7 @@ class VideoJobs:
 
         Raises:
             BadRequest: it was not stopped.
-            TooBusy, NotFound: as of `create` and `get`.
+            TooBusy, StorageError, NotFound: as of `create` and `get`.
         """
         job = self.get(identifier)
         with self._lock:
@@ -94,7 +94,12 @@ class VideoJobs:
             if job.session is None or job.status != "failed" or review is None or review.status != "stopped":
                 raise BadRequest("review", f"only a review that was stopped can be resumed; this job is {job.status}")
             self._front.reviews.enter()
-            job.session.resume()
+            try:
+                self._folder.write(job, status="queued", error=None, completed_at=None, expires_at=None)
+                job.session.resume()
+            except OSError as error:
+                self._front.reviews.leave()
+                raise StorageError(f"the review cannot go on: the server's disk says {error.strerror}") from None
             job.status, job.error, job.completed_at, job.expires_at = "queued", None, None, None
         self._threads.submit(self._run, job)
         return job

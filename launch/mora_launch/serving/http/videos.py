@@ -67,6 +67,8 @@ def video_routes(front: Front, jobs: VideoJobs) -> APIRouter:
             raise BadRequest("variant", f"expected video or thumbnail, got {variant[:20]}")
         if job.status != "completed":
             raise NotFound("video_id", f"the video is {job.status}, not completed; poll it until it is")
+        if not jobs.file(job, variant).is_file():
+            raise NotFound("video_id", "somebody has taken the video's file out of the server's run directory")
         media_type = MEDIA_TYPES[job.kind] if variant == "video" else "image/png"
         return FileResponse(jobs.file(job, variant), media_type=media_type)
 
