@@ -14,6 +14,7 @@ from mora_launch.tasks.media import Clip, Video
 TASKS = ("text_to_video", "image_to_video", "extend", "edit", "connect", "simulate")
 NEEDS_IMAGE = ("image_to_video",)
 NUM_VIDEOS = {"extend": 1, "edit": 1, "connect": 2}
+OPTIONAL_VIDEOS = {"simulate": 1}  # beyond those
 MAX_SEED = 2**31 - 1
 
 
@@ -55,11 +56,7 @@ def check_fields(request: TaskRequest, settings: ServingSettings) -> None:
         raise BadRequest("task", f"expected one of {', '.join(TASKS)}, got {request.task[:40]}")
     check_prompt(request.prompt, settings)
     check_seed(request.seed)
-    if request.task in NEEDS_IMAGE and request.image is None:
-        raise BadRequest("image", f"{request.task} needs a picture")
-    wanted = NUM_VIDEOS.get(request.task, 0)
-    if len(request.videos) < wanted:
-        raise BadRequest("video", f"{request.task} needs {wanted} video(s), got {len(request.videos)}")
+    _check_files(request)
     check_fps(request.fps)
     for video in request.videos:
         frames = round(len(video.frames) * request.fps / video.fps)
@@ -70,6 +67,19 @@ def check_fields(request: TaskRequest, settings: ServingSettings) -> None:
         raise BadRequest("seconds", f"expected over 0 to {settings.max_seconds:g}, got {request.seconds:g}")
     if request.strength is not None and not 0 < request.strength <= 1:
         raise BadRequest("strength", f"expected over 0 to 1, got {request.strength:g}")
+
+
+def _check_files(request: TaskRequest) -> None:
+    """All that the task needs, and nothing that it would leave out of account."""
+    if (request.image is not None) != (request.task in NEEDS_IMAGE):
+        takes = "needs a picture" if request.image is None else f"takes no picture; {', '.join(NEEDS_IMAGE)} does"
+        raise BadRequest("image", f"{request.task} {takes}")
+    wanted, count = NUM_VIDEOS.get(request.task, 0), len(request.videos)
+    if count < wanted:
+        raise BadRequest("video", f"{request.task} needs {wanted} video(s), got {count}")
+    most = wanted + OPTIONAL_VIDEOS.get(request.task, 0)
+    if count > most:
+        raise BadRequest("video", f"{request.task} takes {most or 'no'} video(s), got {count}")
 
 
 def check_prompt(prompt: object, settings: ServingSettings) -> str:

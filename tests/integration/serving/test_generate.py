@@ -163,6 +163,10 @@ def test_ctrl_c_while_a_person_is_asked_stops_the_review(generate: Any, monkeypa
         (["extend", "--prompt", "a", "--video", "a.png"], "--video: expected an mp4, webm or gif"),
         (["extend", "--prompt", "a", "--video", "absent.mp4"], "absent.mp4: cannot be read: No such file"),
         (["connect", "--prompt", "a", "--video", "a.mp4"], "video: connect needs 2 video(s), got 1"),
+        (
+            ["text-to-video", "--prompt", "a", "--image", "a.png"],
+            "image: text_to_video takes no picture; image_to_video",
+        ),
     ],
 )
 def test_bad_input_is_refused_in_one_line_by_field_and_limit(generate: Any, words: list[str], said: str) -> None:

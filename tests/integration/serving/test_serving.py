@@ -136,6 +136,10 @@ def test_progress_comes_by_step_and_a_deleted_video_frees_its_server(serving: Se
                 steps.append(line.removeprefix("event: "))
     assert steps.count("image_generation.progress") >= 2
     assert steps[-1] == "image_generation.completed"
+    edited = serving.http.post(
+        "/v1/images/edits", data={"prompt": "a cat", "stream": "true"}, files={"image": PICTURE}
+    ).text
+    assert "event: image_edit.completed" in edited
     long = serving.http.post("/v1/videos", json={"prompt": "a cat", "num_inference_steps": 1000}).json()["id"]
     while serving.http.get(f"/v1/videos/{long}").json()["stage"] != "segment 1":
         time.sleep(0.02)

@@ -44,7 +44,7 @@ def image_routes(front: Front) -> APIRouter:
         async def submit(on_step: Any) -> list[Work]:
             return _submit(front, fields, on_step)
 
-        return await _answer(request, fields, submit, front)
+        return await _answer(request, fields, submit, front, "image_generation")
 
     @router.post("/v1/images/edits")
     async def edits(request: Request) -> Response:
@@ -56,7 +56,7 @@ def image_routes(front: Front) -> APIRouter:
         async def submit(on_step: Any) -> list[Work]:
             return await run_in_threadpool(_submit_edit, front, fields, on_step)  # it decodes a picture
 
-        return await _answer(request, fields, submit, front)
+        return await _answer(request, fields, submit, front, "image_edit")
 
     return router
 
@@ -105,14 +105,14 @@ def _common(front: Front, fields: Fields, about: dict[str, Any]) -> tuple[str, l
     return prompt, seeds, {"num_inference_steps": steps, "guidance_scale": guidance}
 
 
-async def _answer(request: Request, fields: Fields, submit: Any, front: Front) -> Response:
+async def _answer(request: Request, fields: Fields, submit: Any, front: Front, kind: str) -> Response:
     """One JSON answer, or events by step; the admission ends with either."""
     try:
         if fields.flag("stream", False):
             steps: asyncio.Queue[tuple[int, int]] = asyncio.Queue()
             loop = asyncio.get_running_loop()
             works = await submit(lambda step, num: loop.call_soon_threadsafe(steps.put_nowait, (step, num)))
-            return StreamingResponse(_events(works, steps, front), media_type="text/event-stream")
+            return StreamingResponse(_events(works, steps, front, kind), media_type="text/event-stream")
         works = await submit(None)
         try:
             pictures = await _results(request, works)
@@ -130,7 +130,7 @@ async def _answer(request: Request, fields: Fields, submit: Any, front: Front) -
 
 
 async def _results(request: Request, works: list[Work]) -> list[Clip]:
-    waiting = {asyncio.wrap_future(work.future) for work in works}
+    waiting = {_future(work) for work in works}
     while waiting:
         done, waiting = await asyncio.wait(waiting, timeout=_DISCONNECT_TICK_S, return_when=asyncio.FIRST_EXCEPTION)
         for each in done:
@@ -141,22 +141,31 @@ async def _results(request: Request, works: list[Work]) -> list[Clip]:
     return [work.future.result() for work in works]
 
 
+def _future(work: Work) -> asyncio.Future[Clip]:
+    """The work's picture, for this event loop, which does not complain where the client has gone and nobody asks."""
+    future: asyncio.Future[Clip] = asyncio.wrap_future(work.future)
+    future.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return future
+
+
 def _datum(picture: Clip, work: Work) -> dict[str, Any]:
     return {"b64_json": base64.b64encode(png(picture)).decode(), "seed": work.sample["seeds"]}
 
 
-async def _events(works: list[Work], steps: asyncio.Queue[tuple[int, int]], front: Front) -> AsyncIterator[bytes]:
+async def _events(
+    works: list[Work], steps: asyncio.Queue[tuple[int, int]], front: Front, kind: str
+) -> AsyncIterator[bytes]:
     """Server-sent events: one a denoising step, then one a picture."""
     try:
-        waiting = {asyncio.wrap_future(work.future) for work in works}
+        waiting = {_future(work) for work in works}
         while waiting:
             _, waiting = await asyncio.wait(waiting, timeout=0.05)
             while not steps.empty():
                 step, num_steps = steps.get_nowait()
-                yield _event("image_generation.progress", {"step": step, "num_steps": num_steps})
+                yield _event(f"{kind}.progress", {"step": step, "num_steps": num_steps})
         for work in works:
             datum = _datum(work.future.result(), work)
-            yield _event("image_generation.completed", {**datum, "created_at": int(time.time())})
+            yield _event(f"{kind}.completed", {**datum, "created_at": int(time.time())})
     except MoraError as error:
         yield _event("error", error_body(None, str(error), "server_error", error.code))
     finally:
