@@ -9,6 +9,7 @@ from pathlib import Path
 
 import uvicorn
 from mora_runtime.errors import SettingsError
+from mora_runtime.logs import start_logging
 from mora_runtime.run_directory import RunDirectory
 from rich.console import Console
 
@@ -36,10 +37,13 @@ def serve(
         RunDirectory.create(path, lock=True) as directory,
         StatusWriter(path, "serve") as status,
     ):
+        start_logging(directory, role="front", generation=1)
         token = _token(host, token_file, directory)
         with RunningServers(config, directory, console, status) as servers:
             app = make_app(servers.pool, config, directory.path / "videos", token=token, hosts=names_of(host))
-            settings = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=_GRACE_S, access_log=False)
+            settings = uvicorn.Config(
+                app, log_config=None, log_level="warning", timeout_graceful_shutdown=_GRACE_S, access_log=False
+            )
             server = uvicorn.Server(settings)
             console.print(f"serving http://{host}:{port}  run {directory.path}", markup=False)
             if token is not None:

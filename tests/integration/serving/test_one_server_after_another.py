@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import io
+import json
 import select
 import socket
 import subprocess
@@ -103,6 +104,19 @@ def test_two_gigabytes_in_a_stream_of_untold_length_are_refused_early(small: Ser
     assert answer.startswith(b"HTTP/1.1 413"), answer
     assert num_sent < 64 << 20, "most of it was never read"
     assert small.http.get("/healthz").status_code == 200
+
+
+def test_what_is_no_result_goes_to_the_log_and_not_to_the_terminal(small: Serving) -> None:
+    with socket.create_connection(("127.0.0.1", small.port), timeout=30) as confused:
+        confused.sendall(b"\x16\x03\x01 this is no HTTP\r\n\r\n")
+        assert confused.recv(100).startswith(b"HTTP/1.1 400")
+    small.http.post("/v1/videos", content=b"no form", headers={"content-type": "multipart/form-data; boundary=x"})
+    lines = [json.loads(line) for line in (small.run / "logs" / "front.1.jsonl").read_text().splitlines()]
+    assert {line["role"] for line in lines} == {"front"}
+    assert "Invalid HTTP request received." in {line["event"] for line in lines}
+    shown = (small.run.parent / "serve.log").read_text()
+    assert "HTTP request" not in shown
+    assert "boundary" not in shown
 
 
 def test_a_port_that_is_taken_is_refused_before_models_are_loaded(small: Serving) -> None:
