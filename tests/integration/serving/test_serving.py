@@ -45,6 +45,9 @@ def picture(serving: Serving, **body: Any) -> str:
 def test_openais_client_makes_an_image_an_edit_and_a_video(serving: Serving) -> None:
     api = client(serving)
     assert [model.id for model in api.models.list()] == ["mora", "image", "video"]
+    assert api.models.retrieve("video").id == "video"
+    with pytest.raises(openai.NotFoundError, match="model: expected one of mora, image, video, got sora-2"):
+        api.models.retrieve("sora-2")
     made = api.images.generate(prompt="a red circle", model="mora", n=2, extra_body={"seed": 5}).data
     assert made is not None
     assert made[0].b64_json != made[1].b64_json

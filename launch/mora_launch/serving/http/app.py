@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse, Response
@@ -14,7 +15,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from mora_launch.config import TrainConfig
-from mora_launch.serving.http.front import Front, install_counting, install_errors
+from mora_launch.serving.http.front import Front, NotFound, install_counting, install_errors
 from mora_launch.serving.http.guard import Guard
 from mora_launch.serving.http.images import image_routes
 from mora_launch.serving.http.page import mount_page
@@ -59,8 +60,13 @@ def _add_health(app: FastAPI, front: Front) -> None:
 
     @app.get("/v1/models")
     async def models() -> Response:
-        shown = [{"id": name, "object": "model", "created": 0, "owned_by": "mora"} for name in front.models()]
-        return JSONResponse({"object": "list", "data": shown})
+        return JSONResponse({"object": "list", "data": [_model(name) for name in front.models()]})
+
+    @app.get("/v1/models/{name}")
+    async def model(name: str) -> Response:
+        if name not in front.models():
+            raise NotFound("model", f"expected one of {', '.join(front.models())}, got {name[:60]}")
+        return JSONResponse(_model(name))
 
     @app.get("/healthz")
     async def healthz() -> Response:
@@ -74,6 +80,10 @@ def _add_health(app: FastAPI, front: Front) -> None:
     @app.get("/metrics")
     async def metrics() -> Response:
         return Response(generate_latest(front.pool.counters.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+def _model(name: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": 0, "owned_by": "mora"}
 
 
 class _PoolGauges(Collector):
