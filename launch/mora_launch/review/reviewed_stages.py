@@ -51,8 +51,10 @@ class ReviewedStages:
             if decision.action == "accept":
                 self._session.accept(candidate)
                 return candidate.prompt
-            text = decision.prompt if decision.action == "edit" else make()
-            candidate = candidate.model_copy(update={"prompt": text, "attempt": candidate.attempt + 1})
+            if decision.action == "edit":
+                candidate = candidate.model_copy(update={"prompt": decision.prompt})
+            else:
+                candidate = candidate.model_copy(update={"prompt": make(), "attempt": candidate.attempt + 1})
 
     def frames(self, name: str, prompt: str, make: Make) -> tuple[Clip, str]:
         """A picture or clip."""

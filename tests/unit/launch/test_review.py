@@ -169,3 +169,9 @@ def test_a_decision_of_the_last_moment_is_not_lost(tmp_path: Path) -> None:
 
     assert session.wait_decision(60.0, is_cancelled).action == "accept"
     assert session.state().status == "decided"
+
+
+def test_editing_a_prompt_takes_none_of_its_new_seeds(tmp_path: Path) -> None:
+    edits = [{"action": "edit", "prompt": f"a dog {number}"} for number in range(4)]
+    _, agents = run(tmp_path, [*edits, {"action": "again"}, ACCEPT, ACCEPT, ACCEPT])
+    assert agents.calls[0][1] == "a cat, enhanced"
