@@ -18,6 +18,8 @@ from rich.console import Console
 from rich.progress import Progress
 
 from mora_launch.config import TrainConfig
+from mora_launch.input_file import read_input
+from mora_launch.result_file import ResultFile
 from mora_launch.review.decision import Candidate, Stopped
 from mora_launch.review.repeated_stages import RepeatedStages
 from mora_launch.review.reviewed_stages import ReviewedStages, run_reviewed
@@ -90,7 +92,9 @@ def generate(
     for name, digest in (expected_inputs or {}).items():
         if hashes.get(name) != digest:
             raise SettingsError(f"--repeat: {name} is not the file of that run any more (its SHA-256 differs)")
-    session = None if session_folder is None else ReviewSession.create(session_folder, options.__dict__)
+    result = ResultFile(output, [path for path in (options.image, *options.videos) if path is not None])
+    asked = {**options.__dict__, "inputs": hashes}
+    session = None if session_folder is None else ReviewSession.create(session_folder, asked)
     with (
         tempfile.TemporaryDirectory(prefix="mora-generate-") as folder,
         RunDirectory.create(Path(folder) / "run", lock=True) as directory,
@@ -111,11 +115,10 @@ def generate(
         "stages": [candidate.model_dump(mode="json", exclude={"file"}) for candidate in taken],
         "config": config.model_dump(mode="json"),
     }
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_bytes(encode(clip, fps or request.fps, kind, metadata, options.codec))
-    beside = output.with_name(output.name + ".json")
-    beside.write_text(json.dumps(metadata, indent=1), encoding="utf-8")
-    console.print(f"{output} ({len(clip)} frames of {clip.shape[2]}x{clip.shape[1]}) and {beside.name}", markup=False)
+    result.write(encode(clip, fps or request.fps, kind, metadata, options.codec), metadata)
+    console.print(
+        f"{output} ({len(clip)} frames of {clip.shape[2]}x{clip.shape[1]}) and {result.beside.name}", markup=False
+    )
     return output
 
 
@@ -162,10 +165,7 @@ def read_request(options: GenerateOptions, config: TrainConfig) -> tuple[TaskReq
     hashes: dict[str, str] = {}
 
     def content(name: str, path: str) -> bytes:
-        try:
-            data = Path(path).read_bytes()
-        except OSError as error:
-            raise SettingsError(f"--{name.partition(' ')[0]} {path}: cannot be read: {error.strerror}") from None
+        data = read_input(Path(path), f"--{name.partition(' ')[0]}")
         hashes[name] = hashlib.sha256(data).hexdigest()
         return data
 

@@ -1,0 +1,48 @@
+"""What `mora generate` makes: a file and the JSON beside it, looked at before any work, written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from mora_runtime.errors import SettingsError, StorageError
+
+
+class ResultFile:
+    """One output.
+
+    Args:
+        path: its folder is made when absent; a result of before is replaced.
+        inputs: files that the result is made from, which it may not replace.
+
+    Raises:
+        SettingsError: nothing can be written there, or it is one of the inputs.
+    """
+
+    def __init__(self, path: Path, inputs: Collection[str] = ()) -> None:
+        self.path = path
+        self.beside = path.with_name(path.name + ".json")
+        self._partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        if any(path.exists() and os.path.samefile(path, each) for each in inputs):
+            raise SettingsError(f"-o {path}: is an input too, and a run without its inputs cannot be repeated")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._partial.touch()
+            self._partial.unlink()
+        except OSError as error:
+            raise SettingsError(f"-o {path}: cannot be written there: {error.strerror}") from None
+
+    def write(self, content: bytes, metadata: dict[str, Any]) -> None:
+        """Put both files in their places. Raises: StorageError: the disk took it not; what was there before stands."""
+        try:
+            for target, data in ((self.path, content), (self.beside, json.dumps(metadata, indent=1).encode())):
+                self._partial.write_bytes(data)
+                os.replace(self._partial, target)
+        except OSError as error:
+            self._partial.unlink(missing_ok=True)
+            raise StorageError(
+                f"-o {self.path}: could not be written: {error.strerror}; make room, and again"
+            ) from None
