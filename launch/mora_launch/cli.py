@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 from mora_runtime.errors import MoraError
 from rich.console import Console
 
@@ -151,6 +152,7 @@ def generate(
     from mora_launch.generate import generate as run_generate
 
     if repeat is not None:
+        _check_alone(("repeat", "output"))
         options, inputs, resolved, stages = read_repeat(repeat)
         loaded = read_settings(TrainConfig, resolved, source=str(repeat))
         run_generate(options, loaded, output, console, expected_inputs=inputs, before=stages)
@@ -165,6 +167,17 @@ def generate(
     changes = _with_checkpoint(changes, checkpoint)
     session = output.absolute().with_name(output.name + ".review") if review else None
     run_generate(options, load_config(config, changes), output, console, session_folder=session)
+
+
+def _check_alone(allowed: tuple[str, ...]) -> None:
+    """Refuse what was given beside an option that says it all."""
+    context = click.get_current_context()
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE and name not in allowed:
+            raise click.UsageError(
+                f"{parameter.opts[0]} does not go with --{allowed[0]}, which does the very run again; leave one out"
+            )
 
 
 @cli.command()

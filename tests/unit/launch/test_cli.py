@@ -59,9 +59,11 @@ def test_a_checkpoint_to_serve_becomes_part_of_the_configuration(
         (["env", "list"], 130, "mora: ended in the middle"),
         (["nothing"], 2, "No such command 'nothing'"),
         (["generate", "-o", "out.mp4"], 2, "give a TASK, or --repeat FILE.json"),
+        (["generate", "--repeat", "a.json", "-o", "out.mp4", "--seed", "2"], 2, "--seed does not go with --repeat"),
+        (["generate", "edit", "--repeat", "a.json", "-o", "out.mp4"], 2, "task does not go with --repeat"),
         (["--help"], 0, "generate"),
     ],
-    ids=["Ctrl-C", "unknown", "incomplete", "help"],
+    ids=["Ctrl-C", "unknown", "incomplete", "repeat-seed", "repeat-task", "help"],
 )
 def test_how_a_command_ends(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str], code: int, said: str
