@@ -5,6 +5,7 @@ A visitor holds the set that they are shown until they decide, skip, or leave; t
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -146,7 +147,8 @@ class ReviewPage:
         settings = uvicorn.Config(
             self.application(names_of(host)), log_level="warning", timeout_graceful_shutdown=_GRACE_S, access_log=False
         )
-        uvicorn.Server(settings).run(sockets=[address])
+        with contextlib.suppress(KeyboardInterrupt):  # uvicorn ends well and raises it again
+            uvicorn.Server(settings).run(sockets=[address])
 
     def _begin(self, key: str, name: str) -> list[Any]:
         self._leave(key)

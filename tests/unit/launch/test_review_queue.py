@@ -3,8 +3,9 @@
 import os
 import pty
 import select
+import signal
 import subprocess
-import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,14 +13,12 @@ from pathlib import Path
 import gradio_client
 import httpx
 import pytest
-import uvicorn
 from hand_made_round import make_round
 from mora_launch.config import load_config
 from mora_launch.environments import ENVIRONMENTS, ROOT
-from mora_launch.listening import bound, names_of
+from mora_launch.listening import bound
 from mora_launch.rounds.judge import Verdict
 from mora_launch.rounds.review_command import review
-from mora_launch.rounds.review_page import ReviewPage
 from mora_launch.rounds.review_queue import ReviewQueue
 from mora_launch.rounds.store import RoundFolder, write_once
 from mora_runtime.errors import RoundError, SettingsError
@@ -109,20 +108,31 @@ def test_keys_at_a_terminal_decide_undo_skip_and_leave(run: Path) -> None:
 
 @pytest.fixture
 def page(run: Path) -> Iterator[str]:
-    with bound("127.0.0.1", 0) as address:
-        application = ReviewPage(run, 2).application(names_of("127.0.0.1"))
-        server = uvicorn.Server(uvicorn.Config(application, log_level="warning", timeout_graceful_shutdown=1))
-        thread = threading.Thread(target=server.run, args=([address],))
-        thread.start()
+    """The page in a process of its own; Ctrl-C ends it, and it shows who agrees with whom."""
+    with bound("127.0.0.1", 0) as probe:
+        port = str(probe.getsockname()[1])
+    command = [str(ENVIRONMENTS["control"].python), "-m", "mora_launch", "review", str(run), "--web", "--port", port]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT, text=True) as process:
+        wait_listening(process, f"http://127.0.0.1:{port}")
+        yield f"http://127.0.0.1:{port}"
+        process.send_signal(signal.SIGINT)
+        said, _ = process.communicate(timeout=30)
+    assert process.returncode == 0, said
+    assert "judges agree on" in said
+
+
+def wait_listening(process: subprocess.Popen[str], url: str) -> None:
+    deadline = time.monotonic() + 60
+    while process.poll() is None and time.monotonic() < deadline:
         try:
-            yield f"http://127.0.0.1:{address.getsockname()[1]}"
-        finally:
-            server.should_exit = True
-            thread.join(20)
-            assert not thread.is_alive()
+            assert httpx.get(url).status_code == 200
+            return
+        except httpx.TransportError:
+            time.sleep(0.1)  # not listening yet
+    process.kill()
+    raise AssertionError("the page is not there")
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::ResourceWarning")
 def test_the_page_answers_to_its_own_name_and_gives_files_of_the_rounds_alone(run: Path, page: str) -> None:
     (run / "keys").mkdir()
     (run / "keys" / "secret").write_text("secret")
