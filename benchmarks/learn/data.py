@@ -7,13 +7,13 @@ import random
 from pathlib import Path
 
 from mora_trainer.clips import write_lossless
-from mora_trainer.moving_shapes import MovingShape, all_shapes, is_held_out
+from mora_trainer.moving_shapes import MovingShape, all_shapes, is_held_out, trained_shapes
 from mora_trainer.settings import ClipShape
 from mora_trainer.shapes_corpus import random_offset
 
 _NUM_OFFSETS = 2  # of each combination that is trained on
 HELD_OUT = [shape for shape in all_shapes() if is_held_out(shape)]
-TRAINED = [shape for shape in all_shapes() if not is_held_out(shape) for _ in range(_NUM_OFFSETS)]
+TRAINED = [shape for shape in trained_shapes() for _ in range(_NUM_OFFSETS)]
 
 
 def write_dataset(folder: Path, shape: ClipShape) -> Path:

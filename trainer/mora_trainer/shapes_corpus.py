@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
-from mora_trainer.moving_shapes import COLOURS, DIRECTIONS, FORMS, SPEEDS, MovingShape, all_shapes, is_held_out
+from mora_trainer.moving_shapes import COLOURS, DIRECTIONS, FORMS, SPEEDS, MovingShape, trained_shapes
 from mora_trainer.settings import ClipShape
 
 _NUM_CLIPS = 1024
@@ -27,7 +27,7 @@ def write_shapes(folder: Path, shape: ClipShape) -> None:
     The same shape gives the same files. No clip shows a combination that is held out.
     """
     draw = random.Random("shapes")
-    shown = [made for made in all_shapes() if not is_held_out(made)]
+    shown = trained_shapes()
     clips, captions = [], []
     for _ in range(_NUM_CLIPS):
         made = draw.choice(shown)
