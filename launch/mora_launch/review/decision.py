@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from mora_runtime.errors import MoraError
 from mora_runtime.schema import Settings
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 MAX_AGAIN = 3  # new seeds of one stage
 Action = Literal["accept", "again", "edit", "adjust", "back", "stop"]
@@ -74,3 +74,8 @@ class ReviewState(Settings):
     candidate: Candidate | None = None
     decision: Decision | None = None
     request: dict[str, Any] = Field(default_factory=dict)  # what the task was asked for, to resume it
+
+
+def first_fault(error: ValidationError) -> str:
+    """What is wrong with a decision, in the words of its first fault."""
+    return str(error.errors()[0]["msg"]).removeprefix("Value error, ")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import ValidationError
 from rich.console import Console
 
-from mora_launch.review.decision import Action, Decision, ReviewRefused
+from mora_launch.review.decision import Action, Decision, ReviewRefused, first_fault
 from mora_launch.review.session import ReviewSession
 from mora_launch.tasks.media import encode, png
 
@@ -30,11 +30,7 @@ class TerminalReviewer:
             try:
                 session.decide(self._read(state.version))
             except (ReviewRefused, ValidationError) as error:
-                text = (
-                    str(error)
-                    if isinstance(error, ReviewRefused)
-                    else error.errors()[0]["msg"].removeprefix("Value error, ")
-                )
+                text = str(error) if isinstance(error, ReviewRefused) else first_fault(error)
                 self._console.print(text, style="yellow", markup=False)
 
     def _show(self, session: ReviewSession) -> None:

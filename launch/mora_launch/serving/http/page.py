@@ -13,7 +13,7 @@ from mora_runtime.errors import MoraError
 from pydantic import ValidationError
 
 from mora_launch.markdown import as_plain
-from mora_launch.review.decision import Action, Decision
+from mora_launch.review.decision import Action, Decision, first_fault
 from mora_launch.serving.http.front import CHAIN_MODEL, Front
 from mora_launch.serving.http.video_job import VideoJob
 from mora_launch.serving.http.video_jobs import VideoJobs
@@ -225,5 +225,4 @@ def _shown_errors(function: Any, *values: Any) -> Any:
     except MoraError as error:
         raise gr.Error(str(error), print_exception=False) from None
     except ValidationError as error:
-        text = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
-        raise gr.Error(text, print_exception=False) from None
+        raise gr.Error(first_fault(error), print_exception=False) from None

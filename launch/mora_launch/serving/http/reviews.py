@@ -9,7 +9,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, Response
 from pydantic import ValidationError
 
-from mora_launch.review.decision import Candidate, Decision, ReviewState
+from mora_launch.review.decision import Candidate, Decision, ReviewState, first_fault
 from mora_launch.review.session import ReviewSession
 from mora_launch.serving.http.fields import Fields
 from mora_launch.serving.http.front import NotFound
@@ -86,7 +86,5 @@ def _decision(fields: Fields) -> Decision:
     try:
         return Decision.model_validate({name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
-        fault = error.errors()[0]
-        raise BadRequest(
-            ".".join(map(str, fault["loc"])) or "prompt", str(fault["msg"]).removeprefix("Value error, ")
-        ) from None
+        place = ".".join(map(str, error.errors()[0]["loc"]))
+        raise BadRequest(place or "prompt", first_fault(error)) from None
