@@ -15,10 +15,10 @@ from rich.console import Console
 
 from mora_launch.config import TrainConfig
 from mora_launch.environments import ROOT
-from mora_launch.listening import bound, is_loopback, names_of
 from mora_launch.run_status import StatusWriter
 from mora_launch.serving.http.app import make_app
 from mora_launch.serving.running_servers import RunningServers
+from mora_launch.web.listening import bound, is_loopback, names_of
 
 _GRACE_S = 10
 

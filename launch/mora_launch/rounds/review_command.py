@@ -10,9 +10,9 @@ from mora_runtime.schema import read_settings
 from rich.console import Console
 
 from mora_launch.config import TrainConfig
-from mora_launch.listening import bound
 from mora_launch.rounds.review_queue import ReviewQueue
 from mora_launch.rounds.review_terminal import TerminalReview, statistics
+from mora_launch.web.listening import bound
 
 
 def review(run: Path, reviewer: str, address: tuple[str, int] | None, only_statistics: bool, console: Console) -> int:

@@ -16,11 +16,11 @@ import gradio as gr
 import uvicorn
 from fastapi import FastAPI
 
-from mora_launch.listening import names_of
 from mora_launch.markdown import as_plain
 from mora_launch.rounds.review_queue import ReviewQueue, Waiting
 from mora_launch.rounds.review_terminal import statistics
-from mora_launch.serving.http.guard import Guard
+from mora_launch.web.guard import Guard
+from mora_launch.web.listening import names_of
 
 _MAX_BODY_NBYTES = 1 << 20  # a press of a button
 _GRACE_S = 2

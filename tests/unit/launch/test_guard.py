@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
-from mora_launch.serving.http.guard import Guard
+from mora_launch.web.guard import Guard
 
 TOKEN = "a-token-of-some-length"
 

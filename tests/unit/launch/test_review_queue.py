@@ -16,11 +16,11 @@ import pytest
 from hand_made_round import make_round
 from mora_launch.config import load_config
 from mora_launch.environments import ENVIRONMENTS, ROOT
-from mora_launch.listening import bound
 from mora_launch.rounds.judge import Verdict
 from mora_launch.rounds.review_command import review
 from mora_launch.rounds.review_queue import ReviewQueue
 from mora_launch.rounds.store import RoundFolder, write_once
+from mora_launch.web.listening import bound
 from mora_runtime.errors import RoundError, SettingsError
 from rich.console import Console
 

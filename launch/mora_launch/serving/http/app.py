@@ -16,13 +16,13 @@ from prometheus_client.registry import Collector
 
 from mora_launch.config import TrainConfig
 from mora_launch.serving.http.front import Front, NotFound, install_counting, install_errors
-from mora_launch.serving.http.guard import Guard
 from mora_launch.serving.http.images import image_routes
 from mora_launch.serving.http.page import mount_page
 from mora_launch.serving.http.reviews import review_routes
 from mora_launch.serving.http.video_jobs import VideoJobs
 from mora_launch.serving.http.videos import video_routes
 from mora_launch.serving.server_pool import ServerPool
+from mora_launch.web.guard import Guard
 
 _FORM_NBYTES = 1 << 20  # of a body beside its files
 

@@ -15,9 +15,9 @@ from starlette.exceptions import HTTPException
 from mora_launch.config import TrainConfig
 from mora_launch.review.decision import ReviewRefused
 from mora_launch.serving.http.admission import Admission, TooBusy
-from mora_launch.serving.http.guard import error_body
 from mora_launch.serving.server_pool import ServerPool
 from mora_launch.tasks.errors import BadRequest
+from mora_launch.web.guard import error_body
 
 CHAIN_MODEL = "mora"  # all agents together
 

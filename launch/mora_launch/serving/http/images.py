@@ -17,11 +17,11 @@ from mora_runtime.errors import Cancelled, MoraError
 
 from mora_launch.serving.http.fields import Fields
 from mora_launch.serving.http.front import Front
-from mora_launch.serving.http.guard import error_body
 from mora_launch.serving.work_queue import Work
 from mora_launch.tasks.errors import BadRequest
 from mora_launch.tasks.media import Clip, fitted, png, read_picture
 from mora_launch.tasks.request import MAX_SEED, check_prompt, check_sampling, check_seed, check_size
+from mora_launch.web.guard import error_body
 
 _MAX_NUM_IMAGES = 10
 _DISCONNECT_TICK_S = 0.5

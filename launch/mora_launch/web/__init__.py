@@ -1,0 +1,1 @@
+"""What every page and HTTP service of Mora shares: its address, who may ask, and the files of the pages."""
