@@ -31,8 +31,11 @@ class Sd3Agent(Agent):
         self._options = options
         self._device = device
         source, subfolder = (options.transformer, None) if options.transformer else (options.model, "transformer")
-        transformer = SD3Transformer2DModel.from_pretrained(source, subfolder=subfolder, dtype=dtype)
-        vae = AutoencoderKL.from_pretrained(options.model, subfolder="vae", dtype=dtype)
+        # safetensors alone: in any other format weights are a program
+        transformer = SD3Transformer2DModel.from_pretrained(
+            source, subfolder=subfolder, dtype=dtype, use_safetensors=True
+        )
+        vae = AutoencoderKL.from_pretrained(options.model, subfolder="vae", dtype=dtype, use_safetensors=True)
         scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(options.model, subfolder="scheduler")
         self._transformer = transformer.to(device)
         vae = vae.to(device).requires_grad_(False)

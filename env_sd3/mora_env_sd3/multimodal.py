@@ -66,7 +66,8 @@ class MultimodalModel:
                 raise CheckpointError(f"`{name}`: expected one of {', '.join(ARCHITECTURES)}, got `{kind}`")
             model_class, processor_class = ARCHITECTURES[kind]
             self.processor = processor_class.from_pretrained(name)
-            self.model = model_class.from_pretrained(name, dtype=dtype).to(device).eval().requires_grad_(False)
+            model = model_class.from_pretrained(name, dtype=dtype, use_safetensors=True)
+            self.model = model.to(device).eval().requires_grad_(False)
         except (OSError, ValueError) as error:
             raise CheckpointError(f"`{name}`: cannot be loaded as a multimodal model: {error}") from None
         self._dtype = dtype

@@ -46,7 +46,7 @@ class TextEncoders:
         if self._pipeline is None:
             logging.getLogger(__name__).info("loading text encoders of %s", self._model)
             pipeline = StableDiffusion3Pipeline.from_pretrained(
-                self._model, transformer=None, vae=None, dtype=self._dtype
+                self._model, transformer=None, vae=None, dtype=self._dtype, use_safetensors=True
             )
             self._pipeline = pipeline.to(self._device)
         return self._pipeline

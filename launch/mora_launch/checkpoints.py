@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import shutil
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from mora_runtime.durable_files import verify
 from mora_runtime.errors import CheckpointError
-from mora_trainer.commit_record import CheckpointInfo, committed, read_manifest
+from mora_runtime.shard_file import verify
+from mora_trainer.commit_record import MANIFEST, CheckpointInfo, check_folder, committed, is_folder_name, read_manifest
 from rich.table import Table
+
+from mora_launch.exported_weights import export_weights
 
 _PATTERN = "step-????????"
 
@@ -31,11 +32,13 @@ class Checkpoints:
         folder = run / "checkpoints"
         if not folder.is_dir():
             raise CheckpointError(f"{run}: has no folder `checkpoints`; expected the directory of a run")
+        check_folder(folder)
         return cls(folder)
 
     def all(self) -> list[CheckpointInfo]:
         """By step. What has no manifest was never finished, and is left out."""
-        folders = sorted(path for path in self.folder.glob(_PATTERN) if (path / "manifest.json").is_file())
+        found = (path for path in self.folder.glob(_PATTERN) if is_folder_name(path.name))
+        folders = sorted(path for path in found if os.path.lexists(path / MANIFEST))
         return [read_manifest(self.folder, path.name) for path in folders]
 
     def find(self, step: int | None) -> CheckpointInfo:
@@ -66,8 +69,9 @@ class Checkpoints:
         """Compare every file's size and hash with the manifest; returns how many.
 
         Raises:
-            CheckpointError: naming the first that differs.
+            CheckpointError: naming the first that differs, or that the manifest does not name.
         """
+        info.check_files(self.folder / info.folder)
         for file in info.files:
             verify(file, self.folder / info.folder)
         return len(info.files)
@@ -82,19 +86,4 @@ class Checkpoints:
             CheckpointError: a file is damaged, nothing of that kind was saved, or the target has files already.
         """
         part = "ema" if average else "weights"
-        chosen = [file for file in info.files if Path(file.path).parts[1:2] == (part,)]
-        if not chosen:
-            raise CheckpointError(f"{info.folder}: holds no `{part}` of any agent; was the run without them?")
-        agents = sorted({Path(file.path).parts[0] for file in chosen})
-        for agent in agents:
-            if (target / agent).exists():
-                raise CheckpointError(f"{target / agent}: is there already; choose another --output")
-        for file in chosen:
-            source = verify(file, self.folder / info.folder)
-            agent, _, *rest = Path(file.path).parts
-            copy = target.joinpath(agent, *rest)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, copy)
-        note = {"step": info.step, "part": part, "checkpoint": str(self.folder / info.folder)}
-        (target / "exported.json").write_text(json.dumps(note, indent=1) + "\n", encoding="utf-8")
-        return [target / agent for agent in agents]
+        return export_weights(info, self.folder / info.folder, target, part=part)

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mora_runtime.durable_files import ShardFile, verify
 from mora_runtime.errors import CheckpointError
+from mora_runtime.shard_file import ShardFile, verify
 from mora_trainer.commit_record import CheckpointInfo
 from safetensors.numpy import load_file
 
@@ -78,8 +78,10 @@ def named_checkpoint(text: str) -> tuple[Path, int | None]:
     run, colon, step = text.rpartition(":")
     if not colon or Path(text).is_dir():
         return Path(text), None
-    if not step.isdigit():
-        raise CheckpointError(f"--checkpoint {text}: expected RUN or RUN:STEP with the number of steps, got `{step}`")
+    if not (step.isascii() and step.isdecimal() and len(step) <= 18):
+        raise CheckpointError(
+            f"--checkpoint {text}: expected RUN or RUN:STEP with the number of steps, got `{step[:40]}`"
+        )
     return Path(run), int(step)
 
 
@@ -102,6 +104,7 @@ def trained_model(run: Path, step: int | None, *, average: bool = False) -> Trai
         adapters = any(file.path.endswith("adapter_model.safetensors") for file in info.files)
         why = "it holds LoRA adapters alone" if adapters else f"it holds no `{part}`; was the run without them?"
         raise CheckpointError(f"{info.folder}: cannot be generated with: {why}")
+    info.check_files(root)  # libraries load what lies in a folder
     for file in info.files:
         if "optimizer-" not in file.path:
             verify(file, root)

@@ -7,22 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-import threading
-from dataclasses import dataclass
 from pathlib import Path
 
-from mora_runtime.errors import CheckpointError
+from mora_runtime.fresh_file import write_fresh
+from mora_runtime.shard_file import ShardFile, verify
+
+__all__ = ["ShardFile", "describe", "replace_text", "sha256_of", "sync", "verify", "write_text"]
 
 _CHUNK_NBYTES = 1 << 20
-
-
-@dataclass(frozen=True)
-class ShardFile:
-    """One file of a checkpoint: path relative to the checkpoint's folder, size, SHA-256."""
-
-    path: str
-    nbytes: int
-    sha256: str
 
 
 def write_text(path: Path, text: str) -> None:
@@ -41,19 +33,7 @@ def replace_text(path: Path, text: str, *, synced: bool = True) -> None:
     Raises:
         OSError: it could not be written; the old content stands.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.partial")
-    try:
-        with open(partial, "w", encoding="utf-8") as handle:
-            handle.write(text)
-            handle.flush()
-            if synced:
-                os.fsync(handle.fileno())
-        os.replace(partial, path)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise
-    if synced:
-        sync(path.parent)
+    write_fresh(path, text, synced=synced)
 
 
 def sync(path: Path) -> None:
@@ -77,22 +57,3 @@ def sha256_of(path: Path) -> str:
         while chunk := handle.read(_CHUNK_NBYTES):
             digest.update(chunk)
     return digest.hexdigest()
-
-
-def verify(file: ShardFile, root: Path) -> Path:
-    """Path of a file whose size and hash match the manifest.
-
-    Raises:
-        CheckpointError: the name leaves the folder, the file is missing, truncated or changed.
-    """
-    path = (root / file.path).resolve()
-    if not path.is_relative_to(root.resolve()):
-        raise CheckpointError(f"checkpoint file `{file.path}` lies outside its checkpoint; the manifest is foreign")
-    if not path.is_file():
-        raise CheckpointError(f"checkpoint file `{file.path}` is missing; resume from an earlier checkpoint")
-    if path.stat().st_size != file.nbytes or sha256_of(path) != file.sha256:
-        raise CheckpointError(
-            f"checkpoint file `{file.path}`: expected {file.nbytes} bytes with SHA-256 {file.sha256[:12]}..., got "
-            f"{path.stat().st_size} bytes with another hash; it was changed or cut off: resume from an earlier one"
-        )
-    return path

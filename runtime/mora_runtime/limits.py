@@ -37,3 +37,10 @@ HEARTBEAT_INTERVAL_S = 2.0
 HEARTBEAT_TIMEOUT_S = 60.0  # ZeroMQ's own; a stopped process is the supervisor's to judge
 SIDE_DEADLINE_S = 10.0  # for a descriptor to arrive that was sent before its message
 """Descriptors are sent before the messages that need them, so waiting this long means that they never were."""
+
+MAX_SHARD_NAME_LENGTH = 512  # of a checkpoint's file, relative to its folder
+MAX_SHARD_NAME_PARTS = 8
+MAX_CHILD_LINE_NBYTES = 64 << 10  # one message on the link between a child and the launcher
+MAX_NUM_VITALS = 64  # entries of one heartbeat
+MAX_VITAL_LENGTH = 256  # characters of a name, or of a text, among them
+MAX_CHILD_ERROR_LENGTH = 16 << 10  # characters; several lines for a person to read

@@ -206,6 +206,7 @@ class Checkpointer:
                 "optimizer shards fit only the same number"
             )
         root = self._checkpoints / info.folder
+        info.check_files(root)
         mine = [file for file in info.files if self._rank == 0 or f"-{self._rank:05d}-of-" in file.path]
         for file in mine:
             verify(file, root)

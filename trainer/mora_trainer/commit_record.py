@@ -5,28 +5,29 @@ Written by `checkpoint`, which has the whole account; read by whoever goes on fr
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
+import contextlib
 from pathlib import Path
 from typing import Any
 
-from mora_runtime.durable_files import ShardFile
 from mora_runtime.errors import CheckpointError
+from mora_runtime.foreign_file import open_beneath
+from mora_runtime.foreign_json import parse_object
+
+from mora_trainer.manifest import FORMAT_VERSION, MANIFEST, CheckpointInfo, checked_manifest, is_folder_name
+
+__all__ = [
+    "FORMAT_VERSION",
+    "MANIFEST",
+    "RECORD",
+    "CheckpointInfo",
+    "check_folder",
+    "committed",
+    "is_folder_name",
+    "read_manifest",
+]
 
 RECORD = "COMMITTED"
-MANIFEST = "manifest.json"
-FORMAT_VERSION = 1
-
-
-@dataclass(frozen=True)
-class CheckpointInfo:
-    """What the commit record and manifest say of a committed checkpoint."""
-
-    step: int  # number of steps done
-    folder: str  # step-00000012
-    num_replicas: int
-    lock_hashes: dict[str, str]
-    files: tuple[ShardFile, ...]
+_MAX_NBYTES = 16 << 20
 
 
 def committed(checkpoints: Path) -> CheckpointInfo | None:
@@ -35,32 +36,49 @@ def committed(checkpoints: Path) -> CheckpointInfo | None:
     Raises:
         CheckpointError: the record or its manifest is unreadable or belongs to another folder.
     """
-    record = checkpoints / RECORD
-    if not record.exists():
+    check_folder(checkpoints)
+    if not _is_there(checkpoints / RECORD):
         return None
-    return read_manifest(checkpoints, str(_read_json(record).get("folder")))
+    content = _read_json(checkpoints, RECORD)
+    folder = content.get("folder")
+    if not is_folder_name(folder):
+        raise CheckpointError(f"{RECORD}: `folder` must be `step-` and eight digits, got {ascii(folder)[:60]}")
+    info = read_manifest(checkpoints, str(folder))
+    if "step" in content and (content["step"] != info.step or isinstance(content["step"], bool | float)):
+        raise CheckpointError(f"{RECORD}: says step {ascii(content['step'])[:60]} of {folder}; it is foreign")
+    return info
 
 
 def read_manifest(checkpoints: Path, folder: str) -> CheckpointInfo:
     """Read the manifest of one checkpoint folder; CheckpointError where it does not fit."""
-    content = _read_json(checkpoints / folder / MANIFEST)
-    try:
-        files = tuple(ShardFile(**file) for file in content["files"])
-        info = CheckpointInfo(
-            content["step"], content["folder"], content["num_replicas"], content["lock_hashes"], files
-        )
-    except (KeyError, TypeError) as error:
-        raise CheckpointError(f"checkpoint {folder}: the manifest lacks or misnames {error}; it is foreign") from None
-    if info.folder != folder:
-        raise CheckpointError(f"checkpoint {folder}: its manifest says it is {info.folder}; it was moved or is foreign")
-    return info
+    check_folder(checkpoints)
+    if not is_folder_name(folder):
+        raise CheckpointError(f"checkpoint {ascii(folder)[:60]}: expected `step-` and eight digits")
+    return checked_manifest(_read_json(checkpoints, f"{folder}/{MANIFEST}"), folder)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def check_folder(checkpoints: Path) -> None:
+    """Refuse a link in the place of a run's folder of checkpoints: a resume removes old checkpoints from it."""
+    if checkpoints.is_symlink():
+        raise CheckpointError(f"{checkpoints}: is a symbolic link; expected the folder itself inside its run")
+
+
+def _is_there(path: Path) -> bool:
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        path.lstat()
+        return True
+    return False
+
+
+def _read_json(checkpoints: Path, name: str) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path.name}: cannot be read: {error}") from None
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path.name}: expected a JSON object, got {type(content).__name__}")
-    return content
+        with open(open_beneath(checkpoints, name), "rb") as file:
+            text = file.read(_MAX_NBYTES + 1)
+    except OSError as error:
+        raise CheckpointError(f"{name}: cannot be read: {error.strerror}") from None
+    if len(text) > _MAX_NBYTES:
+        raise CheckpointError(f"{name}: expected at most {_MAX_NBYTES} bytes, got more; it is foreign")
+    try:
+        return parse_object(text)
+    except ValueError as error:
+        raise CheckpointError(f"{name}: cannot be read: {error}") from None
