@@ -8,16 +8,27 @@ from __future__ import annotations
 import base64
 import io
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 from mora_runtime.errors import EndpointFailed
 from mora_runtime.schema import Settings
+from mora_runtime.shown_text import shown_line
 from mora_trainer.settings import PositiveInt
 from PIL import Image
-from pydantic import Field
+from pydantic import Field, field_validator
 
 _MAX_CAUSE_LENGTH = 300
+_MAX_ADDRESS_LENGTH = 2000
+_OPENAI = "https://api.openai.com/v1"
+_NO_KEY = "none"  # servers of one's own ask for none, but the client does
+_KEY_VARIABLE = re.compile(r"[A-Z][A-Z0-9_]*_API_KEY")
+_HEADERS = {
+    "accept", "accept-encoding", "connection", "content-length", "content-type", "host", "transfer-encoding",
+    "user-agent",
+}  # fmt: skip
 
 
 class ChatSettings(Settings):
@@ -25,11 +36,49 @@ class ChatSettings(Settings):
 
     base_url: str | None = None  # of vLLM, Ollama, llama.cpp, ...; None = OpenAI itself
     model: str
-    api_key_variable: str = "OPENAI_API_KEY"
+    api_key_variable: str | None = None  # None = OPENAI_API_KEY for OpenAI itself, no key for any other endpoint
     timeout_s: float = Field(default=60.0, gt=0.0)  # of one attempt
     max_retries: int = Field(default=2, ge=0)  # of a request that got no answer
     temperature: float | None = Field(default=None, ge=0.0)  # None leaves the endpoint's own
     max_tokens: PositiveInt | None = None  # of an answer
+
+    @field_validator("base_url")
+    @classmethod
+    def _is_http(cls, url: str | None) -> str | None:
+        if url is not None and (fault := _fault_of_address(url)):
+            raise ValueError(f"expected http://HOST[:PORT]/PATH or https://..., {fault}")
+        return url
+
+    @field_validator("api_key_variable")
+    @classmethod
+    def _is_a_key(cls, name: str | None) -> str | None:
+        # whoever writes a configuration chooses the endpoint too: any other variable would be sent to his own
+        if name is not None and _KEY_VARIABLE.fullmatch(name) is None:
+            raise ValueError(
+                "expected a name that ends in _API_KEY, in capital letters, for example LAB_API_KEY; no other variable "
+                "is sent anywhere"
+            )
+        return name
+
+    def key_variable(self) -> str | None:
+        """The environment variable that holds the key; None where none is sent."""
+        return self.api_key_variable or ("OPENAI_API_KEY" if self.base_url is None else None)
+
+
+def _fault_of_address(url: str) -> str | None:
+    """Why a text is no address of an endpoint."""
+    if not url.isascii() or not url.isprintable() or " " in url or "\\" in url or len(url) > _MAX_ADDRESS_LENGTH:
+        return "without spaces, backslashes and characters beyond ASCII"
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018 - raises where it is no number
+    except ValueError as error:
+        return str(error)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        return "got another kind of address"
+    if "@" in parts.netloc:
+        return "without user and password in it; the key comes from api_key_variable"
+    return "without a fragment" if parts.fragment else None
 
 
 class Chat:
@@ -76,25 +125,45 @@ class Chat:
         import openai
 
         settings = self._settings
-        key = os.environ.get(settings.api_key_variable)
+        variable = settings.key_variable()
+        key = os.environ.get(variable) if variable is not None else None
         if not key and settings.base_url is None:
             raise self._failed("it asks for a key")
+        # Redirects are not followed: an endpoint must not choose who else hears the question.
+        hooks = {} if settings.base_url is None else {"request": [_plain_headers(key)]}
         return openai.OpenAI(
-            base_url=settings.base_url,
-            api_key=key or "none",  # servers of one's own ask for none, but the client does
+            base_url=settings.base_url or _OPENAI,  # never that of OPENAI_BASE_URL
+            api_key=key or _NO_KEY,
             timeout=settings.timeout_s,
             max_retries=settings.max_retries,
+            http_client=openai.DefaultHttpxClient(follow_redirects=False, event_hooks=hooks),
         )
 
     def __str__(self) -> str:
         return f"{self._whose}: {self._settings.model} at {self._settings.base_url or 'OpenAI'}"
 
     def _failed(self, cause: str) -> EndpointFailed:
-        said = " ".join(cause.split())[:_MAX_CAUSE_LENGTH]
+        variable = self._settings.key_variable()
+        key = "api_key_variable named" if variable is None else f"{variable} set"
         return EndpointFailed(
-            f"{self}: {said}; is it up, has it this model, and is {self._settings.api_key_variable} set where it asks "
+            f"{self}: {shown_line(cause, _MAX_CAUSE_LENGTH)}; is it up, has it this model, and is {key} where it asks "
             "for a key?"
         )
+
+
+def _plain_headers(key: str | None) -> Callable[[Any], None]:
+    """Leaves a request the headers that the protocol needs.
+
+    The client adds what it finds in OPENAI_ORG_ID, OPENAI_PROJECT_ID, OPENAI_CUSTOM_HEADERS and the like: meant for
+    OpenAI, and nothing for another endpoint to know.
+    """
+
+    def clean(request: Any) -> None:
+        for name in [name for name in request.headers if name.lower() not in _HEADERS]:
+            del request.headers[name]
+        request.headers["Authorization"] = f"Bearer {key or _NO_KEY}"
+
+    return clean
 
 
 def picture_part(image: Image.Image) -> dict[str, Any]:

@@ -23,6 +23,8 @@ class ChatEndpoint(ThreadingHTTPServer):
         self.answers: list[Answer] = []
         self.asked: list[dict[str, Any]] = []
         self.keys: list[str | None] = []  # that came with each question
+        self.headers: list[dict[str, str]] = []  # all that came with each question, by name in small letters
+        self.location: str | None = None  # of an answer that sends whoever asks elsewhere
         self.ended = threading.Event()
 
     @property
@@ -37,6 +39,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self.server.asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
         self.server.keys.append(self.headers["Authorization"])
+        self.server.headers.append({name.lower(): value for name, value in self.headers.items()})
         answers = self.server.answers
         answer = answers.pop(0) if len(answers) > 1 else answers[0]
         if answer == SILENCE:
@@ -45,6 +48,8 @@ class _Handler(BaseHTTPRequestHandler):
         status, body = answer if isinstance(answer, tuple) else (200, _completion(answer))
         with contextlib.suppress(ConnectionError):  # who asked has hung up
             self.send_response(status)
+            if self.server.location is not None:
+                self.send_header("Location", self.server.location)
             self.send_header("Content-Type", "text/html" if body.startswith(b"<") else "application/json")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()

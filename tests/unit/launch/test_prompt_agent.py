@@ -45,10 +45,10 @@ def test_a_model_is_asked_with_the_wish_and_its_description_is_taken(endpoint: C
 def test_key_temperature_and_length_are_those_of_the_settings(
     endpoint: ChatEndpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("MY_KEY", "secret")
+    monkeypatch.setenv("MY_API_KEY", "secret")
     endpoint.answers = ["A red circle."]
     agent(endpoint).enhance("a red circle")
-    agent(endpoint, api_key_variable="MY_KEY", temperature=0.5, max_tokens=90).enhance("a red circle")
+    agent(endpoint, api_key_variable="MY_API_KEY", temperature=0.5, max_tokens=90).enhance("a red circle")
     assert endpoint.keys == ["Bearer none", "Bearer secret"]
     asked = [(each.get("temperature"), each.get("max_tokens")) for each in endpoint.asked]
     assert asked == [(None, None), (0.5, 90)]
