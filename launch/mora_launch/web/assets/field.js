@@ -1,0 +1,58 @@
+/** One field of a form, with its label, a hint, and what is wrong with it. */
+
+import { element } from "./elements.js";
+
+let number = 0; // labels name their inputs by id
+
+/** A label, an input and the place of an error, which screen readers read with the input. */
+export class Field {
+  /**
+   * @param {string} label
+   * @param {HTMLElement} input
+   * @param {string} hint
+   */
+  constructor(label, input, hint = "") {
+    number += 1;
+    this.input = input;
+    this.input.id = `field-${number}`;
+    this.problem = element("p", { class: "error", id: `problem-${number}`, role: "alert" });
+    this.input.setAttribute("aria-describedby", this.problem.id);
+    const said = element("label", { for: this.input.id }, label);
+    if (hint !== "") said.append(element("span", { class: "hint" }, ` ${hint}`));
+    const isCheckbox = input.getAttribute("type") === "checkbox";
+    const parts = isCheckbox ? [input, said] : [said, input];
+    this.element = element("div", { class: isCheckbox ? "field check" : "field" }, ...parts, this.problem);
+  }
+
+  /** @returns {string} without space around it */
+  get value() {
+    return this.input.value.trim();
+  }
+
+  /** @param {string} text empty where nothing is wrong */
+  set error(text) {
+    this.problem.replaceChildren(text);
+    this.input.toggleAttribute("aria-invalid", text !== "");
+  }
+}
+
+/**
+ * A field for a number that may be left empty.
+ * @param {string} label
+ * @param {string} hint
+ * @param {Object<string, string|number>} bounds min, max, step and placeholder
+ * @returns {Field}
+ */
+export function numberField(label, hint, bounds) {
+  return new Field(label, element("input", { type: "number", inputmode: "decimal", ...bounds }), hint);
+}
+
+/**
+ * A field for yes or no.
+ * @param {string} label
+ * @param {boolean} isOn
+ * @returns {Field}
+ */
+export function checkField(label, isOn) {
+  return new Field(label, element("input", { type: "checkbox", checked: isOn }));
+}

@@ -1,0 +1,69 @@
+/** What can be done with a job that has ended: download it, make it again, use its video for another task. */
+
+import { button } from "./elements.js";
+import { download } from "./media_view.js";
+
+/** Makes the buttons of a job. */
+export class JobActions {
+  /**
+   * @param {Api} api
+   * @param {TaskTabs} tabs
+   * @param {Map<string, Blob[]>} sent files that were sent with a job from this page
+   */
+  constructor(api, tabs, sent) {
+    this.api = api;
+    this.tabs = tabs;
+    this.sent = sent;
+  }
+
+  /**
+   * The buttons of a finished video.
+   * @param {Object} job
+   * @returns {HTMLElement[]}
+   */
+  of(job) {
+    const use = (label, task) => button(label, () => this.#use(job, task), { class: "small" });
+    return [
+      button("Download", () => this.#download(job), { class: "small" }),
+      this.again(job),
+      use("Extend this", "extend"),
+      use("Edit this", "edit"),
+      use("Connect with…", "connect"),
+    ];
+  }
+
+  /**
+   * Fills the form in as the job was asked for, to be made with another seed.
+   * @param {Object} job
+   * @returns {HTMLElement}
+   */
+  again(job) {
+    return button("Again", () => {
+      const form = this.tabs.select(job.task);
+      const files = this.sent.get(job.id) ?? [];
+      form.fill(job.prompt, files.map((file) => ({ file, name: file.name ?? "as before" })));
+      form.submit.focus();
+    }, { class: "small" });
+  }
+
+  /**
+   * The bytes of a finished video.
+   * @param {Object} job
+   * @returns {Promise<Blob>}
+   */
+  video(job) {
+    return this.api.blob(`/v1/videos/${encodeURIComponent(job.id)}/content`);
+  }
+
+  async #download(job) {
+    const blob = await this.video(job);
+    download(blob, `${job.id}.${blob.type.split("/")[1] ?? "mp4"}`);
+  }
+
+  async #use(job, task) {
+    const blob = await this.video(job);
+    const form = this.tabs.select(task);
+    form.add(blob, job.prompt.slice(0, 40));
+    form.prompt.input.focus();
+  }
+}

@@ -1,0 +1,59 @@
+/** Jobs that are not done: queued, being made, waiting for a reviewer, or stopped at a review. */
+
+import { element } from "./elements.js";
+import { addressOf, followLink } from "./job_address.js";
+
+/**
+ * What becomes of a job at the moment, in words.
+ * @param {Object} job
+ * @returns {string}
+ */
+export function statusWords(job) {
+  if (job.review === "stopped") return "stopped, can be resumed";
+  if (job.review === "waiting") return `the ${job.stage} waits for a reviewer`;
+  if (job.status === "queued") return "waits for its turn";
+  if (job.status === "in_progress") return job.stage === "" ? "begins" : `making the ${job.stage}`;
+  return job.status === "completed" ? "done" : "failed";
+}
+
+/** Links to the jobs, each of which opens in the page. */
+export class JobList {
+  #items = new Map();
+
+  /** @param {Map<string, string>} names of tasks by id */
+  constructor(names) {
+    this.names = names;
+    this.list = element("ul", { class: "jobs" });
+    this.element = element("div", {}, element("h2", {}, "Under way"), this.list);
+  }
+
+  /** @returns {boolean} */
+  get isEmpty() {
+    return this.#items.size === 0;
+  }
+
+  /** @param {Object[]} jobs all, newest first */
+  show(jobs) {
+    const open = jobs.filter((job) => job.status !== "completed" && (job.status !== "failed" || job.review === "stopped"));
+    const ids = new Set(open.map((job) => job.id));
+    for (const [id, item] of this.#items) {
+      if (ids.has(id)) continue;
+      item.element.remove();
+      this.#items.delete(id);
+    }
+    for (const [place, job] of open.entries()) {
+      if (!this.#items.has(job.id)) this.#insert(job, place);
+      this.#items.get(job.id).status.replaceChildren(`${statusWords(job)}, ${job.progress} %`);
+    }
+  }
+
+  #insert(job, place) {
+    const status = element("span", { class: "hint" });
+    const text = `${this.names.get(job.task) ?? job.task}: ${job.prompt.slice(0, 120)}`;
+    const link = element("a", { href: addressOf(job.id) }, text);
+    link.addEventListener("click", (event) => followLink(event, job.id));
+    const made = element("li", {}, link, " ", status);
+    this.#items.set(job.id, { element: made, status });
+    this.list.insertBefore(made, this.list.children[place] ?? null);
+  }
+}

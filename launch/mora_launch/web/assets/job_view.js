@@ -1,0 +1,144 @@
+/** The job of the address: how far it is, its review, its video. */
+
+import { ApiError } from "./api.js";
+import { button, element } from "./elements.js";
+import { openJob } from "./job_address.js";
+import { madeOf } from "./job_card.js";
+import { statusWords } from "./job_list.js";
+import { MediaView } from "./media_view.js";
+import { Poll } from "./poll.js";
+import { ReviewView } from "./review_view.js";
+
+const EVERY_MS = 700;
+
+/** Shows one job, and follows it until it has ended. */
+export class JobView {
+  #id = null;
+  #status = "";
+  #poll = new Poll(() => this.#look(), EVERY_MS);
+  #media = new MediaView("The finished video");
+
+  /**
+   * @param {Api} api
+   * @param {Map<string, string>} names of tasks by id
+   * @param {JobActions} actions
+   * @param {function(): void} whenEnded told when a job ends or is deleted
+   */
+  constructor(api, names, actions, whenEnded) {
+    this.api = api;
+    this.names = names;
+    this.actions = actions;
+    this.whenEnded = whenEnded;
+    this.title = element("h2", {});
+    this.prompt = element("p", { class: "prompt" });
+    this.status = element("p", { class: "status", role: "status" });
+    this.progress = element("progress", { max: 100, "aria-label": "Progress" });
+    this.problem = element("p", { class: "error", role: "alert" });
+    this.buttons = element("div", { class: "actions" });
+    this.review = new ReviewView(api, () => this.#poll.start());
+    this.empty = element("p", { class: "nothing" }, "Start a task or run an example: its video appears here.");
+    this.shown = element(
+      "div",
+      { class: "job", hidden: true },
+      this.title, this.prompt, this.status, this.progress, this.problem, this.review.element, this.#media.element,
+      this.buttons,
+    );
+    this.element = element("div", {}, this.empty, this.shown);
+  }
+
+  /** @param {string|null} id */
+  open(id) {
+    this.#poll.stop();
+    this.#id = id;
+    this.#status = "";
+    this.#media.clear();
+    this.review.clear();
+    for (const part of [this.title, this.prompt, this.status, this.problem, this.buttons]) part.replaceChildren();
+    this.empty.hidden = id !== null;
+    this.shown.hidden = id === null;
+    document.title = "Mora";
+    if (id !== null) this.#poll.start();
+  }
+
+  get #path() {
+    return `/v1/videos/${encodeURIComponent(this.#id)}`;
+  }
+
+  async #look() {
+    const id = this.#id;
+    try {
+      const job = await this.api.json(this.#path);
+      if (id === this.#id) await this.#show(job);
+    } catch (error) {
+      if (!(error instanceof ApiError)) throw error;
+      if (id !== this.#id) return;
+      this.problem.replaceChildren(error.message);
+      if (error.status === 404) this.#gone();
+    }
+  }
+
+  #gone() {
+    this.#poll.stop();
+    this.review.clear();
+    this.progress.hidden = true;
+    this.buttons.replaceChildren();
+    this.status.replaceChildren();
+  }
+
+  async #show(job) {
+    const words = statusWords(job);
+    const task = this.names.get(job.task) ?? job.task;
+    setText(this.title, task);
+    setText(this.prompt, job.prompt);
+    setText(this.status, job.status === "completed" ? madeOf(job) : `${capitalised(words)} · seed ${job.seed}`);
+    setText(this.problem, job.error?.message ?? "");
+    document.title = `${words} · Mora`;
+    this.progress.value = job.progress;
+    this.progress.hidden = job.status === "completed" || job.status === "failed";
+    const status = `${job.status} ${job.review}`;
+    if (status !== this.#status) this.#changed(job);
+    await this.review.show(job);
+    const hasEnded = job.status === "completed" || (job.status === "failed" && job.review !== "stopped");
+    if (job.status === "completed" && !this.#status.startsWith("completed")) {
+      const id = this.#id;
+      const blob = await this.actions.video(job);
+      if (id !== this.#id) return;
+      this.#media.show(blob);
+    }
+    this.#status = status;
+    if (hasEnded) {
+      this.#poll.stop();
+      this.whenEnded();
+    }
+  }
+
+  #changed(job) {
+    const isOpen = job.status === "queued" || job.status === "in_progress";
+    const label = isOpen ? "Cancel" : "Delete";
+    const parts = [button(label, () => this.#delete(isOpen), { class: "small" })];
+    if (job.status === "completed") parts.unshift(...this.actions.of(job));
+    else if (!isOpen) parts.unshift(this.actions.again(job));
+    this.buttons.replaceChildren(...parts);
+  }
+
+  async #delete(isOpen) {
+    if (!isOpen && !confirm("Delete this video from the server?")) return;
+    try {
+      await this.api.json(this.#path, "DELETE");
+    } catch (error) {
+      if (!(error instanceof ApiError)) throw error;
+      this.problem.replaceChildren(error.message);
+      return;
+    }
+    openJob(null);
+    this.whenEnded();
+  }
+}
+
+function capitalised(text) {
+  return text.charAt(0).toUpperCase() + text.slice(1);
+}
+
+function setText(place, text) {
+  if (place.textContent !== text) place.replaceChildren(text); // else a screen reader would read it again
+}

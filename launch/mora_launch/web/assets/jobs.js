@@ -1,0 +1,66 @@
+/** All jobs of the server, newest first, looked at every few seconds. */
+
+import { ApiError } from "./api.js";
+import { Poll } from "./poll.js";
+
+const EVERY_MS = 3000;
+const PAGE_LENGTH = 100; // the most that the server gives at a time
+
+/** The newest page of the list is kept up to date; older ones are fetched when somebody asks for them. */
+export class Jobs {
+  #poll;
+  #older = [];
+  #hasMore = false;
+  #newest = [];
+
+  /**
+   * @param {Api} api
+   * @param {function(Object[], boolean): void} show told all jobs that are known, and whether there are older ones
+   * @param {function(string): void} showFault told why there is no answer, or an empty text
+   */
+  constructor(api, show, showFault) {
+    this.api = api;
+    this.show = show;
+    this.showFault = showFault;
+    this.#poll = new Poll(() => this.#look(), EVERY_MS);
+  }
+
+  /** Begin to look. */
+  start() {
+    this.#poll.start();
+  }
+
+  /** Look at once: something has changed. */
+  lookNow() {
+    this.#poll.start();
+  }
+
+  /** Fetch the page of jobs behind those that are known. */
+  async loadOlder() {
+    const last = (this.#older.at(-1) ?? this.#newest.at(-1))?.id;
+    if (last === undefined || !this.#hasMore) return;
+    const page = await this.api.json(`/v1/videos?limit=${PAGE_LENGTH}&after=${encodeURIComponent(last)}`);
+    this.#older.push(...page.data);
+    this.#hasMore = page.has_more;
+    this.show(this.#all(), this.#hasMore);
+  }
+
+  async #look() {
+    try {
+      const page = await this.api.json(`/v1/videos?limit=${PAGE_LENGTH}`);
+      if (!page.has_more) this.#older = []; // all are on the newest page
+      this.#newest = page.data;
+      if (this.#older.length === 0) this.#hasMore = page.has_more;
+      this.showFault("");
+      this.show(this.#all(), this.#hasMore);
+    } catch (error) {
+      if (!(error instanceof ApiError)) throw error;
+      this.showFault(error.message);
+    }
+  }
+
+  #all() {
+    const known = new Set(this.#newest.map((job) => job.id));
+    return [...this.#newest, ...this.#older.filter((job) => !known.has(job.id))];
+  }
+}

@@ -1,0 +1,142 @@
+/** The review of a job: what waits for consent, and what can be said about it. Nothing is shown while nothing waits. */
+
+import { ApiError } from "./api.js";
+import { button, element } from "./elements.js";
+import { Field, numberField } from "./field.js";
+import { MediaView } from "./media_view.js";
+
+const REVIEWER = "page";
+
+/** One candidate at a time, by the version of the session that it belongs to. */
+export class ReviewView {
+  #job = null;
+  #version = null;
+  #media = new MediaView("The candidate");
+  #wasDecidedHere = false;
+
+  /**
+   * @param {Api} api
+   * @param {function(): void} whenDecided told when a decision was made here
+   */
+  constructor(api, whenDecided) {
+    this.api = api;
+    this.whenDecided = whenDecided;
+    this.accepted = element("p", { class: "hint" });
+    this.title = element("h3", {});
+    this.prompt = element("p", { class: "prompt" });
+    this.problem = element("p", { class: "error", role: "alert" });
+    this.words = element("div", { class: "words" });
+    this.#makeButtons();
+    this.waiting = element(
+      "div",
+      { hidden: true },
+      this.title, this.accepted, this.#media.element, this.prompt,
+      element("div", { class: "actions" }, this.accept, this.again, this.edit, this.adjust, this.back, this.stop),
+      this.words,
+    );
+    this.resume = button("Resume the review", () => this.#resume(), { class: "primary", hidden: true });
+    this.element = element("div", { class: "review" }, this.waiting, this.resume, this.problem);
+  }
+
+  /**
+   * Show what waits of a job, if anything does.
+   * @param {Object} job
+   */
+  async show(job) {
+    this.#job = job.id;
+    this.resume.hidden = job.review !== "stopped" || job.status !== "failed";
+    if (job.review !== "waiting") {
+      this.#hide();
+      return;
+    }
+    const review = await this.api.json(this.#path);
+    if (this.#job !== job.id || review.candidate === null || review.version === this.#version) return;
+    const { candidate } = review;
+    const blob = candidate.kind === "text" ? null : await this.api.blob(`${this.#path}/content`);
+    if (this.#job === job.id) this.#offer(review, blob);
+  }
+
+  /** Show nothing of any job. */
+  clear() {
+    this.#job = null;
+    this.#hide();
+    this.resume.hidden = true;
+    this.problem.replaceChildren();
+  }
+
+  get #path() {
+    return `/v1/videos/${encodeURIComponent(this.#job)}/review`;
+  }
+
+  #makeButtons() {
+    this.accept = button("Accept", () => this.#decide({ action: "accept" }), { class: "primary" });
+    this.again = button("Again", () => this.#decide({ action: "again" }));
+    this.edit = button("Edit the prompt", () => this.#ask("edit"));
+    this.adjust = button("Adjust the picture", () => this.#ask("adjust"));
+    this.back = button("Back", () => this.#decide({ action: "back" }));
+    this.stop = button("Stop", () => this.#decide({ action: "stop" }));
+  }
+
+  #hide() {
+    this.#version = null;
+    this.waiting.hidden = true;
+    this.words.replaceChildren();
+    this.#media.clear();
+  }
+
+  #offer(review, blob) {
+    const { candidate, accepted, version } = review;
+    this.#version = version;
+    this.title.replaceChildren(`The ${candidate.stage} waits for you`);
+    this.accepted.replaceChildren(accepted.length === 0 ? "" : `Accepted: ${accepted.map((each) => each.stage).join(", ")}`);
+    this.prompt.replaceChildren(candidate.prompt);
+    this.problem.replaceChildren();
+    this.words.replaceChildren();
+    if (blob === null) this.#media.clear();
+    else this.#media.show(blob);
+    this.adjust.hidden = blob === null || !blob.type.startsWith("image/");
+    this.back.hidden = accepted.length === 0;
+    this.waiting.hidden = false;
+    if (this.#wasDecidedHere) this.accept.focus({ preventScroll: true }); // the keyboard is where it was before
+    this.#wasDecidedHere = false;
+  }
+
+  #ask(action) {
+    const isEdit = action === "edit";
+    const prompt = new Field(isEdit ? "New prompt" : "What should be changed", element("textarea", { rows: 2 }));
+    if (isEdit) prompt.input.value = this.prompt.textContent;
+    const strength = numberField("Strength", "how much may change, up to 1", { min: 0.05, max: 1, step: "any", placeholder: 0.6 });
+    const send = button(isEdit ? "Make it from this prompt" : "Adjust", () => {
+      const said = { action, prompt: prompt.value };
+      return this.#decide(!isEdit && strength.value !== "" ? { ...said, strength: Number(strength.value) } : said);
+    }, { class: "primary" });
+    const never = button("Cancel", () => {
+      this.words.replaceChildren();
+      this[action].focus();
+    });
+    this.words.replaceChildren(
+      prompt.element, ...(isEdit ? [] : [strength.element]), element("div", { class: "actions" }, send, never),
+    );
+    prompt.input.focus();
+  }
+
+  async #decide(said) {
+    await this.#say(this.#path, { ...said, version: this.#version, reviewer: REVIEWER });
+  }
+
+  async #resume() {
+    await this.#say(`${this.#path}/resume`, {});
+  }
+
+  async #say(path, body) {
+    this.problem.replaceChildren();
+    try {
+      await this.api.json(path, "POST", body);
+      this.#wasDecidedHere = true;
+    } catch (error) {
+      if (!(error instanceof ApiError)) throw error;
+      this.problem.replaceChildren(error.message);
+    }
+    this.whenDecided();
+  }
+}

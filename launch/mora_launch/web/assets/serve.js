@@ -1,0 +1,50 @@
+/** The page of `mora serve`: makes its parts and connects them. */
+
+import { Api, ApiError } from "./api.js";
+import { Gallery } from "./gallery.js";
+import { JobActions } from "./job_actions.js";
+import { openJob, shownJob, whenJobChanges } from "./job_address.js";
+import { JobList } from "./job_list.js";
+import { JobView } from "./job_view.js";
+import { Jobs } from "./jobs.js";
+import { TaskTabs } from "./task_tabs.js";
+
+const place = (id) => document.getElementById(id);
+
+async function start() {
+  const api = new Api();
+  const { data: tasks, limits } = await api.json("/v1/tasks");
+  const names = new Map(tasks.map((task) => [task.id, task.name]));
+  const sent = new Map(); // files by job, for as long as the page is open: the server gives none back
+
+  const make = async (form, files) => {
+    const job = await api.json("/v1/videos", "POST", form);
+    sent.set(job.id, files);
+    openJob(job.id);
+    place("job").scrollIntoView({ block: "nearest" }); // on a phone it is below the form
+    jobs.lookNow();
+  };
+  const tabs = new TaskTabs(tasks, limits, make, (path) => api.blob(path));
+  const actions = new JobActions(api, tabs, sent);
+  const view = new JobView(api, names, actions, () => jobs.lookNow());
+  const gallery = new Gallery(api, names, actions, () => jobs.loadOlder());
+  const list = new JobList(names);
+  const jobs = new Jobs(api, (found, mayHaveMore) => {
+    gallery.show(found, mayHaveMore);
+    list.show(found);
+    place("running").hidden = list.isEmpty;
+  }, (fault) => place("connection").replaceChildren(fault));
+
+  place("tasks").append(tabs.element);
+  place("job").append(view.element);
+  place("running").append(list.element);
+  place("gallery").append(gallery.element);
+  whenJobChanges(() => view.open(shownJob()));
+  view.open(shownJob());
+  jobs.start();
+}
+
+start().catch((error) => {
+  place("connection").replaceChildren(error instanceof ApiError ? error.message : String(error));
+  throw error; // the browser's console has the rest
+});

@@ -1,0 +1,185 @@
+/** The form of one task, with the fields that mean something for it. */
+
+import { ApiError } from "./api.js";
+import { button, element } from "./elements.js";
+import { Field, checkField, numberField } from "./field.js";
+import { FileSlot } from "./file_slot.js";
+
+const OF_FILES = ["image", "video", "input_reference"]; // how the server names what does not fit about a file
+const ORDINALS = ["First video", "Second video", "Third video"];
+
+/** What a person fills in to start a job. */
+export class TaskForm {
+  #task;
+  #limits;
+  #make;
+  #fetchExample;
+
+  /**
+   * @param {Object} task of `/v1/tasks`
+   * @param {Object} limits of `/v1/tasks`
+   * @param {function(FormData, Blob[]): Promise<void>} make start a job; ApiError where it is refused
+   * @param {function(string): Promise<Blob>} fetchExample
+   */
+  constructor(task, limits, make, fetchExample) {
+    this.#task = task;
+    this.#limits = limits;
+    this.#make = make;
+    this.#fetchExample = fetchExample;
+    const prompt = element("textarea", { rows: 3, placeholder: task.examples[0]?.prompt ?? "" });
+    this.prompt = new Field(task.id === "edit" ? "Instruction" : "Prompt", prompt);
+    this.slots = slotsOf(task);
+    this.fields = this.#optionalFields();
+    this.review = checkField("Review every stage", false);
+    this.problem = element("p", { class: "error", role: "alert" });
+    this.submit = button("Make the video", () => this.#send(), { class: "primary" });
+    this.element = this.#form();
+    prompt.addEventListener("keydown", (event) => {
+      if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) this.submit.click();
+    });
+  }
+
+  /**
+   * Fill the form in.
+   * @param {string|null} prompt null leaves the one that is there
+   * @param {{file: Blob, name: string}[]} files
+   */
+  fill(prompt, files) {
+    if (prompt !== null) this.prompt.input.value = prompt;
+    this.slots.forEach((slot, place) => slot.set(files[place]?.file ?? null, files[place]?.name ?? ""));
+    this.#clearErrors();
+  }
+
+  /**
+   * Put a file into the first place that is free, or begin anew where none is.
+   * @param {Blob} file
+   * @param {string} name
+   */
+  add(file, name) {
+    const free = this.slots.find((slot) => slot.file === null);
+    if (free !== undefined) free.set(file, name);
+    else this.fill(null, [{ file, name }]);
+  }
+
+  #optionalFields() {
+    const limits = this.#limits;
+    const known = {
+      seconds: numberField("Seconds", `up to ${limits.max_seconds}`, {
+        min: 0.1, max: limits.max_seconds, step: "any", placeholder: `one clip, ${limits.clip_seconds.toFixed(1)}`,
+      }),
+      strength: numberField("Strength", "how much may change, up to 1", {
+        min: 0.05, max: 1, step: "any", placeholder: limits.edit_strength,
+      }),
+      seed: numberField("Seed", "same seed, same video", { min: 0, max: limits.max_seed, step: 1, placeholder: "a new one" }),
+      num_inference_steps: numberField("Steps", "", { min: 1, max: 1000, step: 1, placeholder: "the model’s own" }),
+      guidance_scale: numberField("Guidance", "", { min: 0, max: 50, step: "any", placeholder: "the model’s own" }),
+      enhance: checkField("Let the server enhance the prompt", true),
+    };
+    const general = ["seed", "num_inference_steps", "guidance_scale"];
+    const wanted = Object.entries(known).filter(([name]) => general.includes(name) || this.#task.fields.includes(name));
+    return new Map(wanted);
+  }
+
+  #form() {
+    const rare = ["num_inference_steps", "guidance_scale"];
+    const numbers = [...this.fields].filter(([name]) => name !== "enhance" && !rare.includes(name));
+    const form = element(
+      "form",
+      { novalidate: true }, // the server says what does not fit, and says it better
+      element("p", { class: "about" }, this.#task.description),
+      this.prompt.element,
+      this.slots.length === 0 ? null : element("div", { class: "row" }, ...this.slots.map((slot) => slot.element)),
+      element("div", { class: "row" }, ...numbers.map(([, field]) => field.element)),
+      this.fields.get("enhance")?.element ?? null,
+      this.review.element,
+      element(
+        "details",
+        {},
+        element("summary", {}, "More"),
+        element("div", { class: "row" }, ...rare.map((name) => this.fields.get(name).element)),
+      ),
+      this.problem,
+      element("div", { class: "actions" }, this.submit),
+      this.#examples(),
+    );
+    form.addEventListener("submit", (event) => {
+      event.preventDefault(); // Enter in a field of one line
+      this.submit.click();
+    });
+    return form;
+  }
+
+  #examples() {
+    const buttons = this.#task.examples.map((example) => {
+      const made = button(example.prompt, () => this.#run(example), { class: "example" });
+      made.prepend(element("span", { "aria-hidden": "true" }, "▶ "));
+      return made;
+    });
+    return element("div", { class: "examples" }, element("p", { class: "hint" }, "Run an example"), ...buttons);
+  }
+
+  async #run(example) {
+    const files = await Promise.all(example.files.map((path) => this.#fetchExample(path)));
+    this.fill(example.prompt, files.map((file, place) => ({ file, name: example.files[place].split("/").at(-1) })));
+    await this.#send();
+  }
+
+  async #send() {
+    this.#clearErrors();
+    const files = this.slots.map((slot) => slot.file).filter((file) => file !== null);
+    const most = this.#limits.max_upload_nbytes;
+    const large = this.slots.find((slot) => slot.file !== null && slot.file.size > most);
+    if (large !== undefined) {
+      large.field.error = `expected at most ${most} bytes, got ${large.file.size}`; // the server would hang up midway
+      return;
+    }
+    try {
+      await this.#make(this.#content(files), files);
+    } catch (error) {
+      if (!(error instanceof ApiError)) throw error;
+      this.#showError(error);
+    }
+  }
+
+  #content(files) {
+    const content = new FormData();
+    content.set("task", this.#task.id);
+    content.set("prompt", this.prompt.value);
+    content.set("review", String(this.review.input.checked));
+    for (const [name, field] of this.fields) {
+      if (name === "enhance") content.set(name, String(field.input.checked));
+      else if (field.value !== "") content.set(name, field.value);
+    }
+    for (const file of files) content.append("input_reference", file, "file");
+    return content;
+  }
+
+  #showError(error) {
+    const fields = { prompt: this.prompt, review: this.review, ...Object.fromEntries(this.fields) };
+    const missing = this.slots.find((slot) => slot.file === null) ?? this.slots[0];
+    const field = OF_FILES.includes(error.field) ? missing?.field : fields[error.field];
+    if (field === undefined) {
+      this.problem.replaceChildren(error.message);
+      return;
+    }
+    field.error = error.message;
+    field.element.closest("details")?.setAttribute("open", "");
+    field.input.focus();
+  }
+
+  #clearErrors() {
+    this.problem.replaceChildren();
+    for (const field of [this.prompt, this.review, ...this.fields.values()]) field.error = "";
+    for (const slot of this.slots) slot.field.error = "";
+  }
+}
+
+function slotsOf(task) {
+  const pictures = Array.from({ length: task.num_images }, () => new FileSlot("Picture", "image"));
+  const most = task.most_num_videos;
+  const videos = Array.from({ length: most }, (_, place) => {
+    const label = most === 1 ? "Video" : ORDINALS[place];
+    return new FileSlot(place < task.least_num_videos ? label : `${label} (not needed)`, "video");
+  });
+  return [...pictures, ...videos];
+}

@@ -1,0 +1,56 @@
+/** A tab for each task; arrow keys go from one to the next. */
+
+import { element } from "./elements.js";
+import { TaskForm } from "./task_form.js";
+
+/** The tabs and their forms. */
+export class TaskTabs {
+  #tabs = new Map();
+  #forms = new Map();
+
+  /** Arguments are those of `TaskForm`, for all tasks. */
+  constructor(tasks, limits, make, fetchExample) {
+    const bar = element("div", { role: "tablist", "aria-label": "Task" });
+    const panels = tasks.map((task) => {
+      const form = new TaskForm(task, limits, make, fetchExample);
+      const tab = element("button", { type: "button", role: "tab", id: `tab-${task.id}` }, task.name);
+      tab.setAttribute("aria-controls", `panel-${task.id}`);
+      tab.addEventListener("click", () => this.select(task.id));
+      bar.append(tab);
+      this.#tabs.set(task.id, tab);
+      this.#forms.set(task.id, form);
+      const names = { role: "tabpanel", id: `panel-${task.id}`, "aria-labelledby": `tab-${task.id}` };
+      return element("div", names, form.element);
+    });
+    bar.addEventListener("keydown", (event) => this.#move(event));
+    this.element = element("div", { class: "tabs" }, bar, ...panels);
+    this.select(tasks[0].id);
+  }
+
+  /**
+   * Show a task's form.
+   * @param {string} id
+   * @returns {TaskForm}
+   */
+  select(id) {
+    for (const [other, tab] of this.#tabs) {
+      const isShown = other === id;
+      tab.setAttribute("aria-selected", String(isShown));
+      tab.setAttribute("tabindex", isShown ? "0" : "-1"); // the bar is one stop of the tabulator key
+      this.element.querySelector(`#panel-${other}`).hidden = !isShown;
+    }
+    return this.#forms.get(id);
+  }
+
+  #move(event) {
+    const ids = [...this.#tabs.keys()];
+    const place = ids.findIndex((id) => this.#tabs.get(id) === document.activeElement);
+    const last = ids.length - 1;
+    const places = { ArrowRight: place === last ? 0 : place + 1, ArrowLeft: place === 0 ? last : place - 1, Home: 0, End: last };
+    const next = places[event.key];
+    if (place < 0 || next === undefined) return;
+    event.preventDefault();
+    this.select(ids[next]);
+    this.#tabs.get(ids[next]).focus();
+  }
+}
