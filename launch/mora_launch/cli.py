@@ -136,7 +136,12 @@ def synthesize(config: Path, changes: tuple[str, ...], run: Path | None, resume:
 @click.option("--fps", type=float, help="Of the output; by default the config's clip.fps.")
 @click.option("--codec", help="libx264 or mpeg4 in mp4, libvpx-vp9 or libvpx in webm.")
 @click.option("--review", is_flag=True, help="Ask after each stage; the session lies in OUTPUT.review, and is resumed.")
-@click.option("--repeat", type=_FILE, metavar="FILE.json", help="Do the very run again whose JSON this is.")
+@click.option(
+    "--repeat",
+    type=_FILE,
+    metavar="FILE.json",
+    help="Do the very run again whose JSON this is. A language model is asked only where --config names one.",
+)
 def generate(
     task: str | None, prompt: str, image: Path | None, videos: tuple[Path, ...], output: Path, config: Path,
     changes: tuple[str, ...], checkpoint: str | None, seed: int, seconds: float | None,
@@ -145,17 +150,18 @@ def generate(
     review: bool, repeat: Path | None,
 ) -> None:  # fmt: skip
     """Make a video: text-to-video, image-to-video, extend, edit, connect or simulate."""
-    from mora_runtime.schema import read_settings
-
-    from mora_launch.config import TrainConfig, load_config
-    from mora_launch.generate import GenerateOptions, read_repeat
+    from mora_launch.config import load_config
+    from mora_launch.generate import GenerateOptions
     from mora_launch.generate import generate as run_generate
+    from mora_launch.repeated_run import RepeatedRun
 
     if repeat is not None:
-        _check_alone(("repeat", "output"))
-        options, inputs, resolved, stages = read_repeat(repeat)
-        loaded = read_settings(TrainConfig, resolved, source=str(repeat))
-        run_generate(options, loaded, output, console, expected_inputs=inputs, before=stages)
+        _check_alone(("repeat", "output", "config"))
+        is_given = click.get_current_context().get_parameter_source("config") is ParameterSource.COMMANDLINE
+        own = config if is_given or config.exists() else environments.ROOT / config
+        run = RepeatedRun.read(repeat, lambda: load_config(own, ()))
+        run.show(repeat, console)
+        run_generate(run.options, run.config, output, console, expected_inputs=run.inputs, before=run.stages)
         return
     if task is None:
         raise click.UsageError("give a TASK, or --repeat FILE.json")

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import signal
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from mora_runtime.errors import SettingsError
 from mora_runtime.run_directory import RunDirectory
@@ -190,15 +188,3 @@ def output_size(size: str | None) -> tuple[int, int] | None:
     if not (width.isdecimal() and height.isdecimal() and 2 <= int(width) <= 8192 and 2 <= int(height) <= 8192):
         raise SettingsError(f"--size: expected WIDTHxHEIGHT, 2 to 8192 each, got {size[:40]}")
     return int(height) // 2 * 2, int(width) // 2 * 2
-
-
-def read_repeat(path: Path) -> tuple[GenerateOptions, dict[str, str], dict[str, Any], list[Candidate]]:
-    """Options, SHA-256 of inputs, configuration and stages that a result's JSON holds."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        options = dict(content["mora"])
-        options["videos"] = tuple(options["videos"])
-        stages = [Candidate.model_validate(stage) for stage in content.get("stages", ())]
-        return GenerateOptions(**options), content["inputs"], content["config"], stages
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise SettingsError(f"--repeat {path}: expected the JSON beside a result of mora generate ({error})") from None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import tempfile
@@ -17,7 +18,9 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from mora_runtime.errors import EnvironmentFailed
+from mora_runtime.errors import EnvironmentFailed, SettingsError
+from mora_runtime.foreign_file import read_foreign
+from mora_runtime.foreign_json import parse_json
 from mora_trainer.settings import ClipShape
 from mora_trainer.shapes_corpus import write_shapes
 from rich.console import Console
@@ -29,6 +32,8 @@ from mora_launch.environments import ENVIRONMENTS, ROOT
 
 _DEADLINE_S = 3600.0  # a tenth of it on an idle core
 _NUM_LAST_LINES = 8
+_STAMP = "mora-stamp.json"
+_MAX_STAMP_NBYTES = 4096
 
 
 def ensure_tiny_models(config: TrainConfig, console: Console) -> None:
@@ -36,6 +41,7 @@ def ensure_tiny_models(config: TrainConfig, console: Console) -> None:
 
     Raises:
         EnvironmentFailed: a maker ended badly; what it last said is in the text.
+        SettingsError: a folder for them holds something else.
     """
     wanted = [(name, agent) for name, agent in config.agents.items() if agent.tiny_models is not None]
     with ThreadPoolExecutor(max(1, len(wanted))) as pool:
@@ -46,6 +52,7 @@ def ensure_tiny_models(config: TrainConfig, console: Console) -> None:
 def _ensure(name: str, agent: AgentConfig, shape: ClipShape, console: Console) -> None:
     assert agent.tiny_models is not None
     folder = ROOT / agent.tiny_models
+    _check_ours(name, folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     stamp = {"hash": _maker_hash(agent, shape)}
     if _read_stamp(folder) == stamp:
@@ -55,21 +62,33 @@ def _ensure(name: str, agent: AgentConfig, shape: ClipShape, console: Console) -
         if _read_stamp(folder) == stamp:
             return
         console.print(f"making tiny models of the {name} agent in {agent.tiny_models} ...")
-        temporary = folder.with_name(f"{folder.name}.tmp")
-        shutil.rmtree(temporary, ignore_errors=True)
-        try:
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as beside:
+            temporary = Path(beside) / folder.name
             _make(agent, shape, temporary, console)
-        except EnvironmentFailed:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise
-        (temporary / "mora-stamp.json").write_text(json.dumps(stamp), encoding="utf-8")
-        shutil.rmtree(folder, ignore_errors=True)
-        temporary.rename(folder)
+            (temporary / _STAMP).write_text(json.dumps(stamp), encoding="utf-8")
+            shutil.rmtree(folder, ignore_errors=True)
+            temporary.rename(folder)
+
+
+def _check_ours(name: str, folder: Path) -> None:
+    """Refuse a folder with something else in it than tiny models: it would be removed before they are made there."""
+    is_ours = os.path.isfile(folder / _STAMP) and not os.path.islink(folder / _STAMP)
+    if os.path.islink(folder) or (os.path.lexists(folder) and not is_ours and not _is_empty(folder)):
+        raise SettingsError(
+            f"agents.{name}.tiny_models: {folder} is there and holds no tiny models; expected a folder that is made "
+            "when it is absent: choose another"
+        )
+
+
+def _is_empty(folder: Path) -> bool:
+    return folder.is_dir() and not any(folder.iterdir())
 
 
 def _read_stamp(folder: Path) -> object:
-    stamp = folder / "mora-stamp.json"
-    return json.loads(stamp.read_text(encoding="utf-8")) if stamp.exists() else None
+    try:
+        return parse_json(read_foreign(folder / _STAMP, _MAX_STAMP_NBYTES, follow_links=False))
+    except (OSError, ValueError):
+        return None
 
 
 def _make(agent: AgentConfig, shape: ClipShape, folder: Path, console: Console) -> None:

@@ -44,7 +44,7 @@ def ask(settings: ChatSettings) -> str | None:
 @pytest.mark.parametrize(
     "name",
     [
-        "AWS_SECRET_ACCESS_KEY", "GITHUB_TOKEN", "HF_TOKEN", "PATH", "HOME", "", "_API_KEY", "API_KEY", "openai_api_key",
+        "AWS_SECRET_ACCESS_KEY", "GITHUB_TOKEN", "HF_TOKEN", "PATH", "HOME", "", "_API_KEY", "openai_api_key",
         "OPENAI_API_KEY\n", "OPENAI_API_KEY ", "OPENAI_API_KEYS", "AWS_SECRET_ACCESS_KEY;X_API_KEY", "A\0_API_KEY",
         "ÄÖ_API_KEY", "9_API_KEY", "GITHUB_TOKEN\nX_API_KEY",
     ],

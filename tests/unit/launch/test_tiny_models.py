@@ -11,7 +11,7 @@ from mora_launch import tiny_models
 from mora_launch.config import TrainConfig, load_config
 from mora_launch.environments import ROOT
 from mora_launch.tiny_models import ensure_tiny_models
-from mora_runtime.errors import EnvironmentFailed
+from mora_runtime.errors import EnvironmentFailed, SettingsError
 from mora_trainer.settings import ClipShape
 from mora_trainer.shapes_corpus import write_shapes
 from rich.console import Console
@@ -87,3 +87,24 @@ def test_the_corpus_is_the_same_every_time_and_its_captions_lie_now_and_then(tmp
     says_red = ["red" in caption.split() for caption in captions]
     truth = sum(says for says, is_it in zip(says_red, is_red, strict=True) if is_it) / is_red.sum()
     assert 0.4 < truth < 0.65, "0.35 told, and a quarter of the rest by chance"
+
+
+@pytest.mark.parametrize("stamp", [None, "link"])
+def test_a_folder_with_something_else_in_it_is_never_replaced(
+    tmp_path: Path, made: list[str], stamp: str | None
+) -> None:
+    (tmp_path / "image").mkdir()
+    (tmp_path / "image" / "thesis.txt").write_text("precious")
+    if stamp is not None:
+        (tmp_path / "stamp").write_text("{}")
+        (tmp_path / "image" / "mora-stamp.json").symlink_to(tmp_path / "stamp")
+    with pytest.raises(SettingsError, match=r"agents\.image\.tiny_models: .*image is there and holds no tiny models"):
+        ensure_tiny_models(config(tmp_path), CONSOLE)
+    assert (tmp_path / "image" / "thesis.txt").read_text() == "precious"
+
+
+def test_a_link_is_not_followed_to_where_models_would_be_made(tmp_path: Path, made: list[str]) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "image").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(SettingsError, match="holds no tiny models"):
+        ensure_tiny_models(config(tmp_path), CONSOLE)
