@@ -1,138 +1,31 @@
-"""Pictures and videos as bytes and files. PyAV and Pillow; formats are told by content and only known ones are opened.
-
-A clip is uint8 (frames, height, width, 3), RGB. FFmpeg is given the bytes and the format, never a name or address, so
-that nothing a file says makes it open another one.
-"""
+"""Pictures and videos as bytes and files. PyAV and Pillow; decoding is in `mora_launch.decoding`, encoding here."""
 
 from __future__ import annotations
 
 import io
 import json
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
-import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from mora_launch.decoding.clip import Clip, Video, at_rate, fitted
+from mora_launch.decoding.picture import read_picture
+from mora_launch.decoding.video import read_video
+from mora_launch.decoding.video_header import video_format
 from mora_launch.tasks.errors import BadRequest
 
-Clip = npt.NDArray[np.uint8]
+__all__ = [
+    "CODECS", "FORMATS", "Clip", "Video", "at_rate", "chosen_codec", "encode", "fitted", "format_of", "png",
+    "read_metadata", "read_picture", "read_video", "video_format",
+]  # fmt: skip
+
 FORMATS = ("mp4", "webm", "gif", "png")
 CODECS = {"mp4": ("libx264", "mpeg4"), "webm": ("libvpx-vp9", "libvpx")}
-MAX_NUM_PIXELS = 64 << 20  # of one picture or frame
-_MAX_CLIP_NBYTES = 4 << 30
-_PICTURES = ("PNG", "JPEG", "WEBP")
-
-
-@dataclass(frozen=True)
-class Video:
-    """Decoded frames and their rate."""
-
-    frames: Clip
-    fps: float
-
-
-def read_picture(content: bytes, field: str) -> Clip:
-    """uint8 (H, W, 3) of a PNG, JPEG or WebP.
-
-    Raises:
-        BadRequest: naming `field`.
-    """
-    try:
-        with Image.open(io.BytesIO(content), formats=_PICTURES) as image:
-            if image.width * image.height > MAX_NUM_PIXELS:
-                raise BadRequest(field, f"expected at most {MAX_NUM_PIXELS} pixels, got {image.width}x{image.height}")
-            return np.asarray(image.convert("RGB"), dtype=np.uint8)
-    except UnidentifiedImageError:
-        raise BadRequest(field, "expected a PNG, JPEG or WebP picture, got something else") from None
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise BadRequest(field, f"expected a PNG, JPEG or WebP picture that can be decoded ({error})") from None
-
-
-def video_format(content: bytes) -> str | None:
-    """FFmpeg's name of the container that these bytes are; None for anything else."""
-    if content[4:8] == b"ftyp":
-        return "mp4"
-    if content[:4] == b"\x1a\x45\xdf\xa3":
-        return "matroska"
-    return "gif" if content[:6] in (b"GIF87a", b"GIF89a") else None
-
-
-def read_video(content: bytes, field: str, *, max_frames: int, size: tuple[int, int] | None = None) -> Video:
-    """Frames of an mp4, webm or gif.
-
-    Args:
-        size: (height, width) that every frame is brought to as by `fitted`; by default the first frame's.
-
-    Raises:
-        BadRequest: naming `field`: another kind of file, a broken one, a single frame, too many.
-    """
-    container_format = video_format(content)
-    if container_format is None:
-        raise BadRequest(field, "expected an mp4, webm or gif video")
-    try:
-        frames, fps = _decode(content, container_format, field, max_frames, size)
-    except (av.error.FFmpegError, OSError, ValueError) as error:
-        raise BadRequest(field, f"cannot be decoded as a video ({error})") from None
-    if len(frames) < 2:
-        raise BadRequest(field, f"expected a video of at least 2 frames, got {len(frames)}; send a picture as an image")
-    return Video(np.stack(frames), fps)
-
-
-def _decode(
-    content: bytes, container_format: str, field: str, max_frames: int, size: tuple[int, int] | None
-) -> tuple[list[Clip], float]:
-    frames: list[Clip] = []
-    nbytes = 0
-    with av.open(io.BytesIO(content), "r", format=container_format) as container:
-        if not container.streams.video:
-            raise BadRequest(field, "has no video stream")
-        stream = container.streams.video[0]
-        if stream.width * stream.height > MAX_NUM_PIXELS:
-            raise BadRequest(field, f"expected at most {MAX_NUM_PIXELS} pixels a frame")
-        fps = float(stream.average_rate or 8)
-        for frame in container.decode(stream):
-            if len(frames) >= max_frames:
-                raise BadRequest(field, f"expected at most {max_frames} frames; cut the video")
-            if frame.width * frame.height > MAX_NUM_PIXELS:  # they may grow on the way
-                raise BadRequest(field, f"expected at most {MAX_NUM_PIXELS} pixels a frame")
-            picture = np.asarray(frame.to_ndarray(format="rgb24"), dtype=np.uint8)
-            size = size or (frame.height, frame.width)
-            frames.append(fitted(picture[None], *size)[0])
-            nbytes += frames[-1].nbytes
-            if nbytes > _MAX_CLIP_NBYTES:
-                raise BadRequest(
-                    field, f"expected at most {_MAX_CLIP_NBYTES} bytes decoded; cut the video or shrink it"
-                )
-    return frames, fps
-
-
-def fitted(frames: Clip, height: int, width: int) -> Clip:
-    """Frames scaled to cover height x width and cut around the centre; those of the right size as they are."""
-    if frames.shape[1:3] == (height, width):
-        return frames
-    own_height, own_width = frames.shape[1:3]
-    scale = max(height / own_height, width / own_width)
-    crop_width, crop_height = width / scale, height / scale
-    left, top = (own_width - crop_width) / 2, (own_height - crop_height) / 2
-    box = (left, top, left + crop_width, top + crop_height)
-    images = (Image.fromarray(frame).resize((width, height), Image.Resampling.BICUBIC, box=box) for frame in frames)
-    return np.stack([np.asarray(image, dtype=np.uint8) for image in images])
-
-
-def at_rate(video: Video, fps: float) -> Clip:
-    """The video's frames at another rate: for each new time the latest frame."""
-    if abs(video.fps - fps) < 1e-6:
-        return video.frames
-    num_frames = max(1, round(len(video.frames) * fps / video.fps))
-    indices = np.minimum((np.arange(num_frames) * video.fps / fps + 1e-9).astype(int), len(video.frames) - 1)
-    frames: Clip = video.frames[indices]
-    return frames
 
 
 def encode(clip: Clip, fps: float, kind: str, metadata: dict[str, Any], codec: str | None = None) -> bytes:

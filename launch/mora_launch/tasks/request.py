@@ -52,17 +52,24 @@ def check_request(request: TaskRequest, pool: ServerPool, settings: ServingSetti
 
 def check_fields(request: TaskRequest, settings: ServingSettings) -> None:
     """As `check_request`, as far as it can be told without the servers."""
-    if request.task not in TASKS:
-        raise BadRequest("task", f"expected one of {', '.join(TASKS)}, got {request.task[:40]}")
-    check_prompt(request.prompt, settings)
-    check_seed(request.seed)
+    if not request.task:
+        raise BadRequest("task", f"expected one of {', '.join(TASKS)}, got none")
+    check_texts(request, settings)
     _check_files(request)
-    check_fps(request.fps)
     for video in request.videos:
         frames = round(len(video.frames) * request.fps / video.fps)
         if frames > settings.max_frames_read:
             most = f"{settings.max_frames_read} frames at {request.fps:g} a second"
             raise BadRequest("video", f"expected at most {most}, got {frames}; cut the video")
+
+
+def check_texts(request: TaskRequest, settings: ServingSettings) -> None:
+    """As `check_fields`, as far as it can be told without the files; a task that is not named follows from them."""
+    if request.task and request.task not in TASKS:
+        raise BadRequest("task", f"expected one of {', '.join(TASKS)}, got {request.task[:40]}")
+    check_prompt(request.prompt, settings)
+    check_seed(request.seed)
+    check_fps(request.fps)
     if request.seconds is not None and not 0 < request.seconds <= settings.max_seconds:
         raise BadRequest("seconds", f"expected over 0 to {settings.max_seconds:g}, got {request.seconds:g}")
     if request.strength is not None and not 0 < request.strength <= 1:

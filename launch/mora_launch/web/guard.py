@@ -3,116 +3,117 @@
 from __future__ import annotations
 
 import json
-import secrets
-from collections.abc import Awaitable, Callable, MutableMapping
-from http.cookies import SimpleCookie
+from collections.abc import Collection
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
-_OPEN = ("/healthz", "/readyz")
-_COOKIE = "mora_token"
+from mora_launch.web.access import Access, Refusal
+from mora_launch.web.asgi import App, Message, Receive, Scope, Send, header_values
+from mora_launch.web.body import Body, BodyRefused, BodyRoom
 
-
-class TooLarge(Exception):
-    """The body has more bytes than allowed."""
+_HEALTH = frozenset({"/healthz", "/readyz"})
+_REFUSED_METHODS = frozenset({"TRACE", "CONNECT"})
+# A page of another site can neither show nor read what this server gives, and no address of it leaks on.
+_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"x-frame-options", b"DENY"),
+    (b"cache-control", b"no-store"),
+)
 
 
 class Guard:
-    """Checks token, host, origin and length before anything is read.
+    """Checks host, origin, user or token, and the body's length and speed before anything is read.
 
     Args:
-        token: that requests must bear; None asks for none (loopback alone).
-        hosts: names that the Host header may have; None allows any. It keeps pages of other sites, which a browser on
-            this machine shows, from reaching a server that asks for no token.
+        pages: addresses of pages, which hold no data; whoever has no token is shown them with status 401, so that they
+            can ask for it.
+        assets: addresses of the pages' scripts and styles, open to all.
         max_body_nbytes: of one request.
     """
 
-    def __init__(self, app: App, *, token: str | None, hosts: frozenset[str] | None, max_body_nbytes: int) -> None:
+    def __init__(
+        self,
+        app: App,
+        *,
+        access: Access,
+        max_body_nbytes: int,
+        pages: Collection[str] = (),
+        assets: Collection[str] = (),
+    ) -> None:
         self._app = app
-        self._token = token
-        self._hosts = hosts
-        self._max_body_nbytes = max_body_nbytes
+        self._access = access
+        self._pages = frozenset(pages)
+        self._open = _HEALTH | frozenset(assets)
+        self._room = BodyRoom(max_body_nbytes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            if scope["type"] == "websocket" and not self._is_allowed(scope):
-                await send({"type": "websocket.close", "code": 4401})
-                return
+        if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        if self._hosts is not None and not self._is_ours(headers):
-            await _refuse(send, 403, "host", "this server answers to its own address only")
+        if scope["type"] != "http":
+            await send({"type": "websocket.close", "code": 1008})  # nothing here speaks it
             return
-        if scope["path"] not in _OPEN and not self._is_allowed(scope):
-            text = "expected `Authorization: Bearer TOKEN`; the token stands in the server's run directory"
-            await _refuse(send, 401, "authorization", text, ((b"www-authenticate", b"Bearer"),))
+        is_page = scope["path"] in self._pages
+        refusal = self._access.wrong_sender(scope, is_page=is_page) or self._wrong_request(scope)
+        is_allowed = self._access.is_allowed(scope, is_page=is_page)
+        if refusal is None and not (is_allowed or is_page or scope["path"] in self._open):
+            refusal = Refusal(401, "authorization", "expected `Authorization: Bearer TOKEN`; the server printed it")
+        if refusal is not None:
+            await _refuse(send, refusal)
             return
-        length = headers.get("content-length", "0")
-        if not length.isdigit() or int(length) > self._max_body_nbytes:
-            await _refuse(send, 413, "body", f"expected at most {self._max_body_nbytes} bytes, got {length[:20]}")
-            return
-        await self._with_bounded_body(scope, receive, send)
+        await self._serve(scope, receive, send, 200 if is_allowed or not is_page else 401)
 
-    async def _with_bounded_body(self, scope: Scope, receive: Receive, send: Send) -> None:
-        seen = 0
-        started = refused = False
+    def _wrong_request(self, scope: Scope) -> Refusal | None:
+        if scope["method"] in _REFUSED_METHODS:
+            return Refusal(405, "method", f"{scope['method']} is not answered")
+        lengths = header_values(scope, b"content-length")
+        most = self._room.max_body_nbytes
+        if any(not length.isdecimal() or len(length) > 15 or int(length) > most for length in lengths):
+            return Refusal(413, "body", f"expected at most {most} bytes, got {lengths[0][:20]}")
+        return None
 
-        async def bounded() -> Message:
-            nonlocal seen, refused
-            message = await receive()
-            seen += len(message.get("body", b""))
-            if seen > self._max_body_nbytes and not refused:
-                refused = True
-                if not started:
-                    await _refuse(send, 413, "body", f"expected at most {self._max_body_nbytes} bytes, got more")
-            if refused:
-                raise TooLarge
-            return message
+    async def _serve(self, scope: Scope, receive: Receive, send: Send, status: int) -> None:
+        body = Body(receive, self._room)
+        started = False
 
         async def watched(message: Message) -> None:
             nonlocal started
-            if refused:
-                return  # the application's word about a body that it could not read; the answer has left
+            if body.refused is not None:
+                return  # the application's word about a body that it could not read; ours follows
             started = True
-            if message["type"] == "http.response.start" and self._token and b"token=" in scope.get("query_string", b""):
-                cookie = f"{_COOKIE}={self._token}; HttpOnly; SameSite=Strict; Path=/"  # so that a page can go on
-                message = {**message, "headers": [*message["headers"], (b"set-cookie", cookie.encode())]}
+            if message["type"] == "http.response.start":
+                known = {name.lower() for name, _ in message.get("headers", [])}
+                extra = [(name, value) for name, value in _HEADERS if name not in known]
+                shown = status if message["status"] == 200 else message["status"]
+                message = {**message, "status": shown, "headers": [*message.get("headers", []), *extra]}
             await send(message)
 
         try:
-            await self._app(scope, bounded, watched)
+            await self._app(scope, body.receive, watched)
         except Exception:
-            if not refused:  # TooLarge, or what frameworks have made of it on its way
+            if body.refused is None:  # else it is `BodyRefused`, or what frameworks have made of it on its way
                 raise
-
-    def _is_ours(self, headers: dict[str, str]) -> bool:
-        assert self._hosts is not None
-        names = [urlsplit(f"//{headers.get('host', '')}").hostname or ""]
-        if "origin" in headers:
-            names.append(urlsplit(headers["origin"]).hostname or "")
-        return all(name in self._hosts for name in names)
-
-    def _is_allowed(self, scope: Scope) -> bool:
-        if self._token is None:
-            return True
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        scheme, _, bearer = headers.get("authorization", "").partition(" ")
-        cookie = SimpleCookie(headers.get("cookie", "")).get(_COOKIE)
-        query = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("token", [""])
-        given = [bearer.strip() if scheme.lower() == "bearer" else "", cookie.value if cookie else "", query[0]]
-        return any(secrets.compare_digest(each.encode(), self._token.encode()) for each in given)
+        finally:
+            body.close()
+        if body.refused is not None and not started:
+            await _refuse(send, _refusal_of(body.refused))
 
 
-async def _refuse(send: Send, status: int, field: str, text: str, extra: tuple[tuple[bytes, bytes], ...] = ()) -> None:
-    body = json.dumps(error_body(field, f"{field}: {text}", "invalid_request_error")).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), *extra]
-    await send({"type": "http.response.start", "status": status, "headers": [*headers, (b"connection", b"close")]})
+def _refusal_of(refused: BodyRefused) -> Refusal:
+    return Refusal(refused.status, "body", refused.text)
+
+
+async def _refuse(send: Send, refusal: Refusal) -> None:
+    kind = "invalid_request_error"
+    body = json.dumps(error_body(refusal.field, f"{refusal.field}: {refusal.text}", kind)).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), *_HEADERS]
+    if refusal.status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
+    if refusal.status == 429:
+        headers.append((b"retry-after", b"1"))
+    headers.append((b"connection", b"close"))
+    await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
 

@@ -29,11 +29,19 @@ def bound(host: str, port: int) -> socket.socket:
 def is_loopback(host: str) -> bool:
     """Whether only this machine reaches it."""
     try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+        address = ipaddress.ip_address(host)
     except ValueError:
-        return False
+        return host == "localhost"
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        return address.ipv4_mapped.is_loopback
+    return address.is_loopback
 
 
 def names_of(host: str) -> frozenset[str] | None:
     """What the Host header of an honest request may say; None, anything, outside loopback."""
-    return _LOOPBACK | {host} if is_loopback(host) else None
+    return _LOOPBACK | {host.lower()} if is_loopback(host) else None
+
+
+def url_of(host: str, port: int) -> str:
+    """The address as a browser takes it."""
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -17,32 +17,39 @@ from prometheus_client.registry import Collector
 from mora_launch.config import TrainConfig
 from mora_launch.serving.http.front import Front, NotFound, install_counting, install_errors
 from mora_launch.serving.http.images import image_routes
-from mora_launch.serving.http.page import mount_page
 from mora_launch.serving.http.reviews import review_routes
+from mora_launch.serving.http.tasks import EXAMPLE_FILES, task_routes
 from mora_launch.serving.http.video_jobs import VideoJobs
 from mora_launch.serving.http.videos import video_routes
 from mora_launch.serving.server_pool import ServerPool
+from mora_launch.web.access import Access
 from mora_launch.web.guard import Guard
+from mora_launch.web.page_files import PageFiles
 
 _FORM_NBYTES = 1 << 20  # of a body beside its files
+_PAGE_FILES = (
+    "field.js", "file_slot.js", "gallery.js", "job_actions.js", "job_address.js", "job_card.js", "job_list.js",
+    "job_view.js", "jobs.js", "review_view.js", "serve.js", "task_form.js", "task_tabs.js", *EXAMPLE_FILES,
+)  # fmt: skip
 
 
-def make_app(
-    pool: ServerPool, config: TrainConfig, folder: Path, *, token: str | None, hosts: frozenset[str] | None
-) -> FastAPI:
+def make_app(pool: ServerPool, config: TrainConfig, run: Path, access: Access) -> FastAPI:
     """The application over running servers.
 
     Args:
-        folder: of finished videos.
-        token, hosts: see `Guard`.
+        run: directory of the run; its `videos` holds what is made.
+        access: who may ask.
     """
     front = Front.over(pool, config)
-    jobs = VideoJobs(front, folder)
+    jobs = VideoJobs(front, run / "videos")
+    page = PageFiles("serve.html", _PAGE_FILES)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        front.decoders.start()
         yield
         jobs.close()
+        front.decoders.close()
 
     app = FastAPI(title="Mora", lifespan=lifespan, docs_url=None, redoc_url=None)
     install_errors(app)
@@ -50,9 +57,12 @@ def make_app(
     app.include_router(image_routes(front))
     app.include_router(video_routes(front, jobs))
     app.include_router(review_routes(jobs))
+    app.include_router(task_routes(front))
+    app.include_router(page.routes())
     _add_health(app, front)
-    app.add_middleware(Guard, token=token, hosts=hosts, max_body_nbytes=config.serving.max_upload_nbytes + _FORM_NBYTES)
-    return mount_page(app, front, jobs, folder)
+    most = config.serving.max_upload_nbytes + _FORM_NBYTES
+    app.add_middleware(Guard, access=access, max_body_nbytes=most, pages=page.pages, assets=page.assets)
+    return app
 
 
 def _add_health(app: FastAPI, front: Front) -> None:

@@ -2,49 +2,52 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Collection
 from typing import Any
+from urllib.parse import parse_qsl
 
 from fastapi import Request
+from fastapi.concurrency import run_in_threadpool
 from mora_runtime.schema import nearest_name
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
+from mora_launch.limits import MAX_FORM_FIELD_NBYTES, MAX_JSON_NBYTES, MAX_NUM_FILES, MAX_NUM_FORM_FIELDS
+from mora_launch.serving.http import json_body
+from mora_launch.serving.http.bodies import FORM, RequestBody
 from mora_launch.serving.http.front import WrongContentType
 from mora_launch.tasks.errors import BadRequest
 
-MAX_NUM_FILES = 4
-_MAX_NUM_FIELDS = 64
+_URLENCODED = "application/x-www-form-urlencoded"
+_LONG_NBYTES = 64 << 10  # of JSON that is parsed beside the event loop
+_NO_LIMIT = 1 << 62  # the guard's holds
 
 
 class Fields:
-    """Values by name; files as their bytes.
-
-    Args:
-        ignored: fields of OpenAI's interface that mean nothing here.
-    """
+    """Values by name; files as their bytes."""
 
     def __init__(self, values: dict[str, Any], files: dict[str, list[bytes]]) -> None:
         self._values = values
         self.files = files
 
     @classmethod
-    async def read(cls, request: Request, known: Collection[str], ignored: Collection[str] = ()) -> Fields:
+    async def read(cls, request: Request, body: type[RequestBody]) -> Fields:
         """Raises: BadRequest: naming the field; WrongContentType."""
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         files: dict[str, list[bytes]] = {}
         if kind == "application/json":
-            values = _json(await request.body())
-        elif kind in ("multipart/form-data", "application/x-www-form-urlencoded"):
+            values = await _json(request, body)
+        elif kind == FORM:
             values, files = await _form(request)
+        elif kind == _URLENCODED:
+            values = _urlencoded(await json_body.read_bytes(request, MAX_JSON_NBYTES))
         else:
             raise WrongContentType(
                 "content-type", f"expected application/json or multipart/form-data, got {kind[:60] or 'none'}"
             )
+        known = body.names()
         for name in [*values, *files]:
-            if name not in known and name not in ignored:
-                nearest = nearest_name(name, known)
+            if name not in known and name not in body.ignored:
+                nearest = nearest_name(name[:60], known)
                 raise BadRequest(name[:60], "unknown field" + (f"; did you mean `{nearest}`?" if nearest else ""))
         return cls(values, files)
 
@@ -62,10 +65,10 @@ class Fields:
             return None
         try:
             number = float(value) if not isinstance(value, bool) else float("nan")
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             number = float("nan")
         if not abs(number) < 1e12:
-            raise BadRequest(name, f"expected a number, got {str(value)[:40]}")
+            raise BadRequest(name, f"expected a number, got {_shown(value)}")
         return number
 
     def integer(self, name: str) -> int | None:
@@ -76,30 +79,47 @@ class Fields:
         return None if number is None else int(number)
 
     def flag(self, name: str, default: bool) -> bool:
-        """true or false."""
-        value = self._values.get(name, default)
-        if str(value).lower() not in ("true", "false"):
-            raise BadRequest(name, f"expected true or false, got {str(value)[:40]}")
-        return str(value).lower() == "true"
+        """true or false; the default where the field is absent or null."""
+        value = self._values.get(name)
+        if value is None:
+            return default
+        if isinstance(value, bool):
+            return value
+        if not isinstance(value, str) or value.lower() not in ("true", "false"):
+            raise BadRequest(name, f"expected true or false, got {_shown(value)}")
+        return value.lower() == "true"
 
 
-def _json(body: bytes) -> dict[str, Any]:
+def _shown(value: Any) -> str:
+    """The beginning of a value, which may be too long to be written out whole."""
+    return str(value)[:40] if isinstance(value, str | float | bool) else type(value).__name__
+
+
+async def _json(request: Request, body: type[RequestBody]) -> dict[str, Any]:
+    content = await json_body.read_bytes(request, _NO_LIMIT if body.data_urls else MAX_JSON_NBYTES)
+    if len(content) > _LONG_NBYTES:
+        return await run_in_threadpool(json_body.parse, content, may_hold_data_urls=bool(body.data_urls))
+    return json_body.parse(content, may_hold_data_urls=False)
+
+
+def _urlencoded(body: bytes) -> dict[str, Any]:
     try:
-        values = json.loads(body)
-    except (ValueError, RecursionError):
-        raise BadRequest("body", "is not JSON") from None
-    if not isinstance(values, dict):
-        raise BadRequest("body", f"expected a JSON object, got {type(values).__name__}")
-    return values
+        return dict(parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=MAX_NUM_FORM_FIELDS))
+    except ValueError:
+        raise BadRequest("body", f"cannot be read as a form of at most {MAX_NUM_FORM_FIELDS} fields") from None
 
 
 async def _form(request: Request) -> tuple[dict[str, Any], dict[str, list[bytes]]]:
     values: dict[str, Any] = {}
     files: dict[str, list[bytes]] = {}
     try:
-        form = await request.form(max_files=MAX_NUM_FILES, max_fields=_MAX_NUM_FIELDS)
+        form = await request.form(
+            max_files=MAX_NUM_FILES, max_fields=MAX_NUM_FORM_FIELDS, max_part_size=MAX_FORM_FIELD_NBYTES
+        )
     except HTTPException as error:
         raise BadRequest("body", f"cannot be read as a form ({error.detail})") from None
+    except (LookupError, ValueError):  # a character set that does not exist, or bytes that are not of it
+        raise BadRequest("body", "cannot be read as a form") from None
     for name, value in form.multi_items():
         if isinstance(value, UploadFile):
             files.setdefault(name.removesuffix("[]"), []).append(await value.read())

@@ -13,6 +13,7 @@ from mora_runtime.errors import Cancelled, ConfigurationError, MoraError, RoleFa
 from starlette.exceptions import HTTPException
 
 from mora_launch.config import TrainConfig
+from mora_launch.decoding.pool import DecodePool
 from mora_launch.review.decision import ReviewRefused
 from mora_launch.serving.http.admission import Admission, TooBusy
 from mora_launch.serving.server_pool import ServerPool
@@ -29,18 +30,23 @@ class Front:
     Attributes:
         admission: of requests; those that wait for a person are not among them.
         reviews: of video jobs with somebody who looks after each stage.
+        uploads: of requests whose files are being decoded.
+        decoders: of those files.
     """
 
     pool: ServerPool
     config: TrainConfig
     admission: Admission
     reviews: Admission
+    uploads: Admission
+    decoders: DecodePool
 
     @classmethod
     def over(cls, pool: ServerPool, config: TrainConfig) -> Front:
         """With the bounds of a configuration."""
         settings = config.serving
-        return cls(pool, config, Admission(settings.max_waiting), Admission(settings.max_reviews, "reviews"))
+        reviews, uploads = Admission(settings.max_reviews, "reviews"), Admission(settings.max_waiting, "uploads")
+        return cls(pool, config, Admission(settings.max_waiting), reviews, uploads, DecodePool())
 
     def video_size(self) -> tuple[int, int]:
         """(height, width) that the video agent makes, and that every video is brought to first."""

@@ -13,32 +13,30 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, Response, StreamingResponse
-from mora_runtime.errors import Cancelled, MoraError
+from mora_runtime.errors import MoraError
 
+from mora_launch.serving.http.bodies import ImageEdit, ImageGeneration
 from mora_launch.serving.http.fields import Fields
 from mora_launch.serving.http.front import Front
+from mora_launch.serving.http.uploads import decoded
+from mora_launch.serving.http.waiting import on_loop, while_connected
 from mora_launch.serving.work_queue import Work
 from mora_launch.tasks.errors import BadRequest
-from mora_launch.tasks.media import Clip, fitted, png, read_picture
+from mora_launch.tasks.media import Clip, png
 from mora_launch.tasks.request import MAX_SEED, check_prompt, check_sampling, check_seed, check_size
 from mora_launch.web.guard import error_body
 
 _MAX_NUM_IMAGES = 10
-_DISCONNECT_TICK_S = 0.5
-_FIELDS = ("prompt", "model", "n", "size", "response_format", "seed", "num_inference_steps", "guidance_scale", "stream")
-_IGNORED = (
-    "user", "quality", "style", "background", "moderation", "output_format", "output_compression", "partial_images",
-    "input_fidelity",
-)  # fmt: skip
+_SMALL_NBYTES = 256 << 10  # of pixels that are compressed faster than a thread is found for it
 
 
 def image_routes(front: Front) -> APIRouter:
     """Both endpoints."""
     router = APIRouter()
 
-    @router.post("/v1/images/generations")
+    @router.post("/v1/images/generations", openapi_extra=ImageGeneration.documented())
     async def generations(request: Request) -> Response:
-        fields = await Fields.read(request, _FIELDS, _IGNORED)
+        fields = await Fields.read(request, ImageGeneration)
         front.admission.enter()
 
         async def submit(on_step: Any) -> list[Work]:
@@ -46,15 +44,15 @@ def image_routes(front: Front) -> APIRouter:
 
         return await _answer(request, fields, submit, front, "image_generation")
 
-    @router.post("/v1/images/edits")
+    @router.post("/v1/images/edits", openapi_extra=ImageEdit.documented(as_json=False))
     async def edits(request: Request) -> Response:
-        fields = await Fields.read(request, (*_FIELDS, "image", "strength"), (*_IGNORED, "mask"))
+        fields = await Fields.read(request, ImageEdit)
         if "mask" in fields.files:
             raise BadRequest("mask", "is not supported; the whole picture is changed by the prompt")
         front.admission.enter()
 
         async def submit(on_step: Any) -> list[Work]:
-            return await run_in_threadpool(_submit_edit, front, fields, on_step)  # it decodes a picture
+            return await _submit_edit(request, front, fields, on_step)
 
         return await _answer(request, fields, submit, front, "image_edit")
 
@@ -70,7 +68,7 @@ def _submit(front: Front, fields: Fields, on_step: Any) -> list[Work]:
     return [front.pool.submit("text_to_image", {"prompts": prompt, "seeds": seed}, shared, on_step) for seed in seeds]
 
 
-def _submit_edit(front: Front, fields: Fields, on_step: Any) -> list[Work]:
+async def _submit_edit(request: Request, front: Front, fields: Fields, on_step: Any) -> list[Work]:
     front.check_model(fields.text("model"), "image_to_image")
     about = front.pool.describe("image_to_image")
     height, width = check_size(fields.text("size"), about, front.config.serving)
@@ -81,7 +79,9 @@ def _submit_edit(front: Front, fields: Fields, on_step: Any) -> list[Work]:
     pictures = fields.files.get("image", [])
     if len(pictures) != 1:
         raise BadRequest("image", f"expected one picture as a file, got {len(pictures)}")
-    image = fitted(read_picture(pictures[0], "image")[None], height, width)[0]
+    image, _ = await decoded(request, front, pictures, "image", (height, width))
+    if image is None:
+        raise BadRequest("image", "expected a picture, got a video")
     shared["strength"] = strength or front.config.serving.edit_strength
     return [
         front.pool.submit("image_to_image", {"prompts": prompt, "seeds": seed, "images": image}, shared, on_step)
@@ -115,12 +115,12 @@ async def _answer(request: Request, fields: Fields, submit: Any, front: Front, k
             return StreamingResponse(_events(works, steps, front, kind), media_type="text/event-stream")
         works = await submit(None)
         try:
-            pictures = await _results(request, works)
+            pictures = await while_connected(request, [work.future for work in works])
         finally:
             for work in works:
                 if not work.future.done():
                     work.cancel()
-        data = [_datum(picture, work) for picture, work in zip(pictures, works, strict=True)]
+        data = [await _datum(picture, work) for picture, work in zip(pictures, works, strict=True)]
         response = JSONResponse({"created": int(time.time()), "data": data, "output_format": "png"})
     except BaseException:
         front.admission.leave()
@@ -129,27 +129,9 @@ async def _answer(request: Request, fields: Fields, submit: Any, front: Front, k
     return response
 
 
-async def _results(request: Request, works: list[Work]) -> list[Clip]:
-    waiting = {_future(work) for work in works}
-    while waiting:
-        done, waiting = await asyncio.wait(waiting, timeout=_DISCONNECT_TICK_S, return_when=asyncio.FIRST_EXCEPTION)
-        for each in done:
-            if each.exception() is not None:
-                raise each.exception()  # type: ignore[misc]
-        if waiting and await request.is_disconnected():
-            raise Cancelled("the client has gone")
-    return [work.future.result() for work in works]
-
-
-def _future(work: Work) -> asyncio.Future[Clip]:
-    """The work's picture, for this event loop, which does not complain where the client has gone and nobody asks."""
-    future: asyncio.Future[Clip] = asyncio.wrap_future(work.future)
-    future.add_done_callback(lambda done: done.cancelled() or done.exception())
-    return future
-
-
-def _datum(picture: Clip, work: Work) -> dict[str, Any]:
-    return {"b64_json": base64.b64encode(png(picture)).decode(), "seed": work.sample["seeds"]}
+async def _datum(picture: Clip, work: Work) -> dict[str, Any]:
+    content = png(picture) if picture.nbytes <= _SMALL_NBYTES else await run_in_threadpool(png, picture)
+    return {"b64_json": base64.b64encode(content).decode(), "seed": work.sample["seeds"]}
 
 
 async def _events(
@@ -157,14 +139,14 @@ async def _events(
 ) -> AsyncIterator[bytes]:
     """Server-sent events: one a denoising step, then one a picture."""
     try:
-        waiting = {_future(work) for work in works}
+        waiting = {on_loop(work.future) for work in works}
         while waiting:
             _, waiting = await asyncio.wait(waiting, timeout=0.05)
             while not steps.empty():
                 step, num_steps = steps.get_nowait()
                 yield _event(f"{kind}.progress", {"step": step, "num_steps": num_steps})
         for work in works:
-            datum = _datum(work.future.result(), work)
+            datum = await _datum(work.future.result(), work)
             yield _event(f"{kind}.completed", {**datum, "created_at": int(time.time())})
     except MoraError as error:
         yield _event("error", error_body(None, str(error), "server_error", error.code))

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import FileResponse, JSONResponse, Response
 from pydantic import ValidationError
 
 from mora_launch.review.decision import Candidate, Decision, ReviewState, first_fault
 from mora_launch.review.session import ReviewSession
+from mora_launch.serving.http.bodies import ReviewDecision
 from mora_launch.serving.http.fields import Fields
 from mora_launch.serving.http.front import NotFound
 from mora_launch.serving.http.video_job import VideoJob
 from mora_launch.serving.http.video_jobs import VideoJobs
 from mora_launch.tasks.errors import BadRequest
 from mora_launch.tasks.media import encode, png
-
-_FIELDS = ("version", "action", "prompt", "strength", "reviewer")
 
 
 def review_routes(jobs: VideoJobs) -> APIRouter:
@@ -35,11 +35,11 @@ def review_routes(jobs: VideoJobs) -> APIRouter:
         session, state = _session(job)
         if state.candidate is None:
             raise NotFound("video_id", f"nothing waits for a reviewer; the review is {state.status}")
-        return await run_in_threadpool(_content, session, state.candidate, job.request.fps)
+        return await run_in_threadpool(_content, session, state, state.candidate, job.request.fps)
 
-    @router.post("/v1/videos/{video_id}/review")
+    @router.post("/v1/videos/{video_id}/review", openapi_extra=ReviewDecision.documented())
     async def decide(video_id: str, request: Request) -> Response:
-        fields = await Fields.read(request, _FIELDS)
+        fields = await Fields.read(request, ReviewDecision)
         job = jobs.get(video_id)
         session, _ = _session(job)
         session.decide(_decision(fields))
@@ -69,13 +69,18 @@ def _as_json(job: VideoJob) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _content(session: ReviewSession, candidate: Candidate, fps: float) -> Response:
+def _content(session: ReviewSession, state: ReviewState, candidate: Candidate, fps: float) -> Response:
+    """The candidate as a file, which is encoded once for all who look at it."""
     if candidate.kind == "text":
         return Response(candidate.prompt, media_type="text/plain")
     frames = session.frames(candidate)
-    if frames.ndim == 3:
-        return Response(png(frames), media_type="image/png")
-    return Response(encode(frames, fps, "mp4", {}), media_type="video/mp4")
+    kind = "png" if frames.ndim == 3 else "mp4"
+    path = session.folder / f"candidate-{state.version}.{kind}"
+    if not path.exists():
+        partial = path.with_name(f"{path.name}.{threading.get_ident()}.partial")
+        partial.write_bytes(png(frames) if kind == "png" else encode(frames, fps, "mp4", {}))
+        partial.rename(path)
+    return FileResponse(path, media_type="image/png" if kind == "png" else "video/mp4")
 
 
 def _decision(fields: Fields) -> Decision:

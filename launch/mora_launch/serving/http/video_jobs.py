@@ -27,7 +27,7 @@ from mora_launch.serving.http.place import Place
 from mora_launch.serving.http.video_job import Status, VideoJob
 from mora_launch.tasks.agents import Agents
 from mora_launch.tasks.errors import BadRequest
-from mora_launch.tasks.inputs import read_inputs
+from mora_launch.tasks.inputs import decoded_now, input_jobs
 from mora_launch.tasks.media import Clip, encode, fitted, png
 from mora_launch.tasks.procedures import run_task
 from mora_launch.tasks.prompt_agent import prompt_agent
@@ -235,7 +235,8 @@ class VideoJobs:
         if job.session is None or job.request.image is not None or job.request.videos:
             return job.request
         settings = self._front.config.serving
-        image, videos = read_inputs(self._folder.inputs(job), "input_reference", settings, self._front.video_size())
+        jobs = input_jobs(self._folder.inputs(job), "input_reference", settings, self._front.video_size())
+        image, videos = decoded_now(self._front.decoders, jobs, lambda: self._is_given_up(job))
         request = replace(job.request, image=image, videos=videos)
         check_request(request, self._front.pool, settings)  # this server may be configured otherwise than the last one
         return request

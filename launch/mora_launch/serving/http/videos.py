@@ -2,42 +2,48 @@
 
 from __future__ import annotations
 
-import asyncio
-import base64
-import binascii
 import random
+from dataclasses import replace
 
 from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, JSONResponse, Response
 
+from mora_launch.decoding.clip import Clip, Video
+from mora_launch.serving.http.bodies import VideoCreation
 from mora_launch.serving.http.fields import Fields
 from mora_launch.serving.http.front import Front, NotFound
+from mora_launch.serving.http.uploads import decoded, sent_files
 from mora_launch.serving.http.video_job import MEDIA_TYPES, VideoJob
 from mora_launch.serving.http.video_jobs import VideoJobs
 from mora_launch.tasks.errors import BadRequest
-from mora_launch.tasks.inputs import read_inputs
 from mora_launch.tasks.media import chosen_codec
-from mora_launch.tasks.request import MAX_SEED, TaskRequest, check_fps, check_request, check_size
+from mora_launch.tasks.request import (
+    MAX_SEED,
+    TaskRequest,
+    check_fps,
+    check_request,
+    check_sampling,
+    check_size,
+    check_texts,
+)
 
-_FIELDS = (
-    "prompt", "model", "seconds", "size", "input_reference", "task", "seed", "fps", "num_frames", "strength",
-    "num_inference_steps", "guidance_scale", "enhance", "format", "codec", "review",
-)  # fmt: skip
 _MAX_LIST = 100
-_MAX_DECODING = 2  # requests whose videos are decoded at a time; others wait
 
 
 def video_routes(front: Front, jobs: VideoJobs) -> APIRouter:
     """All endpoints of videos."""
     router = APIRouter()
-    decoding = asyncio.Semaphore(_MAX_DECODING)
 
-    @router.post("/v1/videos")
+    @router.post("/v1/videos", openapi_extra=VideoCreation.documented())
     async def create(request: Request) -> Response:
-        fields = await Fields.read(request, _FIELDS, ("user",))
-        async with decoding:
-            job = await run_in_threadpool(_create, front, jobs, fields)
+        fields = await Fields.read(request, VideoCreation)
+        contents = await sent_files(fields, "input_reference")
+        job, is_reviewed = _job(front, fields), fields.flag("review", False)  # wrong fields are told before decoding
+        image, videos = await decoded(request, front, contents, "input_reference", front.video_size())
+        job.request = _with_files(job.request, image, videos)
+        check_request(job.request, front.pool, front.config.serving)
+        await run_in_threadpool(jobs.create, job, is_reviewed=is_reviewed, inputs=contents)
         return JSONResponse(job.as_json())
 
     @router.get("/v1/videos")
@@ -80,28 +86,23 @@ def video_routes(front: Front, jobs: VideoJobs) -> APIRouter:
     return router
 
 
-def _create(front: Front, jobs: VideoJobs, fields: Fields) -> VideoJob:
-    """Decode and check a request, and queue it; takes as long as a video takes to decode."""
-    inputs = _inputs(fields)
-    job = _job(front, fields, inputs)
-    return jobs.create(job, is_reviewed=fields.flag("review", False), inputs=inputs)
-
-
-def _job(front: Front, fields: Fields, inputs: list[bytes]) -> VideoJob:
+def _job(front: Front, fields: Fields) -> VideoJob:
+    """The job that is asked for, without its files. Raises: BadRequest: a field does not fit."""
     model = front.check_model(fields.text("model"), "image_to_video")
     kind = fields.text("format") or "mp4"
     if kind not in MEDIA_TYPES:
         raise BadRequest("format", f"expected one of {', '.join(MEDIA_TYPES)}, got {kind[:20]}")
     codec = fields.text("codec")
     chosen_codec(kind, codec)
-    size = check_size(fields.text("size"), front.pool.describe("image_to_video"), front.config.serving)
-    request = _request(front, fields, inputs)
-    check_request(request, front.pool, front.config.serving)
+    about, settings = front.pool.describe("image_to_video"), front.config.serving
+    size = check_size(fields.text("size"), about, settings)
+    request = _request(front, fields)
+    check_texts(request, settings)
+    check_sampling(request.num_inference_steps, request.guidance_scale, about)
     return VideoJob(request, model, size, kind, codec)
 
 
-def _request(front: Front, fields: Fields, inputs: list[bytes]) -> TaskRequest:
-    image, videos = read_inputs(inputs, "input_reference", front.config.serving, front.video_size())
+def _request(front: Front, fields: Fields) -> TaskRequest:
     asked_fps = fields.number("fps")
     fps = front.config.clip.fps if asked_fps is None else check_fps(asked_fps)
     seconds = fields.number("seconds")
@@ -112,29 +113,16 @@ def _request(front: Front, fields: Fields, inputs: list[bytes]) -> TaskRequest:
             raise BadRequest("num_frames", f"expected 2 to {limit}, got {frames}")
         seconds = frames / fps
     seed = fields.integer("seed")
-    default_task = "image_to_video" if image is not None else "extend" if videos else "text_to_video"
-    task = (fields.text("task") or default_task).replace("-", "_")
     strength = fields.number("strength")
     return TaskRequest(
-        task, fields.text("prompt") or "", random.SystemRandom().randrange(MAX_SEED) if seed is None else seed, fps,
-        image, videos, seconds, front.config.serving.edit_strength if strength is None else strength,
+        (fields.text("task") or "").replace("-", "_"), fields.text("prompt") or "",
+        random.SystemRandom().randrange(MAX_SEED) if seed is None else seed, fps,
+        None, (), seconds, front.config.serving.edit_strength if strength is None else strength,
         fields.integer("num_inference_steps"), fields.number("guidance_scale"), fields.flag("enhance", True),
     )  # fmt: skip
 
 
-def _inputs(fields: Fields) -> list[bytes]:
-    """Pictures and videos that were sent; an address or a path is refused."""
-    contents = list(fields.files.get("input_reference", []))
-    text = None if contents else fields.text("input_reference")
-    return contents if text is None else [_from_data_url(text)]
-
-
-def _from_data_url(text: str) -> bytes:
-    head, comma, data = text.partition(",")
-    if not (head.startswith("data:") and head.endswith(";base64") and comma):
-        text = "expected a file, or a data: URL in base64; addresses and paths are not opened"
-        raise BadRequest("input_reference", text)
-    try:
-        return base64.b64decode(data, validate=True)
-    except (ValueError, binascii.Error):
-        raise BadRequest("input_reference", "is not valid base64") from None
+def _with_files(request: TaskRequest, image: Clip | None, videos: tuple[Video, ...]) -> TaskRequest:
+    """The request with what was sent, which tells the task where none is named."""
+    default_task = "image_to_video" if image is not None else "extend" if videos else "text_to_video"
+    return replace(request, task=request.task or default_task, image=image, videos=videos)

@@ -1,0 +1,109 @@
+"""What a picture's first bytes say: its format, its size, and how often a decoder will go over it.
+
+Read without a decoder, in time proportional to the headers, so that what would cost too much is refused before it is
+queued. The decoder checks again what it finds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mora_launch.limits import MAX_NUM_SCANS, MAX_PICTURE_NUM_PIXELS, MAX_SCANNED_NUM_PIXELS
+from mora_launch.tasks.errors import BadRequest
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+_SIZES_IN_JPEG = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})  # SOFn
+_WITHOUT_LENGTH = frozenset({0x00, 0x01, *range(0xD0, 0xD9)})
+_SCAN, _END = 0xDA, 0xD9
+_MAX_NUM_SEGMENTS = 2000  # before the first scan; a camera writes a few dozen
+KINDS = "a PNG, JPEG or WebP picture"
+
+
+@dataclass(frozen=True)
+class PictureHeader:
+    """What decoding a picture takes.
+
+    Attributes:
+        num_scans: passes over all pixels; more than one in progressive JPEG alone.
+    """
+
+    kind: str  # Pillow's name of the format
+    width: int
+    height: int
+    num_scans: int = 1
+
+    @property
+    def num_pixels(self) -> int:
+        """Of all scans."""
+        return self.width * self.height * self.num_scans
+
+
+def read_header(content: bytes, field: str) -> PictureHeader:
+    """The header of a PNG, JPEG or WebP.
+
+    Raises:
+        BadRequest: naming `field`: something else, or more pixels or scans than are decoded here.
+    """
+    header = _header(content)
+    if header is None:
+        raise BadRequest(field, f"expected {KINDS}, got something else")
+    if header.width < 1 or header.height < 1:
+        raise BadRequest(field, f"expected a picture of some size, got {header.width}x{header.height}")
+    if header.width * header.height > MAX_PICTURE_NUM_PIXELS:
+        size = f"{header.width}x{header.height}"
+        raise BadRequest(field, f"expected at most {MAX_PICTURE_NUM_PIXELS} pixels, got {size}; make it smaller")
+    if header.num_scans > MAX_NUM_SCANS:
+        raise BadRequest(field, f"expected at most {MAX_NUM_SCANS} scans in a JPEG, got {header.num_scans}")
+    if header.num_pixels > MAX_SCANNED_NUM_PIXELS:
+        what = f"{header.num_scans} scans of {header.width}x{header.height}"
+        raise BadRequest(field, f"expected at most {MAX_SCANNED_NUM_PIXELS} pixels in all scans, got {what}")
+    return header
+
+
+def _header(content: bytes) -> PictureHeader | None:
+    if content.startswith(_PNG) and content[12:16] == b"IHDR" and len(content) >= 24:
+        return PictureHeader("PNG", _big(content[16:20]), _big(content[20:24]))
+    if content.startswith(b"\xff\xd8\xff"):
+        return _jpeg(content)
+    if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
+        return _webp(content)
+    return None
+
+
+def _jpeg(content: bytes) -> PictureHeader | None:
+    """The largest of the sizes before the first scan. Scan data cannot hold the marker that scans are counted by."""
+    position, width, height = 2, 0, 0
+    for _ in range(_MAX_NUM_SEGMENTS):
+        position = content.find(b"\xff", position)
+        if position < 0 or position + 9 > len(content):
+            break
+        code = content[position + 1]
+        if code in _SIZES_IN_JPEG:
+            sizes = _big(content[position + 7 : position + 9]), _big(content[position + 5 : position + 7])
+            width, height = max((width, height), sizes, key=lambda size: size[0] * size[1])
+        if code in (_SCAN, _END):
+            break
+        position += (
+            1 if code == 0xFF else 2 if code in _WITHOUT_LENGTH else 2 + _big(content[position + 2 : position + 4])
+        )
+    return PictureHeader("JPEG", width, height, max(1, content.count(b"\xff\xda"))) if width else None
+
+
+def _webp(content: bytes) -> PictureHeader | None:
+    kind = content[12:16]
+    if kind == b"VP8X" and len(content) >= 30:
+        return PictureHeader("WEBP", 1 + _little(content[24:27]), 1 + _little(content[27:30]))
+    if kind == b"VP8L" and len(content) >= 25:
+        bits = _little(content[21:25])
+        return PictureHeader("WEBP", 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF))
+    if kind == b"VP8 " and len(content) >= 30:
+        return PictureHeader("WEBP", _little(content[26:28]) & 0x3FFF, _little(content[28:30]) & 0x3FFF)
+    return None
+
+
+def _big(data: bytes) -> int:
+    return int.from_bytes(data, "big")
+
+
+def _little(data: bytes) -> int:
+    return int.from_bytes(data, "little")

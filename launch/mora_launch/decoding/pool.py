@@ -1,0 +1,119 @@
+"""The decoders of a server and the queue before them: cheap work first, and one decoder for small pictures alone.
+
+Threads of the front wait here for processes, so a decoder that hangs, crashes or is taken over costs one job.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+from mora_runtime.errors import MoraError, RoleFailed
+
+from mora_launch.decoding.job import DecodeJob
+from mora_launch.decoding.worker_process import WorkerProcess
+
+log = logging.getLogger(__name__)
+_JOIN_S = 10.0
+_IDLE_TICK_S = 1.0
+
+
+class DecodePool:
+    """Decoders that start with the first job.
+
+    Args:
+        num_decoders: for work of any size, besides the one for small pictures.
+    """
+
+    def __init__(self, num_decoders: int = 2) -> None:
+        self._waiting: list[DecodeJob] = []
+        self._changed = threading.Condition(threading.RLock())
+        self._is_closed = False
+        self._decoders = [_Decoder(self, only_small=True)]
+        self._decoders += [_Decoder(self, only_small=False) for _ in range(num_decoders)]
+
+    @property
+    def pids(self) -> list[int]:
+        """Of the decoder processes that run."""
+        return [decoder.process.pid for decoder in self._decoders if decoder.process.pid is not None]
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def start(self) -> None:
+        """Start the decoders, so that the first job does not wait for them; `submit` does it too."""
+        with self._changed:
+            for decoder in self._decoders:
+                if not decoder.is_alive() and not self._is_closed:
+                    decoder.start()
+
+    def submit(self, job: DecodeJob) -> None:
+        """Queue a job; its future tells the end."""
+        self.start()
+        with self._changed:
+            if self._is_closed:
+                job.fail(RoleFailed("the server is being stopped"))
+                return
+            self._waiting.append(job)
+            self._changed.notify_all()
+
+    def take(self, *, only_small: bool) -> DecodeJob | None:
+        """The cheapest job, the oldest of equals; None once the pool is closed."""
+        with self._changed:
+            while not self._is_closed:
+                self._waiting = [job for job in self._waiting if not job.cancelled.is_set()]
+                fitting = [job for job in self._waiting if job.is_small or not only_small]
+                if fitting:
+                    job = min(fitting, key=lambda each: each.cost)
+                    self._waiting.remove(job)
+                    return job
+                self._changed.wait(_IDLE_TICK_S)
+        return None
+
+    def close(self) -> None:
+        """End all decoders; work that is left fails."""
+        with self._changed:
+            self._is_closed = True
+            left, self._waiting = self._waiting, []
+            self._changed.notify_all()
+        for job in left:
+            job.fail(RoleFailed("the server is being stopped"))
+        for decoder in self._decoders:
+            decoder.end()
+
+
+class _Decoder(threading.Thread):
+    """One thread and its process."""
+
+    def __init__(self, pool: DecodePool, *, only_small: bool) -> None:
+        super().__init__(name="decodes small pictures" if only_small else "decodes", daemon=True)
+        self._pool = pool
+        self._only_small = only_small
+        self._job: DecodeJob | None = None
+        self.process = WorkerProcess()
+
+    def run(self) -> None:
+        try:
+            self.process.start()
+            while (job := self._pool.take(only_small=self._only_small)) is not None:
+                self._job = job
+                self._decode(job)
+        finally:
+            self.process.kill()
+
+    def _decode(self, job: DecodeJob) -> None:
+        try:
+            job.finish(self.process.decode(job))
+        except MoraError as error:
+            job.fail(error)
+        except Exception as error:
+            # the boundary of a job: a decoder that answers nonsense has been killed, and this job with it
+            log.exception("a decoder failed")
+            job.fail(RoleFailed(f"{job.whose}: its decoder failed ({type(error).__name__})"))
+
+    def end(self) -> None:
+        """Give up the job it works on, and wait until its process has gone."""
+        if self._job is not None:
+            self._job.cancelled.set()
+        if self.is_alive():
+            self.join(_JOIN_S)

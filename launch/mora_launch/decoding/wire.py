@@ -1,0 +1,99 @@
+"""What the front and a decoder say to each other: one packet a job, one packet back, content and frames in sealed
+memory files. A decoder may have been taken over by what it decoded, so its answers are checked like a stranger's."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+from mora_runtime.schema import Settings
+from pydantic import Field
+
+from mora_launch.decoding.clip import Clip, Video
+from mora_launch.decoding.job import Decoded
+from mora_launch.limits import MAX_CLIP_NBYTES
+
+MAX_PACKET_NBYTES = 16 << 10
+_SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
+_MAX_SIDE = 16384
+
+
+class Order(Settings):
+    """To a decoder, with the content's memory file."""
+
+    kind: Literal["picture", "video"]
+    whose: str
+    size: tuple[int, int]
+    max_frames: int
+
+
+class Answer(Settings):
+    """From a decoder, with the frames' memory file where there are any."""
+
+    refused: str | None = Field(default=None, max_length=4000)
+    num_frames: int = Field(default=0, ge=0, le=1_000_000)
+    height: int = Field(default=0, ge=0, le=_MAX_SIDE)
+    width: int = Field(default=0, ge=0, le=_MAX_SIDE)
+    fps: float = Field(default=0.0, ge=0.0)
+
+
+def sealed_file(name: str, parts: Sequence[bytes | memoryview]) -> int:
+    """A memory file that cannot change any more, from its parts; whoever takes the descriptor closes it."""
+    handle = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        for part in parts:
+            left = memoryview(part).cast("B")
+            while left:
+                left = left[os.write(handle, left) :]
+        fcntl.fcntl(handle, fcntl.F_ADD_SEALS, _SEALS)
+    except BaseException:
+        os.close(handle)
+        raise
+    return handle
+
+
+def send(link: socket.socket, message: Settings, handle: int | None) -> None:
+    """One packet. Raises: OSError: the other side has gone."""
+    handles = [] if handle is None else [handle]
+    socket.send_fds(link, [message.model_dump_json().encode()], handles, socket.MSG_NOSIGNAL)
+
+
+def receive(link: socket.socket) -> tuple[dict[str, Any], list[int]]:
+    """One packet and its descriptors, which the caller closes. Raises: EOFError, ValueError: no JSON object came."""
+    data, handles, flags, _ = socket.recv_fds(link, MAX_PACKET_NBYTES, 1, socket.MSG_CMSG_CLOEXEC)
+    try:
+        if not data:
+            raise EOFError("the other side has gone")
+        content = json.loads(data) if not flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC) else None
+        if not isinstance(content, dict):
+            raise ValueError("expected one JSON object in a packet")
+    except BaseException:
+        for handle in handles:
+            os.close(handle)
+        raise
+    return content, list(handles)
+
+
+def frames_of(answer: Answer, handle: int, kind: str) -> Decoded:
+    """The frames that an answer describes, copied out of its memory file. Raises: ValueError: the file is another."""
+    shape = (answer.num_frames, answer.height, answer.width, 3)
+    nbytes = int(np.prod(shape, dtype=np.int64))
+    if fcntl.fcntl(handle, fcntl.F_GET_SEALS) & _SEALS != _SEALS:
+        raise ValueError("the frames may still change")
+    if not 0 < nbytes == os.fstat(handle).st_size <= MAX_CLIP_NBYTES:
+        raise ValueError(f"expected {nbytes} bytes of frames, got {os.fstat(handle).st_size}")
+    frames: Clip = np.empty(shape, dtype=np.uint8)
+    with open(handle, "rb", buffering=0, closefd=False) as file:
+        file.seek(0)  # the writer has left the position that both share at the end
+        left = frames.data.cast("B")
+        while left:
+            num_read = file.readinto(left)
+            if not num_read:
+                raise ValueError("the frames end too early")
+            left = left[num_read:]
+    return frames[0] if kind == "picture" else Video(frames, answer.fps)

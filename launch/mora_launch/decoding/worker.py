@@ -1,0 +1,84 @@
+"""A decoder process: `python -m mora_launch.decoding.worker DESCRIPTOR`.
+
+It reads orders from the socket it was started with until that ends. It has no network, no environment variables but a
+few, little memory and low priority, and it is killed when a job takes too long or its client leaves.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import socket
+import sys
+
+import numpy as np
+from mora_runtime.supervision import die_with_parent
+
+from mora_launch.decoding import wire
+from mora_launch.decoding.picture import read_picture
+from mora_launch.decoding.video import SERVED, decode_frames
+from mora_launch.limits import DECODER_MEMORY_NBYTES
+from mora_launch.tasks.errors import BadRequest
+
+_CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
+_PR_SET_NO_NEW_PRIVS = 38
+_NICENESS = 10
+_MAX_NUM_FILES = 64
+
+
+def main() -> None:
+    """Serve orders until the front closes the socket."""
+    _confine()
+    link = socket.socket(fileno=int(sys.argv[1]))
+    while True:
+        try:
+            content, handles = wire.receive(link)
+        except EOFError:
+            return
+        order = wire.Order.model_validate(content)
+        with open(handles[0], "rb") as file:
+            file.seek(0)
+            answer, frames = _decoded(order, file.read())
+        wire.send(link, answer, frames)
+        if frames is not None:
+            os.close(frames)
+
+
+def _confine() -> None:
+    """Give up what decoding does not need. Each is one more wall; where the kernel refuses one the others stand."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNET)
+    libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    die_with_parent()
+    os.nice(_NICENESS)
+    with open("/proc/self/statm", encoding="ascii") as file:
+        own_nbytes = int(file.read().split()[0]) * resource.getpagesize()
+    most = own_nbytes + DECODER_MEMORY_NBYTES
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (_MAX_NUM_FILES, _MAX_NUM_FILES))
+
+
+def _decoded(order: wire.Order, content: bytes) -> tuple[wire.Answer, int | None]:
+    try:
+        if order.kind == "picture":
+            frames, fps = [read_picture(content, order.whose, order.size)], 0.0
+        else:
+            frames, fps = decode_frames(
+                content, order.whose, max_frames=order.max_frames, size=order.size, budget=SERVED
+            )
+        height, width = frames[0].shape[:2]
+        handle = wire.sealed_file("frames", [np.ascontiguousarray(frame).data for frame in frames])
+        return wire.Answer(num_frames=len(frames), height=height, width=width, fps=fps), handle
+    except BadRequest as error:
+        return wire.Answer(refused=str(error)[:2000]), None
+    except MemoryError:
+        return wire.Answer(refused=f"{order.whose}: needs more memory than decoding may take; make it smaller"), None
+    except Exception as error:
+        # the boundary of a decoder: whatever its libraries raise about foreign bytes is that content's fault
+        return wire.Answer(refused=f"{order.whose}: cannot be decoded ({type(error).__name__})"), None
+
+
+if __name__ == "__main__":
+    main()

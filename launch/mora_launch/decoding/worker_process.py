@@ -1,0 +1,132 @@
+"""The front's end of one decoder process: started when needed, killed when a job takes too long or is unwanted."""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import subprocess
+import sys
+import time
+
+from mora_runtime.errors import Cancelled
+from pydantic import ValidationError
+
+from mora_launch.decoding import wire
+from mora_launch.decoding.job import Decoded, DecodeJob
+from mora_launch.limits import DECODE_DEADLINE_S
+from mora_launch.tasks.errors import BadRequest
+
+_TICK_S = 0.05
+_AFTER_DEADLINE_S = 2.0  # in which the decoder itself may say that it took too long
+_END_S = 5.0
+_PASSED_ON = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PYTHONPATH")
+_PASSED_ON_PREFIXES = ("OPENBLAS_", "MKL_")
+
+
+class WorkerProcess:
+    """One decoder. Used by one thread, which must live as long: the process dies with the thread that started it."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._link: socket.socket | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """Of the process that runs now."""
+        return None if self._process is None else self._process.pid
+
+    def start(self) -> None:
+        """Start the process, where none runs."""
+        if self._process is not None and self._process.poll() is None:
+            return
+        self.kill()
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "mora_launch.decoding.worker", str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                env=_environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,  # libraries complain there about what they are given
+                start_new_session=True,
+            )
+        self._link = ours
+
+    def decode(self, job: DecodeJob) -> Decoded:
+        """The job's frames.
+
+        Raises:
+            BadRequest: they cannot be decoded, or not within the bounds.
+            Cancelled: the job was, meanwhile.
+        """
+        self.start()
+        try:
+            return self._decode(job)
+        except (BadRequest, MemoryError):
+            raise
+        except BaseException:
+            self.kill()  # what it does now is unwanted, or it cannot be trusted any more
+            raise
+
+    def _decode(self, job: DecodeJob) -> Decoded:
+        assert self._link is not None
+        order = wire.Order(kind=job.kind, whose=job.whose, size=job.size, max_frames=job.max_frames)
+        content = wire.sealed_file("content", [job.content])
+        try:
+            wire.send(self._link, order, content)
+            self._await(job)
+            answer, handles = wire.receive(self._link)
+        except (OSError, EOFError):
+            self.kill()
+            raise BadRequest(job.whose, "cannot be decoded: it ended its decoder") from None
+        finally:
+            os.close(content)
+        try:
+            return _result(job, answer, handles)
+        finally:
+            for handle in handles:
+                os.close(handle)
+
+    def _await(self, job: DecodeJob) -> None:
+        assert self._link is not None
+        poller = select.poll()
+        poller.register(self._link, select.POLLIN)
+        deadline = time.monotonic() + DECODE_DEADLINE_S + _AFTER_DEADLINE_S
+        while not poller.poll(_TICK_S * 1000):
+            if job.cancelled.is_set():
+                raise Cancelled("the client has gone")
+            if time.monotonic() > deadline:
+                self.kill()
+                raise BadRequest(job.whose, f"was not decoded within {DECODE_DEADLINE_S:g} s; make it smaller")
+
+    def kill(self) -> None:
+        """End the process at once."""
+        if self._link is not None:
+            self._link.close()
+            self._link = None
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(_END_S)
+            self._process = None
+
+
+def _result(job: DecodeJob, content: dict[str, object], handles: list[int]) -> Decoded:
+    """What a decoder answered. Raises: BadRequest: a refusal. ValueError: no answer of a decoder."""
+    try:
+        answer = wire.Answer.model_validate(content)
+    except ValidationError as error:
+        raise ValueError(f"a decoder answered {error.error_count()} wrong fields") from None
+    if answer.refused is not None:
+        raise BadRequest(job.whose, answer.refused.removeprefix(f"{job.whose}: "))
+    if len(handles) != 1:
+        raise ValueError("a decoder answered without frames")
+    return wire.frames_of(answer, handles[0], job.kind)
+
+
+def _environment() -> dict[str, str]:
+    """No key and no token of the front's."""
+    kept = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    kept |= {name: value for name, value in os.environ.items() if name.startswith(_PASSED_ON_PREFIXES)}
+    return {**kept, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}

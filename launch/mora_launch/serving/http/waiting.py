@@ -1,0 +1,39 @@
+"""Waiting for work on behalf of a client, as long as the client is there."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import Future
+from typing import TypeVar
+
+from fastapi import Request
+from mora_runtime.errors import Cancelled
+
+_DISCONNECT_TICK_S = 0.25
+ResultT = TypeVar("ResultT")
+
+
+async def while_connected(request: Request, futures: Sequence[Future[ResultT]]) -> list[ResultT]:
+    """All results, in their order.
+
+    Raises:
+        Cancelled: the client has gone.
+        Exception: whatever the first future that failed says.
+    """
+    waiting = {on_loop(future) for future in futures}
+    while waiting:
+        done, waiting = await asyncio.wait(waiting, timeout=_DISCONNECT_TICK_S, return_when=asyncio.FIRST_EXCEPTION)
+        for each in done:
+            if (error := each.exception()) is not None:
+                raise error
+        if waiting and await request.is_disconnected():
+            raise Cancelled("the client has gone")
+    return [future.result() for future in futures]
+
+
+def on_loop(future: Future[ResultT]) -> asyncio.Future[ResultT]:
+    """The future for this event loop, which does not complain where the client has gone and nobody asks."""
+    wrapped: asyncio.Future[ResultT] = asyncio.wrap_future(future)
+    wrapped.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return wrapped

@@ -1,0 +1,17 @@
+"""Names of ASGI's parts."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+def header_values(scope: Scope, name: bytes) -> list[str]:
+    """All values of one header, in their order; `name` in lower case."""
+    return [value.decode("latin-1") for key, value in scope["headers"] if key == name]

@@ -1,0 +1,111 @@
+"""Bodies of requests: how long they may be, how slowly they may come, and how much of them may be held together."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+
+from mora_launch.limits import BODY_WINDOW_S, MAX_BODIES_NBYTES, MIN_BODY_RATE, SMALL_BODY_NBYTES
+from mora_launch.web.asgi import Message, Receive
+
+
+class BodyRefused(Exception):
+    """A body is not read any further.
+
+    Attributes:
+        status, text: of the answer.
+    """
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+        self.text = text
+
+
+@dataclass
+class BodyRoom:
+    """The bytes of all bodies of one server that are being worked on, small ones left out. Of one event loop.
+
+    Attributes:
+        max_body_nbytes: of one body.
+    """
+
+    max_body_nbytes: int
+    max_nbytes: int = field(init=False)
+    nbytes: int = 0
+
+    def __post_init__(self) -> None:
+        self.max_nbytes = max(MAX_BODIES_NBYTES, self.max_body_nbytes)
+
+
+class Body:
+    """One request's body on its way; `receive` is what the application reads it with.
+
+    Args:
+        room: that it shares with the others; `close` gives its part back.
+        window_s: see `limits.BODY_WINDOW_S`.
+    """
+
+    def __init__(self, receive: Receive, room: BodyRoom, *, window_s: float = BODY_WINDOW_S) -> None:
+        self._receive = receive
+        self._room = room
+        self._window_s = window_s
+        self._waited_s = 0.0  # in this window; the time that the application takes is not the client's
+        self._window_nbytes = 0
+        self._nbytes = 0
+        self._held = 0
+        self._is_whole = False
+        self.refused: BodyRefused | None = None
+
+    async def receive(self) -> Message:
+        """The next message. Raises: BodyRefused: too long, too slow, or there is no room for it now."""
+        if self.refused is not None:
+            raise self.refused
+        try:
+            message = await self._next()
+        except BodyRefused as refused:
+            self.refused = refused
+            raise
+        return message
+
+    async def _next(self) -> Message:
+        if self._is_whole:
+            return await self._receive()  # only the client's leaving can come now
+        message = await self._in_time()
+        self._is_whole = message["type"] != "http.request" or not message.get("more_body", False)
+        self._count(len(message.get("body", b"")))
+        return message
+
+    async def _in_time(self) -> Message:
+        started_s = time.monotonic()
+        try:
+            async with asyncio.timeout(max(0.0, self._window_s - self._waited_s)):
+                message = await self._receive()
+            self._waited_s += time.monotonic() - started_s
+            return message
+        except TimeoutError:
+            raise BodyRefused(
+                408, f"expected {MIN_BODY_RATE} bytes a second or the end of the body, got less; send it again"
+            ) from None
+
+    def _count(self, nbytes: int) -> None:
+        self._nbytes += nbytes
+        self._window_nbytes += nbytes
+        if self._nbytes > self._room.max_body_nbytes:
+            raise BodyRefused(413, f"expected at most {self._room.max_body_nbytes} bytes, got more")
+        if self._window_nbytes >= MIN_BODY_RATE * self._window_s:
+            self._waited_s = 0.0
+            self._window_nbytes = 0
+        more = self._nbytes - self._held if self._nbytes > SMALL_BODY_NBYTES else 0
+        if self._room.nbytes + more > self._room.max_nbytes:
+            raise BodyRefused(
+                429, f"the requests that are being worked on hold {self._room.nbytes} bytes already; retry later"
+            )
+        self._room.nbytes += more
+        self._held += more
+
+    def close(self) -> None:
+        """The request is done with."""
+        self._room.nbytes -= self._held
+        self._held = 0

@@ -1,0 +1,40 @@
+"""Serving an application on an address until it is told to stop; the same for `mora serve` and the page of reviews."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import uvicorn
+from rich.console import Console
+
+from mora_launch.web.access import Access
+from mora_launch.web.asgi import App
+from mora_launch.web.connection import Connection
+
+
+def http_server(app: App, *, grace_s: int) -> uvicorn.Server:
+    """A server of plain HTTP/1.1, which logs warnings only.
+
+    Args:
+        grace_s: that requests under way have when it is told to stop.
+    """
+    return uvicorn.Server(
+        uvicorn.Config(
+            app,
+            http=Connection,
+            ws="none",
+            log_config=None,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,  # nothing here believes what a client says of its address
+            timeout_graceful_shutdown=grace_s,
+        )
+    )
+
+
+def tell_address(console: Console, what: str, url: str, access: Access, run: Path) -> None:
+    """Say where a server is, and the link by which others come in."""
+    console.print(f"{what} {url}  run {run}", markup=False)
+    who = "everybody" if access.uid is None else "other users of this machine"
+    console.print(f"for {who}: {url}/page?token={access.token}", markup=False)

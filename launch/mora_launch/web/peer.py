@@ -1,0 +1,71 @@
+"""Which user of this machine has the other end of a TCP connection, as the kernel tells it.
+
+Asked once a connection, when it is accepted. The kernel answers for one socket by its two addresses (`sock_diag(7)`),
+so the cost does not depend on how many connections there are.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import struct
+
+_NETLINK_SOCK_DIAG = 4
+_SOCK_DIAG_BY_FAMILY = 20
+_NLM_F_REQUEST = 1
+_HEADER = struct.Struct("=IHHII")  # nlmsghdr: length, type, flags, sequence, port
+_REQUEST = struct.Struct("=BBBBI")  # inet_diag_req_v2 before its socket id: family, protocol, extensions, pad, states
+_SOCKET_ID = struct.Struct("!HH16s16s")  # inet_diag_sockid: source port, destination port, addresses
+_ANY_INTERFACE_NO_COOKIE = struct.pack("=III", 0, 0xFFFFFFFF, 0xFFFFFFFF)
+_ANSWER = struct.Struct("=4B48x5I")  # inet_diag_msg: family, state, timer, retransmits; expires, queues, uid, inode
+_ALL_STATES = 0xFFFFFFFF
+_MAX_ANSWER_NBYTES = 4096
+_TIMEOUT_S = 1.0
+
+Address = tuple[str, int]
+
+
+def peer_uid(ours: Address, theirs: Address) -> int | None:
+    """User id of whoever opened the peer's socket; None where the kernel does not tell.
+
+    A process that has closed its socket already owns it no longer, and the kernel may then give 0 for its user: such a
+    socket has no inode, and the answer is None. It is asked twice, since the socket may be closed between the two
+    fields of one answer.
+
+    Args:
+        ours, theirs: (address, port) of both ends of a connection on this machine.
+    """
+    try:
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_SOCK_DIAG) as kernel:
+            kernel.settimeout(_TIMEOUT_S)
+            first = _owner(kernel, theirs, ours)
+            return first[0] if first is not None and first == _owner(kernel, theirs, ours) else None
+    except (OSError, ValueError, struct.error):
+        return None  # no such socket, another network namespace, or a kernel without sock_diag
+
+
+def _owner(kernel: socket.socket, local: Address, remote: Address) -> tuple[int, int] | None:
+    """(user id, inode) of the socket between two addresses; None where no process holds it."""
+    family, source = _packed(local[0])
+    _, destination = _packed(remote[0])
+    request = (
+        _REQUEST.pack(family, socket.IPPROTO_TCP, 0, 0, _ALL_STATES)
+        + _SOCKET_ID.pack(local[1], remote[1], source, destination)
+        + _ANY_INTERFACE_NO_COOKIE
+    )
+    kernel.send(_HEADER.pack(_HEADER.size + len(request), _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST, 1, 0) + request)
+    answer = kernel.recv(_MAX_ANSWER_NBYTES)
+    if _HEADER.unpack_from(answer)[1] != _SOCK_DIAG_BY_FAMILY:
+        return None
+    fields = _ANSWER.unpack_from(answer, _HEADER.size)
+    uid, inode = int(fields[7]), int(fields[8])
+    return (uid, inode) if inode != 0 else None
+
+
+def _packed(address: str) -> tuple[int, bytes]:
+    """Family and 16 bytes of an address; an IPv4 client of an IPv6 listener has an IPv4 socket."""
+    parsed = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is not None:
+        parsed = parsed.ipv4_mapped
+    family = socket.AF_INET if parsed.version == 4 else socket.AF_INET6
+    return family, parsed.packed.ljust(16, b"\0")
