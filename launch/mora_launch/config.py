@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from mora_runtime.errors import SettingsError
 from mora_runtime.schema import Settings, read_settings
+from mora_runtime.shown_text import shown_line
 from mora_runtime.training_settings import TrainableSettings
 from mora_trainer.settings import (
     ClipShape,
@@ -23,6 +23,7 @@ from mora_trainer.settings import (
 from pydantic import Field, model_validator
 
 from mora_launch.agent_config import AgentConfig
+from mora_launch.foreign_yaml import MAX_DEPTH, YamlRefused, parse_yaml, read_yaml
 from mora_launch.restarts import RestartSettings
 from mora_launch.rounds.settings import SynthesisSettings
 from mora_launch.serving.settings import ServingSettings, check_served
@@ -93,11 +94,11 @@ def load_config(path: Path, changes: Sequence[str]) -> TrainConfig:
         SettingsError: unreadable file, unknown key (the nearest right one is offered), or a value that does not fit.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = read_yaml(path)
     except OSError as error:
         raise SettingsError(f"config {path}: cannot be read: {error.strerror}") from None
-    except yaml.YAMLError as error:
-        raise SettingsError(f"config {path}: is not YAML: {error}") from None
+    except YamlRefused as error:
+        raise SettingsError(f"config {path}: {error}") from None
     if not isinstance(content, dict):
         raise SettingsError(f"config {path}: expected keys and values, got {type(content).__name__}")
     for change in changes:
@@ -110,11 +111,13 @@ def _apply(content: dict[str, Any], change: str) -> None:
     if not equals or not key:
         raise SettingsError(f"--set {change}: expected key=value, for example training.num_steps=4")
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise SettingsError(f"--set {change}: the value is not YAML: {error}") from None
+        value = parse_yaml(text)
+    except YamlRefused as error:
+        raise SettingsError(f"--set {shown_line(change, 100)}: the value {error}") from None
     node: Any = content
     *parents, last = key.split(".")
+    if len(parents) > MAX_DEPTH:
+        raise SettingsError(f"--set {shown_line(change, 100)}: expected at most {MAX_DEPTH} sections, got more")
     for part in parents:
         node = node.setdefault(part, {})
         if not isinstance(node, dict):

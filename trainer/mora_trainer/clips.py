@@ -19,6 +19,7 @@ from mora_runtime.errors import DatasetError
 from PIL import Image
 
 from mora_trainer.settings import ClipShape
+from mora_trainer.video_file import open_video
 
 Clip = npt.NDArray[np.uint8]
 
@@ -44,29 +45,21 @@ def read_clip(path: Path, shape: ClipShape, *, start_s: float = 0.0, fps: float 
 def _frames(path: Path, start_s: float, fps: float | None) -> Iterator[Image.Image]:
     """Frames on the grid start_s, start_s + 1/fps, ...: for each grid time the first frame at or after it."""
     next_s = start_s
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.video:
-                raise DatasetError(f"{path}: has no video stream")
-            for frame in container.decode(container.streams.video[0]):
-                time_s = frame.time or 0.0
-                if time_s + 1e-6 < next_s:
-                    continue
-                yield frame.to_image()  # type: ignore[no-untyped-call]
-                next_s = next_s + 1.0 / fps if fps is not None else time_s
-    except (av.error.FFmpegError, OSError) as error:
-        raise DatasetError(f"{path}: cannot be decoded as a video: {error}") from None
+    with open_video(path) as (container, stream):
+        for frame in container.decode(stream):
+            time_s = frame.time or 0.0
+            if time_s + 1e-6 < next_s:
+                continue
+            yield frame.to_image()  # type: ignore[no-untyped-call]
+            next_s = next_s + 1.0 / fps if fps is not None else time_s
 
 
 def duration_s(path: Path) -> float:
     """Length of a video in seconds, from its container, or by decoding where the container does not say."""
-    try:
-        with av.open(str(path)) as container:
-            if container.duration is not None:
-                return float(container.duration) / 1e6
-            return max((frame.time or 0.0 for frame in container.decode(video=0)), default=0.0)
-    except (av.error.FFmpegError, OSError) as error:
-        raise DatasetError(f"{path}: cannot be decoded as a video: {error}") from None
+    with open_video(path) as (container, stream):
+        if container.duration is not None:
+            return float(container.duration) / 1e6
+        return max((frame.time or 0.0 for frame in container.decode(stream)), default=0.0)
 
 
 def _fit(image: Image.Image, shape: ClipShape) -> Clip:

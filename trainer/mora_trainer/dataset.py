@@ -7,20 +7,29 @@ it; the coordinator reads that file. No torch here.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import random
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mora_runtime.errors import DatasetError
+from mora_runtime.foreign_file import open_foreign
+from mora_runtime.foreign_json import parse_json
+from mora_runtime.shown_text import shown_line
 
 from mora_trainer.clips import Clip, duration_s, read_clip, write_video
 from mora_trainer.moving_shapes import made_clip
 from mora_trainer.settings import ClipShape, DataSettings
 
 _MAX_PROMPT_LENGTH = 2000
+_MAX_PATH_LENGTH = 4096
+_MAX_LINE_NBYTES = 64 << 10
+_MAX_NUM_LINES = 1_000_000
+_MAX_DEPTH = 4
 
 
 @dataclass(frozen=True)
@@ -100,32 +109,51 @@ def read_dataset(path: Path, *, default_fps: float | None = None) -> list[Sample
     Raises:
         DatasetError: with the line number.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{path}: cannot be read as a dataset: {error}") from None
-    numbered = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
-    if not numbered:
+    samples = [_parse_line(path, number, line, default_fps) for number, line in _lines(path)]
+    if not samples:
         raise DatasetError(f"{path}: holds no sample; expected one JSON object a line with `prompt` and `video`")
-    return [_parse_line(path, number, line, default_fps) for number, line in numbered]
+    return samples
 
 
-def _parse_line(path: Path, number: int, line: str, default_fps: float | None) -> Sample:
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Lines that hold something, by number."""
+    try:
+        with open(open_foreign(path), "rb") as file:
+            for number in itertools.count(1):
+                line = file.readline(_MAX_LINE_NBYTES + 1)
+                if not line:
+                    return
+                if len(line) > _MAX_LINE_NBYTES:
+                    raise DatasetError(
+                        f"{path}:{number}: expected at most {_MAX_LINE_NBYTES} bytes in a line, got more"
+                    )
+                if number > _MAX_NUM_LINES:
+                    raise DatasetError(f"{path}: expected at most {_MAX_NUM_LINES} lines, got more")
+                if line.strip():
+                    yield number, line
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be read as a dataset: {error.strerror}") from None
+
+
+def _parse_line(path: Path, number: int, line: bytes, default_fps: float | None) -> Sample:
     where = f"{path}:{number}"
     try:
-        entry: Any = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise DatasetError(f"{where}: is not JSON ({error.msg} at column {error.colno})") from None
+        entry: Any = parse_json(line.strip(), max_depth=_MAX_DEPTH)
+    except ValueError as error:
+        said = str(error)
+        raise DatasetError(f"{where}: {said if said.startswith('is not JSON') else f'is not JSON: {said}'}") from None
     if not isinstance(entry, dict):
         raise DatasetError(f"{where}: expected an object with `prompt` and `video`, got {type(entry).__name__}")
     unknown = sorted(set(entry) - {"prompt", "video", "start_s", "fps", "image_seed"})
     if unknown:
-        raise DatasetError(f"{where}: unknown key `{unknown[0]}`; known are prompt, video, start_s, fps, image_seed")
+        raise DatasetError(
+            f"{where}: unknown key `{shown_line(unknown[0], 60)}`; known are prompt, video, start_s, fps, image_seed"
+        )
     prompt, video = entry.get("prompt"), entry.get("video")
     if not isinstance(prompt, str) or not 0 < len(prompt.strip()) <= _MAX_PROMPT_LENGTH:
         raise DatasetError(f"{where}: `prompt` must be a text of 1 to {_MAX_PROMPT_LENGTH} characters")
-    if not isinstance(video, str):
-        raise DatasetError(f"{where}: `video` must be a path, got {video!r}")
+    if not isinstance(video, str) or not 0 < len(video) <= _MAX_PATH_LENGTH or "\0" in video:
+        raise DatasetError(f"{where}: `video` must be a path, got {_short(video)}")
     start_s, fps = _number(where, entry, "start_s"), _number(where, entry, "fps")
     return Sample(prompt, path.parent / video, start_s or 0.0, fps or default_fps, _seed(where, entry))
 
@@ -135,15 +163,19 @@ def _number(where: str, entry: dict[str, Any], key: str) -> float | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
-        raise DatasetError(f"{where}: `{key}` must be a number >= 0, got {value!r}")
+        raise DatasetError(f"{where}: `{key}` must be a number >= 0, got {_short(value)}")
     return float(value)
 
 
 def _seed(where: str, entry: dict[str, Any]) -> int | None:
     value = entry.get("image_seed")
     if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 63):
-        raise DatasetError(f"{where}: `image_seed` must be an integer from 0 to 2^63 - 1, got {value!r}")
+        raise DatasetError(f"{where}: `image_seed` must be an integer from 0 to 2^63 - 1, got {_short(value)}")
     return value
+
+
+def _short(value: Any) -> str:
+    return shown_line(ascii(value), 60)
 
 
 def check_samples(samples: list[Sample], shape: ClipShape, source: str) -> None:
