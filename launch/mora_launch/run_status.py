@@ -6,7 +6,6 @@ last is how the run ended, or, where the launcher was killed, what it was doing 
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Sequence
@@ -16,12 +15,16 @@ from typing import Any, Literal
 
 from mora_runtime.durable_files import replace_text
 from mora_runtime.errors import ConfigurationError
+from mora_runtime.foreign_file import read_foreign
+from mora_runtime.foreign_json import parse_object
+from mora_runtime.shown_text import shown_line
 from pydantic import BaseModel, ValidationError
 
 from mora_launch.child import Child
 
 STATUS_FILE = "status.json"
 _WRITE_EVERY_S = 0.9
+_MAX_NBYTES = 16 << 20
 Command = Literal["train", "serve"]
 State = Literal["starting", "running", "finished", "interrupted", "failed"]
 
@@ -148,8 +151,8 @@ def read_status(run: Path) -> RunStatus:
     """
     path = run / STATUS_FILE
     try:
-        return RunStatus.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        return RunStatus.model_validate(parse_object(read_foreign(path, _MAX_NBYTES)))
     except FileNotFoundError:
         raise ConfigurationError(f"{run}: no {STATUS_FILE} in it; expected the directory of a run (--run)") from None
     except (OSError, ValueError, ValidationError) as error:
-        raise ConfigurationError(f"{path}: cannot be read: {str(error).splitlines()[0]}") from None
+        raise ConfigurationError(f"{path}: cannot be read: {shown_line(str(error))}") from None

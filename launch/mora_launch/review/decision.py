@@ -57,12 +57,13 @@ class Step(Settings):
 class Candidate(Settings):
     """What was made for a stage and waits for, or has, a reviewer's consent."""
 
-    stage: str
+    stage: str = Field(pattern=r"^[a-z0-9][a-z0-9 _-]{0,63}$")  # it becomes part of file names
     kind: Literal["text", "frames"]
     prompt: str  # of kind text: the result itself
     attempt: int  # new seeds taken so far
     steps: tuple[Step, ...] = ()  # what led to it from the stage's first candidate; no text has any
-    file: str | None = None  # of frames, in the session's folder
+    # of frames, in the session's folder; a plain name
+    file: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9 _.-]{0,199}$")
 
 
 class ReviewState(Settings):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,14 +17,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from mora_runtime.durable_files import replace_text
+from mora_runtime.errors import SettingsError
+from mora_runtime.foreign_file import read_foreign
+from mora_runtime.foreign_json import parse_object
 from mora_runtime.schema import read_settings
 
 from mora_launch.review.decision import MAX_AGAIN, Candidate, Decision, ReviewRefused, ReviewState, Stopped
+from mora_launch.review.frames_file import read_frames, write_frames
 from mora_launch.tasks.media import Clip
 
 _STATE = "state.json"
+_MAX_STATE_NBYTES = 1 << 20
 _POLL_S = 0.2  # another process may decide
 
 
@@ -42,10 +47,11 @@ class ReviewSession:
             ReviewRefused: it is about another request.
         """
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _check_own(folder)
         session = cls(folder)
         asked = json.loads(json.dumps(request))
         with session._locked():
-            if not (folder / _STATE).exists():
+            if not os.path.lexists(folder / _STATE):
                 _write(folder, ReviewState(request=asked))
         known = session.state().request
         if differing := sorted(key for key in {*known, *asked} if known.get(key) != asked.get(key)):
@@ -62,8 +68,13 @@ class ReviewSession:
 
     def state(self) -> ReviewState:
         """As it is now."""
-        content = json.loads((self.folder / _STATE).read_text(encoding="utf-8"))
-        return read_settings(ReviewState, content, source=str(self.folder / _STATE))
+        path = self.folder / _STATE
+        try:
+            content = parse_object(read_foreign(path, _MAX_STATE_NBYTES, follow_links=False))
+        except (OSError, ValueError) as error:
+            why = error.strerror if isinstance(error, OSError) else error
+            raise SettingsError(f"{path}: cannot be read: {why}; remove the folder to begin the review anew") from None
+        return read_settings(ReviewState, content, source=str(path))
 
     def accepted(self, stage: str) -> Candidate | None:
         """What was accepted for a stage, if it was."""
@@ -78,7 +89,7 @@ class ReviewSession:
         """Put a candidate in front of the reviewers."""
         if frames is not None:
             name = f"{candidate.stage.replace(' ', '-')}-{time.time_ns()}.npy"
-            np.save(self.folder / name, frames, allow_pickle=False)
+            write_frames(self.folder / name, frames)
             candidate = candidate.model_copy(update={"file": name})
         return self._change(
             lambda state: state.model_copy(update={"status": "waiting", "candidate": candidate, "decision": None})
@@ -87,8 +98,7 @@ class ReviewSession:
     def frames(self, candidate: Candidate) -> Clip:
         """The frames of a candidate of this session."""
         assert candidate.file is not None, "a text has no frames"
-        loaded: Clip = np.load(self.folder / Path(candidate.file).name, allow_pickle=False)
-        return loaded
+        return read_frames(self.folder / candidate.file)
 
     def decide(self, decision: Decision) -> ReviewState:
         """A reviewer's word. Raises: ReviewRefused: somebody was first, or a limit is reached; nothing has changed."""
@@ -169,7 +179,11 @@ class ReviewSession:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        handle = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        try:
+            handle = os.open(self.folder / "lock", flags, 0o600)
+        except OSError as error:
+            raise SettingsError(f"{self.folder}: the review cannot be locked: {error.strerror}") from None
         try:
             fcntl.flock(handle, fcntl.LOCK_EX)
             yield
@@ -177,5 +191,18 @@ class ReviewSession:
             os.close(handle)
 
 
+def _check_own(folder: Path) -> None:
+    """Refuse a folder that another user has put there, or can change."""
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o022:
+        raise ReviewRefused(
+            f"{folder}: expected a folder of your own that nobody else can write to; remove it, or choose another "
+            "output"
+        )
+
+
 def _write(folder: Path, state: ReviewState) -> None:
-    replace_text(folder / _STATE, state.model_dump_json(indent=1))
+    text = state.model_dump_json(indent=1)
+    if len(text.encode()) > _MAX_STATE_NBYTES:
+        raise ReviewRefused(f"a review's state has at most {_MAX_STATE_NBYTES} bytes: no more decisions fit in")
+    replace_text(folder / _STATE, text)

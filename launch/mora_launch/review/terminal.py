@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mora_runtime.fresh_file import write_fresh
 from pydantic import ValidationError
 from rich.console import Console
 
@@ -41,7 +42,7 @@ class TerminalReviewer:
             frames = session.frames(candidate)
             kind = "png" if frames.ndim == 3 else "mp4"
             path = session.folder / f"{candidate.stage.replace(' ', '-')}.{kind}"
-            path.write_bytes(png(frames) if kind == "png" else encode(frames, self._fps, "mp4", {}))
+            write_fresh(path, png(frames) if kind == "png" else encode(frames, self._fps, "mp4", {}))
             self._console.print(f"  look at {path}", markup=False)
 
     def _read(self, version: int) -> Decision:

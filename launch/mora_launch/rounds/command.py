@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from mora_launch.rounds.judge import Interrupted
 from mora_launch.rounds.judges import open_judges
 from mora_launch.rounds.machine import Rounds, WaitsForReview
 from mora_launch.rounds.report import summary_tables
-from mora_launch.rounds.store import write_once
+from mora_launch.rounds.store import read_json, write_once
 from mora_launch.servers import check_agents
 
 CONFIG_COPY = "config.json"
@@ -60,7 +59,7 @@ def _keep_config(config: TrainConfig, path: Path) -> None:
     """Write the run's configuration; a resumed run may only make more rounds than it was started with."""
     content = config.model_dump(mode="json")
     if path.exists():
-        before = read_settings(TrainConfig, json.loads(path.read_text(encoding="utf-8")), source=str(path))
+        before = read_settings(TrainConfig, read_json(path), source=str(path))
         changed = sorted(_changed(before.model_dump(mode="json"), content))
         if changed:
             raise RoundError(

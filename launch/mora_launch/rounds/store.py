@@ -19,13 +19,21 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
 from mora_runtime.durable_files import replace_text, sha256_of
 from mora_runtime.errors import RoundError, StorageError
+from mora_runtime.foreign_file import read_foreign
+from mora_runtime.foreign_json import parse_object
+from mora_runtime.shown_text import shown_line
 from mora_trainer.candidate_settings import PREVIEW_FILE, RECORD_FILE, VIDEO_FILE
+from pydantic import StringConstraints, TypeAdapter, ValidationError
 
 from mora_launch.rounds.judge import Verdict
+
+_MAX_NBYTES = 64 << 20  # of a record; a judge's raw answers are in its own
+_PlainName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
+_Kind = TypeVar("_Kind")
 
 
 def write_once(path: Path, content: Mapping[str, Any] | str) -> None:
@@ -45,12 +53,22 @@ def write_once(path: Path, content: Mapping[str, Any] | str) -> None:
 def read_json(path: Path) -> dict[str, Any]:
     """A file that `write_once` wrote; RoundError where somebody changed it."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        return parse_object(read_foreign(path, _MAX_NBYTES))
     except (OSError, ValueError) as error:
         raise RoundError(f"{path}: cannot be read ({error}); remove it, and --resume makes it again") from None
-    if not isinstance(content, dict):
-        raise RoundError(f"{path}: expected a JSON object, got {type(content).__name__}; it was not written by Mora")
-    return content
+
+
+def _read(kind: type[_Kind], path: Path) -> _Kind:
+    """A file that holds one of these; RoundError where a value is of another kind."""
+    try:
+        return TypeAdapter(kind).validate_python(read_json(path))
+    except ValidationError as error:
+        fault = error.errors()[0]
+        where = ".".join(map(str, fault["loc"])) or "it"
+        raise RoundError(
+            f"{path}: {shown_line(where, 80)}: {fault['msg']}; it was not written by Mora: remove it, and --resume "
+            "makes it again"
+        ) from None
 
 
 @dataclass(frozen=True)
@@ -84,6 +102,15 @@ class Plan:
 
 
 @dataclass(frozen=True)
+class _Record:
+    """What a candidate's record says of how it was made."""
+
+    image_seed: int
+    video_seed: int
+    sha256: dict[_PlainName, str]  # of its files
+
+
+@dataclass(frozen=True)
 class SetFolder:
     """The files of one prompt."""
 
@@ -106,12 +133,7 @@ class SetFolder:
         path = self._verdict_file(judge)
         if not path.exists():
             return None
-        content = read_json(path)
-        ranking = content.pop("ranking")
-        return Verdict(
-            **{**content, "order": tuple(content["order"]), "raw": tuple(content["raw"])},
-            ranking=None if ranking is None else tuple(ranking),
-        )
+        return _read(Verdict, path)
 
     def write_verdict(self, judge: int, verdict: Verdict) -> None:
         """Keep what a judge said."""
@@ -127,7 +149,7 @@ class SetFolder:
 
     def decision(self) -> Decision | None:
         """What became of the set, or None."""
-        return Decision(**read_json(self.decision_file)) if self.decision_file.exists() else None
+        return _read(Decision, self.decision_file) if self.decision_file.exists() else None
 
     def write_decision(self, decision: Decision) -> None:
         """Decide."""
@@ -147,9 +169,7 @@ class RoundFolder:
         path = self.path / "plan.json"
         if not path.exists():
             return None
-        content = read_json(path)
-        sets = tuple(PlannedSet(s["prompt"], s["criterion"], tuple(s["seeds"])) for s in content.pop("sets"))
-        return Plan(**content, sets=sets)
+        return _read(Plan, path)
 
     def write_plan(self, plan: Plan) -> None:
         """Fix the plan."""
@@ -220,8 +240,8 @@ class RoundFolder:
         """One sample with everything that led to it."""
         folder = self.set(index)
         assert decision.chosen is not None
-        record = read_json(folder.candidate(decision.chosen) / RECORD_FILE)
-        for name, expected in record["sha256"].items():
+        record = _read(_Record, folder.candidate(decision.chosen) / RECORD_FILE)
+        for name, expected in record.sha256.items():
             path = folder.candidate(decision.chosen) / name
             if not path.is_file() or sha256_of(path) != expected:
                 state = "was changed" if path.is_file() else "is gone"
@@ -235,9 +255,9 @@ class RoundFolder:
             "prompt": planned.prompt,
             "criterion": planned.criterion,
             "candidate": decision.chosen,
-            "image_seed": record["image_seed"],
-            "video_seed": record["video_seed"],
-            "sha256": record["sha256"],
+            "image_seed": record.image_seed,
+            "video_seed": record.video_seed,
+            "sha256": record.sha256,
             "verdicts": [asdict(verdict) for verdict in verdicts if verdict is not None],
             "decision": asdict(decision),
         }
