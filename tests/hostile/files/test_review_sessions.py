@@ -102,7 +102,7 @@ def test_a_stage_becomes_no_other_file(session: ReviewSession, stage: str) -> No
 
 
 def header(shape: str, dtype: str = "'|u1'", order: str = "False", length: int | None = None) -> bytes:
-    text = f"{{'descr': {dtype}, 'fortran_order': {order}, 'shape': {shape}, }}".encode()
+    text = f"{{'descr': {dtype}, 'fortran_order': {order}, 'shape': {shape}, }}".encode() + b"\n"
     return b"\x93NUMPY\x01\x00" + (len(text) if length is None else length).to_bytes(2, "little") + text
 
 
