@@ -12,7 +12,7 @@ from rich.console import Console
 from mora_launch.config import TrainConfig
 from mora_launch.rounds.review_queue import ReviewQueue
 from mora_launch.rounds.review_terminal import TerminalReview, statistics
-from mora_launch.web.listening import bound
+from mora_launch.web.listening import bound, url_of
 
 
 def review(run: Path, reviewer: str, address: tuple[str, int] | None, only_statistics: bool, console: Console) -> int:
@@ -25,10 +25,13 @@ def review(run: Path, reviewer: str, address: tuple[str, int] | None, only_stati
     config = _config(run)
     if not only_statistics and address is not None:
         from mora_launch.rounds.review_page import ReviewPage
+        from mora_launch.web.access import Access
+        from mora_launch.web.http_server import tell_address
 
         with bound(*address) as taken:
-            console.print(f"review of {run} at http://{address[0]}:{address[1]}; Ctrl-C ends it", markup=False)
-            ReviewPage(run, config.synthesis.num_candidates).serve(address[0], taken)
+            access, url = Access.at(address[0], None, run), url_of(*address)
+            tell_address(console, "review at", url, access, run)
+            ReviewPage(run).serve(access, taken)
     elif not only_statistics:
         number = TerminalReview(queue, config.clip, console).run()
         console.print(f"{number} decided, {len(queue.waiting())} wait")

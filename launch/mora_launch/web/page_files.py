@@ -1,7 +1,7 @@
 """The files of a page: HTML, style, scripts and examples, read once at start, each at a fixed path.
 
-`mora serve` and `mora review --web` each have one page, at `/page`. Its files hold no data of a run and no secret, so the
-guard lets everybody have them (`PageFiles.paths`). What the page shows, its scripts ask for with the token.
+`mora serve` and `mora review --web` each have one page, at `/page`. Its files hold no data of a run and no secret, so
+the guard lets everybody have them (`PageFiles.paths`). What the page shows, its scripts ask for with the token.
 """
 
 from __future__ import annotations

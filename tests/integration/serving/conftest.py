@@ -64,6 +64,23 @@ class Serving:
         assert answer.status_code == 200, answer.text
         return answer.content
 
+    def candidate(self, identifier: str, stage: str) -> dict[str, Any]:
+        """The review of a job, once this stage waits for somebody."""
+        deadline = time.monotonic() + 60
+        while True:
+            review = self.http.get(f"/v1/videos/{identifier}/review").json()
+            if review["candidate"] is not None and review["candidate"]["stage"] == stage:
+                return dict(review)
+            assert time.monotonic() < deadline, review
+
+    def decide(self, identifier: str, stage: str, action: str) -> int:
+        """Decide about a stage's candidate; returns the version that it was about."""
+        version = int(self.candidate(identifier, stage)["version"])
+        body = {"version": version, "action": action}
+        said = self.http.post(f"/v1/videos/{identifier}/review", json=body)
+        assert said.status_code == 200, said.text
+        return version
+
     def wait_ready(self) -> None:
         deadline = time.monotonic() + START_DEADLINE_S
         while True:

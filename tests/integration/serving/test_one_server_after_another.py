@@ -10,7 +10,6 @@ import select
 import socket
 import subprocess
 import time
-from typing import Any
 
 import pytest
 from mora_launch.doctor import examine
@@ -69,25 +68,7 @@ def test_a_video_that_has_expired_says_so(small: Serving) -> None:
     assert not list((small.run / "videos").glob(f"{job['id']}*"))
 
 
-def candidate(serving: Serving, identifier: str, stage: str) -> dict[str, Any]:
-    """What waits for a reviewer, once this stage does."""
-    deadline = time.monotonic() + 60
-    while True:
-        review = serving.http.get(f"/v1/videos/{identifier}/review").json()
-        if review["candidate"] is not None and review["candidate"]["stage"] == stage:
-            return dict(review)
-        assert time.monotonic() < deadline, review
-
-
-def accept(serving: Serving, identifier: str, stage: str) -> int:
-    """Accept a stage's candidate; returns the version that was decided."""
-    version = int(candidate(serving, identifier, stage)["version"])
-    said = serving.http.post(f"/v1/videos/{identifier}/review", json={"version": version, "action": "accept"})
-    assert said.status_code == 200, said.text
-    return version
-
-
-@pytest.mark.parametrize("path", ["/v1/videos", "/v1/images/edits", "/page/gradio_api/upload"])
+@pytest.mark.parametrize("path", ["/v1/videos", "/v1/images/edits"])
 def test_two_gigabytes_in_a_stream_of_untold_length_are_refused_early(small: Serving, path: str) -> None:
     head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n"
     form = b'--x\r\nContent-Disposition: form-data; name="input_reference"; filename="a"\r\n\r\n'
@@ -143,8 +124,8 @@ def test_a_server_is_looked_at_from_another_terminal(small: Serving) -> None:
 def test_the_next_server_of_a_run_goes_on_with_its_reviews(small: Serving) -> None:
     body = {"prompt": "a dog", "seed": 1}
     made = small.http.post("/v1/videos", json=body | {"review": True}).json()["id"]
-    accept(small, made, "prompt")
-    candidate(small, made, "image")
+    small.decide(made, "prompt", "accept")
+    small.candidate(made, "image")
     assert "stopped" in said(stop_run, small, now=False, timeout_s=60.0)
     assert small.process.wait(10) == 0
     assert "serve: finished" in said(show_status, small, as_json=False)
@@ -156,12 +137,12 @@ def test_the_next_server_of_a_run_goes_on_with_its_reviews(small: Serving) -> No
         assert (found["id"], found["status"], found["review"]) == (made, "failed", "stopped")
         assert found["error"]["message"] == "the server was stopped; the review can be resumed"
         assert following.http.post(f"/v1/videos/{made}/review/resume").status_code == 200
-        prompt = candidate(following, made, "image")["candidate"]["prompt"]
+        prompt = following.candidate(made, "image")["candidate"]["prompt"]
         picture = following.http.get(f"/v1/videos/{made}/review/content").content
         alone = following.images(prompt=prompt, seed=1).json()["data"][0]["b64_json"]
         assert picture == base64.b64decode(alone)
-        accept(following, made, "image")
-        version = accept(following, made, "segment 1")
+        following.decide(made, "image", "accept")
+        version = following.decide(made, "segment 1", "accept")
         late = following.http.post(f"/v1/videos/{made}/review", json={"version": version, "action": "stop"})
         assert late.status_code == 409
         reviewed, plain = following.finished(made), following.video(**body)

@@ -7,16 +7,15 @@ import concurrent.futures
 import http.client
 import io
 import time
-from pathlib import Path
 from typing import Any
 
-import gradio_client
 import httpx
 import numpy as np
 import openai
 import pytest
 from mora_launch.run_status import read_status
 from mora_launch.tasks.media import encode, png, read_metadata, read_picture, read_video
+from mora_launch.tasks.request import TASKS
 from PIL import Image
 
 from .conftest import Serving
@@ -151,38 +150,37 @@ def test_progress_comes_by_step_and_a_deleted_video_frees_its_server(serving: Se
     assert short["status"] == "completed"
 
 
-def test_the_page_makes_a_video_with_a_look_at_every_stage(serving: Serving) -> None:
-    page = gradio_client.Client(f"http://127.0.0.1:{serving.port}/page", verbose=False)
-    page.predict("text_to_video", "a red circle", [], None, 3, True, api_name="/begin")
-    while "**prompt** waits for you" not in page.predict(api_name="/look")[0]:
-        pass
-    page.predict("", api_name="/decide_5")  # stop, and on another day
-    while "stopped at **prompt**" not in page.predict(api_name="/look")[0]:
-        pass
-    page.predict(api_name="/resume")
-    buttons = (("prompt", "/decide"), ("image", "/decide_1"), ("image", "/decide"), ("segment 1", "/decide"))
-    for stage, button in buttons:
-        while f"**{stage}** waits for you" not in (said := page.predict(api_name="/look"))[0]:
-            assert "failed" not in said[0]
-        page.predict("", api_name=button)
-    while " completed" not in (said := page.predict(api_name="/look"))[0]:
-        assert "failed" not in said[0]
-    job = serving.http.get("/v1/videos").json()["data"][0]
-    plain = serving.video(task="text_to_video", prompt="a red circle", seed=3)
+def test_a_video_is_made_with_a_look_at_every_stage(serving: Serving) -> None:
+    body = {"task": "text_to_video", "prompt": "a red circle", "seed": 3}
+    made = serving.http.post("/v1/videos", json=body | {"review": True}).json()["id"]
+    serving.decide(made, "prompt", "stop")  # and on another day
+    assert serving.finished(made)["review"] == "stopped"
+    assert serving.http.post(f"/v1/videos/{made}/review/resume").status_code == 200
+    for stage, action in (("prompt", "accept"), ("image", "again"), ("image", "accept"), ("segment 1", "accept")):
+        serving.decide(made, stage, action)
+    job, plain = serving.finished(made), serving.video(**body)
     assert read_video(serving.content(job), "made", max_frames=100).frames.shape == (9, 64, 64, 3)
     assert serving.content(job) != serving.content(plain), "the picture was made again with another seed"
 
 
-@pytest.mark.parametrize("task", ["image_to_video", "extend", "edit", "connect", "simulate"])
-def test_the_page_makes_every_other_task_from_files(serving: Serving, task: str, tmp_path: Path) -> None:
-    files = [PICTURE] if task == "image_to_video" else [clip(200), clip(40)][: 2 if task == "connect" else 1]
-    for number, content in enumerate(files):
-        (tmp_path / f"{number}").write_bytes(content)
-    page = gradio_client.Client(f"http://127.0.0.1:{serving.port}/page", verbose=False)
-    given = [gradio_client.handle_file(tmp_path / f"{number}") for number in range(len(files))]
-    page.predict(task, "a red circle", given, None, 3, False, api_name="/begin")
-    while " completed" not in (said := page.predict(api_name="/look"))[0]:
-        assert "failed" not in said[0]
+def test_every_example_of_every_task_makes_a_video(serving: Serving) -> None:
+    listed = serving.http.get("/v1/tasks").json()
+    assert [task["id"] for task in listed["data"]] == list(TASKS)
+    assert listed["limits"]["max_prompt_length"] == 4000
+    making = {}
+    for task in listed["data"]:
+        assert len(task["examples"]) == 2
+        for example in task["examples"]:
+            files = [("input_reference", ("file", serving.http.get(path).content)) for path in example["files"]]
+            assert task["num_images"] + task["least_num_videos"] <= len(files)
+            assert len(files) <= task["num_images"] + task["most_num_videos"]
+            data = {"task": task["id"], "prompt": example["prompt"]}
+            answer = serving.http.post("/v1/videos", data=data, files=files or None)
+            assert answer.status_code == 200, answer.text
+            making[answer.json()["id"]] = task["id"]
+    for identifier, name in making.items():
+        job = serving.finished(identifier)
+        assert (job["status"], job["task"]) == ("completed", name), job
 
 
 def gif_of_one_frame() -> bytes:

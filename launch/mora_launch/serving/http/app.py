@@ -27,7 +27,7 @@ from mora_launch.web.guard import Guard
 from mora_launch.web.page_files import PageFiles
 
 _FORM_NBYTES = 1 << 20  # of a body beside its files
-_PAGE_FILES = (
+PAGE_FILES = (
     "field.js", "file_slot.js", "gallery.js", "job_actions.js", "job_address.js", "job_card.js", "job_list.js",
     "job_view.js", "jobs.js", "review_view.js", "serve.js", "task_form.js", "task_tabs.js", *EXAMPLE_FILES,
 )  # fmt: skip
@@ -42,7 +42,7 @@ def make_app(pool: ServerPool, config: TrainConfig, run: Path, access: Access) -
     """
     front = Front.over(pool, config)
     jobs = VideoJobs(front, run / "videos")
-    page = PageFiles("serve.html", _PAGE_FILES)
+    page = PageFiles("serve.html", PAGE_FILES)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

@@ -1,5 +1,6 @@
 /** What can be done with a job that has ended: download it, make it again, use its video for another task. */
 
+import { ApiError } from "./api.js";
 import { button } from "./elements.js";
 import { download } from "./media_view.js";
 
@@ -19,12 +20,14 @@ export class JobActions {
   /**
    * The buttons of a finished video.
    * @param {Object} job
+   * @param {HTMLElement} problem where it is said that one of them failed
    * @returns {HTMLElement[]}
    */
-  of(job) {
-    const use = (label, task) => button(label, () => this.#use(job, task), { class: "small" });
+  of(job, problem) {
+    const make = (label, act) => button(label, () => told(act, problem), { class: "small" });
+    const use = (label, task) => make(label, () => this.#use(job, task));
     return [
-      button("Download", () => this.#download(job), { class: "small" }),
+      make("Download", () => this.#download(job)),
       this.again(job),
       use("Extend this", "extend"),
       use("Edit this", "edit"),
@@ -65,5 +68,16 @@ export class JobActions {
     const form = this.tabs.select(task);
     form.add(blob, job.prompt.slice(0, 40));
     form.prompt.input.focus();
+  }
+}
+
+/** Do something, and say why it failed: the video may have expired. */
+async function told(act, problem) {
+  problem.replaceChildren();
+  try {
+    await act();
+  } catch (error) {
+    if (!(error instanceof ApiError)) throw error;
+    problem.replaceChildren(error.message);
   }
 }

@@ -17,8 +17,8 @@ export class JobCard {
    */
   constructor(api, job, task, actions) {
     this.#view = new MediaView(job.prompt);
-    const play = element("button", { type: "button", class: "thumbnail", "aria-label": `Play: ${job.prompt.slice(0, 200)}` });
-    play.append(this.#view.element);
+    const label = `Play: ${job.prompt.slice(0, 200)}`;
+    const play = element("button", { type: "button", class: "thumbnail", "aria-label": label }, this.#view.element);
     play.addEventListener("click", () => this.#play(play, actions, job));
     const link = element("a", { href: addressOf(job.id) }, job.prompt);
     link.addEventListener("click", (event) => followLink(event, job.id));
@@ -29,7 +29,7 @@ export class JobCard {
       play,
       element("h3", {}, link),
       element("p", { class: "hint" }, `${task} · ${madeOf(job)}`),
-      element("div", { class: "actions" }, ...actions.of(job)),
+      element("div", { class: "actions" }, ...actions.of(job, this.problem)),
       this.problem,
     );
     this.#shown(api.blob(`/v1/videos/${encodeURIComponent(job.id)}/content?variant=thumbnail`));

@@ -16,6 +16,10 @@ export function statusWords(job) {
   return job.status === "completed" ? "done" : "failed";
 }
 
+function isOpen(job) {
+  return job.status === "queued" || job.status === "in_progress" || job.review === "stopped";
+}
+
 /** Links to the jobs, each of which opens in the page. */
 export class JobList {
   #items = new Map();
@@ -34,7 +38,7 @@ export class JobList {
 
   /** @param {Object[]} jobs all, newest first */
   show(jobs) {
-    const open = jobs.filter((job) => job.status !== "completed" && (job.status !== "failed" || job.review === "stopped"));
+    const open = jobs.filter(isOpen);
     const ids = new Set(open.map((job) => job.id));
     for (const [id, item] of this.#items) {
       if (ids.has(id)) continue;

@@ -116,7 +116,7 @@ export class JobView {
     const isOpen = job.status === "queued" || job.status === "in_progress";
     const label = isOpen ? "Cancel" : "Delete";
     const parts = [button(label, () => this.#delete(isOpen), { class: "small" })];
-    if (job.status === "completed") parts.unshift(...this.actions.of(job));
+    if (job.status === "completed") parts.unshift(...this.actions.of(job, this.problem));
     else if (!isOpen) parts.unshift(this.actions.again(job));
     this.buttons.replaceChildren(...parts);
   }

@@ -39,18 +39,25 @@ export class Jobs {
   async loadOlder() {
     const last = (this.#older.at(-1) ?? this.#newest.at(-1))?.id;
     if (last === undefined || !this.#hasMore) return;
-    const page = await this.api.json(`/v1/videos?limit=${PAGE_LENGTH}&after=${encodeURIComponent(last)}`);
-    this.#older.push(...page.data);
-    this.#hasMore = page.has_more;
-    this.show(this.#all(), this.#hasMore);
+    await this.#told(async () => {
+      const page = await this.api.json(`/v1/videos?limit=${PAGE_LENGTH}&after=${encodeURIComponent(last)}`);
+      this.#older.push(...page.data);
+      this.#hasMore = page.has_more;
+    });
   }
 
   async #look() {
-    try {
+    await this.#told(async () => {
       const page = await this.api.json(`/v1/videos?limit=${PAGE_LENGTH}`);
       if (!page.has_more) this.#older = []; // all are on the newest page
       this.#newest = page.data;
       if (this.#older.length === 0) this.#hasMore = page.has_more;
+    });
+  }
+
+  async #told(ask) {
+    try {
+      await ask();
       this.showFault("");
       this.show(this.#all(), this.#hasMore);
     } catch (error) {

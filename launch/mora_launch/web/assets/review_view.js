@@ -88,7 +88,8 @@ export class ReviewView {
     const { candidate, accepted, version } = review;
     this.#version = version;
     this.title.replaceChildren(`The ${candidate.stage} waits for you`);
-    this.accepted.replaceChildren(accepted.length === 0 ? "" : `Accepted: ${accepted.map((each) => each.stage).join(", ")}`);
+    const stages = accepted.map((each) => each.stage).join(", ");
+    this.accepted.replaceChildren(stages === "" ? "" : `Accepted: ${stages}`);
     this.prompt.replaceChildren(candidate.prompt);
     this.problem.replaceChildren();
     this.words.replaceChildren();
@@ -105,7 +106,8 @@ export class ReviewView {
     const isEdit = action === "edit";
     const prompt = new Field(isEdit ? "New prompt" : "What should be changed", element("textarea", { rows: 2 }));
     if (isEdit) prompt.input.value = this.prompt.textContent;
-    const strength = numberField("Strength", "how much may change, up to 1", { min: 0.05, max: 1, step: "any", placeholder: 0.6 });
+    const bounds = { min: 0.05, max: 1, step: "any", placeholder: 0.6 };
+    const strength = numberField("Strength", "how much may change, up to 1", bounds);
     const send = button(isEdit ? "Make it from this prompt" : "Adjust", () => {
       const said = { action, prompt: prompt.value };
       return this.#decide(!isEdit && strength.value !== "" ? { ...said, strength: Number(strength.value) } : said);

@@ -142,7 +142,8 @@ export class RoundsView {
   }
 
   #candidate(view, number) {
-    const take = this.#button(String(number + 1), `Take ${number + 1}`, () => this.#decide(number), { class: "primary" });
+    const key = String(number + 1);
+    const take = this.#button(key, `Take ${key}`, () => this.#decide(number), { class: "primary" });
     return element("div", { class: "candidate" }, view.element, take);
   }
 

@@ -70,7 +70,9 @@ export class TaskForm {
       strength: numberField("Strength", "how much may change, up to 1", {
         min: 0.05, max: 1, step: "any", placeholder: limits.edit_strength,
       }),
-      seed: numberField("Seed", "same seed, same video", { min: 0, max: limits.max_seed, step: 1, placeholder: "a new one" }),
+      seed: numberField("Seed", "same seed, same video", {
+        min: 0, max: limits.max_seed, step: 1, placeholder: "a new one",
+      }),
       num_inference_steps: numberField("Steps", "", { min: 1, max: 1000, step: 1, placeholder: "the model’s own" }),
       guidance_scale: numberField("Guidance", "", { min: 0, max: 50, step: "any", placeholder: "the model’s own" }),
       enhance: checkField("Let the server enhance the prompt", true),
@@ -118,23 +120,29 @@ export class TaskForm {
     return element("div", { class: "examples" }, element("p", { class: "hint" }, "Run an example"), ...buttons);
   }
 
-  async #run(example) {
-    const files = await Promise.all(example.files.map((path) => this.#fetchExample(path)));
-    this.fill(example.prompt, files.map((file, place) => ({ file, name: example.files[place].split("/").at(-1) })));
-    await this.#send();
+  #run(example) {
+    return this.#told(async () => {
+      const files = await Promise.all(example.files.map((path) => this.#fetchExample(path)));
+      this.fill(example.prompt, files.map((file, place) => ({ file, name: example.files[place].split("/").at(-1) })));
+      await this.#send();
+    });
   }
 
-  async #send() {
+  #send() {
     this.#clearErrors();
     const files = this.slots.map((slot) => slot.file).filter((file) => file !== null);
     const most = this.#limits.max_upload_nbytes;
     const large = this.slots.find((slot) => slot.file !== null && slot.file.size > most);
     if (large !== undefined) {
       large.field.error = `expected at most ${most} bytes, got ${large.file.size}`; // the server would hang up midway
-      return;
+      return undefined;
     }
+    return this.#told(() => this.#make(this.#content(files), files));
+  }
+
+  async #told(act) {
     try {
-      await this.#make(this.#content(files), files);
+      await act();
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
       this.#showError(error);

@@ -46,8 +46,9 @@ export class TaskTabs {
     const ids = [...this.#tabs.keys()];
     const place = ids.findIndex((id) => this.#tabs.get(id) === document.activeElement);
     const last = ids.length - 1;
-    const places = { ArrowRight: place === last ? 0 : place + 1, ArrowLeft: place === 0 ? last : place - 1, Home: 0, End: last };
-    const next = places[event.key];
+    const right = place === last ? 0 : place + 1;
+    const left = place === 0 ? last : place - 1;
+    const next = { ArrowRight: right, ArrowLeft: left, Home: 0, End: last }[event.key];
     if (place < 0 || next === undefined) return;
     event.preventDefault();
     this.select(ids[next]);

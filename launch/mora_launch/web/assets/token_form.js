@@ -2,6 +2,8 @@
 
 import { element } from "./elements.js";
 
+const WRONG = "The token that was sent is not this server’s.";
+
 /** One form for all requests that wait. */
 export class TokenForm {
   constructor() {
@@ -27,7 +29,7 @@ export class TokenForm {
       {},
       element("h2", {}, "This server asks for its token"),
       element("p", {}, "You find it in the file ", element("code", {}, "token"), " in the server’s run directory."),
-      element("p", { class: "error", role: "alert" }, wasGiven ? "The token that was sent is not this server’s." : ""),
+      element("p", { class: "error", role: "alert" }, wasGiven ? WRONG : ""),
       element("label", { for: "token" }, "Token"),
       input,
       element("button", { class: "primary" }, "Continue"),
