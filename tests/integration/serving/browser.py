@@ -77,10 +77,9 @@ class Browser:
         self._http.close()
 
     def _visible_button(self, label: str) -> dict[str, str]:
-        find = (
-            "[...document.querySelectorAll('button')].find(each => each.checkVisibility() && "
-            "each.textContent.replace('▶ ', '') === arguments[0])"
-        )
+        said = "[...each.childNodes].filter(node => node.ariaHidden !== 'true').map(node => node.textContent).join('')"
+        is_it = f"each.checkVisibility() && {said} === arguments[0]"
+        find = f"[...document.querySelectorAll('button')].find(each => {is_it})"
         return dict(self.wait(find, label))
 
     def _say(self, command: str, body: dict[str, Any]) -> Any:

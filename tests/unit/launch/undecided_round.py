@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
-from hand_made_round import make_round
 from mora_launch.config import load_config
 from mora_launch.environments import ROOT
 from mora_launch.rounds.judge import Verdict
 from mora_launch.rounds.store import RoundFolder, write_once
+
+from tests.unit.launch.hand_made_round import make_round
 
 CONFIG = load_config(ROOT / "configs" / "tiny-rounds.yaml", ["synthesis.num_candidates=2"])
 NUM_SETS = 3

@@ -47,7 +47,9 @@ export class JobList {
     }
     for (const [place, job] of open.entries()) {
       if (!this.#items.has(job.id)) this.#insert(job, place);
-      this.#items.get(job.id).status.replaceChildren(`${statusWords(job)}, ${job.progress} %`);
+      const isWorking = job.status === "in_progress" && job.review !== "waiting";
+      const words = isWorking ? `${statusWords(job)}, ${job.progress} %` : statusWords(job);
+      this.#items.get(job.id).status.replaceChildren(words);
     }
   }
 

@@ -94,7 +94,7 @@ export class JobView {
     setText(this.problem, job.error?.message ?? "");
     document.title = `${words} · Mora`;
     this.progress.value = job.progress;
-    this.progress.hidden = job.status === "completed" || job.status === "failed";
+    this.progress.hidden = job.status === "completed" || job.status === "failed" || job.review === "waiting";
     const status = `${job.status} ${job.review}`;
     if (status !== this.#status) this.#changed(job);
     await this.review.show(job);
@@ -114,7 +114,7 @@ export class JobView {
 
   #changed(job) {
     const isOpen = job.status === "queued" || job.status === "in_progress";
-    const label = isOpen ? "Cancel" : "Delete";
+    const label = isOpen ? "Cancel the job" : "Delete";
     const parts = [button(label, () => this.#delete(isOpen), { class: "small" })];
     if (job.status === "completed") parts.unshift(...this.actions.of(job, this.problem));
     else if (!isOpen) parts.unshift(this.actions.again(job));

@@ -13,6 +13,8 @@ export class ReviewView {
   #version = null;
   #media = new MediaView("The candidate");
   #wasDecidedHere = false;
+  #asked = ""; // the job's own prompt, which is on the page already
+  #prompt = "";
 
   /**
    * @param {Api} api
@@ -44,16 +46,24 @@ export class ReviewView {
    */
   async show(job) {
     this.#job = job.id;
+    this.#asked = job.prompt;
     this.resume.hidden = job.review !== "stopped" || job.status !== "failed";
     if (job.review !== "waiting") {
       this.#hide();
       return;
     }
+    try {
+      await this.#look(job.id);
+    } catch (error) {
+      if (!(error instanceof ApiError) || error.status !== 404) throw error; // else another reviewer was quicker
+    }
+  }
+
+  async #look(id) {
     const review = await this.api.json(this.#path);
-    if (this.#job !== job.id || review.candidate === null || review.version === this.#version) return;
-    const { candidate } = review;
-    const blob = candidate.kind === "text" ? null : await this.api.blob(`${this.#path}/content`);
-    if (this.#job === job.id) this.#offer(review, blob);
+    if (this.#job !== id || review.candidate === null || review.version === this.#version) return;
+    const blob = review.candidate.kind === "text" ? null : await this.api.blob(`${this.#path}/content`);
+    if (this.#job === id) this.#offer(review, blob);
   }
 
   /** Show nothing of any job. */
@@ -90,7 +100,8 @@ export class ReviewView {
     this.title.replaceChildren(`The ${candidate.stage} waits for you`);
     const stages = accepted.map((each) => each.stage).join(", ");
     this.accepted.replaceChildren(stages === "" ? "" : `Accepted: ${stages}`);
-    this.prompt.replaceChildren(candidate.prompt);
+    this.#prompt = candidate.prompt;
+    this.prompt.replaceChildren(blob !== null && candidate.prompt === this.#asked ? "" : candidate.prompt);
     this.problem.replaceChildren();
     this.words.replaceChildren();
     if (blob === null) this.#media.clear();
@@ -105,14 +116,14 @@ export class ReviewView {
   #ask(action) {
     const isEdit = action === "edit";
     const prompt = new Field(isEdit ? "New prompt" : "What should be changed", element("textarea", { rows: 2 }));
-    if (isEdit) prompt.input.value = this.prompt.textContent;
+    if (isEdit) prompt.input.value = this.#prompt;
     const bounds = { min: 0.05, max: 1, step: "any", placeholder: 0.6 };
-    const strength = numberField("Strength", "how much may change, up to 1", bounds);
+    const strength = numberField("Strength", "up to 1", bounds);
     const send = button(isEdit ? "Make it from this prompt" : "Adjust", () => {
       const said = { action, prompt: prompt.value };
       return this.#decide(!isEdit && strength.value !== "" ? { ...said, strength: Number(strength.value) } : said);
     }, { class: "primary" });
-    const never = button("Cancel", () => {
+    const never = button("Close", () => {
       this.words.replaceChildren();
       this[action].focus();
     });

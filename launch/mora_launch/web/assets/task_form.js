@@ -34,9 +34,6 @@ export class TaskForm {
     this.problem = element("p", { class: "error", role: "alert" });
     this.submit = button("Make the video", () => this.#send(), { class: "primary" });
     this.element = this.#form();
-    prompt.addEventListener("keydown", (event) => {
-      if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) this.submit.click();
-    });
   }
 
   /**
@@ -67,10 +64,10 @@ export class TaskForm {
       seconds: numberField("Seconds", `up to ${limits.max_seconds}`, {
         min: 0.1, max: limits.max_seconds, step: "any", placeholder: `one clip, ${limits.clip_seconds.toFixed(1)}`,
       }),
-      strength: numberField("Strength", "how much may change, up to 1", {
+      strength: numberField("Strength", "up to 1", {
         min: 0.05, max: 1, step: "any", placeholder: limits.edit_strength,
       }),
-      seed: numberField("Seed", "same seed, same video", {
+      seed: numberField("Seed", "", {
         min: 0, max: limits.max_seed, step: 1, placeholder: "a new one",
       }),
       num_inference_steps: numberField("Steps", "", { min: 1, max: 1000, step: 1, placeholder: "the model’s own" }),
@@ -104,8 +101,11 @@ export class TaskForm {
       element("div", { class: "actions" }, this.submit),
       this.#examples(),
     );
-    form.addEventListener("submit", (event) => {
-      event.preventDefault(); // Enter in a field of one line
+    form.addEventListener("submit", (event) => event.preventDefault());
+    form.addEventListener("keydown", (event) => {
+      const isShort = event.target instanceof HTMLInputElement && event.target.type === "number";
+      if (event.key !== "Enter" || !(isShort || event.ctrlKey || event.metaKey)) return;
+      event.preventDefault();
       this.submit.click();
     });
     return form;
