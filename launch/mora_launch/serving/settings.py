@@ -43,6 +43,9 @@ class ServingSettings(Settings):
     max_waiting: PositiveInt = 256  # requests under way; beyond that the answer is 429
     max_video_jobs: PositiveInt = 4  # tasks that run at the same time; others wait
     max_reviews: PositiveInt = 64  # video jobs under review, which do not count among `max_waiting`
+    max_waiting_nbytes: PositiveInt = 4 << 30  # of decoded pictures and videos that wait for their turn
+    max_kept_reviews: PositiveInt = 256  # that were stopped; the oldest expire first
+    max_review_nbytes: PositiveInt = 1 << 30  # on disk, of all reviews that are not done
     keep_videos_s: float = Field(default=3600.0, gt=0.0)  # finished jobs; afterwards they are expired
     keep_reviews_s: float = Field(default=7 * 86400.0, gt=0.0)  # reviews that were stopped
     max_upload_nbytes: PositiveInt = 64 << 20

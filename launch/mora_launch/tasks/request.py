@@ -39,6 +39,12 @@ class TaskRequest:
     guidance_scale: float | None = None
     enhance: bool = True
 
+    @property
+    def nbytes(self) -> int:
+        """Of its picture and videos, decoded."""
+        image_nbytes = 0 if self.image is None else self.image.nbytes
+        return image_nbytes + sum(video.frames.nbytes for video in self.videos)
+
     def sampling(self) -> dict[str, Any]:
         """Settings that every stage shares."""
         return {"num_inference_steps": self.num_inference_steps, "guidance_scale": self.guidance_scale}

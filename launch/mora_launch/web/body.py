@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
+import gc
 import time
 from dataclasses import dataclass, field
 
 from mora_launch.limits import BODY_WINDOW_S, MAX_BODIES_NBYTES, MIN_BODY_RATE, SMALL_BODY_NBYTES
 from mora_launch.web.asgi import Message, Receive
+
+_FLOOD_NBYTES = 16 << 20
+_LET_GO_AFTER_S = 1.0  # when those requests are done with
 
 
 class BodyRefused(Exception):
@@ -34,9 +39,31 @@ class BodyRoom:
     max_body_nbytes: int
     max_nbytes: int = field(init=False)
     nbytes: int = 0
+    _peak_nbytes: int = 0
 
     def __post_init__(self) -> None:
         self.max_nbytes = max(MAX_BODIES_NBYTES, self.max_body_nbytes)
+
+    def take(self, nbytes: int) -> None:
+        """Hold so many more."""
+        self.nbytes += nbytes
+        self._peak_nbytes = max(self._peak_nbytes, self.nbytes)
+
+    def give_back(self, nbytes: int) -> None:
+        """Hold so many fewer."""
+        self.nbytes -= nbytes
+        if self.nbytes == 0 and self._peak_nbytes > _FLOOD_NBYTES:
+            self._peak_nbytes = 0
+            asyncio.get_running_loop().call_later(_LET_GO_AFTER_S, _let_go)
+
+
+def _let_go() -> None:
+    """Give memory back to the system after a flood: errors of refused requests hold what was read in cycles of
+    references, and the C library keeps what came in small pieces."""
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc alone
+    if trim is not None:
+        trim(0)
 
 
 class Body:
@@ -56,18 +83,17 @@ class Body:
         self._nbytes = 0
         self._held = 0
         self._is_whole = False
-        self.refused: BodyRefused | None = None
+        self.refused: tuple[int, str] | None = None  # no error, whose traceback would hold what has been read
 
     async def receive(self) -> Message:
         """The next message. Raises: BodyRefused: too long, too slow, or there is no room for it now."""
         if self.refused is not None:
-            raise self.refused
+            raise BodyRefused(*self.refused)
         try:
-            message = await self._next()
+            return await self._next()
         except BodyRefused as refused:
-            self.refused = refused
+            self.refused = (refused.status, refused.text)
             raise
-        return message
 
     async def _next(self) -> Message:
         if self._is_whole:
@@ -102,10 +128,10 @@ class Body:
             raise BodyRefused(
                 429, f"the requests that are being worked on hold {self._room.nbytes} bytes already; retry later"
             )
-        self._room.nbytes += more
+        self._room.take(more)
         self._held += more
 
     def close(self) -> None:
         """The request is done with."""
-        self._room.nbytes -= self._held
+        self._room.give_back(self._held)
         self._held = 0

@@ -8,7 +8,7 @@ from typing import Any
 
 from mora_launch.web.access import Access, Refusal
 from mora_launch.web.asgi import App, Message, Receive, Scope, Send, header_values
-from mora_launch.web.body import Body, BodyRefused, BodyRoom
+from mora_launch.web.body import Body, BodyRoom
 
 _HEALTH = frozenset({"/healthz", "/readyz"})
 _REFUSED_METHODS = frozenset({"TRACE", "CONNECT"})
@@ -97,11 +97,8 @@ class Guard:
         finally:
             body.close()
         if body.refused is not None and not started:
-            await _refuse(send, _refusal_of(body.refused))
-
-
-def _refusal_of(refused: BodyRefused) -> Refusal:
-    return Refusal(refused.status, "body", refused.text)
+            status, text = body.refused
+            await _refuse(send, Refusal(status, "body", text))
 
 
 async def _refuse(send: Send, refusal: Refusal) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
 import uvicorn
@@ -18,6 +19,7 @@ def http_server(app: App, *, grace_s: int) -> uvicorn.Server:
     Args:
         grace_s: that requests under way have when it is told to stop.
     """
+    gc.freeze()  # what is there now stays: collections while requests come look at the rest alone
     return uvicorn.Server(
         uvicorn.Config(
             app,

@@ -102,7 +102,7 @@ async def _json(request: Request, body: type[RequestBody]) -> dict[str, Any]:
     return json_body.parse(content, may_hold_data_urls=False)
 
 
-def _urlencoded(body: bytes) -> dict[str, Any]:
+def _urlencoded(body: bytearray) -> dict[str, Any]:
     try:
         return dict(parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=MAX_NUM_FORM_FIELDS))
     except ValueError:

@@ -11,6 +11,7 @@ import json
 import logging
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,14 @@ class JobFolder:
         """The files that were sent with a job that is reviewed, in their order."""
         paths = self._path.glob(f"{job.id}.input-*")
         return [path.read_bytes() for path in sorted(paths, key=lambda path: int(path.name.rpartition("-")[2]))]
+
+    def review_nbytes(self, job: VideoJob) -> int:
+        """What a review and the files that were sent for it take on disk."""
+        nbytes = 0
+        for path in [*self._path.glob(f"{job.id}.input-*"), *self._session(job.id).glob("*")]:
+            with suppress(FileNotFoundError):  # it is being worked on
+                nbytes += path.stat().st_size
+        return nbytes
 
     def remove(self, job: VideoJob) -> None:
         """Everything of a job."""

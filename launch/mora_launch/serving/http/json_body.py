@@ -13,19 +13,21 @@ from mora_launch.tasks.errors import BadRequest
 _DATA_URL = b'"data:'
 
 
-async def read_bytes(request: Request, most: int) -> bytes:
+async def read_bytes(request: Request, most: int) -> bytearray:
     """A body of at most `most` bytes. Raises: BadRequest: it has more."""
-    parts: list[bytes] = []
-    nbytes = 0
-    async for part in request.stream():
-        nbytes += len(part)
-        if nbytes > most:
-            raise BadRequest("body", f"expected at most {most} bytes of text, got more; send files as a form")
-        parts.append(part)
-    return b"".join(parts)
+    body = bytearray()  # one block, which goes back to the system whole
+    try:
+        async for part in request.stream():
+            body += part
+            if len(body) > most:
+                raise BadRequest("body", f"expected at most {most} bytes of text, got more; send files as a form")
+    except BaseException:
+        body.clear()  # the error's traceback would hold it
+        raise
+    return body
 
 
-def parse(body: bytes, *, may_hold_data_urls: bool) -> dict[str, Any]:
+def parse(body: bytes | bytearray, *, may_hold_data_urls: bool) -> dict[str, Any]:
     """The object that a body is. Raises: BadRequest: it is none, is too long, or holds too many data: URLs."""
     urls: list[bytes] = []
     if may_hold_data_urls and len(body) > MAX_JSON_NBYTES:
@@ -41,7 +43,7 @@ def parse(body: bytes, *, may_hold_data_urls: bool) -> dict[str, Any]:
     return {name: _put_back(value, urls) for name, value in values.items()}
 
 
-def _cut_out(body: bytes, urls: list[bytes]) -> bytes:
+def _cut_out(body: bytes | bytearray, urls: list[bytes]) -> bytes:
     """The body with `"data:N"` in place of each data: URL that is longer than that; the URLs go to `urls`."""
     parts, position = [], 0
     while (start := body.find(_DATA_URL, position)) >= 0:
@@ -49,7 +51,7 @@ def _cut_out(body: bytes, urls: list[bytes]) -> bytes:
         if end < 0 or len(urls) == MAX_NUM_FILES:
             break
         parts += [body[position:start], b'"data:%d"' % len(urls)]
-        urls.append(body[start + 1 : end])
+        urls.append(bytes(body[start + 1 : end]))
         position = end + 1
     return b"".join([*parts, body[position:]])
 

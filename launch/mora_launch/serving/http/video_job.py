@@ -47,6 +47,11 @@ class VideoJob:
         """Whether nobody works on it; a review that was stopped may be resumed."""
         return self.status in ("completed", "failed")
 
+    @property
+    def is_stopped_review(self) -> bool:
+        """Whether it is kept so that its review can be resumed."""
+        return self.session is not None and self.status == "failed"
+
     def review(self) -> ReviewState | None:
         """What its reviewers see; None where it asks nobody, or is being deleted."""
         try:

@@ -20,10 +20,12 @@ from mora_runtime.errors import MoraError, StorageError
 from mora_launch.review.decision import Decision
 from mora_launch.review.reviewed_stages import ReviewedStages, run_reviewed
 from mora_launch.review.session import ReviewSession
+from mora_launch.serving.http.admission import TooBusy
 from mora_launch.serving.http.front import Front, NotFound
 from mora_launch.serving.http.job_folder import JobFolder
 from mora_launch.serving.http.job_progress import JobProgress
 from mora_launch.serving.http.place import Place
+from mora_launch.serving.http.review_room import ReviewRoom
 from mora_launch.serving.http.video_job import Status, VideoJob
 from mora_launch.tasks.agents import Agents
 from mora_launch.tasks.errors import BadRequest
@@ -51,6 +53,7 @@ class VideoJobs:
         settings = front.config.serving
         self._threads = ThreadPoolExecutor(settings.max_waiting + settings.max_reviews, thread_name_prefix="task")
         self._working = threading.Semaphore(settings.max_video_jobs)
+        self._review_room = ReviewRoom(self._folder, settings)
         self._prompts = prompt_agent(settings.prompts)
         for job in self._folder.read_all():
             self._take_up(job)
@@ -69,9 +72,14 @@ class VideoJobs:
         admission = self._front.reviews if is_reviewed else self._front.admission
         admission.enter()
         try:
+            self._check_memory(job)
             if is_reviewed:
+                self._make_room(sum(map(len, inputs)))
                 job.session = self._folder.open_session(job, inputs)
             self._folder.write(job)
+        except TooBusy:
+            admission.leave()
+            raise
         except OSError as error:
             self._folder.remove(job)
             admission.leave()
@@ -80,6 +88,26 @@ class VideoJobs:
             self._jobs[job.id] = job
         self._threads.submit(self._run, job)
         return job
+
+    def _check_memory(self, job: VideoJob) -> None:
+        held, most = job.request.nbytes, self._front.config.serving.max_waiting_nbytes
+        with self._lock:
+            held += sum(each.request.nbytes for each in self._jobs.values())
+        if job.request.nbytes and held > most:
+            raise TooBusy(f"pictures and videos of waiting jobs would take {held} bytes, the limit is {most}", 10)
+
+    def _make_room(self, nbytes: int) -> None:
+        """Let the oldest stopped reviews expire where there are too many. Raises: TooBusy."""
+        with self._lock:
+            old = self._review_room.too_old(list(self._jobs.values()), nbytes)
+            self._forget(old)
+        for each in old:
+            self._folder.remove(each)
+
+    def _forget(self, jobs: Sequence[VideoJob]) -> None:
+        for job in jobs:
+            del self._jobs[job.id]
+            self._expired.append(job.id)
 
     def resume(self, identifier: str) -> VideoJob:
         """Go on with a job whose review was stopped, that nobody decided about in time, or that failed on its way.
@@ -165,9 +193,7 @@ class VideoJobs:
         now = time.time()
         with self._lock:
             old = [job for job in self._jobs.values() if job.expires_at is not None and job.expires_at <= now]
-            for job in old:
-                del self._jobs[job.id]
-                self._expired.append(job.id)
+            self._forget(old)
         for job in old:
             self._folder.remove(job)
 
@@ -204,6 +230,8 @@ class VideoJobs:
             is_deleted = job.cancelled.is_set()
         if is_deleted:
             self._folder.remove(job)
+        elif job.is_stopped_review:
+            self._make_room(0)
 
     def _is_given_up(self, job: VideoJob) -> bool:
         return job.cancelled.is_set() or self._closing.is_set()
