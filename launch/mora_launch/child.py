@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+
+from mora_runtime.child_messages import GO, STOP, BadChildMessage, Beat, ChildMessage, Failed, Lines, Vitals, decode
+from mora_runtime.foreign_file import open_foreign
+from mora_runtime.shown_text import shown
 
 from mora_launch.pulse import Pulse
 
 _LOG_TAIL_NUM_LINES = 12
+_LOG_TAIL_NBYTES = 64 << 10
+_LOG_LINE_LENGTH = 1000
 
 
 class Child:
     """A started role.
 
-    The supervisor socket carries `{"event": "ready"}`, `{"event": "failed", "error": ..., "is_recoverable": ...}` and
-    `{"event": "beat", "vitals": {...}}` up, `go` and `stop` down; its end-of-file tells either side that the other is
-    gone.
+    The supervisor socket carries the messages of `mora_runtime.child_messages`; its end-of-file tells either side that
+    the other is gone. A child that sends anything else has a fault and is killed.
     `pidfd` becomes readable when the process has ended, even where something that it started still holds the socket.
 
     Args:
@@ -48,10 +51,11 @@ class Child:
         self.output = output
         self.is_ready = False
         self.error: str | None = None
-        self.vitals: dict[str, Any] = {}  # of the last heartbeat
+        self.vitals: Vitals = {}  # of the last heartbeat
+        self._fault: str | None = None  # of its last message, where that was none
         self._frozen: str | None = None
         self._may_recover = False
-        self._received = b""
+        self._lines = Lines()
         self.link, theirs = socket.socketpair()
         self.link.setblocking(False)
         sink = None if output is None else open(output, "wb")  # noqa: SIM115 - closed below, once the child has it
@@ -76,44 +80,48 @@ class Child:
 
     def receive(self) -> bool:
         """Take in what the child sent; False at end-of-file, when the child is gone or going."""
+        if self._fault is not None:
+            return False
         try:
             data = self.link.recv(65536)
         except BlockingIOError:
             return True
-        except ConnectionResetError:
+        except OSError:
             return False
-        self._received += data
-        *lines, self._received = self._received.split(b"\n")
-        for line in lines:
-            self._take_event(json.loads(line))
+        try:
+            for line in self._lines.take(data):
+                self._take(decode(line))
+        except BadChildMessage as error:
+            self._fault = str(error)
+            self.kill()
+            return False
         return bool(data)
 
-    def _take_event(self, event: dict[str, Any]) -> None:
-        if event.get("event") == "beat":
-            self.vitals = event.get("vitals", {})
-            if self.pulse is not None:
-                self.pulse.beat()
-        elif event.get("event") == "ready":
+    def _take(self, message: ChildMessage) -> None:
+        if isinstance(message, Failed):
+            self.error = message.error
+            self._may_recover = message.is_recoverable
+            return
+        if isinstance(message, Beat):
+            self.vitals = message.vitals
+        else:
             self.is_ready = True
-            if self.pulse is not None:
-                self.pulse.beat()  # it is looked at from now on
-        elif event.get("event") == "failed":
-            self.error = str(event.get("error"))
-            self._may_recover = event.get("is_recoverable") is True
+        if self.pulse is not None:
+            self.pulse.beat()  # one that is ready is looked at from now on
 
     def let_go(self) -> None:
         """Send `go`: all that the child needs is there now."""
-        self._tell(b"go\n")
+        self._tell(GO)
 
     def ask_to_stop(self) -> None:
         """Send `stop`; the child ends by itself at its next safe point."""
-        self._tell(b"stop\n")
+        self._tell(STOP)
 
     def _tell(self, word: bytes) -> None:
         try:
-            self.link.send(word)
-        except (BrokenPipeError, ConnectionResetError):
-            return  # already gone, which is noticed elsewhere
+            self.link.send(word + b"\n")
+        except OSError:
+            return  # already gone, or deaf, which is noticed elsewhere
 
     def kill_if_frozen(self) -> bool:
         """Kill it where it has given no sign of life for too long; whoever loads models may take its time."""
@@ -141,7 +149,7 @@ class Child:
     def was_killed(self) -> bool:
         """True where it ended by a signal, without a word."""
         code = self.process.returncode
-        return self.error is None and code is not None and code < 0
+        return (self.error is None or self._fault is not None) and code is not None and code < 0
 
     @property
     def is_recoverable(self) -> bool:
@@ -151,6 +159,8 @@ class Child:
     def exit_cause(self) -> str:
         """One line: how the process ended."""
         code = self.process.poll()
+        if self._fault is not None:
+            return f"sent something that is no message on its link to the launcher ({self._fault}) and was killed"
         if self.error is not None:
             return self.error
         if self._frozen is not None:
@@ -163,7 +173,13 @@ class Child:
 
     def log_tail(self) -> str:
         """Last lines that the role wrote, for an error message; empty where there are none."""
-        if self.output is None or not self.output.exists():
+        if self.output is None:
             return ""
-        lines = self.output.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        return "\n".join(f"    {line}" for line in lines[-_LOG_TAIL_NUM_LINES:])
+        try:
+            with open(open_foreign(self.output), "rb") as file:
+                file.seek(max(0, os.fstat(file.fileno()).st_size - _LOG_TAIL_NBYTES))
+                text = file.read(_LOG_TAIL_NBYTES).decode(errors="replace")
+        except OSError:
+            return ""
+        lines = shown(text).strip().splitlines()[-_LOG_TAIL_NUM_LINES:]
+        return "\n".join(f"    {line[:_LOG_LINE_LENGTH]}" for line in lines)

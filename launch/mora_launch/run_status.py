@@ -13,12 +13,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
+from mora_runtime.child_messages import Vitals, checked_vitals
 from mora_runtime.durable_files import replace_text
 from mora_runtime.errors import ConfigurationError
 from mora_runtime.foreign_file import read_foreign
 from mora_runtime.foreign_json import parse_object
 from mora_runtime.shown_text import shown_line
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ValidationError, field_validator
 
 from mora_launch.child import Child
 
@@ -38,7 +39,12 @@ class RoleStatus(BaseModel):
     state: Literal["loading", "ready", "ended"]
     last_life_ts: float | None = None  # Unix time of the last sign of life
     exit_cause: str | None = None
-    vitals: dict[str, Any] = {}
+    vitals: Vitals = {}
+
+    @field_validator("vitals", mode="before")
+    @classmethod
+    def _are_vitals(cls, found: Any) -> Vitals:
+        return checked_vitals(found)  # what is shown of them has to be of its kind
 
 
 class Incident(BaseModel):

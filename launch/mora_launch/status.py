@@ -9,6 +9,7 @@ import signal
 import time
 from pathlib import Path
 
+from mora_runtime.child_messages import Vitals
 from mora_runtime.errors import ConfigurationError, DeadlineExceeded
 from mora_runtime.run_directory import lock_holder
 from mora_trainer.commit_record import committed
@@ -80,10 +81,15 @@ def _roles_table(roles: list[RoleStatus]) -> Table:
         heartbeat = "-" if role.last_life_ts is None else f"{max(0.0, time.time() - role.last_life_ts):.0f} s ago"
         table.add_row(
             role.role, str(role.generation), str(role.pid), role.state, heartbeat, _doing(role),
-            format_nbytes(vitals.get("rss_nbytes", 0)), format_nbytes(vitals.get("arena_nbytes", 0)),
+            _size(vitals, "rss_nbytes"), _size(vitals, "arena_nbytes"),
             str(vitals.get("num_leases", "-")), str(vitals.get("num_fds", "-")),
         )  # fmt: skip
     return table
+
+
+def _size(vitals: Vitals, name: str) -> str:
+    value = vitals.get(name)
+    return format_nbytes(value if isinstance(value, int) else 0)
 
 
 def _doing(role: RoleStatus) -> str:

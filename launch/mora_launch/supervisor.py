@@ -18,6 +18,7 @@ from mora_launch.child import Child
 
 STOP_DEADLINE_S = 10.0
 _AFTERMATH_S = 0.5  # in which those that end because another has ended are seen to end
+_MAX_LAST_WORDS = 8  # reads from the link of one that has ended: more than it can hold
 _TICK_S = 0.5  # between looks at what does not announce itself
 _ASLEEP_S = 2.0  # ticks so far apart tell that this process itself did not run
 
@@ -195,9 +196,10 @@ class Supervisor:
     def _is_alive(self, child: Child, descriptor: int) -> bool:
         if descriptor != child.pidfd:
             return child.receive()
-        while child.receive():  # its last words, which may lie behind its end
-            if not _is_readable(child.link):
-                break  # something that it started still holds the other end
+        for _ in range(_MAX_LAST_WORDS):  # which may lie behind its end
+            # something that it started may hold the other end still, and may even go on to write
+            if not child.receive() or not _is_readable(child.link):
+                break
         return False
 
     def _unwatch(self, child: Child) -> None:

@@ -43,4 +43,4 @@ MAX_SHARD_NAME_PARTS = 8
 MAX_CHILD_LINE_NBYTES = 64 << 10  # one message on the link between a child and the launcher
 MAX_NUM_VITALS = 64  # entries of one heartbeat
 MAX_VITAL_LENGTH = 256  # characters of a name, or of a text, among them
-MAX_CHILD_ERROR_LENGTH = 16 << 10  # characters; several lines for a person to read
+MAX_CHILD_ERROR_LENGTH = 8 << 10  # characters; several lines for a person to read, and one line of JSON

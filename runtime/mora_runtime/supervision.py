@@ -1,28 +1,40 @@
 """A child's end of the socket that ties its life to the launcher's.
 
-Up go JSON lines: `ready`, `failed`, and a `beat` every second from a thread that does nothing else, so that it comes
-while the process computes. Down come `go` and `stop`. End-of-file means that the launcher is gone: the child then ends
-at once, whatever it is doing, from a thread that does nothing but watch. PR_SET_PDEATHSIG is the second line of
-defence, for the moment before that thread runs.
+Up go messages (`child_messages`): `Ready`, `Failed`, and a `Beat` every second from a thread that does nothing else, so
+that it comes while the process computes. Down come `go` and `stop`. End-of-file means that the launcher is gone: the
+child then ends at once, whatever it is doing, from a thread that does nothing but watch. PR_SET_PDEATHSIG is the second
+line of defence, for the moment before that thread runs.
 """
 
 from __future__ import annotations
 
 import ctypes
-import json
 import os
 import signal
 import socket
 import threading
 from collections.abc import Callable
-from typing import Any
+
+from mora_runtime.child_messages import (
+    GO,
+    STOP,
+    BadChildMessage,
+    Beat,
+    ChildMessage,
+    Failed,
+    Lines,
+    Ready,
+    Vitals,
+    encode,
+)
+
+__all__ = ["BEAT_EVERY_S", "EXIT_ORPHANED", "SupervisorLink", "Vitals", "die_with_parent", "own_vitals"]
 
 _PR_SET_PDEATHSIG = 1
 EXIT_ORPHANED = 70
 BEAT_EVERY_S = 1.0
+_MAX_WORD_NBYTES = 64
 _PAGE_NBYTES = os.sysconf("SC_PAGE_SIZE")
-
-Vitals = dict[str, str | int | float | bool | None]
 
 
 def die_with_parent() -> None:
@@ -57,17 +69,25 @@ class SupervisorLink:
             threading.Thread(target=work, args=(self._socket,), name=work.__name__.strip("_"), daemon=True).start()
 
     def _watch(self, link: socket.socket) -> None:
+        lines = Lines(_MAX_WORD_NBYTES)
         while True:
             try:
                 data = link.recv(4096)
-            except ConnectionResetError:
+            except OSError:
                 data = b""
             if not data:
                 os._exit(EXIT_ORPHANED)
-            if b"go" in data:
-                self._go.set()
-            if b"stop" in data:
-                self.request_stop()
+            try:
+                for word in lines.take(data):
+                    self._obey(word)
+            except BadChildMessage:  # whatever is at the other end, it is no launcher
+                os._exit(EXIT_ORPHANED)
+
+    def _obey(self, word: bytes) -> None:
+        if word == GO:
+            self._go.set()
+        elif word == STOP:
+            self.request_stop()
 
     def _beat(self, link: socket.socket) -> None:
         pause = threading.Event()
@@ -76,7 +96,7 @@ class SupervisorLink:
                 vitals = {**own_vitals(), **self.describe()}
             except OSError:
                 vitals = {}  # no descriptor is left to look with; the beat itself needs none
-            line = json.dumps({"event": "beat", "vitals": vitals}).encode() + b"\n"
+            line = encode(Beat(vitals))
             with self._sending:
                 try:
                     link.send(line, socket.MSG_DONTWAIT)  # small, so it goes whole or not at all
@@ -107,16 +127,16 @@ class SupervisorLink:
 
     def ready(self) -> None:
         """Tell the launcher that this role serves."""
-        self._send({"event": "ready"})
+        self._send(Ready())
 
     def failed(self, error: str, *, is_recoverable: bool = False) -> None:
-        """Tell the launcher, in one line, why this role ends, and whether starting it again could help."""
-        self._send({"event": "failed", "error": error, "is_recoverable": is_recoverable})
+        """Tell the launcher why this role ends, and whether starting it again could help."""
+        self._send(Failed(error, is_recoverable))
 
-    def _send(self, event: dict[str, Any]) -> None:
+    def _send(self, message: ChildMessage) -> None:
         if self._socket is not None:
             with self._sending:
-                self._socket.sendall(json.dumps(event).encode() + b"\n")
+                self._socket.sendall(encode(message))
 
 
 def own_vitals() -> Vitals:
