@@ -10,7 +10,7 @@ from fastapi.responses import FileResponse, JSONResponse, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
-from mora_launch.rounds.review_terminal import statistics
+from mora_launch.rounds.recent_statistics import RecentStatistics
 from mora_launch.rounds.review_visitor import Visitor
 from mora_launch.rounds.review_visits import Visits
 
@@ -53,8 +53,10 @@ def visit_routes(run: Path, visits: Visits) -> APIRouter:
     """All endpoints. They are no coroutines: each reads files, in a thread of its own."""
     router = APIRouter(prefix="/v1/visits")
 
+    statistics = RecentStatistics(run)
+
     def shown(identifier: str, visitor: Visitor) -> Response:
-        return JSONResponse({**_as_json(identifier, visitor), "statistics": statistics(run)})
+        return JSONResponse({**_as_json(identifier, visitor), "statistics": statistics.text()})
 
     @router.post("")
     def begin(beginning: Beginning) -> Response:
@@ -75,6 +77,7 @@ def visit_routes(run: Path, visits: Visits) -> APIRouter:
     def decide(identifier: str, choice: Choice) -> Response:
         with visits.visitor(identifier) as visitor:
             visitor.decide(choice.round, choice.index, choice.chosen)
+            statistics.forget()
             return shown(identifier, visitor)
 
     @router.post("/{identifier}/skip")
@@ -87,6 +90,7 @@ def visit_routes(run: Path, visits: Visits) -> APIRouter:
     def undo(identifier: str) -> Response:
         with visits.visitor(identifier) as visitor:
             visitor.undo()
+            statistics.forget()
             return shown(identifier, visitor)
 
     @router.get("/{identifier}/rounds/{number}/sets/{index}/videos/{candidate}")

@@ -2,9 +2,10 @@
 
 const CHANGED = "mora-job";
 
-/** @returns {string|null} the id in the address */
+/** @returns {string|null} the id in the address; what can be no id is taken for none */
 export function shownJob() {
-  return new URLSearchParams(location.search).get("job");
+  const given = new URLSearchParams(location.search).get("job");
+  return given !== null && /^[\w-]{1,100}$/.test(given) ? given : null;
 }
 
 /**
