@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mora_runtime.errors import SettingsError, StorageError
+from mora_runtime.fresh_file import check_writable, write_fresh
 
 
 class ResultFile:
@@ -25,13 +26,11 @@ class ResultFile:
     def __init__(self, path: Path, inputs: Collection[str] = ()) -> None:
         self.path = path
         self.beside = path.with_name(path.name + ".json")
-        self._partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
         if any(path.exists() and os.path.samefile(path, each) for each in inputs):
             raise SettingsError(f"-o {path}: is an input too, and a run without its inputs cannot be repeated")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._partial.touch()
-            self._partial.unlink()
+            check_writable(path)
         except OSError as error:
             raise SettingsError(f"-o {path}: cannot be written there: {error.strerror}") from None
 
@@ -39,10 +38,8 @@ class ResultFile:
         """Put both files in their places. Raises: StorageError: the disk took it not; what was there before stands."""
         try:
             for target, data in ((self.path, content), (self.beside, json.dumps(metadata, indent=1).encode())):
-                self._partial.write_bytes(data)
-                os.replace(self._partial, target)
+                write_fresh(target, data)
         except OSError as error:
-            self._partial.unlink(missing_ok=True)
             raise StorageError(
                 f"-o {self.path}: could not be written: {error.strerror}; make room, and again"
             ) from None

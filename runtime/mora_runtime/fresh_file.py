@@ -36,7 +36,7 @@ def fresh_file(target: Path, *, synced: bool = False) -> Iterator[BinaryIO]:
             os.fchmod(file.fileno(), 0o666 & ~_umask())
             if synced:
                 os.fsync(file.fileno())
-            os.rename(name, target.name, src_dir_fd=folder, dst_dir_fd=folder)
+            os.replace(name, target.name, src_dir_fd=folder, dst_dir_fd=folder)
         if synced:
             os.fsync(folder)
     finally:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from mora_runtime.errors import ConfigurationError, RunLocked
 from mora_runtime.limits import MAX_SOCKET_PATH_NBYTES
+from mora_runtime.shown_text import shown_line
 
 _FOLDERS = ("roles", "logs", "keys", "checkpoints", "samples")
 _SOCKETS_FILE = "sockets.path"
@@ -34,7 +35,7 @@ class RunDirectory:
 
         Raises:
             RunLocked: another launcher works on it; its process id is in the text.
-            ConfigurationError: the path is a file, a link, or belongs to another user.
+            ConfigurationError: the path is a file, a link, belongs to another user, or holds links, pipes or devices.
         """
         path = Path(path).absolute()
         try:
@@ -44,6 +45,7 @@ class RunDirectory:
         except OSError as error:
             raise ConfigurationError(f"run directory {path}: cannot be made ({error.strerror})") from None
         _check_owner(path)
+        _check_contents(path)
         path.chmod(0o700)
         handle = _take_lock(path) if lock else None
         for name in _FOLDERS:
@@ -140,6 +142,23 @@ def _check_owner(path: Path) -> None:
         raise ConfigurationError(f"run directory {path}: is a symbolic link; name the directory itself")
     if status.st_uid != os.getuid():
         raise ConfigurationError(f"run directory {path}: belongs to user id {status.st_uid}; choose another --run")
+
+
+def _check_contents(path: Path) -> None:
+    """Refuse a run, perhaps a stranger's, in which a link would have our files written, or removed, elsewhere."""
+    waiting = [path]
+    while waiting:
+        with os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                mode = entry.stat(follow_symlinks=False).st_mode
+                if stat.S_ISDIR(mode):
+                    if entry.name != "sockets":  # which is emptied, whatever is in it
+                        waiting.append(Path(entry.path))
+                elif not (stat.S_ISREG(mode) or stat.S_ISSOCK(mode)):
+                    raise ConfigurationError(
+                        f"run directory {path}: holds `{shown_line(entry.path, 200)}`, a link, pipe or device, as no "
+                        "run does; remove that, or choose another --run"
+                    )
 
 
 def _take_lock(path: Path) -> int:

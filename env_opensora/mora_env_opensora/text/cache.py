@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
+from mora_runtime.fresh_file import write_fresh
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from mora_env_opensora.models import InputError
@@ -42,7 +42,5 @@ class TextCache:
         rows = rows.detach().cpu().contiguous()
         self._rows[key] = rows
         if self._folder is not None:
-            # The process id keeps two writers of the same key apart; both write the same content.
-            partial = self._folder / f"{key}.{os.getpid()}.partial"
-            save_file({"rows": rows}, partial)
-            os.replace(partial, self._folder / f"{key}.safetensors")
+            # Two writers of the same key write the same content, each a file of its own that then takes the name.
+            write_fresh(self._folder / f"{key}.safetensors", save({"rows": rows}))

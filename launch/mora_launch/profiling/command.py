@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from mora_runtime.errors import RunExists, TraceError
+from mora_runtime.fresh_file import write_fresh
 from rich.console import Console
 
 from mora_launch.config import TrainConfig
@@ -43,7 +45,7 @@ def profile(config: TrainConfig, output: Path, *, torch_profiler: bool, console:
         MoraError, KeyboardInterrupt: as `train`; what was recorded until then is written first.
     """
     run = output / RUN
-    if run.exists() or (output / TRACE).exists():
+    if os.path.lexists(run) or os.path.lexists(output / TRACE):
         raise RunExists(f"{output} already holds a profile; give another --output, or remove it")
     torch_step = config.training.num_steps - 1 if torch_profiler else None
     config = config.model_copy(update={"restarts": RestartSettings(max_num=0)})  # a death is to be seen, not mended
@@ -69,10 +71,10 @@ def write_profile(folder: Path, output: Path, config: TrainConfig, *, torch_step
         }
         for each in ops
     }
-    (output / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    write_fresh(output / "summary.json", json.dumps(summary, indent=1) + "\n")
     lanes = [Lane(trace) for trace in traces]
     page = summary_page(config.name, summary, lanes, matched_messages(traces), step_windows(lanes, torch_step))
-    (output / "summary.html").write_text(page, encoding="utf-8")
+    write_fresh(output / "summary.html", page)
     print_summary(summary, console)
     console.print(f"page   {output / 'summary.html'}")
     console.print(f"trace  {output / TRACE} (open it in ui.perfetto.dev or chrome://tracing)")

@@ -6,10 +6,13 @@ Times are microseconds of CLOCK_MONOTONIC, which all processes of a machine shar
 from __future__ import annotations
 
 import gzip
+import io
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+from mora_runtime.fresh_file import fresh_file
 
 from mora_launch.profiling.message import matched_messages
 from mora_launch.profiling.role_trace import FlowEnd, Move, RoleTrace, Sample, Span
@@ -21,7 +24,11 @@ _TORCH_LANE = 1_000_000_000  # first lane number of torch's operations: far abov
 def write_merged_trace(path: Path, traces: Sequence[RoleTrace], torch_ops: Sequence[TorchOps]) -> int:
     """Write the gzipped JSON; returns its number of events."""
     number = 0
-    with gzip.open(path, "wt", encoding="utf-8", compresslevel=5) as file:
+    with (
+        fresh_file(path) as whole,
+        gzip.GzipFile(path.stem, "wb", 5, whole) as packed,
+        io.TextIOWrapper(packed, encoding="utf-8") as file,
+    ):
         file.write('{"displayTimeUnit": "ms", "traceEvents": [\n')
         for event in merged_events(traces, torch_ops):
             file.write((",\n" if number else "") + json.dumps(event))

@@ -60,11 +60,11 @@ def test_a_full_disk_leaves_the_result_of_before(tmp_path: Path, monkeypatch: py
     result = ResultFile(tmp_path / "out.mp4")
     result.write(b"first", {"seed": 1})
 
-    def full(self: Path, data: bytes) -> Any:
+    def full(*_: Any, **__: Any) -> Any:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as disk:
-        disk.setattr(Path, "write_bytes", full)
+        disk.setattr(os, "replace", full)
         with pytest.raises(StorageError, match="could not be written: No space left on device"):
             result.write(b"second", {"seed": 2})
     assert (tmp_path / "out.mp4").read_bytes() == b"first"

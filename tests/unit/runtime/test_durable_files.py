@@ -22,7 +22,7 @@ def test_what_cannot_be_written_leaves_the_old_content_alone(
     record = tmp_path / "record.json"
     replace_text(record, "old")
 
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, failing, refuse)

@@ -33,7 +33,7 @@ def said(*words: bytes) -> tuple[str, int | None]:
             ours.send(word)
             time.sleep(0.3)
         os.set_blocking(child.stdout.fileno(), False)
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 2
         answer = None
         while answer is None and child.poll() is None and time.monotonic() < deadline:
             answer = child.stdout.read()
