@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 
 from mora_runtime import faults
 from mora_runtime.agent import Agent, remote
+from mora_runtime.closed_listeners import close_listeners
 from mora_runtime.durable_files import ShardFile
 from mora_runtime.errors import CheckpointError, StepProtocolError
 from mora_runtime.process_group import join_group
@@ -72,6 +73,8 @@ class Participant(Agent):
         if parameters:
             join_group(settings.group, device)
             self._optimizer = ShardedOptimizer(module, [parameters], settings.optimizer)
+            if device.type == "cpu":  # NCCL connects when it is used first
+                close_listeners()
         self._prepared_step: int | None = None
         self._writer: ShardWriter | None = None
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from mora_runtime import Client, Node, RunDirectory, tracing
+from mora_runtime.closed_listeners import close_listeners
 from mora_runtime.errors import TrainingDiverged
 from mora_runtime.logs import LogFields
 from mora_runtime.process_group import join_group
@@ -58,6 +59,7 @@ class TrainingJob:
             GroupSettings(rank=settings.replica, world_size=settings.num_replicas, rendezvous=settings.rendezvous),
             torch.device("cpu"),
         )
+        close_listeners()
         self._node = Node.open(
             self._run,
             f"coordinator.{settings.replica}",
@@ -112,6 +114,7 @@ class TrainingJob:
             client.call(name, "unload_text_encoder", {}, deadline_s=self._deadline_s)
         modulation = settings.modulation
         self._modulation = Modulation(initial, modulation.alpha, modulation.optimizer) if initial else None
+        close_listeners()  # of the groups that its optimizer has made
         chain = RemoteChain(
             self._clients[IMAGE],
             self._clients[VIDEO],
