@@ -29,7 +29,7 @@ from mora_trainer.dataset import Sample, SampleOrder, read_dataset, resolve_data
 from mora_trainer.modulation import Modulation
 from mora_trainer.preparation import Corpus, initial_embeddings
 from mora_trainer.step import JointStep, LearningRates, StepReport
-from rich.console import Console
+from mora_trainer.terminal import Console
 from safetensors.torch import save_file
 
 DEADLINE_S = 300.0
@@ -125,7 +125,7 @@ def chain_session(config: TrainConfig, path: Path, *, traces: Path | None = None
     """
     if config.replicas != 1:
         raise ValueError(f"a chain session drives one replica, the configuration asks for {config.replicas}")
-    console = Console(stderr=True, highlight=False)
+    console = Console(stderr=True)
     cache = path / "text-cache"
     video = config.agents.video.model_copy(
         update={"options": {**config.agents.video.options, "text_cache": str(cache)}}

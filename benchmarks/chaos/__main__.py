@@ -16,7 +16,7 @@ from typing import Any
 from mora_launch.config import load_config
 from mora_launch.tiny_models import ensure_tiny_models
 from mora_runtime.faults import POINTS
-from rich.console import Console
+from mora_trainer.terminal import Console
 
 from benchmarks.chaos.job import ROOT, HurtJob
 from benchmarks.chaos.storm import DOUBLE, LOADING, TRAINING, Storm, StormReport
@@ -64,7 +64,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     add_json_option(parser)
     arguments = parser.parse_args()
-    console = Console(stderr=True, highlight=False)
+    console = Console(stderr=True)
     with tempfile.TemporaryDirectory(prefix="mora-chaos-") as folder:
         figures = measure(arguments.kills, arguments.seed, Path(folder), console)
     publish(figures, arguments.json)

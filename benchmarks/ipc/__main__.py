@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 import torch
-from rich.console import Console
+from mora_trainer.terminal import Console
 from rich.progress import Progress
 
 from benchmarks.ipc.benchmark import Order, run
@@ -35,7 +35,7 @@ def main() -> None:
         tempfile.TemporaryDirectory(prefix="mora-ipc-") as folder,
     ):
         report = run(_order(arguments), Path(folder), progress)
-    show(report, Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _PIPED_WIDTH))
+    show(report, Console(markup=True, soft_wrap=True, width=None if sys.stdout.isatty() else _PIPED_WIDTH))
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
         draw(report, arguments.json.with_suffix(".svg"))

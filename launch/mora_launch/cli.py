@@ -9,14 +9,13 @@ from pathlib import Path
 import click
 from click.core import ParameterSource
 from mora_runtime.errors import MoraError
-from rich.console import Console
 
 from mora_launch import environments
 from mora_launch.environments import ENVIRONMENTS, EnvironmentBuildError
 from mora_launch.open_files import allow_open_files
+from mora_launch.terminal import clean_tracebacks, show_usage_error, terminal, write_json
 
-_PIPED_WIDTH = 160  # without a terminal there is no width to fit, only tables to keep whole
-console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _PIPED_WIDTH)
+console = terminal()
 _FILE = click.Path(dir_okay=False, path_type=Path)
 _FOLDER = click.Path(file_okay=False, path_type=Path)
 _config = click.argument("config", type=_FILE)
@@ -247,7 +246,7 @@ def env_list(as_json: bool) -> None:
 
     described = environments.describe()
     if as_json:
-        click.echo(json.dumps(described, indent=1))
+        write_json(console, described)
         return
     table = Table("environment", "python", *environments.SHOWN_PACKAGES, "state", box=None, pad_edge=False)
     for name, environment in ENVIRONMENTS.items():
@@ -405,10 +404,11 @@ def _check_resume(run: Path | None, resume: bool) -> None:
 def main() -> None:
     """Entry: turn every expected failure into one readable message and a non-zero exit code."""
     allow_open_files()
+    clean_tracebacks()
     try:
         code = cli.main(prog_name="mora", standalone_mode=False)
     except click.ClickException as error:
-        error.show()
+        show_usage_error(error)
         sys.exit(error.exit_code)
     except (MoraError, EnvironmentBuildError) as error:
         console.print(f"mora: {error}", style="red", markup=False)

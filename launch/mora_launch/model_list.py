@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +13,7 @@ from mora_launch.config import TrainConfig
 from mora_launch.placement import format_nbytes
 from mora_launch.servers import check_agents
 from mora_launch.serving.models import ServedModels, served_models
+from mora_launch.terminal import write_json
 
 
 def show_models(config: TrainConfig, console: Console, *, as_json: bool) -> None:
@@ -25,7 +25,7 @@ def show_models(config: TrainConfig, console: Console, *, as_json: bool) -> None
     served = served_models(config)
     described = describe_models(served, check_agents(served.config, console))
     if as_json:
-        console.file.write(json.dumps(described, indent=1) + "\n")
+        write_json(console, described)
         return
     columns = ("agent", "environment", "kind", "servers", "does", "model", "parameters", "memory")
     table = Table(*columns, box=None, pad_edge=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import select
 import signal
@@ -19,6 +18,7 @@ from rich.table import Table
 from mora_launch.environments import ROOT
 from mora_launch.placement import format_nbytes
 from mora_launch.run_status import STATUS_FILE, RoleStatus, RunStatus, read_status
+from mora_launch.terminal import write_json
 
 _SECOND_AFTER_S = 1.0
 
@@ -55,7 +55,7 @@ def show_status(run: Path, console: Console, *, as_json: bool) -> None:
     step = None if info is None else info.step
     if as_json:
         content = status.model_dump(mode="json") | {"run": str(run), "state": state, "committed_step": step}
-        console.file.write(json.dumps(content, indent=1) + "\n")
+        write_json(console, content)
         return
     age_s = max(0.0, time.time() - status.written_ts)  # clocks may be set back
     trains = f"committed step {'none' if step is None else step}, " if status.command == "train" else ""

@@ -12,12 +12,14 @@ from mora_runtime.schema import settings_from_argv
 from mora_runtime.supervision import SupervisorLink
 
 from mora_trainer.settings import CoordinatorSettings
+from mora_trainer.terminal import clean_tracebacks
 
 EXIT_STOPPED = 3  # ended cleanly on request before the last step; the launcher turns it into its own exit code
 
 
 def main() -> int:
     """Run one rank; 0 = trained to the end, 3 = stopped on request with a checkpoint, 1 = failed."""
+    clean_tracebacks()
     settings, descriptor = settings_from_argv(CoordinatorSettings)
     link = SupervisorLink(descriptor)
     role = f"coordinator.{settings.replica}"

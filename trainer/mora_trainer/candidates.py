@@ -25,7 +25,6 @@ from mora_runtime.logs import start_logging
 from mora_runtime.schema import settings_from_argv
 from mora_runtime.supervision import SupervisorLink
 from PIL import Image
-from rich.console import Console
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
@@ -41,6 +40,7 @@ from mora_trainer.candidate_settings import (
 from mora_trainer.chain import AGENTS, IMAGE, VIDEO
 from mora_trainer.clips import Clip, write_lossless, write_video
 from mora_trainer.preparation import encode_prompts, initial_embeddings
+from mora_trainer.terminal import Console, clean_tracebacks
 
 _CONNECT_DEADLINE_S = 120.0
 EXIT_STOPPED = 3
@@ -176,7 +176,7 @@ def make_all(settings: CandidateSettings, link: SupervisorLink) -> bool:
     """Make every order; False when asked to stop before the last."""
     torch.set_num_threads(settings.num_threads)
     run = RunDirectory.open(Path(settings.run_dir))
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(soft_wrap=True)
     with Node.open(
         run,
         settings.role,
@@ -208,6 +208,7 @@ def make_all(settings: CandidateSettings, link: SupervisorLink) -> bool:
 
 def main() -> int:
     """Make the ordered candidates; 0 = all, 3 = stopped on request, 1 = failed."""
+    clean_tracebacks()
     settings, descriptor = settings_from_argv(CandidateSettings)
     link = SupervisorLink(descriptor)
     start_logging(RunDirectory.open(Path(settings.run_dir)), role="candidates", generation=1)

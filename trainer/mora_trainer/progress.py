@@ -6,11 +6,11 @@ import math
 import sys
 from pathlib import Path
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from mora_trainer.step import StepReport
+from mora_trainer.terminal import Console
 
 _PIPED_WIDTH = 160  # without a terminal there is no width to fit, only tables to keep whole
 
@@ -20,7 +20,7 @@ class TrainingProgress:
 
     def __init__(self, *, num_steps: int, first_step: int, visible: bool) -> None:
         width = None if sys.stdout.isatty() else _PIPED_WIDTH
-        self.console = Console(quiet=not visible, highlight=False, soft_wrap=True, width=width)
+        self.console = Console(quiet=not visible, soft_wrap=True, width=width)
         self._num_steps = num_steps
         self._bar = Progress(
             TextColumn("training"),

@@ -29,6 +29,7 @@ LAUNCH_MAY_SEE = {
     "mora_trainer.moving_shapes",
     "mora_trainer.shapes_corpus",
     "mora_trainer.commit_record",
+    "mora_trainer.terminal",
 }
 MODELS_MAY_SEE = {"torch", "safetensors"}
 
