@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mora_runtime.errors import RoleFailed
+from mora_runtime.errors import MoraError, RoleFailed
 from mora_runtime.run_directory import RunDirectory
+from mora_runtime.shown_text import shown_line
 from mora_trainer.commit_record import committed
 from mora_trainer.settings import CoordinatorSettings, RemoteAgentSettings
 from rich.console import Console
@@ -30,6 +32,7 @@ from mora_launch.servers import (
 )
 from mora_launch.supervisor import RolesEnded, Supervisor
 
+log = logging.getLogger(__name__)
 EXIT_INTERRUPTED = 130
 
 
@@ -74,11 +77,20 @@ class TrainingProcesses:
         """Start everything in order, wait for the end, leave nothing behind. Returns the exit code.
 
         Raises:
-            RoleFailed: a role could not start, or died and may not be started again.
+            RoleFailed: a role could not start, or died and may not be started again; or supervision itself failed.
         """
         console.print(f"run {self._directory.path}")
         with StatusWriter(self._directory.path, "train") as status:
-            code = self._run_supervised(status, console)
+            try:
+                code = self._run_supervised(status, console)
+            except MoraError:
+                raise
+            except Exception as error:  # of the launcher itself, which has ended every process by now
+                log.critical("the supervision of the job has failed", exc_info=error)
+                raise RoleFailed(
+                    f"the job can be supervised no more ({type(error).__name__}: {shown_line(str(error))}); every "
+                    "process was ended, the last committed checkpoint is intact: go on with --resume"
+                ) from error
             status.end("finished" if code == 0 else "interrupted")
         return code
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import logging
+import signal
 import threading
 import time
+from collections.abc import Callable
 from types import TracebackType
 
+from mora_runtime.errors import RoleFailed
 from mora_runtime.run_directory import RunDirectory
+from mora_runtime.shown_text import shown_line
 from rich.console import Console
 
 from mora_launch.child import Child
@@ -24,6 +28,7 @@ from mora_launch.serving.work_queue import WorkQueue
 from mora_launch.supervisor import Supervisor
 
 log = logging.getLogger(__name__)
+_TELL_EVERY_S = 3.0
 
 
 class RunningServers:
@@ -31,12 +36,25 @@ class RunningServers:
 
     Args:
         status: of the run, told of servers and their deaths; whoever made it says how the run ends.
+        on_watcher_death: called with the cause where the thread that watches fails, to end the command; None sends
+            SIGTERM to the main thread until it leaves the context.
+
+    Attributes:
+        death: why the thread that watches failed, if it did. Leaving the context raises it then.
     """
 
     def __init__(
-        self, config: TrainConfig, directory: RunDirectory, console: Console, status: StatusWriter | None = None
+        self,
+        config: TrainConfig,
+        directory: RunDirectory,
+        console: Console,
+        status: StatusWriter | None = None,
+        *,
+        on_watcher_death: Callable[[str], None] | None = None,
     ) -> None:
         self._console = console
+        self._on_watcher_death = on_watcher_death
+        self.death: str | None = None
         self._status = status
         self._models = served_models(config)
         self._config = self._models.config
@@ -98,6 +116,25 @@ class RunningServers:
                 worker.server_is_ready(child.generation)
 
     def _watch(self) -> None:
+        try:
+            self._watch_until_the_end()
+        except BaseException as error:  # whatever it is: servers that nobody watches must not go on
+            self._die(error)
+
+    def _die(self, error: BaseException) -> None:
+        cause = f"the servers can be watched no more ({type(error).__name__}: {shown_line(str(error))}); ending them"
+        self.death = cause
+        log.critical("the thread that watches the servers has failed", exc_info=error)
+        self._console.print(cause, style="red", markup=False)
+        if self._on_watcher_death is not None:
+            self._on_watcher_death(cause)
+            return
+        main = threading.main_thread().ident
+        while main is not None and not self._ending.is_set():
+            signal.pthread_kill(main, signal.SIGTERM)
+            self._ending.wait(_TELL_EVERY_S)  # told too early, before somebody listened, it has to be told again
+
+    def _watch_until_the_end(self) -> None:
         while not self._ending.is_set():
             for child in self._supervisor.look(timeout_s=0.25):
                 self._replace(child)
@@ -132,3 +169,5 @@ class RunningServers:
             self._watcher.join(15.0)
         self.pool.close()
         self._supervisor.__exit__(None, None, None)
+        if self.death is not None:
+            raise RoleFailed(self.death) from error
