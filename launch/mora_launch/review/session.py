@@ -28,6 +28,7 @@ from mora_launch.review.frames_file import read_frames, write_frames
 from mora_launch.tasks.media import Clip
 
 _STATE = "state.json"
+SHOWN = "shown-"  # and the version: the candidate as a picture or video for those who look at it
 _MAX_STATE_NBYTES = 1 << 20
 _POLL_S = 0.2  # another process may decide
 
@@ -91,9 +92,19 @@ class ReviewSession:
             name = f"{candidate.stage.replace(' ', '-')}-{time.time_ns()}.npy"
             write_frames(self.folder / name, frames)
             candidate = candidate.model_copy(update={"file": name})
-        return self._change(
+        offered = self._change(
             lambda state: state.model_copy(update={"status": "waiting", "candidate": candidate, "decision": None})
         )
+        self._forget_others(offered)
+        return offered
+
+    def _forget_others(self, state: ReviewState) -> None:
+        """Remove candidates that were neither accepted nor are on offer, so that edits without end fill no disk."""
+        kept = {each.file for each in (*state.accepted, state.candidate) if each is not None}
+        for path in self.folder.iterdir():
+            was_shown = path.name.startswith(SHOWN) and path.name != f"{SHOWN}{state.version}"
+            if was_shown or (path.suffix == ".npy" and path.name not in kept):
+                path.unlink(missing_ok=True)
 
     def frames(self, candidate: Candidate) -> Clip:
         """The frames of a candidate of this session."""

@@ -23,7 +23,7 @@ from hostile_serving import PATIENCE_S, SECRET, Honest, Served, is_ready, until
 ROOT = Path(__file__).resolve().parents[3]
 OTHER_UID = 1042
 START_DEADLINE_S = 240.0
-BOUNDS = ("max_review_nbytes=60000000", "max_kept_reviews=5", "max_reviews=8")
+BOUNDS = ("max_review_nbytes=18000000", "max_kept_reviews=5", "max_reviews=8")
 _FORWARDER = """
 import asyncio, os, sys
 async def pipe(reader, writer):

@@ -15,7 +15,8 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from mora_launch.config import TrainConfig
-from mora_launch.serving.http.front import Front, NotFound, install_counting, install_errors
+from mora_launch.serving.http.counting import Counting
+from mora_launch.serving.http.front import Front, NotFound, install_errors
 from mora_launch.serving.http.images import image_routes
 from mora_launch.serving.http.reviews import review_routes
 from mora_launch.serving.http.tasks import EXAMPLE_FILES, task_routes
@@ -53,7 +54,7 @@ def make_app(pool: ServerPool, config: TrainConfig, run: Path, access: Access) -
 
     app = FastAPI(title="Mora", lifespan=lifespan, docs_url=None, redoc_url=None)
     install_errors(app)
-    install_counting(app, front)
+    app.add_middleware(Counting, counters=pool.counters)
     app.include_router(image_routes(front))
     app.include_router(video_routes(front, jobs))
     app.include_router(review_routes(jobs))

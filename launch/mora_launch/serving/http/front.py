@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from fastapi import FastAPI, Request
@@ -112,18 +110,3 @@ def install_errors(app: FastAPI) -> None:
         name = str(fault["loc"][-1])[:60]
         text = f"{name}: {fault['msg']}, got {str(fault['input'])[:40]}"
         return JSONResponse(error_body(name, text, "invalid_request_error", BadRequest.code), 400)
-
-
-def install_counting(app: FastAPI, front: Front) -> None:
-    """Requests by endpoint and status, and how long they took."""
-
-    @app.middleware("http")
-    async def count(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-        started_s = time.monotonic()
-        response = await call_next(request)
-        route = request.scope.get("route")
-        endpoint = getattr(route, "path", "other")
-        if endpoint.startswith("/v1"):
-            front.pool.counters.num_requests.labels(endpoint, str(response.status_code)).inc()
-            front.pool.counters.request_s.labels(endpoint).observe(time.monotonic() - started_s)
-        return response

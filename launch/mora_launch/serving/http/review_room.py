@@ -34,7 +34,9 @@ class ReviewRoom:
         stopped = sorted((job for job in jobs if job.is_stopped_review), key=lambda job: job.completed_at or 0)
         total = sum(sizes.values()) + new_nbytes
         if new_nbytes and total - sum(sizes[job.id] for job in stopped) > most:
-            text = f"open reviews hold {total - new_nbytes} bytes, the limit is {most}; finish or delete one, then retry"
+            text = (
+                f"open reviews hold {total - new_nbytes} bytes, the limit is {most}; finish or delete one, then retry"
+            )
             raise TooBusy(text, _RETRY_AFTER_S)
         old: list[VideoJob] = []
         while len(stopped) > len(old) and (total > most or len(stopped) - len(old) > self._settings.max_kept_reviews):

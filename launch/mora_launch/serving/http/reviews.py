@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import threading
 from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import FileResponse, JSONResponse, Response
+from fastapi.responses import JSONResponse, Response
+from mora_runtime.errors import SettingsError
+from mora_runtime.fresh_file import write_fresh
 from pydantic import ValidationError
 
-from mora_launch.review.decision import Candidate, Decision, ReviewState, first_fault
-from mora_launch.review.session import ReviewSession
+from mora_launch.review.decision import Candidate, Decision, ReviewRefused, ReviewState, first_fault
+from mora_launch.review.session import SHOWN, ReviewSession
 from mora_launch.serving.http.bodies import ReviewDecision
 from mora_launch.serving.http.fields import Fields
 from mora_launch.serving.http.front import NotFound
@@ -19,6 +20,8 @@ from mora_launch.serving.http.video_job import VideoJob
 from mora_launch.serving.http.video_jobs import VideoJobs
 from mora_launch.tasks.errors import BadRequest
 from mora_launch.tasks.media import encode, png
+
+_PNG = b"\x89PNG"
 
 
 def review_routes(jobs: VideoJobs) -> APIRouter:
@@ -73,14 +76,19 @@ def _content(session: ReviewSession, state: ReviewState, candidate: Candidate, f
     """The candidate as a file, which is encoded once for all who look at it."""
     if candidate.kind == "text":
         return Response(candidate.prompt, media_type="text/plain")
-    frames = session.frames(candidate)
-    kind = "png" if frames.ndim == 3 else "mp4"
-    path = session.folder / f"candidate-{state.version}.{kind}"
+    try:
+        shown = _shown(session, state.version, candidate, fps)
+    except (OSError, SettingsError):
+        raise ReviewRefused("the candidate has just been decided about; look again") from None
+    return Response(shown, media_type="image/png" if shown.startswith(_PNG) else "video/mp4")
+
+
+def _shown(session: ReviewSession, version: int, candidate: Candidate, fps: float) -> bytes:
+    path = session.folder / f"{SHOWN}{version}"
     if not path.exists():
-        partial = path.with_name(f"{path.name}.{threading.get_ident()}.partial")
-        partial.write_bytes(png(frames) if kind == "png" else encode(frames, fps, "mp4", {}))
-        partial.rename(path)
-    return FileResponse(path, media_type="image/png" if kind == "png" else "video/mp4")
+        frames = session.frames(candidate)
+        write_fresh(path, png(frames) if frames.ndim == 3 else encode(frames, fps, "mp4", {}))
+    return path.read_bytes()
 
 
 def _decision(fields: Fields) -> Decision:

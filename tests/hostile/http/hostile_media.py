@@ -1,0 +1,67 @@
+"""Pictures and videos that cost more than they weigh, and others that are no such thing."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+
+import av
+import numpy as np
+from PIL import Image
+
+
+def png(width: int, height: int, *, claimed: tuple[int, int] | None = None, padding: int = 0) -> bytes:
+    """A black RGBA picture; its header may claim another size, a chunk that decoders skip may make it longer."""
+    sink = io.BytesIO()
+    Image.new("RGBA", (width, height)).save(sink, "PNG", compress_level=9)
+    content = sink.getvalue()
+    if claimed is not None:
+        head = b"IHDR" + struct.pack(">II", *claimed) + content[24:29]
+        content = content[:12] + head + struct.pack(">I", zlib.crc32(head)) + content[33:]
+    if padding:
+        chunk = b"exTr" + b"\0" * padding
+        end = content.rindex(b"IEND") - 4
+        chunk = struct.pack(">I", padding) + chunk + struct.pack(">I", zlib.crc32(chunk))
+        content = content[:end] + chunk + content[end:]
+    return content
+
+
+def scanned_jpeg(side: int, num_scans: int) -> bytes:
+    """A progressive JPEG whose last scan comes again and again, each of which goes over all pixels."""
+    sink = io.BytesIO()
+    Image.new("RGB", (side, side)).save(sink, "JPEG", progressive=True)
+    content = sink.getvalue()
+    last = content.rindex(b"\xff\xda")
+    return content[:-2] + content[last:-2] * num_scans + b"\xff\xd9"
+
+
+def gif(side: int, num_frames: int) -> bytes:
+    """Frames of one pixel on a large canvas: 26 bytes each."""
+    frame = b"\x21\xf9\x04\0\x0a\0\0\0" + b"\x2c\0\0\0\0\1\0\1\0\0" + b"\x02\x02\x44\x01\0"
+    size = struct.pack("<HH", side, side)
+    return b"GIF89a" + size + b"\x80\0\0" + b"\0" * 6 + frame * num_frames + b";"
+
+
+def cut_up_gif(num_blocks: int) -> bytes:
+    """An extension in pieces of one byte."""
+    return b"GIF89a\1\0\1\0\0\0\0\x21\xfe" + b"\1x" * num_blocks + b"\0;"
+
+
+def video(
+    codec: str, container: str, *, side: int = 64, num_frames: int = 4, pix_fmt: str = "yuv420p", noise: bool = False
+) -> bytes:
+    """A video of one codec in one container."""
+    sink = io.BytesIO()
+    random = np.random.default_rng(0)
+    with av.open(sink, "w", format=container) as output:
+        stream = output.add_stream(codec, rate=8)
+        assert isinstance(stream, av.VideoStream)
+        stream.height = stream.width = side
+        stream.pix_fmt = pix_fmt
+        for _ in range(num_frames):
+            shape = (side, side, 3)
+            pixels = random.integers(0, 255, shape, dtype=np.uint8) if noise else np.zeros(shape, dtype=np.uint8)
+            output.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        output.mux(stream.encode(None))
+    return sink.getvalue()
