@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import resource
 import shutil
 import stat
@@ -14,6 +13,8 @@ from typing import Any
 import psutil
 from mora_runtime.durable_files import verify
 from mora_runtime.errors import CheckpointError, ConfigurationError
+from mora_runtime.foreign_file import open_foreign
+from mora_runtime.foreign_json import parse_object
 from mora_trainer.commit_record import committed
 from rich.console import Console
 
@@ -24,6 +25,7 @@ from mora_launch.status import true_state
 _NUM_FILES_NEEDED = 1024
 _FREE_NBYTES_NEEDED = 2 << 30
 _NUM_ERROR_LINES = 5
+_MAX_LINE_NBYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,7 @@ def _checkpoint(run: Path) -> Finding:
         info = committed(run / "checkpoints")
         if info is None:
             return Finding("no checkpoint has been committed yet; a resume begins at step 0")
+        info.check_files(run / "checkpoints" / info.folder)
         for file in info.files:
             verify(file, run / "checkpoints" / info.folder)
     except CheckpointError as error:
@@ -148,16 +151,20 @@ def _last_errors(logs: Path) -> list[str]:
             if event.get("level") in ("ERROR", "CRITICAL"):
                 text = str(event.get("traceback", "")).strip().splitlines()[-1:] or [""]
                 what = f"{event.get('role')}.{event.get('gen')}: {event.get('event')}"
-                found.append((float(event.get("ts", 0)), f"{what} {text[0]}".strip()))
+                ts = event.get("ts")
+                found.append((float(ts) if isinstance(ts, int | float) else 0.0, f"{what} {text[0]}".strip()))
     return [line for _, line in sorted(found)[-_NUM_ERROR_LINES:]]
 
 
 def _events(path: Path) -> Iterator[dict[str, Any]]:
-    with open(path, encoding="utf-8", errors="replace") as lines:
-        for line in lines:
+    try:
+        file = open(open_foreign(path), "rb")  # noqa: SIM115 - closed below
+    except OSError:
+        return
+    with file:
+        while line := file.readline(_MAX_LINE_NBYTES):
             try:
-                event = json.loads(line)
+                event = parse_object(line)
             except ValueError:
                 continue  # cut off where its writer was killed
-            if isinstance(event, dict):
-                yield event
+            yield event
