@@ -97,22 +97,28 @@ export class JobView {
     this.progress.hidden = job.status === "completed" || job.status === "failed" || job.review === "waiting";
     const status = `${job.status} ${job.review}`;
     if (status !== this.#status) this.#changed(job);
+    this.#status = status;
     await this.review.show(job);
     const hasEnded = job.status === "completed" || (job.status === "failed" && job.review !== "stopped");
-    if (job.status === "completed" && !this.#status.startsWith("completed")) {
-      const id = this.#id;
-      const blob = await this.actions.video(job);
-      if (id !== this.#id) return;
-      this.#media.show(blob);
-    }
-    this.#status = status;
-    if (hasEnded) {
+    if (hasEnded && job.id === this.#id) {
       this.#poll.stop();
       this.whenEnded();
     }
   }
 
+  /** Nobody waits for this: a long video must not keep another job from being shown. */
+  async #showVideo(job) {
+    try {
+      const blob = await this.actions.video(job);
+      if (job.id === this.#id) this.#media.show(blob);
+    } catch (error) {
+      if (!(error instanceof ApiError)) throw error;
+      if (job.id === this.#id) this.problem.replaceChildren(error.message);
+    }
+  }
+
   #changed(job) {
+    if (job.status === "completed") this.#showVideo(job);
     const isOpen = job.status === "queued" || job.status === "in_progress";
     const label = isOpen ? "Cancel the job" : "Delete";
     const parts = [button(label, () => this.#delete(isOpen), { class: "small" })];

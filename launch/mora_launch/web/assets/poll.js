@@ -1,9 +1,11 @@
-/** Looking again and again, one look at a time. */
+/** Looking again and again, one look at a time: an answer that is late must not hide a newer one. */
 
 /** A look that is repeated while it is started. */
 export class Poll {
   #timer = 0;
-  #round = 0;
+  #isStarted = false;
+  #isLooking = false;
+  #isWanted = false;
 
   /**
    * @param {function(): Promise<void>} look
@@ -14,20 +16,31 @@ export class Poll {
     this.everyMs = everyMs;
   }
 
-  /** Look now, and from now on. */
+  /** Look now, or as soon as the look that is under way has ended, and from now on. */
   start() {
-    this.stop();
-    this.#next(this.#round);
+    this.#isStarted = true;
+    this.#isWanted = true;
+    clearTimeout(this.#timer);
+    if (!this.#isLooking) this.#run();
   }
 
   /** Look no more. */
   stop() {
+    this.#isStarted = false;
+    this.#isWanted = false;
     clearTimeout(this.#timer);
-    this.#round += 1; // a look that is under way begins no other one
   }
 
-  async #next(round) {
-    await this.look();
-    if (round === this.#round) this.#timer = setTimeout(() => this.#next(round), this.everyMs);
+  async #run() {
+    this.#isLooking = true;
+    try {
+      do {
+        this.#isWanted = false;
+        await this.look();
+      } while (this.#isWanted);
+    } finally {
+      this.#isLooking = false;
+      if (this.#isStarted) this.#timer = setTimeout(() => this.#run(), this.everyMs);
+    }
   }
 }
