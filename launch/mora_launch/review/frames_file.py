@@ -30,7 +30,7 @@ _HEADER = re.compile(
 def write_frames(path: Path, frames: Clip) -> None:
     """Write a picture (height, width, 3) or a clip (frames, height, width, 3), uint8."""
     with fresh_file(path) as file:
-        np.save(file, frames, allow_pickle=False)
+        np.save(file, np.ascontiguousarray(frames), allow_pickle=False)
 
 
 def read_frames(path: Path) -> Clip:

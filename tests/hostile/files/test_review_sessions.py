@@ -134,6 +134,9 @@ def test_a_picture_and_a_clip_come_back_as_they_were(tmp_path: Path) -> None:
         frames = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
         write_frames(tmp_path / "frames.npy", frames)
         assert (read_frames(tmp_path / "frames.npy") == frames).all()
+        turned = np.asfortranarray(frames)
+        write_frames(tmp_path / "frames.npy", turned)
+        assert (read_frames(tmp_path / "frames.npy") == frames).all()
 
 
 @pytest.mark.parametrize("kind", ["link", "open to others", "another's", "file"])

@@ -149,12 +149,12 @@ def test_garbage_on_a_servers_link_costs_that_server_which_is_started_again(tmp_
     wait_for(lambda: is_ready(port), process)
 
     def server() -> psutil.Process | None:
-        found = (each for each in psutil.Process(process.pid).children(recursive=True))
-        return next((each for each in found if "/roles/image.0/" in " ".join(each.cmdline())), None)
+        found = psutil.Process(process.pid).children(recursive=True)
+        return next((each for each in found if "/roles/image.0/" in command_of(each)), None)
 
     first = server()
     assert first is not None
-    link = descriptor_of(first.pid, int(re.findall(r"--supervisor-fd (\d+)", " ".join(first.cmdline()))[0]))
+    link = descriptor_of(first.pid, int(re.findall(r"--supervisor-fd (\d+)", command_of(first))[0]))
     os.write(link, b"not json\n")
     os.close(link)
     wait_for(lambda: (now := server()) is not None and now.pid != first.pid, process)
@@ -163,6 +163,13 @@ def test_garbage_on_a_servers_link_costs_that_server_which_is_started_again(tmp_
     output, _ = process.communicate(timeout=90)
     assert process.returncode == 0, output
     assert "image.0 sent something that is no message on its link to the launcher (is not JSON" in output
+
+
+def command_of(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:  # it is ending
+        return ""
 
 
 def descriptor_of(pid: int, number: int) -> int:
