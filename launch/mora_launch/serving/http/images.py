@@ -15,6 +15,8 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from mora_runtime.errors import MoraError
 
+from mora_launch.decoding.picture_header import KINDS
+from mora_launch.decoding.video_header import video_format
 from mora_launch.serving.http.bodies import ImageEdit, ImageGeneration
 from mora_launch.serving.http.fields import Fields
 from mora_launch.serving.http.front import Front
@@ -79,9 +81,9 @@ async def _submit_edit(request: Request, front: Front, fields: Fields, on_step: 
     pictures = fields.files.get("image", [])
     if len(pictures) != 1:
         raise BadRequest("image", f"expected one picture as a file, got {len(pictures)}")
+    if video_format(pictures[0]) is not None:
+        raise BadRequest("image", f"expected {KINDS}, got a video")
     image, _ = await decoded(request, front, pictures, "image", (height, width))
-    if image is None:
-        raise BadRequest("image", "expected a picture, got a video")
     shared["strength"] = strength or front.config.serving.edit_strength
     return [
         front.pool.submit("image_to_image", {"prompts": prompt, "seeds": seed, "images": image}, shared, on_step)

@@ -1,0 +1,178 @@
+"""What decoding costs is told before it begins, and decoders that misbehave cost one job."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from mora_launch.decoding import wire
+from mora_launch.decoding.clip import Video
+from mora_launch.decoding.job import DecodeJob, decode_job
+from mora_launch.decoding.picture_header import read_header
+from mora_launch.decoding.pool import DecodePool
+from mora_launch.decoding.worker_process import WorkerProcess
+from mora_launch.tasks.errors import BadRequest
+from mora_launch.tasks.media import encode, fitted, png, read_picture, read_video
+from mora_runtime.errors import Cancelled, RoleFailed
+from PIL import Image
+
+SIZE = (32, 48)
+
+
+def picture(width: int = 90, height: int = 60) -> np.ndarray[Any, Any]:
+    column = np.linspace(0, 255, width, dtype=np.uint8)
+    return np.broadcast_to(column[None, :, None], (height, width, 3)).copy()
+
+
+def saved(kind: str, **options: Any) -> bytes:
+    sink = io.BytesIO()
+    Image.fromarray(picture()).save(sink, kind, **options)
+    return sink.getvalue()
+
+
+def job(content: bytes) -> DecodeJob:
+    return decode_job(content, "image", size=SIZE, max_frames=50)
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[DecodePool]:
+    made = DecodePool()
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "num_scans"),
+    [
+        ("PNG", {}, 1), ("JPEG", {"quality": 90}, 1), ("JPEG", {"progressive": True}, 10),
+        ("WEBP", {"lossless": True}, 1), ("WEBP", {"quality": 80}, 1),
+        ("WEBP", {"quality": 80, "exif": b"Exif\0\0MM\0*\0\0\0\x08\0\0"}, 1),
+    ],
+)  # fmt: skip
+def test_headers_tell_format_size_and_scans(kind: str, options: dict[str, Any], num_scans: int) -> None:
+    header = read_header(saved(kind, **options), "image")
+    assert (header.kind, header.width, header.height, header.num_scans) == (kind, 90, 60, num_scans)
+
+
+def test_a_decoder_gives_what_decoding_in_place_gives(pool: DecodePool) -> None:
+    for content in (saved("PNG"), saved("WEBP", lossless=True), saved("JPEG", quality=95)):
+        made = job(content)
+        pool.submit(made)
+        assert np.array_equal(made.future.result(60), read_picture(content, "image", SIZE))
+    content = encode(np.stack([picture()] * 6), 8.0, "mp4", {})
+    made = job(content)
+    pool.submit(made)
+    found, here = made.future.result(60), read_video(content, "image", max_frames=50, size=SIZE)
+    assert isinstance(found, Video)
+    assert np.array_equal(found.frames, here.frames)
+    assert found.fps == here.fps
+
+
+def test_a_large_jpeg_is_decoded_small_and_looks_the_same() -> None:
+    sink = io.BytesIO()
+    Image.fromarray(picture(1600, 1200)).save(sink, "JPEG", quality=95)
+    small = read_picture(sink.getvalue(), "image", SIZE).astype(int)
+    whole = fitted(read_picture(sink.getvalue(), "image")[None], *SIZE)[0].astype(int)
+    assert abs(small - whole).max() <= 6
+
+
+def test_a_decoder_that_is_killed_or_stopped_costs_its_own_job(pool: DecodePool) -> None:
+    made = job(saved("PNG"))
+    pool.submit(made)
+    made.future.result(60)
+    for pid in pool.pids:
+        os.kill(pid, signal.SIGKILL)
+    results = []
+    for _ in range(3):
+        made = job(saved("PNG"))
+        pool.submit(made)
+        results.append(made.future.exception(60))
+    assert results[-1] is None
+    assert all(error is None or isinstance(error, BadRequest) for error in results)
+
+
+def test_work_that_is_cancelled_ends_its_decoder_and_the_next_is_done() -> None:
+    worker, made = WorkerProcess(), job(saved("PNG"))
+    try:
+        worker.start()
+        assert worker.pid is not None
+        os.kill(worker.pid, signal.SIGSTOP)  # as if it decoded for ever
+        threading.Timer(0.2, made.cancel).start()
+        with pytest.raises(Cancelled):
+            worker.decode(made)
+        assert worker.pid is None
+        assert worker.decode(job(saved("PNG"))) is not None
+    finally:
+        worker.kill()
+
+
+def test_cheap_work_is_taken_first_and_cancelled_work_never(pool: DecodePool) -> None:
+    queue = DecodePool(num_decoders=0)
+    sizes = [(4000, 3000), (3000, 2000), (2600, 2000)]
+    jobs = [DecodeJob("picture", b"", "image", SIZE, 1, width * height) for width, height in sizes]
+    queue._waiting = list(jobs)
+    jobs[2].cancel()
+    assert queue.take(only_small=False) is jobs[1]
+    assert queue.take(only_small=False) is jobs[0]
+    queue.close()
+    assert queue.take(only_small=False) is None
+    late = job(saved("PNG"))
+    queue.submit(late)
+    assert isinstance(late.future.exception(1), RoleFailed)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"no JSON", b"[1]", b"\xff", b"{" * 3000, b'{"num_frames": 1}', b'{"num_frames": 1, "height": 9, "width": 9}',
+        b'{"num_frames": 100000, "height": 16384, "width": 16384}', b'{"refused": 5}', b'{"unknown": 1}',
+    ],
+)  # fmt: skip
+def test_a_decoder_that_was_taken_over_gives_no_frames(answer: bytes) -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        handle = os.memfd_create("frames", os.MFD_ALLOW_SEALING)
+        os.write(handle, b"x" * 100)
+        socket.send_fds(theirs, [answer], [handle])
+        os.close(handle)
+        before = len(os.listdir("/proc/self/fd"))
+        with pytest.raises((ValueError, RecursionError)):  # noqa: PT012 - each step may be the one that refuses
+            content, handles = wire.receive(ours)
+            try:
+                wire.frames_of(wire.Answer.model_validate(content), handles[0], "picture")
+            finally:
+                os.close(handles[0])
+        assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_frames_that_may_still_change_are_refused() -> None:
+    handle = os.memfd_create("frames", os.MFD_ALLOW_SEALING)
+    os.write(handle, b"x" * 12)
+    with pytest.raises(ValueError, match="may still change"):
+        wire.frames_of(wire.Answer(num_frames=1, height=2, width=2), handle, "picture")
+    os.close(handle)
+    sealed = wire.sealed_file("frames", [b"x" * 12])
+    with pytest.raises(ValueError, match="expected 27 bytes"):
+        wire.frames_of(wire.Answer(num_frames=1, height=3, width=3), sealed, "picture")
+    assert np.all(wire.frames_of(wire.Answer(num_frames=1, height=2, width=2), sealed, "picture") == ord("x"))
+    os.close(sealed)
+
+
+def test_decoders_end_with_their_pool() -> None:
+    made = DecodePool(num_decoders=1)
+    made.submit(job(png(picture())))
+    deadline = time.monotonic() + 30
+    while len(made.pids) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    pids = made.pids
+    made.close()
+    assert not [pid for pid in pids if os.path.exists(f"/proc/{pid}")]
