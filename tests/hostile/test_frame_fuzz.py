@@ -1,4 +1,4 @@
-"""20,000 hostile frames and tensors; a million a run are `python tests/hostile/frame_fuzz.py`."""
+"""Faulty peer: 20,000 hostile frames and tensors; a million a run are `python tests/hostile/frame_fuzz.py`."""
 
 from frame_fuzz import FrameFuzzer, attack, resident_nbytes
 

@@ -1,4 +1,4 @@
-"""Any bytes give one message or one FrameError: the decoder's side of the hostile list."""
+"""Faulty peer: any bytes give one message or one FrameError: the decoder's side of the hostile list."""
 
 import pickle
 import random

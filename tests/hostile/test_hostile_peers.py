@@ -1,4 +1,4 @@
-"""Peers without the key get nothing; peers with it can break no more than their own calls."""
+"""Other local user, faulty peer: without the key they get nothing; with it they break no more than their own calls."""
 
 import itertools
 import os

@@ -1,4 +1,4 @@
-"""Lies about tensors and descriptors: one named error each, nothing leaked, nothing read that was not given."""
+"""Faulty peer: lies about tensors and descriptors. One named error each, nothing leaked, nothing read but what was given."""
 
 import fcntl
 import os

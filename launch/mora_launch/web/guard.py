@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Collection
 from typing import Any
+
+import h11
 
 from mora_launch.web.access import Access, Refusal
 from mora_launch.web.asgi import App, Message, Receive, Scope, Send, header_values
@@ -51,6 +54,7 @@ class Guard:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
+        send = _quiet(send)
         if scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1008})  # nothing here speaks it
             return
@@ -99,6 +103,17 @@ class Guard:
         if body.refused is not None and not started:
             status, text = body.refused
             await _refuse(send, Refusal(status, "body", text))
+
+
+def _quiet(send: Send) -> Send:
+    """Answers that nobody can be given any more are dropped: the rest of their request was no HTTP, which the server
+    has answered itself, and closed the connection."""
+
+    async def send_if_open(message: Message) -> None:
+        with contextlib.suppress(h11.LocalProtocolError):
+            await send(message)
+
+    return send_if_open
 
 
 async def _refuse(send: Send, refusal: Refusal) -> None:

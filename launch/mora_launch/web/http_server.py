@@ -14,7 +14,7 @@ from mora_launch.web.connection import Connection
 
 
 def http_server(app: App, *, grace_s: int) -> uvicorn.Server:
-    """A server of plain HTTP/1.1, which logs warnings only.
+    """A server of plain HTTP/1.1, which logs errors alone: what clients do wrong fills no disk.
 
     Args:
         grace_s: that requests under way have when it is told to stop.
@@ -26,7 +26,7 @@ def http_server(app: App, *, grace_s: int) -> uvicorn.Server:
             http=Connection,
             ws="none",
             log_config=None,
-            log_level="warning",
+            log_level="error",
             access_log=False,
             server_header=False,
             proxy_headers=False,  # nothing here believes what a client says of its address

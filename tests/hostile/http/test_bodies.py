@@ -1,4 +1,4 @@
-"""Attackers: remote client with the token. He sends much, deep, slow or broken bodies, to take memory and time."""
+"""Remote client with a token: it sends much, deep, slow or broken bodies, to take memory and time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Attackers: remote client with the token. He sends pictures and videos that take memory, time, or a decoder over."""
+"""Remote client with a token: its pictures and videos take memory, time, or a decoder over."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Attackers: remote client with the token. He fills the disk with what is kept of reviews and videos."""
+"""Remote client with a token: it fills the disk with what is kept of reviews and videos."""
 
 from __future__ import annotations
 

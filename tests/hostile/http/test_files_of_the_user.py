@@ -1,4 +1,4 @@
-"""Attackers: remote client with the token, other local user. They want files that the server's user can read."""
+"""Remote client with a token, other local user: they want files that the server's user can read."""
 
 from __future__ import annotations
 

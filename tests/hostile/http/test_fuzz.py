@@ -1,4 +1,4 @@
-"""Attackers: remote client with and without the token. They send whatever comes to mind, thousands of times."""
+"""Remote client with a token, and without a token: it sends whatever comes to mind, thousands of times."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Attackers: another local user, and a web site in the browser of the server's user."""
+"""Other local user, web site in the browser: neither is taken for the server's own user."""
 
 from __future__ import annotations
 
