@@ -189,7 +189,9 @@ def _check_alone(allowed: tuple[str, ...]) -> None:
 @click.argument("run", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--reviewer", envvar="USER", default="reviewer", show_default=True, help="Name that decisions carry.")
 @click.option("--web", is_flag=True, help="Serve a page instead of asking in the terminal.")
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address of the page; the link that is printed lets others in.")
+@click.option(
+    "--host", default="127.0.0.1", show_default=True, help="Address of the page; others need the printed link."
+)
 @click.option("--port", type=int, default=7861, show_default=True, help="Port of the page.")
 @click.option("--statistics", "only_statistics", is_flag=True, help="Show who agrees with whom, and end.")
 def review(run: Path, reviewer: str, web: bool, host: str, port: int, only_statistics: bool) -> None:
@@ -204,7 +206,7 @@ def review(run: Path, reviewer: str, web: bool, host: str, port: int, only_stati
 @_changes
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(1, 65535))
-@click.option("--token-file", type=_FILE, help="File (chmod 600) with the token that everybody needs; else one is made and printed, for all but you.")
+@click.option("--token-file", type=_FILE, help="Token that everybody needs; by default one for all but you.")
 @_checkpoint
 @_run
 def serve(

@@ -1,4 +1,4 @@
-"""Faulty peer: lies about tensors and descriptors. One named error each, no leak, and nothing read but what was given."""
+"""Faulty peer: lies about tensors and descriptors. One named error each, no leak, nothing read but what was given."""
 
 import fcntl
 import os
