@@ -190,7 +190,7 @@ def _check_alone(allowed: tuple[str, ...]) -> None:
 @click.option("--reviewer", envvar="USER", default="reviewer", show_default=True, help="Name that decisions carry.")
 @click.option("--web", is_flag=True, help="Serve a page instead of asking in the terminal.")
 @click.option(
-    "--host", default="127.0.0.1", show_default=True, help="Address of the page; others need the printed link."
+    "--host", default="127.0.0.1", show_default=True, help="Address of the page; others need the link."
 )
 @click.option("--port", type=int, default=7861, show_default=True, help="Port of the page.")
 @click.option("--statistics", "only_statistics", is_flag=True, help="Show who agrees with whom, and end.")
