@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -160,6 +161,7 @@ def generate(
         own = config if is_given or config.exists() else environments.ROOT / config
         run = RepeatedRun.read(repeat, lambda: load_config(own, ()))
         run.show(repeat, console)
+        os.environ["HF_HUB_OFFLINE"] = "1"  # the file names models: none is fetched because it says so
         run_generate(run.options, run.config, output, console, expected_inputs=run.inputs, before=run.stages)
         return
     if task is None:
@@ -189,9 +191,7 @@ def _check_alone(allowed: tuple[str, ...]) -> None:
 @click.argument("run", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--reviewer", envvar="USER", default="reviewer", show_default=True, help="Name that decisions carry.")
 @click.option("--web", is_flag=True, help="Serve a page instead of asking in the terminal.")
-@click.option(
-    "--host", default="127.0.0.1", show_default=True, help="Address of the page; others need the link."
-)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address of the page; others need the link.")
 @click.option("--port", type=int, default=7861, show_default=True, help="Port of the page.")
 @click.option("--statistics", "only_statistics", is_flag=True, help="Show who agrees with whom, and end.")
 def review(run: Path, reviewer: str, web: bool, host: str, port: int, only_statistics: bool) -> None:
@@ -362,8 +362,6 @@ def doctor(run: Path | None) -> None:
 @click.pass_context
 def bench(context: click.Context, name: str | None, arguments: tuple[str, ...]) -> None:
     """Measure NAME; options go to the benchmark: `--json FILE`, and `--help` for its own."""
-    import os
-
     if name in (None, "-h", "--help"):
         click.echo(context.get_help() + "\n")
         with (formatter := context.make_formatter()).section("Names"):

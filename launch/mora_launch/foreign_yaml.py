@@ -41,6 +41,8 @@ def parse_yaml(text: str) -> Any:
     Raises:
         YamlRefused: in one line, what is wrong, and where.
     """
+    if any(line.startswith("%") for line in text.splitlines()):
+        raise YamlRefused("expected no line that begins with %: no configuration needs a directive")
     try:
         _check_events(text)
         loader = _LOADER(text)

@@ -1,6 +1,8 @@
 """Every number that limits what the launcher takes from others: requests, files, processes."""
 
 MAX_JSON_NBYTES = 1 << 20  # of a JSON body without its data: URLs
+MAX_JSON_DEPTH = 8
+MAX_NUM_JSON_VALUES = 20_000  # commas and brackets inside of texts counted too
 MAX_FORM_FIELD_NBYTES = 1 << 20
 MAX_NUM_FORM_FIELDS = 64
 MAX_NUM_FILES = 4  # of one request
@@ -17,4 +19,13 @@ MAX_CLIP_NBYTES = 2 << 30  # decoded, at the model's size
 DECODE_DEADLINE_S = 30.0  # of one picture or video
 DECODER_MEMORY_NBYTES = 2 << 30  # beyond what a decoder takes when it starts
 SMALL_PICTURE_NUM_PIXELS = 5 << 20  # decoded by a worker that takes no larger ones
-MAX_NUM_GIF_BLOCKS = 1_000_000
+MAX_NUM_GIF_BLOCKS = 300_000  # a gif of 64 MB has no more
+MAX_GIF_NUM_PIXELS = 1 << 29  # of all frames together; they are slower to decode than other videos
+MAX_NUM_PNG_CHUNKS = 128  # besides the picture's data, which comes in pieces of 1 KiB or more
+SMALL_PICTURE_NBYTES = 1 << 20
+SMALL_DECODE_DEADLINE_S = 5.0
+MAX_WAIT_S = 5.0  # then a job goes before all that came later, whatever they cost
+MAX_NUM_CONNECTIONS = 1024  # of one other user or address
+WRITE_DEADLINE_S = 20.0  # without a byte taken by a client that is being answered
+SOCKET_BUFFER_NBYTES = 256 << 10  # of the kernel, for each direction of a connection
+MAX_NUM_KEPT_VIDEOS = 2000  # jobs that have ended; the oldest expire first

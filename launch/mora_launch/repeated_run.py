@@ -126,8 +126,8 @@ class RepeatedRun:
             if path is not None:
                 yield f"reads {path}"
         for name, agent in [*self.config.agents.items(), *self.config.serving.agents.items()]:
-            named = [f"{key} {value}" for key, value in agent.options.items() if isinstance(value, str)]
-            yield f"{name} ({agent.environment}) loads {', '.join(named)}"
+            named = ", ".join(f"{key} {value}" for key, value in agent.options.items())
+            yield f"{name} ({agent.environment}), from this machine alone: {named}"
         if self.config.serving.checkpoint is not None:
             yield f"checkpoint {self.config.serving.checkpoint}"
         if self.asked is not None:

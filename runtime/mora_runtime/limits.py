@@ -18,6 +18,7 @@ DEFAULT_SPILL_NBYTES = 1 << 30
 SLOT_DEADLINE_S = 30.0  # that a tensor waits for slots to come back when pool and spill are full
 INLINE_TENSOR_NBYTES = 4 << 10  # up to this size a tensor rides in the frame, where a slot would cost more than it
 MAX_INLINE_NBYTES = 32 << 10  # of all such tensors of one message
+MAX_LOG_NBYTES = 64 << 20  # of a role's log, and as much of what is older
 MAX_SEGMENT_NBYTES = 1 << 40
 MAX_NUM_TRACE_EVENTS = 1_000_000  # of one traced process: about 120 MB in its file
 TRACE_PERIOD_S = 0.1  # between two writes of a trace and two samples of its counters

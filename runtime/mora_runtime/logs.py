@@ -11,8 +11,10 @@ import logging
 import os
 import time
 from contextvars import ContextVar, Token
+from logging.handlers import RotatingFileHandler
 
 from mora_runtime import envvars
+from mora_runtime.limits import MAX_LOG_NBYTES
 from mora_runtime.run_directory import RunDirectory
 
 _fields: ContextVar[dict[str, object]] = ContextVar("fields of log lines", default={})  # noqa: B039 - never changed
@@ -54,8 +56,9 @@ class _JsonLines(logging.Formatter):
 
 
 def start_logging(run: RunDirectory, *, role: str, generation: int) -> None:
-    """Send this process's log to `<run>/logs/<role>.<generation>.jsonl`; called once, at start."""
-    handler = logging.FileHandler(run.logs / f"{role}.{generation}.jsonl", encoding="utf-8")
+    """Send this process's log to `<run>/logs/<role>.<generation>.jsonl`, older lines in `.jsonl.1`."""
+    path = run.logs / f"{role}.{generation}.jsonl"
+    handler = RotatingFileHandler(path, maxBytes=MAX_LOG_NBYTES, backupCount=1, encoding="utf-8")
     handler.setFormatter(_JsonLines(run.path.name, role, generation))
     root = logging.getLogger()
     root.handlers[:] = [handler]

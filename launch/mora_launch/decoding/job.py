@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -13,7 +14,12 @@ from mora_runtime.errors import Cancelled
 from mora_launch.decoding.clip import Clip, Video
 from mora_launch.decoding.picture_header import read_header
 from mora_launch.decoding.video_header import check_gif, video_format
-from mora_launch.limits import SMALL_PICTURE_NUM_PIXELS
+from mora_launch.limits import (
+    DECODE_DEADLINE_S,
+    SMALL_DECODE_DEADLINE_S,
+    SMALL_PICTURE_NBYTES,
+    SMALL_PICTURE_NUM_PIXELS,
+)
 
 _VIDEO_COST = 1 << 30  # more than any picture's: how much there is to decode is not known before
 Decoded = Clip | Video
@@ -35,13 +41,24 @@ class DecodeJob:
     size: tuple[int, int]
     max_frames: int
     cost: int
+    since_s: float = field(default_factory=time.monotonic)
     future: Future[Decoded] = field(default_factory=Future)
     cancelled: threading.Event = field(default_factory=threading.Event)
 
     @property
     def is_small(self) -> bool:
         """Whether it is done in a moment."""
-        return self.cost <= SMALL_PICTURE_NUM_PIXELS
+        return self.cost <= SMALL_PICTURE_NUM_PIXELS and len(self.content) <= SMALL_PICTURE_NBYTES
+
+    @property
+    def deadline_s(self) -> float:
+        """How long a decoder may work on it."""
+        return SMALL_DECODE_DEADLINE_S if self.is_small else DECODE_DEADLINE_S
+
+    @property
+    def most_nbytes(self) -> int:
+        """What its frames may take."""
+        return (self.max_frames if self.kind == "video" else 1) * self.size[0] * self.size[1] * 3
 
     def cancel(self) -> None:
         """The result is not wanted any more: a decoder that works on it is killed."""
@@ -67,7 +84,7 @@ def decode_job(content: bytes, whose: str, *, size: tuple[int, int], max_frames:
     """
     kind = video_format(content)
     if kind is None:
-        return DecodeJob("picture", content, whose, size, max_frames, read_header(content, whose).num_pixels)
-    if kind == "gif":
-        check_gif(content, whose, max_frames)
-    return DecodeJob("video", content, whose, size, max_frames, _VIDEO_COST + len(content))
+        cost = read_header(content, whose).num_pixels + len(content)
+        return DecodeJob("picture", content, whose, size, max_frames, cost)
+    num_pixels = check_gif(content, whose, max_frames) if kind == "gif" else 0
+    return DecodeJob("video", content, whose, size, max_frames, _VIDEO_COST + num_pixels + len(content))

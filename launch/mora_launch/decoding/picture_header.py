@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mora_launch.limits import MAX_NUM_SCANS, MAX_PICTURE_NUM_PIXELS, MAX_SCANNED_NUM_PIXELS
+from mora_launch.limits import MAX_NUM_PNG_CHUNKS, MAX_NUM_SCANS, MAX_PICTURE_NUM_PIXELS, MAX_SCANNED_NUM_PIXELS
 from mora_launch.tasks.errors import BadRequest
 
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -16,6 +16,7 @@ _SIZES_IN_JPEG = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})  # SOFn
 _WITHOUT_LENGTH = frozenset({0x00, 0x01, *range(0xD0, 0xD9)})
 _SCAN, _END = 0xDA, 0xD9
 _MAX_NUM_SEGMENTS = 2000  # before the first scan; a camera writes a few dozen
+_SMALL_CHUNK_NBYTES = 1024
 KINDS = "a PNG, JPEG or WebP picture"
 
 
@@ -47,6 +48,8 @@ def read_header(content: bytes, field: str) -> PictureHeader:
     header = _header(content)
     if header is None:
         raise BadRequest(field, f"expected {KINDS}, got something else")
+    if header.kind == "PNG" and (more := _odd_chunks(content)):
+        raise BadRequest(field, f"expected at most {MAX_NUM_PNG_CHUNKS} chunks besides the picture's data, got {more}")
     if header.width < 1 or header.height < 1:
         raise BadRequest(field, f"expected a picture of some size, got {header.width}x{header.height}")
     if header.width * header.height > MAX_PICTURE_NUM_PIXELS:
@@ -70,6 +73,22 @@ def _header(content: bytes) -> PictureHeader | None:
     return None
 
 
+def _odd_chunks(content: bytes) -> str | None:
+    """What is wrong with the chunks of a PNG: each costs a decoder time whatever its size, and some are compressed."""
+    position, num_others, num_small, num_profiles = len(_PNG), 0, 0, 0
+    while position + 8 <= len(content):
+        nbytes, kind = _big(content[position : position + 4]), content[position + 4 : position + 8]
+        if kind == b"IEND":
+            break
+        num_small += kind == b"IDAT" and nbytes < _SMALL_CHUNK_NBYTES
+        num_others += kind != b"IDAT"
+        num_profiles += kind == b"iCCP"
+        if num_others > MAX_NUM_PNG_CHUNKS or num_small > MAX_NUM_PNG_CHUNKS or num_profiles > 1:
+            return f"more, or several colour profiles ({kind.decode('ascii', 'replace')})"
+        position += 12 + nbytes
+    return None
+
+
 def _jpeg(content: bytes) -> PictureHeader | None:
     """The largest of the sizes before the first scan. Scan data cannot hold the marker that scans are counted by."""
     position, width, height = 2, 0, 0
@@ -86,6 +105,8 @@ def _jpeg(content: bytes) -> PictureHeader | None:
         position += (
             1 if code == 0xFF else 2 if code in _WITHOUT_LENGTH else 2 + _big(content[position + 2 : position + 4])
         )
+    else:
+        return None  # more segments than any encoder writes
     return PictureHeader("JPEG", width, height, max(1, content.count(b"\xff\xda"))) if width else None
 
 

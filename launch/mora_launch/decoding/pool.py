@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 
 from mora_runtime.errors import MoraError, RoleFailed
 
 from mora_launch.decoding.job import DecodeJob
 from mora_launch.decoding.worker_process import WorkerProcess
+from mora_launch.limits import MAX_WAIT_S
 
 log = logging.getLogger(__name__)
 _JOIN_S = 10.0
@@ -58,13 +60,13 @@ class DecodePool:
             self._changed.notify_all()
 
     def take(self, *, only_small: bool) -> DecodeJob | None:
-        """The cheapest job, the oldest of equals; None once the pool is closed."""
+        """The job to do next; None once the pool is closed."""
         with self._changed:
             while not self._is_closed:
                 self._waiting = [job for job in self._waiting if not job.cancelled.is_set()]
                 fitting = [job for job in self._waiting if job.is_small or not only_small]
                 if fitting:
-                    job = min(fitting, key=lambda each: each.cost)
+                    job = _next(fitting)
                     self._waiting.remove(job)
                     return job
                 self._changed.wait(_IDLE_TICK_S)
@@ -80,6 +82,12 @@ class DecodePool:
             job.fail(RoleFailed("the server is being stopped"))
         for decoder in self._decoders:
             decoder.end()
+
+
+def _next(jobs: list[DecodeJob]) -> DecodeJob:
+    """The oldest, where it has waited for too long; else the cheapest. Jobs are in the order of their coming."""
+    is_late = time.monotonic() - jobs[0].since_s > MAX_WAIT_S
+    return jobs[0] if is_late else min(jobs, key=lambda each: each.cost)
 
 
 class _Decoder(threading.Thread):

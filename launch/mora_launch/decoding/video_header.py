@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mora_launch.limits import MAX_NUM_GIF_BLOCKS, MAX_VIDEO_NUM_PIXELS
+from mora_launch.limits import MAX_GIF_NUM_PIXELS, MAX_NUM_GIF_BLOCKS
 from mora_launch.tasks.errors import BadRequest
 
 _GIF_IMAGE, _GIF_EXTENSION = 0x2C, 0x21
@@ -17,15 +17,16 @@ def video_format(content: bytes) -> str | None:
     return "gif" if content[:6] in (b"GIF87a", b"GIF89a") else None
 
 
-def check_gif(content: bytes, field: str, max_frames: int) -> None:
-    """Refuse a gif whose frames, each as large as its canvas, cost more than is decoded here. Raises: BadRequest."""
+def check_gif(content: bytes, field: str, max_frames: int) -> int:
+    """Pixels of all frames of a gif, each as large as its canvas. Raises: BadRequest: more than are decoded here."""
     width, height = (int.from_bytes(content[start : start + 2], "little") for start in (6, 8))
     num_frames = _num_frames(content, field, max_frames + 1)
     if num_frames > max_frames:
         raise BadRequest(field, f"expected at most {max_frames} frames; cut the video")
-    if num_frames * width * height > MAX_VIDEO_NUM_PIXELS:
+    if num_frames * width * height > MAX_GIF_NUM_PIXELS:
         what = f"{num_frames} frames of {width}x{height}"
-        raise BadRequest(field, f"expected at most {MAX_VIDEO_NUM_PIXELS} pixels in all frames, got {what}")
+        raise BadRequest(field, f"expected at most {MAX_GIF_NUM_PIXELS} pixels in all frames of a gif, got {what}")
+    return num_frames * width * height
 
 
 def _num_frames(content: bytes, field: str, most: int) -> int:

@@ -14,7 +14,6 @@ from pydantic import ValidationError
 
 from mora_launch.decoding import wire
 from mora_launch.decoding.job import Decoded, DecodeJob
-from mora_launch.limits import DECODE_DEADLINE_S
 from mora_launch.tasks.errors import BadRequest
 
 _TICK_S = 0.05
@@ -93,13 +92,13 @@ class WorkerProcess:
         assert self._link is not None
         poller = select.poll()
         poller.register(self._link, select.POLLIN)
-        deadline = time.monotonic() + DECODE_DEADLINE_S + _AFTER_DEADLINE_S
+        deadline = time.monotonic() + job.deadline_s + _AFTER_DEADLINE_S
         while not poller.poll(_TICK_S * 1000):
             if job.cancelled.is_set():
                 raise Cancelled("the client has gone")
             if time.monotonic() > deadline:
                 self.kill()
-                raise BadRequest(job.whose, f"was not decoded within {DECODE_DEADLINE_S:g} s; make it smaller")
+                raise BadRequest(job.whose, f"was not decoded within {job.deadline_s:g} s; make it smaller")
 
     def kill(self) -> None:
         """End the process at once."""

@@ -23,7 +23,7 @@ from mora_runtime.foreign_file import read_foreign
 from mora_runtime.foreign_json import parse_object
 from mora_runtime.schema import read_settings
 
-from mora_launch.review.decision import MAX_AGAIN, Candidate, Decision, ReviewRefused, ReviewState, Stopped
+from mora_launch.review.decision import MAX_AGAIN, MAX_EDITS, Candidate, Decision, ReviewRefused, ReviewState, Stopped
 from mora_launch.review.frames_file import read_frames, write_frames
 from mora_launch.tasks.media import Clip
 
@@ -39,6 +39,7 @@ class ReviewSession:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._changed = threading.Condition()
+        self._known: tuple[tuple[int, ...], ReviewState] | None = None  # signature of the file, and what it holds
 
     @classmethod
     def create(cls, folder: Path, request: dict[str, Any]) -> ReviewSession:
@@ -71,11 +72,18 @@ class ReviewSession:
         """As it is now."""
         path = self.folder / _STATE
         try:
+            found = path.lstat()
+            signature = (found.st_ino, found.st_mtime_ns, found.st_size)  # each change makes another file
+            known = self._known
+            if known is not None and known[0] == signature:
+                return known[1]
             content = parse_object(read_foreign(path, _MAX_STATE_NBYTES, follow_links=False))
         except (OSError, ValueError) as error:
             why = error.strerror if isinstance(error, OSError) else error
             raise SettingsError(f"{path}: cannot be read: {why}; remove the folder to begin the review anew") from None
-        return read_settings(ReviewState, content, source=str(path))
+        state = read_settings(ReviewState, content, source=str(path))
+        self._known = (signature, state)
+        return state
 
     def accepted(self, stage: str) -> Candidate | None:
         """What was accepted for a stage, if it was."""
@@ -122,6 +130,8 @@ class ReviewSession:
                 raise ReviewRefused(f"version: expected {state.version}, got {decision.version}; look again")
             if decision.action == "again" and candidate.attempt >= MAX_AGAIN:
                 raise ReviewRefused(f"again: at most {MAX_AGAIN} times for a stage; edit the prompt, or go back")
+            if decision.action in ("edit", "adjust") and len(candidate.steps) >= MAX_EDITS:
+                raise ReviewRefused(f"{decision.action}: at most {MAX_EDITS} times for a stage; accept it, or go back")
             if decision.action == "back" and not state.accepted:
                 raise ReviewRefused("back: this is the first stage")
             if decision.action == "adjust" and (candidate.kind == "text" or self.frames(candidate).ndim != 3):

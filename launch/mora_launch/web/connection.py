@@ -1,30 +1,43 @@
-"""One connection of a client: whose it is, and how long it may take to say what it wants. uvicorn's protocol class."""
+"""One connection of a client: whose it is, and how long it may take to ask and to listen. uvicorn's protocol class."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+import os
+from collections import Counter
+from typing import Any, ClassVar
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from mora_launch.limits import HEAD_DEADLINE_S
+from mora_launch.limits import HEAD_DEADLINE_S, MAX_NUM_CONNECTIONS, WRITE_DEADLINE_S
 from mora_launch.web.listening import is_loopback
 from mora_launch.web.peer import peer_uid
 
 PEER_UID = "peer_uid"  # in the state of every request's scope: int, or None where it is not known
+_MAX_NUM_PIECES = 256  # line ends in what is read at once, before it is asked how long the pieces between them are
+_LEAST_PIECE_NBYTES = 64  # on average: each chunk of a body costs time, however short it is
 
 
 class Connection(H11Protocol):
-    """Puts the peer's user id into the scope, and closes a connection whose request does not arrive in time."""
+    """Puts the peer's user id into the scope, and closes the connection of a client that holds it for nothing."""
+
+    _num_open: ClassVar[Counter[int | str]] = Counter()  # by user, or address
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._head_deadline: asyncio.TimerHandle | None = None
+        self._write_deadline: asyncio.TimerHandle | None = None
+        self._peer: int | str = ""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self.app_state = {**self.app_state, PEER_UID: self._peer_uid()}
+        uid = self._peer_uid()
+        self.app_state = {**self.app_state, PEER_UID: uid}
+        self._peer = uid if uid is not None else self.client[0] if self.client else ""
+        self._num_open[self._peer] += 1
+        if self._peer != os.getuid() and self._num_open[self._peer] > MAX_NUM_CONNECTIONS:
+            transport.abort()
         self._watch_head()
 
     def _peer_uid(self) -> int | None:
@@ -35,24 +48,70 @@ class Connection(H11Protocol):
         return peer_uid((self.server[0], self.server[1]), self.client)
 
     def data_received(self, data: bytes) -> None:
+        if self._is_unwanted(data):
+            self.transport.abort()
+            return
         super().data_received(data)
         self._watch_head()
 
+    def _is_unwanted(self, data: bytes) -> bool:
+        """More of a body whose request has been answered, or a body in pieces that are all work and no content."""
+        if self.conn.their_state is not h11.SEND_BODY:
+            return False
+        if self.cycle is not None and self.cycle.response_complete:
+            return True
+        num_pieces = data.count(b"\r\n")
+        is_chunked = any(name == b"transfer-encoding" for name, _ in self.headers)
+        return is_chunked and num_pieces > _MAX_NUM_PIECES and len(data) < _LEAST_PIECE_NBYTES * num_pieces
+
     def connection_lost(self, exc: Exception | None) -> None:
-        self._stop_watching()
+        self._stop_head_deadline()
+        self._stop_write_deadline()
+        self._num_open[self._peer] -= 1
+        if self._num_open[self._peer] <= 0:
+            del self._num_open[self._peer]
         super().connection_lost(exc)
 
     def _watch_head(self) -> None:
         """Between requests uvicorn closes an idle connection; this closes one whose next request has begun, or that
-        has never made one."""
+        has never made one, or that was answered before it had sent its body."""
         is_served = self.cycle is not None and not self.cycle.response_complete
-        has_begun = self.cycle is None or bool(self.conn.trailing_data[0])
-        if is_served or not has_begun or self.conn.their_state is not h11.IDLE:
-            self._stop_watching()
+        waits_for_head = self.conn.their_state is h11.IDLE and (self.cycle is None or bool(self.conn.trailing_data[0]))
+        if is_served or not (waits_for_head or self.conn.their_state is h11.SEND_BODY):
+            self._stop_head_deadline()
         elif self._head_deadline is None:
             self._head_deadline = self.loop.call_later(HEAD_DEADLINE_S, self.transport.abort)
 
-    def _stop_watching(self) -> None:
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._watch_head()
+
+    def pause_writing(self) -> None:
+        """The client does not take what it asked for as fast as it is given."""
+        super().pause_writing()  # type: ignore[no-untyped-call, unused-ignore]
+        self._watch_writing(self.transport.get_write_buffer_size())
+
+    def _watch_writing(self, before: int) -> None:
+        self._stop_write_deadline()
+        self._write_deadline = self.loop.call_later(WRITE_DEADLINE_S, self._look_at_writing, before)
+
+    def _look_at_writing(self, before: int) -> None:
+        now = self.transport.get_write_buffer_size()
+        if now >= before:
+            self.transport.abort()
+        else:
+            self._watch_writing(now)
+
+    def resume_writing(self) -> None:
+        self._stop_write_deadline()
+        super().resume_writing()  # type: ignore[no-untyped-call, unused-ignore]
+
+    def _stop_head_deadline(self) -> None:
         if self._head_deadline is not None:
             self._head_deadline.cancel()
             self._head_deadline = None
+
+    def _stop_write_deadline(self) -> None:
+        if self._write_deadline is not None:
+            self._write_deadline.cancel()
+            self._write_deadline = None

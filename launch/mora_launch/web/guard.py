@@ -8,12 +8,15 @@ from collections.abc import Collection
 from typing import Any
 
 import h11
+from mora_runtime.shown_text import shown_line
 
 from mora_launch.web.access import Access, Refusal
 from mora_launch.web.asgi import App, Message, Receive, Scope, Send, header_values
 from mora_launch.web.body import Body, BodyRoom
 
+_MAX_TEXT_LENGTH = 2000
 _HEALTH = frozenset({"/healthz", "/readyz"})
+_WITHOUT_BODY = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
 _REFUSED_METHODS = frozenset({"TRACE", "CONNECT"})
 # A page of another site can neither show nor read what this server gives, and no address of it leaks on.
 _HEADERS = (
@@ -72,6 +75,11 @@ class Guard:
         if scope["method"] in _REFUSED_METHODS:
             return Refusal(405, "method", f"{scope['method']} is not answered")
         lengths = header_values(scope, b"content-length")
+        encodings = header_values(scope, b"transfer-encoding")
+        if lengths and encodings:
+            return Refusal(400, "body", "expected Content-Length or Transfer-Encoding, got both")
+        if scope["method"] in _WITHOUT_BODY and (encodings or any(length != "0" for length in lengths)):
+            return Refusal(400, "body", f"{scope['method']} takes no body")
         most = self._room.max_body_nbytes
         if any(not length.isdecimal() or len(length) > 15 or int(length) > most for length in lengths):
             return Refusal(413, "body", f"expected at most {most} bytes, got {lengths[0][:20]}")
@@ -131,4 +139,5 @@ async def _refuse(send: Send, refusal: Refusal) -> None:
 
 def error_body(field: str | None, text: str, kind: str, code: str | None = None) -> dict[str, Any]:
     """OpenAI's shape of an error."""
-    return {"error": {"message": text, "type": kind, "param": field, "code": code}}
+    param = None if field is None else shown_line(field)
+    return {"error": {"message": shown_line(text, _MAX_TEXT_LENGTH), "type": kind, "param": param, "code": code}}

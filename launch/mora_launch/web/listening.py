@@ -7,6 +7,8 @@ import socket
 
 from mora_runtime.errors import SettingsError
 
+from mora_launch.limits import SOCKET_BUFFER_NBYTES
+
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -19,6 +21,8 @@ def bound(host: str, port: int) -> socket.socket:
     found = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
     try:
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        for direction in (socket.SO_SNDBUF, socket.SO_RCVBUF):  # connections take them over
+            found.setsockopt(socket.SOL_SOCKET, direction, SOCKET_BUFFER_NBYTES)
         found.bind((host, port))
     except OSError as error:
         found.close()

@@ -5,20 +5,31 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from collections.abc import Sequence
 
 import av
 import numpy as np
 from PIL import Image
 
 
-def png(width: int, height: int, *, claimed: tuple[int, int] | None = None, padding: int = 0) -> bytes:
-    """A black RGBA picture; its header may claim another size, a chunk that decoders skip may make it longer."""
+def png(
+    width: int, height: int, *, claimed: tuple[int, int] | None = None, padding: int = 0,
+    chunks: Sequence[tuple[bytes, bytes]] = (),
+) -> bytes:  # fmt: skip
+    """A black RGBA picture; its header may claim another size, a chunk that decoders skip may make it longer.
+
+    Args:
+        chunks: (kind, content) of others, behind the header.
+    """
     sink = io.BytesIO()
     Image.new("RGBA", (width, height)).save(sink, "PNG", compress_level=9)
     content = sink.getvalue()
     if claimed is not None:
         head = b"IHDR" + struct.pack(">II", *claimed) + content[24:29]
         content = content[:12] + head + struct.pack(">I", zlib.crc32(head)) + content[33:]
+    if chunks:
+        more = b"".join(struct.pack(">I", len(c)) + k + c + struct.pack(">I", zlib.crc32(k + c)) for k, c in chunks)
+        content = content[:33] + more + content[33:]
     if padding:
         chunk = b"exTr" + b"\0" * padding
         end = content.rindex(b"IEND") - 4

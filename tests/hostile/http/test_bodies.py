@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import gc
 import json
@@ -46,6 +47,8 @@ def test_more_json_than_a_request_needs_is_refused(served: Served, honest: Hones
         b'{"prompt":"x","seed":' + b"9" * 5000 + b"}", b'{"prompt":"x","n":-1e308}', b'{"prompt":"x","fps":Infinity}',
         b'{"prompt":"x","seed":true}', b'{"prompt":"x","seed":[]}', b'{"prompt":"x","seed":"0x10"}', b"[" * 900, b"",
         b'{"prompt":"\\ud800"}', b"\xff\xfe{}", b"null", b'{"prompt":"x","seconds":"1e999"}', b'{"prompt":{"a":1}}',
+        b'{"prompt":"x","model":"\\ud800"}', b'{"prompt":"x","size":"\\udfff"}', b'{"prompt":"x","\\ud800":1}',
+        b'{"prompt":"x","model":"\xed\xa0\x80"}', b'{"prompt":"x","prompt":"y"}', b'{"prompt":"x","stream":"\\ud800"}',
         b'{"prompt":"x","review":"maybe"}', b'{"prompt":"x","size":"9"}', b'{"prompt":"x","__proto__":{}}',
     ],
 )  # fmt: skip
@@ -61,6 +64,26 @@ def test_no_query_is_an_error_of_the_server(served: Served, query: str) -> None:
     assert served.http.get(f"/v1/videos?{query}").status_code in (400, 404)
 
 
+def test_many_long_json_bodies_at_once_leave_others_alone(served: Served, honest: Honest) -> None:
+    bodies = [
+        b'{"prompt":"x","user":[' + b"[]," * 340_000 + b"[]]}",
+        b'{"prompt":"x","user":{' + b",".join(b'"%d":0' % n for n in range(90_000)) + b"}}",
+    ]
+    with concurrent.futures.ThreadPoolExecutor(30) as threads:
+        answers = list(threads.map(lambda body: post_json(served, body).status_code, bodies * 15))
+    assert set(answers) == {400}
+
+
+def test_character_sets_that_clients_name_are_not_remembered(served: Served, honest: Honest) -> None:
+    before = served.own_nbytes()
+    for number in range(100):
+        kind = f"multipart/form-data; boundary=B; charset=x{number}" + "y" * 50_000
+        content = (part("nothing") + "--B--\r\n").encode()
+        answer = served.http.post("/v1/images/edits", content=content, headers={"content-type": kind})
+        assert answer.status_code == 400
+    until(lambda: served.own_nbytes() < before + 10 * MB, "nothing is kept of them")
+
+
 def part(name: str, value: str = "x", extra: str = "") -> str:
     return f'--B\r\nContent-Disposition: form-data; name="{name}"{extra}\r\n\r\n{value}\r\n'
 
@@ -71,7 +94,10 @@ def part(name: str, value: str = "x", extra: str = "") -> str:
         ("multipart/form-data; boundary=B", "".join(part(f"f{n}") for n in range(20_000)) + "--B--\r\n"),
         ("multipart/form-data; boundary=B", part("prompt", "x" * (2 * MB)) + "--B--\r\n"),
         ("multipart/form-data; boundary=B", part("image", "x", '; filename="a"') * 50 + "--B--\r\n"),
-        ("multipart/form-data; boundary=B; charset=no-such", part("prompt") + "--B--\r\n"),
+        ("multipart/form-data; boundary=B; charset=no-such", part("nothing") + "--B--\r\n"),
+        ("multipart/form-data; boundary=B; charset=punycode", part("prompt-", "x" * 500_000 + "-" + "a" * 500_000)),
+        ('multipart/form-data; Charset="PunyCode"; boundary=B', part("prompt-", "x" * 500_000 + "-" + "a" * 500_000)),
+        ("multipart/form-data; boundary=B; charset=idna", part("nothing", "a." * 400_000)),
         ("multipart/form-data; boundary=B", "--B\r\n" + "X: y\r\n" * 100_000 + "\r\nz\r\n--B--\r\n"),
         ("multipart/form-data; boundary=B", "--B\r\n\r\nx\r\n--B--\r\n"),
         ("multipart/form-data", part("prompt")),
@@ -149,6 +175,56 @@ def test_a_request_that_does_not_arrive_is_closed(served: Served, honest: Honest
         assert not closed, "headers that never end"
         with contextlib.suppress(ConnectionError):
             assert silent.recv(100) == b"", "a connection without a request"
+
+
+def test_a_body_after_the_answer_and_one_that_a_request_has_none_of_end_the_connection(
+    served: Served, honest: Honest
+) -> None:
+    for head_ in (
+        "Transfer-Encoding: chunked",
+        "Content-Length: 60000000",
+        "Content-Length: 5\r\nTransfer-Encoding: chunked",
+    ):
+        for request in ("GET /healthz", "GET /page", "DELETE /v1/videos/x", "POST /v1/nothing"):
+            with served.connection() as raw, contextlib.suppress(ConnectionError):
+                raw.sendall(f"{request} HTTP/1.1\r\nHost: 127.0.0.1:{served.port}\r\n{head_}\r\n\r\n".encode())
+                assert raw.recv(1000).startswith(b"HTTP/1.1 4")
+                raw.settimeout(40)
+                for _ in range(100):
+                    raw.sendall(b"1\r\nx\r\n" * 100)
+                while raw.recv(65536):
+                    pass
+
+
+def test_bodies_in_pieces_of_one_byte_are_cut(served: Served, honest: Honest) -> None:
+    sockets = [served.connection() for _ in range(6)]
+    for raw in sockets:
+        raw.sendall(head(served, "Transfer-Encoding: chunked"))
+    for raw in sockets:
+        with contextlib.suppress(ConnectionError):
+            raw.sendall(b"1\r\n \r\n" * 500_000)
+        raw.close()
+
+
+def test_clients_that_do_not_read_are_cut(served: Served, honest: Honest) -> None:
+    request = f"GET /page/page.css HTTP/1.1\r\nHost: 127.0.0.1:{served.port}\r\n\r\n".encode()
+    held = [served.connection() for _ in range(10)]
+    for raw in held:
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        raw.settimeout(0.5)
+        with contextlib.suppress(TimeoutError, ConnectionError):
+            while True:
+                raw.sendall(request * 500)
+    ports = {raw.getsockname()[1] for raw in held}
+
+    def still_open() -> set[int]:
+        connections = served.front.net_connections("tcp")
+        return {each.raddr.port for each in connections if each.raddr and each.raddr.port in ports}
+
+    assert still_open(), "they have asked and are being answered"
+    until(lambda: not still_open(), "their connections are closed", 60)
+    for raw in held:
+        raw.close()
 
 
 def test_what_is_no_http_is_refused(served: Served, honest: Honest) -> None:

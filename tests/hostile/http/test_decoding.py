@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import time
+import zlib
 from collections.abc import Callable
 
 import httpx
@@ -21,6 +22,11 @@ PICTURES: dict[str, Callable[[], bytes]] = {
     "4,000 scans": lambda: scanned_jpeg(2048, 4000),
     "3,000 scans of 64 Mpx": lambda: scanned_jpeg(8192, 3000),
     "60 scans of 36 Mpx": lambda: scanned_jpeg(6000, 50),
+    "10,000 colour profiles": lambda: png(8, 8, chunks=[(b"iCCP", b"x\0\0" + zlib.compress(b"\0" * 100_000))] * 10_000),
+    "200,000 empty chunks": lambda: png(8, 8, chunks=[(b"exTr", b"")] * 200_000),
+    "200,000 empty pieces": lambda: png(8, 8, chunks=[(b"IDAT", b"")] * 200_000),
+    "a JPEG of comments": lambda: b"\xff\xd8" + b"\xff\xfe\0\2" * 1_000_000 + scanned_jpeg(64, 1)[2:],
+    "a JPEG of filling": lambda: b"\xff\xd8" + b"\xff" * 2_000_000 + scanned_jpeg(64, 1)[2:],
     "no end": lambda: png(1000, 1000)[:-200],
     "half a JPEG": lambda: scanned_jpeg(512, 1)[:700],
     "WebP that claims much": lambda: b"RIFF\x20\0\0\0WEBPVP8X\x0a\0\0\0\0\0\0\0\xff\xff\xff\xff\xff\xff" + b"\0" * 9,
@@ -31,6 +37,7 @@ PICTURES: dict[str, Callable[[], bytes]] = {
 }
 VIDEOS: dict[str, Callable[[], bytes]] = {
     "80 frames of 8192x8192 in 1.3 kB": lambda: gif(8192, 80),
+    "44 frames of 6900x6900 in 1 kB": lambda: gif(6900, 44),
     "900 frames of 4096x4096": lambda: gif(4096, 900),
     "a million frames": lambda: gif(64, 1_000_000),
     "pieces of one byte": lambda: cut_up_gif(4_000_000),
@@ -84,7 +91,7 @@ def test_many_large_pictures_at_once_take_no_memory_of_the_front(served: Served,
 
 
 def test_clients_that_leave_take_their_decoding_along(served: Served, honest: Honest) -> None:
-    slow = gif(2040, 500)  # all that is decoded of one video, and many seconds of it
+    slow = gif(2040, 128)  # all that is decoded of one video, and many seconds of it
     before = len(served.http.get("/v1/videos?limit=100").json()["data"])
 
     def ask_and_leave(_: int) -> None:

@@ -14,6 +14,7 @@ from mora_launch.config import TrainConfig
 from mora_launch.decoding.pool import DecodePool
 from mora_launch.review.decision import ReviewRefused
 from mora_launch.serving.http.admission import Admission, TooBusy
+from mora_launch.serving.http.held_bytes import HeldBytes
 from mora_launch.serving.server_pool import ServerPool
 from mora_launch.tasks.errors import BadRequest
 from mora_launch.web.guard import error_body
@@ -30,6 +31,7 @@ class Front:
         reviews: of video jobs with somebody who looks after each stage.
         uploads: of requests whose files are being decoded.
         decoders: of those files.
+        decoding: what the frames of those files may take, until their jobs hold them.
     """
 
     pool: ServerPool
@@ -38,13 +40,16 @@ class Front:
     reviews: Admission
     uploads: Admission
     decoders: DecodePool
+    decoding: HeldBytes
 
     @classmethod
     def over(cls, pool: ServerPool, config: TrainConfig) -> Front:
         """With the bounds of a configuration."""
         settings = config.serving
-        reviews, uploads = Admission(settings.max_reviews, "reviews"), Admission(settings.max_waiting, "uploads")
-        return cls(pool, config, Admission(settings.max_waiting), reviews, uploads, DecodePool())
+        return cls(
+            pool, config, Admission(settings.max_waiting), Admission(settings.max_reviews, "reviews"),
+            Admission(settings.max_waiting, "uploads"), DecodePool(), HeldBytes(settings.max_waiting_nbytes),
+        )  # fmt: skip
 
     def video_size(self) -> tuple[int, int]:
         """(height, width) that the video agent makes, and that every video is brought to first."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from fastapi import Request
+from mora_runtime.foreign_json import parse_object
 
-from mora_launch.limits import MAX_JSON_NBYTES, MAX_NUM_FILES
+from mora_launch.limits import MAX_JSON_DEPTH, MAX_JSON_NBYTES, MAX_NUM_FILES, MAX_NUM_JSON_VALUES
 from mora_launch.tasks.errors import BadRequest
 
 _DATA_URL = b'"data:'
@@ -35,11 +35,9 @@ def parse(body: bytes | bytearray, *, may_hold_data_urls: bool) -> dict[str, Any
     if len(body) > MAX_JSON_NBYTES:
         raise BadRequest("body", f"expected at most {MAX_JSON_NBYTES} bytes of JSON, data: URLs not counted, got more")
     try:
-        values = json.loads(body)
-    except (ValueError, RecursionError):  # numbers of too many digits are a ValueError too
-        raise BadRequest("body", "is not JSON") from None
-    if not isinstance(values, dict):
-        raise BadRequest("body", f"expected a JSON object, got {type(values).__name__}")
+        values = parse_object(bytes(body), max_depth=MAX_JSON_DEPTH, max_num_values=MAX_NUM_JSON_VALUES)
+    except ValueError as error:
+        raise BadRequest("body", str(error)) from None
     return {name: _put_back(value, urls) for name, value in values.items()}
 
 

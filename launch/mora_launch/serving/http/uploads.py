@@ -33,9 +33,10 @@ async def decoded(
     jobs = []
     try:
         jobs = await run_in_threadpool(input_jobs, contents, field, front.config.serving, size)
-        for job in jobs:
-            front.decoders.submit(job)
-        return as_inputs(await while_connected(request, [job.future for job in jobs]))
+        with front.decoding.held(sum(job.most_nbytes for job in jobs)):
+            for job in jobs:
+                front.decoders.submit(job)
+            return as_inputs(await while_connected(request, [job.future for job in jobs]))
     finally:
         for job in jobs:
             job.cancel()

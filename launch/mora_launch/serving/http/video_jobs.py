@@ -17,6 +17,7 @@ from pathlib import Path
 
 from mora_runtime.errors import MoraError, StorageError
 
+from mora_launch.limits import MAX_NUM_KEPT_VIDEOS
 from mora_launch.review.decision import Decision
 from mora_launch.review.reviewed_stages import ReviewedStages, run_reviewed
 from mora_launch.review.session import ReviewSession
@@ -90,7 +91,7 @@ class VideoJobs:
         return job
 
     def _check_memory(self, job: VideoJob) -> None:
-        held, most = job.request.nbytes, self._front.config.serving.max_waiting_nbytes
+        held, most = job.request.nbytes + self._front.decoding.nbytes, self._front.config.serving.max_waiting_nbytes
         with self._lock:
             held += sum(each.request.nbytes for each in self._jobs.values())
         if job.request.nbytes and held > most:
@@ -192,7 +193,8 @@ class VideoJobs:
     def _expire(self) -> None:
         now = time.time()
         with self._lock:
-            old = [job for job in self._jobs.values() if job.expires_at is not None and job.expires_at <= now]
+            ended = [job for job in self._jobs.values() if job.expires_at is not None]
+            old = [job for job in ended if (job.expires_at or 0) <= now] or ended[:-MAX_NUM_KEPT_VIDEOS]
             self._forget(old)
         for job in old:
             self._folder.remove(job)

@@ -58,7 +58,7 @@ def video_routes(front: Front, jobs: VideoJobs) -> APIRouter:
             if not places:
                 raise NotFound("after", f"no video `{after[:60]}`")
             found = found[places[0] + 1 :]
-        shown = [job.as_json() for job in found[:limit]]
+        shown = await run_in_threadpool(lambda: [job.as_json() for job in found[:limit]])  # reviews are on disk
         ends = {"first_id": shown[0]["id"] if shown else None, "last_id": shown[-1]["id"] if shown else None}
         return JSONResponse({"object": "list", "data": shown, "has_more": len(found) > limit, **ends})
 
