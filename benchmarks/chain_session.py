@@ -20,16 +20,16 @@ import torch.distributed as dist
 from mora_launch.config import TrainConfig
 from mora_launch.environments import ENVIRONMENTS, ROOT
 from mora_launch.servers import ServerGroup, check_agents, child_variables, rendezvous
-from mora_launch.supervisor import Supervisor
 from mora_runtime import Client, Node, RunDirectory
-from mora_runtime.process_group import join_group
-from mora_runtime.training_settings import GroupSettings
+from mora_runtime.process.supervisor import Supervisor
 from mora_trainer.chain import AGENTS, MicroBatch, RemoteChain, Stopwatch
 from mora_trainer.dataset import Sample, SampleOrder, read_dataset, resolve_dataset
 from mora_trainer.modulation import Modulation
 from mora_trainer.preparation import Corpus, initial_embeddings
 from mora_trainer.step import JointStep, LearningRates, StepReport
 from mora_trainer.terminal import Console
+from mora_training.process_group import join_group
+from mora_training.training_settings import GroupSettings
 from safetensors.torch import save_file
 
 DEADLINE_S = 300.0

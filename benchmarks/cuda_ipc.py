@@ -28,12 +28,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mora_runtime.cuda_ipc import Device, why_unavailable
-from mora_runtime.device_pool import DevicePool
-from mora_runtime.device_tensor import DeviceTensor
+from mora_runtime.device.cuda_ipc import Device, why_unavailable
+from mora_runtime.device.device_pool import DevicePool
+from mora_runtime.device.device_tensor import DeviceTensor
+from mora_runtime.device.pinned_staging import PinnedStaging
 from mora_runtime.errors import MoraError
-from mora_runtime.pinned_staging import PinnedStaging
-from mora_runtime.segment import Segment
+from mora_runtime.tensors.segment import Segment
 
 from benchmarks.device_peer import DevicePeer, checksum, forbid_torch_ipc
 

@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
-from mora_runtime import cuda_ipc
-from mora_runtime.device_pool import DevicePool, OpenedPool
-from mora_runtime.device_tensor import DeviceOffer, DeviceTensor
+from mora_runtime.device import cuda_ipc
+from mora_runtime.device.device_pool import DevicePool, OpenedPool
+from mora_runtime.device.device_tensor import DeviceOffer, DeviceTensor
 from mora_runtime.errors import DeviceFailed, MoraError, PeerDied, error_from_code
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from mora_launch.config import TrainConfig, load_config
 from mora_launch.environments import ROOT
-from mora_runtime.participant import PARTICIPANT
+from mora_training.participant import PARTICIPANT
 from safetensors.torch import load_file
 
 from benchmarks.chain_session import DEADLINE_S, ChainSession, SingleProcessTwin, chain_session

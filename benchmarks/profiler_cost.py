@@ -18,8 +18,8 @@ from typing import Any
 from mora_launch.config import load_config
 from mora_launch.environments import ROOT
 from mora_launch.profiling.role_trace import read_role_traces
-from mora_runtime import tracing
-from mora_runtime.torch_trace import PROFILER
+from mora_runtime.rpc.torch_trace import PROFILER
+from mora_runtime.trace import tracing
 
 from benchmarks.chain_session import DEADLINE_S, ChainSession, chain_session
 from benchmarks.figures import add_json_option, publish

@@ -17,7 +17,7 @@ from typing import Any
 
 from mora_launch.config import load_config
 from mora_launch.environments import ROOT
-from mora_runtime.supervision import BEAT_EVERY_S, own_vitals
+from mora_runtime.process.supervision import BEAT_EVERY_S, own_vitals
 from mora_trainer.checkpoint import Checkpointer
 
 from benchmarks.chain_session import DEADLINE_S, ChainSession, chain_session

@@ -15,7 +15,7 @@ from typing import Any
 
 from mora_launch.config import load_config
 from mora_launch.tiny_models import ensure_tiny_models
-from mora_runtime.faults import POINTS
+from mora_runtime.process.faults import POINTS
 from mora_trainer.terminal import Console
 
 from benchmarks.chaos.job import ROOT, HurtJob

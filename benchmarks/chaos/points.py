@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mora_runtime.faults import POINTS
+from mora_runtime.process.faults import POINTS
 
 ROLES = {"image.0": "server", "video.0": "server", "coordinator.0": "coordinator"}
 # In about the second step that a process takes part in. Transport points are passed several times a step, and before it

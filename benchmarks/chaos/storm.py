@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mora_launch.run_status import read_status
 from mora_runtime.errors import ConfigurationError
-from mora_runtime.faults import happened
+from mora_runtime.process.faults import happened
 
 from benchmarks.chaos.job import HurtJob, Leaks, differences, outcome
 from benchmarks.chaos.points import ROLES, pairs, specification

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mora_launch.child import Child
 from mora_launch.environments import ROOT
-from mora_launch.supervisor import Supervisor
 from mora_runtime import Client, Node, RunDirectory
+from mora_runtime.process.child import Child
+from mora_runtime.process.supervisor import Supervisor
 
 from benchmarks.ipc.contestant import DEADLINE_S, Contestant, WrongAnswer
 from benchmarks.ipc.lifetime import ONE_THREAD

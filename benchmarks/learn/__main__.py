@@ -21,7 +21,7 @@ from pathlib import Path
 
 from mora_launch.config import load_config
 from mora_launch.environments import ROOT
-from mora_runtime.supervision import die_with_parent
+from mora_runtime.process.supervision import die_with_parent
 
 from benchmarks.figures import add_json_option, save
 from benchmarks.learn.data import write_dataset

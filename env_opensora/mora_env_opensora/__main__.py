@@ -10,9 +10,9 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import torch
 from mora_runtime import Agent, ServerSettings, serve
-from mora_runtime.participant import PARTICIPANT, Participant
 from mora_runtime.schema import read_settings
-from mora_runtime.training_settings import ParticipantSettings
+from mora_training.participant import PARTICIPANT, Participant
+from mora_training.training_settings import ParticipantSettings
 
 from mora_env_opensora.agent import OpenSoraAgent
 from mora_env_opensora.options import KINDS

@@ -10,8 +10,8 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from mora_environment.model_folder import Component, answer_options, count_parameters, published_count
 from mora_runtime.errors import SettingsError
-from mora_runtime.model_folder import Component, answer_options, count_parameters, published_count
 from mora_runtime.schema import Settings
 from pydantic import AfterValidator, Field, model_validator
 

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import torch
-from mora_runtime.tiny_training import Phase, quieten, train_tiny, weighted_error
+from mora_environment.tiny_training import Phase, quieten, train_tiny, weighted_error
 from safetensors.torch import load_file
 from torch import Tensor
 

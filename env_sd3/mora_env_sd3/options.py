@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from mora_runtime.model_folder import Component, answer_options, count_parameters, model_components
+from mora_environment.model_folder import Component, answer_options, count_parameters, model_components
 from mora_runtime.schema import Settings
 from pydantic import Field, model_validator
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, SD3Transformer2DModel
-from mora_runtime.tiny_training import Phase, quieten, train_tiny, weighted_error
+from mora_environment.tiny_training import Phase, quieten, train_tiny, weighted_error
 from safetensors.torch import load_file
 
 from mora_env_sd3.text_encoders import TextEmbedding, TextEncoders

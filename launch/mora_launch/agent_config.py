@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from mora_runtime.schema import Settings
-from mora_runtime.training_settings import OptimizerSettings, TrainableSettings
 from mora_trainer.settings import PositiveInt
+from mora_training.training_settings import OptimizerSettings, TrainableSettings
 from pydantic import Field
 
 

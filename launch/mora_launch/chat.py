@@ -14,8 +14,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from mora_runtime.errors import EndpointFailed
+from mora_runtime.process.shown_text import shown_line
 from mora_runtime.schema import Settings
-from mora_runtime.shown_text import shown_line
 from mora_trainer.settings import PositiveInt
 from PIL import Image
 from pydantic import Field, field_validator

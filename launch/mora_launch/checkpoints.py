@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mora_runtime.errors import CheckpointError
-from mora_runtime.shard_file import verify
+from mora_runtime.process.shard_file import verify
 from mora_trainer.commit_record import MANIFEST, CheckpointInfo, check_folder, committed, is_folder_name, read_manifest
 from rich.table import Table
 

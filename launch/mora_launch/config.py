@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mora_runtime.errors import SettingsError
+from mora_runtime.process.shown_text import shown_line
 from mora_runtime.schema import Settings, read_settings
-from mora_runtime.shown_text import shown_line
-from mora_runtime.training_settings import TrainableSettings
 from mora_trainer.settings import (
     ClipShape,
     DataSection,
@@ -20,6 +19,7 @@ from mora_trainer.settings import (
     TrainingSettings,
     check_batch,
 )
+from mora_training.training_settings import TrainableSettings
 from pydantic import Field, model_validator
 
 from mora_launch.agent_config import AgentConfig

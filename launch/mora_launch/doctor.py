@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from mora_runtime.durable_files import verify
 from mora_runtime.errors import CheckpointError, ConfigurationError
-from mora_runtime.foreign_file import open_foreign
-from mora_runtime.foreign_json import parse_object
+from mora_runtime.process.durable_files import verify
+from mora_runtime.process.foreign_file import open_foreign
+from mora_runtime.process.foreign_json import parse_object
 from mora_trainer.commit_record import committed
 from rich.console import Console
 

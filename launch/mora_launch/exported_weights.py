@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from mora_runtime.errors import CheckpointError, MoraError
-from mora_runtime.fresh_file import write_fresh
-from mora_runtime.shard_file import ShardFile, verify
+from mora_runtime.process.fresh_file import write_fresh
+from mora_runtime.process.shard_file import ShardFile, verify
 from mora_trainer.commit_record import CheckpointInfo
 
 _NOTE = "exported.json"

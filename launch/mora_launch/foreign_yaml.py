@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from mora_runtime.foreign_file import read_foreign
-from mora_runtime.shown_text import shown_line
+from mora_runtime.process.foreign_file import read_foreign
+from mora_runtime.process.shown_text import shown_line
 
 MAX_NBYTES = 1 << 20
 MAX_NUM_NODES = 100_000  # every alias counted as all that it repeats

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mora_runtime.errors import SettingsError
-from mora_runtime.run_directory import RunDirectory
+from mora_runtime.process.run_directory import RunDirectory
 from rich.console import Console
 from rich.progress import Progress
 

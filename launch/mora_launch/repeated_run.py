@@ -12,10 +12,10 @@ from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
 from mora_runtime.errors import SettingsError
-from mora_runtime.foreign_file import read_foreign
-from mora_runtime.foreign_json import parse_object
+from mora_runtime.process.foreign_file import read_foreign
+from mora_runtime.process.foreign_json import parse_object
+from mora_runtime.process.shown_text import shown_line
 from mora_runtime.schema import Settings, read_settings
-from mora_runtime.shown_text import shown_line
 from pydantic import ConfigDict, Field
 from rich.console import Console
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mora_runtime.errors import SettingsError, StorageError
-from mora_runtime.fresh_file import check_writable, write_fresh
+from mora_runtime.process.fresh_file import check_writable, write_fresh
 
 
 class ResultFile:

@@ -13,15 +13,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
-from mora_runtime.child_messages import Vitals, checked_vitals
-from mora_runtime.durable_files import replace_text
 from mora_runtime.errors import ConfigurationError
-from mora_runtime.foreign_file import read_foreign
-from mora_runtime.foreign_json import parse_object
-from mora_runtime.shown_text import shown_line
+from mora_runtime.process.child import Child
+from mora_runtime.process.child_messages import Vitals, checked_vitals
+from mora_runtime.process.durable_files import replace_text
+from mora_runtime.process.foreign_file import read_foreign
+from mora_runtime.process.foreign_json import parse_object
+from mora_runtime.process.shown_text import shown_line
 from pydantic import BaseModel, ValidationError, field_validator
-
-from mora_launch.child import Child
 
 STATUS_FILE = "status.json"
 _WRITE_EVERY_S = 0.9

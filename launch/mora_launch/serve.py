@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from mora_runtime.logs import start_logging
-from mora_runtime.run_directory import RunDirectory
+from mora_runtime.process.logs import start_logging
+from mora_runtime.process.run_directory import RunDirectory
 from rich.console import Console
 
 from mora_launch.config import TrainConfig

@@ -12,18 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from mora_runtime.limits import LONGEST_SPIN_NS
-from mora_runtime.run_directory import RunDirectory
-from mora_runtime.server_settings import AgentSettings, ServerSettings
+from mora_runtime.process.child import Child
+from mora_runtime.process.run_directory import RunDirectory
+from mora_runtime.process.supervisor import Supervisor
+from mora_runtime.rpc.server_settings import AgentSettings, ServerSettings
 from rich.console import Console
 
 from mora_launch import environments
 from mora_launch.agent_config import AgentConfig
 from mora_launch.agent_options import PACKAGES, CheckedOptions, check_options
-from mora_launch.child import Child
 from mora_launch.config import TrainConfig
 from mora_launch.environments import ENVIRONMENTS, ROOT
 from mora_launch.resources import available_cores, divide_memory, pin_cores
-from mora_launch.supervisor import Supervisor
 from mora_launch.tiny_models import ensure_tiny_models
 
 TRACES = "trace"  # folder of a run

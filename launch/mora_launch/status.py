@@ -8,9 +8,9 @@ import signal
 import time
 from pathlib import Path
 
-from mora_runtime.child_messages import Vitals
 from mora_runtime.errors import ConfigurationError, DeadlineExceeded
-from mora_runtime.run_directory import lock_holder
+from mora_runtime.process.child_messages import Vitals
+from mora_runtime.process.run_directory import lock_holder
 from mora_trainer.commit_record import committed
 from rich.console import Console
 from rich.table import Table

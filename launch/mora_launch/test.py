@@ -13,7 +13,10 @@ from mora_launch import environments
 from mora_launch.environments import ENVIRONMENTS, ROOT
 
 _LINTED = ("runtime", "env_sd3", "env_opensora", "trainer", "launch", "tests", "benchmarks", "mora")
-_TYPED = ("runtime/mora_runtime", "trainer/mora_trainer", "launch/mora_launch")
+_TYPED = (
+    "runtime/mora_runtime", "runtime/mora_training", "runtime/mora_environment", "trainer/mora_trainer",
+    "launch/mora_launch",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from mora_runtime.errors import EnvironmentFailed, SettingsError
-from mora_runtime.foreign_file import read_foreign
-from mora_runtime.foreign_json import parse_json
+from mora_runtime.process.foreign_file import read_foreign
+from mora_runtime.process.foreign_json import parse_json
 from mora_trainer.settings import ClipShape
 from mora_trainer.shapes_corpus import write_shapes
 from rich.console import Console
@@ -107,7 +107,7 @@ def _maker_hash(agent: AgentConfig, shape: ClipShape) -> str:
     digest = hashlib.sha256(environment.lock_hash.encode())
     sources = sorted((environment.distributions[-1] / PACKAGES[agent.environment]).rglob("tiny*.py"))
     if agent.tiny_task is not None:
-        loop = ROOT / "runtime" / "mora_runtime" / "tiny_training.py"
+        loop = ROOT / "runtime" / "mora_environment" / "tiny_training.py"
         world = [ROOT / "trainer" / "mora_trainer" / name for name in ("moving_shapes.py", "shapes_corpus.py")]
         sources += [loop, *world]
         digest.update(shape.model_dump_json().encode())

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from mora_runtime import envvars, faults
 from mora_runtime.errors import RunExists, SettingsError
-from mora_runtime.run_directory import RunDirectory
+from mora_runtime.process import envvars, faults
+from mora_runtime.process.run_directory import RunDirectory
 from mora_trainer.dataset import resolve_dataset
 from rich.console import Console
 

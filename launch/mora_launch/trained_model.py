@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mora_runtime.errors import CheckpointError
-from mora_runtime.shard_file import ShardFile, verify
+from mora_runtime.process.shard_file import ShardFile, verify
 from mora_trainer.commit_record import CheckpointInfo
 from safetensors.numpy import load_file
 

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from mora_runtime.errors import MoraError, RoleFailed
-from mora_runtime.run_directory import RunDirectory
-from mora_runtime.shown_text import shown_line
+from mora_runtime.process.child import Child
+from mora_runtime.process.run_directory import RunDirectory
+from mora_runtime.process.shown_text import shown_line
+from mora_runtime.process.supervisor import RolesEnded, Supervisor
 from mora_trainer.commit_record import committed
 from mora_trainer.settings import CoordinatorSettings, RemoteAgentSettings
 from rich.console import Console
 
-from mora_launch.child import Child
 from mora_launch.config import TrainConfig
 from mora_launch.environments import ENVIRONMENTS, ROOT
 from mora_launch.resources import divide_memory
@@ -30,7 +31,6 @@ from mora_launch.servers import (
     traces_folder,
     write_json,
 )
-from mora_launch.supervisor import RolesEnded, Supervisor
 
 log = logging.getLogger(__name__)
 EXIT_INTERRUPTED = 130

@@ -1,7 +1,7 @@
 """Mora's runtime: tensors, calls and gradients between processes that cannot share a Python environment.
 
 Public names are loaded on first use, so that a command line which needs only `mora_runtime.errors` or
-`mora_runtime.run_directory` starts without importing torch.
+`mora_runtime.process.run_directory` starts without importing torch.
 """
 
 from __future__ import annotations
@@ -10,39 +10,39 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mora_runtime.activity import cancelled_samples, check_cancelled, report_step
-    from mora_runtime.agent import Agent, ModuleAgent, remote
-    from mora_runtime.client import Client, wait_any
     from mora_runtime.errors import MoraError
-    from mora_runtime.node import Node, empty
-    from mora_runtime.pending import PendingBackward, PendingReply, Reply, Ticket
-    from mora_runtime.plane import TensorRef
-    from mora_runtime.remote_module import RemoteModule
-    from mora_runtime.run_directory import RunDirectory
-    from mora_runtime.server_process import serve
-    from mora_runtime.server_settings import ServerSettings
+    from mora_runtime.process.run_directory import RunDirectory
+    from mora_runtime.rpc.activity import cancelled_samples, check_cancelled, report_step
+    from mora_runtime.rpc.agent import Agent, ModuleAgent, remote
+    from mora_runtime.rpc.client import Client, wait_any
+    from mora_runtime.rpc.node import Node, empty
+    from mora_runtime.rpc.pending import PendingBackward, PendingReply, Reply, Ticket
+    from mora_runtime.rpc.remote_module import RemoteModule
+    from mora_runtime.rpc.server_process import serve
+    from mora_runtime.rpc.server_settings import ServerSettings
+    from mora_runtime.tensors.plane import TensorRef
 
 _HOME = {
-    "Agent": "agent",
-    "Client": "client",
-    "ModuleAgent": "agent",
+    "Agent": "rpc.agent",
+    "Client": "rpc.client",
+    "ModuleAgent": "rpc.agent",
     "MoraError": "errors",
-    "Node": "node",
-    "PendingBackward": "pending",
-    "PendingReply": "pending",
-    "RemoteModule": "remote_module",
-    "Reply": "pending",
-    "RunDirectory": "run_directory",
-    "ServerSettings": "server_settings",
-    "TensorRef": "plane",
-    "Ticket": "pending",
-    "cancelled_samples": "activity",
-    "check_cancelled": "activity",
-    "empty": "node",
-    "remote": "agent",
-    "report_step": "activity",
-    "serve": "server_process",
-    "wait_any": "client",
+    "Node": "rpc.node",
+    "PendingBackward": "rpc.pending",
+    "PendingReply": "rpc.pending",
+    "RemoteModule": "rpc.remote_module",
+    "Reply": "rpc.pending",
+    "RunDirectory": "process.run_directory",
+    "ServerSettings": "rpc.server_settings",
+    "TensorRef": "tensors.plane",
+    "Ticket": "rpc.pending",
+    "cancelled_samples": "rpc.activity",
+    "check_cancelled": "rpc.activity",
+    "empty": "rpc.node",
+    "remote": "rpc.agent",
+    "report_step": "rpc.activity",
+    "serve": "rpc.server_process",
+    "wait_any": "rpc.client",
 }
 
 __all__ = [

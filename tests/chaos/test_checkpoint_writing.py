@@ -17,12 +17,12 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-from mora_runtime.durable_files import verify
 from mora_runtime.errors import CheckpointError
-from mora_runtime.participant import Participant
-from mora_runtime.training_settings import GroupSettings, OptimizerSettings, ParticipantSettings, TrainableSettings
+from mora_runtime.process.durable_files import verify
 from mora_trainer.checkpoint import Checkpointer
 from mora_trainer.commit_record import committed
+from mora_training.participant import Participant
+from mora_training.training_settings import GroupSettings, OptimizerSettings, ParticipantSettings, TrainableSettings
 from safetensors.torch import load_file
 
 pytestmark = pytest.mark.timeout(300)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from mora_runtime.faults import happened
+from mora_runtime.process.faults import happened
 
 from benchmarks.chaos.job import HurtJob, differences, outcome
 from benchmarks.chaos.points import pairs, specification

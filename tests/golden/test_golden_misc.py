@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import reference
 from mora_env_opensora.training_clip import frames_kept
-from mora_runtime.ema import ema_decay
+from mora_training.ema import ema_decay
 
 MISC = reference.read_meta("misc")
 

@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))  # the benchmarks are not installed; tests share their peer
 
-from mora_runtime import cuda_ipc  # noqa: E402
+from mora_runtime.device import cuda_ipc  # noqa: E402
 
 from benchmarks.device_peer import DevicePeer  # noqa: E402
 

@@ -17,7 +17,7 @@ import pytest
 import torch
 from hostile_peer import Peer, Target
 from mora_runtime import Client, Node, RunDirectory
-from mora_runtime.sockets import make_keys
+from mora_runtime.wire.sockets import make_keys
 
 # What launcher and trainer do is tested where they are: in the control environment.
 collect_ignore = [] if importlib.util.find_spec("mora_launch") else ["http", "files", "processes"]

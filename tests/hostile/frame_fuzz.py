@@ -19,8 +19,8 @@ from typing import Any
 
 import msgpack
 from mora_runtime.errors import FrameError, MoraError
-from mora_runtime.frames import MAGIC, decode, encode
-from mora_runtime.messages import (
+from mora_runtime.wire.frames import MAGIC, decode, encode
+from mora_runtime.wire.messages import (
     PROTOCOL_VERSION,
     Backward,
     Call,
@@ -37,7 +37,7 @@ from mora_runtime.messages import (
     Welcome,
     WireTensor,
 )
-from mora_runtime.tensor_meta import check_bounds, checked_meta
+from mora_runtime.wire.tensor_meta import check_bounds, checked_meta
 
 _TENSOR = WireTensor(1, "coordinator.0.1.0123456789abcdef", 0, 4096, 16, 0, (2, 2))
 _INLINE = InlineTensor(0, (2,), b"12345678")

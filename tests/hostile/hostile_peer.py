@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import zmq
 from mora_runtime import RunDirectory
-from mora_runtime.frames import decode, encode
-from mora_runtime.messages import PROTOCOL_VERSION, Call, Failure, Hello, Message, Result, Welcome, WireTensor
-from mora_runtime.side_channel import OfferedSegment, SideChannel
-from mora_runtime.sockets import client_socket
+from mora_runtime.wire.frames import decode, encode
+from mora_runtime.wire.messages import PROTOCOL_VERSION, Call, Failure, Hello, Message, Result, Welcome, WireTensor
+from mora_runtime.wire.side_channel import OfferedSegment, SideChannel
+from mora_runtime.wire.sockets import client_socket
 
 _numbers = itertools.count(1000)
 

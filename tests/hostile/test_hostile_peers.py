@@ -16,8 +16,8 @@ import zmq
 from hostile_peer import Peer, Target
 from mora_runtime import Client
 from mora_runtime.errors import AgentFailed, DeadlineExceeded, PeerDied, SegmentLost
-from mora_runtime.frames import MAGIC, decode, encode
-from mora_runtime.messages import (
+from mora_runtime.wire.frames import MAGIC, decode, encode
+from mora_runtime.wire.messages import (
     PROTOCOL_VERSION,
     Backward,
     Call,

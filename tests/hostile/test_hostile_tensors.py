@@ -9,8 +9,8 @@ import pytest
 import torch
 from hostile_peer import Peer, Target
 from mora_runtime import Client
-from mora_runtime.messages import InlineTensor, Result, WireTensor
-from mora_runtime.segment import Segment
+from mora_runtime.tensors.segment import Segment
+from mora_runtime.wire.messages import InlineTensor, Result, WireTensor
 
 Peers = Callable[..., Peer]
 Serves = Callable[[], None]

@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 
 from mora_runtime.errors import DeadlineExceeded, MoraError, PeerDied, StepAborted
-from mora_runtime.logs import start_logging
-from mora_runtime.run_directory import RunDirectory
+from mora_runtime.process.logs import start_logging
+from mora_runtime.process.run_directory import RunDirectory
+from mora_runtime.process.supervision import SupervisorLink
 from mora_runtime.schema import settings_from_argv
-from mora_runtime.supervision import SupervisorLink
 
 from mora_trainer.settings import CoordinatorSettings
 from mora_trainer.terminal import clean_tracebacks
@@ -24,14 +24,15 @@ def main() -> int:
     link = SupervisorLink(descriptor)
     role = f"coordinator.{settings.replica}"
     start_logging(RunDirectory.open(Path(settings.run_dir)), role=role, generation=settings.generation)
-    from mora_runtime import faults, tracing  # torch: seconds, after the settings are known good
+    from mora_runtime.process import faults  # torch: seconds, after the settings are known good
+    from mora_runtime.trace import tracing  # torch: seconds, after the settings are known good
 
     faults.arm(role, Path(settings.run_dir))
 
     if settings.trace is not None:
         tracing.start(Path(settings.trace), role)
     try:
-        from mora_runtime.process_group import preload
+        from mora_training.process_group import preload
 
         from mora_trainer.job import TrainingJob
 

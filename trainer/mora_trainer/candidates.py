@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 import torch
 from mora_runtime import Client, Node, RunDirectory, TensorRef
-from mora_runtime.durable_files import sha256_of, sync, write_text
 from mora_runtime.errors import CheckpointError, MoraError, PeerDied, ProtocolError, StorageError
-from mora_runtime.logs import start_logging
+from mora_runtime.process.durable_files import sha256_of, sync, write_text
+from mora_runtime.process.logs import start_logging
+from mora_runtime.process.supervision import SupervisorLink
 from mora_runtime.schema import settings_from_argv
-from mora_runtime.supervision import SupervisorLink
 from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file

@@ -18,8 +18,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
-from mora_runtime import Client, PendingReply, Reply, TensorRef, Ticket, faults, tracing, wait_any
+from mora_runtime import Client, PendingReply, Reply, TensorRef, Ticket, wait_any
 from mora_runtime.errors import ProtocolError
+from mora_runtime.process import faults
+from mora_runtime.trace import tracing
 
 from mora_trainer.settings import PipelineSettings
 

@@ -18,11 +18,13 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from mora_runtime import Client, PendingReply, faults, tracing
-from mora_runtime.durable_files import ShardFile, replace_text, sync, verify, write_text
+from mora_runtime import Client, PendingReply
 from mora_runtime.errors import CheckpointError
-from mora_runtime.participant import PARTICIPANT
-from mora_runtime.shards import ShardWriter, copied
+from mora_runtime.process import faults
+from mora_runtime.process.durable_files import ShardFile, replace_text, sync, verify, write_text
+from mora_runtime.trace import tracing
+from mora_training.participant import PARTICIPANT
+from mora_training.shards import ShardWriter, copied
 from safetensors.torch import load_file
 
 from mora_trainer.commit_record import FORMAT_VERSION, MANIFEST, RECORD, CheckpointInfo

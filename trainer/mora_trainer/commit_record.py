@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from mora_runtime.errors import CheckpointError
-from mora_runtime.foreign_file import open_beneath
-from mora_runtime.foreign_json import parse_object
+from mora_runtime.process.foreign_file import open_beneath
+from mora_runtime.process.foreign_json import parse_object
 
 from mora_trainer.manifest import FORMAT_VERSION, MANIFEST, CheckpointInfo, checked_manifest, is_folder_name
 

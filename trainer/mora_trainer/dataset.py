@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from mora_runtime.errors import DatasetError
-from mora_runtime.foreign_file import open_foreign
-from mora_runtime.foreign_json import parse_json
-from mora_runtime.shown_text import shown_line
+from mora_runtime.process.foreign_file import open_foreign
+from mora_runtime.process.foreign_json import parse_json
+from mora_runtime.process.shown_text import shown_line
 
 from mora_trainer.clips import Clip, duration_s, read_clip, write_video
 from mora_trainer.moving_shapes import made_clip

@@ -11,13 +11,14 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from mora_runtime import Client, Node, RunDirectory, tracing
-from mora_runtime.closed_listeners import close_listeners
+from mora_runtime import Client, Node, RunDirectory
 from mora_runtime.errors import TrainingDiverged
-from mora_runtime.logs import LogFields
-from mora_runtime.process_group import join_group
-from mora_runtime.supervision import Vitals
-from mora_runtime.training_settings import GroupSettings
+from mora_runtime.process.closed_listeners import close_listeners
+from mora_runtime.process.logs import LogFields
+from mora_runtime.process.supervision import Vitals
+from mora_runtime.trace import tracing
+from mora_training.process_group import join_group
+from mora_training.training_settings import GroupSettings
 
 from mora_trainer.chain import AGENTS, IMAGE, VIDEO, MicroBatch, RemoteChain
 from mora_trainer.checkpoint import Checkpointer

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from mora_runtime.errors import CheckpointError
-from mora_runtime.shard_file import ShardFile
-from mora_runtime.shown_text import shown_line
+from mora_runtime.process.shard_file import ShardFile
+from mora_runtime.process.shown_text import shown_line
 
 MANIFEST = "manifest.json"
 FORMAT_VERSION = 1

@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from mora_runtime import tracing
+from mora_runtime.trace import tracing
 from torch.utils.tensorboard import SummaryWriter
 
 from mora_trainer.step import LearningRates, StepReport

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
-from mora_runtime.sharded_optimizer import GradientReport, ShardedOptimizer
-from mora_runtime.training_settings import OptimizerSettings
+from mora_training.sharded_optimizer import GradientReport, ShardedOptimizer
+from mora_training.training_settings import OptimizerSettings
 
 AlphaReading = Literal["norm", "share", "one"]
 

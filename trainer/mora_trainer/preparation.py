@@ -8,9 +8,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 import numpy.typing as npt
 import torch
-from mora_runtime import Client, Node, TensorRef, tracing
+from mora_runtime import Client, Node, TensorRef
 from mora_runtime.errors import ProtocolError
-from mora_runtime.participant import PARTICIPANT
+from mora_runtime.trace import tracing
+from mora_training.participant import PARTICIPANT
 
 from mora_trainer.chain import AGENTS, IMAGE, VIDEO, MicroBatch
 from mora_trainer.dataset import Sample, SampleOrder

@@ -13,10 +13,12 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from mora_runtime import Client, faults, tracing
+from mora_runtime import Client
 from mora_runtime.errors import MoraError, ProtocolError, StepAborted
-from mora_runtime.participant import PARTICIPANT
-from mora_runtime.sharded_optimizer import GradientReport
+from mora_runtime.process import faults
+from mora_runtime.trace import tracing
+from mora_training.participant import PARTICIPANT
+from mora_training.sharded_optimizer import GradientReport
 
 from mora_trainer.chain import AGENTS, IMAGE, VIDEO, MicroBatch, MicroBatchResult, RemoteChain, Stopwatch
 from mora_trainer.modulation import Modulation

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from mora_runtime import Client
-from mora_runtime.torch_trace import PROFILER, TorchTrace
+from mora_runtime.rpc.torch_trace import PROFILER, TorchTrace
 
 
 class TorchProfile:

@@ -14,7 +14,7 @@ import av
 from av.container import InputContainer
 from av.video.stream import VideoStream
 from mora_runtime.errors import DatasetError
-from mora_runtime.foreign_file import open_foreign
+from mora_runtime.process.foreign_file import open_foreign
 
 FORMATS = ("mov", "mp4", "matroska", "webm", "avi", "gif", "mpegts", "mpeg", "flv", "ogg")
 CODECS = (

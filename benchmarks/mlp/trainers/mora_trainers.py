@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mora_launch.child import Child
 from mora_launch.environments import ROOT
 from mora_launch.servers import child_variables
-from mora_launch.supervisor import Supervisor
 from mora_runtime import Node, PendingReply, RunDirectory, TensorRef
+from mora_runtime.process.child import Child
+from mora_runtime.process.supervisor import Supervisor
 
 from benchmarks.ipc.contestant import DEADLINE_S
 from benchmarks.mlp import stages

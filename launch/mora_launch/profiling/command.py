@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mora_runtime.errors import RunExists, TraceError
-from mora_runtime.fresh_file import write_fresh
+from mora_runtime.process.fresh_file import write_fresh
 from rich.console import Console
 
 from mora_launch.config import TrainConfig

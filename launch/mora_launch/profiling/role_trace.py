@@ -1,4 +1,4 @@
-"""One role's trace file, as `mora_runtime.trace_writer` wrote it; of a role that was killed, what there was."""
+"""One role's trace file, as `mora_runtime.trace.trace_writer` wrote it; of a role that was killed, what there was."""
 
 from __future__ import annotations
 

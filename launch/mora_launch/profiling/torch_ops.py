@@ -12,7 +12,7 @@ from mora_runtime.errors import TraceError
 
 from mora_launch.profiling.role_trace import RoleTrace
 
-CLOCK_MARK = "mora clock mark"  # as `mora_runtime.torch_trace` names them
+CLOCK_MARK = "mora clock mark"  # as `mora_runtime.rpc.torch_trace` names them
 MAX_NUM_OPS = 300_000  # of one role; beyond that the shortest are left out
 _SHOWN = ("cpu_op", "user_annotation", "kernel", "gpu_memcpy", "gpu_memset", "cuda_runtime", "gpu_user_annotation")
 

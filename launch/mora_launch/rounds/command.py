@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from mora_runtime.errors import RoundError, RunExists
-from mora_runtime.run_directory import RunDirectory
+from mora_runtime.process.run_directory import RunDirectory
 from mora_runtime.schema import read_settings
 from rich.console import Console
 

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from mora_runtime.errors import EndpointFailed
-from mora_runtime.run_directory import RunDirectory
+from mora_runtime.process.run_directory import RunDirectory
 
 from mora_launch.chat import Chat, picture_part
 from mora_launch.rounds.frames import shown_frames

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mora_runtime.errors import RoleFailed
-from mora_runtime.run_directory import RunDirectory
+from mora_runtime.process.run_directory import RunDirectory
+from mora_runtime.process.supervisor import Supervisor
 from mora_trainer.candidate_settings import CandidateOrder, CandidateSettings
 from rich.console import Console
 
@@ -15,7 +16,6 @@ from mora_launch.config import TrainConfig
 from mora_launch.environments import ENVIRONMENTS, ROOT
 from mora_launch.resources import divide_memory
 from mora_launch.servers import ServerGroup, check_agents, child_variables, role_command, write_json
-from mora_launch.supervisor import Supervisor
 from mora_launch.trained_model import TrainedModel
 
 MAKER = "candidates"

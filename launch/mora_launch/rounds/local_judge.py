@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import numpy.typing as npt
 from mora_runtime.errors import DeadlineExceeded, MoraError, PeerDied, ProtocolError, RoleFailed
-from mora_runtime.run_directory import RunDirectory
+from mora_runtime.process.run_directory import RunDirectory
+from mora_runtime.process.supervisor import Supervisor
 
 from mora_launch.agent_config import AgentConfig
 from mora_launch.agent_options import check_options
@@ -18,7 +19,6 @@ from mora_launch.rounds.judge import Answer, Interrupted, Question
 from mora_launch.rounds.ranking import RankingDialogue, instruction, reminder
 from mora_launch.rounds.settings import JudgeSettings
 from mora_launch.servers import server_settings, start_server
-from mora_launch.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from mora_runtime import Client
@@ -103,8 +103,8 @@ class LocalJudge:
             later += [text, reminder(question, dialogue.fault)]
 
     def _ask(self, frames: npt.NDArray[np.uint8], num_frames: list[int], question: str, later: list[str]) -> str:
-        from mora_runtime.arrays import to_tensor
-        from mora_runtime.client import wait_for_messages
+        from mora_runtime.rpc.client import wait_for_messages
+        from mora_runtime.tensors.arrays import to_tensor
 
         assert self._connected is not None, "ask inside of a session"
         client, supervisor = self._connected

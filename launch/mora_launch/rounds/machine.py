@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mora_runtime.errors import DatasetError, RoundError
-from mora_runtime.run_directory import RunDirectory
+from mora_runtime.process.run_directory import RunDirectory
 from mora_trainer.candidate_settings import CandidateOrder
 from mora_trainer.clips import Clip, read_clip
 from rich.console import Console

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Literal
 
-from mora_runtime.run_directory import RunDirectory
+from mora_runtime.process.run_directory import RunDirectory
 
 from mora_launch.rounds.judge import Answer, Question
 from mora_launch.rounds.measures import Measures, measure

@@ -21,11 +21,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from mora_runtime.durable_files import replace_text, sha256_of
 from mora_runtime.errors import RoundError, StorageError
-from mora_runtime.foreign_file import read_foreign
-from mora_runtime.foreign_json import parse_object
-from mora_runtime.shown_text import shown_line
+from mora_runtime.process.durable_files import replace_text, sha256_of
+from mora_runtime.process.foreign_file import read_foreign
+from mora_runtime.process.foreign_json import parse_object
+from mora_runtime.process.shown_text import shown_line
 from mora_trainer.candidate_settings import PREVIEW_FILE, RECORD_FILE, VIDEO_FILE
 from pydantic import StringConstraints, TypeAdapter, ValidationError
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mora_runtime.run_directory import RunDirectory
+from mora_runtime.process.run_directory import RunDirectory
 from mora_trainer.commit_record import committed
 from mora_trainer.dataset import resolve_dataset
 from rich.console import Console

@@ -10,11 +10,12 @@ from collections.abc import Callable
 from types import TracebackType
 
 from mora_runtime.errors import RoleFailed
-from mora_runtime.run_directory import RunDirectory
-from mora_runtime.shown_text import shown_line
+from mora_runtime.process.child import Child
+from mora_runtime.process.run_directory import RunDirectory
+from mora_runtime.process.shown_text import shown_line
+from mora_runtime.process.supervisor import Supervisor
 from rich.console import Console
 
-from mora_launch.child import Child
 from mora_launch.config import TrainConfig
 from mora_launch.resources import divide_memory
 from mora_launch.restarts import RestartBudget
@@ -25,7 +26,6 @@ from mora_launch.serving.models import served_models
 from mora_launch.serving.server_pool import ServerPool
 from mora_launch.serving.server_worker import ServerWorker
 from mora_launch.serving.work_queue import WorkQueue
-from mora_launch.supervisor import Supervisor
 
 log = logging.getLogger(__name__)
 _TELL_EVERY_S = 3.0

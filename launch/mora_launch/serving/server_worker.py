@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from mora_runtime.errors import MoraError, PeerDied, TransportError
-from mora_runtime.run_directory import RunDirectory
+from mora_runtime.process.run_directory import RunDirectory
 
 from mora_launch.serving.counters import Counters
 from mora_launch.serving.settings import ABILITIES
@@ -181,7 +181,7 @@ class ServerWorker(threading.Thread):
             self._in_flight.append(_Batch(works, pending))
 
     def _submit(self, client: Client, works: list[Work]) -> PendingReply:
-        from mora_runtime.arrays import to_tensor
+        from mora_runtime.tensors.arrays import to_tensor
 
         arguments: dict[str, Any] = dict(works[0].shared)
         for name, value in works[0].sample.items():
@@ -194,7 +194,7 @@ class ServerWorker(threading.Thread):
 
     def _wait(self, client: Client, batch: _Batch) -> None:
         """Until something arrives or a tick has passed; then progress and cancellations."""
-        from mora_runtime.client import wait_for_messages
+        from mora_runtime.rpc.client import wait_for_messages
 
         wait_for_messages([client], _TICK_S)
         for each in self._in_flight:
@@ -218,7 +218,7 @@ class ServerWorker(threading.Thread):
         batch.told |= new
 
     def _finish(self, client: Client, batch: _Batch) -> None:
-        from mora_runtime.arrays import to_pixels
+        from mora_runtime.tensors.arrays import to_pixels
 
         ability = batch.works[0].ability
         try:

@@ -15,7 +15,7 @@ from mora_launch.checkpoints import Checkpoints
 from mora_launch.cli import cli
 from mora_launch.trained_model import trained_model
 from mora_runtime.errors import CheckpointError
-from mora_runtime.shard_file import ShardFile, verify
+from mora_runtime.process.shard_file import ShardFile, verify
 from strange_run import FOLDER, WEIGHTS, StrangeRun
 
 Refused = Callable[[StrangeRun, str], None]

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from mora_launch.child import Child
-from mora_launch.supervisor import Supervisor
+from mora_runtime.process.child import Child
+from mora_runtime.process.supervisor import Supervisor
 
 _PROGRAM = """
 import os, sys, time

@@ -8,9 +8,9 @@ import tracemalloc
 from collections.abc import Callable
 
 import pytest
-from mora_launch.child import Child
-from mora_launch.supervisor import RolesEnded, Supervisor
-from mora_runtime.child_messages import (
+from mora_runtime.limits import MAX_CHILD_ERROR_LENGTH, MAX_CHILD_LINE_NBYTES
+from mora_runtime.process.child import Child
+from mora_runtime.process.child_messages import (
     BadChildMessage,
     Beat,
     Failed,
@@ -20,7 +20,7 @@ from mora_runtime.child_messages import (
     decode,
     encode,
 )
-from mora_runtime.limits import MAX_CHILD_ERROR_LENGTH, MAX_CHILD_LINE_NBYTES
+from mora_runtime.process.supervisor import RolesEnded, Supervisor
 
 pytestmark = pytest.mark.timeout(60)
 Faulty = Callable[..., Child]

@@ -12,13 +12,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from mora_runtime import closed_listeners
-from mora_runtime.closed_listeners import close_listeners
+from mora_runtime.process import closed_listeners
+from mora_runtime.process.closed_listeners import close_listeners
 
 _USER = 1042
 _GROUP = """
 import sys, datetime, torch, torch.distributed as dist
-from mora_runtime.closed_listeners import close_listeners
+from mora_runtime.process.closed_listeners import close_listeners
 rank = int(sys.argv[1])
 dist.init_process_group("gloo", init_method="file://" + sys.argv[2], rank=rank, world_size=2,
                         timeout=datetime.timedelta(seconds=60))

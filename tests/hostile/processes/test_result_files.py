@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 from mora_launch.result_file import ResultFile
-from mora_runtime.durable_files import replace_text
 from mora_runtime.errors import ConfigurationError
-from mora_runtime.fresh_file import fresh_file, write_fresh
-from mora_runtime.run_directory import RunDirectory
+from mora_runtime.process.durable_files import replace_text
+from mora_runtime.process.fresh_file import fresh_file, write_fresh
+from mora_runtime.process.run_directory import RunDirectory
 
 WRITERS: dict[str, Callable[[Path], object]] = {
     "fresh file": lambda path: write_fresh(path, b"ours"),

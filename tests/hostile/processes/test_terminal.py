@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 from mora_launch.cli import cli
 from mora_launch.terminal import Console, write_json
-from mora_runtime.shown_text import shown, shown_line
+from mora_runtime.process.shown_text import shown, shown_line
 from rich.live import Live
 from rich.panel import Panel
 from rich.progress import Progress, TextColumn

@@ -24,7 +24,7 @@ _PIDFD_GETFD = 438
 # As a fault of the launcher's own would be: the next look at the children fails, once a file is there.
 _BROKEN = """
 import os, sys
-from mora_launch.supervisor import Supervisor
+from mora_runtime.process.supervisor import Supervisor
 look = Supervisor.look
 gone = Supervisor._gone
 def broken(real):

@@ -7,10 +7,10 @@ test that harms a server starts its own with `start`.
 from collections.abc import Iterator
 
 import pytest
-from mora_launch.child import Child
-from mora_launch.supervisor import Supervisor
 from mora_runtime import Client, Node, RunDirectory
-from mora_runtime.sockets import make_keys
+from mora_runtime.process.child import Child
+from mora_runtime.process.supervisor import Supervisor
+from mora_runtime.wire.sockets import make_keys
 from server_starter import Starter, starter
 
 

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mora_launch.child import Child
-from mora_launch.supervisor import Supervisor
 from mora_runtime import RunDirectory
+from mora_runtime.process.child import Child
+from mora_runtime.process.supervisor import Supervisor
 
 HERE = Path(__file__).parent
 Starter = Callable[..., Child]

@@ -8,7 +8,6 @@ import time
 
 import pytest
 import torch
-from mora_launch.child import Child
 from mora_runtime import Client, Node, RunDirectory, TensorRef
 from mora_runtime.errors import (
     AgentFailed,
@@ -22,8 +21,9 @@ from mora_runtime.errors import (
     UnknownAgent,
     UnknownMethod,
 )
-from mora_runtime.frames import encode
-from mora_runtime.messages import Call, Pong
+from mora_runtime.process.child import Child
+from mora_runtime.wire.frames import encode
+from mora_runtime.wire.messages import Call, Pong
 from server_starter import Starter
 
 

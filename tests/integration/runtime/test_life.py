@@ -10,10 +10,10 @@ import time
 from pathlib import Path
 
 import pytest
-from mora_launch.supervisor import Supervisor
 from mora_runtime import Client, Node, RunDirectory
 from mora_runtime.errors import RoleFailed
-from mora_runtime.supervision import EXIT_ORPHANED
+from mora_runtime.process.supervision import EXIT_ORPHANED
+from mora_runtime.process.supervisor import Supervisor
 from server_starter import HERE, Starter, starter
 
 HOLDER = """

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from mora_launch.child import Child
 from mora_runtime import Client
+from mora_runtime.process.child import Child
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from mora_launch.supervisor import Supervisor
 from mora_runtime import Client, Node, RunDirectory
 from mora_runtime.limits import HEARTBEAT_TIMEOUT_S
+from mora_runtime.process.supervisor import Supervisor
 from server_starter import starter
 
 pytestmark = pytest.mark.timeout(240)

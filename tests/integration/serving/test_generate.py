@@ -20,7 +20,7 @@ from mora_launch.review.session import ReviewSession
 from mora_launch.serving.running_servers import RunningServers
 from mora_launch.tasks.media import encode, png, read_metadata, read_picture, read_video
 from mora_runtime.errors import MoraError
-from mora_runtime.run_directory import RunDirectory
+from mora_runtime.process.run_directory import RunDirectory
 from PIL import Image
 from rich.console import Console
 

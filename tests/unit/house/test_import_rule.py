@@ -8,6 +8,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[3]
 PACKAGES = {
     "mora_runtime": ROOT / "runtime",
+    "mora_training": ROOT / "runtime",
+    "mora_environment": ROOT / "runtime",
     "mora_trainer": ROOT / "trainer",
     "mora_launch": ROOT / "launch",
     "mora_env_sd3": ROOT / "env_sd3",
@@ -15,11 +17,16 @@ PACKAGES = {
 }
 ALLOWED = {
     "mora_runtime": set(),
-    "mora_trainer": {"mora_runtime"},
-    "mora_launch": {"mora_runtime", "mora_trainer"},
-    "mora_env_sd3": {"mora_runtime"},
-    "mora_env_opensora": {"mora_runtime"},
+    "mora_training": {"mora_runtime"},
+    "mora_environment": {"mora_runtime", "mora_training"},
+    "mora_trainer": {"mora_runtime", "mora_training"},
+    "mora_launch": {"mora_runtime", "mora_trainer", "mora_training"},
+    "mora_env_sd3": {"mora_runtime", "mora_training", "mora_environment"},
+    "mora_env_opensora": {"mora_runtime", "mora_training", "mora_environment"},
 }
+# The rooms of the runtime, from the ground up: each may import those before it. Vocabulary lies at its top level.
+ROOMS = ("vocabulary", "process", "trace", "wire", "autograd", "tensors", "device", "rpc")
+VOCABULARY = {"__init__", "errors", "limits", "schema"}
 # What the launcher may see of the trainer: none of it needs torch.
 LAUNCH_MAY_SEE = {
     "mora_trainer.settings",
@@ -54,6 +61,31 @@ def test_a_package_imports_only_the_siblings_it_may(package: str) -> None:
     for path in files_of(package):
         siblings = {name.partition(".")[0] for name in imports_of(path)} & set(PACKAGES)
         assert siblings - {package} <= ALLOWED[package], f"{path} imports {siblings}"
+
+
+def room_of(module: str) -> str:
+    """Of a name such as `mora_runtime.wire.frames`."""
+    name = module.partition(".")[2].partition(".")[0]
+    return name if name in ROOMS else "vocabulary"
+
+
+def test_rooms_of_the_runtime_import_those_below_them_alone() -> None:
+    for path in files_of("mora_runtime"):
+        inside = path.relative_to(PACKAGES["mora_runtime"] / "mora_runtime").parts
+        if inside == ("__init__.py",):
+            continue  # loads public names on first use
+        own = ROOMS.index(inside[0]) if len(inside) > 1 else 0
+        assert len(inside) > 1 or path.stem in VOCABULARY, f"{path}: which room is it of?"
+        for name in imports_of(path):
+            if name.startswith("mora_runtime."):
+                assert ROOMS.index(room_of(name)) <= own, f"{path} imports {name}, which is above it"
+
+
+def test_a_room_says_what_it_owns_and_is_no_drawer() -> None:
+    for room in ROOMS[1:]:
+        folder = PACKAGES["mora_runtime"] / "mora_runtime" / room
+        assert ast.get_docstring(ast.parse((folder / "__init__.py").read_text(encoding="utf-8")))
+        assert 1 < len(list(folder.glob("*.py"))) <= 17 + (room == "process")
 
 
 def test_the_launcher_sees_only_settings_and_data_of_the_trainer() -> None:

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from mora_launch.rounds.store import Plan, PlannedSet, RoundFolder
-from mora_runtime.durable_files import sha256_of
+from mora_runtime.process.durable_files import sha256_of
 from mora_trainer.clips import write_lossless, write_video
 from mora_trainer.moving_shapes import made_clip
 from mora_trainer.settings import ClipShape

@@ -17,8 +17,8 @@ from mora_launch.rounds.judges import open_judges
 from mora_launch.rounds.machine import Rounds
 from mora_launch.rounds.store import RoundFolder
 from mora_runtime import RunDirectory
-from mora_runtime.durable_files import replace_text, sha256_of
 from mora_runtime.errors import DatasetError, RoundError, StorageError
+from mora_runtime.process.durable_files import replace_text, sha256_of
 from mora_trainer.dataset import resolve_dataset
 from rich.console import Console
 

@@ -10,7 +10,7 @@ import torch
 from mora_launch.serving.counters import Counters
 from mora_launch.serving.server_worker import ServerWorker
 from mora_launch.serving.work_queue import Work, WorkQueue
-from mora_runtime.run_directory import RunDirectory
+from mora_runtime.process.run_directory import RunDirectory
 
 
 class WatchedQueue(WorkQueue):

@@ -13,8 +13,8 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
 
 import torch
-from mora_runtime.cuda_ipc import Route
-from mora_runtime.device_tensor import HANDLE_NBYTES
+from mora_runtime.device.cuda_ipc import Route
+from mora_runtime.device.device_tensor import HANDLE_NBYTES
 from mora_runtime.errors import BoundsError, DeviceFailed
 
 _HANDLE = struct.Struct("!QQQ")  # pid, descriptor, nbytes

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 import torch
 from mora_runtime import Agent, ModuleAgent, remote
-from mora_runtime.agent import check_arguments, method_of, methods_of
 from mora_runtime.errors import BadArgument, UnknownMethod
+from mora_runtime.rpc.agent import check_arguments, method_of, methods_of
 
 
 class Example(Agent):

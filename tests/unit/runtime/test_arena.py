@@ -7,10 +7,10 @@ import random
 import psutil
 import pytest
 import torch
-from mora_runtime.arena import Arena, slot_capacity, view_of
 from mora_runtime.errors import ArenaFull
 from mora_runtime.limits import GROWTH_NBYTES, INLINE_TENSOR_NBYTES, MIN_SLOT_NBYTES
-from mora_runtime.tensor_meta import meta_of
+from mora_runtime.tensors.arena import Arena, slot_capacity, view_of
+from mora_runtime.wire.tensor_meta import meta_of
 
 BIG = 2 << 20  # bytes
 BIG_SHAPE = (BIG // 4,)

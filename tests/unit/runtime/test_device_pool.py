@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 import torch
 from fake_device import FakeDevice
-from mora_runtime import device_pool
-from mora_runtime.device_pool import DevicePool, OpenedPool
-from mora_runtime.device_tensor import DeviceOffer, DeviceTensor
+from mora_runtime.device import device_pool
+from mora_runtime.device.device_pool import DevicePool, OpenedPool
+from mora_runtime.device.device_tensor import DeviceOffer, DeviceTensor
+from mora_runtime.device.pinned_staging import PinnedStaging
 from mora_runtime.errors import (
     ArenaFull,
     BoundsError,
@@ -18,8 +19,7 @@ from mora_runtime.errors import (
     PeerDied,
 )
 from mora_runtime.limits import NUM_DEVICE_EVENTS
-from mora_runtime.pinned_staging import PinnedStaging
-from mora_runtime.segment import Segment
+from mora_runtime.tensors.segment import Segment
 
 MB = 1 << 20
 SHAPE = (MB // 4,)  # float32: one MB

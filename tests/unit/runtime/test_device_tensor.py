@@ -6,10 +6,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from mora_runtime.device_tensor import DeviceOffer, DeviceTensor
+from mora_runtime.device.device_tensor import DeviceOffer, DeviceTensor
 from mora_runtime.errors import BoundsError, FrameError
 from mora_runtime.limits import MAX_SEGMENT_NBYTES, NUM_DEVICE_EVENTS
-from mora_runtime.tensor_meta import DTYPE_CODES
+from mora_runtime.wire.tensor_meta import DTYPE_CODES
 
 OFFER = DeviceOffer(
     1 << 63, b"u" * 16, 4 << 20, bytes(range(64)), tuple(bytes([n]) * 64 for n in range(NUM_DEVICE_EVENTS))

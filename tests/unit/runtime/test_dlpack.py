@@ -9,8 +9,8 @@ import weakref
 
 import pytest
 import torch
-from mora_runtime.dlpack import _alive, tensor_over
-from mora_runtime.tensor_meta import DTYPES, meta_for
+from mora_runtime.tensors.dlpack import _alive, tensor_over
+from mora_runtime.wire.tensor_meta import DTYPES, meta_for
 
 CPU = torch.device("cpu")
 
@@ -99,8 +99,8 @@ def test_views_of_two_slots_do_not_share_a_version_counter() -> None:
 def test_a_tensor_that_outlives_everything_does_not_crash_the_exit() -> None:
     script = (
         "import ctypes, sys, torch\n"
-        "from mora_runtime.dlpack import tensor_over\n"
-        "from mora_runtime.tensor_meta import meta_for\n"
+        "from mora_runtime.tensors.dlpack import tensor_over\n"
+        "from mora_runtime.wire.tensor_meta import meta_for\n"
         "block = ctypes.create_string_buffer(4096)\n"
         "made = lambda: tensor_over(ctypes.addressof(block), meta_for(torch.uint8, (64,)), torch.device('cpu'), [])\n"
         "kept = made(); cycle = [made()]; cycle.append(cycle); torch.kept = made(); sys.kept = made()\n"

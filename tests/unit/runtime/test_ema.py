@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from mora_runtime.ema import ShardedEma, ema_decay
+from mora_training.ema import ShardedEma, ema_decay
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,9 @@ import signal
 from pathlib import Path
 
 import pytest
-from mora_runtime import faults
 from mora_runtime.errors import SettingsError
-from mora_runtime.faults import POINTS, Fault, FaultPlan, happened, parse
+from mora_runtime.process import faults
+from mora_runtime.process.faults import POINTS, Fault, FaultPlan, happened, parse
 
 
 def test_several_specifications_are_read_in_order() -> None:

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 from mora_runtime.errors import FrameError
-from mora_runtime.frames import decode, encode
 from mora_runtime.limits import (
     INLINE_TENSOR_NBYTES,
     MAX_FRAME_NBYTES,
@@ -13,7 +12,8 @@ from mora_runtime.limits import (
     MAX_NUM_ARGUMENTS,
     MAX_STRING_LENGTH,
 )
-from mora_runtime.messages import (
+from mora_runtime.wire.frames import decode, encode
+from mora_runtime.wire.messages import (
     KINDS,
     Backward,
     Call,

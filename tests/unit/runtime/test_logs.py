@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mora_runtime.logs import LogFields, start_logging
-from mora_runtime.run_directory import RunDirectory
+from mora_runtime.process.logs import LogFields, start_logging
+from mora_runtime.process.run_directory import RunDirectory
 
 
 @pytest.fixture

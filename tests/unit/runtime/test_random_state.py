@@ -1,7 +1,7 @@
 """What is drawn after a restore is what was drawn before, also through a checkpoint's tensors."""
 
 import torch
-from mora_runtime.random_state import RandomState
+from mora_runtime.autograd.random_state import RandomState
 
 CPU = torch.device("cpu")
 

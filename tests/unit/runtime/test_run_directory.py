@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from mora_runtime import run_directory
 from mora_runtime.errors import ConfigurationError, RunLocked
 from mora_runtime.limits import MAX_SOCKET_PATH_NBYTES
-from mora_runtime.run_directory import RunDirectory
+from mora_runtime.process import run_directory
+from mora_runtime.process.run_directory import RunDirectory
 
 
 def mode(path: Path) -> int:
@@ -39,7 +39,7 @@ def test_an_open_directory_is_made_private_by_the_launcher_and_refused_by_a_role
 def test_a_second_launcher_learns_who_holds_the_run(tmp_path: Path) -> None:
     with RunDirectory.create(tmp_path / "run", lock=True):
         script = (
-            "import sys; from mora_runtime.run_directory import RunDirectory\n"
+            "import sys; from mora_runtime.process.run_directory import RunDirectory\n"
             "from mora_runtime.errors import RunLocked\n"
             "try: RunDirectory.create(sys.argv[1], lock=True)\n"
             "except RunLocked as error: print(error)"

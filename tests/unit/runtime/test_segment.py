@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 from mora_runtime.errors import SegmentRefused
-from mora_runtime.segment import Segment, check_descriptor
+from mora_runtime.tensors.segment import Segment, check_descriptor
 
 SHRINK_AND_GROW = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
 

@@ -4,8 +4,8 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from mora_runtime.run_directory import RunDirectory
-from mora_runtime.sockets import make_keys
+from mora_runtime.process.run_directory import RunDirectory
+from mora_runtime.wire.sockets import make_keys
 
 NUM_PROCESSES = 4
 

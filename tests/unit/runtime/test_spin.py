@@ -2,7 +2,7 @@
 
 import pytest
 from mora_runtime.limits import SHORTEST_SPIN_NS
-from mora_runtime.spin import Spin
+from mora_runtime.wire.spin import Spin
 
 LONGEST_NS = 1_000_000
 
@@ -36,7 +36,7 @@ def test_who_had_to_share_a_core_sleeps_and_looks_again_after_the_next_short_wai
     monkeypatch: pytest.MonkeyPatch, yield_ns: int, is_shared: bool
 ) -> None:
     clock = iter((0, yield_ns))
-    monkeypatch.setattr("mora_runtime.spin.time.monotonic_ns", lambda: next(clock))
+    monkeypatch.setattr("mora_runtime.wire.spin.time.monotonic_ns", lambda: next(clock))
     spin = Spin(LONGEST_NS)
     spin.give_way()
     assert spin.ns == (0 if is_shared else LONGEST_NS)

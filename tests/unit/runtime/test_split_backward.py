@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from mora_runtime.split_backward import SplitBackward
+from mora_runtime.autograd.split_backward import SplitBackward
 from torch import nn
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from mora_runtime.errors import BoundsError
-from mora_runtime.tensor_meta import DTYPE_CODES, DTYPES, check_bounds, checked_meta, meta_for, meta_of
+from mora_runtime.wire.tensor_meta import DTYPE_CODES, DTYPES, check_bounds, checked_meta, meta_for, meta_of
 
 FLOATS_2X3 = meta_for(torch.float32, (2, 3))
 

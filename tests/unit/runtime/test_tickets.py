@@ -5,9 +5,9 @@ import weakref
 
 import pytest
 import torch
+from mora_runtime.autograd.tickets import Graph, TicketTable
 from mora_runtime.errors import BadArgument, TicketSpent, TooManyTickets, UnknownTicket
 from mora_runtime.limits import MAX_NUM_TICKETS
-from mora_runtime.tickets import Graph, TicketTable
 
 
 def keep(table: TicketTable, owner: str = "a") -> tuple[int, torch.Tensor]:

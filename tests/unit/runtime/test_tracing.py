@@ -10,16 +10,16 @@ from typing import Any
 
 import pytest
 import torch
-from mora_runtime import tracing
-from mora_runtime.arena import Arena
-from mora_runtime.plane import Peer, TensorPlane
-from mora_runtime.torch_trace import CLOCK_MARK, TorchTrace
-from mora_runtime.values import to_wire
+from mora_runtime.rpc.torch_trace import CLOCK_MARK, TorchTrace
+from mora_runtime.tensors.arena import Arena
+from mora_runtime.tensors.plane import Peer, TensorPlane
+from mora_runtime.tensors.values import to_wire
+from mora_runtime.trace import tracing
 
 _KILLED = """
 import sys
 from pathlib import Path
-from mora_runtime import tracing
+from mora_runtime.trace import tracing
 
 tracer = tracing.start(Path(sys.argv[1]), "video.0")
 with tracing.span("loss", "compute"):

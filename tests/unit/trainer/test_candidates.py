@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from mora_runtime.durable_files import sha256_of
 from mora_runtime.errors import StorageError
+from mora_runtime.process.durable_files import sha256_of
 from mora_trainer.candidate_settings import CandidateOrder, CandidateSettings
 from mora_trainer.candidates import Candidate, CandidateMaker
 from mora_trainer.moving_shapes import made_clip

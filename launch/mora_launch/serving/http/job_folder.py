@@ -15,8 +15,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from mora_runtime.durable_files import replace_text
 from mora_runtime.errors import MoraError
+from mora_runtime.process.durable_files import replace_text
 from mora_runtime.schema import Settings, read_settings
 
 from mora_launch.review.session import ReviewSession

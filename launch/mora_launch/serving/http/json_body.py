@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import Request
-from mora_runtime.foreign_json import parse_object
+from mora_runtime.process.foreign_json import parse_object
 
 from mora_launch.limits import MAX_JSON_DEPTH, MAX_JSON_NBYTES, MAX_NUM_FILES, MAX_NUM_JSON_VALUES
 from mora_launch.tasks.errors import BadRequest

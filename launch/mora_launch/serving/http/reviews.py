@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, Response
 from mora_runtime.errors import SettingsError
-from mora_runtime.fresh_file import write_fresh
+from mora_runtime.process.fresh_file import write_fresh
 from pydantic import ValidationError
 
 from mora_launch.review.decision import Candidate, Decision, ReviewRefused, ReviewState, first_fault

@@ -1,0 +1,117 @@
+"""Model folders as the launcher and the environments' options see them: do they exist, how many parameters lie in them.
+
+Reads only the headers of safetensors files, so it needs neither torch nor the weights in memory. Also the two ends of
+the small command by which an environment checks options for the launcher.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from mora_runtime.errors import MoraError, SettingsError
+from mora_runtime.schema import nearest_name, read_settings
+from pydantic import BaseModel
+
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_MAX_HEADER_NBYTES = 100 << 20
+
+
+@dataclass(frozen=True)
+class Component:
+    """One model of an agent: parameters, bytes of one when loaded, whether its parameters can train."""
+
+    name: str
+    num_parameters: int
+    dtype_nbytes: int
+    trainable: bool
+
+
+class AgentOptions(Protocol):
+    """What an options class offers to the launcher."""
+
+    def components(self) -> list[Component]:
+        """Models that an agent with these options loads; SettingsError where a folder is missing."""
+
+
+def model_components(
+    model: str,
+    names: Sequence[str],
+    *,
+    trainable: str,
+    dtype_nbytes: int,
+    published: Mapping[str, Mapping[str, int]],
+) -> list[Component]:
+    """Components of a model in diffusers' layout (one folder each), counted on disk or known from publication.
+
+    Raises:
+        SettingsError: the folder, or one of its components, is missing and the name is no Hub id that is known.
+    """
+    folder = Path(model)
+    if folder.is_dir():
+        counts = {name: count_parameters(folder / name, model) for name in names}
+    else:
+        counts = {name: published_count(model, name, published) for name in names}
+    return [Component(name, count, dtype_nbytes, name == trainable) for name, count in counts.items()]
+
+
+def published_count(model: str, name: str, published: Mapping[str, Mapping[str, int]]) -> int:
+    """Parameters of a published component; SettingsError where `model` is neither a folder here nor known."""
+    if model in published:
+        return published[model].get(name, 0)
+    nearest = nearest_name(model, published)
+    hint = f"; did you mean the Hub id `{nearest}`?" if nearest else ""
+    kind = "folder or known Hub id" if _HUB_ID.fullmatch(model) else "folder"
+    raise SettingsError(
+        f"`{model}`: no such {kind}{hint} Expected a folder with {name}/ in it, absolute or relative to the checkout"
+    )
+
+
+def count_parameters(folder: Path, shown: str) -> int:
+    """Number of elements in all safetensors files of a component's folder."""
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise SettingsError(f"`{shown}`: expected {folder.name}/*.safetensors in it, found none; is it complete?")
+    return sum(_num_elements(path) for path in files)
+
+
+def _num_elements(path: Path) -> int:
+    with open(path, "rb") as handle:
+        size = int.from_bytes(handle.read(8), "little")
+        if size > _MAX_HEADER_NBYTES:
+            raise SettingsError(f"{path.name}: is not a safetensors file (its header claims {size} bytes)")
+        try:
+            header: dict[str, Any] = json.loads(handle.read(size))
+        except ValueError:
+            raise SettingsError(f"{path.name}: is not a safetensors file (its header is not JSON)") from None
+    return sum(math.prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
+
+
+def answer_options(kinds: Mapping[str, type[BaseModel]]) -> None:
+    """Body of `python -m <environment>.options`: check one agent's options and print the answer as JSON."""
+    request = json.load(sys.stdin)
+    try:
+        answer = _checked(kinds, request)
+    except MoraError as error:
+        answer = {"error": str(error)}
+    json.dump(answer, sys.stdout)
+
+
+def _checked(kinds: Mapping[str, type[BaseModel]], request: dict[str, Any]) -> dict[str, Any]:
+    kind, source = str(request["kind"]), str(request["source"])
+    if kind not in kinds:
+        nearest = nearest_name(kind, kinds)
+        hint = f"; did you mean `{nearest}`?" if nearest else ""
+        raise SettingsError(f"{source}: unknown kind of agent `{kind}`{hint} (known: {', '.join(kinds)})")
+    options: Any = read_settings(kinds[kind], request["options"], source=source)
+    try:
+        components: list[Component] = options.components()
+    except SettingsError as error:
+        raise SettingsError(f"{source}: {error}") from None
+    return {"options": options.model_dump(mode="json"), "components": [asdict(c) for c in components]}

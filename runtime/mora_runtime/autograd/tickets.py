@@ -1,0 +1,170 @@
+"""Tickets: autograd graphs that a server keeps between the forward and the backward of one micro-batch."""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+
+from mora_runtime.autograd.split_backward import SplitBackward
+from mora_runtime.errors import BadArgument, TicketSpent, TooManyTickets, UnknownTicket
+from mora_runtime.limits import MAX_NUM_TICKETS
+
+_NUM_REMEMBERED = 4096
+_MAX_NUM_LATE = 1  # backwards whose parameter gradients may wait; each keeps its graph
+
+
+@dataclass
+class Graph:
+    """A forward that can be gone through backwards: leaves that get a gradient, outputs that can receive one."""
+
+    inputs: dict[str, torch.Tensor]
+    outputs: dict[str, torch.Tensor]
+
+
+@dataclass
+class Ticket:
+    """A kept graph, or the way to make it again, and who may run its backward.
+
+    nbytes: of memory that is kept for it.
+    """
+
+    owner: str
+    graph: Graph | Callable[[], Graph]
+    nbytes: int
+
+
+class TicketTable:
+    """All kept graphs of one server. A ticket is good for one backward, by the peer it was given to.
+
+    Args:
+        budget_nbytes: most that all graphs together may keep; None = as the memory allows.
+    """
+
+    def __init__(self, budget_nbytes: int | None = None) -> None:
+        self._budget_nbytes = budget_nbytes
+        self._tickets: dict[int, Ticket] = {}
+        self._spent: deque[int] = deque(maxlen=_NUM_REMEMBERED)
+        self._numbers = itertools.count(1)
+        self._late: deque[SplitBackward] = deque()
+        self._largest_nbytes = 0
+        self.nbytes = 0
+
+    def __len__(self) -> int:
+        return len(self._tickets)
+
+    def check_room(self) -> None:
+        """Refuse a forward whose graph could not be kept, before it is computed (TooManyTickets)."""
+        what_to_do = "run backward, or drop tickets, before more forwards"
+        if len(self._tickets) >= MAX_NUM_TICKETS:
+            raise TooManyTickets(
+                f"{len(self._tickets)} graphs wait for their backward, the most this server keeps; {what_to_do}"
+            )
+        if self._budget_nbytes is None or not self._tickets:  # one graph must always be possible
+            return
+        if self.nbytes + self._largest_nbytes > self._budget_nbytes:
+            owners = ", ".join(sorted({ticket.owner for ticket in self._tickets.values()}))
+            raise TooManyTickets(
+                f"{len(self._tickets)} graphs of {owners} keep {self.nbytes} bytes, one more takes up to "
+                f"{self._largest_nbytes}, allowed are {self._budget_nbytes}: {what_to_do}, or raise activation_nbytes, "
+                "or set `recompute: true`"
+            )
+
+    def keep(self, owner: str, graph: Graph | Callable[[], Graph], nbytes: int) -> int:
+        """Keep a graph, or what makes it again; returns the ticket's number."""
+        number = next(self._numbers)
+        self._tickets[number] = Ticket(owner, graph, nbytes)
+        self.nbytes += nbytes
+        self._largest_nbytes = max(self._largest_nbytes, nbytes)
+        return number
+
+    def backward(
+        self, owner: str, number: int, grads: Mapping[str, torch.Tensor], *, inputs_first: bool = False
+    ) -> dict[str, torch.Tensor]:
+        """Run a ticket's backward: parameters accumulate `.grad`, gradients of the inputs come back by name.
+
+        The ticket is spent whatever happens: after an error its graph may be half-consumed.
+
+        Args:
+            inputs_first: leave the parameters' gradients for `finish_late`.
+
+        Raises:
+            UnknownTicket, TicketSpent: saying what to do.
+            BadArgument: a gradient for an output that is none, or of another shape.
+        """
+        ticket = self._take(owner, number)
+        graph = ticket.graph if isinstance(ticket.graph, Graph) else ticket.graph()
+        return self.run(graph, grads, inputs_first=inputs_first)
+
+    def run(self, graph: Graph, grads: Mapping[str, torch.Tensor], *, inputs_first: bool) -> dict[str, torch.Tensor]:
+        """Backward of a graph that no ticket stands for; as `backward`."""
+        outputs, gradients = _paired(graph.outputs, grads)
+        if inputs_first and graph.inputs:
+            self.finish_late(leave=_MAX_NUM_LATE - 1)
+            split = SplitBackward(outputs, gradients, graph.inputs)
+            found = split.input_gradients()
+            self._late.append(split)
+            return found
+        self.finish_late()  # sums are made in the order of the backwards
+        torch.autograd.backward(outputs, gradients)
+        return {name: leaf.grad for name, leaf in graph.inputs.items() if leaf.grad is not None}
+
+    @property
+    def has_late(self) -> bool:
+        """True while gradients of parameters are still to be computed."""
+        return bool(self._late)
+
+    def finish_late(self, *, leave: int = 0) -> None:
+        """Compute the parameters' gradients of backwards that gave those of their inputs first, oldest first."""
+        while len(self._late) > leave:
+            self._late.popleft().accumulate_parameters()
+
+    def _take(self, owner: str, number: int) -> Ticket:
+        ticket = self._tickets.get(number)
+        if ticket is None or ticket.owner != owner:
+            if number in self._spent:
+                raise TicketSpent(
+                    f"backward of ticket {number} has already run and its graph is freed; run the forward again"
+                )
+            raise UnknownTicket(f"ticket {number} is not held for this caller; run the forward again")
+        self._forget(number)
+        return ticket
+
+    def _forget(self, number: int) -> None:
+        self.nbytes -= self._tickets.pop(number).nbytes
+        self._spent.append(number)
+
+    def drop(self, owner: str, numbers: list[int]) -> None:
+        """Free graphs that will not be used; numbers of others mean nothing."""
+        for number in numbers:
+            ticket = self._tickets.get(number)
+            if ticket is not None and ticket.owner == owner:
+                self._forget(number)
+
+    def drop_all_of(self, owner: str) -> None:
+        """A peer is gone: free all its graphs."""
+        self.drop(owner, [number for number, ticket in self._tickets.items() if ticket.owner == owner])
+
+
+def _paired(
+    known: Mapping[str, torch.Tensor], grads: Mapping[str, torch.Tensor]
+) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    for name in grads:
+        if name not in known:
+            raise BadArgument(f"gradient for `{name}`: no such differentiable output; there are {list(known)}")
+    if not grads:
+        if len(known) != 1 or next(iter(known.values())).numel() != 1:
+            raise BadArgument(f"expected gradients for {list(known)}: only a single scalar has one by itself")
+        output = next(iter(known.values()))
+        return [output], [torch.ones_like(output)]
+    outputs, gradients = [], []
+    for name, gradient in grads.items():
+        output = known[name]
+        if gradient.shape != output.shape:
+            raise BadArgument(f"gradient for `{name}`: expected shape {list(output.shape)}, got {list(gradient.shape)}")
+        outputs.append(output)
+        gradients.append(gradient.to(output.device, output.dtype))
+    return outputs, gradients

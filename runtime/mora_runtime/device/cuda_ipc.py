@@ -1,0 +1,238 @@
+"""CUDA between processes: the one file that knows it.
+
+Called by `device_pool` and `pinned_staging`, which decide who may use which bytes when; here are the calls alone, each
+checked. Handles are the CUDA runtime's, through `cuda-bindings`, and nothing of torch's own inter-process code is used,
+so each end may have its own torch. The package is imported on first use: machines without CUDA never need it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import time
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import torch
+
+from mora_runtime.device.device_tensor import HANDLE_NBYTES
+from mora_runtime.errors import BoundsError, DeviceFailed, DeviceUnavailable
+from mora_runtime.limits import DEVICE_SPIN_S
+
+_LAST_PAUSE_S = 1e-3
+_NOT_READY = 600  # cudaErrorNotReady
+
+Route = Literal["same device", "peer device", "host memory"]
+Event = Any  # cudaEvent_t: work of one stream up to a point
+
+
+def why_unavailable() -> str | None:
+    """Why this process cannot share device memory, or None where it can. Makes no CUDA context."""
+    if not torch.cuda.is_available():
+        return f"torch {torch.__version__} finds no CUDA device here"
+    try:
+        from cuda.bindings import driver, runtime  # noqa: F401
+    except ImportError as error:
+        return f"cuda-bindings cannot be imported ({error}); install it beside torch"
+    return None
+
+
+@functools.cache
+def _bindings() -> tuple[Any, Any]:
+    """The CUDA driver and runtime, once torch stands on them."""
+    reason = why_unavailable()
+    if reason is not None:
+        raise DeviceUnavailable(f"{reason}; tensors go through host memory")
+    from cuda.bindings import driver, runtime
+
+    torch.cuda.init()  # type: ignore[no-untyped-call]
+    return driver, runtime
+
+
+def _call(function: Any, *arguments: Any) -> Any:
+    error, *values = function(*arguments)
+    if int(error):
+        raise DeviceFailed(f"{function.__name__} answered {error.name}")
+    return values[0] if len(values) == 1 else values
+
+
+# A handle by its bytes, through memory: how the bindings show the field differs between their versions.
+def _bytes_of(handle: Any) -> bytes:
+    return ctypes.string_at(handle.getPtr(), HANDLE_NBYTES)
+
+
+def _handle_from(handle: Any, data: bytes) -> Any:
+    if len(data) != HANDLE_NBYTES:
+        raise BoundsError(f"a handle of {len(data)} bytes, expected {HANDLE_NBYTES}")
+    ctypes.memmove(handle.getPtr(), data, HANDLE_NBYTES)
+    return handle
+
+
+class Device:
+    """A CUDA device of this process. Addresses and streams are plain integers.
+
+    Args:
+        ordinal: its number in this process, as in `cuda:1`.
+
+    Raises:
+        DeviceUnavailable: no CUDA device, no cuda-bindings, or a device that cannot share its memory.
+
+    Every method raises DeviceFailed where CUDA refuses.
+    """
+
+    def __init__(self, ordinal: int) -> None:
+        self.ordinal = ordinal
+        self._driver, self._runtime = _bindings()
+        shares = self._runtime.cudaDeviceAttr.cudaDevAttrIpcEventSupport
+        if not _call(self._runtime.cudaDeviceGetAttribute, shares, ordinal):
+            raise DeviceUnavailable(f"cuda:{ordinal} has no inter-process events; tensors go through host memory")
+        self.torch_device = torch.device("cuda", ordinal)
+        self.uuid = self._uuid(ordinal)
+
+    def _uuid(self, ordinal: int) -> bytes:
+        return bytes(_call(self._runtime.cudaGetDeviceProperties, ordinal).uuid.bytes)
+
+    @contextlib.contextmanager
+    def _current(self) -> Iterator[Any]:
+        """The device made current for torch and for the bindings, which carry a CUDA runtime of their own."""
+        with torch.cuda.device(self.ordinal):
+            _call(self._runtime.cudaSetDevice, self.ordinal)
+            yield self._runtime
+
+    def stream(self) -> int:
+        """Torch's current stream on this device."""
+        return torch.cuda.current_stream(self.ordinal).cuda_stream
+
+    def route(self, uuid: bytes) -> Route:
+        """How tensors reach this device from the one named `uuid`; ordinals differ between processes."""
+        for other in range(_call(self._runtime.cudaGetDeviceCount)):
+            if self._uuid(other) == uuid:
+                if other == self.ordinal:
+                    return "same device"
+                reaches = _call(self._runtime.cudaDeviceCanAccessPeer, self.ordinal, other)
+                return "peer device" if reaches else "host memory"
+        return "host memory"  # that device is hidden from this process
+
+    def allocate(self, nbytes: int) -> int:
+        """Address of memory that can be shared; `nbytes` a multiple of 2 MiB."""
+        with self._current() as runtime:
+            address = int(_call(runtime.cudaMalloc, nbytes))
+            try:
+                self._check_allocation(address, nbytes)
+            except BaseException:
+                self.free(address)
+                raise
+            return address
+
+    def _check_allocation(self, address: int, nbytes: int) -> None:
+        """BoundsError unless it is an allocation of its own with `nbytes`: the driver is asked, not the peer."""
+        start, real_nbytes = _call(self._driver.cuMemGetAddressRange, address)
+        if int(start) != address or real_nbytes < nbytes:
+            raise BoundsError(
+                f"memory for a device pool of {nbytes} bytes is no allocation of its own: it has {real_nbytes} bytes "
+                f"and starts {address - int(start)} bytes earlier"
+            )
+
+    def free(self, address: int) -> None:
+        """Give memory back; peers must have closed it."""
+        with self._current() as runtime:
+            _call(runtime.cudaFree, address)
+
+    def memory_handle(self, address: int) -> bytes:
+        """64 bytes with which another process opens the memory."""
+        with self._current() as runtime:
+            return _bytes_of(_call(runtime.cudaIpcGetMemHandle, address))
+
+    def open_memory(self, handle: bytes, nbytes: int) -> int:
+        """Address here of a peer's memory, on its own device or one that this device reaches.
+
+        It is mapped on this device, so that the peer's, if another, gets no context of this process.
+
+        Raises:
+            BoundsError: the allocation is smaller than `nbytes`.
+        """
+        with self._current() as runtime:
+            opened = _handle_from(runtime.cudaIpcMemHandle_t(), handle)
+            address = int(_call(runtime.cudaIpcOpenMemHandle, opened, runtime.cudaIpcMemLazyEnablePeerAccess))
+            try:
+                self._check_allocation(address, nbytes)
+            except BaseException:
+                self.close_memory(address)
+                raise
+            return address
+
+    def close_memory(self, address: int) -> None:
+        """Unmap a peer's memory."""
+        with self._current() as runtime:
+            _call(runtime.cudaIpcCloseMemHandle, address)
+
+    def new_event(self, *, shared: bool = False) -> Event:
+        """An event without a clock; a shared one can be given to peers."""
+        with self._current() as runtime:
+            flags = runtime.cudaEventDisableTiming | (runtime.cudaEventInterprocess if shared else 0)
+            return _call(runtime.cudaEventCreateWithFlags, flags)
+
+    def event_handle(self, event: Event) -> bytes:
+        """64 bytes with which another process opens a shared event."""
+        with self._current() as runtime:
+            return _bytes_of(_call(runtime.cudaIpcGetEventHandle, event))
+
+    def open_event(self, handle: bytes) -> Event:
+        """A peer's event; to be given to `destroy`."""
+        with self._current() as runtime:
+            return _call(runtime.cudaIpcOpenEventHandle, _handle_from(runtime.cudaIpcEventHandle_t(), handle))
+
+    def destroy(self, event: Event) -> None:
+        """Give an event back."""
+        with self._current() as runtime:
+            _call(runtime.cudaEventDestroy, event)
+
+    def record(self, event: Event, stream: int) -> None:
+        """The event has happened once the work now queued on `stream` has run."""
+        with self._current() as runtime:
+            _call(runtime.cudaEventRecord, event, stream)
+
+    def follow(self, stream: int, event: Event) -> None:
+        """Later work on `stream` runs after the event's latest record. Only for events of this very process."""
+        with self._current() as runtime:
+            _call(runtime.cudaStreamWaitEvent, stream, event, 0)
+
+    def wait(self, event: Event, deadline_s: float) -> Iterator[bool]:
+        """Asks until the event has happened or the deadline is over: yields what came back, at least once.
+
+        Spins briefly, then sleeps between questions, so that a long wait holds neither a core nor the interpreter.
+        """
+        began = time.monotonic()
+        while not (happened := self.happened(event)):
+            waited = time.monotonic() - began
+            if waited >= deadline_s:
+                break
+            yield False
+            if waited > DEVICE_SPIN_S:
+                time.sleep(min(_LAST_PAUSE_S, waited / 4))
+        yield happened
+
+    def happened(self, event: Event) -> bool:
+        """Whether the work before the event's latest record has run."""
+        with self._current() as runtime:
+            (error,) = runtime.cudaEventQuery(event)
+        if int(error) not in (0, _NOT_READY):
+            raise DeviceFailed(f"cudaEventQuery answered {error.name}")
+        return int(error) == 0
+
+    def copy(self, destination: int, source: int, nbytes: int, stream: int) -> None:
+        """Queue a copy between any two addresses that this process can use."""
+        with self._current() as runtime:
+            kind = runtime.cudaMemcpyKind.cudaMemcpyDefault
+            _call(runtime.cudaMemcpyAsync, destination, source, nbytes, kind, stream)
+
+    def pin(self, address: int, nbytes: int) -> None:
+        """Register host memory, so that copies to and from it run at the speed of the bus."""
+        with self._current() as runtime:
+            _call(runtime.cudaHostRegister, address, nbytes, runtime.cudaHostRegisterPortable)
+
+    def unpin(self, address: int) -> None:
+        """Undo `pin`."""
+        with self._current() as runtime:
+            _call(runtime.cudaHostUnregister, address)

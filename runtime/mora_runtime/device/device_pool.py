@@ -1,0 +1,349 @@
+"""Tensors in device memory that two processes share: the owner's pool, and a peer's pool as it is seen here.
+
+Called by the tensor plane. The owner of tensors on a device makes one `DevicePool` and sends its `offer` to each peer
+once; each tensor then crosses as a `DeviceTensor`. A peer opens the offer once, as an `OpenedPool`; where that raises
+`DeviceUnavailable` the two use slots of the host arena, made fast by `PinnedStaging`. Objects belong to one thread;
+finalizers, from any, only append to a deque.
+
+Order between the two ends, with nothing that waits for ever on a process that was killed:
+
+- owner -> reader: `export` records an inter-process event behind the work queued so far; `view` asks the event from the
+  host, up to a deadline, and gives the tensor once it has happened. A wait queued in the reader's stream would save the
+  pause, but with the owner killed nobody fires the event, and the reader's whole context would hang with that stream.
+- reader -> owner: when the last view dies the reader marks its own stream, and `collect` names the lease once the work
+  before the mark has run. A RELEASE that arrives thus means an idle slot, and no event travels back. A reader that was
+  killed can only have been reading, for results that went with it.
+- owner -> owner: a slot that comes free is marked in the same way before it is handed out again.
+
+A mark covers the stream that was current when the slot was taken or the view was made; work on another stream must be
+joined to that one before the tensor goes, as with torch's own allocator.
+
+When an owner dies, no new view of its pool is made (`PeerDied`). Whether views that exist stay readable is the driver's
+to say: CUDA's documentation leaves it undefined, and `tests/gpu` asks it. So what was computed from a dead owner's pool
+should go with its generation.
+"""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+import time
+import weakref
+from collections import defaultdict, deque
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
+
+import torch
+
+from mora_runtime.device.cuda_ipc import Device, Event
+from mora_runtime.device.device_tensor import DeviceOffer, DeviceTensor
+from mora_runtime.errors import ArenaFull, BoundsError, DeadlineExceeded, DeviceFailed, DeviceUnavailable, PeerDied
+from mora_runtime.limits import (
+    DEVICE_ALIGNMENT_NBYTES,
+    DEVICE_DEADLINE_S,
+    DEVICE_GRANULE_NBYTES,
+    NUM_DEVICE_EVENTS,
+)
+from mora_runtime.tensors.dlpack import tensor_over
+from mora_runtime.tensors.free_ranges import FreeRanges
+from mora_runtime.wire.tensor_meta import DTYPE_CODES, TensorMeta, check_bounds, checked_meta, meta_of
+
+T = TypeVar("T")
+
+
+class Afterwards(Generic[T]):
+    """Things that come free once the work queued on their stream has run."""
+
+    def __init__(self, device: Device) -> None:
+        self._device = device
+        self._ended: deque[tuple[int, T]] = deque()  # (stream, thing); finalizers append
+        self._running: list[tuple[Event, list[T]]] = []  # (event, things that ended before it)
+        self._spare: list[Event] = []
+
+    def append(self, stream: int, thing: T) -> None:
+        """From any thread, in the middle of anything."""
+        self._ended.append((stream, thing))
+
+    def __len__(self) -> int:
+        return len(self._ended) + sum(len(things) for _, things in self._running)
+
+    def collect(self) -> list[T]:
+        """Things whose stream has passed the point at which they ended, each once."""
+        self._mark()
+        running, self._running = self._running, []
+        free: list[T] = []
+        for event, things in running:
+            if self._device.happened(event):
+                free.extend(things)
+                self._spare.append(event)
+            else:
+                self._running.append((event, things))
+        return free
+
+    def wait(self, deadline_s: float) -> None:
+        """Until the oldest of them has come free, or the deadline."""
+        self._mark()
+        if self._running:
+            for _ in self._device.wait(self._running[0][0], deadline_s):
+                pass
+
+    def _mark(self) -> None:
+        by_stream: dict[int, list[T]] = defaultdict(list)
+        while self._ended:
+            stream, thing = self._ended.popleft()
+            by_stream[stream].append(thing)
+        for stream, things in by_stream.items():
+            event = self._spare.pop() if self._spare else self._device.new_event()
+            self._device.record(event, stream)
+            self._running.append((event, things))
+
+    def close(self) -> None:
+        """Give the events back, once nothing is running."""
+        while self._spare:
+            self._device.destroy(self._spare.pop())
+
+
+class DeviceSlot:
+    """A piece of a pool that holds one tensor. Alive = in use: views, exports and graphs keep it."""
+
+    __slots__ = ("__weakref__", "capacity_nbytes", "offset")
+
+    def __init__(self, offset: int, capacity_nbytes: int) -> None:
+        self.offset = offset
+        self.capacity_nbytes = capacity_nbytes
+
+
+_own_pools: weakref.WeakValueDictionary[int, DevicePool] = weakref.WeakValueDictionary()
+
+
+class DevicePool:
+    """Device memory of one process, allocated once, that peers can open.
+
+    Args:
+        device: where.
+        nbytes: the budget, all of it taken now; rounded up to 2 MiB.
+
+    Raises:
+        DeviceFailed: CUDA refused, for instance because so much memory is not free.
+    """
+
+    def __init__(self, device: Device, nbytes: int) -> None:
+        self.device = device
+        self.nbytes = _rounded(max(1, nbytes), DEVICE_GRANULE_NBYTES)
+        self._free = FreeRanges(self.nbytes)
+        self._returned: Afterwards[tuple[int, int]] = Afterwards(device)  # (offset, capacity)
+        self._slots: weakref.WeakValueDictionary[int, DeviceSlot] = weakref.WeakValueDictionary()  # by offset
+        self._events: list[Event] = []
+        self._next_event = itertools.cycle(range(NUM_DEVICE_EVENTS))
+        self._address = device.allocate(self.nbytes)
+        try:
+            self.offer = self._make_offer()
+        except BaseException:
+            self._give_back()
+            raise
+        _own_pools[self.offer.pool] = self
+
+    def _make_offer(self) -> DeviceOffer:
+        for _ in range(NUM_DEVICE_EVENTS):
+            self._events.append(self.device.new_event(shared=True))
+        events = tuple(self.device.event_handle(event) for event in self._events)
+        memory = self.device.memory_handle(self._address)
+        return DeviceOffer(secrets.randbits(64), self.device.uuid, self.nbytes, memory, events)
+
+    @property
+    def num_live(self) -> int:
+        """Slots that somebody holds."""
+        return len(self._slots)
+
+    def empty(self, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> torch.Tensor:
+        """An uninitialised tensor in a slot; exporting it whole costs no copy.
+
+        Raises:
+            ArenaFull: no slot is left, and none came free in time.
+            BoundsError: a dtype or rank that the plane does not carry.
+        """
+        meta = checked_meta(DTYPE_CODES.get(dtype, -1), tuple(shape))
+        return self.view(self._take(meta.nbytes), meta)
+
+    def view(self, slot: DeviceSlot, meta: TensorMeta, lease: object = None) -> torch.Tensor:
+        """A tensor over the start of a slot; it keeps the slot, the pool and `lease`."""
+        check_bounds(meta, offset=0, nbytes=meta.nbytes, segment_nbytes=slot.capacity_nbytes)
+        return tensor_over(self._address + slot.offset, meta, self.device.torch_device, (slot, self, lease))
+
+    def place(self, tensor: torch.Tensor) -> tuple[DeviceSlot, TensorMeta]:
+        """The slot that holds this tensor: its own when it already is a whole slot of ours, else a copy's.
+
+        Raises:
+            ArenaFull: no slot is left, and none came free in time.
+            BoundsError: a dtype, layout or rank that the plane does not carry.
+        """
+        meta = meta_of(tensor)
+        if tensor.device == self.device.torch_device and tensor.is_contiguous() and meta.nbytes:
+            slot = self._slots.get(tensor.data_ptr() - self._address)
+            if slot is not None and meta.nbytes <= slot.capacity_nbytes:
+                return slot, meta
+        slot = self._take(meta.nbytes)
+        self.view(slot, meta).copy_(tensor.detach())
+        return slot, meta
+
+    def export(self, slot: DeviceSlot, meta: TensorMeta) -> DeviceTensor:
+        """A tensor to send to peers; who calls this keeps `slot` until each of them has released it.
+
+        An event is used again after 64 exports, maybe on another stream. It then follows its earlier records as well,
+        or a peer that still waits for one of those would be let through by the later one.
+        """
+        index = next(self._next_event)
+        stream = self.device.stream()
+        self.device.follow(stream, self._events[index])
+        self.device.record(self._events[index], stream)
+        return DeviceTensor(self.offer.pool, slot.offset, meta.nbytes, DTYPE_CODES[meta.dtype], meta.shape, index)
+
+    def _take(self, nbytes: int) -> DeviceSlot:
+        capacity = _rounded(max(1, nbytes), DEVICE_ALIGNMENT_NBYTES)
+        offset = self._find(capacity)
+        slot = DeviceSlot(offset, capacity)
+        self._slots[offset] = slot
+        ended = weakref.finalize(slot, self._returned.append, self.device.stream(), (offset, capacity))
+        ended.atexit = False
+        return slot
+
+    def _find(self, capacity: int) -> int:
+        deadline = time.monotonic() + DEVICE_DEADLINE_S
+        while True:
+            for offset, nbytes in self._returned.collect():
+                self._free.give(offset, nbytes)
+            found = self._free.take(capacity)
+            if found is not None:
+                return found
+            remaining_s = deadline - time.monotonic()
+            if not self._returned or remaining_s <= 0:
+                raise ArenaFull(
+                    f"no {capacity} bytes in one piece left on {self.device.torch_device}: {self.num_live} slots of a "
+                    f"pool of {self.nbytes} bytes are in use; give it more, or let tensors go sooner"
+                )
+            self._returned.wait(remaining_s)
+
+    def close(self) -> bool:
+        """Free the memory unless a slot is in use (False: call again). Peers must have closed the pool before."""
+        self._returned.collect()
+        if self.num_live or self._returned:
+            return False
+        self._give_back()
+        return True
+
+    def _give_back(self) -> None:
+        while self._events:
+            self.device.destroy(self._events.pop())
+        self._returned.close()
+        if self._address:
+            self.device.free(self._address)
+            self._address = 0
+
+
+def _rounded(nbytes: int, unit: int) -> int:
+    return -(-nbytes // unit) * unit
+
+
+class OpenedPool:
+    """A peer's pool as this process sees it: the handle is opened once, and views are made by offset.
+
+    Args:
+        device: where this process wants its tensors.
+        owner: name of the peer, for errors.
+        is_alive: whether the owner still is; asked before and while waiting.
+
+    Raises:
+        DeviceUnavailable: use host memory: the pool is our own, its device is hidden or out of reach, or the two
+            processes are too far apart for CUDA (containers, users).
+        BoundsError: the allocation is smaller than the offer says.
+    """
+
+    def __init__(self, offer: DeviceOffer, device: Device, *, owner: str, is_alive: Callable[[], bool]) -> None:
+        if offer.pool in _own_pools:
+            raise DeviceUnavailable(f"{owner} offers a pool of this very process; its slots are here already")
+        self.offer = offer
+        self.device = device
+        self.owner = owner
+        self._is_alive = is_alive
+        self._events: dict[int, Event] = {}
+        self._ended: Afterwards[int] = Afterwards(device)  # leases
+        self._num_leases = 0
+        self._route = device.route(offer.device_uuid)
+        if self._route == "host memory":
+            raise DeviceUnavailable(f"{owner}: its device cannot be reached from {device.torch_device} here")
+        try:
+            self._address = device.open_memory(offer.memory_handle, offer.nbytes)
+        except DeviceFailed as error:
+            raise DeviceUnavailable(f"{owner}: its pool cannot be opened ({error}); use host memory") from None
+
+    def view(self, sent: DeviceTensor, lease: int, *, deadline_s: float) -> torch.Tensor:
+        """The tensor, to be read, not written: the memory itself on the same device, a copy from a peer device.
+
+        `collect` returns `lease` once the tensor and all work on it are done; where this raises, it never will.
+
+        Raises:
+            BoundsError: it does not lie in the pool, or names a pool or an event that was not offered.
+            PeerDied, DeadlineExceeded: the work that writes it did not end.
+            DeviceFailed: the event cannot be opened.
+        """
+        meta = self._checked(sent)
+        self._wait(sent.event, deadline_s)
+        held = _Held(self)
+        tensor = self._tensor(self._address + sent.offset, meta, held)
+        weakref.finalize(held, self._ended.append, self.device.stream(), lease).atexit = False
+        self._num_leases += 1
+        return tensor
+
+    def _checked(self, sent: DeviceTensor) -> TensorMeta:
+        if sent.pool != self.offer.pool or not self._address:
+            raise BoundsError(f"{self.owner} names a pool that is closed or not its own")
+        if not 0 <= sent.event < len(self.offer.event_handles):
+            raise BoundsError(f"{self.owner} names event {sent.event} of {len(self.offer.event_handles)}")
+        meta = checked_meta(sent.dtype, sent.shape)
+        check_bounds(meta, offset=sent.offset, nbytes=sent.nbytes, segment_nbytes=self.offer.nbytes)
+        return meta
+
+    def _tensor(self, address: int, meta: TensorMeta, held: _Held) -> torch.Tensor:
+        if self._route == "same device":
+            return tensor_over(address, meta, self.device.torch_device, held)
+        copy = torch.empty(meta.shape, dtype=meta.dtype, device=self.device.torch_device)
+        self.device.copy(copy.data_ptr(), address, meta.nbytes, self.device.stream())
+        return copy
+
+    def _wait(self, index: int, deadline_s: float) -> None:
+        gone = PeerDied(f"{self.owner} has ended; its device memory is no longer its to give")
+        if not self._is_alive():
+            raise gone
+        if index not in self._events:
+            self._events[index] = self.device.open_event(self.offer.event_handles[index])
+        for happened in self.device.wait(self._events[index], deadline_s):
+            if happened:
+                return
+            if not self._is_alive():
+                raise gone
+        raise DeadlineExceeded(f"{self.owner}: the work that writes a tensor did not end within {deadline_s:.0f} s")
+
+    def collect(self) -> list[int]:
+        """Leases to give back now. To be asked before every message and in idle moments."""
+        ended = self._ended.collect()
+        self._num_leases -= len(ended)
+        return ended
+
+    def close(self) -> bool:
+        """Close the handle unless a lease is open (False: `collect`, call again). No view can be made afterwards."""
+        if self._address and not self._num_leases:
+            while self._events:
+                self.device.destroy(self._events.popitem()[1])
+            self._ended.close()
+            self.device.close_memory(self._address)
+            self._address = 0
+        return not self._address
+
+
+class _Held:
+    """Alive as long as a view is; keeps the mapping's owner."""
+
+    __slots__ = ("__weakref__", "pool")
+
+    def __init__(self, pool: OpenedPool) -> None:
+        self.pool = pool

@@ -1,0 +1,134 @@
+"""What a server is doing, told by a thread that does nothing else: heartbeats are answered while an agent computes."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import zmq
+
+from mora_runtime.errors import Cancelled, FrameError
+from mora_runtime.limits import MAX_NUM_CANCELLED
+from mora_runtime.wire.frames import decode, encode
+from mora_runtime.wire.messages import Cancel, Ping, Pong
+
+log = logging.getLogger(__name__)
+_POLL_MS = 200
+BAD_FRAMES_LOGGED = 20
+
+
+@dataclass
+class Activity:
+    """Written by the thread that serves calls, read by the control thread; each field is written whole."""
+
+    busy: str = ""
+    busy_call: tuple[bytes, int] | None = None  # who called, and the id
+    busy_since_ns: int = 0
+    num_calls: int = 0
+    num_tickets: int = 0
+    activation_nbytes: int = 0
+    num_slots: int = 0
+    arena_nbytes: int = 0
+    spilled_nbytes: int = 0
+    step: int = 0
+    num_steps: int = 0
+    memory_nbytes: Callable[[], int] = lambda: 0
+    # who called, id, and which sample (None = all); the control thread adds, the thread that serves calls takes away
+    cancelled: dict[tuple[bytes, int, int | None], None] = field(default_factory=dict)
+
+    def pong(self, number: int) -> Pong:
+        """The present state as an answer to a PING."""
+        busy_ns = time.monotonic_ns() - self.busy_since_ns if self.busy else 0
+        return Pong(
+            number, self.busy, busy_ns, self.num_calls, self.num_tickets, self.activation_nbytes, self.num_slots,
+            self.arena_nbytes, self.spilled_nbytes, self.step, self.num_steps, self.memory_nbytes(),
+        )  # fmt: skip
+
+    def cancel(self, identity: bytes, call: int, sample: int | None) -> None:
+        """Remember a CANCEL, also of a call that has not begun; the oldest are forgotten where they pile up."""
+        self.cancelled[identity, call, sample] = None
+        while len(self.cancelled) > MAX_NUM_CANCELLED:
+            self.cancelled.pop(next(iter(self.cancelled)), None)
+
+    def ended(self, identity: bytes, call: int) -> None:
+        """Forget progress, and CANCELs of this caller up to this call."""
+        self.step = self.num_steps = 0
+        for entry in list(self.cancelled):
+            if entry[0] == identity and entry[1] <= call:
+                self.cancelled.pop(entry, None)
+
+
+_activity: Activity | None = None
+
+
+def publish(activity: Activity) -> None:
+    """Make a server's activity the one that `check_cancelled` asks."""
+    global _activity
+    _activity = activity
+
+
+def check_cancelled() -> None:
+    """Called by agents between denoising steps; raises Cancelled when the caller has given the running call up."""
+    activity = _activity
+    if activity is not None and activity.busy_call is not None and (*activity.busy_call, None) in activity.cancelled:
+        raise Cancelled("the caller cancelled this call")
+
+
+def cancelled_samples() -> frozenset[int]:
+    """Places in the batch of the running call whose callers have given them up; the others go on."""
+    activity = _activity
+    if activity is None or activity.busy_call is None or not activity.cancelled:
+        return frozenset()
+    call = activity.busy_call
+    entries = list(activity.cancelled)
+    return frozenset(sample for *which, sample in entries if tuple(which) == call and sample is not None)
+
+
+def report_step(step: int, num_steps: int) -> None:
+    """Called by agents after each denoising step: PONG tells it to whoever asks. Raises Cancelled as above."""
+    activity = _activity
+    if activity is not None:
+        activity.step, activity.num_steps = step, num_steps
+    check_cancelled()
+
+
+class ControlThread(threading.Thread):
+    """Answers PING and takes CANCEL on a server's control socket."""
+
+    def __init__(self, control: zmq.Socket[bytes], activity: Activity) -> None:
+        super().__init__(name="control", daemon=True)
+        self._control = control
+        self._activity = activity
+        self._ended = threading.Event()
+        self._num_bad_frames = 0
+
+    def run(self) -> None:
+        """Serve until `end`."""
+        while not self._ended.is_set():
+            if self._control.poll(_POLL_MS):
+                self._serve_one()
+
+    def _serve_one(self) -> None:
+        parts = self._control.recv_multipart()
+        try:
+            question = decode(parts[-1]) if len(parts) == 2 else None
+        except FrameError as error:
+            self._num_bad_frames += 1
+            if self._num_bad_frames <= BAD_FRAMES_LOGGED:
+                log.warning("control socket: %s", error)
+            return
+        if isinstance(question, Cancel):
+            self._activity.cancel(parts[0], question.call, question.sample)
+        if isinstance(question, Ping | Cancel):
+            try:
+                self._control.send_multipart([parts[0], encode(self._activity.pong(question.id))], zmq.NOBLOCK)
+            except zmq.ZMQError as error:
+                log.warning("control socket: answer to a peer that is gone: %s", error)
+
+    def end(self, timeout_s: float) -> None:
+        """Stop and wait."""
+        self._ended.set()
+        self.join(timeout_s)

@@ -1,0 +1,480 @@
+"""A connection to one server: calls, results, tickets. Used by one thread; several calls may be in flight.
+
+Calls go through the doorbell, a Unix socket between the two processes (`side_channel`); where a client asks for it they
+go over ZeroMQ, as greeting, heartbeats and cancellation always do.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import select
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+import torch
+import zmq
+
+from mora_runtime.errors import (
+    DeadlineExceeded,
+    FrameError,
+    MoraError,
+    PeerDied,
+    ProtocolError,
+    SegmentLost,
+    error_from_code,
+)
+from mora_runtime.process import faults
+from mora_runtime.rpc.pending import PendingBackward, PendingReply, Reply, Ticket
+from mora_runtime.tensors.plane import Peer, TensorPlane, TensorRef
+from mora_runtime.tensors.values import from_wire, leases_of, to_wire
+from mora_runtime.trace import tracing
+from mora_runtime.wire.frames import decode, encode
+from mora_runtime.wire.messages import (
+    PROTOCOL_VERSION,
+    Backward,
+    Call,
+    Cancel,
+    Drop,
+    Failure,
+    Hello,
+    Message,
+    Ping,
+    Pong,
+    Release,
+    Result,
+    Welcome,
+)
+from mora_runtime.wire.side_channel import SideChannel
+from mora_runtime.wire.sockets import has_messages
+from mora_runtime.wire.spin import Spin
+
+log = logging.getLogger(__name__)
+_RELEASES_BEFORE_SENDING = 64
+_DROPS_IN_ONE_MESSAGE = 512
+_LAST_WORDS_MS = 50  # what a server said before it ended may be read a little later than its end is seen
+
+
+def wait_any(pending: Sequence[PendingReply]) -> list[PendingReply]:
+    """Those of `pending` (of one client or several) that have ended; waits until there is one.
+
+    A call whose deadline has passed, or whose server has died, has ended: its `result` raises.
+    """
+    clients = list({id(each.client): each.client for each in pending}.values())
+    spin = clients[0].spin  # of the process
+    faults.reach("before_receive")
+    started_ns = time.monotonic_ns()
+    with tracing.span("wait for any", "wait"):
+        while True:
+            for client in clients:
+                client._take_arrived()
+            ended = [each for each in pending if each.has_ended]
+            if ended:
+                spin.waited(time.monotonic_ns() - started_ns)
+                return ended
+            if time.monotonic_ns() < started_ns + spin.ns:
+                spin.give_way()
+                continue
+            _park(clients, min(each.remaining_s for each in pending))
+
+
+def wait_for_messages(clients: Sequence[Client], timeout_s: float) -> None:
+    """Take in what has arrived for these clients; where that is nothing, wait for it."""
+    if not any([client._take_arrived() for client in clients]):
+        _park(clients, timeout_s)
+        for client in clients:
+            client._take_arrived()
+
+
+def _park(clients: Sequence[Client], timeout_s: float) -> None:
+    """Sleep until something arrives for one of the clients."""
+    poller = select.poll()
+    for client in clients:
+        if client._is_readable():
+            return
+        for descriptor, events in client._descriptors():
+            poller.register(descriptor, events)
+    poller.poll(max(0.0, timeout_s * 1000) + 1)
+    for client in clients:
+        client._flush_unsent()
+
+
+class Client:
+    """One connected server. Made by `Node.connect`."""
+
+    def __init__(
+        self,
+        plane: TensorPlane,
+        calls: zmq.Socket[bytes],
+        control: zmq.Socket[bytes],
+        server: str,
+        side_path: str,
+        *,
+        identity: str,
+        doorbell: bool,
+        spin: Spin,
+    ) -> None:
+        self.server = server
+        self.identity = identity  # of both sockets; the server knows this client by it
+        self.welcome: Welcome
+        self.spin = spin
+        self._plane = plane
+        self._calls = calls
+        self._control = control
+        self._side_path = side_path
+        self._doorbell = doorbell
+        self._peer = Peer(server)
+        self._numbers = itertools.count(1)
+        self._waiting: set[int] = set()
+        self._replies: dict[int, Reply | BaseException] = {}
+        self._forgotten: deque[int] = deque()
+        self._control_poller = zmq.Poller()
+        self._control_poller.register(control, zmq.POLLIN)
+        self._is_dead = False
+
+    def greet(self, deadline_s: float, expected_lock_hash: str | None) -> None:
+        """HELLO, which waits in the socket until the server is there; then the side socket.
+
+        Raises:
+            DeadlineExceeded: nobody answered.
+            ProtocolError: the server speaks another protocol version or was built from another lock.
+        """
+        self._send_over_zeromq(Hello(PROTOCOL_VERSION, self._plane.identity), self._calls)
+        if not self._calls.poll(round(deadline_s * 1000)):
+            raise DeadlineExceeded(f"{self.server} did not greet within {deadline_s:.0f} s; see its log in the run")
+        answer = self._decode(self._calls.recv(zmq.NOBLOCK))
+        if isinstance(answer, Failure):
+            raise error_from_code(answer.code, f"{self.server}: {answer.text}")
+        if not isinstance(answer, Welcome):
+            raise ProtocolError(f"{self.server}: expected WELCOME, got {type(answer).__name__}")
+        if expected_lock_hash is not None and answer.lock_hash != expected_lock_hash:
+            raise ProtocolError(
+                f"{self.server} runs in environment {answer.environment} built from lock {answer.lock_hash}, this side "
+                f"expects {expected_lock_hash}; rebuild the environments and start the run again"
+            )
+        self.welcome = answer
+        self._peer.name = answer.name
+        self._peer.side = SideChannel.connect(self._side_path, answer.token, self.server)
+        self._control_poller.register(self._peer.side.fileno(), zmq.POLLIN)
+
+    def call(
+        self,
+        agent: str,
+        method: str,
+        arguments: Mapping[str, Any],
+        *,
+        grad: Collection[str] | None = None,
+        deadline_s: float,
+    ) -> Reply:
+        """`submit` and wait."""
+        return self.submit(agent, method, arguments, grad=grad, deadline_s=deadline_s).result()
+
+    def submit(
+        self,
+        agent: str,
+        method: str,
+        arguments: Mapping[str, Any],
+        *,
+        grad: Collection[str] | None = None,
+        output_grads: Mapping[str, torch.Tensor | TensorRef] | None = None,
+        inputs_first: bool = False,
+        deadline_s: float,
+    ) -> PendingReply:
+        """Send a call; the server runs the calls of a client in order.
+
+        Args:
+            arguments: by name: numbers, text, lists, tensors (placed in shared memory) and references (passed on).
+            grad: tensor arguments that need a gradient; () keeps a graph for the agent's parameters alone; None keeps
+                none.
+            output_grads: run the backward at once with these gradients of the outputs, in the same message: no ticket
+                comes back, but the gradients of the inputs.
+            inputs_first: of that backward, see `submit_backward`.
+
+        Raises:
+            PeerDied, ArenaFull, BoundsError, FrameError, BadArgument: nothing was sent.
+        """
+        number = next(self._numbers)
+        wanted = None if grad is None else list(grad)
+        self._send_values(
+            number,
+            f"{agent}.{method}",
+            arguments,
+            output_grads,
+            lambda values, grads, released: Call(number, agent, method, values, wanted, grads, inputs_first, released),
+        )
+        return PendingReply(self, number, f"{agent}.{method}", deadline_s)
+
+    def backward(
+        self,
+        ticket: Ticket,
+        grads: Mapping[str, torch.Tensor | TensorRef] | None = None,
+        *,
+        inputs_first: bool = False,
+        deadline_s: float,
+    ) -> dict[str, TensorRef]:
+        """`submit_backward` and wait."""
+        return self.submit_backward(ticket, grads, inputs_first=inputs_first, deadline_s=deadline_s).gradients()
+
+    def submit_backward(
+        self,
+        ticket: Ticket,
+        grads: Mapping[str, torch.Tensor | TensorRef] | None = None,
+        *,
+        inputs_first: bool = False,
+        deadline_s: float,
+    ) -> PendingBackward:
+        """Send the backward of a ticket. Parameters' gradients stay in the server, input gradients come back.
+
+        Args:
+            grads: by output name; None where the only differentiable output is a scalar (its gradient is 1).
+            inputs_first: the answer comes before the parameters' gradients are computed, which the server does when it
+                has nothing else to do and at the latest before anything that could look at them.
+
+        Raises:
+            TicketSpent: the ticket has been used; run the forward again.
+        """
+        ticket.check()
+        number = next(self._numbers)
+        self._send_values(
+            number,
+            "backward",
+            {},
+            grads or {},
+            lambda _, wire, released: Backward(number, ticket.number, wire or {}, inputs_first, released),
+        )
+        ticket.sent()
+        return PendingBackward(self, number, "backward", deadline_s)
+
+    def _send_values(
+        self,
+        number: int,
+        what: str,
+        values: Mapping[str, Any],
+        grads: Mapping[str, Any] | None,
+        make: Callable[[dict[str, Any], dict[str, Any] | None, list[int]], Message],
+    ) -> None:
+        """Send a message that leases tensors to the server; when it cannot be sent, nothing stays leased."""
+        with tracing.span("send " + what, "protocol"):
+            sent_ns = self._send_leased(values, grads, make)
+            self._waiting.add(number)
+            if tracing.active is not None:
+                tracing.active.flow(f"{self.identity}>{number}", is_start=True, at_ns=sent_ns)
+
+    def _send_leased(
+        self,
+        values: Mapping[str, Any],
+        grads: Mapping[str, Any] | None,
+        make: Callable[[dict[str, Any], dict[str, Any] | None, list[int]], Message],
+    ) -> int:
+        """Returns when the message was about to leave, in ns."""
+        wire: dict[str, Any] = {}
+        wire_grads: dict[str, Any] | None = None
+        try:
+            wire = to_wire(self._plane, self._peer, dict(values))
+            if grads is not None:
+                wire_grads = to_wire(self._plane, self._peer, dict(grads))
+            faults.reach("slot_written")
+            sent_ns = time.monotonic_ns()
+            self._send_released(lambda released: make(wire, wire_grads, released))
+        except MoraError:
+            self._peer.take_back([*leases_of(wire), *leases_of(wire_grads or {})])
+            raise
+        faults.reach("header_sent")
+        return sent_ns
+
+    def _send_released(self, make: Callable[[list[int]], Message]) -> None:
+        """Send a message that gives leases back; when it cannot be sent, the next one does."""
+        released = self._peer.released()
+        try:
+            self._send(make(released))
+        except MoraError:
+            self._peer.to_release.extend(released)
+            raise
+
+    def ping(self, deadline_s: float) -> Pong:
+        """Ask the server's control thread what it is doing; answered while an agent computes."""
+        return self._ask_control(Ping(next(self._numbers)), deadline_s)
+
+    def cancel(self, pending: PendingReply, deadline_s: float, *, sample: int | None = None) -> Pong:
+        """Ask the server to stop a call, or one sample of a batch, at its next safe point."""
+        return self._ask_control(Cancel(next(self._numbers), pending.id, sample), deadline_s)
+
+    def _ask_control(self, question: Ping | Cancel, deadline_s: float) -> Pong:
+        self._send_over_zeromq(question, self._control)
+        deadline = time.monotonic() + deadline_s
+        while (remaining_s := deadline - time.monotonic()) > 0:
+            ready = dict(self._control_poller.poll(round(remaining_s * 1000) + 1))
+            if self._control in ready:
+                answer = self._decode(self._control.recv(zmq.NOBLOCK))
+                if isinstance(answer, Pong) and answer.id == question.id:
+                    return answer
+            elif ready:
+                self._take_arrived()
+                if self._is_dead and not self._control.poll(_LAST_WORDS_MS):
+                    raise PeerDied(f"{self.server} has ended; see its log in the run")
+        raise DeadlineExceeded(f"{self.server} did not answer on its control socket within {deadline_s:.1f} s")
+
+    def flush(self) -> None:
+        """Give back leases and tickets that have ended, without waiting for the next call."""
+        while self._forgotten:
+            tickets = [self._forgotten.popleft() for _ in range(min(len(self._forgotten), _DROPS_IN_ONE_MESSAGE))]
+            try:
+                self._send_released(lambda released, tickets=tickets: Drop(tickets, released))  # type: ignore[misc]
+            except MoraError:
+                self._forgotten.extend(tickets)
+                raise
+        while self._peer.to_release:
+            self._send_released(Release)
+
+    def take_result(self, number: int, what: str, deadline: float, deadline_s: float) -> Reply:
+        """For `PendingReply.result`: wait for the reply of a call and take it out."""
+        if not self._is_dead and (len(self._peer.to_release) > _RELEASES_BEFORE_SENDING or self._forgotten):
+            self.flush()
+        with tracing.span("wait for " + what, "wait"):
+            self._await(number, what, deadline, deadline_s)
+        reply = self._replies.pop(number)
+        if isinstance(reply, BaseException):
+            raise reply
+        return reply
+
+    def _await(self, number: int, what: str, deadline: float, deadline_s: float) -> None:
+        faults.reach("before_receive")
+        started_ns = time.monotonic_ns()
+        while number not in self._replies:
+            if self._take_arrived():
+                continue
+            if self._is_dead:
+                raise PeerDied(f"{self.server} has ended, {what} cannot be answered; see its log in the run")
+            if time.monotonic_ns() < started_ns + self.spin.ns:
+                self.spin.give_way()
+                continue
+            remaining_s = deadline - time.monotonic()
+            if remaining_s <= 0:
+                self._waiting.discard(number)
+                raise DeadlineExceeded(f"{self.server}: {what} gave no answer within {deadline_s:.0f} s")
+            _park([self], remaining_s)
+        self.spin.waited(time.monotonic_ns() - started_ns)
+
+    def forget(self, number: int) -> None:
+        """For `PendingReply.forget`."""
+        self._waiting.discard(number)
+        self._replies.pop(number, None)
+
+    def has_ended(self, number: int) -> bool:
+        """Whether the reply of a call is there, or can never come."""
+        return number in self._replies or self._is_dead
+
+    @property
+    def peer(self) -> Peer:
+        """What this process shares with the server."""
+        return self._peer
+
+    def _take_arrived(self) -> bool:
+        """Take in every message that has arrived, without waiting; notice that the server has ended."""
+        side = self._peer.side
+        if self._is_dead or side is None:
+            return False
+        took = False
+        while (frame := side.read()) is not None:
+            faults.reach("after_receive")
+            with tracing.span("receive", "protocol"):
+                self._plane.receive_segments(self._peer)
+                self._accept(self._decode(frame))
+            took = True
+        if not self._doorbell:
+            took = self._take_from_zeromq(0) or took
+        if not side.is_open:
+            # what it said over ZeroMQ before it ended may be read a little later than its end is seen
+            while not self._doorbell and self._take_from_zeromq(_LAST_WORDS_MS):
+                took = True
+            self._died()
+        return took
+
+    def _take_from_zeromq(self, timeout_ms: int) -> bool:
+        if not self._calls.poll(timeout_ms):
+            return False
+        with tracing.span("receive", "protocol"):
+            self._accept(self._decode(self._calls.recv(zmq.NOBLOCK)))
+        return True
+
+    def _is_readable(self) -> bool:
+        """True where ZeroMQ has a message already, which its descriptor does not tell again."""
+        return not self._doorbell and has_messages(self._calls)
+
+    def _descriptors(self) -> list[tuple[int, int]]:
+        """What to poll for, and which events."""
+        side = self._peer.side
+        if side is None or self._is_dead:
+            return []
+        found = [(side.fileno(), select.POLLIN | (select.POLLOUT if side.has_unsent else 0))]
+        if not self._doorbell:
+            found.append((self._calls.FD, select.POLLIN))
+        return found
+
+    def _flush_unsent(self) -> None:
+        side = self._peer.side
+        if side is not None and side.is_open:
+            side.flush()
+
+    def _died(self) -> None:
+        self._is_dead = True
+        self._plane.forget(self._peer)
+
+    def _decode(self, frame: bytes) -> Message:
+        try:
+            return decode(frame)
+        except FrameError as error:
+            raise ProtocolError(f"{self.server} sent what is no message: {error}") from None
+
+    def _accept(self, message: Message) -> None:
+        if not isinstance(message, Result | Failure):
+            if isinstance(message, Release):
+                self._peer.take_back(message.released)
+                return
+            raise ProtocolError(f"{self.server}: expected a result, got {type(message).__name__}")
+        if tracing.active is not None:
+            tracing.active.flow(f"{self.identity}<{message.id}", is_start=False, at_ns=time.monotonic_ns())
+        self._peer.take_back(message.released)
+        if message.released:
+            faults.reach("acked")
+        outcome: Reply | BaseException
+        if isinstance(message, Failure):
+            outcome = error_from_code(message.code, f"{self.server}: {message.text}")
+            if isinstance(outcome, SegmentLost):
+                self._peer.announced.clear()  # the next tensor brings its segment's descriptor again
+        else:
+            ticket = None if message.ticket is None else Ticket(message.ticket, self._forgotten)
+            try:
+                values = from_wire(self._plane, self._peer, message.values)
+                gradients = from_wire(self._plane, self._peer, message.gradients or {})
+                outcome = Reply(values, gradients, ticket, message.forward_ns / 1e9, message.backward_ns / 1e9)
+            except MoraError as error:
+                outcome = error  # of this call, whichever call is being waited for
+        # a reply that nobody waits for any more is let go here, and its leases and ticket with it
+        if message.id in self._waiting:
+            self._waiting.discard(message.id)
+            self._replies[message.id] = outcome
+
+    def _send(self, message: Message) -> None:
+        side = self._peer.side
+        if self._doorbell and side is not None and not self._is_dead:
+            side.send_frame(encode(message))
+        else:
+            self._send_over_zeromq(message, self._calls)
+
+    def _send_over_zeromq(self, message: Message, socket: zmq.Socket[bytes]) -> None:
+        if self._is_dead:
+            raise PeerDied(f"{self.server} has ended; see its log in the run")
+        try:
+            socket.send(encode(message), zmq.NOBLOCK)
+        except zmq.Again:
+            raise DeadlineExceeded(f"{self.server} takes no more messages; its queue is full") from None
+
+    def close(self) -> None:
+        """End the connection; the server then frees what this client held."""
+        if not self._is_dead:
+            self._died()
+        self._calls.close()
+        self._control.close()

@@ -1,0 +1,319 @@
+"""The owner's side of the tensor plane: a pool of slots in sealed segments, reused warm.
+
+A slot is free again when the last local view, the last export to a peer and the last autograd graph that uses it are
+gone. Python's own references are the count: a `Slot` is alive as long as anybody holds it. Finalizers may run in any
+thread and in the middle of anything, so they only append to a deque; the free lists are touched by the owner alone.
+
+The pool's pages are touched when it is opened, by the process that will use them: a fresh page costs five times the
+copy that it serves, and on a machine of several memory nodes the first touch decides on which node a page lies.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+from weakref import ref
+
+import numpy as np
+import torch
+
+from mora_runtime.errors import ArenaFull
+from mora_runtime.limits import (
+    ALIGNMENT_NBYTES,
+    DEFAULT_SPILL_NBYTES,
+    GROWTH_NBYTES,
+    INLINE_TENSOR_NBYTES,
+    MIN_SLOT_NBYTES,
+)
+from mora_runtime.tensors.segment import Segment
+from mora_runtime.trace import tracing
+from mora_runtime.wire.tensor_meta import TensorMeta, meta_for, meta_of, shaped
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class _Place:
+    """A free piece of a segment."""
+
+    segment_id: int
+    offset: int
+    nbytes: int
+
+
+class Slot:
+    """A piece of a segment that holds one tensor. Alive = in use."""
+
+    __slots__ = ("__weakref__", "_returned", "capacity_nbytes", "offset", "segment", "segment_id")
+
+    def __init__(
+        self, segment: Segment, segment_id: int, offset: int, capacity_nbytes: int, returned: deque[_Place]
+    ) -> None:
+        self.segment = segment
+        self.segment_id = segment_id
+        self.offset = offset
+        self.capacity_nbytes = capacity_nbytes
+        self._returned = returned
+
+    def __del__(self) -> None:
+        self._returned.append(_Place(self.segment_id, self.offset, self.capacity_nbytes))
+
+
+class Lenders(Protocol):
+    """Who can say where slots are, and bring them back."""
+
+    def reclaim(self, timeout_s: float) -> bool:
+        """Wait until a peer may have given slots back; False when no peer holds any."""
+
+    def holders(self) -> str:
+        """Who holds what, for people."""
+
+
+class Arena:
+    """Slots of one process.
+
+    Args:
+        budget_nbytes: most that the pooled segments together may take.
+        spill_nbytes: most that tensors may take in segments of their own once the pool is full; slower, because their
+            pages are fresh each time.
+        warm_nbytes: of the pool, made and touched at once; the rest when it is needed.
+        wait_s: longest that a request waits for slots to come back from `lenders`, when pool and spill are full.
+    """
+
+    def __init__(
+        self,
+        budget_nbytes: int,
+        *,
+        spill_nbytes: int = DEFAULT_SPILL_NBYTES,
+        warm_nbytes: int = 0,
+        wait_s: float = 0.0,
+    ) -> None:
+        self.lenders: Lenders | None = None
+        self._budget_nbytes = budget_nbytes
+        self._spill_nbytes = spill_nbytes
+        self._wait_s = wait_s
+        self._segments: dict[int, Segment] = {}
+        self._num_segments = 0
+        self._free: dict[int, list[_Place]] = {}  # by size class, each as it was used last
+        self._extents: list[_Place] = []  # free, of any size
+        self._returned: deque[_Place] = deque()  # appended by finalizers
+        self._by_address: dict[int, ref[Slot]] = {}
+        self.allocated_nbytes = 0
+        self.spilled_nbytes = 0
+        self.num_spills = 0
+        self._num_taken = 0
+        if warm_nbytes:
+            self._add_segment(min(warm_nbytes, budget_nbytes))
+
+    @property
+    def num_live(self) -> int:
+        """Slots in use."""
+        return self._num_taken - len(self._returned)
+
+    def segment(self, segment_id: int) -> Segment:
+        """One of this arena's segments."""
+        return self._segments[segment_id]
+
+    def empty(self, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> torch.Tensor:
+        """An uninitialised CPU tensor that lives in a slot; sending it whole costs no copy.
+
+        One that is small enough to ride in a frame is ordinary memory.
+
+        Raises:
+            ArenaFull: no slot came free in time; the text says who holds them.
+        """
+        meta = meta_for(dtype, shape)
+        if meta.nbytes <= INLINE_TENSOR_NBYTES:
+            return torch.empty(meta.shape, dtype=dtype)
+        return view_of(self._take(meta.nbytes), meta)
+
+    def place(self, tensor: torch.Tensor) -> tuple[Slot, TensorMeta]:
+        """The slot that holds this tensor: its own when it already is a whole slot of ours, else a copy's.
+
+        CUDA tensors are staged through host memory here, and nowhere else.
+
+        Raises:
+            ArenaFull: no slot came free in time; the text says who holds them.
+            BoundsError: a dtype, layout or rank that the plane does not carry.
+        """
+        meta = meta_of(tensor)
+        resident = self._resident(tensor, meta)
+        if resident is not None:
+            return resident, meta
+        with tracing.span("copy into slot", "copy"):
+            slot = self._take(meta.nbytes)
+            if meta.nbytes:
+                view_of(slot, meta).copy_(tensor.detach())
+        return slot, meta
+
+    def _resident(self, tensor: torch.Tensor, meta: TensorMeta) -> Slot | None:
+        if tensor.device.type != "cpu" or not tensor.is_contiguous() or meta.nbytes == 0:
+            return None
+        found = self._by_address.get(tensor.data_ptr())
+        slot = None if found is None else found()
+        return slot if slot is not None and meta.nbytes <= slot.capacity_nbytes else None
+
+    def _take(self, nbytes: int) -> Slot:
+        self._collect()
+        capacity = slot_capacity(nbytes)
+        place = self._pooled(capacity) or self._spilled(capacity) or self._awaited(capacity)
+        segment = self._segments[place.segment_id]
+        slot = Slot(segment, place.segment_id, place.offset, capacity, self._returned)
+        self._num_taken += 1
+        self._by_address[segment.address + place.offset] = ref(slot)
+        return slot
+
+    def _pooled(self, capacity: int) -> _Place | None:
+        """A warm place of this size class, from the free lists or by cutting, merging or growing the pool."""
+        places = self._free.get(capacity)
+        if places:
+            return places.pop()
+        place = self._cut(capacity)
+        if place is None and self._free:
+            self._merge()
+            place = self._cut(capacity)
+        if place is None and self._grow(capacity):
+            place = self._cut(capacity)
+        return place
+
+    def _cut(self, capacity: int) -> _Place | None:
+        """The start of the smallest extent that is large enough."""
+        fitting = [extent for extent in self._extents if extent.nbytes >= capacity]
+        if not fitting:
+            return None
+        extent = min(fitting, key=lambda place: (place.nbytes, place))
+        self._extents.remove(extent)
+        if extent.nbytes > capacity:
+            self._extents.append(_Place(extent.segment_id, extent.offset + capacity, extent.nbytes - capacity))
+        return _Place(extent.segment_id, extent.offset, capacity)
+
+    def _merge(self) -> None:
+        """Join all free neighbours into extents, so that tensors of new sizes find room where others have been."""
+        merged: list[_Place] = []
+        for place in sorted([*self._extents, *(place for places in self._free.values() for place in places)]):
+            last = merged[-1] if merged else None
+            if last is not None and (last.segment_id, last.offset + last.nbytes) == (place.segment_id, place.offset):
+                merged[-1] = _Place(last.segment_id, last.offset, last.nbytes + place.nbytes)
+            else:
+                merged.append(place)
+        self._free.clear()
+        self._extents = merged
+        self._by_address = {address: slot for address, slot in self._by_address.items() if slot() is not None}
+
+    def _grow(self, capacity: int) -> bool:
+        room = self._budget_nbytes - self.allocated_nbytes
+        return capacity <= room and self._add_segment(max(capacity, min(GROWTH_NBYTES, room)))
+
+    def _add_segment(self, nbytes: int) -> bool:
+        nbytes = nbytes // ALIGNMENT_NBYTES * ALIGNMENT_NBYTES
+        made = self._make_segment(nbytes) if nbytes else None
+        if made is not None:
+            self.allocated_nbytes += nbytes
+            self._extents.append(_Place(made, 0, nbytes))
+        return made is not None
+
+    def _make_segment(self, nbytes: int) -> int | None:
+        try:
+            segment = Segment.create(nbytes)
+        except OSError as error:
+            log.warning("the machine gives no %d bytes of shared memory (%s)", nbytes, error.strerror)
+            return None
+        self._num_segments += 1
+        self._segments[self._num_segments] = segment
+        return self._num_segments
+
+    def _spilled(self, capacity: int) -> _Place | None:
+        """A segment for one tensor alone, given back to the machine with it."""
+        if self.spilled_nbytes + capacity > self._spill_nbytes:
+            return None
+        made = self._make_segment(capacity)
+        if made is None:
+            return None
+        self._segments[made].is_single = True
+        self.spilled_nbytes += capacity
+        self.num_spills += 1
+        if self.num_spills & (self.num_spills - 1) == 0:  # the 1st, 2nd, 4th, ...: seldom, and never forgotten
+            log.warning("the arena is full, %d bytes spill (%d times so far); %s", capacity, self.num_spills, self)
+        return _Place(made, 0, capacity)
+
+    def _awaited(self, capacity: int) -> _Place:
+        """A place that comes back from a peer within the deadline."""
+        deadline = time.monotonic() + self._wait_s
+        with tracing.span("wait for a slot", "wait"):
+            place = self._reclaimed(capacity, deadline)
+        if place is None:
+            raise ArenaFull(f"no slot of {capacity} bytes left: {self}; raise arena_nbytes, or let tensors go sooner")
+        return place
+
+    def _reclaimed(self, capacity: int, deadline: float) -> _Place | None:
+        while self.lenders is not None and (remaining_s := deadline - time.monotonic()) > 0:
+            if not self.lenders.reclaim(remaining_s):
+                break
+            self._collect()
+            place = self._pooled(capacity) or self._spilled(capacity)
+            if place is not None:
+                return place
+        return None
+
+    def __str__(self) -> str:
+        """How full it is, and who holds it."""
+        held = "" if self.lenders is None else f"; of them {self.lenders.holders()}"
+        return (
+            f"{self.num_live} slots are in use, {self.allocated_nbytes} of {self._budget_nbytes} bytes are allocated "
+            f"and {self.spilled_nbytes} of {self._spill_nbytes} spilled{held}"
+        )
+
+    def _collect(self) -> None:
+        """Move slots whose last user is gone to the free lists."""
+        while self._returned:
+            place = self._returned.popleft()
+            self._num_taken -= 1
+            segment = self._segments[place.segment_id]
+            if segment.is_single:
+                self._by_address.pop(segment.address, None)
+                self._segments.pop(place.segment_id).close()
+                self.spilled_nbytes -= place.nbytes
+            else:
+                self._free.setdefault(place.nbytes, []).append(place)
+
+    def close(self) -> None:
+        """Close all descriptors; memory that is still viewed stays until its last view dies."""
+        for segment in self._segments.values():
+            segment.close()
+
+
+def slot_capacity(nbytes: int) -> int:
+    """Size class of a slot: powers of two and the three steps between them, so at most a quarter is wasted."""
+    if nbytes <= MIN_SLOT_NBYTES:
+        return MIN_SLOT_NBYTES
+    power = 1 << (nbytes - 1).bit_length()
+    step = max(ALIGNMENT_NBYTES, power // 8)
+    return (nbytes + step - 1) // step * step
+
+
+def view_of(slot: Slot, meta: TensorMeta) -> torch.Tensor:
+    """A tensor over a slot that keeps the slot in use until the last tensor, view or graph on it is gone."""
+    return leased_view(slot.segment, slot.offset, meta, slot)
+
+
+class _Window(np.ndarray):
+    """The bytes under one tensor. torch keeps what it was given, and this keeps the lease."""
+
+    lease: object
+
+
+def leased_view(segment: Segment, offset: int, meta: TensorMeta, lease: object) -> torch.Tensor:
+    """A tensor over bytes of a segment that keeps `lease` alive as long as any tensor, view or graph on it lives.
+
+    Each view is a separate tensor with its own version counter, so writing one slot never breaks the backward of
+    another.
+    """
+    if meta.nbytes == 0:
+        return torch.empty(meta.shape, dtype=meta.dtype)
+    window = _Window((meta.nbytes,), np.uint8, segment.buffer, offset)
+    window.lease = lease
+    return shaped(torch.frombuffer(window, dtype=meta.dtype), meta)

@@ -1,0 +1,32 @@
+"""Tensors as numpy arrays, for processes that hand pictures on and compute nothing: they need not know torch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from mora_runtime.errors import ProtocolError
+from mora_runtime.tensors.plane import TensorRef
+
+Pixels = npt.NDArray[np.uint8]
+
+
+def to_tensor(array: npt.NDArray[Any]) -> torch.Tensor:
+    """A tensor over the array's memory (copied where it is read-only or not dense), to be sent as an argument."""
+    dense = np.ascontiguousarray(array)
+    return torch.from_numpy(dense if dense.flags.writeable else dense.copy())
+
+
+def to_pixels(value: object, what: str) -> Pixels:
+    """The caller's own uint8 copy of a tensor in a reply; the lease on it ends here.
+
+    Raises:
+        ProtocolError: the value is no uint8 tensor; `what` names it.
+    """
+    tensor = value.tensor() if isinstance(value, TensorRef) else value
+    if not isinstance(tensor, torch.Tensor) or tensor.dtype != torch.uint8:
+        raise ProtocolError(f"{what}: expected a uint8 tensor, got {type(value).__name__}")
+    return np.array(tensor.cpu().numpy(), dtype=np.uint8)

@@ -1,0 +1,91 @@
+"""Files of a checkpoint: written whole, synced, and hashed, so that a manifest can vouch for them.
+
+Used by `Participant` in servers and by the coordinator. A file is complete on disk before its hash is reported.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from mora_runtime.errors import CheckpointError
+from mora_runtime.process import faults
+from mora_runtime.process.durable_files import ShardFile, describe, sync, write_text
+from mora_runtime.trace import tracing
+from safetensors.torch import save_file
+
+
+class ShardWriter:
+    """Writes and hashes files in a thread of its own, so that the next step computes meanwhile.
+
+    What is given must be copies: it is read after `__init__` has returned.
+
+    Args:
+        root: folder that the reported paths are relative to.
+        files: tensors, or text, by path.
+    """
+
+    def __init__(self, root: Path, files: Mapping[Path, Mapping[str, torch.Tensor] | str]) -> None:
+        self._root = root
+        self._files = files
+        self._written: list[ShardFile] = []
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._write, name="shard-writer", daemon=True)
+        self._thread.start()
+
+    def _write(self) -> None:
+        try:
+            with tracing.span("write shards", "io"):
+                for path, content in self._files.items():
+                    if isinstance(content, str):
+                        write_text(path, content)
+                    else:
+                        write_tensors(path, content)
+                    self._written.append(describe(path, self._root))
+        except BaseException as error:
+            # safetensors says `SafetensorError` where the disk is full; whatever it is, `result` tells it to the role
+            self._error = error
+
+    @property
+    def is_done(self) -> bool:
+        """True when `result` does not wait."""
+        return not self._thread.is_alive()
+
+    def wait(self) -> None:
+        """Until it has ended, well or not."""
+        self._thread.join()
+
+    def result(self, timeout_s: float) -> list[ShardFile]:
+        """Wait for all files.
+
+        Raises:
+            CheckpointError: the disk refused, or was not done in time; nothing may be committed.
+        """
+        self._thread.join(timeout_s)
+        if self._thread.is_alive():
+            raise CheckpointError(f"a checkpoint's files were not written within {timeout_s:.0f} s; is the disk slow?")
+        if self._error is not None:
+            reason = self._error.strerror if isinstance(self._error, OSError) else str(self._error)
+            raise CheckpointError(f"a file of the checkpoint could not be written: {reason}") from self._error
+        return self._written
+
+
+def copied(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Dense copies in host memory of tensors that go on changing."""
+    return {name: value.detach().to("cpu", copy=True).contiguous() for name, value in tensors.items()}
+
+
+def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Write a safetensors file and sync it.
+
+    Raises:
+        OSError: the disk refused (ENOSPC, EIO, ...); the file may be partial and its checkpoint must not be committed.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    detached = {name: value.detach().contiguous().cpu() for name, value in tensors.items()}
+    save_file(detached, str(path), metadata={"format": "pt"})
+    faults.reach("shard_written")
+    sync(path)
+    faults.reach("fsynced")

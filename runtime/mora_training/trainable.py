@@ -1,0 +1,60 @@
+"""Which parameters of a module train: all, those that match patterns, LoRA adapters, or none.
+
+Called by servers before the optimizer is built. Changes `requires_grad` flags and, for LoRA, wraps layers through peft.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+
+import torch
+from mora_runtime.errors import SettingsError
+from mora_runtime.schema import nearest_name
+
+from mora_training.training_settings import TrainableSettings
+
+
+def select_trainable(module: torch.nn.Module, settings: TrainableSettings) -> None:
+    """Freeze `module` except for what `settings` names.
+
+    Raises:
+        SettingsError: a pattern or LoRA target matches nothing, which would silently train less than was asked.
+    """
+    if settings.scope == "lora":
+        _inject_lora(module, settings)
+        return
+    module.requires_grad_(settings.scope == "all")
+    if settings.scope == "patterns":
+        _enable_patterns(module, settings.patterns)
+
+
+def _enable_patterns(module: torch.nn.Module, patterns: tuple[str, ...]) -> None:
+    parameters = dict(module.named_parameters())
+    if not patterns:
+        raise SettingsError("trainable scope is `patterns` but no pattern is given; name some, or use scope `none`")
+    for pattern in patterns:
+        matched = fnmatch.filter(parameters, pattern)
+        if not matched:
+            nearest = nearest_name(pattern, parameters)
+            hint = f"; the nearest name is `{nearest}`" if nearest else ""
+            raise SettingsError(f"trainable pattern `{pattern}` matches none of {len(parameters)} parameters{hint}")
+        for name in matched:
+            parameters[name].requires_grad_(True)
+
+
+def _inject_lora(module: torch.nn.Module, settings: TrainableSettings) -> None:
+    from peft import LoraConfig, inject_adapter_in_model  # heavy, and absent from the control environment
+
+    config = LoraConfig(
+        r=settings.lora_rank, lora_alpha=settings.lora_alpha, target_modules=list(settings.lora_targets)
+    )
+    try:
+        inject_adapter_in_model(config, module)
+    except ValueError as error:
+        raise SettingsError(f"LoRA targets {list(settings.lora_targets)} do not fit this model: {error}") from None
+
+
+def parameter_counts(module: torch.nn.Module) -> tuple[int, int]:
+    """Number of parameters (all, trainable) in elements."""
+    sizes = [(p.numel(), p.requires_grad) for p in module.parameters()]
+    return sum(size for size, _ in sizes), sum(size for size, trains in sizes if trains)
