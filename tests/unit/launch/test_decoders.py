@@ -19,6 +19,9 @@ from mora_launch.decoding.job import DecodeJob, decode_job
 from mora_launch.decoding.picture_header import read_header
 from mora_launch.decoding.pool import DecodePool
 from mora_launch.decoding.worker_process import WorkerProcess
+from mora_launch.limits import MAX_WAIT_S
+from mora_launch.serving.http.admission import TooBusy
+from mora_launch.serving.http.held_bytes import HeldBytes
 from mora_launch.tasks.errors import BadRequest
 from mora_launch.tasks.media import encode, fitted, png, read_picture, read_video
 from mora_runtime.errors import Cancelled, RoleFailed
@@ -127,6 +130,26 @@ def test_cheap_work_is_taken_first_and_cancelled_work_never(pool: DecodePool) ->
     late = job(saved("PNG"))
     queue.submit(late)
     assert isinstance(late.future.exception(1), RoleFailed)
+
+
+def test_a_job_that_has_waited_long_goes_before_cheaper_ones() -> None:
+    queue = DecodePool(num_decoders=0)
+    old, cheap = (DecodeJob("picture", b"", "image", SIZE, 1, cost) for cost in (9000, 1))
+    old.since_s -= 2 * MAX_WAIT_S
+    queue._waiting = [old, cheap]
+    assert queue.take(only_small=True) is old
+    assert queue.take(only_small=True) is cheap
+    queue.close()
+
+
+def test_what_is_being_decoded_has_room_together_or_is_told_to_come_back() -> None:
+    room = HeldBytes(100)
+    with room.held(60):
+        with pytest.raises(TooBusy, match="60 bytes already"), room.held(60):
+            raise AssertionError("there is no room")
+        with room.held(40):
+            assert room.nbytes == 100
+    assert room.nbytes == 0
 
 
 @pytest.mark.parametrize(

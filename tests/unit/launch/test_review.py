@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from mora_launch.review.decision import Candidate, Decision, ReviewRefused, Stopped
+from mora_launch.review.decision import MAX_EDITS, Candidate, Decision, ReviewRefused, Stopped
 from mora_launch.review.reviewed_stages import ReviewedStages, run_reviewed
 from mora_launch.review.session import ReviewSession
 from mora_launch.tasks.request import TaskRequest
@@ -175,3 +175,10 @@ def test_editing_a_prompt_takes_none_of_its_new_seeds(tmp_path: Path) -> None:
     edits = [{"action": "edit", "prompt": f"a dog {number}"} for number in range(4)]
     _, agents = run(tmp_path, [*edits, {"action": "again"}, ACCEPT, ACCEPT, ACCEPT])
     assert agents.calls[0][1] == "a cat, enhanced"
+
+
+def test_edits_of_one_stage_have_a_bound_and_leave_one_candidate_on_disk(tmp_path: Path) -> None:
+    edits = [{"action": "edit", "prompt": f"number {number}"} for number in range(MAX_EDITS + 1)]
+    with pytest.raises(ReviewRefused, match=f"edit: at most {MAX_EDITS} times for a stage"):
+        run(tmp_path / "session", [ACCEPT, *edits])
+    assert len(list((tmp_path / "session").glob("*.npy"))) == 1
