@@ -26,6 +26,7 @@ SMALL_PICTURE_NBYTES = 1 << 20
 SMALL_DECODE_DEADLINE_S = 5.0
 MAX_WAIT_S = 5.0  # then a job goes before all that came later, whatever they cost
 MAX_NUM_CONNECTIONS = 1024  # of one other user or address
+MAX_LEFT_OVER_NBYTES = 1 << 20  # of a body that nobody reads, after which the connection is closed
 WRITE_DEADLINE_S = 20.0  # without a byte taken by a client that is being answered
 SOCKET_BUFFER_NBYTES = 256 << 10  # of the kernel, for each direction of a connection
 MAX_NUM_KEPT_VIDEOS = 2000  # jobs that have ended; the oldest expire first

@@ -41,6 +41,6 @@ def serve(
         access = Access.at(host, given, directory.path)
         with RunningServers(config, directory, console, status) as servers:
             server = http_server(make_app(servers.pool, config, directory.path, access), grace_s=_GRACE_S)
-            tell_address(console, "serving", url_of(host, port), access, directory.path)
+            tell_address(console, "serving", url_of(host, port), access, directory.path, token_file)
             server.run(sockets=[address])
     return 0

@@ -12,7 +12,7 @@ from typing import Literal
 from mora_runtime.errors import Cancelled
 
 from mora_launch.decoding.clip import Clip, Video
-from mora_launch.decoding.picture_header import read_header
+from mora_launch.decoding.picture_header import KINDS, is_picture, read_header
 from mora_launch.decoding.video_header import check_gif, video_format
 from mora_launch.limits import (
     DECODE_DEADLINE_S,
@@ -20,6 +20,7 @@ from mora_launch.limits import (
     SMALL_PICTURE_NBYTES,
     SMALL_PICTURE_NUM_PIXELS,
 )
+from mora_launch.tasks.errors import BadRequest
 
 _VIDEO_COST = 1 << 30  # more than any picture's: how much there is to decode is not known before
 Decoded = Clip | Video
@@ -83,6 +84,8 @@ def decode_job(content: bytes, whose: str, *, size: tuple[int, int], max_frames:
         BadRequest: naming `whose`: they are no picture or video, or cost too much as far as their headers say.
     """
     kind = video_format(content)
+    if kind is None and not is_picture(content):
+        raise BadRequest(whose, f"expected {KINDS}, or an mp4, webm or gif video, got something else")
     if kind is None:
         cost = read_header(content, whose).num_pixels + len(content)
         return DecodeJob("picture", content, whose, size, max_frames, cost)

@@ -39,6 +39,11 @@ class PictureHeader:
         return self.width * self.height * self.num_scans
 
 
+def is_picture(content: bytes) -> bool:
+    """Whether these bytes begin as a picture of a kind that is decoded here."""
+    return content.startswith((_PNG, b"\xff\xd8\xff")) or (content[:4] == b"RIFF" and content[8:12] == b"WEBP")
+
+
 def read_header(content: bytes, field: str) -> PictureHeader:
     """The header of a PNG, JPEG or WebP.
 

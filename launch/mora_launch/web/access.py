@@ -56,8 +56,9 @@ class Access:
             token: of the user's own file, which everybody needs then; None makes one for the run, which this user
                 does not need on this machine.
         """
-        uid = os.getuid() if is_loopback(host) and token is None else None
-        return cls(token or token_of_run(run), uid, names_of(host))
+        if token is not None:
+            return cls(token, None, None)  # nobody is let in for what his browser is, so a proxy may have any name
+        return cls(token_of_run(run), os.getuid() if is_loopback(host) else None, names_of(host))
 
     def wrong_sender(self, scope: Scope, *, is_page: bool) -> Refusal | None:
         """Whether the request names another host than this one, or was sent by a page of another site or port.
@@ -70,10 +71,15 @@ class Access:
         if own is None:
             return Refusal(400, "host", "expected one Host header with a name or address, and perhaps a port")
         if self.hosts is not None and own["name"].lower().strip("[]") not in self.hosts:
-            return Refusal(403, "host", "this server answers to its own address only")
+            names = ", ".join(sorted(self.hosts))
+            text = f"expected one of {names}, got {own['name'][:60]}; behind a proxy start the server with --token-file"
+            return Refusal(403, "host", text)
         origins = header_values(scope, b"origin")
         if len(origins) > 1 or any(not _is_same(origin, own) for origin in origins):
-            return Refusal(403, "origin", "this server answers to its own pages only; the port counts too")
+            text = (
+                f"expected the server's own pages, at {hosts[0][:80]}, got {origins[0][:80]}; a proxy has to keep Host"
+            )
+            return Refusal(403, "origin", text)
         if self._is_foreign_fetch(scope, is_page=is_page):
             return Refusal(403, "origin", "a page of another site or port sent this request")
         return None

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from mora_launch.limits import HEAD_DEADLINE_S, MAX_NUM_CONNECTIONS, WRITE_DEADLINE_S
+from mora_launch.limits import HEAD_DEADLINE_S, MAX_LEFT_OVER_NBYTES, MAX_NUM_CONNECTIONS, WRITE_DEADLINE_S
 from mora_launch.web.listening import is_loopback
 from mora_launch.web.peer import peer_uid
 
@@ -29,6 +29,7 @@ class Connection(H11Protocol):
         self._head_deadline: asyncio.TimerHandle | None = None
         self._write_deadline: asyncio.TimerHandle | None = None
         self._peer: int | str = ""
+        self._left_over_nbytes = 0  # bytes of a body that came after the answer
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -55,11 +56,14 @@ class Connection(H11Protocol):
         self._watch_head()
 
     def _is_unwanted(self, data: bytes) -> bool:
-        """More of a body whose request has been answered, or a body in pieces that are all work and no content."""
+        """Much more of a body whose request has been answered, or a body in pieces that are all work and no content."""
         if self.conn.their_state is not h11.SEND_BODY:
+            self._left_over_nbytes = 0
             return False
         if self.cycle is not None and self.cycle.response_complete:
-            return True
+            self._left_over_nbytes += len(data)
+            if self._left_over_nbytes > MAX_LEFT_OVER_NBYTES:
+                return True
         num_pieces = data.count(b"\r\n")
         is_chunked = any(name == b"transfer-encoding" for name, _ in self.headers)
         return is_chunked and num_pieces > _MAX_NUM_PIECES and len(data) < _LEAST_PIECE_NBYTES * num_pieces

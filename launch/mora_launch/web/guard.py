@@ -65,7 +65,11 @@ class Guard:
         refusal = self._access.wrong_sender(scope, is_page=is_page) or self._wrong_request(scope)
         is_allowed = self._access.is_allowed(scope, is_page=is_page)
         if refusal is None and not (is_allowed or is_page or scope["path"] in self._open):
-            refusal = Refusal(401, "authorization", "expected `Authorization: Bearer TOKEN`; the server printed it")
+            refusal = Refusal(
+                401,
+                "authorization",
+                "expected `Authorization: Bearer TOKEN`; ask whoever started the server for its link",
+            )
         if refusal is not None:
             await _refuse(send, refusal)
             return

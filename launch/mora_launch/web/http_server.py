@@ -35,8 +35,17 @@ def http_server(app: App, *, grace_s: int) -> uvicorn.Server:
     )
 
 
-def tell_address(console: Console, what: str, url: str, access: Access, run: Path) -> None:
-    """Say where a server is, and the link by which others come in."""
+def tell_address(
+    console: Console, what: str, url: str, access: Access, run: Path, token_file: Path | None = None
+) -> None:
+    """Say where a server is, and how others come in.
+
+    Args:
+        token_file: of the user, whose token is not shown.
+    """
     console.print(f"{what} {url}  run {run}", markup=False)
+    if token_file is not None:
+        console.print(f"everybody needs the token in {token_file}; the page asks for it", markup=False)
+        return
     who = "everybody" if access.uid is None else "other users of this machine"
     console.print(f"for {who}: {url}/page?token={access.token}", markup=False)

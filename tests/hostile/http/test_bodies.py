@@ -196,6 +196,18 @@ def test_a_body_after_the_answer_and_one_that_a_request_has_none_of_end_the_conn
                     pass
 
 
+def test_a_body_that_comes_after_its_answer_leaves_the_connection_usable(served: Served) -> None:
+    asked = f"POST /v1/nothing HTTP/1.1\r\nHost: 127.0.0.1:{served.port}\r\nContent-Length: 9\r\n\r\n".encode()
+    with served.connection() as raw:
+        for _ in range(3):
+            raw.sendall(asked)
+            answer = b""
+            while b"Not Found" not in answer.partition(b"\r\n\r\n")[2]:
+                answer += raw.recv(4000)
+            assert answer.startswith(b"HTTP/1.1 404")
+            raw.sendall(b"some text")
+
+
 def test_bodies_in_pieces_of_one_byte_are_cut(served: Served, honest: Honest) -> None:
     sockets = [served.connection() for _ in range(6)]
     for raw in sockets:

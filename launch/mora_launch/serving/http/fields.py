@@ -105,6 +105,8 @@ async def _json(request: Request, body: type[RequestBody]) -> dict[str, Any]:
 
 
 def _urlencoded(body: bytearray) -> dict[str, Any]:
+    if body.lstrip()[:1] == b"{":
+        raise BadRequest("content-type", "expected application/json with a JSON body, got a form's")
     try:
         return dict(parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=MAX_NUM_FORM_FIELDS))
     except ValueError:

@@ -28,7 +28,7 @@ export class TokenForm {
       "form",
       {},
       element("h2", {}, "This server asks for its token"),
-      element("p", {}, "You find it in the file ", element("code", {}, "token"), " in the server’s run directory."),
+      element("p", {}, "Ask whoever started the server: the link that it printed ends in the token."),
       element("p", { class: "error", role: "alert" }, wasGiven ? WRONG : ""),
       element("label", { for: "token" }, "Token"),
       input,
