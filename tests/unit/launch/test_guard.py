@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -99,6 +101,16 @@ def test_the_page_is_opened_by_a_link_with_the_token_and_sets_no_cookie() -> Non
 )
 def test_another_host_is_refused_and_none_is_an_error_of_the_server(host: str) -> None:
     assert ask(peer=ME, uid=ME, hosts=frozenset({"here"}), headers={"host": host}).status_code in (400, 403)
+
+
+def test_behind_a_proxy_with_a_token_of_the_users_own_any_name_will_do(tmp_path: Path) -> None:
+    assert Access.at("127.0.0.1", TOKEN, tmp_path) == Access(TOKEN, None, None)
+    public = {**bearing(), "host": "mora.example.com", "origin": "https://mora.example.com"}
+    assert ask(headers=public).status_code == 200
+    assert ask(headers={**public, "origin": "https://evil.example"}).status_code == 403
+    own = Access.at("127.0.0.1", None, tmp_path)
+    assert (own.uid, own.hosts is None) == (os.getuid(), False)
+    assert Access.at("0.0.0.0", None, tmp_path).uid is None
 
 
 def test_two_hosts_are_refused() -> None:
