@@ -1,5 +1,5 @@
 """Decoding a video. FFmpeg is given the bytes and the container's name, never a file name or address, and may use a few
-decoders only, so that nothing a file says makes it open another one or try a decoder that nobody needs."""
+decoders only: nothing in a file makes it open another file, or a decoder that no honest video needs."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ class Access:
         token: that requests must bear.
         uid: of the user who needs no token on this machine; None where all do.
         hosts: names that the Host header may have; None allows any. It keeps sites whose name points at this machine
-            (DNS rebinding) from asking in the name of the user who looks at them.
+            (DNS rebinding) from acting as the user who visits them.
     """
 
     token: str
@@ -57,7 +57,7 @@ class Access:
                 does not need on this machine.
         """
         if token is not None:
-            return cls(token, None, None)  # nobody is let in for what his browser is, so a proxy may have any name
+            return cls(token, None, None)  # every request proves itself, so a proxy may use any name
         return cls(token_of_run(run), os.getuid() if is_loopback(host) else None, names_of(host))
 
     def wrong_sender(self, scope: Scope, *, is_page: bool) -> Refusal | None:

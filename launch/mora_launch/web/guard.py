@@ -32,8 +32,7 @@ class Guard:
     """Checks host, origin, user or token, and the body's length and speed before anything is read.
 
     Args:
-        pages: addresses of pages, which hold no data; whoever has no token is shown them with status 401, so that they
-            can ask for it.
+        pages: addresses of pages, which hold no data. Without a token they are given with status 401, and ask for it.
         assets: addresses of the pages' scripts and styles, open to all.
         max_body_nbytes: of one request.
     """
@@ -118,8 +117,8 @@ class Guard:
 
 
 def _quiet(send: Send) -> Send:
-    """Answers that nobody can be given any more are dropped: the rest of their request was no HTTP, which the server
-    has answered itself, and closed the connection."""
+    """Drop answers on a connection that is closed already: the rest of the request was no HTTP, and the server has said
+    so itself."""
 
     async def send_if_open(message: Message) -> None:
         with contextlib.suppress(h11.LocalProtocolError):

@@ -14,7 +14,7 @@ import httpx
 import psutil
 
 SECRET = "the-secret-of-the-servers-user"
-# An idle machine answers within one second; this one may be busy with other tests. Without the mends it was minutes.
+# An idle machine answers within one second; this one may be busy with other tests. Before the fixes it took minutes.
 PATIENCE_S = 8.0
 
 

@@ -1,4 +1,4 @@
-"""Requests that nobody would write, made from `/openapi.json` and from odd heads; no answer is the server's error.
+"""Odd requests, made from `/openapi.json` and from random heads. No answer may be the server's error.
 
 `python tests/hostile/http/http_fuzz.py URL --minutes 10` asks a running server for as long; the test asks 2,000 times.
 """

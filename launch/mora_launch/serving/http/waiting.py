@@ -33,7 +33,7 @@ async def while_connected(request: Request, futures: Sequence[Future[ResultT]]) 
 
 
 def on_loop(future: Future[ResultT]) -> asyncio.Future[ResultT]:
-    """The future for this event loop, which does not complain where the client has gone and nobody asks."""
+    """The future for this event loop, without a complaint where the client has gone and its error is not read."""
     wrapped: asyncio.Future[ResultT] = asyncio.wrap_future(future)
     wrapped.add_done_callback(lambda done: done.cancelled() or done.exception())
     return wrapped
