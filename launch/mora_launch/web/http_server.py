@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 from pathlib import Path
 
 import uvicorn
@@ -11,14 +12,16 @@ from rich.console import Console
 from mora_launch.web.access import Access
 from mora_launch.web.asgi import App
 from mora_launch.web.connection import Connection
+from mora_launch.web.rare_warnings import RareWarnings
 
 
 def http_server(app: App, *, grace_s: int) -> uvicorn.Server:
-    """A server of plain HTTP/1.1, which logs errors alone: what clients do wrong fills no disk.
+    """A server of plain HTTP/1.1, whose log no client can fill.
 
     Args:
         grace_s: that requests under way have when it is told to stop.
     """
+    logging.getLogger("uvicorn.error").addFilter(RareWarnings())
     gc.freeze()  # what is there now stays: collections while requests come look at the rest alone
     return uvicorn.Server(
         uvicorn.Config(
@@ -26,7 +29,7 @@ def http_server(app: App, *, grace_s: int) -> uvicorn.Server:
             http=Connection,
             ws="none",
             log_config=None,
-            log_level="error",
+            log_level="warning",
             access_log=False,
             server_header=False,
             proxy_headers=False,  # nothing here believes what a client says of its address
