@@ -1,7 +1,8 @@
 """The files of a page: HTML, style, scripts and examples, read once at start, each at a fixed path.
 
 `mora serve` and `mora review --web` each have one page, at `/page`. Its files hold no data of a run and no secret, so
-the guard lets everybody have them (`PageFiles.paths`). What the page shows, its scripts ask for with the token.
+the guard lets everybody have them (`PageFiles.pages`, `PageFiles.assets`). The scripts ask for what the page shows,
+with the token.
 """
 
 from __future__ import annotations

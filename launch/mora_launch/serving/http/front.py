@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from mora_runtime.errors import Cancelled, ConfigurationError, MoraError, RoleFailed, TransportError
-from starlette.exceptions import HTTPException
 
 from mora_launch.config import TrainConfig
 from mora_launch.decoding.pool import DecodePool
@@ -17,6 +15,7 @@ from mora_launch.serving.http.admission import Admission, TooBusy
 from mora_launch.serving.http.held_bytes import HeldBytes
 from mora_launch.serving.server_pool import ServerPool
 from mora_launch.tasks.errors import BadRequest
+from mora_launch.web.framework_errors import install_framework_errors
 from mora_launch.web.guard import error_body
 
 CHAIN_MODEL = "mora"  # all agents together
@@ -102,16 +101,4 @@ def install_errors(app: FastAPI) -> None:
         field = error.field if isinstance(error, BadRequest) else None
         return JSONResponse(error_body(field, str(error), kind, error.code), status, headers)
 
-    @app.exception_handler(HTTPException)
-    async def answer_unknown(request: Request, error: Exception) -> Response:
-        assert isinstance(error, HTTPException)
-        text = f"{request.method} {request.url.path[:100]}: {error.detail}"
-        return JSONResponse(error_body(None, text, "invalid_request_error"), error.status_code, error.headers)
-
-    @app.exception_handler(RequestValidationError)
-    async def answer_invalid(request: Request, error: Exception) -> Response:
-        assert isinstance(error, RequestValidationError)
-        fault = error.errors()[0]
-        name = str(fault["loc"][-1])[:60]
-        text = f"{name}: {fault['msg']}, got {str(fault['input'])[:40]}"
-        return JSONResponse(error_body(name, text, "invalid_request_error", BadRequest.code), 400)
+    install_framework_errors(app)
