@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import zmq
 from mora_runtime import RunDirectory
+from mora_runtime.tensors.segment import Segment
 from mora_runtime.wire.frames import decode, encode
 from mora_runtime.wire.messages import PROTOCOL_VERSION, Call, Failure, Hello, Message, Result, Welcome, WireTensor
 from mora_runtime.wire.side_channel import OfferedSegment, SideChannel
@@ -26,6 +27,14 @@ class Target:
     def num_descriptors(self) -> int:
         """Open descriptors of the server."""
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+
+    def num_descriptors_of(self, segment: Segment) -> int:
+        """The server's open descriptors of one memfd, whatever else it opens and closes meanwhile."""
+        inode, found = os.fstat(segment.descriptor).st_ino, 0
+        for link in os.scandir(f"/proc/{self.process.pid}/fd"):
+            with contextlib.suppress(FileNotFoundError):  # closed since it was listed
+                found += os.stat(link.path).st_ino == inode
+        return found
 
     def opened(self) -> set[str]:
         """What the server's descriptors are of."""

@@ -1,5 +1,6 @@
 """Other local user, faulty peer: without the key they get nothing; with it they break no more than their own calls."""
 
+import contextlib
 import itertools
 import os
 import pickle
@@ -58,7 +59,8 @@ def test_raw_bytes_on_a_socket_of_zeromq_reach_nobody(target: Target, serves: Se
     with socket.socket(socket.AF_UNIX) as raw:
         raw.connect(target.path(kind))
         raw.settimeout(5)
-        raw.sendall(data)
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # ZeroMQ may hang up before it has read all
+            raw.sendall(data)
         serves()
 
 
