@@ -1,4 +1,4 @@
-"""What a clip of a moving shape shows, read off its pixels: the counterpart of `mora_trainer.moving_shapes`.
+"""What a clip of a moving shape shows, read off its pixels: the counterpart of `mora_data.moving_shapes`.
 
 No judge is needed to say whether a generated clip agrees with its prompt. Form is left out: a circle and a square of
 ten pixels that a tiny model has smeared cannot be told apart with certainty.
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from mora_trainer.moving_shapes import COLOURS, DIRECTIONS, GROUND, SPEEDS, MovingShape
+from mora_data.moving_shapes import COLOURS, DIRECTIONS, GROUND, SPEEDS, MovingShape
 
 _CONTRAST = 60  # grey levels over the ground from which a pixel belongs to the shape
 _LEAST_AREA = 0.02  # of the picture; less is no shape. A whole one has 0.09

@@ -17,13 +17,13 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from mora_launch.config import TrainConfig
-from mora_launch.environments import ENVIRONMENTS, ROOT
-from mora_launch.servers import ServerGroup, check_agents, child_variables, rendezvous
+from mora_data.dataset import Sample, SampleOrder, read_dataset, resolve_dataset
+from mora_launch.config.train_config import TrainConfig
+from mora_launch.environments.venvs import ENVIRONMENTS, ROOT
+from mora_launch.jobs.servers import ServerGroup, check_agents, child_variables, rendezvous
 from mora_runtime import Client, Node, RunDirectory
 from mora_runtime.process.supervisor import Supervisor
 from mora_trainer.chain import AGENTS, MicroBatch, RemoteChain, Stopwatch
-from mora_trainer.dataset import Sample, SampleOrder, read_dataset, resolve_dataset
 from mora_trainer.modulation import Modulation
 from mora_trainer.preparation import Corpus, initial_embeddings
 from mora_trainer.step import JointStep, LearningRates, StepReport

@@ -15,13 +15,13 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-from mora_launch.rounds.criteria import CRITERIA
-from mora_launch.rounds.judge import ask
-from mora_launch.rounds.measured_judge import MeasuredJudge
+from mora_data.clips import Clip, duration_s, read_clip, write_video
+from mora_data.moving_shapes import made_clip
+from mora_data.settings import ClipShape
+from mora_launch.rounds.judging.criteria import CRITERIA
+from mora_launch.rounds.judging.judge import ask
+from mora_launch.rounds.judging.measured_judge import MeasuredJudge
 from mora_trainer.candidate_settings import VIDEO_FILE
-from mora_trainer.clips import Clip, duration_s, read_clip, write_video
-from mora_trainer.moving_shapes import made_clip
-from mora_trainer.settings import ClipShape
 from PIL import Image, ImageFilter
 
 from benchmarks.figures import add_json_option, save

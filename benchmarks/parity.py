@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mora_launch.config import TrainConfig, load_config
-from mora_launch.environments import ROOT
-from mora_training.participant import PARTICIPANT
+from mora_launch.config.train_config import TrainConfig, load_config
+from mora_launch.environments.venvs import ROOT
+from mora_training.optimizer_agent import PARTICIPANT
 from safetensors.torch import load_file
 
 from benchmarks.chain_session import DEADLINE_S, ChainSession, SingleProcessTwin, chain_session

@@ -16,8 +16,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from mora_launch.config import TrainConfig, load_config
-from mora_launch.environments import ROOT
+from mora_launch.config.train_config import TrainConfig, load_config
+from mora_launch.environments.venvs import ROOT
 from mora_launch.profiling.schedule import critical_path_s
 from mora_trainer.chain import MicroBatchResult, RemoteChain
 from mora_trainer.settings import PipelineSettings

@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mora_launch.config import load_config
-from mora_launch.environments import ROOT
+from mora_launch.config.train_config import load_config
+from mora_launch.environments.venvs import ROOT
 from mora_launch.profiling.role_trace import read_role_traces
 from mora_runtime.rpc.torch_trace import PROFILER
 from mora_runtime.trace import tracing

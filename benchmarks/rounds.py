@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from mora_launch.environments import ROOT
+from mora_launch.environments.venvs import ROOT
 
 from benchmarks.figures import add_json_option, publish
 

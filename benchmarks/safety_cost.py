@@ -15,10 +15,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from mora_launch.config import load_config
-from mora_launch.environments import ROOT
-from mora_runtime.process.supervision import BEAT_EVERY_S, own_vitals
-from mora_trainer.checkpoint import Checkpointer
+from mora_launch.config.train_config import load_config
+from mora_launch.environments.venvs import ROOT
+from mora_runtime.process.supervisor_link import BEAT_EVERY_S, own_vitals
+from mora_trainer.checkpoint.checkpointer import Checkpointer
 
 from benchmarks.chain_session import DEADLINE_S, ChainSession, chain_session
 from benchmarks.figures import add_json_option, publish

@@ -52,8 +52,8 @@ class Bare:
     """The loop without HTTP, queue and server, in a process with the server's variables; a context manager."""
 
     def __init__(self, batch: int, options: dict[str, Any]) -> None:
-        from mora_launch.environments import ENVIRONMENTS
-        from mora_launch.servers import child_variables
+        from mora_launch.environments.venvs import ENVIRONMENTS
+        from mora_launch.jobs.servers import child_variables
 
         variables = {**os.environ, **child_variables(1, "cpu"), "MORA_BENCH_OPTIONS": json.dumps(options)}
         command = [str(ENVIRONMENTS["sd3"].python), "-m", "benchmarks.serve", "--bare", str(batch)]

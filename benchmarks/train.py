@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mora_launch.config import TrainConfig, load_config
-from mora_launch.environments import ROOT
+from mora_launch.config.train_config import TrainConfig, load_config
+from mora_launch.environments.venvs import ROOT
 
 from benchmarks.chain_session import ChainSession, SingleProcessTwin, chain_session
 from benchmarks.figures import add_json_option, publish

@@ -13,8 +13,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from mora_launch.config import load_config
-from mora_launch.tiny_models import ensure_tiny_models
+from mora_launch.config.train_config import load_config
+from mora_launch.environments.tiny_models import ensure_tiny_models
 from mora_runtime.process.faults import POINTS
 from mora_trainer.terminal import Console
 

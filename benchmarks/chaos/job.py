@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-from mora_launch.run_status import read_status
+from mora_launch.jobs.run_status import read_status
 from mora_runtime.errors import ConfigurationError
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mora_launch.run_status import read_status
+from mora_launch.jobs.run_status import read_status
 from mora_runtime.errors import ConfigurationError
 from mora_runtime.process.faults import happened
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mora_launch.environments import ROOT
+from mora_launch.environments.venvs import ROOT
 from mora_runtime import Client, Node, RunDirectory
-from mora_runtime.process.child import Child
+from mora_runtime.process.role_process import Child
 from mora_runtime.process.supervisor import Supervisor
 
 from benchmarks.ipc.contestant import DEADLINE_S, Contestant, WrongAnswer

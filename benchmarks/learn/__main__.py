@@ -19,9 +19,9 @@ import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from mora_launch.config import load_config
-from mora_launch.environments import ROOT
-from mora_runtime.process.supervision import die_with_parent
+from mora_launch.config.train_config import load_config
+from mora_launch.environments.venvs import ROOT
+from mora_runtime.process.supervisor_link import die_with_parent
 
 from benchmarks.figures import add_json_option, save
 from benchmarks.learn.data import write_dataset

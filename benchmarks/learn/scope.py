@@ -6,7 +6,7 @@ import itertools
 from pathlib import Path
 
 import torch
-from mora_launch.config import TrainConfig
+from mora_launch.config.train_config import TrainConfig
 
 from benchmarks.chain_session import chain_session
 from benchmarks.learn.report import Pairs

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from mora_data.dataset import SampleOrder
 from mora_runtime import TensorRef
 from mora_trainer.chain import AGENTS, IMAGE, VIDEO, MicroBatch
-from mora_trainer.dataset import SampleOrder
 from mora_trainer.modulation import Modulation, modulation_factors
 from mora_trainer.preparation import initial_embeddings
 from mora_trainer.settings import ModulationSettings
 from mora_trainer.step import JointStep, LearningRates
-from mora_training.participant import PARTICIPANT
+from mora_training.optimizer_agent import PARTICIPANT
 
 from benchmarks.agreement import agreement
 from benchmarks.chain_session import DEADLINE_S, ChainSession

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mora_launch.servers import child_variables
+from mora_launch.jobs.servers import child_variables
 from safetensors.torch import load_file
 
 from benchmarks.ipc.lifetime import ONE_THREAD

@@ -11,7 +11,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import torch
 from mora_runtime import Agent, ServerSettings, serve
 from mora_runtime.schema import read_settings
-from mora_training.participant import PARTICIPANT, Participant
+from mora_training.optimizer_agent import PARTICIPANT, Participant
 from mora_training.training_settings import ParticipantSettings
 
 from mora_env_opensora.agent import OpenSoraAgent

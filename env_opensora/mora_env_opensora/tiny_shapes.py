@@ -1,6 +1,6 @@
 """A tiny Open-Sora-Plan chain that animates moving shapes: made and pre-trained here in some minutes of one CPU core.
 
-`python -m mora_env_opensora.tiny_shapes FOLDER DATA`, where DATA holds what `mora_trainer.shapes_corpus` writes. The
+`python -m mora_env_opensora.tiny_shapes FOLDER DATA`, where DATA holds what `mora_data.shapes_corpus` writes. The
 autoencoder learns single frames first, which is quick, then clips. Loaded, trained and served like the published model.
 """
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from mora_runtime import Agent, ServerSettings, serve
 from mora_runtime.schema import Settings, read_settings
-from mora_training.participant import PARTICIPANT, Participant
+from mora_training.optimizer_agent import PARTICIPANT, Participant
 from mora_training.training_settings import ParticipantSettings
 
 from mora_env_sd3.agent import Sd3Agent

@@ -1,6 +1,6 @@
 """A tiny Stable Diffusion 3 that draws moving shapes: made and pre-trained here in a few minutes of one CPU core.
 
-`python -m mora_env_sd3.tiny_shapes FOLDER DATA`, where DATA holds what `mora_trainer.shapes_corpus` writes. Every frame
+`python -m mora_env_sd3.tiny_shapes FOLDER DATA`, where DATA holds what `mora_data.shapes_corpus` writes. Every frame
 is a picture to learn for the autoencoder; the transformer learns first frames. Loaded, trained and served like the
 published model.
 """

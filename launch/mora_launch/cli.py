@@ -11,9 +11,9 @@ import click
 from click.core import ParameterSource
 from mora_runtime.errors import MoraError
 
-from mora_launch import environments
-from mora_launch.environments import ENVIRONMENTS, EnvironmentBuildError
-from mora_launch.open_files import allow_open_files
+from mora_launch.environments import venvs
+from mora_launch.environments.venvs import ENVIRONMENTS, EnvironmentBuildError
+from mora_launch.jobs.open_files import allow_open_files
 from mora_launch.terminal import clean_tracebacks, show_usage_error, terminal, write_json
 
 console = terminal()
@@ -60,8 +60,8 @@ def cli() -> None:
 @click.option("--dry-run", is_flag=True, help="Print placement and memory of every role, start nothing.")
 def train(config: Path, changes: tuple[str, ...], run: Path | None, resume: bool, dry_run: bool) -> None:
     """Train the image and the video agent jointly (paper, algorithm 1)."""
-    from mora_launch.config import load_config
-    from mora_launch.train import train as run_training
+    from mora_launch.config.train_config import load_config
+    from mora_launch.jobs.training_job import train as run_training
 
     _check_resume(run, resume)
     loaded = load_config(config, changes)
@@ -90,7 +90,7 @@ def profile(config: Path, steps: int, output: Path, changes: tuple[str, ...], to
     The job is that of `mora train` with training.num_steps=N and no samples. The first step counts as warm-up where
     there are others.
     """
-    from mora_launch.config import load_config
+    from mora_launch.config.train_config import load_config
     from mora_launch.profiling.command import profile as run_profile
 
     if torch_profiler and steps == 1:
@@ -110,7 +110,7 @@ def synthesize(config: Path, changes: tuple[str, ...], run: Path | None, resume:
 
     Exit code 4: judges disagree and a person has to decide (`mora review RUN`), or set synthesis.review=off.
     """
-    from mora_launch.config import load_config
+    from mora_launch.config.train_config import load_config
     from mora_launch.rounds.command import synthesize as run_rounds
 
     _check_resume(run, resume)
@@ -150,15 +150,15 @@ def generate(
     review: bool, repeat: Path | None,
 ) -> None:  # fmt: skip
     """Make a video: text-to-video, image-to-video, extend, edit, connect or simulate."""
-    from mora_launch.config import load_config
-    from mora_launch.generate import GenerateOptions
-    from mora_launch.generate import generate as run_generate
-    from mora_launch.repeated_run import RepeatedRun
+    from mora_launch.config.train_config import load_config
+    from mora_launch.generation.command import GenerateOptions
+    from mora_launch.generation.command import generate as run_generate
+    from mora_launch.generation.repeated_run import RepeatedRun
 
     if repeat is not None:
         _check_alone(("repeat", "output", "config"))
         is_given = click.get_current_context().get_parameter_source("config") is ParameterSource.COMMANDLINE
-        own = config if is_given or config.exists() else environments.ROOT / config
+        own = config if is_given or config.exists() else venvs.ROOT / config
         run = RepeatedRun.read(repeat, lambda: load_config(own, ()))
         run.show(repeat, console)
         os.environ["HF_HUB_OFFLINE"] = "1"  # the file names models: none is fetched because it says so
@@ -196,7 +196,7 @@ def _check_alone(allowed: tuple[str, ...]) -> None:
 @click.option("--statistics", "only_statistics", is_flag=True, help="Show who agrees with whom, and end.")
 def review(run: Path, reviewer: str, web: bool, host: str, port: int, only_statistics: bool) -> None:
     """Decide the sets of RUN on which the judges disagree; several may at once, and nobody sees another's set."""
-    from mora_launch.rounds.review_command import review as run_review
+    from mora_launch.rounds.review.command import review as run_review
 
     sys.exit(run_review(run.absolute(), reviewer, (host, port) if web else None, only_statistics, console))
 
@@ -214,8 +214,8 @@ def serve(
     run: Path | None,
 ) -> None:  # fmt: skip
     """Keep the models loaded and answer over HTTP, as OpenAI's image and video endpoints do."""
-    from mora_launch.config import load_config
-    from mora_launch.serve import serve as run_serve
+    from mora_launch.config.train_config import load_config
+    from mora_launch.serving.command import serve as run_serve
 
     loaded = load_config(config, _with_checkpoint(changes, checkpoint))
     sys.exit(run_serve(loaded, host=host, port=port, run=run, token_file=token_file, console=console))
@@ -236,7 +236,7 @@ def env() -> None:
 @click.argument("names", nargs=-1, type=click.Choice(list(ENVIRONMENTS)))
 def env_build(names: tuple[str, ...]) -> None:
     """Build the named environments (default: all) where they are missing or outdated."""
-    environments.ensure(list(names or ENVIRONMENTS))
+    venvs.ensure(list(names or ENVIRONMENTS))
     console.print("environments are up to date")
 
 
@@ -246,18 +246,18 @@ def env_list(as_json: bool) -> None:
     """Show interpreter and versions of each environment, and why they cannot be one."""
     from rich.table import Table
 
-    described = environments.describe()
+    described = venvs.describe()
     if as_json:
         write_json(console, described)
         return
-    table = Table("environment", "python", *environments.SHOWN_PACKAGES, "state", box=None, pad_edge=False)
+    table = Table("environment", "python", *venvs.SHOWN_PACKAGES, "state", box=None, pad_edge=False)
     for name, environment in ENVIRONMENTS.items():
-        versions = environments.installed_versions(environment)
+        versions = venvs.installed_versions(environment)
         state = "built" if environment.is_built() else "not built"
-        shown = [versions.get(package, "-") for package in environments.SHOWN_PACKAGES]
-        table.add_row(name, environments.PYTHON_VERSION, *shown, state)
+        shown = [versions.get(package, "-") for package in venvs.SHOWN_PACKAGES]
+        table.add_row(name, venvs.PYTHON_VERSION, *shown, state)
     console.print(table)
-    console.print(f"Why not one: {environments.REASON}")
+    console.print(f"Why not one: {venvs.REASON}")
 
 
 @cli.command()
@@ -266,8 +266,8 @@ def env_list(as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
 def models(config: Path, changes: tuple[str, ...], as_json: bool) -> None:
     """Show the agents of CONFIG (default: configs/tiny.yaml) and the models that each would load."""
-    from mora_launch.config import load_config
-    from mora_launch.model_list import show_models
+    from mora_launch.config.train_config import load_config
+    from mora_launch.jobs.model_list import show_models
 
     show_models(load_config(config, changes), console, as_json=as_json)
 
@@ -285,7 +285,7 @@ def checkpoint() -> None:
 @_RUN
 def checkpoint_list(run: Path) -> None:
     """Show every whole checkpoint of RUN, and from which one a resume starts."""
-    from mora_launch.checkpoints import Checkpoints
+    from mora_launch.checkpoints.run_checkpoints import Checkpoints
 
     console.print(Checkpoints.of_run(run).table())
 
@@ -295,7 +295,7 @@ def checkpoint_list(run: Path) -> None:
 @_STEP
 def checkpoint_verify(run: Path, step: int | None) -> None:
     """Compare every file of a checkpoint with its manifest; exit code 1 where one differs."""
-    from mora_launch.checkpoints import Checkpoints
+    from mora_launch.checkpoints.run_checkpoints import Checkpoints
 
     checkpoints = Checkpoints.of_run(run)
     info = checkpoints.find(step)
@@ -309,7 +309,7 @@ def checkpoint_verify(run: Path, step: int | None) -> None:
 @click.option("--average", is_flag=True, help="The moving average instead of the weights themselves.")
 def checkpoint_export(run: Path, step: int | None, output: Path, average: bool) -> None:
     """Copy each agent's weights to OUTPUT/AGENT, in the form that its own library loads."""
-    from mora_launch.checkpoints import Checkpoints
+    from mora_launch.checkpoints.run_checkpoints import Checkpoints
 
     checkpoints = Checkpoints.of_run(run)
     for folder in checkpoints.export(checkpoints.find(step), output, average=average):
@@ -326,7 +326,7 @@ _WHICH_RUN = click.argument(
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
 def status(run: Path | None, as_json: bool) -> None:
     """Show what the processes of RUN do (default: the newest): generation, step, heartbeat, memory, leases."""
-    from mora_launch.status import find_run, show_status
+    from mora_launch.jobs.status import find_run, show_status
 
     show_status(find_run(run), console, as_json=as_json)
 
@@ -341,7 +341,7 @@ def stop(run: Path | None, now: bool, timeout_s: float) -> None:
     Training ends after the present step, with a checkpoint; a server once requests under way are answered, at
     most 10 s later; its video jobs are cancelled.
     """
-    from mora_launch.status import find_run, stop_run
+    from mora_launch.jobs.status import find_run, stop_run
 
     stop_run(find_run(run), console, now=now, timeout_s=timeout_s)
 
@@ -351,7 +351,7 @@ def stop(run: Path | None, now: bool, timeout_s: float) -> None:
 def doctor(run: Path | None) -> None:
     """Say what is wrong and how to mend it: with this machine, and with RUN, why it ended. Exit code 1 where something
     is."""
-    from mora_launch.doctor import examine
+    from mora_launch.jobs.doctor import examine
 
     sys.exit(examine(run, console))
 
@@ -370,8 +370,8 @@ def bench(context: click.Context, name: str | None, arguments: tuple[str, ...]) 
         return
     if name not in _BENCHMARKS:
         raise click.UsageError(f"no benchmark is named `{name}` (known: {', '.join(_BENCHMARKS)})")
-    environments.ensure(["control"] if name in ("ipc", "judges") else list(ENVIRONMENTS))
-    os.chdir(environments.ROOT)
+    venvs.ensure(["control"] if name in ("ipc", "judges") else list(ENVIRONMENTS))
+    os.chdir(venvs.ROOT)
     python = str(ENVIRONMENTS["opensora" if name == "opensora" else "control"].python)
     os.execv(python, [python, "-m", f"benchmarks.{name}", *_absolute_files(arguments)])
 
@@ -389,7 +389,7 @@ def _absolute_files(arguments: tuple[str, ...]) -> list[str]:
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def test(arguments: tuple[str, ...]) -> None:
     """Run lint, types and every test in its environment; or only the given test paths. Options go to pytest."""
-    from mora_launch.test import run_tests
+    from mora_launch.testing.run_tests import run_tests
 
     paths = [argument for argument in arguments if Path(argument.partition("::")[0]).exists()]
     options = [argument for argument in arguments if argument not in paths]

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 import rich.console
-from mora_runtime.process.shown_text import shown
+from mora_runtime.files.shown_text import shown
 from mora_trainer.terminal import Console, clean_tracebacks
 
 __all__ = ["Console", "clean_tracebacks", "show_usage_error", "terminal", "write_json"]

@@ -15,30 +15,30 @@ if TYPE_CHECKING:
     from mora_runtime.rpc.activity import cancelled_samples, check_cancelled, report_step
     from mora_runtime.rpc.agent import Agent, ModuleAgent, remote
     from mora_runtime.rpc.client import Client, wait_any
-    from mora_runtime.rpc.node import Node, empty
     from mora_runtime.rpc.pending import PendingBackward, PendingReply, Reply, Ticket
     from mora_runtime.rpc.remote_module import RemoteModule
     from mora_runtime.rpc.server_process import serve
     from mora_runtime.rpc.server_settings import ServerSettings
-    from mora_runtime.tensors.plane import TensorRef
+    from mora_runtime.rpc.session import Node, empty
+    from mora_runtime.tensors.tensor_store import TensorRef
 
 _HOME = {
     "Agent": "rpc.agent",
     "Client": "rpc.client",
     "ModuleAgent": "rpc.agent",
     "MoraError": "errors",
-    "Node": "rpc.node",
+    "Node": "rpc.session",
     "PendingBackward": "rpc.pending",
     "PendingReply": "rpc.pending",
     "RemoteModule": "rpc.remote_module",
     "Reply": "rpc.pending",
     "RunDirectory": "process.run_directory",
     "ServerSettings": "rpc.server_settings",
-    "TensorRef": "tensors.plane",
+    "TensorRef": "tensors.tensor_store",
     "Ticket": "rpc.pending",
     "cancelled_samples": "rpc.activity",
     "check_cancelled": "rpc.activity",
-    "empty": "rpc.node",
+    "empty": "rpc.session",
     "remote": "rpc.agent",
     "report_step": "rpc.activity",
     "serve": "rpc.server_process",

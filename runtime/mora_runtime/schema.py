@@ -10,11 +10,13 @@ import difflib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Annotated, Any, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mora_runtime.errors import SettingsError
+
+PositiveInt = Annotated[int, Field(ge=1)]
 
 
 class Settings(BaseModel):

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import torch
 from mora_runtime.errors import CheckpointError
+from mora_runtime.files.durable_files import ShardFile, describe, sync, write_text
 from mora_runtime.process import faults
-from mora_runtime.process.durable_files import ShardFile, describe, sync, write_text
 from mora_runtime.trace import tracing
 from safetensors.torch import save_file
 

@@ -18,10 +18,10 @@ import pytest
 import torch
 import torch.distributed as dist
 from mora_runtime.errors import CheckpointError
-from mora_runtime.process.durable_files import verify
-from mora_trainer.checkpoint import Checkpointer
-from mora_trainer.commit_record import committed
-from mora_training.participant import Participant
+from mora_runtime.files.durable_files import verify
+from mora_trainer.checkpoint.checkpointer import Checkpointer
+from mora_trainer.checkpoint.commit_record import committed
+from mora_training.optimizer_agent import Participant
 from mora_training.training_settings import GroupSettings, OptimizerSettings, ParticipantSettings, TrainableSettings
 from safetensors.torch import load_file
 

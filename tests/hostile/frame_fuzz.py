@@ -19,7 +19,7 @@ from typing import Any
 
 import msgpack
 from mora_runtime.errors import FrameError, MoraError
-from mora_runtime.wire.frames import MAGIC, decode, encode
+from mora_runtime.wire.codec import MAGIC, decode, encode
 from mora_runtime.wire.messages import (
     PROTOCOL_VERSION,
     Backward,

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import zmq
 from mora_runtime import RunDirectory
 from mora_runtime.tensors.segment import Segment
-from mora_runtime.wire.frames import decode, encode
+from mora_runtime.wire.codec import decode, encode
+from mora_runtime.wire.doorbell import OfferedSegment, SideChannel
 from mora_runtime.wire.messages import PROTOCOL_VERSION, Call, Failure, Hello, Message, Result, Welcome, WireTensor
-from mora_runtime.wire.side_channel import OfferedSegment, SideChannel
 from mora_runtime.wire.sockets import client_socket
 
 _numbers = itertools.count(1000)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mora_runtime.errors import FrameError
 from mora_runtime.limits import MAX_FRAME_NBYTES
-from mora_runtime.wire.frames import MAGIC, decode, encode
+from mora_runtime.wire.codec import MAGIC, decode, encode
 from mora_runtime.wire.messages import (
     PROTOCOL_VERSION,
     Backward,

@@ -17,7 +17,7 @@ import zmq
 from hostile_peer import Peer, Target
 from mora_runtime import Client
 from mora_runtime.errors import AgentFailed, DeadlineExceeded, PeerDied, SegmentLost
-from mora_runtime.wire.frames import MAGIC, decode, encode
+from mora_runtime.wire.codec import MAGIC, decode, encode
 from mora_runtime.wire.messages import (
     PROTOCOL_VERSION,
     Backward,

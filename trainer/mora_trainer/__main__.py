@@ -8,7 +8,7 @@ from pathlib import Path
 from mora_runtime.errors import DeadlineExceeded, MoraError, PeerDied, StepAborted
 from mora_runtime.process.logs import start_logging
 from mora_runtime.process.run_directory import RunDirectory
-from mora_runtime.process.supervision import SupervisorLink
+from mora_runtime.process.supervisor_link import SupervisorLink
 from mora_runtime.schema import settings_from_argv
 
 from mora_trainer.settings import CoordinatorSettings

@@ -3,10 +3,11 @@ writes them."""
 
 from __future__ import annotations
 
-from mora_runtime.schema import Settings
+from mora_data.settings import ClipShape
+from mora_runtime.schema import PositiveInt, Settings
 from pydantic import Field
 
-from mora_trainer.settings import ClipShape, ModulationSettings, PositiveInt
+from mora_trainer.settings import ModulationSettings
 
 VIDEO_FILE = "frames.mkv"  # lossless: what judges see and training reads
 PREVIEW_FILE = "video.mp4"  # the same for people; H.264 gives other bytes for the same frames now and then

@@ -18,11 +18,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from mora_data.clips import Clip, write_lossless, write_video
 from mora_runtime import Client, Node, RunDirectory, TensorRef
 from mora_runtime.errors import CheckpointError, MoraError, PeerDied, ProtocolError, StorageError
-from mora_runtime.process.durable_files import sha256_of, sync, write_text
+from mora_runtime.files.durable_files import sha256_of, sync, write_text
 from mora_runtime.process.logs import start_logging
-from mora_runtime.process.supervision import SupervisorLink
+from mora_runtime.process.supervisor_link import SupervisorLink
 from mora_runtime.schema import settings_from_argv
 from PIL import Image
 from safetensors import SafetensorError
@@ -38,7 +39,6 @@ from mora_trainer.candidate_settings import (
     CandidateSettings,
 )
 from mora_trainer.chain import AGENTS, IMAGE, VIDEO
-from mora_trainer.clips import Clip, write_lossless, write_video
 from mora_trainer.preparation import encode_prompts, initial_embeddings
 from mora_trainer.terminal import Console, clean_tracebacks
 

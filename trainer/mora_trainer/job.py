@@ -11,19 +11,19 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
+from mora_data.dataset import SampleOrder, read_dataset
 from mora_runtime import Client, Node, RunDirectory
 from mora_runtime.errors import TrainingDiverged
 from mora_runtime.process.closed_listeners import close_listeners
 from mora_runtime.process.logs import LogFields
-from mora_runtime.process.supervision import Vitals
+from mora_runtime.process.supervisor_link import Vitals
 from mora_runtime.trace import tracing
 from mora_training.process_group import join_group
 from mora_training.training_settings import GroupSettings
 
 from mora_trainer.chain import AGENTS, IMAGE, VIDEO, MicroBatch, RemoteChain
-from mora_trainer.checkpoint import Checkpointer
-from mora_trainer.commit_record import committed
-from mora_trainer.dataset import SampleOrder, read_dataset
+from mora_trainer.checkpoint.checkpointer import Checkpointer
+from mora_trainer.checkpoint.commit_record import committed
 from mora_trainer.metrics import MetricsLog
 from mora_trainer.modulation import Modulation
 from mora_trainer.preparation import Corpus, initial_embeddings, parameter_rows

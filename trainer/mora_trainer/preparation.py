@@ -8,15 +8,16 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 import numpy.typing as npt
 import torch
+from mora_data.dataset import Sample, SampleOrder
+from mora_data.settings import ClipShape
 from mora_runtime import Client, Node, TensorRef
 from mora_runtime.errors import ProtocolError
 from mora_runtime.trace import tracing
-from mora_training.participant import PARTICIPANT
+from mora_training.optimizer_agent import PARTICIPANT
 
 from mora_trainer.chain import AGENTS, IMAGE, VIDEO, MicroBatch
-from mora_trainer.dataset import Sample, SampleOrder
 from mora_trainer.modulation import random_rows
-from mora_trainer.settings import ClipShape, ModulationSettings
+from mora_trainer.settings import ModulationSettings
 
 _PROMPTS_PER_CALL = 16
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from mora_data.clips import Clip, contact_sheet, write_video
+from mora_data.settings import ClipShape
 from mora_runtime import Client, TensorRef
 from mora_runtime.errors import ProtocolError
 
 from mora_trainer.chain import IMAGE, VIDEO
-from mora_trainer.clips import Clip, contact_sheet, write_video
-from mora_trainer.settings import ClipShape
 
 
 class Sampler:

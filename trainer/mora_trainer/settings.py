@@ -1,17 +1,15 @@
 """Settings of a training job: the sections a user writes, and the resolved file that one coordinator rank reads.
 
-Imported by the launcher too (with `dataset` and `clips` the only part of this package that it imports), so this
-module needs neither torch nor DeepSpeed.
+The launcher imports this module too, so it needs neither torch nor DeepSpeed.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Literal
 
-from mora_runtime.schema import Settings
-from pydantic import BeforeValidator, Field, model_validator
-
-PositiveInt = Annotated[int, Field(ge=1)]
+from mora_data.settings import ClipShape
+from mora_runtime.schema import PositiveInt, Settings
+from pydantic import Field, model_validator
 
 
 class ModulationSettings(Settings):
@@ -48,38 +46,12 @@ class TrainingSettings(Settings):
     max_consecutive_skips: PositiveInt = 10  # non-finite steps in a row before the job gives up
 
 
-class DataSettings(Settings):
-    """Where training clips come from."""
-
-    path: str | None = None  # JSON lines with prompt and video, or one video; None = clips that Mora makes itself
-    fps: float | None = None  # frames are taken at this rate; None = the video's own
-    num_clips: PositiveInt = 8  # from one video, or made
-    with_speed: bool = False  # made clips move slowly or quickly, and their prompts say so
-    shuffle: bool = True
-
-
-def _path_or_section(value: Any) -> Any:
-    return {"path": value} if isinstance(value, str) else value
-
-
-DataSection = Annotated[DataSettings, BeforeValidator(_path_or_section)]
-
-
 class SampleSettings(Settings):
     """The look before and after training."""
 
     enabled: bool = True
     num_prompts: PositiveInt = 1
     seed: int = 0
-
-
-class ClipShape(Settings):
-    """Frames and size of a training clip, in pixels."""
-
-    num_frames: PositiveInt
-    height: PositiveInt
-    width: PositiveInt
-    fps: float = 24.0  # of the videos that are written
 
 
 class RemoteAgentSettings(Settings):

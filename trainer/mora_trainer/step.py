@@ -17,7 +17,7 @@ from mora_runtime import Client
 from mora_runtime.errors import MoraError, ProtocolError, StepAborted
 from mora_runtime.process import faults
 from mora_runtime.trace import tracing
-from mora_training.participant import PARTICIPANT
+from mora_training.optimizer_agent import PARTICIPANT
 from mora_training.sharded_optimizer import GradientReport
 
 from mora_trainer.chain import AGENTS, IMAGE, VIDEO, MicroBatch, MicroBatchResult, RemoteChain, Stopwatch

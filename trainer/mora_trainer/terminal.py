@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import Any
 
-from mora_runtime.process.shown_text import shown
+from mora_runtime.files.shown_text import shown
 from rich import console
 from rich.segment import Segment
 

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mora_launch.environments import ROOT
-from mora_launch.servers import child_variables
+from mora_launch.environments.venvs import ROOT
+from mora_launch.jobs.servers import child_variables
 from mora_runtime import Node, PendingReply, RunDirectory, TensorRef
-from mora_runtime.process.child import Child
+from mora_runtime.process.role_process import Child
 from mora_runtime.process.supervisor import Supervisor
 
 from benchmarks.ipc.contestant import DEADLINE_S

@@ -13,7 +13,7 @@ import socket
 import sys
 
 import numpy as np
-from mora_runtime.process.supervision import die_with_parent
+from mora_runtime.process.supervisor_link import die_with_parent
 
 from mora_launch.decoding import wire
 from mora_launch.decoding.picture import read_picture

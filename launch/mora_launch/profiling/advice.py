@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from mora_launch.config import TrainConfig
+from mora_launch.config.train_config import TrainConfig
 from mora_launch.profiling.lane import Lane
 from mora_launch.profiling.role_trace import RoleTrace
 from mora_launch.profiling.schedule import critical_path_s

@@ -8,24 +8,24 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mora_runtime.errors import RunExists, TraceError
-from mora_runtime.process.fresh_file import write_fresh
+from mora_runtime.files.fresh_file import write_fresh
 from rich.console import Console
 
-from mora_launch.config import TrainConfig
+from mora_launch.config.restarts import RestartSettings
+from mora_launch.config.train_config import TrainConfig
+from mora_launch.jobs.resources import available_cores
+from mora_launch.jobs.servers import TRACES
+from mora_launch.jobs.training_job import train
+from mora_launch.jobs.training_processes import TraceRequest
 from mora_launch.profiling.lane import Lane
 from mora_launch.profiling.merged_trace import write_merged_trace
 from mora_launch.profiling.message import matched_messages
-from mora_launch.profiling.page import summary_page
+from mora_launch.profiling.report.page import summary_page
+from mora_launch.profiling.report.summary import summarise
+from mora_launch.profiling.report.terminal import print_summary
 from mora_launch.profiling.role_trace import RoleTrace, read_role_traces
 from mora_launch.profiling.step_window import step_windows
-from mora_launch.profiling.summary import summarise
-from mora_launch.profiling.terminal import print_summary
 from mora_launch.profiling.torch_ops import TorchOps, read_torch_ops
-from mora_launch.resources import available_cores
-from mora_launch.restarts import RestartSettings
-from mora_launch.servers import TRACES
-from mora_launch.train import train
-from mora_launch.training_processes import TraceRequest
 
 RUN = "run"
 TRACE = "trace.json.gz"

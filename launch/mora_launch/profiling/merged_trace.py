@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from mora_runtime.process.fresh_file import fresh_file
+from mora_runtime.files.fresh_file import fresh_file
 
 from mora_launch.profiling.message import matched_messages
 from mora_launch.profiling.role_trace import FlowEnd, Move, RoleTrace, Sample, Span

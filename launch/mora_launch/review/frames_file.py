@@ -13,8 +13,8 @@ from typing import BinaryIO
 
 import numpy as np
 from mora_runtime.errors import SettingsError
-from mora_runtime.process.foreign_file import open_foreign
-from mora_runtime.process.fresh_file import fresh_file
+from mora_runtime.files.foreign_file import open_foreign
+from mora_runtime.files.fresh_file import fresh_file
 
 from mora_launch.tasks.media import Clip
 

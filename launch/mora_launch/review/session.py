@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from mora_runtime.errors import SettingsError
-from mora_runtime.process.durable_files import replace_text
-from mora_runtime.process.foreign_file import read_foreign
-from mora_runtime.process.foreign_json import parse_object
+from mora_runtime.files.durable_files import replace_text
+from mora_runtime.files.foreign_file import read_foreign
+from mora_runtime.files.foreign_json import parse_object
 from mora_runtime.schema import read_settings
 
 from mora_launch.review.decision import MAX_AGAIN, MAX_EDITS, Candidate, Decision, ReviewRefused, ReviewState, Stopped

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mora_runtime.process.fresh_file import write_fresh
+from mora_runtime.files.fresh_file import write_fresh
 from pydantic import ValidationError
 from rich.console import Console
 

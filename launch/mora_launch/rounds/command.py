@@ -10,14 +10,14 @@ from mora_runtime.process.run_directory import RunDirectory
 from mora_runtime.schema import read_settings
 from rich.console import Console
 
-from mora_launch.config import TrainConfig
-from mora_launch.environments import ROOT
-from mora_launch.rounds.judge import Interrupted
-from mora_launch.rounds.judges import open_judges
-from mora_launch.rounds.machine import Rounds, WaitsForReview
+from mora_launch.config.train_config import TrainConfig
+from mora_launch.environments.venvs import ROOT
+from mora_launch.jobs.servers import check_agents
+from mora_launch.rounds.judging.judge import Interrupted
+from mora_launch.rounds.judging.judges import open_judges
 from mora_launch.rounds.report import summary_tables
+from mora_launch.rounds.round_runner import Rounds, WaitsForReview
 from mora_launch.rounds.store import read_json, write_once
-from mora_launch.servers import check_agents
 
 CONFIG_COPY = "config.json"
 EXIT_INTERRUPTED = 130

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mora_launch.rounds.judge import Verdict
+from mora_launch.rounds.judging.judge import Verdict
 from mora_launch.rounds.store import Decision
 
 

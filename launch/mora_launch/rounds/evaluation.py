@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from mora_data.clips import read_clip
+from mora_data.settings import ClipShape
 from mora_trainer.candidate_settings import VIDEO_FILE
-from mora_trainer.clips import read_clip
-from mora_trainer.settings import ClipShape
 
-from mora_launch.rounds.measured_judge import score
-from mora_launch.rounds.measures import measure
+from mora_launch.rounds.judging.measured_judge import score
+from mora_launch.rounds.judging.measures import measure
 
 EVALUATION = "evaluation"
 

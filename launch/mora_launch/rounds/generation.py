@@ -12,11 +12,11 @@ from mora_runtime.process.supervisor import Supervisor
 from mora_trainer.candidate_settings import CandidateOrder, CandidateSettings
 from rich.console import Console
 
-from mora_launch.config import TrainConfig
-from mora_launch.environments import ENVIRONMENTS, ROOT
-from mora_launch.resources import divide_memory
-from mora_launch.servers import ServerGroup, check_agents, child_variables, role_command, write_json
-from mora_launch.trained_model import TrainedModel
+from mora_launch.checkpoints.trained_model import TrainedModel
+from mora_launch.config.train_config import TrainConfig
+from mora_launch.environments.venvs import ENVIRONMENTS, ROOT
+from mora_launch.jobs.resources import divide_memory
+from mora_launch.jobs.servers import ServerGroup, check_agents, child_variables, role_command, write_json
 
 MAKER = "candidates"
 

@@ -9,12 +9,12 @@ from pathlib import Path
 from mora_trainer.candidate_settings import PREVIEW_FILE
 from rich.table import Table
 
-from mora_launch.config import TrainConfig
+from mora_launch.config.train_config import TrainConfig
 from mora_launch.rounds.agreement import agreement_of_rounds
-from mora_launch.rounds.criteria import CRITERIA
 from mora_launch.rounds.curves import modulation_curves, read_steps
 from mora_launch.rounds.evaluation import evaluated_steps, figures, videos
-from mora_launch.rounds.judge import Verdict
+from mora_launch.rounds.judging.criteria import CRITERIA
+from mora_launch.rounds.judging.judge import Verdict
 from mora_launch.rounds.store import Decision, Plan, RoundFolder, SetFolder, write_once
 
 _STYLE = """

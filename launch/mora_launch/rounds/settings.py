@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from mora_runtime.schema import Settings
-from mora_trainer.settings import PositiveInt
+from mora_runtime.schema import PositiveInt, Settings
 from pydantic import BeforeValidator, Field, model_validator
 
-from mora_launch.chat import ChatSettings
-from mora_launch.rounds.criteria import CRITERIA
+from mora_launch.chat.endpoint import ChatSettings
+from mora_launch.rounds.judging.criteria import CRITERIA
 
 
 class EndpointSettings(ChatSettings):

@@ -22,14 +22,14 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from mora_runtime.errors import RoundError, StorageError
-from mora_runtime.process.durable_files import replace_text, sha256_of
-from mora_runtime.process.foreign_file import read_foreign
-from mora_runtime.process.foreign_json import parse_object
-from mora_runtime.process.shown_text import shown_line
+from mora_runtime.files.durable_files import replace_text, sha256_of
+from mora_runtime.files.foreign_file import read_foreign
+from mora_runtime.files.foreign_json import parse_object
+from mora_runtime.files.shown_text import shown_line
 from mora_trainer.candidate_settings import PREVIEW_FILE, RECORD_FILE, VIDEO_FILE
 from pydantic import StringConstraints, TypeAdapter, ValidationError
 
-from mora_launch.rounds.judge import Verdict
+from mora_launch.rounds.judging.judge import Verdict
 
 _MAX_NBYTES = 64 << 20  # of a record; a judge's raw answers are in its own
 _PlainName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from mora_data.dataset import resolve_dataset
 from mora_runtime.process.run_directory import RunDirectory
-from mora_trainer.commit_record import committed
-from mora_trainer.dataset import resolve_dataset
+from mora_trainer.checkpoint.commit_record import committed
 from rich.console import Console
 
-from mora_launch.config import TrainConfig
-from mora_launch.placement import check_devices, place
-from mora_launch.servers import ServerGroup, check_agents
-from mora_launch.training_processes import TrainingProcesses
+from mora_launch.config.train_config import TrainConfig
+from mora_launch.jobs.placement import check_devices, place
+from mora_launch.jobs.servers import ServerGroup, check_agents
+from mora_launch.jobs.training_processes import TrainingProcesses
 
 
 def train_round(config: TrainConfig, directory: RunDirectory, dataset: Path, last_step: int, console: Console) -> bool:

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from mora_launch.agent_config import AgentConfig
-from mora_launch.config import AgentsConfig, TrainConfig
+from mora_launch.checkpoints.trained_model import named_checkpoint, trained_model
+from mora_launch.config.agent_config import AgentConfig
+from mora_launch.config.train_config import AgentsConfig, TrainConfig
 from mora_launch.serving.settings import ABILITIES
-from mora_launch.trained_model import named_checkpoint, trained_model
 
 
 class ServedAgents(AgentsConfig):

@@ -10,17 +10,17 @@ from collections.abc import Callable
 from types import TracebackType
 
 from mora_runtime.errors import RoleFailed
-from mora_runtime.process.child import Child
+from mora_runtime.files.shown_text import shown_line
+from mora_runtime.process.role_process import Child
 from mora_runtime.process.run_directory import RunDirectory
-from mora_runtime.process.shown_text import shown_line
 from mora_runtime.process.supervisor import Supervisor
 from rich.console import Console
 
-from mora_launch.config import TrainConfig
-from mora_launch.resources import divide_memory
-from mora_launch.restarts import RestartBudget
-from mora_launch.run_status import StatusWriter
-from mora_launch.servers import ServerGroup, check_agents
+from mora_launch.config.restarts import RestartBudget
+from mora_launch.config.train_config import TrainConfig
+from mora_launch.jobs.resources import divide_memory
+from mora_launch.jobs.run_status import StatusWriter
+from mora_launch.jobs.servers import ServerGroup, check_agents
 from mora_launch.serving.counters import Counters
 from mora_launch.serving.models import served_models
 from mora_launch.serving.server_pool import ServerPool

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Annotated, Literal, get_args
 
-from mora_runtime.schema import Settings
-from mora_trainer.settings import PositiveInt
+from mora_runtime.schema import PositiveInt, Settings
 from pydantic import Field
 
-from mora_launch.agent_config import AgentConfig
-from mora_launch.chat import ChatSettings
+from mora_launch.chat.endpoint import ChatSettings
+from mora_launch.config.agent_config import AgentConfig
 
 Ability = Literal["text_to_image", "image_to_image", "image_to_video", "extend_video", "connect_videos"]
 ABILITIES: tuple[str, ...] = get_args(Ability)

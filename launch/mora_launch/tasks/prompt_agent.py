@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from mora_launch.chat import Chat
+from mora_launch.chat.endpoint import Chat
 from mora_launch.serving.settings import PromptAgentSettings
 
 _INSTRUCTION = (

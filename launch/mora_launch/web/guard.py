@@ -8,7 +8,7 @@ from collections.abc import Collection
 from typing import Any
 
 import h11
-from mora_runtime.process.shown_text import shown_line
+from mora_runtime.files.shown_text import shown_line
 
 from mora_launch.web.access import Access, Refusal
 from mora_launch.web.asgi import App, Message, Receive, Scope, Send, header_values

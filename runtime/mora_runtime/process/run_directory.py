@@ -13,8 +13,8 @@ import tempfile
 from pathlib import Path
 
 from mora_runtime.errors import ConfigurationError, RunLocked
+from mora_runtime.files.shown_text import shown_line
 from mora_runtime.limits import MAX_SOCKET_PATH_NBYTES
-from mora_runtime.process.shown_text import shown_line
 
 _FOLDERS = ("roles", "logs", "keys", "checkpoints", "samples")
 _SOCKETS_FILE = "sockets.path"

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 
 from mora_runtime.errors import RoleFailed
-from mora_runtime.process.child import Child
+from mora_runtime.process.role_process import Child
 
 STOP_DEADLINE_S = 10.0
 _AFTERMATH_S = 0.5  # in which those that end because another has ended are seen to end

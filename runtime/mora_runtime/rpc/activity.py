@@ -12,7 +12,7 @@ import zmq
 
 from mora_runtime.errors import Cancelled, FrameError
 from mora_runtime.limits import MAX_NUM_CANCELLED
-from mora_runtime.wire.frames import decode, encode
+from mora_runtime.wire.codec import decode, encode
 from mora_runtime.wire.messages import Cancel, Ping, Pong
 
 log = logging.getLogger(__name__)

@@ -28,10 +28,11 @@ from mora_runtime.errors import (
 )
 from mora_runtime.process import faults
 from mora_runtime.rpc.pending import PendingBackward, PendingReply, Reply, Ticket
-from mora_runtime.tensors.plane import Peer, TensorPlane, TensorRef
-from mora_runtime.tensors.values import from_wire, leases_of, to_wire
+from mora_runtime.tensors.marshalling import from_wire, leases_of, to_wire
+from mora_runtime.tensors.tensor_store import Peer, TensorPlane, TensorRef
 from mora_runtime.trace import tracing
-from mora_runtime.wire.frames import decode, encode
+from mora_runtime.wire.codec import decode, encode
+from mora_runtime.wire.doorbell import SideChannel
 from mora_runtime.wire.messages import (
     PROTOCOL_VERSION,
     Backward,
@@ -47,7 +48,6 @@ from mora_runtime.wire.messages import (
     Result,
     Welcome,
 )
-from mora_runtime.wire.side_channel import SideChannel
 from mora_runtime.wire.sockets import has_messages
 from mora_runtime.wire.spin import Spin
 

@@ -12,16 +12,16 @@ from typing import Any
 import torch
 
 from mora_runtime.autograd.activations import ActivationMeter
+from mora_runtime.autograd.graph_table import Graph, TicketTable
 from mora_runtime.autograd.random_state import RandomState
-from mora_runtime.autograd.tickets import Graph, TicketTable
 from mora_runtime.errors import AgentFailed, BadArgument, UnknownAgent
 from mora_runtime.process import faults
 from mora_runtime.rpc.activity import Activity
 from mora_runtime.rpc.agent import Agent, Method, check_arguments, method_of
-from mora_runtime.tensors.plane import Peer, TensorPlane, TensorRef
-from mora_runtime.tensors.values import from_wire, leases_of, to_wire
+from mora_runtime.tensors.marshalling import from_wire, leases_of, to_wire
+from mora_runtime.tensors.tensor_store import Peer, TensorPlane, TensorRef
 from mora_runtime.trace import tracing
-from mora_runtime.wire.frames import encode
+from mora_runtime.wire.codec import encode
 from mora_runtime.wire.messages import Backward, Call, Result
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mora_runtime.errors import TicketSpent
-from mora_runtime.tensors.plane import TensorRef
+from mora_runtime.tensors.tensor_store import TensorRef
 
 if TYPE_CHECKING:
     from mora_runtime.rpc.client import Client

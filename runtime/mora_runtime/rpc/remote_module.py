@@ -9,7 +9,7 @@ import torch
 from mora_runtime.errors import BadArgument, TicketSpent
 from mora_runtime.rpc.client import Client
 from mora_runtime.rpc.pending import Reply, Ticket
-from mora_runtime.tensors.plane import TensorRef
+from mora_runtime.tensors.tensor_store import TensorRef
 
 
 class RemoteModule(torch.nn.Module):

@@ -18,19 +18,21 @@ import psutil
 import torch
 import zmq
 
-from mora_runtime.autograd.tickets import TicketTable
+from mora_runtime.autograd.graph_table import TicketTable
 from mora_runtime.errors import AgentFailed, FrameError, MoraError, ProtocolError, TransportError
 from mora_runtime.limits import SIDE_DEADLINE_S
 from mora_runtime.process import faults
 from mora_runtime.process.logs import LogFields
-from mora_runtime.process.supervision import SupervisorLink, Vitals
+from mora_runtime.process.supervisor_link import SupervisorLink, Vitals
 from mora_runtime.rpc.activity import BAD_FRAMES_LOGGED, Activity, ControlThread, publish
 from mora_runtime.rpc.agent import Agent, methods_of
 from mora_runtime.rpc.execution import Caller, Executor
-from mora_runtime.rpc.node import Node
 from mora_runtime.rpc.server_settings import ServerSettings
+from mora_runtime.rpc.session import Node
 from mora_runtime.trace import tracing
-from mora_runtime.wire.frames import decode, encode
+from mora_runtime.wire.codec import decode, encode
+from mora_runtime.wire.doorbell import SideChannel
+from mora_runtime.wire.doorbell_listener import SideListener
 from mora_runtime.wire.messages import (
     PROTOCOL_VERSION,
     Backward,
@@ -42,8 +44,6 @@ from mora_runtime.wire.messages import (
     Release,
     Welcome,
 )
-from mora_runtime.wire.side_channel import SideChannel
-from mora_runtime.wire.side_listener import SideListener
 from mora_runtime.wire.sockets import authenticator, has_messages, server_socket
 
 log = logging.getLogger(__name__)

@@ -15,11 +15,11 @@ from mora_runtime.errors import MoraError
 from mora_runtime.process import faults
 from mora_runtime.process.logs import start_logging
 from mora_runtime.process.run_directory import RunDirectory
-from mora_runtime.process.supervision import SupervisorLink
+from mora_runtime.process.supervisor_link import SupervisorLink
 from mora_runtime.rpc.agent import Agent
-from mora_runtime.rpc.node import Node
 from mora_runtime.rpc.server import Server
 from mora_runtime.rpc.server_settings import ServerSettings
+from mora_runtime.rpc.session import Node
 from mora_runtime.rpc.torch_trace import profiler_agents
 from mora_runtime.trace import tracing
 

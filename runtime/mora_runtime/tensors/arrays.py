@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 
 from mora_runtime.errors import ProtocolError
-from mora_runtime.tensors.plane import TensorRef
+from mora_runtime.tensors.tensor_store import TensorRef
 
 Pixels = npt.NDArray[np.uint8]
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from mora_launch.checkpoints import Checkpoints
+from mora_launch.checkpoints.run_checkpoints import Checkpoints
+from mora_launch.checkpoints.trained_model import trained_model
 from mora_launch.cli import cli
-from mora_launch.trained_model import trained_model
 from mora_runtime.errors import CheckpointError
-from mora_trainer.commit_record import committed
+from mora_trainer.checkpoint.commit_record import committed
 from strange_run import StrangeRun
 
 

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from mora_runtime.process.durable_files import describe, write_text
+from mora_runtime.files.durable_files import describe, write_text
 
 FOLDER = "step-00000008"
 WEIGHTS = "image/weights/diffusion_pytorch_model.safetensors"

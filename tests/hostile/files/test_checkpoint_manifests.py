@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from mora_launch.checkpoints import Checkpoints
+from mora_launch.checkpoints.run_checkpoints import Checkpoints
+from mora_launch.checkpoints.trained_model import trained_model
 from mora_launch.cli import cli
-from mora_launch.trained_model import trained_model
 from mora_runtime.errors import CheckpointError
-from mora_runtime.process.shard_file import ShardFile, verify
+from mora_runtime.files.shard_file import ShardFile, verify
 from strange_run import FOLDER, WEIGHTS, StrangeRun
 
 Refused = Callable[[StrangeRun, str], None]

@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 
 import pytest
-from mora_launch.config import load_config
-from mora_launch.foreign_yaml import YamlRefused, parse_yaml
+from mora_launch.config.foreign_yaml import YamlRefused, parse_yaml
+from mora_launch.config.train_config import load_config
 from mora_runtime.errors import SettingsError
 
 TINY = Path(__file__).resolve().parents[3] / "configs" / "tiny.yaml"

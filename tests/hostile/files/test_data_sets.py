@@ -10,10 +10,10 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from mora_data.clips import duration_s, read_clip, write_video
+from mora_data.dataset import read_dataset, resolve_dataset
+from mora_data.settings import ClipShape, DataSettings
 from mora_runtime.errors import DatasetError
-from mora_trainer.clips import duration_s, read_clip, write_video
-from mora_trainer.dataset import read_dataset, resolve_dataset
-from mora_trainer.settings import ClipShape, DataSettings
 
 SHAPE = ClipShape(num_frames=2, height=16, width=16, fps=8)
 

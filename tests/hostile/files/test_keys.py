@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mora_launch.chat import Chat, ChatSettings
-from mora_launch.config import load_config
+from mora_launch.chat.endpoint import Chat, ChatSettings
+from mora_launch.config.train_config import load_config
 from mora_launch.rounds.settings import EndpointSettings
 from mora_launch.serving.settings import PromptAgentSettings
 from mora_runtime.errors import EndpointFailed, SettingsError

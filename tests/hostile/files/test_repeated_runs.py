@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import mora_launch.generate
+import mora_launch.generation.command
 import pytest
 from click.testing import CliRunner, Result
 from mora_launch.cli import cli
-from mora_launch.config import load_config
-from mora_launch.repeated_run import RepeatedRun
+from mora_launch.config.train_config import load_config
+from mora_launch.generation.repeated_run import RepeatedRun
 from mora_launch.review.repeated_stages import RepeatedStages
 from mora_launch.tasks.prompt_agent import prompt_agent
 from mora_runtime.errors import SettingsError
@@ -56,7 +56,7 @@ def enhanced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         stages = RepeatedStages(None, None, before)  # type: ignore[arg-type]
         made.append(stages.text("prompt", lambda: agent.enhance(options.prompt)))
 
-    monkeypatch.setattr(mora_launch.generate, "generate", generate)
+    monkeypatch.setattr(mora_launch.generation.command, "generate", generate)
     return made
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
-FOLDERS = ("runtime", "trainer", "launch", "env_sd3", "env_opensora")
+FOLDERS = ("runtime", "data", "trainer", "launch", "env_sd3", "env_opensora")
 # Hugging Face's classes that hold weights; those of configurations, tokenizers and processors hold none.
 WEIGHTS = ("Model", "AutoencoderKL", "Pipeline", "model_class")
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from mora_runtime.process.child import Child
+from mora_runtime.process.role_process import Child
 from mora_runtime.process.supervisor import Supervisor
 
 _PROGRAM = """

@@ -9,8 +9,7 @@ from collections.abc import Callable
 
 import pytest
 from mora_runtime.limits import MAX_CHILD_ERROR_LENGTH, MAX_CHILD_LINE_NBYTES
-from mora_runtime.process.child import Child
-from mora_runtime.process.child_messages import (
+from mora_runtime.process.role_messages import (
     BadChildMessage,
     Beat,
     Failed,
@@ -20,6 +19,7 @@ from mora_runtime.process.child_messages import (
     decode,
     encode,
 )
+from mora_runtime.process.role_process import Child
 from mora_runtime.process.supervisor import RolesEnded, Supervisor
 
 pytestmark = pytest.mark.timeout(60)

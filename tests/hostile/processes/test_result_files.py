@@ -10,10 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from mora_launch.result_file import ResultFile
+from mora_launch.generation.result_file import ResultFile
 from mora_runtime.errors import ConfigurationError
-from mora_runtime.process.durable_files import replace_text
-from mora_runtime.process.fresh_file import fresh_file, write_fresh
+from mora_runtime.files.durable_files import replace_text
+from mora_runtime.files.fresh_file import fresh_file, write_fresh
 from mora_runtime.process.run_directory import RunDirectory
 
 WRITERS: dict[str, Callable[[Path], object]] = {

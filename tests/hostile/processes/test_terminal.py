@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 from mora_launch.cli import cli
 from mora_launch.terminal import Console, write_json
-from mora_runtime.process.shown_text import shown, shown_line
+from mora_runtime.files.shown_text import shown, shown_line
 from rich.live import Live
 from rich.panel import Panel
 from rich.progress import Progress, TextColumn
@@ -153,7 +153,7 @@ def test_a_refused_configuration_is_shown_without_orders(tmp_path: Path) -> None
 
 
 def test_nobody_makes_a_console_of_another_kind() -> None:
-    for folder in ("launch", "trainer", "benchmarks", "runtime"):
+    for folder in ("launch", "trainer", "data", "benchmarks", "runtime"):
         for path in (ROOT / folder).rglob("*.py"):
             if path.name == "terminal.py" and path.parent.name == "mora_trainer":
                 continue

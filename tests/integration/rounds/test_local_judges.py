@@ -4,16 +4,16 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from mora_launch.environments import ENVIRONMENTS, ROOT
-from mora_launch.rounds.criteria import CRITERIA
-from mora_launch.rounds.judge import Judge, Question
-from mora_launch.rounds.judges import open_judges
+from mora_data.moving_shapes import made_clip
+from mora_data.settings import ClipShape
+from mora_launch.environments.venvs import ENVIRONMENTS, ROOT
+from mora_launch.rounds.judging.criteria import CRITERIA
+from mora_launch.rounds.judging.judge import Judge, Question
+from mora_launch.rounds.judging.judges import open_judges
 from mora_launch.rounds.settings import SynthesisSettings
 from mora_runtime import RunDirectory
 from mora_runtime.errors import SettingsError
 from mora_runtime.schema import read_settings
-from mora_trainer.moving_shapes import made_clip
-from mora_trainer.settings import ClipShape
 
 SHAPE = ClipShape(num_frames=9, height=64, width=64, fps=8)
 QUESTION = Question("a red circle", CRITERIA["flicker"], tuple(made_clip(index, SHAPE)[1] for index in range(4)))

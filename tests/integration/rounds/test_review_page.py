@@ -9,8 +9,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from mora_launch.environments import ENVIRONMENTS, ROOT
-from mora_launch.rounds.review_queue import ReviewQueue
+from mora_launch.environments.venvs import ENVIRONMENTS, ROOT
+from mora_launch.rounds.review.queue import ReviewQueue
 from mora_launch.web.listening import bound
 
 from tests.integration.serving.browser import MISSING, Browser, started_browser

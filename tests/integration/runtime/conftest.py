@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 from mora_runtime import Client, Node, RunDirectory
-from mora_runtime.process.child import Child
+from mora_runtime.process.role_process import Child
 from mora_runtime.process.supervisor import Supervisor
 from mora_runtime.wire.sockets import make_keys
 from server_starter import Starter, starter

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mora_runtime import RunDirectory
-from mora_runtime.process.child import Child
+from mora_runtime.process.role_process import Child
 from mora_runtime.process.supervisor import Supervisor
 
 HERE = Path(__file__).parent

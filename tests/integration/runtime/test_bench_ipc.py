@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mora_launch.environments import ROOT
+from mora_launch.environments.venvs import ROOT
 
 from benchmarks.ipc.contestant import Contestant, Turn, WrongAnswer, take_turn
 from benchmarks.ipc.floor import FreshAdd

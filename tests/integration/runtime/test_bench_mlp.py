@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from mora_launch.environments import ROOT
+from mora_launch.environments.venvs import ROOT
 
 from benchmarks.mlp.measurement import _difference
 from benchmarks.mlp.report import LIMITS, PEER_TOLERANCE, weights_equal

@@ -21,8 +21,8 @@ from mora_runtime.errors import (
     UnknownAgent,
     UnknownMethod,
 )
-from mora_runtime.process.child import Child
-from mora_runtime.wire.frames import encode
+from mora_runtime.process.role_process import Child
+from mora_runtime.wire.codec import encode
 from mora_runtime.wire.messages import Call, Pong
 from server_starter import Starter
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from mora_runtime import Client, Node, RunDirectory
 from mora_runtime.errors import RoleFailed
-from mora_runtime.process.supervision import EXIT_ORPHANED
 from mora_runtime.process.supervisor import Supervisor
+from mora_runtime.process.supervisor_link import EXIT_ORPHANED
 from server_starter import HERE, Starter, starter
 
 HOLDER = """

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from mora_runtime import Client
-from mora_runtime.process.child import Child
+from mora_runtime.process.role_process import Child
 
 pytestmark = pytest.mark.timeout(300)
 

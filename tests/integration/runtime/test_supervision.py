@@ -9,9 +9,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-from mora_launch.run_status import StatusWriter, read_status
+from mora_launch.jobs.run_status import StatusWriter, read_status
 from mora_runtime import Client, Node, RunDirectory
-from mora_runtime.process.child import Child
+from mora_runtime.process.role_process import Child
 from mora_runtime.process.supervisor import RolesEnded, Supervisor
 from mora_runtime.rpc.client import wait_for_messages
 from server_starter import starter

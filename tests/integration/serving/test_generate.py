@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import click.testing
-import mora_launch.generate
+import mora_launch.generation.command
 import numpy as np
 import pytest
 import yaml
 from mora_launch.cli import cli
-from mora_launch.config import TrainConfig, load_config
+from mora_launch.config.train_config import TrainConfig, load_config
 from mora_launch.review.session import ReviewSession
 from mora_launch.serving.running_servers import RunningServers
 from mora_launch.tasks.media import encode, png, read_metadata, read_picture, read_video
@@ -52,7 +52,7 @@ def generate(
     servers: RunningServers, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Callable[..., click.testing.Result]:
     """The command, on servers that are there already instead of new ones, in a folder with something to work on."""
-    monkeypatch.setattr(mora_launch.generate, "RunningServers", lambda *_: contextlib.nullcontext(servers))
+    monkeypatch.setattr(mora_launch.generation.command, "RunningServers", lambda *_: contextlib.nullcontext(servers))
     (tmp_path / "a.png").write_bytes(png(np.full((80, 120, 3), 90, dtype=np.uint8)))
     for name, colour in (("a.mp4", 200), ("b.mp4", 40)):
         (tmp_path / name).write_bytes(encode(np.full((6, 48, 80, 3), colour, dtype=np.uint8), 8.0, "mp4", {}))
@@ -132,7 +132,7 @@ def test_ctrl_c_while_a_person_is_asked_stops_the_review(generate: Any, monkeypa
     words = ("text-to-video", "--prompt", "a cat", "--seed", "3", "--review", "-o", "out.mp4")
     with monkeypatch.context() as patched:
         asked = lambda *_: lambda session: signal.raise_signal(signal.SIGINT)  # noqa: E731
-        patched.setattr(mora_launch.generate, "TerminalReviewer", asked)
+        patched.setattr(mora_launch.generation.command, "TerminalReviewer", asked)
         interrupted = generate(*words)
     assert interrupted.exit_code == 1
     assert "Aborted!" in interrupted.output

@@ -12,9 +12,9 @@ import subprocess
 import time
 
 import pytest
-from mora_launch.doctor import examine
-from mora_launch.run_status import read_status
-from mora_launch.status import show_status, stop_run
+from mora_launch.jobs.doctor import examine
+from mora_launch.jobs.run_status import read_status
+from mora_launch.jobs.status import show_status, stop_run
 from rich.console import Console
 
 from .conftest import ROOT, Serving, start, stop

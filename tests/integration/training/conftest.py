@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(ROOT))  # the benchmarks are not installed; tests share their chain
 
-from mora_launch.config import load_config  # noqa: E402
+from mora_launch.config.train_config import load_config  # noqa: E402
 
 from benchmarks.chain_session import ChainSession, SingleProcessTwin, chain_session  # noqa: E402
 

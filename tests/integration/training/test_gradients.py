@@ -7,7 +7,7 @@ import pytest
 import torch
 from mora_trainer.chain import AGENTS, RemoteChain
 from mora_trainer.settings import PipelineSettings
-from mora_training.participant import PARTICIPANT
+from mora_training.optimizer_agent import PARTICIPANT
 from safetensors.torch import load_file
 
 from benchmarks.chain_session import DEADLINE_S, ChainSession, SingleProcessTwin

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from mora_trainer.moving_shapes import GROUND, MovingShape, all_shapes
-from mora_trainer.settings import ClipShape
+from mora_data.moving_shapes import GROUND, MovingShape, all_shapes
+from mora_data.settings import ClipShape
 
 from benchmarks.agreement import Sight, agreement, look
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from mora_trainer.dataset import read_dataset
-from mora_trainer.settings import ClipShape
+from mora_data.dataset import read_dataset
+from mora_data.settings import ClipShape
 
 from benchmarks.learn.data import HELD_OUT, TRAINED, write_dataset
 from benchmarks.learn.report import figures, interval, table

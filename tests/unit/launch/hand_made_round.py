@@ -3,11 +3,11 @@
 import json
 from pathlib import Path
 
+from mora_data.clips import write_lossless, write_video
+from mora_data.moving_shapes import made_clip
+from mora_data.settings import ClipShape
 from mora_launch.rounds.store import Plan, PlannedSet, RoundFolder
-from mora_runtime.process.durable_files import sha256_of
-from mora_trainer.clips import write_lossless, write_video
-from mora_trainer.moving_shapes import made_clip
-from mora_trainer.settings import ClipShape
+from mora_runtime.files.durable_files import sha256_of
 
 
 def make_round(run: Path, shape: ClipShape, num_sets: int = 2) -> Path:

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner, Result
 from mora_launch.cli import cli
 from mora_runtime.errors import CheckpointError
-from mora_runtime.process.durable_files import describe, write_text
+from mora_runtime.files.durable_files import describe, write_text
 
 FILES = ("image/weights/config.json", "image/weights/w.safetensors", "image/ema/w.safetensors", "image/optimizer.bin")
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from mora_launch import environments
 from mora_launch.cli import _BENCHMARKS, cli, main
-from mora_launch.config import TrainConfig
-from mora_launch.environments import ROOT
+from mora_launch.config.train_config import TrainConfig
+from mora_launch.environments import venvs
+from mora_launch.environments.venvs import ROOT
 
 CONFIG = ROOT / "configs" / "tiny.yaml"
 
@@ -43,8 +43,10 @@ def test_a_checkpoint_to_serve_becomes_part_of_the_configuration(
     command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[TrainConfig] = []
-    monkeypatch.setattr("mora_launch.serve.serve", lambda config, **_: seen.append(config) or 0)
-    monkeypatch.setattr("mora_launch.generate.generate", lambda options, config, *_, **__: seen.append(config))
+    monkeypatch.setattr("mora_launch.serving.command.serve", lambda config, **_: seen.append(config) or 0)
+    monkeypatch.setattr(
+        "mora_launch.generation.command.generate", lambda options, config, *_, **__: seen.append(config)
+    )
     words = {"serve": ["serve", str(CONFIG)], "generate": ["generate", "text-to-video", "--prompt", "p", "-o", "o.mp4"]}
     monkeypatch.chdir(tmp_path)
     extra = ["--config", str(CONFIG)] if command == "generate" else []
@@ -71,7 +73,7 @@ def test_how_a_command_ends(
     def interrupted() -> None:
         raise KeyboardInterrupt("ended in the middle")
 
-    monkeypatch.setattr(environments, "describe", interrupted)
+    monkeypatch.setattr(venvs, "describe", interrupted)
     monkeypatch.setattr("sys.argv", ["mora", *words])
     with pytest.raises(SystemExit) as ended:
         main()

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from mora_launch.config import load_config
-from mora_launch.placement import PlacedRole, check_devices
+from mora_launch.config.train_config import load_config
+from mora_launch.jobs.placement import PlacedRole, check_devices
 from mora_launch.serving.models import served_models
 from mora_launch.serving.settings import ABILITIES
 from mora_runtime.errors import PlacementError, SettingsError

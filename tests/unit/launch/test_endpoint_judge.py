@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 from chat_endpoint import SILENCE, ChatEndpoint, chat_endpoint
-from mora_launch.rounds.criteria import CRITERIA
-from mora_launch.rounds.endpoint_judge import EndpointJudge
-from mora_launch.rounds.judge import Question
+from mora_data.moving_shapes import made_clip
+from mora_data.settings import ClipShape
+from mora_launch.rounds.judging.criteria import CRITERIA
+from mora_launch.rounds.judging.endpoint_judge import EndpointJudge
+from mora_launch.rounds.judging.judge import Question
 from mora_launch.rounds.settings import EndpointSettings, JudgeSettings
-from mora_trainer.moving_shapes import made_clip
-from mora_trainer.settings import ClipShape
 
 SHAPE = ClipShape(num_frames=9, height=64, width=64, fps=8)
 QUESTION = Question("a red circle", CRITERIA["flicker"], tuple(made_clip(index, SHAPE)[1] for index in range(3)))

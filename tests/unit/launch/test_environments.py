@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from mora_launch import environments
-from mora_launch.environments import STAMP_NAME, Environment, EnvironmentBuildError, ensure
+from mora_launch.environments import venvs
+from mora_launch.environments.venvs import STAMP_NAME, Environment, EnvironmentBuildError, ensure
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -23,9 +23,9 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Environment:
     (distribution / "pyproject.toml").write_text((ROOT / "runtime" / "pyproject.toml").read_text())
     lock = tmp_path / "requirements.lock"
     lock.write_text("")
-    monkeypatch.setattr(environments, "ROOT", tmp_path)
+    monkeypatch.setattr(venvs, "ROOT", tmp_path)
     made = Environment("small", lock, (distribution,))
-    monkeypatch.setattr(environments, "ENVIRONMENTS", {"small": made})
+    monkeypatch.setattr(venvs, "ENVIRONMENTS", {"small": made})
     return made
 
 
@@ -39,8 +39,8 @@ def fake_build(environment: Environment, uv: str) -> None:
 def test_an_environment_without_a_stamp_is_rebuilt_from_nothing(
     environment: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(environments, "_find_uv", lambda: "uv")
-    monkeypatch.setattr(environments, "_build_with_uv", fake_build)
+    monkeypatch.setattr(venvs, "_find_uv", lambda: "uv")
+    monkeypatch.setattr(venvs, "_build_with_uv", fake_build)
     half_built = environment.folder / "half-written"
     half_built.mkdir(parents=True)
     assert not environment.is_built()
@@ -50,8 +50,8 @@ def test_an_environment_without_a_stamp_is_rebuilt_from_nothing(
 
 
 def test_a_changed_lock_makes_it_outdated(environment: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(environments, "_find_uv", lambda: "uv")
-    monkeypatch.setattr(environments, "_build_with_uv", fake_build)
+    monkeypatch.setattr(venvs, "_find_uv", lambda: "uv")
+    monkeypatch.setattr(venvs, "_build_with_uv", fake_build)
     ensure(["small"], progress=io.StringIO())
     environment.lock_file.write_text("six==1.16.0\n")
     assert not environment.is_built()
@@ -71,7 +71,7 @@ def test_a_failing_build_says_which_why_and_leaves_no_stamp(
     script = environment.folder.parent.parent / "uv"
     script.write_text(f"#!{sys.executable}\nimport sys; sys.exit('could not reach the index')")
     script.chmod(0o755)
-    monkeypatch.setattr(environments, "_find_uv", lambda: str(script))
+    monkeypatch.setattr(venvs, "_find_uv", lambda: str(script))
     progress = io.StringIO()
     with pytest.raises(EnvironmentBuildError, match="environment small could not be built") as caught:
         ensure(["small"], progress=progress)
@@ -81,8 +81,8 @@ def test_a_failing_build_says_which_why_and_leaves_no_stamp(
 
 
 def test_two_starts_at_once_build_once(environment: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(environments, "_find_uv", lambda: "uv")
-    monkeypatch.setattr(environments, "_build_with_uv", fake_build)
+    monkeypatch.setattr(venvs, "_find_uv", lambda: "uv")
+    monkeypatch.setattr(venvs, "_build_with_uv", fake_build)
     context = multiprocessing.get_context("fork")
     workers = [context.Process(target=ensure, args=(["small"],)) for _ in range(4)]
     for worker in workers:
@@ -103,13 +103,13 @@ def test_every_lock_pins_every_package_and_names_no_place() -> None:
 
 
 def test_the_described_environments_are_machine_readable() -> None:
-    described = json.loads(json.dumps(environments.describe()))
+    described = json.loads(json.dumps(venvs.describe()))
     assert set(described) == {"control", "sd3", "opensora"}
     assert described["opensora"]["python"].endswith("python")
 
 
 def test_building_uses_the_python_beneath_the_environment_that_asks() -> None:
     """The command line runs in an environment without pip; asking that one would lose pip's configuration."""
-    host = Path(environments.HOST_PYTHON)
+    host = Path(venvs.HOST_PYTHON)
     assert host.exists()
     assert ROOT / ".venvs" not in host.parents

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from mora_launch import input_file
-from mora_launch.config import load_config
-from mora_launch.generate import GenerateOptions, generate
-from mora_launch.input_file import read_input
-from mora_launch.result_file import ResultFile
+from mora_launch.config.train_config import load_config
+from mora_launch.generation import input_file
+from mora_launch.generation.command import GenerateOptions, generate
+from mora_launch.generation.input_file import read_input
+from mora_launch.generation.result_file import ResultFile
 from mora_launch.review.decision import ReviewRefused
 from mora_launch.review.session import ReviewSession
 from mora_launch.tasks.media import png

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from fastapi import FastAPI
-from mora_launch.config import load_config
+from mora_launch.config.train_config import load_config
 from mora_launch.serving.http.front import Front, install_errors
 from mora_launch.serving.http.images import image_routes
 from mora_launch.serving.work_queue import Work

@@ -4,7 +4,7 @@ import resource
 import subprocess
 import sys
 
-from mora_launch.open_files import allow_open_files
+from mora_launch.jobs.open_files import allow_open_files
 
 
 def test_the_limit_is_raised_to_what_is_allowed_for_children_too() -> None:

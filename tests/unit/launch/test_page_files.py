@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from fastapi import FastAPI
-from mora_launch.rounds.review_page import PAGE_FILES as ROUNDS_FILES
+from mora_launch.rounds.review.page import PAGE_FILES as ROUNDS_FILES
 from mora_launch.serving.http.app import PAGE_FILES as SERVE_FILES
 from mora_launch.web.page_files import CONTENT_SECURITY_POLICY, PageFiles
 from starlette.testclient import TestClient

@@ -6,17 +6,17 @@ from pathlib import Path
 
 import pytest
 from hand_made_trace import MS, flow, one_step, span
-from mora_launch.config import TrainConfig, load_config
+from mora_launch.config.train_config import TrainConfig, load_config
 from mora_launch.profiling.advice import Measured, ranked_advice
 from mora_launch.profiling.bubble import bubble
 from mora_launch.profiling.critical_path import critical_path
 from mora_launch.profiling.lane import Lane, flattened
 from mora_launch.profiling.message import matched_messages
-from mora_launch.profiling.page import summary_page
+from mora_launch.profiling.report.page import summary_page
+from mora_launch.profiling.report.summary import summarise
 from mora_launch.profiling.role_trace import Move, RoleTrace
 from mora_launch.profiling.schedule import critical_path_s
 from mora_launch.profiling.step_window import step_windows
-from mora_launch.profiling.summary import summarise
 
 ROOT = Path(__file__).resolve().parents[3]
 

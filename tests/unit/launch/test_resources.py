@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mora_launch.config import TrainConfig, load_config
-from mora_launch.resources import available_cores, divide_memory, pin_cores, role_names
+from mora_launch.config.train_config import TrainConfig, load_config
+from mora_launch.jobs.resources import available_cores, divide_memory, pin_cores, role_names
 from mora_runtime.errors import PlacementError
 
 TINY = Path(__file__).parents[3] / "configs" / "tiny.yaml"

@@ -1,6 +1,6 @@
 """What keeps dying is given up, what dies now and then is not."""
 
-from mora_launch.restarts import RestartBudget, RestartSettings
+from mora_launch.config.restarts import RestartBudget, RestartSettings
 
 
 def test_a_budget_is_used_up_and_grows_back_with_time() -> None:

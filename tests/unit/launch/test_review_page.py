@@ -9,10 +9,10 @@ from typing import Any
 
 import httpx
 import pytest
-from mora_launch.environments import ENVIRONMENTS, ROOT
-from mora_launch.rounds.review_page import ReviewPage
-from mora_launch.rounds.review_queue import ReviewQueue
-from mora_launch.rounds.review_visits import MOST_VISITORS, TooManyReviewers, Visits
+from mora_launch.environments.venvs import ENVIRONMENTS, ROOT
+from mora_launch.rounds.review.page import ReviewPage
+from mora_launch.rounds.review.queue import ReviewQueue
+from mora_launch.rounds.review.visits import MOST_VISITORS, TooManyReviewers, Visits
 from mora_launch.rounds.store import Decision, RoundFolder
 from mora_launch.web.access import Access
 from mora_launch.web.listening import bound

@@ -8,9 +8,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from mora_launch.environments import ENVIRONMENTS, ROOT
-from mora_launch.rounds.review_command import review
-from mora_launch.rounds.review_queue import ReviewQueue
+from mora_launch.environments.venvs import ENVIRONMENTS, ROOT
+from mora_launch.rounds.review.command import review
+from mora_launch.rounds.review.queue import ReviewQueue
 from mora_launch.rounds.store import RoundFolder
 from mora_launch.web.listening import bound
 from mora_runtime.errors import RoundError, SettingsError

@@ -10,16 +10,16 @@ from pathlib import Path
 
 import pytest
 from hand_made_round import make_round
-from mora_launch.config import TrainConfig, load_config
-from mora_launch.rounds import machine, store
-from mora_launch.rounds.judge import Interrupted
-from mora_launch.rounds.judges import open_judges
-from mora_launch.rounds.machine import Rounds
+from mora_data.dataset import resolve_dataset
+from mora_launch.config.train_config import TrainConfig, load_config
+from mora_launch.rounds import round_runner, store
+from mora_launch.rounds.judging.judge import Interrupted
+from mora_launch.rounds.judging.judges import open_judges
+from mora_launch.rounds.round_runner import Rounds
 from mora_launch.rounds.store import RoundFolder
 from mora_runtime import RunDirectory
 from mora_runtime.errors import DatasetError, RoundError, StorageError
-from mora_runtime.process.durable_files import replace_text, sha256_of
-from mora_trainer.dataset import resolve_dataset
+from mora_runtime.files.durable_files import replace_text, sha256_of
 from rich.console import Console
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -42,7 +42,7 @@ def planned(tmp_path_factory: pytest.TempPathFactory, config: TrainConfig) -> Pa
 @pytest.fixture
 def run(planned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of it; training ends as if Ctrl-C had been pressed."""
-    monkeypatch.setattr(machine, "train_round", lambda *_: False)
+    monkeypatch.setattr(round_runner, "train_round", lambda *_: False)
     return Path(shutil.copytree(planned, tmp_path / "run"))
 
 

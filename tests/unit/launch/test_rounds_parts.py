@@ -6,22 +6,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mora_data.moving_shapes import made_clip
+from mora_data.settings import ClipShape
 from mora_launch.rounds.agreement import cohens_kappa
-from mora_launch.rounds.criteria import CRITERIA
 from mora_launch.rounds.decisions import decide, decide_by_rule
-from mora_launch.rounds.grammar import grammar_prompts
-from mora_launch.rounds.judge import Answer, Question, Verdict, ask
-from mora_launch.rounds.measured_judge import MeasuredJudge
-from mora_launch.rounds.measures import Measures
-from mora_launch.rounds.minhash import signature, similarity
-from mora_launch.rounds.prompt_writer import parse_prompts
-from mora_launch.rounds.prompts import new_prompts
-from mora_launch.rounds.ranking import RankingDialogue, parse_ranking
+from mora_launch.rounds.judging.criteria import CRITERIA
+from mora_launch.rounds.judging.judge import Answer, Question, Verdict, ask
+from mora_launch.rounds.judging.measured_judge import MeasuredJudge
+from mora_launch.rounds.judging.measures import Measures
+from mora_launch.rounds.judging.ranking import RankingDialogue, parse_ranking
+from mora_launch.rounds.prompting.grammar import grammar_prompts
+from mora_launch.rounds.prompting.prompt_writer import parse_prompts
+from mora_launch.rounds.prompting.prompts import new_prompts
+from mora_launch.rounds.prompting.seen_prompts import signature, similarity
 from mora_launch.rounds.settings import PromptSettings, SynthesisSettings
 from mora_runtime.errors import JudgeError, RoundError, SettingsError
 from mora_runtime.schema import read_settings
-from mora_trainer.moving_shapes import made_clip
-from mora_trainer.settings import ClipShape
 
 SHAPE = ClipShape(num_frames=9, height=64, width=64, fps=8)
 

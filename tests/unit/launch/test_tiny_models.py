@@ -7,13 +7,13 @@ import threading
 from pathlib import Path
 
 import pytest
-from mora_launch import tiny_models
-from mora_launch.config import TrainConfig, load_config
-from mora_launch.environments import ROOT
-from mora_launch.tiny_models import ensure_tiny_models
+from mora_data.settings import ClipShape
+from mora_data.shapes_corpus import write_shapes
+from mora_launch.config.train_config import TrainConfig, load_config
+from mora_launch.environments import tiny_models
+from mora_launch.environments.tiny_models import ensure_tiny_models
+from mora_launch.environments.venvs import ROOT
 from mora_runtime.errors import EnvironmentFailed, SettingsError
-from mora_trainer.settings import ClipShape
-from mora_trainer.shapes_corpus import write_shapes
 from rich.console import Console
 from safetensors.numpy import load_file
 

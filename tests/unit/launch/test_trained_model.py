@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from mora_launch.config import load_config
-from mora_launch.trained_model import named_checkpoint, untrained_sha256
+from mora_launch.checkpoints.trained_model import named_checkpoint, untrained_sha256
+from mora_launch.config.train_config import load_config
 from mora_runtime.errors import CheckpointError
 
 ROOT = Path(__file__).resolve().parents[3]

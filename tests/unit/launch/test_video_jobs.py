@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from mora_launch.config import load_config
+from mora_launch.config.train_config import load_config
 from mora_launch.review.decision import Decision
 from mora_launch.serving.http.admission import TooBusy
 from mora_launch.serving.http.front import Front, NotFound
-from mora_launch.serving.http.video_job import VideoJob
-from mora_launch.serving.http.video_jobs import VideoJobs
+from mora_launch.serving.http.jobs.video_job import VideoJob
+from mora_launch.serving.http.jobs.video_jobs import VideoJobs
 from mora_launch.serving.work_queue import Work
 from mora_launch.tasks.errors import BadRequest
 from mora_launch.tasks.media import Video, encode, read_video
@@ -253,7 +253,7 @@ def test_a_review_that_cannot_go_on_for_want_of_disk_stays_as_it_was(
     until(lambda: jobs._front.reviews.num_admitted == 0)
     until(lambda: made.status == "failed")
     with monkeypatch.context() as disk:
-        disk.setattr("mora_launch.serving.http.job_folder.replace_text", full)
+        disk.setattr("mora_launch.serving.http.jobs.job_folder.replace_text", full)
         with pytest.raises(StorageError, match="No space left on device"):
             jobs.resume(made.id)
     jobs.resume(made.id)

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from mora_launch.config import load_config
-from mora_launch.environments import ROOT
-from mora_launch.rounds.judge import Verdict
+from mora_launch.config.train_config import load_config
+from mora_launch.environments.venvs import ROOT
+from mora_launch.rounds.judging.judge import Verdict
 from mora_launch.rounds.store import RoundFolder, write_once
 
 from tests.unit.launch.hand_made_round import make_round

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from mora_runtime.process.durable_files import replace_text
+from mora_runtime.files.durable_files import replace_text
 
 
 def test_a_file_is_replaced_and_nothing_else_is_left(tmp_path: Path) -> None:

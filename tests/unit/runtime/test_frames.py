@@ -12,7 +12,7 @@ from mora_runtime.limits import (
     MAX_NUM_ARGUMENTS,
     MAX_STRING_LENGTH,
 )
-from mora_runtime.wire.frames import decode, encode
+from mora_runtime.wire.codec import decode, encode
 from mora_runtime.wire.messages import (
     KINDS,
     Backward,

@@ -47,7 +47,7 @@ def test_a_name_that_is_not_public_is_an_attribute_error() -> None:
 def test_a_command_line_needs_no_torch() -> None:
     script = (
         "import sys, mora_runtime, mora_runtime.errors, mora_runtime.process.run_directory\n"
-        "import mora_runtime.process.supervision\n"
+        "import mora_runtime.process.supervisor_link\n"
         "import mora_runtime.schema, mora_runtime.limits, mora_runtime.process.envvars\n"
         "mora_runtime.MoraError, mora_runtime.RunDirectory\n"
         "print(sorted({'torch', 'zmq', 'numpy', 'safetensors'} & set(sys.modules)))"

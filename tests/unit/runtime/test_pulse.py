@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from mora_runtime.process.pulse import Pulse, process_time
+from mora_runtime.process.liveness import Pulse, process_time
 
 
 class Machine:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from mora_runtime.errors import CheckpointError
-from mora_runtime.process.durable_files import ShardFile, describe, sha256_of, verify, write_text
+from mora_runtime.files.durable_files import ShardFile, describe, sha256_of, verify, write_text
 from mora_training.shards import ShardWriter, copied, write_tensors
 from safetensors.torch import load_file
 

@@ -7,11 +7,11 @@ import sys
 import time
 
 import pytest
-from mora_runtime.process.supervision import EXIT_ORPHANED
+from mora_runtime.process.supervisor_link import EXIT_ORPHANED
 
 _CHILD = """
 import sys, time
-from mora_runtime.process.supervision import SupervisorLink
+from mora_runtime.process.supervisor_link import SupervisorLink
 link = SupervisorLink(int(sys.argv[1]))
 link.ready()
 print(link.wait_for_go(), link.stop_requested(), flush=True)

@@ -5,7 +5,7 @@ import weakref
 
 import pytest
 import torch
-from mora_runtime.autograd.tickets import Graph, TicketTable
+from mora_runtime.autograd.graph_table import Graph, TicketTable
 from mora_runtime.errors import BadArgument, TicketSpent, TooManyTickets, UnknownTicket
 from mora_runtime.limits import MAX_NUM_TICKETS
 

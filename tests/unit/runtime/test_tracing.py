@@ -12,8 +12,8 @@ import pytest
 import torch
 from mora_runtime.rpc.torch_trace import CLOCK_MARK, TorchTrace
 from mora_runtime.tensors.arena import Arena
-from mora_runtime.tensors.plane import Peer, TensorPlane
-from mora_runtime.tensors.values import to_wire
+from mora_runtime.tensors.marshalling import to_wire
+from mora_runtime.tensors.tensor_store import Peer, TensorPlane
 from mora_runtime.trace import tracing
 
 _KILLED = """

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pytest
-from mora_trainer.clips import write_video
-from mora_trainer.moving_shapes import made_clip
-from mora_trainer.settings import ClipShape
+from mora_data.clips import write_video
+from mora_data.moving_shapes import made_clip
+from mora_data.settings import ClipShape
 
 SHAPE = ClipShape(num_frames=9, height=32, width=48, fps=8)
 

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from mora_data.moving_shapes import made_clip
+from mora_data.settings import ClipShape
 from mora_runtime.errors import StorageError
-from mora_runtime.process.durable_files import sha256_of
+from mora_runtime.files.durable_files import sha256_of
 from mora_trainer.candidate_settings import CandidateOrder, CandidateSettings
 from mora_trainer.candidates import Candidate, CandidateMaker
-from mora_trainer.moving_shapes import made_clip
-from mora_trainer.settings import ClipShape, ModulationSettings
+from mora_trainer.settings import ModulationSettings
 
 SHAPE = ClipShape(num_frames=9, height=64, width=64, fps=8)
 

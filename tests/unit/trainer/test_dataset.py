@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mora_data.clips import read_clip, write_lossless, write_video
+from mora_data.dataset import SampleOrder, read_dataset, resolve_dataset
+from mora_data.moving_shapes import made_clip
+from mora_data.settings import ClipShape, DataSettings
 from mora_runtime.errors import DatasetError
-from mora_trainer.clips import read_clip, write_lossless, write_video
-from mora_trainer.dataset import SampleOrder, read_dataset, resolve_dataset
-from mora_trainer.moving_shapes import made_clip
-from mora_trainer.settings import ClipShape, DataSettings
 
 
 def write_lines(path: Path, *lines: str) -> Path:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 
 import numpy as np
-from mora_trainer.moving_shapes import COLOURS, GROUND, MovingShape, all_shapes, is_held_out, made_clip
-from mora_trainer.settings import ClipShape
+from mora_data.moving_shapes import COLOURS, GROUND, MovingShape, all_shapes, is_held_out, made_clip
+from mora_data.settings import ClipShape
 
 SHAPE = ClipShape(num_frames=5, height=32, width=32)
 

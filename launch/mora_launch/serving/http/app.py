@@ -14,13 +14,13 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from mora_launch.config import TrainConfig
+from mora_launch.config.train_config import TrainConfig
 from mora_launch.serving.http.counting import Counting
 from mora_launch.serving.http.front import Front, NotFound, install_errors
 from mora_launch.serving.http.images import image_routes
+from mora_launch.serving.http.jobs.video_jobs import VideoJobs
 from mora_launch.serving.http.reviews import review_routes
 from mora_launch.serving.http.tasks import EXAMPLE_FILES, task_routes
-from mora_launch.serving.http.video_jobs import VideoJobs
 from mora_launch.serving.http.videos import video_routes
 from mora_launch.serving.server_pool import ServerPool
 from mora_launch.web.access import Access

@@ -8,7 +8,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from mora_runtime.errors import Cancelled, ConfigurationError, MoraError, RoleFailed, TransportError
 
-from mora_launch.config import TrainConfig
+from mora_launch.config.train_config import TrainConfig
 from mora_launch.decoding.pool import DecodePool
 from mora_launch.review.decision import ReviewRefused
 from mora_launch.serving.http.admission import Admission, TooBusy

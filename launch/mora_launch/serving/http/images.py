@@ -17,10 +17,10 @@ from mora_runtime.errors import MoraError
 
 from mora_launch.decoding.picture_header import KINDS
 from mora_launch.decoding.video_header import video_format
-from mora_launch.serving.http.bodies import ImageEdit, ImageGeneration
-from mora_launch.serving.http.fields import Fields
 from mora_launch.serving.http.front import Front
-from mora_launch.serving.http.uploads import decoded
+from mora_launch.serving.http.requests.bodies import ImageEdit, ImageGeneration
+from mora_launch.serving.http.requests.fields import Fields
+from mora_launch.serving.http.requests.uploads import decoded
 from mora_launch.serving.http.waiting import on_loop, while_connected
 from mora_launch.serving.work_queue import Work
 from mora_launch.tasks.errors import BadRequest

@@ -8,16 +8,16 @@ from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, Response
 from mora_runtime.errors import SettingsError
-from mora_runtime.process.fresh_file import write_fresh
+from mora_runtime.files.fresh_file import write_fresh
 from pydantic import ValidationError
 
 from mora_launch.review.decision import Candidate, Decision, ReviewRefused, ReviewState, first_fault
 from mora_launch.review.session import SHOWN, ReviewSession
-from mora_launch.serving.http.bodies import ReviewDecision
-from mora_launch.serving.http.fields import Fields
 from mora_launch.serving.http.front import NotFound
-from mora_launch.serving.http.video_job import VideoJob
-from mora_launch.serving.http.video_jobs import VideoJobs
+from mora_launch.serving.http.jobs.video_job import VideoJob
+from mora_launch.serving.http.jobs.video_jobs import VideoJobs
+from mora_launch.serving.http.requests.bodies import ReviewDecision
+from mora_launch.serving.http.requests.fields import Fields
 from mora_launch.tasks.errors import BadRequest
 from mora_launch.tasks.media import encode, png
 

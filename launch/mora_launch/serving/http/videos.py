@@ -10,12 +10,12 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, JSONResponse, Response
 
 from mora_launch.decoding.clip import Clip, Video
-from mora_launch.serving.http.bodies import VideoCreation
-from mora_launch.serving.http.fields import Fields
 from mora_launch.serving.http.front import Front, NotFound
-from mora_launch.serving.http.uploads import decoded, sent_files
-from mora_launch.serving.http.video_job import MEDIA_TYPES, VideoJob
-from mora_launch.serving.http.video_jobs import VideoJobs
+from mora_launch.serving.http.jobs.video_job import MEDIA_TYPES, VideoJob
+from mora_launch.serving.http.jobs.video_jobs import VideoJobs
+from mora_launch.serving.http.requests.bodies import VideoCreation
+from mora_launch.serving.http.requests.fields import Fields
+from mora_launch.serving.http.requests.uploads import decoded, sent_files
 from mora_launch.tasks.errors import BadRequest
 from mora_launch.tasks.media import chosen_codec
 from mora_launch.tasks.request import (

@@ -1,0 +1,1 @@
+"""Checkpoints of a finished or running job, seen from outside: list, verify, export, load again."""

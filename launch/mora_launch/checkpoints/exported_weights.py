@@ -1,0 +1,92 @@
+"""What `mora checkpoint export` makes: agents' weights in a folder of the user's, all of them or none.
+
+The checkpoint may be a stranger's. Files are copied while they are hashed, so the copy is what was checked; they are
+made exclusively in a new folder of a random name, which takes its place when everything is in it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+from mora_runtime.errors import CheckpointError, MoraError
+from mora_runtime.files.fresh_file import write_fresh
+from mora_runtime.files.shard_file import ShardFile, verify
+from mora_trainer.checkpoint.commit_record import CheckpointInfo
+
+_NOTE = "exported.json"
+
+
+def export_weights(info: CheckpointInfo, root: Path, target: Path, *, part: str) -> list[Path]:
+    """Copy every agent's files of `part` to `target/<agent>/`; returns these folders.
+
+    Args:
+        root: the checkpoint's folder.
+        part: `weights` or `ema`.
+
+    Raises:
+        CheckpointError: a file is damaged, nothing of that kind was saved, the target has files already, or the disk
+            refused; nothing is left in the target then.
+    """
+    chosen = [file for file in info.files if len(file.path.split("/")) > 2 and file.path.split("/")[1] == part]
+    if not chosen:
+        raise CheckpointError(f"{info.folder}: holds no `{part}` of any agent; was the run without them?")
+    agents = sorted({file.path.split("/")[0] for file in chosen})
+    for agent in agents:
+        if os.path.lexists(target / agent):
+            raise CheckpointError(f"{target / agent}: is there already; choose another --output")
+    info.check_files(root)
+    note = {"step": info.step, "part": part, "checkpoint": str(root)}
+    try:
+        _export(chosen, agents, root, target, json.dumps(note, indent=1) + "\n")
+    except OSError as error:
+        raise CheckpointError(f"{target}: {error.strerror}; nothing was exported") from None
+    except MoraError as error:
+        raise CheckpointError(f"{error}; nothing was exported") from None
+    return [target / agent for agent in agents]
+
+
+def _export(chosen: Sequence[ShardFile], agents: Sequence[str], root: Path, target: Path, note: str) -> None:
+    is_new = not target.exists()
+    target.mkdir(parents=True, exist_ok=True)
+    partial = target / f".export-{secrets.token_hex(12)}"
+    placed: list[Path] = []
+    try:
+        partial.mkdir(mode=0o700)
+        for file in chosen:
+            _copy(file, root, partial)
+        for agent in agents:
+            if os.path.lexists(target / agent):
+                raise FileExistsError(0, f"`{agent}` has come into being there meanwhile")
+            (partial / agent).rename(target / agent)
+            placed.append(target / agent)
+        write_fresh(target / _NOTE, note)
+    except BaseException:
+        for folder in placed:
+            shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(partial, ignore_errors=True)
+        if is_new:
+            with contextlib.suppress(OSError):
+                target.rmdir()
+        raise
+    partial.rmdir()
+
+
+def _copy(file: ShardFile, root: Path, partial: Path) -> None:
+    """Copy the bytes that are hashed; `AGENT/PART/REST` becomes `AGENT/REST`."""
+    agent, _, *rest = file.path.split("/")
+    copy = partial.joinpath(agent, *rest)
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    with _created(copy) as handle:
+        verify(file, root, handle.write)
+
+
+def _created(path: Path) -> BinaryIO:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    return open(os.open(path, flags, 0o666), "wb")

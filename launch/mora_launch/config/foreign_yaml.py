@@ -1,0 +1,145 @@
+"""YAML of other people, as configurations and `--set` hold it: values within bounds, or one line about what is wrong.
+
+YAML can say much in little: an alias repeats what its anchor names, and aliases of aliases make 9^8 values of a few
+lines. So a text is looked at piece by piece and counted before anything is made of it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from mora_runtime.files.foreign_file import read_foreign
+from mora_runtime.files.shown_text import shown_line
+
+MAX_NBYTES = 1 << 20
+MAX_NUM_NODES = 100_000  # every alias counted as all that it repeats
+MAX_DEPTH = 32
+_MAX_NUMBER_LENGTH = 100
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_TAG = "tag:yaml.org,2002:"
+_SCALARS = {f"{_TAG}{kind}" for kind in ("str", "int", "float", "bool", "null", "timestamp", "merge")}
+_NUMBERS = {f"{_TAG}{kind}" for kind in ("int", "float", "timestamp")}
+
+
+class YamlRefused(ValueError):
+    """It is not YAML, or YAML that no configuration needs."""
+
+
+def read_yaml(path: Path) -> Any:
+    """The value of a file. Raises: OSError: it is no file that can be read. YamlRefused: as `parse_yaml`."""
+    try:
+        return parse_yaml(read_foreign(path, MAX_NBYTES).decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        raise YamlRefused("is not YAML: it is not UTF-8") from None
+
+
+def parse_yaml(text: str) -> Any:
+    """The value that a text is.
+
+    Raises:
+        YamlRefused: in one line, what is wrong, and where.
+    """
+    if any(line.startswith("%") for line in text.splitlines()):
+        raise YamlRefused("expected no line that begins with %: no configuration needs a directive")
+    try:
+        _check_events(text)
+        loader = _LOADER(text)
+        try:
+            node = loader.get_single_node()
+            if node is None:
+                return None
+            _check_node(node, {}, set())
+            return loader.construct_document(node)
+        finally:
+            loader.dispose()
+    except yaml.YAMLError as error:
+        raise YamlRefused(f"is not YAML: {shown_line(str(error))}") from None
+    except RecursionError:
+        raise YamlRefused(f"expected at most {MAX_DEPTH} levels of nesting, got more") from None
+    except YamlRefused:
+        raise
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:  # a scalar that is not of its tag
+        raise YamlRefused(f"is not YAML: a value is not of its kind: {shown_line(repr(error), 100)}") from None
+
+
+def _check_events(text: str) -> None:
+    """Count nodes and levels without making any: the parser itself does not recurse, what follows it does."""
+    depth = 0
+    for number, event in enumerate(yaml.parse(text, Loader=_LOADER)):
+        if isinstance(event, yaml.events.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.events.CollectionEndEvent):
+            depth -= 1
+        if depth > MAX_DEPTH:
+            raise YamlRefused(f"expected at most {MAX_DEPTH} levels of nesting, got more{_at(event)}")
+        if number > 2 * MAX_NUM_NODES:
+            raise YamlRefused(f"expected at most {MAX_NUM_NODES} values, got more")
+
+
+def _check_node(node: Any, seen: dict[int, tuple[int, int]], open_: set[int]) -> tuple[int, int]:
+    """Number of values and of levels below a node, aliases followed.
+
+    Args:
+        seen: those of nodes that have been counted, by identity.
+        open_: nodes that this one is in.
+    """
+    if id(node) in open_:
+        raise YamlRefused(f"an alias repeats what it is part of{_at(node)}")
+    if id(node) in seen:
+        return seen[id(node)]
+    size, height = 1, 0
+    if isinstance(node, yaml.ScalarNode):
+        _check_scalar(node)
+    else:
+        open_.add(id(node))
+        counted = [_check_node(child, seen, open_) for child in _children(node)]
+        open_.discard(id(node))
+        size += sum(each[0] for each in counted)
+        height = 1 + max((each[1] for each in counted), default=0)
+    if size > MAX_NUM_NODES:
+        raise YamlRefused(f"expected at most {MAX_NUM_NODES} values, got more by aliases{_at(node)}")
+    if height > MAX_DEPTH:
+        raise YamlRefused(f"expected at most {MAX_DEPTH} levels of nesting, got more by aliases{_at(node)}")
+    seen[id(node)] = size, height
+    return size, height
+
+
+def _children(node: Any) -> list[Any]:
+    if node.tag not in (f"{_TAG}seq", f"{_TAG}map"):
+        raise YamlRefused(f"the tag {shown_line(node.tag, 60)} is not known{_at(node)}")
+    if isinstance(node, yaml.MappingNode):
+        _check_keys(node)
+        return [each for pair in node.value for each in pair]
+    return list(node.value)
+
+
+def _check_scalar(node: Any) -> None:
+    if node.tag not in _SCALARS:
+        raise YamlRefused(f"the tag {shown_line(node.tag, 60)} is not known{_at(node)}")
+    if node.tag in _NUMBERS and len(node.value) > _MAX_NUMBER_LENGTH:
+        raise YamlRefused(f"expected numbers of at most {_MAX_NUMBER_LENGTH} digits, got a longer one{_at(node)}")
+    if not node.value.isascii():
+        try:
+            node.value.encode("utf-8")
+        except UnicodeEncodeError:
+            raise YamlRefused(f"holds half of a surrogate pair, which is no text{_at(node)}") from None
+
+
+def _check_keys(node: Any) -> None:
+    seen: set[str] = set()
+    for key, _ in node.value:
+        if key.tag == f"{_TAG}merge":
+            continue
+        if not isinstance(key, yaml.ScalarNode) or key.tag != f"{_TAG}str":
+            shown = shown_line(str(key.value), 60) if isinstance(key, yaml.ScalarNode) else "a list or section"
+            raise YamlRefused(f"expected texts as keys, got {shown}{_at(key)}; quotes make a text of it")
+        if key.value in seen:
+            raise YamlRefused(f"the key `{shown_line(key.value, 60)}` comes twice{_at(key)}")
+        seen.add(key.value)
+
+
+def _at(thing: Any) -> str:
+    mark = getattr(thing, "start_mark", None)
+    return "" if mark is None else f" (line {mark.line + 1}, column {mark.column + 1})"

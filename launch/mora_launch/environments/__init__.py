@@ -1,0 +1,1 @@
+"""The virtual environments: build them, ask them about options, make their tiny models."""

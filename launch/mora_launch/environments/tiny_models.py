@@ -1,0 +1,141 @@
+"""Tiny models of a configuration, made by their environments where they are absent or were made by other code.
+
+Random ones take seconds (`python -m <package>.tiny`). With `tiny_task: shapes` they are pre-trained for some minutes on
+clips of moving shapes (`python -m <package>.tiny_shapes`), so that pictures come out of them.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+import threading
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from mora_data.settings import ClipShape
+from mora_data.shapes_corpus import write_shapes
+from mora_runtime.errors import EnvironmentFailed, SettingsError
+from mora_runtime.files.foreign_file import read_foreign
+from mora_runtime.files.foreign_json import parse_json
+from rich.console import Console
+
+from mora_launch.config.agent_config import AgentConfig
+from mora_launch.config.train_config import TrainConfig
+from mora_launch.environments.agent_options import PACKAGES
+from mora_launch.environments.venvs import ENVIRONMENTS, ROOT
+
+_DEADLINE_S = 3600.0  # a tenth of it on an idle core
+_NUM_LAST_LINES = 8
+_STAMP = "mora-stamp.json"
+_MAX_STAMP_NBYTES = 4096
+
+
+def ensure_tiny_models(config: TrainConfig, console: Console) -> None:
+    """Make what is missing, the agents' side by side.
+
+    Raises:
+        EnvironmentFailed: a maker ended badly; what it last said is in the text.
+        SettingsError: a folder for them holds something else.
+    """
+    wanted = [(name, agent) for name, agent in config.agents.items() if agent.tiny_models is not None]
+    with ThreadPoolExecutor(max(1, len(wanted))) as pool:
+        for made in [pool.submit(_ensure, name, agent, config.clip, console) for name, agent in wanted]:
+            made.result()
+
+
+def _ensure(name: str, agent: AgentConfig, shape: ClipShape, console: Console) -> None:
+    assert agent.tiny_models is not None
+    folder = ROOT / agent.tiny_models
+    _check_ours(name, folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    stamp = {"hash": _maker_hash(agent, shape)}
+    if _read_stamp(folder) == stamp:
+        return
+    with open(folder.with_name(f".{folder.name}.lock"), "w", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another mora may be making the same: its result serves
+        if _read_stamp(folder) == stamp:
+            return
+        console.print(f"making tiny models of the {name} agent in {agent.tiny_models} ...")
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as beside:
+            temporary = Path(beside) / folder.name
+            _make(agent, shape, temporary, console)
+            (temporary / _STAMP).write_text(json.dumps(stamp), encoding="utf-8")
+            shutil.rmtree(folder, ignore_errors=True)
+            temporary.rename(folder)
+
+
+def _check_ours(name: str, folder: Path) -> None:
+    """Refuse a folder with something else in it than tiny models: it would be removed before they are made there."""
+    is_ours = os.path.isfile(folder / _STAMP) and not os.path.islink(folder / _STAMP)
+    if os.path.islink(folder) or (os.path.lexists(folder) and not is_ours and not _is_empty(folder)):
+        raise SettingsError(
+            f"agents.{name}.tiny_models: {folder} is there and holds no tiny models; expected a folder that is made "
+            "when it is absent: choose another"
+        )
+
+
+def _is_empty(folder: Path) -> bool:
+    return folder.is_dir() and not any(folder.iterdir())
+
+
+def _read_stamp(folder: Path) -> object:
+    try:
+        return parse_json(read_foreign(folder / _STAMP, _MAX_STAMP_NBYTES, follow_links=False))
+    except (OSError, ValueError):
+        return None
+
+
+def _make(agent: AgentConfig, shape: ClipShape, folder: Path, console: Console) -> None:
+    package = PACKAGES[agent.environment]
+    if agent.tiny_task is None:
+        _run(agent.environment, f"{package}.tiny", [str(folder)], None)
+        return
+    with tempfile.TemporaryDirectory(prefix="mora-shapes-") as data:
+        write_shapes(Path(data), shape)
+        _run(agent.environment, f"{package}.tiny_shapes", [str(folder), data], console)
+
+
+def _maker_hash(agent: AgentConfig, shape: ClipShape) -> str:
+    """Of everything that the models depend on: code, locks, and for pre-trained ones the clips."""
+    environment = ENVIRONMENTS[agent.environment]
+    digest = hashlib.sha256(environment.lock_hash.encode())
+    sources = sorted((environment.distributions[-1] / PACKAGES[agent.environment]).rglob("tiny*.py"))
+    if agent.tiny_task is not None:
+        loop = ROOT / "runtime" / "mora_environment" / "tiny_training.py"
+        world = [ROOT / "data" / "mora_data" / name for name in ("moving_shapes.py", "shapes_corpus.py")]
+        sources += [loop, *world]
+        digest.update(shape.model_dump_json().encode())
+    for path in sources:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _run(environment: str, module: str, arguments: list[str], console: Console | None) -> None:
+    """Run a maker; its progress goes to the console, its last words to the error."""
+    command = [str(ENVIRONMENTS[environment].python), "-m", module, *arguments]
+    said: deque[str] = deque(maxlen=_NUM_LAST_LINES)
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True, cwd=ROOT
+    ) as process:
+        deadline = threading.Timer(_DEADLINE_S, process.kill)
+        deadline.start()
+        try:
+            assert process.stdout is not None
+            for line in process.stdout:
+                said.append(line.rstrip())
+                if console is not None and ": step " in line:
+                    console.print(f"  {line.rstrip()}", markup=False)
+            process.wait(_DEADLINE_S)
+        finally:
+            deadline.cancel()
+            if process.returncode is None:
+                process.kill()
+    if process.returncode != 0:
+        tail = "\n    ".join(said)
+        raise EnvironmentFailed(f"environment {environment}: {module} ended with {process.returncode}:\n    {tail}")

@@ -1,0 +1,1 @@
+"""`mora generate`: one task from the command line, its input and result files, and its repetition."""

@@ -1,0 +1,190 @@
+"""`mora generate`: one task from files to a file, on servers that live as long as it."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import signal
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mora_runtime.errors import SettingsError
+from mora_runtime.process.run_directory import RunDirectory
+from rich.console import Console
+from rich.progress import Progress
+
+from mora_launch.config.train_config import TrainConfig
+from mora_launch.generation.input_file import read_input
+from mora_launch.generation.result_file import ResultFile
+from mora_launch.review.decision import Candidate, Stopped
+from mora_launch.review.repeated_stages import RepeatedStages
+from mora_launch.review.reviewed_stages import ReviewedStages, run_reviewed
+from mora_launch.review.session import ReviewSession
+from mora_launch.review.terminal import TerminalReviewer
+from mora_launch.serving.running_servers import RunningServers
+from mora_launch.serving.server_pool import ServerPool
+from mora_launch.tasks.agents import Agents
+from mora_launch.tasks.media import (
+    Clip,
+    Video,
+    at_rate,
+    chosen_codec,
+    encode,
+    fitted,
+    format_of,
+    read_picture,
+    read_video,
+)
+from mora_launch.tasks.procedures import run_task
+from mora_launch.tasks.prompt_agent import prompt_agent
+from mora_launch.tasks.request import TaskRequest, check_fields, check_fps, check_request
+
+
+@dataclass(frozen=True)
+class GenerateOptions:
+    """What the command line said; written beside the result, so that `--repeat` reads the very same."""
+
+    task: str
+    prompt: str
+    seed: int
+    image: str | None = None
+    videos: tuple[str, ...] = ()
+    seconds: float | None = None
+    strength: float | None = None
+    steps: int | None = None
+    guidance: float | None = None
+    enhance: bool = True
+    size: str | None = None  # of the output, WIDTHxHEIGHT
+    fps: float | None = None  # of the output
+    codec: str | None = None
+
+
+def generate(
+    options: GenerateOptions,
+    config: TrainConfig,
+    output: Path,
+    console: Console,
+    *,
+    session_folder: Path | None = None,
+    expected_inputs: dict[str, str] | None = None,
+    before: Sequence[Candidate] = (),
+) -> Path:
+    """Run the task and write `output` and `output`.json.
+
+    Args:
+        session_folder: of a review at the terminal, new or to be resumed; None takes every stage as it comes.
+        expected_inputs: SHA-256 of each input file of the run that is repeated.
+        before: what its stages were taken as.
+
+    Raises:
+        MoraError: a field does not fit, or a server failed.
+    """
+    kind = format_of(output)
+    chosen_codec(kind, options.codec)
+    size = output_size(options.size)
+    fps = None if options.fps is None else check_fps(options.fps)
+    request, hashes = read_request(options, config)
+    check_fields(request, config.serving)  # all of it before models are loaded for nothing
+    for name, digest in (expected_inputs or {}).items():
+        if hashes.get(name) != digest:
+            raise SettingsError(f"--repeat: {name} is not the file of that run any more (its SHA-256 differs)")
+    result = ResultFile(output, [path for path in (options.image, *options.videos) if path is not None])
+    asked = {**options.__dict__, "inputs": hashes}
+    session = None if session_folder is None else ReviewSession.create(session_folder, asked)
+    with (
+        tempfile.TemporaryDirectory(prefix="mora-generate-") as folder,
+        RunDirectory.create(Path(folder) / "run", lock=True) as directory,
+        RunningServers(config, directory, console) as servers,
+        _interruptible(),
+    ):
+        check_request(request, servers.pool, config.serving)
+        clip, taken = _run(request, servers.pool, config, session, console, before)
+        models = {ability: servers.pool.describe(ability)["model"] for ability in servers.pool.abilities()}
+    if fps is not None:
+        clip = at_rate(Video(clip, request.fps), fps)
+    if size is not None:
+        clip = fitted(clip, *size)
+    metadata = {
+        "mora": {**options.__dict__, "videos": list(options.videos)},
+        "inputs": hashes,
+        "models": models,
+        "stages": [candidate.model_dump(mode="json", exclude={"file"}) for candidate in taken],
+        "config": config.model_dump(mode="json"),
+    }
+    result.write(encode(clip, fps or request.fps, kind, metadata, options.codec), metadata)
+    console.print(
+        f"{output} ({len(clip)} frames of {clip.shape[2]}x{clip.shape[1]}) and {result.beside.name}", markup=False
+    )
+    return output
+
+
+def _run(
+    request: TaskRequest, pool: ServerPool, config: TrainConfig, session: ReviewSession | None, console: Console,
+    before: Sequence[Candidate],
+) -> tuple[Clip, Sequence[Candidate]]:  # fmt: skip
+    """The frames, and what each stage was taken as."""
+    with Progress(console=console, transient=True, disable=session is not None or not console.is_terminal) as progress:
+        bar = progress.add_task(request.task, total=None)
+
+        def on_step(ability: str, step: int, num_steps: int) -> None:
+            progress.update(bar, description=ability, completed=step, total=num_steps)
+
+        agents = Agents(
+            pool, prompt_agent(config.serving.prompts), sampling=request.sampling(),
+            deadline_s=config.serving.call_deadline_s, on_step=on_step,
+        )  # fmt: skip
+        if session is None:
+            stages = RepeatedStages(request, agents, before)
+            return run_task(request, agents, stages), stages.taken
+        ask = TerminalReviewer(console, request.fps)
+        try:
+            clip = run_reviewed(request, agents, ReviewedStages(session, agents, request, ask), session)
+            return clip, session.state().accepted
+        except (Stopped, KeyboardInterrupt) as stopped:
+            session.stop()
+            raise type(stopped)(f"stopped; the same command goes on with the session in {session.folder}") from None
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C ends what the main thread does inside of this, be it waiting for an answer."""
+    before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def read_request(options: GenerateOptions, config: TrainConfig) -> tuple[TaskRequest, dict[str, str]]:
+    """The request with its files decoded, and SHA-256 of each file."""
+    hashes: dict[str, str] = {}
+
+    def content(name: str, path: str) -> bytes:
+        data = read_input(Path(path), f"--{name.partition(' ')[0]}")
+        hashes[name] = hashlib.sha256(data).hexdigest()
+        return data
+
+    image = None if options.image is None else read_picture(content("image", options.image), "--image")
+    videos: tuple[Video, ...] = tuple(
+        read_video(content(f"video {number}", path), "--video", max_frames=config.serving.max_frames_read)
+        for number, path in enumerate(options.videos)
+    )
+    strength = config.serving.edit_strength if options.strength is None else options.strength
+    request = TaskRequest(
+        options.task, options.prompt, options.seed, config.clip.fps, image, videos, options.seconds,
+        strength, options.steps, options.guidance, options.enhance,
+    )  # fmt: skip
+    return request, hashes
+
+
+def output_size(size: str | None) -> tuple[int, int] | None:
+    """(height, width) of `WIDTHxHEIGHT`, even because codecs ask for it; None where none is asked for."""
+    if size is None:
+        return None
+    width, _, height = size.partition("x")
+    if not (width.isdecimal() and height.isdecimal() and 2 <= int(width) <= 8192 and 2 <= int(height) <= 8192):
+        raise SettingsError(f"--size: expected WIDTHxHEIGHT, 2 to 8192 each, got {size[:40]}")
+    return int(height) // 2 * 2, int(width) // 2 * 2

@@ -1,0 +1,183 @@
+"""`mora generate --repeat FILE.json`: the run that a result's JSON describes, done again.
+
+The file may be a stranger's. What it asks for is shown before anything loads; endpoints and keys come from the user's
+own configuration, so that it cannot have anything sent anywhere. Called by the command line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Literal
+
+from mora_runtime.errors import SettingsError
+from mora_runtime.files.foreign_file import read_foreign
+from mora_runtime.files.foreign_json import parse_object
+from mora_runtime.files.shown_text import shown_line
+from mora_runtime.schema import Settings, read_settings
+from pydantic import ConfigDict, Field
+from rich.console import Console
+
+from mora_launch.config.agent_config import AgentConfig
+from mora_launch.config.train_config import TrainConfig
+from mora_launch.generation.command import GenerateOptions
+from mora_launch.review.decision import Candidate
+from mora_launch.serving.settings import PromptAgentSettings
+
+_MAX_NBYTES = 16 << 20
+_MAX_NUM_STAGES = 1000
+_MAX_NUM_STEPS = 200  # of one stage
+_MAX_NAME_LENGTH = 4096
+_MAX_TEXT_LENGTH = 20_000
+_SHOWN_LENGTH = 300
+_PathText = Annotated[str, Field(min_length=1, max_length=_MAX_NAME_LENGTH)]
+_Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class _Options(Settings):
+    """`GenerateOptions` as a file gives them."""
+
+    model_config = ConfigDict(strict=True)
+
+    task: Literal["text_to_video", "image_to_video", "extend", "edit", "connect", "simulate"]
+    prompt: Annotated[str, Field(max_length=_MAX_TEXT_LENGTH)]
+    seed: int
+    image: _PathText | None = None
+    videos: Annotated[tuple[_PathText, ...], Field(max_length=8, strict=False)] = ()
+    seconds: float | None = None
+    strength: float | None = None
+    steps: int | None = None
+    guidance: float | None = None
+    enhance: bool = True
+    size: Annotated[str, Field(max_length=40)] | None = None
+    fps: float | None = None
+    codec: Annotated[str, Field(max_length=40)] | None = None
+
+
+class _Content(Settings):
+    """The whole file."""
+
+    mora: _Options
+    inputs: Annotated[dict[str, _Sha256], Field(max_length=16)]
+    config: dict[str, Any]
+    stages: Annotated[tuple[Candidate, ...], Field(max_length=_MAX_NUM_STAGES)] = ()
+    models: dict[str, str] = Field(default_factory=dict)  # for a person to read
+
+
+@dataclass(frozen=True)
+class RepeatedRun:
+    """What the file asks for, as it will be done."""
+
+    options: GenerateOptions
+    inputs: dict[str, str]  # SHA-256 of each input
+    config: TrainConfig  # the file's, but for endpoints, which are the user's own
+    stages: tuple[Candidate, ...]
+    asked: PromptAgentSettings | None  # the language model of that run, which is not asked
+
+    @classmethod
+    def read(cls, path: Path, own: Callable[[], TrainConfig]) -> RepeatedRun:
+        """Read and check a file.
+
+        Args:
+            own: the user's configuration; read where a language model is needed.
+
+        Raises:
+            SettingsError: in one line, what is wrong with it.
+        """
+        try:
+            content = parse_object(read_foreign(path, _MAX_NBYTES))
+            run = read_settings(_Content, content, source="it")
+            _check_stages(run.stages)
+            return cls._with_own_endpoints(run, own)
+        except OSError as error:
+            raise _refused(path, error.strerror or str(error)) from None
+        except (ValueError, SettingsError) as error:
+            raise _refused(path, str(error)) from None
+
+    @classmethod
+    def _with_own_endpoints(cls, run: _Content, own: Callable[[], TrainConfig]) -> RepeatedRun:
+        config = dict(run.config)
+        config.pop("synthesis", None)  # no task reads it, and it names endpoints
+        serving = config.get("serving", {})
+        if not isinstance(serving, dict):
+            raise ValueError("`config.serving` must be an object")
+        serving = dict(serving)
+        asked = _asked(serving.pop("prompts", None))
+        serving.pop("servers", None)  # one of each is enough for one run
+        read = read_settings(TrainConfig, {**config, "serving": serving}, source="its `config`")
+        for name, agent in [*read.agents.items(), *read.serving.agents.items()]:
+            _check_tiny_models(name, agent)
+        if asked is not None and not _holds_prompt(run.stages):
+            serving_now = read.serving.model_copy(update={"prompts": own().serving.prompts})
+            read = read.model_copy(update={"serving": serving_now})
+        return cls(GenerateOptions(**dict(run.mora)), dict(run.inputs), read, run.stages, asked)
+
+    def show(self, path: Path, console: Console) -> None:
+        """Say on the terminal what the file asks for."""
+        console.print(f"{path} asks for:", markup=False)
+        for line in self._lines():
+            console.print(f"  {shown_line(line, _SHOWN_LENGTH)}", markup=False)
+
+    def _lines(self) -> Iterator[str]:
+        options = self.options
+        yield f"{options.task}: {options.prompt}"
+        for path in (options.image, *options.videos):
+            if path is not None:
+                yield f"reads {path}"
+        for name, agent in [*self.config.agents.items(), *self.config.serving.agents.items()]:
+            named = ", ".join(f"{key} {value}" for key, value in agent.options.items())
+            yield f"{name} ({agent.environment}), from this machine alone: {named}"
+        if self.config.serving.checkpoint is not None:
+            yield f"checkpoint {self.config.serving.checkpoint}"
+        if self.asked is not None:
+            yield from self._lines_about_endpoint(self.asked)
+
+    def _lines_about_endpoint(self, asked: PromptAgentSettings) -> Iterator[str]:
+        where = f"{asked.model} at {asked.base_url or 'OpenAI'}"
+        if _holds_prompt(self.stages):
+            yield f"a prompt by {where}, which is in the file; nobody is asked"
+            return
+        own = self.config.serving.prompts
+        instead = "the templates" if own.kind == "template" else f"{own.model} at {own.base_url or 'OpenAI'}"
+        yield f"a prompt by {where}, which is not asked: {instead} of your --config instead, so the result may differ"
+
+
+def _asked(content: Any) -> PromptAgentSettings | None:
+    """The language model that wrote the prompt of a run, to be shown; never to be asked."""
+    if not isinstance(content, dict) or content.get("kind", "template") == "template":
+        return None
+    model, url = content.get("model", "a language model"), content.get("base_url")
+    if not isinstance(model, str) or not (url is None or isinstance(url, str)):
+        raise ValueError("`config.serving.prompts` must name `model` and `base_url` as texts")
+    return PromptAgentSettings.model_construct(kind="openai", model=model, base_url=url)
+
+
+def _check_tiny_models(name: str, agent: AgentConfig) -> None:
+    """Tiny models are made, so a file may name a folder for them only where they are by custom."""
+    if agent.tiny_models is None:
+        return
+    parts = PurePosixPath(agent.tiny_models).parts
+    if parts[:1] != ("models",) or ".." in parts or len(parts) < 2:
+        raise ValueError(f"agents.{name}.tiny_models: expected a folder in models/, got {agent.tiny_models[:80]}")
+
+
+def _holds_prompt(stages: Sequence[Candidate]) -> bool:
+    """Whether the prompt is known that a language model wrote: the one text that any task has."""
+    return any(stage.kind == "text" and stage.stage == "prompt" for stage in stages)
+
+
+def _check_stages(stages: tuple[Candidate, ...]) -> None:
+    for stage in stages:
+        if stage.file is not None:
+            raise ValueError(f"stage {stage.stage[:40]!r}: `file` is no part of a result's JSON")
+        texts = [stage.stage, stage.prompt, *(step.prompt or "" for step in stage.steps)]
+        if len(stage.steps) > _MAX_NUM_STEPS or max(map(len, texts)) > _MAX_TEXT_LENGTH:
+            raise ValueError(
+                f"stage {stage.stage[:40]!r}: expected at most {_MAX_NUM_STEPS} steps and texts of "
+                f"{_MAX_TEXT_LENGTH} characters"
+            )
+
+
+def _refused(path: Path, why: str) -> SettingsError:
+    return SettingsError(f"--repeat {path}: expected the JSON beside a result of mora generate ({shown_line(why)})")

@@ -1,0 +1,170 @@
+"""`mora doctor`: what is wrong with this machine, and with a run, and how to mend it."""
+
+from __future__ import annotations
+
+import resource
+import shutil
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+from mora_runtime.errors import CheckpointError, ConfigurationError
+from mora_runtime.files.durable_files import verify
+from mora_runtime.files.foreign_file import open_foreign
+from mora_runtime.files.foreign_json import parse_object
+from mora_trainer.checkpoint.commit_record import committed
+from rich.console import Console
+
+from mora_launch.environments.venvs import ENVIRONMENTS, ROOT, torch_backend
+from mora_launch.jobs.run_status import RunStatus, read_status
+from mora_launch.jobs.status import true_state
+
+_NUM_FILES_NEEDED = 1024
+_FREE_NBYTES_NEEDED = 2 << 30
+_NUM_ERROR_LINES = 5
+_MAX_LINE_NBYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at. `mend` is empty where all is well."""
+
+    what: str
+    mend: str = ""
+
+
+def examine(run: Path | None, console: Console) -> int:
+    """Print what is found; returns 1 where something needs mending, else 0."""
+    findings = [*_machine(), *(_run(run) if run is not None else ())]
+    for finding in findings:
+        mark, style = ("!", "yellow") if finding.mend else ("ok", "green")
+        console.print(f"{mark:>2}  {finding.what}", style=style, markup=False)
+        if finding.mend:
+            console.print(f"    -> {finding.mend}", markup=False)
+    return 1 if any(finding.mend for finding in findings) else 0
+
+
+def _machine() -> Iterator[Finding]:
+    for environment in ENVIRONMENTS.values():
+        built = environment.is_built()
+        yield Finding(
+            f"environment {environment.name}: {'built' if built else 'missing or outdated'}",
+            "" if built else f"./mora env build {environment.name}",
+        )
+    yield _disk(ROOT)
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    yield Finding(
+        f"open files allowed: {files}",
+        "" if files >= _NUM_FILES_NEEDED or files < 0 else f"ulimit -Hn {_NUM_FILES_NEEDED}, as root",
+    )
+    available_nbytes = psutil.virtual_memory().available
+    yield Finding(
+        f"memory available: {available_nbytes / (1 << 30):.1f} GiB",
+        "" if available_nbytes >= _FREE_NBYTES_NEEDED else "end other programs, or lower shared_memory_nbytes",
+    )
+    yield Finding(f"torch: built for {torch_backend()}")
+
+
+def _disk(path: Path) -> Finding:
+    free_nbytes = shutil.disk_usage(path).free
+    return Finding(
+        f"disk of {path}: {free_nbytes / (1 << 30):.1f} GiB free",
+        "" if free_nbytes >= _FREE_NBYTES_NEEDED else "make room: a checkpoint that cannot be written ends a job",
+    )
+
+
+def _run(run: Path) -> Iterator[Finding]:
+    try:
+        status = read_status(run)
+    except ConfigurationError as error:
+        yield Finding(str(error), "name the directory that `./mora train` or `./mora serve` printed as `run ...`")
+        return
+    mode = stat.S_IMODE(run.stat().st_mode)
+    yield Finding(f"run directory mode {mode:04o}", "" if not mode & 0o077 else f"chmod 0700 {run}")
+    yield _disk(run)
+    yield from _end(run, status)
+    for incident in status.incidents:
+        yield Finding(f"recovered: {incident.cause.splitlines()[0]}; {incident.then}")
+    if status.command == "train":
+        yield _checkpoint(run)
+    for line in _last_errors(run / "logs"):
+        yield Finding(f"log: {line}")
+
+
+def _end(run: Path, status: RunStatus) -> Iterator[Finding]:
+    state = true_state(run, status)
+    resume = _RESUME[status.command].format(run=run)
+    if state == "failed":
+        yield Finding(f"failed: {status.cause}", _advice(status.cause or "") or resume)
+    elif state == "killed":
+        roles = ", ".join(role.role for role in status.roles) or "no roles yet"
+        yield Finding(
+            f"its launcher (process {status.launcher_pid}) was killed while {status.state}, with {roles}",
+            f"{resume}; where nobody killed it, look for `Out of memory` in the kernel's log (dmesg)",
+        )
+    elif state == "interrupted":
+        yield Finding("stopped on request; " + resume)
+    else:
+        yield Finding(f"state: {state}")
+
+
+_RESUME = {
+    "train": "./mora train CONFIG --run {run} --resume goes on from the committed checkpoint",
+    "serve": "./mora serve CONFIG --run {run} serves again",
+}
+
+_ADVICE = (
+    ("No space left on device", "make room on the disk of the run, then go on with --resume"),
+    ("was killed by SIGKILL", "where nobody did it: `dmesg | grep -i oom`; lower batch sizes or set recompute: true"),
+    ("froze", "its log shows where, `py-spy dump` on a live one too; restarts.frozen_after_s bounds its silence"),
+    ("could not load its agents", "the lines below name the file or option that does not fit"),
+    ("gradients were not finite", "lower the learning rate, or look at the data of the named steps"),
+    ("restarts in", "what keeps dying has one cause: see the first incident, and the role's log"),
+)
+
+
+def _advice(cause: str) -> str:
+    return next((advice for words, advice in _ADVICE if words in cause), "")
+
+
+def _checkpoint(run: Path) -> Finding:
+    try:
+        info = committed(run / "checkpoints")
+        if info is None:
+            return Finding("no checkpoint has been committed yet; a resume begins at step 0")
+        info.check_files(run / "checkpoints" / info.folder)
+        for file in info.files:
+            verify(file, run / "checkpoints" / info.folder)
+    except CheckpointError as error:
+        return Finding(f"checkpoint: {error}", "`./mora checkpoint list` shows the older ones; point COMMITTED at one")
+    return Finding(f"checkpoint of step {info.step}: {len(info.files)} files are as they were written")
+
+
+def _last_errors(logs: Path) -> list[str]:
+    """The last errors that any role logged, newest last."""
+    found: list[tuple[float, str]] = []
+    for path in logs.glob("*.jsonl"):
+        for event in _events(path):
+            if event.get("level") in ("ERROR", "CRITICAL"):
+                text = str(event.get("traceback", "")).strip().splitlines()[-1:] or [""]
+                what = f"{event.get('role')}.{event.get('gen')}: {event.get('event')}"
+                ts = event.get("ts")
+                found.append((float(ts) if isinstance(ts, int | float) else 0.0, f"{what} {text[0]}".strip()))
+    return [line for _, line in sorted(found)[-_NUM_ERROR_LINES:]]
+
+
+def _events(path: Path) -> Iterator[dict[str, Any]]:
+    try:
+        file = open(open_foreign(path), "rb")  # noqa: SIM115 - closed below
+    except OSError:
+        return
+    with file:
+        while line := file.readline(_MAX_LINE_NBYTES):
+            try:
+                event = parse_object(line)
+            except ValueError:
+                continue  # cut off where its writer was killed
+            yield event

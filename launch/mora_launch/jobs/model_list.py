@@ -1,0 +1,60 @@
+"""`mora models`: the agents of a configuration and the models that each would load."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from mora_launch.config.train_config import TrainConfig
+from mora_launch.environments.agent_options import CheckedOptions
+from mora_launch.jobs.placement import format_nbytes
+from mora_launch.jobs.servers import check_agents
+from mora_launch.serving.models import ServedModels, served_models
+from mora_launch.terminal import write_json
+
+
+def show_models(config: TrainConfig, console: Console, *, as_json: bool) -> None:
+    """Print every agent with its models.
+
+    Raises:
+        MoraError: an environment refuses an agent's options, or the checkpoint to serve is not there.
+    """
+    served = served_models(config)
+    described = describe_models(served, check_agents(served.config, console))
+    if as_json:
+        write_json(console, described)
+        return
+    columns = ("agent", "environment", "kind", "servers", "does", "model", "parameters", "memory")
+    table = Table(*columns, box=None, pad_edge=False)
+    for name, agent in described.items():
+        first = (name, agent["environment"], agent["kind"], str(agent["num_servers"]), agent["does"])
+        for row, part in enumerate(agent["models"]):
+            shown = (part["name"], f"{part['num_parameters']:,}", format_nbytes(part["nbytes"]))
+            table.add_row(*(first if row == 0 else [""] * len(first)), *shown)
+    console.print(table)
+
+
+def describe_models(served: ServedModels, checked: Mapping[str, CheckedOptions]) -> dict[str, dict[str, Any]]:
+    """By agent: `environment`, `kind`, `num_servers`, `does`, `options` with every default, and `models`."""
+    others = served.config.serving.agents
+    return {
+        name: {
+            "environment": agent.environment,
+            "kind": agent.kind,
+            "num_servers": served.num_servers[name],
+            "does": ", ".join(others[name].abilities) if name in others else "training, and what no other agent does",
+            "options": checked[name].options,
+            "models": [
+                {
+                    "name": part.name,
+                    "num_parameters": part.num_parameters,
+                    "nbytes": part.num_parameters * part.dtype_nbytes,
+                }
+                for part in checked[name].components
+            ],
+        }
+        for name, agent in served.config.agents.items()
+    }

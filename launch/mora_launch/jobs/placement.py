@@ -1,0 +1,113 @@
+"""Which role runs where and what memory it needs: the table of `--dry-run`, and the refusal of too few devices."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+from mora_runtime.errors import PlacementError
+from rich.table import Table
+
+from mora_launch.config.train_config import TrainConfig
+from mora_launch.environments.agent_options import CheckedOptions
+from mora_launch.jobs.resources import available_cores, describe_cores, divide_memory, pin_cores
+
+_ADAM_NBYTES = 12  # float32 master weight and two moments for each trained parameter, shared out by ZeRO
+_EMA_NBYTES = 4
+_GIB = 1 << 30
+
+
+@dataclass(frozen=True)
+class PlacedRole:
+    """One process on one device with the memory that its weights and optimizer need (activations come on top)."""
+
+    role: str
+    device: str
+    environment: str
+    weights_nbytes: int
+    gradients_nbytes: int
+    optimizer_nbytes: int
+    shared_nbytes: int  # budget of its tensors in shared memory, in the machine's own memory
+    cores: str
+
+    @property
+    def total_nbytes(self) -> int:
+        """All static memory of the role."""
+        return self.weights_nbytes + self.gradients_nbytes + self.optimizer_nbytes
+
+
+def place(config: TrainConfig, checked: Mapping[str, CheckedOptions]) -> list[PlacedRole]:
+    """Every role of a job in start order.
+
+    Raises:
+        PlacementError: too little shared memory for each.
+    """
+    roles = []
+    memory = divide_memory(config)
+    pinned = pin_cores(config, available_cores())
+    for replica in range(config.replicas):
+        for name, agent in config.agents.items():
+            components = checked[name].components
+            weights = sum(c.num_parameters * c.dtype_nbytes for c in components)
+            trained = [c for c in components if c.trainable and agent.trainable.scope != "none"]
+            num_trained = sum(c.num_parameters for c in trained)
+            share = _ADAM_NBYTES + (_EMA_NBYTES if agent.optimizer.ema_decay is not None else 0)
+            optimizer = share * num_trained // config.replicas
+            gradients = 4 * num_trained
+            if agent.trainable.scope in ("lora", "patterns"):
+                optimizer = gradients = 0  # a small part of the module; its count is printed when the job starts
+            role = f"{name}.{replica}"
+            device, environment = agent.device(replica), agent.environment
+            cores = describe_cores(pinned, role)
+            roles.append(PlacedRole(role, device, environment, weights, gradients, optimizer, memory[role], cores))
+        role = f"coordinator.{replica}"
+        roles.append(PlacedRole(role, "cpu", "control", 0, 0, 0, memory[role], "any"))
+    return roles
+
+
+def check_devices(roles: list[PlacedRole]) -> None:
+    """Refuse a placement on devices that this machine does not have.
+
+    Raises:
+        PlacementError: naming the role, the device and how many devices there are.
+    """
+    num_gpus = len(list(Path("/proc/driver/nvidia/gpus").glob("*")))
+    for role in roles:
+        kind, _, index = role.device.partition(":")
+        if kind == "cpu" and not index:
+            continue
+        if kind != "cuda" or not index.isdigit():
+            raise PlacementError(f"{role.role}: unknown device `{role.device}`; expected cpu, cuda:0, cuda:1, ...")
+        if int(index) >= num_gpus:
+            raise PlacementError(
+                f"{role.role} is placed on {role.device}, but this machine has {num_gpus} CUDA device(s); "
+                "change agents.*.devices or replicas, or run on a larger machine"
+            )
+
+
+def placement_table(roles: list[PlacedRole]) -> Table:
+    """Roles, devices and memory, then one line for each device."""
+    columns = (
+        "role", "device", "cores", "environment", "weights", "gradients", "optimizer + EMA", "total", "shared memory"
+    )  # fmt: skip
+    table = Table(*columns, box=None, pad_edge=False)
+    per_device: dict[str, int] = defaultdict(int)
+    for role in roles:
+        sizes = (role.weights_nbytes, role.gradients_nbytes, role.optimizer_nbytes, role.total_nbytes)
+        shown = [format_nbytes(size) for size in (*sizes, role.shared_nbytes)]
+        table.add_row(role.role, role.device, role.cores, role.environment, *shown)
+        per_device[role.device] += role.total_nbytes
+    table.add_section()
+    for device, nbytes in per_device.items():
+        note = f"of {format_nbytes(psutil.virtual_memory().total)} on this machine" if device == "cpu" else ""
+        table.add_row("", device, "", note, "", "", "", format_nbytes(nbytes), "", style="bold")
+    table.add_row("", "", "", "", "", "", "", "", format_nbytes(sum(role.shared_nbytes for role in roles)))
+    return table
+
+
+def format_nbytes(nbytes: int) -> str:
+    """A size for people: GiB or MiB with one decimal."""
+    return f"{nbytes / _GIB:.1f} GiB" if nbytes >= _GIB else f"{nbytes / (1 << 20):.1f} MiB"

@@ -1,0 +1,97 @@
+"""Sharing out what a machine has: shared memory and processor cores to the roles of a job."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from mora_runtime.errors import PlacementError
+
+from mora_launch.config.train_config import TrainConfig
+
+_NODES = Path("/sys/devices/system/node")
+MIN_ARENA_NBYTES = 16 << 20
+
+
+def divide_memory(config: TrainConfig) -> dict[str, int]:
+    """Budget of every role's tensors in shared memory, by role: its own where it is set, else an equal share.
+
+    Raises:
+        PlacementError: less than 16 MiB would be left for a role.
+    """
+    explicit = {
+        f"{name}.{replica}": agent.arena_nbytes
+        for replica in range(config.replicas)
+        for name, agent in config.agents.items()
+        if agent.arena_nbytes is not None
+    }
+    roles = role_names(config)
+    left = config.shared_memory_nbytes - sum(explicit.values())
+    num_sharing = len(roles) - len(explicit)  # never none: coordinators always share
+    share = left // num_sharing
+    if share < MIN_ARENA_NBYTES:
+        raise PlacementError(
+            f"shared_memory_nbytes {config.shared_memory_nbytes} leaves {max(0, share)} bytes for each of "
+            f"{num_sharing} roles, expected at least {MIN_ARENA_NBYTES}; raise it, or lower agents.*.arena_nbytes"
+        )
+    return {role: explicit.get(role, share) for role in roles}
+
+
+def role_names(config: TrainConfig) -> list[str]:
+    """All roles of a job, replica by replica."""
+    names = [*(name for name, _ in config.agents.items()), "coordinator"]
+    return [f"{name}.{replica}" for replica in range(config.replicas) for name in names]
+
+
+def pin_cores(config: TrainConfig, available: Sequence[Sequence[int]]) -> dict[str, tuple[int, ...]]:
+    """Cores of every server on the CPU, none shared: two that compute at once would only disturb each other.
+
+    Args:
+        available: cores of each memory node. A server's cores are of one node, where there is room.
+
+    Returns:
+        By role; empty where pinning is off or there are not enough cores for all threads.
+    """
+    wanted = [
+        (f"{name}.{replica}", agent.num_threads)
+        for replica in range(config.replicas)
+        for name, agent in config.agents.items()
+        if agent.device(replica) == "cpu"
+    ]
+    free = [list(cores) for cores in available]
+    if not config.pin_cores or sum(num for _, num in wanted) > sum(map(len, free)):
+        return {}
+    return dict(_taken(wanted, free))
+
+
+def _taken(wanted: Sequence[tuple[str, int]], free: list[list[int]]) -> Iterator[tuple[str, tuple[int, ...]]]:
+    for role, number in wanted:
+        node = next((cores for cores in free if len(cores) >= number), None)
+        pool = node if node is not None else [core for cores in free for core in cores]
+        taken = tuple(pool[:number])
+        for cores in free:
+            cores[:] = [core for core in cores if core not in taken]
+        yield role, taken
+
+
+def available_cores() -> list[list[int]]:
+    """Cores that this process may use, by memory node (NUMA)."""
+    allowed = os.sched_getaffinity(0)
+    nodes = [_cores_of(path.read_text()) for path in sorted(_NODES.glob("node[0-9]*/cpulist"))]
+    by_node = [sorted(allowed & cores) for cores in nodes]
+    return [cores for cores in by_node if cores] or [sorted(allowed)]
+
+
+def _cores_of(text: str) -> set[int]:
+    """Cores of the kernel's notation, for example `0-3,8`."""
+    cores: set[int] = set()
+    for part in filter(None, text.strip().split(",")):
+        first, _, last = part.partition("-")
+        cores |= set(range(int(first), int(last or first) + 1))
+    return cores
+
+
+def describe_cores(pinned: Mapping[str, tuple[int, ...]], role: str) -> str:
+    """For people."""
+    return ",".join(map(str, pinned[role])) if role in pinned else "any"

@@ -1,0 +1,163 @@
+"""`<run>/status.json`: what a run's processes do, kept by its launcher, read by `mora status` and `mora doctor`.
+
+Replaced as a whole about once a second, so a reader never meets half of it. It outlives the launcher: what it says
+last is how the run ended, or, where the launcher was killed, what it was doing then.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+from mora_runtime.errors import ConfigurationError
+from mora_runtime.files.durable_files import replace_text
+from mora_runtime.files.foreign_file import read_foreign
+from mora_runtime.files.foreign_json import parse_object
+from mora_runtime.files.shown_text import shown_line
+from mora_runtime.process.role_messages import Vitals, checked_vitals
+from mora_runtime.process.role_process import Child
+from pydantic import BaseModel, ValidationError, field_validator
+
+STATUS_FILE = "status.json"
+_WRITE_EVERY_S = 0.9
+_MAX_NBYTES = 16 << 20
+Command = Literal["train", "serve"]
+State = Literal["starting", "running", "finished", "interrupted", "failed"]
+
+
+class RoleStatus(BaseModel):
+    """One process of a run."""
+
+    role: str
+    generation: int
+    pid: int
+    state: Literal["loading", "ready", "ended"]
+    last_life_ts: float | None = None  # Unix time of the last sign of life
+    exit_cause: str | None = None
+    vitals: Vitals = {}
+
+    @field_validator("vitals", mode="before")
+    @classmethod
+    def _are_vitals(cls, found: Any) -> Vitals:
+        return checked_vitals(found)  # what is shown of them has to be of its kind
+
+
+class Incident(BaseModel):
+    """One death in a run and what followed from it."""
+
+    ts: float
+    cause: str
+    then: str
+
+
+class RunStatus(BaseModel):
+    """The whole file."""
+
+    command: Command
+    state: State
+    launcher_pid: int
+    started_ts: float
+    written_ts: float
+    generation: int = 1
+    cause: str | None = None  # where it failed
+    roles: list[RoleStatus] = []
+    incidents: list[Incident] = []
+
+
+class StatusWriter:
+    """Keeps the file up to date; a context manager that says how the run ended where nobody has said it.
+
+    Args:
+        run: run directory.
+        command: what the launcher was asked to do.
+    """
+
+    def __init__(self, run: Path, command: Command) -> None:
+        self._path = run / STATUS_FILE
+        now_ts = time.time()
+        self._next_s = 0.0
+        self.status = RunStatus(
+            command=command, state="starting", launcher_pid=os.getpid(), started_ts=now_ts, written_ts=now_ts
+        )
+
+    def __enter__(self) -> StatusWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, KeyboardInterrupt):
+            self.end("interrupted", str(error) or None)
+        elif error is not None:
+            self.end("failed", str(error) or type(error).__name__)
+        elif self.status.state in ("starting", "running"):
+            self.end("finished")
+
+    def observe(self, children: Sequence[Child]) -> None:
+        """Take in the children's state; write it where the last time was long enough ago."""
+        if time.monotonic() < self._next_s:
+            return
+        self._next_s = time.monotonic() + _WRITE_EVERY_S
+        self._take_in(children)
+        self.write()
+
+    def _take_in(self, children: Sequence[Child]) -> None:
+        self.status.roles = [_role_status(child) for child in children]
+        if children:
+            self.status.generation = max(child.generation for child in children)
+
+    def enter(self, state: State) -> None:
+        """The run comes into another state; told with the next write."""
+        self.status.state = state
+
+    def incident(self, cause: str, then: str) -> None:
+        """A role died and the run goes on."""
+        self.status.incidents.append(Incident(ts=time.time(), cause=cause, then=then))
+        self.write()
+
+    def end(self, state: State, cause: str | None = None) -> None:
+        """The run is over."""
+        self.status.state, self.status.cause = state, cause
+        self.status.roles = []
+        self.write()
+
+    def write(self) -> None:
+        """Replace the file; a disk that is full must not end a run that only wanted to say how it is."""
+        self.status.written_ts = time.time()
+        try:
+            replace_text(self._path, self.status.model_dump_json(indent=1), synced=False)
+        except OSError:
+            self._next_s = time.monotonic() + 10 * _WRITE_EVERY_S  # the status is late; `mora status` tells its age
+
+
+def _role_status(child: Child) -> RoleStatus:
+    ended = child.process.returncode is not None
+    late_s = None if child.pulse is None else time.monotonic() - child.pulse.last_life_s
+    return RoleStatus(
+        role=child.role,
+        generation=child.generation,
+        pid=child.process.pid,
+        state="ended" if ended else "ready" if child.is_ready else "loading",
+        last_life_ts=None if late_s is None else time.time() - late_s,
+        exit_cause=child.exit_cause() if ended else None,
+        vitals=child.vitals,
+    )
+
+
+def read_status(run: Path) -> RunStatus:
+    """What a run's status says.
+
+    Raises:
+        ConfigurationError: it has none, or it is not one of ours.
+    """
+    path = run / STATUS_FILE
+    try:
+        return RunStatus.model_validate(parse_object(read_foreign(path, _MAX_NBYTES)))
+    except FileNotFoundError:
+        raise ConfigurationError(f"{run}: no {STATUS_FILE} in it; expected the directory of a run (--run)") from None
+    except (OSError, ValueError, ValidationError) as error:
+        raise ConfigurationError(f"{path}: cannot be read: {shown_line(str(error))}") from None

@@ -1,0 +1,197 @@
+"""Starting the servers of a configuration: one resolved settings file and one process for each agent and replica.
+
+Used by everything that starts servers: training, serving, rounds and their judges, the benchmarks.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from mora_runtime.limits import LONGEST_SPIN_NS
+from mora_runtime.process.role_process import Child
+from mora_runtime.process.run_directory import RunDirectory
+from mora_runtime.process.supervisor import Supervisor
+from mora_runtime.rpc.server_settings import AgentSettings, ServerSettings
+from rich.console import Console
+
+from mora_launch.config.agent_config import AgentConfig
+from mora_launch.config.train_config import TrainConfig
+from mora_launch.environments import venvs
+from mora_launch.environments.agent_options import PACKAGES, CheckedOptions, check_options
+from mora_launch.environments.tiny_models import ensure_tiny_models
+from mora_launch.environments.venvs import ENVIRONMENTS, ROOT
+from mora_launch.jobs.resources import available_cores, divide_memory, pin_cores
+
+TRACES = "trace"  # folder of a run
+
+
+def check_agents(config: TrainConfig, console: Console) -> dict[str, CheckedOptions]:
+    """Build the environments and tiny models that are missing, then have every agent's options checked.
+
+    Raises:
+        MoraError: an option does not fit, or an environment could not answer.
+    """
+    venvs.ensure(sorted({agent.environment for _, agent in config.agents.items()}))
+    ensure_tiny_models(config, console)
+    names = [name for name, _ in config.agents.items()]
+    with ThreadPoolExecutor() as pool:
+        return dict(zip(names, pool.map(lambda item: check_options(*item), config.agents.items()), strict=True))
+
+
+class ServerGroup:
+    """All servers of one configuration in one run directory.
+
+    Args:
+        train: False starts servers without optimizer and data-parallel group.
+        traces: folder that every server's trace goes to; None traces nothing.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        checked: Mapping[str, CheckedOptions],
+        directory: RunDirectory,
+        *,
+        train: bool = True,
+        traces: Path | None = None,
+    ) -> None:
+        self._config = config
+        self._checked = checked
+        self._directory = directory
+        self._train = train
+        self._traces = traces
+        self._memory = divide_memory(config)
+        self._cores = pin_cores(config, available_cores())
+
+    def start(
+        self, supervisor: Supervisor, attempt: int, generation: int = 1, *, skip: Collection[str] = ()
+    ) -> list[Child]:
+        """Write the settings and start the servers; wait for them with `supervisor.wait_ready`.
+
+        Args:
+            attempt: tells this start from every other one in the same run; a rendezvous file must never be met twice.
+            generation: of the roles that are started.
+            skip: roles that run already.
+        """
+        return [
+            self._start_one(supervisor, name, agent, replica, attempt, generation)
+            for replica in range(self._config.replicas)
+            for name, agent in self._config.agents.items()
+            if f"{name}.{replica}" not in skip
+        ]
+
+    def _start_one(
+        self, supervisor: Supervisor, name: str, agent: AgentConfig, replica: int, attempt: int, generation: int
+    ) -> Child:
+        role = f"{name}.{replica}"
+        settings = server_settings(
+            self._directory, name, agent, self._checked[name].options, replica=replica, generation=generation,
+            cpu_affinity=self._cores.get(role),
+            spin_ns=LONGEST_SPIN_NS if role in self._cores else None,  # its core is no other server's
+            training=self._training(name, agent, replica, attempt) if self._train else None,
+            arena_budget_nbytes=self._memory[role], spill_budget_nbytes=self._config.spill_nbytes,
+            activation_budget_nbytes=agent.activation_nbytes, recompute=agent.recompute,
+            trace=trace_file(self._traces, role), seed=self._config.seed,
+        )  # fmt: skip
+        return start_server(supervisor, self._directory, settings)
+
+    def _training(self, name: str, agent: AgentConfig, replica: int, attempt: int) -> dict[str, Any]:
+        return {
+            "group": {
+                "rank": replica,
+                "world_size": self._config.replicas,
+                "rendezvous": rendezvous(self._directory, name, attempt),
+            },
+            "optimizer": agent.optimizer.model_dump(mode="json"),
+            "trainable": agent.trainable.model_dump(mode="json"),
+        }
+
+
+def server_settings(
+    directory: RunDirectory,
+    name: str,
+    agent: AgentConfig,
+    options: Mapping[str, Any],
+    *,
+    replica: int = 0,
+    **others: Any,
+) -> ServerSettings:
+    """Settings of one server of one agent.
+
+    Args:
+        options: of the agent, as its environment has checked them.
+        others: fields of `ServerSettings` that shall not have their default.
+    """
+    return ServerSettings(
+        role=f"{name}.{replica}", name=name, replica=replica, run_dir=str(directory.path),
+        device=agent.device(replica), num_threads=agent.num_threads, environment=agent.environment,
+        lock_hash=ENVIRONMENTS[agent.environment].lock_hash,
+        agents={name: AgentSettings(kind=agent.kind, options=dict(options))}, **others,
+    )  # fmt: skip
+
+
+def start_server(supervisor: Supervisor, directory: RunDirectory, settings: ServerSettings) -> Child:
+    """Write a server's settings into its role's folder and start its process."""
+    content = settings.model_dump(mode="json", exclude={"supervisor_fd"})
+    path = write_json(directory.role_folder(settings.role) / "settings.json", content)
+    return supervisor.start(
+        settings.role,
+        role_command(settings.environment, PACKAGES[settings.environment], path),
+        variables=child_variables(settings.num_threads, settings.device),
+        output=directory.logs / f"{settings.role}.{settings.generation}.out",
+        folder=ROOT,
+        generation=settings.generation,
+    )
+
+
+def traces_folder(run: Path) -> Path:
+    """Folder of a run that its roles' traces go to, made when absent."""
+    folder = run / TRACES
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def trace_file(traces: Path | None, role: str) -> str | None:
+    """Where a role's trace goes. A job that is traced starts no role twice."""
+    return None if traces is None else str(traces / f"{role}.jsonl")
+
+
+def rendezvous(directory: RunDirectory, group: str, attempt: int) -> str:
+    """Where the members of one data-parallel group of this node find each other: a file in the run directory."""
+    folder = directory.path / "rendezvous"
+    folder.mkdir(exist_ok=True)
+    return f"file://{folder.resolve()}/{group}-{attempt}"
+
+
+def write_json(path: Path, content: dict[str, Any]) -> Path:
+    """Write one resolved file and return its path."""
+    path.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    return path
+
+
+def role_command(environment: str, module: str, settings: Path) -> list[str]:
+    """Command of a role: its environment's interpreter, its package, its settings file."""
+    return [str(ENVIRONMENTS[environment].python), "-m", module, "--settings", str(settings)]
+
+
+def child_variables(num_threads: int, device: str) -> dict[str, str]:
+    """Environment variables of a role, on top of the launcher's own."""
+    variables = {
+        "OMP_NUM_THREADS": str(num_threads),
+        "TOKENIZERS_PARALLELISM": "false",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "TRANSFORMERS_VERBOSITY": "error",  # advice about packages would be the last lines of a log
+        "PYTHONUNBUFFERED": "1",
+        "TQDM_DISABLE": "1",  # bars of models that load would be the last lines of a log
+        "KINETO_LOG_LEVEL": "6",  # torch's profiler otherwise talks on the terminal
+    }
+    if device == "cpu":
+        variables["DS_ACCELERATOR"] = "cpu"
+        # Without it MKL's sums depend on how a weight happens to be aligned in memory, and DeepSpeed packs weights into
+        # one flat buffer: gradients would differ in the last bits from those of one process, or after a resume.
+        variables["MKL_CBWR"] = "AUTO,STRICT"
+    return variables

@@ -1,0 +1,134 @@
+"""`mora status` and `mora stop`: looking at a run from outside, and ending it."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import time
+from pathlib import Path
+
+from mora_runtime.errors import ConfigurationError, DeadlineExceeded
+from mora_runtime.process.role_messages import Vitals
+from mora_runtime.process.run_directory import lock_holder
+from mora_trainer.checkpoint.commit_record import committed
+from rich.console import Console
+from rich.table import Table
+
+from mora_launch.environments.venvs import ROOT
+from mora_launch.jobs.placement import format_nbytes
+from mora_launch.jobs.run_status import STATUS_FILE, RoleStatus, RunStatus, read_status
+from mora_launch.terminal import write_json
+
+_SECOND_AFTER_S = 1.0
+
+
+def find_run(run: Path | None) -> Path:
+    """The given run, or the one in `runs/` whose status was written last.
+
+    Raises:
+        ConfigurationError: none was given and there is none.
+    """
+    if run is not None:
+        return run
+    found = sorted((ROOT / "runs").glob(f"*/{STATUS_FILE}"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise ConfigurationError(f"no run in {ROOT / 'runs'}; name the directory of one")
+    return found[-1].parent
+
+
+def true_state(run: Path, status: RunStatus) -> str:
+    """What the status says, or `killed` where its launcher has gone without a word."""
+    unfinished = status.state in ("starting", "running")
+    return "killed" if unfinished and lock_holder(run) is None else status.state
+
+
+def show_status(run: Path, console: Console, *, as_json: bool) -> None:
+    """Print a run's status.
+
+    Raises:
+        ConfigurationError: the directory is no run's.
+    """
+    status = read_status(run)
+    state = true_state(run, status)
+    info = committed(run / "checkpoints")
+    step = None if info is None else info.step
+    if as_json:
+        content = status.model_dump(mode="json") | {"run": str(run), "state": state, "committed_step": step}
+        write_json(console, content)
+        return
+    age_s = max(0.0, time.time() - status.written_ts)  # clocks may be set back
+    trains = f"committed step {'none' if step is None else step}, " if status.command == "train" else ""
+    console.print(
+        f"{run}\n{status.command}: {state}, generation {status.generation}, launcher {status.launcher_pid}, "
+        f"{trains}written {age_s:.0f} s ago"
+    )
+    if state in ("starting", "running"):
+        console.print(_roles_table(status.roles))
+    for incident in status.incidents:
+        console.print(f"{_clock(incident.ts)}  {incident.cause.splitlines()[0]}; {incident.then}", markup=False)
+    if status.cause:
+        console.print(f"{_clock(status.written_ts)}  {status.cause}", markup=False)
+
+
+def _roles_table(roles: list[RoleStatus]) -> Table:
+    table = Table(
+        "role", "gen", "pid", "state", "heartbeat", "doing", "memory", "shared", "leases", "files",
+        box=None, pad_edge=False,
+    )  # fmt: skip
+    for role in roles:
+        vitals = role.vitals
+        heartbeat = "-" if role.last_life_ts is None else f"{max(0.0, time.time() - role.last_life_ts):.0f} s ago"
+        table.add_row(
+            role.role, str(role.generation), str(role.pid), role.state, heartbeat, _doing(role),
+            _size(vitals, "rss_nbytes"), _size(vitals, "arena_nbytes"),
+            str(vitals.get("num_leases", "-")), str(vitals.get("num_fds", "-")),
+        )  # fmt: skip
+    return table
+
+
+def _size(vitals: Vitals, name: str) -> str:
+    value = vitals.get(name)
+    return format_nbytes(value if isinstance(value, int) else 0)
+
+
+def _doing(role: RoleStatus) -> str:
+    if "step" in role.vitals:
+        return f"step {role.vitals['step']}"
+    if role.vitals.get("busy"):
+        return f"{role.vitals['busy']} for {role.vitals.get('busy_s', 0):.1f} s"
+    return role.exit_cause or ("waiting for calls" if role.state == "ready" else "loading")
+
+
+def _clock(ts: float) -> str:
+    return time.strftime("%H:%M:%S", time.localtime(ts))
+
+
+def stop_run(run: Path, console: Console, *, now: bool, timeout_s: float) -> None:
+    """Ask a run's launcher to stop and wait until it has.
+
+    Raises:
+        DeadlineExceeded: it still runs after `timeout_s`.
+    """
+    pid = lock_holder(run)
+    if pid is None:
+        console.print(f"{run}: nothing runs there")
+        return
+    try:
+        launcher = os.pidfd_open(pid)
+    except ProcessLookupError:
+        console.print(f"{run}: has ended just now")
+        return
+    try:
+        for wait_s in (_SECOND_AFTER_S, timeout_s) if now else (timeout_s,):  # the second interrupt means at once
+            signal.pidfd_send_signal(launcher, signal.SIGINT)
+            if select.select([launcher], [], [], wait_s)[0]:
+                break
+        else:
+            raise DeadlineExceeded(
+                f"{run}: process {pid} has not ended within {timeout_s:.0f} s; a long step may take longer "
+                "(--timeout), --now ends it at once"
+            )
+    finally:
+        os.close(launcher)
+    console.print(f"{run}: stopped")

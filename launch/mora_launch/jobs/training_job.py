@@ -1,0 +1,74 @@
+"""`mora train`: from a configuration to a job that runs, or to the reason why it cannot."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from mora_data.dataset import resolve_dataset
+from mora_runtime.errors import RunExists, SettingsError
+from mora_runtime.process import envvars, faults
+from mora_runtime.process.run_directory import RunDirectory
+from rich.console import Console
+
+from mora_launch.config.train_config import TrainConfig
+from mora_launch.environments.venvs import ROOT
+from mora_launch.jobs.placement import check_devices, place, placement_table
+from mora_launch.jobs.resources import role_names
+from mora_launch.jobs.servers import ServerGroup, check_agents, traces_folder, write_json
+from mora_launch.jobs.training_processes import TraceRequest, TrainingProcesses
+
+_CONFIG_COPY = "config.json"
+
+
+def train(
+    config: TrainConfig,
+    *,
+    run: Path | None,
+    resume: bool,
+    dry_run: bool,
+    console: Console,
+    trace: TraceRequest | None = None,
+) -> int:
+    """Run one joint training job to its end.
+
+    Args:
+        trace: None records nothing; the job is the same either way.
+
+    Returns:
+        0 when every step was done, 130 when stopped by Ctrl-C (with a checkpoint).
+
+    Raises:
+        MoraError: refused before anything started, or a role failed; the text says which and what to do.
+    """
+    _plan_faults(config)
+    checked = check_agents(config, console)
+    roles = place(config, checked)
+    if dry_run:
+        console.print(placement_table(roles))
+        return 0
+    check_devices(roles)
+    path = run or ROOT / "runs" / f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    if not resume and (path / _CONFIG_COPY).exists():
+        raise RunExists(f"{path} already holds a run; give --resume to go on with it, or another --run")
+    with RunDirectory.create(path, lock=True) as directory:
+        dataset = resolve_dataset(config.data, config.clip, directory.path / "data")
+        write_json(directory.path / _CONFIG_COPY, config.model_dump(mode="json"))
+        traces = None if trace is None else traces_folder(directory.path)
+        servers = ServerGroup(config, checked, directory, traces=traces)
+        return TrainingProcesses(config, directory, dataset, servers, resume=resume, trace=trace).run(console)
+
+
+def _plan_faults(config: TrainConfig) -> None:
+    """Give the roles the faults of the configuration besides those of `MORA_FAULT`, where they can come true."""
+    planned = faults.parse(",".join([envvars.fault(), *config.faults]))
+    roles = role_names(config)
+    for fault in planned:
+        if fault.role not in roles:
+            known = ", ".join(roles)
+            raise SettingsError(f"MORA_FAULT `{fault}`: no role `{fault.role}` in this job (there are {known})")
+        kind = "coordinator" if fault.role.startswith("coordinator.") else "server"
+        if kind not in faults.POINTS[fault.point]:
+            raise SettingsError(f"MORA_FAULT `{fault}`: a {kind} never passes `{fault.point}`")
+    if planned:
+        envvars.set_fault(",".join(map(str, planned)))

@@ -1,0 +1,1 @@
+"""Judges of candidates: measured, local models, endpoints; criteria and rankings."""

@@ -1,0 +1,19 @@
+"""The frames of a candidate that a model is shown: spread evenly over time, never enlarged."""
+
+from __future__ import annotations
+
+import numpy as np
+from mora_data.clips import Clip
+from PIL import Image
+
+
+def shown_frames(clip: Clip, number: int, height: int) -> list[Image.Image]:
+    """`number` frames, or all where there are fewer, the first and the last among them."""
+    chosen = np.linspace(0, len(clip) - 1, min(number, len(clip))).round().astype(int)
+    return [_fitted(Image.fromarray(clip[index]), height) for index in chosen]
+
+
+def _fitted(image: Image.Image, height: int) -> Image.Image:
+    if image.height <= height:
+        return image
+    return image.resize((max(1, round(image.width * height / image.height)), height), Image.Resampling.BICUBIC)

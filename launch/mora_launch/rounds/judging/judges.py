@@ -1,0 +1,29 @@
+"""The judges that a configuration names."""
+
+from __future__ import annotations
+
+from mora_launch.rounds.judging.judge import Judge
+from mora_launch.rounds.judging.measured_judge import MeasuredJudge
+from mora_launch.rounds.settings import JudgeSettings, SynthesisSettings
+
+
+def open_judges(settings: SynthesisSettings) -> tuple[Judge, Judge]:
+    """Both judges of a run.
+
+    Raises:
+        MoraError: what a local model was told does not fit.
+    """
+    first, second = (_open(judge, f"judge-{number}") for number, judge in enumerate(settings.judges))
+    return first, second
+
+
+def _open(settings: JudgeSettings, name: str) -> Judge:
+    if settings.kind == "endpoint":
+        from mora_launch.rounds.judging.endpoint_judge import EndpointJudge
+
+        return EndpointJudge(settings)
+    if settings.kind == "local":
+        from mora_launch.rounds.judging.local_judge import LocalJudge
+
+        return LocalJudge(settings, name)
+    return MeasuredJudge(settings.emphasis)

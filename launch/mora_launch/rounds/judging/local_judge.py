@@ -1,0 +1,126 @@
+"""A judge that is a multimodal model on this machine, in a server process of its own (`mora_env_sd3.judge_agent`)."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import numpy.typing as npt
+from mora_runtime.errors import DeadlineExceeded, MoraError, PeerDied, ProtocolError, RoleFailed
+from mora_runtime.process.run_directory import RunDirectory
+from mora_runtime.process.supervisor import Supervisor
+
+from mora_launch.config.agent_config import AgentConfig
+from mora_launch.environments.agent_options import check_options
+from mora_launch.jobs.servers import server_settings, start_server
+from mora_launch.rounds.judging.frames import shown_frames
+from mora_launch.rounds.judging.judge import Answer, Interrupted, Question
+from mora_launch.rounds.judging.ranking import RankingDialogue, instruction, reminder
+from mora_launch.rounds.settings import JudgeSettings
+
+if TYPE_CHECKING:
+    from mora_runtime import Client
+
+_ENVIRONMENT: Final = "sd3"
+_KIND = "multimodal"
+_TICK_S = 0.2  # between two looks at the server and at Ctrl-C while it answers
+_CONTROL_DEADLINE_S = 10.0
+
+
+class LocalJudge:
+    """Shows all candidates in one question. An answer that does not come in time is an abstention.
+
+    Args:
+        name: of its role in the run.
+
+    Raises:
+        MoraError: its environment does not accept the settings.
+    """
+
+    def __init__(self, settings: JudgeSettings, name: str) -> None:
+        assert settings.local is not None
+        self.name = f"local:{settings.local.model}"
+        self._settings = settings
+        self._local = settings.local
+        self._agent = name
+        self._config = AgentConfig(
+            environment=_ENVIRONMENT,
+            kind=_KIND,
+            devices=(self._local.device,),
+            num_threads=self._local.num_threads,
+            options=self._local.model_dump(include={"model", "dtype", "max_new_tokens"}),
+        )
+        self._options = check_options(name, self._config).options
+        self._connected: tuple[Client, Supervisor] | None = None
+
+    @contextlib.contextmanager
+    def session(self, directory: RunDirectory) -> Iterator[None]:
+        """The server, started and connected; it ends with the session and gives its memory back.
+
+        Raises:
+            Interrupted: asked to stop while the model was loaded.
+            MoraError: the model cannot be loaded.
+        """
+        from mora_runtime import Node
+
+        settings = server_settings(directory, self._agent, self._config, self._options, warm_nbytes=0)
+        with Supervisor(lambda _: None) as supervisor:
+            child = start_server(supervisor, directory, settings)
+            if not supervisor.wait_ready([child], deadline_s=self._local.start_deadline_s):
+                raise Interrupted
+            with Node.open(directory, "rounds", warm_nbytes=0) as node:
+                client = node.connect(
+                    settings.role, deadline_s=_CONTROL_DEADLINE_S, expected_lock_hash=settings.lock_hash
+                )
+                self._connected = client, supervisor
+                try:
+                    yield
+                finally:
+                    self._connected = None
+
+    def rank(self, question: Question) -> Answer:
+        """Ask, and once more where the answer is no ranking.
+
+        Raises:
+            Interrupted: asked to stop.
+            RoleFailed: the server has ended.
+        """
+        shown = [shown_frames(clip, self._settings.num_frames, self._settings.frame_height) for clip in question.clips]
+        frames = np.stack([np.asarray(frame) for video in shown for frame in video])
+        dialogue, later = RankingDialogue(question), list[str]()
+        while True:
+            try:
+                text = self._ask(frames, [len(video) for video in shown], instruction(question), later)
+            except (PeerDied, RoleFailed):
+                raise
+            except MoraError as error:
+                return dialogue.unanswered(f"{self.name}: {error}")
+            answer = dialogue.take(text)
+            if answer is not None:
+                return answer
+            later += [text, reminder(question, dialogue.fault)]
+
+    def _ask(self, frames: npt.NDArray[np.uint8], num_frames: list[int], question: str, later: list[str]) -> str:
+        from mora_runtime.rpc.client import wait_for_messages
+        from mora_runtime.tensors.arrays import to_tensor
+
+        assert self._connected is not None, "ask inside of a session"
+        client, supervisor = self._connected
+        arguments = {"frames": to_tensor(frames), "num_frames": num_frames, "question": question, "later": later}
+        pending = client.submit(self._agent, "answer", arguments, deadline_s=self._local.timeout_s)
+        while not pending.has_ended:
+            wait_for_messages([client], _TICK_S)
+            if supervisor.look(timeout_s=0.0):
+                raise RoleFailed(f"{self.name}: its server ended while it was asked; see logs/{self._agent}.0.*")
+            if supervisor.num_interrupts:
+                raise Interrupted
+        try:
+            values = pending.result().values
+        except DeadlineExceeded:
+            client.cancel(pending, _CONTROL_DEADLINE_S)  # the next question shall not wait for this one
+            raise
+        if not isinstance(text := values.get("text"), str):
+            raise ProtocolError(f"{self.name}: expected an answer `text`, got {sorted(values)}")
+        return text

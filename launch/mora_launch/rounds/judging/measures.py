@@ -1,0 +1,139 @@
+"""Measured quality of a clip: what numpy can say about it without a model. Honest, not clever.
+
+All are computed on luma at most `_MAX_SIDE` pixels wide, all are higher for better, and none knows the prompt:
+
+| measure | what it is |
+|---|---|
+| coherence | log of fine detail that the next frame shows again, shifted or not, over what it does not |
+| detail | log of fine detail that persists: sharpness |
+| cleanness | minus the log of fine detail where a frame has least: noise lies everywhere, detail does not |
+| order | log of how much more a frame differs from the next but one than from the next: time that flows |
+| steadiness | minus the change of overall brightness and contrast from frame to frame beyond its trend (flicker) |
+| liveliness | share of frames that differ anywhere from the one before (not frozen) |
+| colour | mean saturation, up to a bound: grey clips rank lower, garish ones not higher |
+
+The first two and `order` look only at pairs of frames that differ: where nothing changes, nothing can flow.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import numpy.typing as npt
+from mora_data.clips import Clip
+
+_MAX_SIDE = 160
+_SHIFTS = tuple((dy, dx) for dy in (-2, -1, 0, 1, 2) for dx in (-2, -1, 0, 1, 2))
+_BLOCK = 8  # pixels; every block finds its own shift
+_FLOOR = 0.05  # grey levels squared: below it detail is what rounding and the video codec leave
+_STILL = 1.0  # mean absolute difference in grey levels, of a frame's most changed blocks, below which it is the same
+_CHANGED_SHARE = 0.97  # quantile of blocks that counts as the most changed
+_PLAIN_SHARE = 0.25  # quantile of blocks that counts as those with least detail
+_GARISH = 0.35
+
+Plane = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Measures:
+    """Of one clip."""
+
+    coherence: float
+    detail: float
+    cleanness: float
+    order: float
+    steadiness: float
+    liveliness: float
+    colour: float
+
+    def as_dict(self) -> dict[str, float]:
+        """By name."""
+        return asdict(self)
+
+
+def measure(clip: Clip) -> Measures:
+    """All measures of a clip, uint8 (frames, height, width, 3), two frames or more."""
+    luma = _luma(clip)
+    fine = _fine(luma)
+    alive = np.quantile(_blocks(np.abs(np.diff(luma, axis=0))), _CHANGED_SHARE, axis=(1, 2)) > _STILL
+    persisting, lost = _detail_energy(fine)
+    seen = alive if alive.any() else np.ones_like(alive)
+    persists, is_lost = float(persisting[seen].mean()), float(lost[seen].mean())
+    return Measures(
+        coherence=_log_ratio(persists, is_lost, _FLOOR) if alive.any() else 0.0,
+        detail=float(np.log(persists + _FLOOR)),
+        cleanness=-float(np.log(np.quantile(_blocks(fine**2), _PLAIN_SHARE) + _FLOOR)),
+        order=_order(luma, alive),
+        steadiness=-_flicker(luma),
+        liveliness=float(alive.mean()),
+        colour=_colour(clip),
+    )
+
+
+def _log_ratio(above: float, below: float, floor: float) -> float:
+    return float(np.log(above + floor) - np.log(below + floor))
+
+
+def _luma(clip: Clip) -> Plane:
+    """float32 (frames, height, width), reduced by a whole factor."""
+    factor = max(1, -(-max(clip.shape[1:3]) // _MAX_SIDE))
+    luma = np.asarray(clip, dtype=np.float32) @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
+    height, width = (side // factor * factor for side in luma.shape[1:])
+    blocks = luma[:, :height, :width].reshape(len(luma), height // factor, factor, width // factor, factor)
+    return np.asarray(blocks.mean(axis=(2, 4)), dtype=np.float32)
+
+
+def _fine(luma: Plane) -> Plane:
+    """Detail of a few pixels: each frame minus its 3 x 3 mean, borders cut."""
+    padded = np.pad(luma, ((0, 0), (1, 1), (1, 1)), mode="edge")
+    height, width = luma.shape[1:]
+    mean = sum(padded[:, y : y + height, x : x + width] for y in range(3) for x in range(3)) / 9.0
+    return np.asarray(luma - mean, dtype=np.float32)
+
+
+def _detail_energy(fine: Plane) -> tuple[Plane, Plane]:
+    """By pair of frames: mean energy of detail that the second shows again, and of what it does not, by block."""
+    first, second = fine[:-1, 2:-2, 2:-2], fine[1:]
+    height, width = first.shape[1:]
+    best = np.full(_blocks(first).shape, np.inf, dtype=np.float32)
+    for dy, dx in _SHIFTS:
+        moved = second[:, 2 + dy : 2 + dy + height, 2 + dx : 2 + dx + width]
+        best = np.minimum(best, _blocks((first - moved) ** 2))
+    lost = best / 2  # two independent details differ by twice the energy of one
+    persisting = np.maximum(_blocks(first**2) - lost, 0.0)
+    return persisting.mean(axis=(1, 2)), lost.mean(axis=(1, 2))
+
+
+def _order(luma: Plane, alive: npt.NDArray[np.bool_]) -> float:
+    """Mean of the logs, over frames with change on either side."""
+    both = alive[:-1] & alive[1:]
+    if not both.any():
+        return 0.0
+    near, far = (np.abs(luma[step:] - luma[:-step]).mean(axis=(1, 2)) for step in (1, 2))
+    nearest = (near[:-1] + near[1:]) / 2
+    return float(np.log((far[both] + _FLOOR) / (nearest[both] + _FLOOR)).mean())
+
+
+def _blocks(energy: Plane) -> Plane:
+    """Mean over blocks, (frames, rows, columns)."""
+    frames, height, width = energy.shape
+    rows, columns = max(1, height // _BLOCK), max(1, width // _BLOCK)
+    size_y, size_x = min(_BLOCK, height), min(_BLOCK, width)
+    cut = energy[:, : rows * size_y, : columns * size_x].reshape(frames, rows, size_y, columns, size_x)
+    return np.asarray(cut.mean(axis=(2, 4)), dtype=np.float32)
+
+
+def _flicker(luma: Plane) -> float:
+    """Mean second difference of brightness and of contrast over time, in grey levels."""
+    if len(luma) < 3:
+        return 0.0
+    curves = np.stack([luma.mean(axis=(1, 2)), luma.std(axis=(1, 2))])
+    return float(np.abs(np.diff(curves, n=2, axis=1)).mean())
+
+
+def _colour(clip: Clip) -> float:
+    pixels = np.asarray(clip, dtype=np.float32)
+    largest = pixels.max(axis=-1)
+    saturation = (largest - pixels.min(axis=-1)) / np.maximum(largest, 1.0)
+    return float(min(saturation.mean(), _GARISH))

@@ -1,0 +1,1 @@
+"""Prompts of a round: grammar, a language model that writes them, and which repeat each other."""

@@ -1,0 +1,47 @@
+"""`mora review`: people decide what judges do not agree on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from mora_runtime.errors import RoundError
+from mora_runtime.schema import read_settings
+from rich.console import Console
+
+from mora_launch.config.train_config import TrainConfig
+from mora_launch.rounds.review.queue import ReviewQueue
+from mora_launch.rounds.review.terminal import TerminalReview, statistics
+from mora_launch.web.listening import bound, url_of
+
+
+def review(run: Path, reviewer: str, address: tuple[str, int] | None, only_statistics: bool, console: Console) -> int:
+    """Go through the queue in the terminal, or serve the page at `address`; 0 at the end.
+
+    Raises:
+        RoundError: no run of rounds, or no terminal to ask in.
+    """
+    queue = ReviewQueue(run, reviewer)
+    config = _config(run)
+    if not only_statistics and address is not None:
+        from mora_launch.rounds.review.page import ReviewPage
+        from mora_launch.web.access import Access
+        from mora_launch.web.http_server import tell_address
+
+        with bound(*address) as taken:
+            access, url = Access.at(address[0], None, run), url_of(*address)
+            tell_address(console, "review at", url, access, run)
+            ReviewPage(run).serve(access, taken)
+    elif not only_statistics:
+        number = TerminalReview(queue, config.clip, console).run()
+        console.print(f"{number} decided, {len(queue.waiting())} wait")
+    console.print(statistics(run), markup=False)
+    return 0
+
+
+def _config(run: Path) -> TrainConfig:
+    path = run / "config.json"
+    try:
+        return read_settings(TrainConfig, json.loads(path.read_text(encoding="utf-8")), source=str(path))
+    except (OSError, ValueError) as error:
+        raise RoundError(f"{path}: cannot be read ({error}); expected the directory of a run") from None

@@ -1,0 +1,142 @@
+"""Video jobs on disk: what a server that is started again on the same run finds.
+
+Layout, for each job: `ID.json` its record, `ID.mp4` (or `.webm`, `.gif`) and `ID.png` its result, and where somebody
+looks after each stage `ID.review/`, the session, and `ID.input-N`, the files that were sent. The record is written
+first and removed last, so that nothing is left that no record names.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from mora_runtime.errors import MoraError
+from mora_runtime.files.durable_files import replace_text
+from mora_runtime.schema import Settings, read_settings
+
+from mora_launch.review.session import ReviewSession
+from mora_launch.serving.http.jobs.video_job import Status, VideoJob
+from mora_launch.tasks.request import TaskRequest
+
+log = logging.getLogger(__name__)
+
+
+class RecordedRequest(Settings):
+    """A `TaskRequest` without its pictures and videos."""
+
+    task: str
+    prompt: str
+    seed: int
+    fps: float
+    seconds: float | None
+    strength: float | None
+    num_inference_steps: int | None
+    guidance_scale: float | None
+    enhance: bool
+
+
+class JobRecord(Settings):
+    """`ID.json`: a `VideoJob` as it was created, resumed, or ended."""
+
+    request: RecordedRequest
+    model: str
+    size: tuple[int, int]
+    kind: str
+    codec: str | None
+    id: str
+    created_at: int
+    status: Status
+    progress: int
+    stage: str
+    seconds: float
+    completed_at: int | None
+    expires_at: int | None
+    error: dict[str, str] | None
+    is_reviewed: bool
+
+
+class JobFolder:
+    """The folder of all jobs of a run.
+
+    Args:
+        path: made when absent, private to the user.
+    """
+
+    def __init__(self, path: Path) -> None:
+        path.mkdir(exist_ok=True, mode=0o700)
+        self._path = path
+
+    def file(self, job: VideoJob, variant: str = "video") -> Path:
+        """Where a finished job's bytes are: of the `video`, or of its `thumbnail`."""
+        return self._path / (f"{job.id}.{job.kind}" if variant == "video" else f"{job.id}.png")
+
+    def write(self, job: VideoJob, **changes: Any) -> None:
+        """Write a job's record.
+
+        Args:
+            changes: fields of `JobRecord` that the job does not have yet.
+
+        Raises:
+            OSError: there is no room; an older record stands.
+        """
+        fields = {name: getattr(job, name) for name in JobRecord.model_fields if hasattr(job, name)}
+        fields["request"] = {name: getattr(job.request, name) for name in RecordedRequest.model_fields}
+        record = JobRecord(**{**fields, "is_reviewed": job.session is not None, **changes})
+        replace_text(self._record(job.id), record.model_dump_json(indent=1))
+
+    def open_session(self, job: VideoJob, inputs: Sequence[bytes]) -> ReviewSession:
+        """A new review of a job; what was sent is kept for when it is resumed."""
+        for number, content in enumerate(inputs):
+            (self._path / f"{job.id}.input-{number}").write_bytes(content)
+        return ReviewSession.create(self._session(job.id), {"task": job.request.task, "prompt": job.request.prompt})
+
+    def inputs(self, job: VideoJob) -> list[bytes]:
+        """The files that were sent with a job that is reviewed, in their order."""
+        paths = self._path.glob(f"{job.id}.input-*")
+        return [path.read_bytes() for path in sorted(paths, key=lambda path: int(path.name.rpartition("-")[2]))]
+
+    def review_nbytes(self, job: VideoJob) -> int:
+        """What a review and the files that were sent for it take on disk."""
+        nbytes = 0
+        for path in [*self._path.glob(f"{job.id}.input-*"), *self._session(job.id).glob("*")]:
+            with suppress(FileNotFoundError):  # it is being worked on
+                nbytes += path.stat().st_size
+        return nbytes
+
+    def remove(self, job: VideoJob) -> None:
+        """Everything of a job."""
+        shutil.rmtree(self._session(job.id), ignore_errors=True)
+        for path in [*self._path.glob(f"{job.id}.input-*"), self.file(job), self.file(job, "thumbnail")]:
+            path.unlink(missing_ok=True)
+        self._record(job.id).unlink(missing_ok=True)
+
+    def read_all(self) -> list[VideoJob]:
+        """All jobs, oldest first; a record that cannot be read is passed over, and the log says why."""
+        return sorted(self._read(), key=lambda job: (job.created_at, job.id))
+
+    def _read(self) -> Iterator[VideoJob]:
+        for path in self._path.glob("video_*.json"):
+            try:
+                content = json.loads(path.read_text(encoding="utf-8"))
+                yield self._job(read_settings(JobRecord, content, source=path.name))
+            except (OSError, ValueError, MoraError):
+                log.exception("%s is passed over: it is no record of a video job", path.name)
+
+    def _job(self, record: JobRecord) -> VideoJob:
+        fields = {name: getattr(record, name) for name in JobRecord.model_fields}
+        session = ReviewSession(self._session(record.id)) if fields.pop("is_reviewed") else None
+        if session is not None:
+            session.state()  # a session that cannot be read is found here
+        request = TaskRequest(**record.request.model_dump())
+        return VideoJob(**{**fields, "request": request, "session": session})
+
+    def _record(self, identifier: str) -> Path:
+        return self._path / f"{identifier}.json"
+
+    def _session(self, identifier: str) -> Path:
+        return self._path / f"{identifier}.review"

@@ -1,0 +1,292 @@
+"""Video jobs: each a run of a task in a thread of its own, its result a file of the run until it expires.
+
+So many work at a time as `serving.max_video_jobs` says; one that waits for a reviewer is not counted meanwhile. A
+server that is started again on the same run has what had ended, and reviews that had not, stopped and to be resumed.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+from mora_runtime.errors import MoraError, StorageError
+
+from mora_launch.limits import MAX_NUM_KEPT_VIDEOS
+from mora_launch.review.decision import Decision
+from mora_launch.review.reviewed_stages import ReviewedStages, run_reviewed
+from mora_launch.review.session import ReviewSession
+from mora_launch.serving.http.admission import TooBusy
+from mora_launch.serving.http.front import Front, NotFound
+from mora_launch.serving.http.jobs.job_folder import JobFolder
+from mora_launch.serving.http.jobs.job_progress import JobProgress
+from mora_launch.serving.http.jobs.job_slot import Place
+from mora_launch.serving.http.jobs.review_room import ReviewRoom
+from mora_launch.serving.http.jobs.video_job import Status, VideoJob
+from mora_launch.tasks.agents import Agents
+from mora_launch.tasks.errors import BadRequest
+from mora_launch.tasks.inputs import decoded_now, input_jobs
+from mora_launch.tasks.media import Clip, encode, fitted, png
+from mora_launch.tasks.procedures import run_task
+from mora_launch.tasks.prompt_agent import prompt_agent
+from mora_launch.tasks.request import TaskRequest, check_request
+from mora_launch.tasks.stages import Unreviewed
+
+log = logging.getLogger(__name__)
+_NUM_EXPIRED_KNOWN = 10_000  # who asks for one of these is told why it is gone
+
+
+class VideoJobs:
+    """All jobs of this run; those that are done are forgotten when they expire."""
+
+    def __init__(self, front: Front, folder: Path) -> None:
+        self._front = front
+        self._folder = JobFolder(folder)
+        self._jobs: dict[str, VideoJob] = {}
+        self._expired: deque[str] = deque(maxlen=_NUM_EXPIRED_KNOWN)
+        self._lock = threading.Lock()
+        self._closing = threading.Event()
+        settings = front.config.serving
+        self._threads = ThreadPoolExecutor(settings.max_waiting + settings.max_reviews, thread_name_prefix="task")
+        self._working = threading.Semaphore(settings.max_video_jobs)
+        self._review_room = ReviewRoom(self._folder, settings)
+        self._prompts = prompt_agent(settings.prompts)
+        for job in self._folder.read_all():
+            self._take_up(job)
+
+    def create(self, job: VideoJob, *, is_reviewed: bool = False, inputs: Sequence[bytes] = ()) -> VideoJob:
+        """Queue a job.
+
+        Args:
+            inputs: the files that `job.request` was read from.
+
+        Raises:
+            TooBusy: there are too many.
+            StorageError: it could not be written down.
+        """
+        self._expire()
+        admission = self._front.reviews if is_reviewed else self._front.admission
+        admission.enter()
+        try:
+            self._check_memory(job)
+            if is_reviewed:
+                self._make_room(sum(map(len, inputs)))
+                job.session = self._folder.open_session(job, inputs)
+            self._folder.write(job)
+        except TooBusy:
+            admission.leave()
+            raise
+        except OSError as error:
+            self._folder.remove(job)
+            admission.leave()
+            raise StorageError(f"the job cannot be written to the server's disk ({error.strerror})") from None
+        with self._lock:
+            self._jobs[job.id] = job
+        self._threads.submit(self._run, job)
+        return job
+
+    def _check_memory(self, job: VideoJob) -> None:
+        held, most = job.request.nbytes + self._front.decoding.nbytes, self._front.config.serving.max_waiting_nbytes
+        with self._lock:
+            held += sum(each.request.nbytes for each in self._jobs.values())
+        if job.request.nbytes and held > most:
+            raise TooBusy(f"pictures and videos of waiting jobs would take {held} bytes, the limit is {most}", 10)
+
+    def _make_room(self, nbytes: int) -> None:
+        """Let the oldest stopped reviews expire where there are too many. Raises: TooBusy."""
+        with self._lock:
+            old = self._review_room.too_old(list(self._jobs.values()), nbytes)
+            self._forget(old)
+        for each in old:
+            self._folder.remove(each)
+
+    def _forget(self, jobs: Sequence[VideoJob]) -> None:
+        for job in jobs:
+            del self._jobs[job.id]
+            self._expired.append(job.id)
+
+    def resume(self, identifier: str) -> VideoJob:
+        """Go on with a job whose review was stopped, that nobody decided about in time, or that failed on its way.
+
+        Raises:
+            BadRequest: it was not stopped.
+            TooBusy, StorageError, NotFound: as of `create` and `get`.
+        """
+        job = self.get(identifier)
+        with self._lock:
+            review = job.review()
+            if job.session is None or job.status != "failed" or review is None or review.status != "stopped":
+                raise BadRequest("review", f"only a review that was stopped can be resumed; this job is {job.status}")
+            self._front.reviews.enter()
+            try:
+                self._folder.write(job, status="queued", error=None, completed_at=None, expires_at=None)
+                job.session.resume()
+            except OSError as error:
+                self._front.reviews.leave()
+                raise StorageError(f"the review cannot go on: the server's disk says {error.strerror}") from None
+            job.status, job.error, job.completed_at, job.expires_at = "queued", None, None, None
+        self._threads.submit(self._run, job)
+        return job
+
+    def get(self, identifier: str) -> VideoJob:
+        """Raises: NotFound: unknown, deleted or expired."""
+        self._expire()
+        job = self._jobs.get(identifier)
+        if job is None and identifier in self._expired:
+            settings = self._front.config.serving
+            text = f"finished videos are kept for {settings.keep_videos_s:g} s"
+            reviews = f"reviews that were stopped for {settings.keep_reviews_s:g} s"
+            raise NotFound("video_id", f"`{identifier}` has expired: {text}, {reviews}")
+        if job is None:
+            raise NotFound("video_id", f"no video `{identifier[:60]}`; it is unknown or deleted")
+        return job
+
+    def all(self) -> list[VideoJob]:
+        """Oldest first."""
+        self._expire()
+        return list(self._jobs.values())
+
+    def delete(self, identifier: str) -> VideoJob:
+        """Cancel or forget a job."""
+        job = self.get(identifier)
+        with self._lock:
+            job.cancelled.set()
+            self._jobs.pop(identifier, None)
+            has_ended = job.has_ended
+        if has_ended:
+            self._folder.remove(job)  # else its thread does, which still works with them
+        return job
+
+    def file(self, job: VideoJob, variant: str = "video") -> Path:
+        """Where a finished job's bytes are."""
+        return self._folder.file(job, variant)
+
+    def close(self) -> None:
+        """Stop everything that runs; reviews can be resumed by the next server of the run."""
+        self._closing.set()
+        self._threads.shutdown(wait=True, cancel_futures=True)
+
+    def _take_up(self, job: VideoJob) -> None:
+        """A job that an earlier server has left: ended, or given up where it stood."""
+        now = int(time.time())
+        if job.expires_at is not None and job.expires_at <= now:
+            self._expired.append(job.id)
+            self._folder.remove(job)
+            return
+        if not job.has_ended:
+            if job.session is not None:
+                job.session.stop()
+            job.status, job.error = "failed", _interrupted(job)
+            job.completed_at, job.expires_at = now, now + self._kept_s(job, "failed")
+        self._jobs[job.id] = job
+
+    def _kept_s(self, job: VideoJob, status: Status) -> int:
+        settings = self._front.config.serving
+        can_resume = status == "failed" and job.session is not None
+        return round(settings.keep_reviews_s if can_resume else settings.keep_videos_s)
+
+    def _expire(self) -> None:
+        now = time.time()
+        with self._lock:
+            ended = [job for job in self._jobs.values() if job.expires_at is not None]
+            old = [job for job in ended if (job.expires_at or 0) <= now] or ended[:-MAX_NUM_KEPT_VIDEOS]
+            self._forget(old)
+        for job in old:
+            self._folder.remove(job)
+
+    def _run(self, job: VideoJob) -> None:
+        status: Status = "failed"
+        try:
+            with Place(self._working, lambda: self._is_given_up(job)) as place:
+                job.status = "in_progress"
+                self._make(job, place)
+            status, job.progress = "completed", 100
+        except MoraError as error:
+            job.error = {"code": error.code, "message": str(error)}
+        except Exception as error:
+            # the boundary of the job: the client gets the type, the log the traceback
+            log.exception("video job %s failed", job.id)
+            job.error = {"code": "failed", "message": type(error).__name__}
+        self._end(job, status)
+
+    def _end(self, job: VideoJob, status: Status) -> None:
+        if status == "failed" and self._closing.is_set():
+            job.error = _interrupted(job)
+        job.request = replace(job.request, image=None, videos=())
+        job.completed_at = int(time.time())
+        job.expires_at = job.completed_at + self._kept_s(job, status)
+        try:
+            if status == "failed" and job.session is not None:
+                job.session.stop()
+            self._folder.write(job, status=status)
+        except OSError:
+            log.exception("what has become of video job %s cannot be written down", job.id)
+        (self._front.admission if job.session is None else self._front.reviews).leave()
+        with self._lock:
+            job.status = status  # after everything else: from now on it may be resumed
+            is_deleted = job.cancelled.is_set()
+        if is_deleted:
+            self._folder.remove(job)
+        elif job.is_stopped_review:
+            self._make_room(0)
+
+    def _is_given_up(self, job: VideoJob) -> bool:
+        return job.cancelled.is_set() or self._closing.is_set()
+
+    def _make(self, job: VideoJob, place: Place) -> None:
+        request, config = self._whole_request(job), self._front.config
+        progress = JobProgress(job)
+        agents = Agents(
+            self._front.pool, self._prompts, sampling=request.sampling(), deadline_s=config.serving.call_deadline_s,
+            on_step=progress.step, is_cancelled=lambda: self._is_given_up(job),
+        )  # fmt: skip
+        progress.expect(request, agents.num_frames)
+        if job.session is None:
+            made = run_task(request, agents, Unreviewed(request.seed, progress.stage))
+        else:
+            made = self._reviewed(job, job.session, request, agents, progress, place)
+        clip = fitted(made, *job.size)
+        job.seconds = len(clip) / request.fps
+        metadata = {
+            "task": request.task, "prompt": request.prompt, "seed": request.seed, "seconds": request.seconds,
+            "sampling": request.sampling(), "strength": request.strength,
+            "models": {name: self._front.pool.describe(name)["model"] for name in self._front.pool.abilities()},
+        }  # fmt: skip
+        self.file(job).write_bytes(encode(clip, request.fps, job.kind, metadata, job.codec))
+        self.file(job, "thumbnail").write_bytes(png(clip[0]))
+
+    def _whole_request(self, job: VideoJob) -> TaskRequest:
+        """The job's request; one that is resumed is read again from what was sent. Raises: BadRequest."""
+        if job.session is None or job.request.image is not None or job.request.videos:
+            return job.request
+        settings = self._front.config.serving
+        jobs = input_jobs(self._folder.inputs(job), "input_reference", settings, self._front.video_size())
+        image, videos = decoded_now(self._front.decoders, jobs, lambda: self._is_given_up(job))
+        request = replace(job.request, image=image, videos=videos)
+        check_request(request, self._front.pool, settings)  # this server may be configured otherwise than the last one
+        return request
+
+    def _reviewed(
+        self, job: VideoJob, session: ReviewSession, request: TaskRequest, agents: Agents, progress: JobProgress,
+        place: Place,
+    ) -> Clip:  # fmt: skip
+        timeout_s = self._front.config.serving.review_timeout_s
+
+        def ask(session: ReviewSession) -> Decision:
+            place.leave()  # others work while this one waits for a person
+            decision = session.wait_decision(timeout_s, lambda: self._is_given_up(job))
+            place.take()
+            return decision
+
+        return run_reviewed(request, agents, ReviewedStages(session, agents, request, ask, progress.stage), session)
+
+
+def _interrupted(job: VideoJob) -> dict[str, str]:
+    if job.session is not None:
+        return {"code": "review_stopped", "message": "the server was stopped; the review can be resumed"}
+    return {"code": "server_stopped", "message": "the server was stopped before the video was done; ask for it again"}

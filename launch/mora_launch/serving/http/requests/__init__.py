@@ -1,0 +1,1 @@
+"""What clients send: bodies, form fields, JSON, uploads, each with its limits."""

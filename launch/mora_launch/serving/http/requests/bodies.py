@@ -1,0 +1,104 @@
+"""What requests may hold: the fields of each endpoint's body, as `/openapi.json` shows them.
+
+`Fields` reads a body by the names that stand here and checks each value where it is used, so that an error names the
+field and its limit. `ignored` are fields of OpenAI's interface that mean nothing here.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+from pydantic import BaseModel, Field
+
+from mora_launch.review.decision import Action
+from mora_launch.serving.http.jobs.video_job import MEDIA_TYPES
+from mora_launch.tasks.request import MAX_SEED, TASKS
+
+_FILE = {"type": "string", "format": "binary"}
+FORM = "multipart/form-data"
+
+
+class RequestBody(BaseModel):
+    """Base of all bodies."""
+
+    ignored: ClassVar[tuple[str, ...]] = ()
+    files: ClassVar[tuple[str, ...]] = ()  # that come as files of a form
+    data_urls: ClassVar[tuple[str, ...]] = ()  # that may be data: URLs, which are longer than other texts
+
+    @classmethod
+    def names(cls) -> frozenset[str]:
+        """Of all fields that are read."""
+        return frozenset(cls.model_fields) | frozenset(cls.files)
+
+    @classmethod
+    def documented(cls, *, as_json: bool = True) -> dict[str, Any]:
+        """`openapi_extra` of an endpoint that takes it: as JSON, and as a form where it has files."""
+        schema = cls.model_json_schema()
+        content: dict[str, Any] = {"application/json": {"schema": schema}} if as_json else {}
+        if cls.files:
+            files = {name: {"type": "array", "items": _FILE, "maxItems": 4} for name in cls.files}
+            content[FORM] = {"schema": {**schema, "properties": {**schema["properties"], **files}}}
+        return {"requestBody": {"required": True, "content": content}}
+
+
+class ImageGeneration(RequestBody):
+    """`POST /v1/images/generations`."""
+
+    ignored: ClassVar[tuple[str, ...]] = (
+        "user", "quality", "style", "background", "moderation", "output_format", "output_compression",
+        "partial_images", "input_fidelity",
+    )  # fmt: skip
+
+    prompt: str = Field(min_length=1, max_length=4000)
+    model: str | None = None
+    n: int | None = Field(default=None, ge=1, le=10)
+    size: str | None = None
+    response_format: Literal["b64_json"] | None = None
+    seed: int | None = Field(default=None, ge=0, le=MAX_SEED)
+    num_inference_steps: int | None = Field(default=None, ge=1, le=1000)
+    guidance_scale: float | None = Field(default=None, ge=0, le=50)
+    stream: bool | None = None
+
+
+class ImageEdit(ImageGeneration):
+    """`POST /v1/images/edits`."""
+
+    ignored: ClassVar[tuple[str, ...]] = (*ImageGeneration.ignored, "mask")
+    files = ("image",)
+
+    strength: float | None = Field(default=None, gt=0, le=1)
+
+
+class VideoCreation(RequestBody):
+    """`POST /v1/videos`."""
+
+    ignored = ("user",)
+    files = ("input_reference",)
+    data_urls = ("input_reference",)
+
+    prompt: str = Field(min_length=1, max_length=4000)
+    input_reference: str | None = Field(default=None, description="A data: URL in base64; addresses are not opened.")
+    model: str | None = None
+    seconds: float | str | None = None
+    size: str | None = None
+    task: str | None = Field(default=None, json_schema_extra={"enum": [*TASKS, None]})
+    seed: int | None = Field(default=None, ge=0, le=MAX_SEED)
+    fps: float | None = Field(default=None, ge=0.1, le=120)
+    num_frames: int | None = Field(default=None, ge=2)
+    strength: float | None = Field(default=None, gt=0, le=1)
+    num_inference_steps: int | None = Field(default=None, ge=1, le=1000)
+    guidance_scale: float | None = Field(default=None, ge=0, le=50)
+    enhance: bool | None = None
+    format: str | None = Field(default=None, json_schema_extra={"enum": [*MEDIA_TYPES, None]})
+    codec: str | None = None
+    review: bool | None = None
+
+
+class ReviewDecision(RequestBody):
+    """`POST /v1/videos/ID/review`."""
+
+    version: int
+    action: Action
+    prompt: str | None = Field(default=None, max_length=4000)
+    strength: float | None = Field(default=None, gt=0, le=1)
+    reviewer: str | None = Field(default=None, max_length=100)

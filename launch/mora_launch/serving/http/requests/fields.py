@@ -1,0 +1,144 @@
+"""Fields of a request's body, JSON or form, read one by one so that each error names its field."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from urllib.parse import parse_qsl
+
+from fastapi import Request
+from fastapi.concurrency import run_in_threadpool
+from mora_runtime.schema import nearest_name
+from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
+
+from mora_launch.limits import MAX_FORM_FIELD_NBYTES, MAX_JSON_NBYTES, MAX_NUM_FILES, MAX_NUM_FORM_FIELDS
+from mora_launch.serving.http.front import WrongContentType
+from mora_launch.serving.http.requests import json_body
+from mora_launch.serving.http.requests.bodies import FORM, RequestBody
+from mora_launch.tasks.errors import BadRequest
+
+_URLENCODED = "application/x-www-form-urlencoded"
+_LONG_NBYTES = 64 << 10  # of JSON that is parsed beside the event loop
+_BOUNDARY = re.compile(r""";\s*boundary=(?:"([\w'()+,./:=? -]{1,70})"|([\w'()+./:=?-]{1,70}))\s*(?:;|$)""", re.I | re.A)
+_NO_LIMIT = 1 << 62  # the guard's holds
+
+
+class Fields:
+    """Values by name; files as their bytes."""
+
+    def __init__(self, values: dict[str, Any], files: dict[str, list[bytes]]) -> None:
+        self._values = values
+        self.files = files
+
+    @classmethod
+    async def read(cls, request: Request, body: type[RequestBody]) -> Fields:
+        """Raises: BadRequest: naming the field; WrongContentType."""
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        files: dict[str, list[bytes]] = {}
+        if kind == "application/json":
+            values = await _json(request, body)
+        elif kind == FORM:
+            values, files = await _form(request)
+        elif kind == _URLENCODED:
+            values = _urlencoded(await json_body.read_bytes(request, MAX_JSON_NBYTES))
+        else:
+            raise WrongContentType(
+                "content-type", f"expected application/json or multipart/form-data, got {kind[:60] or 'none'}"
+            )
+        known = body.names()
+        for name in [*values, *files]:
+            if name not in known and name not in body.ignored:
+                nearest = nearest_name(name[:60], known)
+                raise BadRequest(name[:60], "unknown field" + (f"; did you mean `{nearest}`?" if nearest else ""))
+        return cls(values, files)
+
+    def text(self, name: str) -> str | None:
+        """Text, or None where the field is absent."""
+        value = self._values.get(name)
+        if value is not None and not isinstance(value, str):
+            raise BadRequest(name, f"expected text, got {type(value).__name__}")
+        return value
+
+    def number(self, name: str) -> float | None:
+        """A finite number."""
+        value = self._values.get(name)
+        if value is None:
+            return None
+        try:
+            number = float(value) if not isinstance(value, bool) else float("nan")
+        except (TypeError, ValueError, OverflowError):
+            number = float("nan")
+        if not abs(number) < 1e12:
+            raise BadRequest(name, f"expected a number, got {_shown(value)}")
+        return number
+
+    def integer(self, name: str) -> int | None:
+        """A whole number."""
+        number = self.number(name)
+        if number is not None and number != int(number):
+            raise BadRequest(name, f"expected a whole number, got {number}")
+        return None if number is None else int(number)
+
+    def flag(self, name: str, default: bool) -> bool:
+        """true or false; the default where the field is absent or null."""
+        value = self._values.get(name)
+        if value is None:
+            return default
+        if isinstance(value, bool):
+            return value
+        if not isinstance(value, str) or value.lower() not in ("true", "false"):
+            raise BadRequest(name, f"expected true or false, got {_shown(value)}")
+        return value.lower() == "true"
+
+
+def _shown(value: Any) -> str:
+    """The beginning of a value, which may be too long to be written out whole."""
+    return str(value)[:40] if isinstance(value, str | float | bool) else type(value).__name__
+
+
+async def _json(request: Request, body: type[RequestBody]) -> dict[str, Any]:
+    content = await json_body.read_bytes(request, _NO_LIMIT if body.data_urls else MAX_JSON_NBYTES)
+    if len(content) > _LONG_NBYTES:
+        return await run_in_threadpool(json_body.parse, content, may_hold_data_urls=bool(body.data_urls))
+    return json_body.parse(content, may_hold_data_urls=False)
+
+
+def _urlencoded(body: bytearray) -> dict[str, Any]:
+    if body.lstrip()[:1] == b"{":
+        raise BadRequest("content-type", "expected application/json with a JSON body, got a form's")
+    try:
+        return dict(parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=MAX_NUM_FORM_FIELDS))
+    except ValueError:
+        raise BadRequest("body", f"cannot be read as a form of at most {MAX_NUM_FORM_FIELDS} fields") from None
+
+
+def _with_plain_form(request: Request) -> Request:
+    """The request with nothing but the boundary in its content type: a character set that a client names would choose
+    the codec that its texts are decoded with, and some take hours."""
+    boundary = _BOUNDARY.search(request.headers.get("content-type", ""))
+    if boundary is None:
+        raise BadRequest("content-type", "expected a boundary of 1 to 70 plain characters in multipart/form-data")
+    plain = f'{FORM}; boundary="{boundary[1] or boundary[2]}"'.encode("latin-1")
+    headers = [(name, value) for name, value in request.scope["headers"] if name != b"content-type"]
+    return Request({**request.scope, "headers": [*headers, (b"content-type", plain)]}, request.receive)
+
+
+async def _form(request: Request) -> tuple[dict[str, Any], dict[str, list[bytes]]]:
+    values: dict[str, Any] = {}
+    files: dict[str, list[bytes]] = {}
+    try:
+        form = await _with_plain_form(request).form(
+            max_files=MAX_NUM_FILES, max_fields=MAX_NUM_FORM_FIELDS, max_part_size=MAX_FORM_FIELD_NBYTES
+        )
+    except HTTPException as error:
+        raise BadRequest("body", f"cannot be read as a form ({error.detail})") from None
+    except (LookupError, ValueError):  # a character set that does not exist, or bytes that are not of it
+        raise BadRequest("body", "cannot be read as a form") from None
+    for name, value in form.multi_items():
+        if isinstance(value, UploadFile):
+            files.setdefault(name.removesuffix("[]"), []).append(await value.read())
+        else:
+            values[name] = value
+    await form.close()
+    return values, files

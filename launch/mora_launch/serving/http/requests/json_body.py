@@ -1,0 +1,61 @@
+"""Reading a JSON body within bounds: one MiB, not counting data: URLs, which are cut out before anything is parsed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import Request
+from mora_runtime.files.foreign_json import parse_object
+
+from mora_launch.limits import MAX_JSON_DEPTH, MAX_JSON_NBYTES, MAX_NUM_FILES, MAX_NUM_JSON_VALUES
+from mora_launch.tasks.errors import BadRequest
+
+_DATA_URL = b'"data:'
+
+
+async def read_bytes(request: Request, most: int) -> bytearray:
+    """A body of at most `most` bytes. Raises: BadRequest: it has more."""
+    body = bytearray()  # one block, which goes back to the system whole
+    try:
+        async for part in request.stream():
+            body += part
+            if len(body) > most:
+                raise BadRequest("body", f"expected at most {most} bytes of text, got more; send files as a form")
+    except BaseException:
+        body.clear()  # the error's traceback would hold it
+        raise
+    return body
+
+
+def parse(body: bytes | bytearray, *, may_hold_data_urls: bool) -> dict[str, Any]:
+    """The object that a body is. Raises: BadRequest: it is none, is too long, or holds too many data: URLs."""
+    urls: list[bytes] = []
+    if may_hold_data_urls and len(body) > MAX_JSON_NBYTES:
+        body = _cut_out(body, urls)
+    if len(body) > MAX_JSON_NBYTES:
+        raise BadRequest("body", f"expected at most {MAX_JSON_NBYTES} bytes of JSON, data: URLs not counted, got more")
+    try:
+        values = parse_object(bytes(body), max_depth=MAX_JSON_DEPTH, max_num_values=MAX_NUM_JSON_VALUES)
+    except ValueError as error:
+        raise BadRequest("body", str(error)) from None
+    return {name: _put_back(value, urls) for name, value in values.items()}
+
+
+def _cut_out(body: bytes | bytearray, urls: list[bytes]) -> bytes:
+    """The body with `"data:N"` in place of each data: URL that is longer than that; the URLs go to `urls`."""
+    parts, position = [], 0
+    while (start := body.find(_DATA_URL, position)) >= 0:
+        end = body.find(b'"', start + 1)
+        if end < 0 or len(urls) == MAX_NUM_FILES:
+            break
+        parts += [body[position:start], b'"data:%d"' % len(urls)]
+        urls.append(bytes(body[start + 1 : end]))
+        position = end + 1
+    return b"".join([*parts, body[position:]])
+
+
+def _put_back(value: Any, urls: list[bytes]) -> Any:
+    number = value.removeprefix("data:") if isinstance(value, str) and value.startswith("data:") else ""
+    if number.isdecimal() and len(number) == 1 and int(number) < len(urls):
+        return urls[int(number)].decode("latin-1")
+    return value

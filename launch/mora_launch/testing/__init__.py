@@ -1,0 +1,1 @@
+"""`mora test`: lint, types and the tests of every environment."""

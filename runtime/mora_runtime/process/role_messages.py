@@ -1,0 +1,164 @@
+"""Messages on the link between a child and its launcher: JSON lines up, words down. Encoded and decoded here alone.
+
+    child -> launcher   Ready     this role serves
+                        Failed    why this role ends, and whether starting it again could help
+                        Beat      it lives; vitals: what it is doing
+    launcher -> child   go, stop
+
+A child may have a fault. Any bytes are messages or one BadChildMessage; no line and no value is without a bound.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from mora_runtime.files.foreign_json import parse_object
+from mora_runtime.files.shown_text import shown, shown_line
+from mora_runtime.limits import MAX_CHILD_ERROR_LENGTH, MAX_CHILD_LINE_NBYTES, MAX_NUM_VITALS, MAX_VITAL_LENGTH
+
+Vitals = dict[str, str | int | float | bool | None]
+GO = b"go"
+STOP = b"stop"
+_MAX_DEPTH = 3
+_MAX_NUM_VALUES = MAX_CHILD_LINE_NBYTES  # texts may hold commas and brackets
+
+
+class BadChildMessage(ValueError):
+    """What came is no message; the text says why, in one line."""
+
+
+@dataclass(frozen=True)
+class Ready:
+    """This role serves."""
+
+
+@dataclass(frozen=True)
+class Failed:
+    """Why this role ends: for a person to read, without control characters."""
+
+    error: str
+    is_recoverable: bool = False
+
+
+@dataclass(frozen=True)
+class Beat:
+    """A sign of life.
+
+    Attributes:
+        vitals: by name; sizes (`..._nbytes`), numbers (`num_...`) and `step` are integers, times (`..._s`) numbers.
+    """
+
+    vitals: Vitals = field(default_factory=dict)
+
+
+ChildMessage = Ready | Failed | Beat
+
+
+def encode(message: ChildMessage) -> bytes:
+    """The message as one line; texts are cut to what the other end takes."""
+    content: dict[str, Any]
+    if isinstance(message, Ready):
+        content = {"event": "ready"}
+    elif isinstance(message, Failed):
+        error = shown(message.error)[:MAX_CHILD_ERROR_LENGTH]
+        content = {"event": "failed", "error": error, "is_recoverable": message.is_recoverable}
+    else:
+        vitals = {name: _sent(value) for name, value in list(message.vitals.items())[:MAX_NUM_VITALS]}
+        content = {"event": "beat", "vitals": vitals}
+    return json.dumps(content, ensure_ascii=False).encode() + b"\n"
+
+
+def _sent(value: Any) -> Any:
+    if isinstance(value, str):
+        return shown_line(value, MAX_VITAL_LENGTH)
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def decode(line: bytes) -> ChildMessage:
+    """The message that a line is. Raises: BadChildMessage: it is none."""
+    try:
+        content = parse_object(line, max_depth=_MAX_DEPTH, max_num_values=_MAX_NUM_VALUES)
+    except ValueError as error:
+        raise BadChildMessage(shown_line(str(error), 200)) from None
+    event = content.pop("event", None)
+    if event == "ready":
+        _check_keys(content, set())
+        return Ready()
+    if event == "failed":
+        _check_keys(content, {"error", "is_recoverable"})
+        return _failed(content["error"], content["is_recoverable"])
+    if event == "beat":
+        _check_keys(content, {"vitals"})
+        return Beat(checked_vitals(content["vitals"]))
+    raise BadChildMessage(f"unknown event {_short(event)}")
+
+
+def _check_keys(content: dict[str, Any], expected: set[str]) -> None:
+    if differing := sorted(content.keys() ^ expected):
+        raise BadChildMessage(f"the key {_short(differing[0])} is unknown or missing")
+
+
+def _failed(error: Any, is_recoverable: Any) -> Failed:
+    if not isinstance(error, str) or len(error) > MAX_CHILD_ERROR_LENGTH:
+        raise BadChildMessage(f"`error` must be a text of at most {MAX_CHILD_ERROR_LENGTH} characters")
+    if not isinstance(is_recoverable, bool):
+        raise BadChildMessage(f"`is_recoverable` must be true or false, got {_short(is_recoverable)}")
+    return Failed(shown(error), is_recoverable)
+
+
+def checked_vitals(found: Any) -> Vitals:
+    """Vitals as they may be shown. Raises: BadChildMessage: too many, or a name or value of another kind."""
+    if not isinstance(found, dict) or len(found) > MAX_NUM_VITALS:
+        raise BadChildMessage(f"`vitals` must be an object of at most {MAX_NUM_VITALS} entries")
+    for name, value in found.items():
+        if not isinstance(name, str) or not 0 < len(name) <= MAX_VITAL_LENGTH or shown_line(name) != name:
+            raise BadChildMessage(f"`vitals` has the name {_short(name)}, which is no short plain text")
+        if not _fits(name, value):
+            raise BadChildMessage(f"vital {_short(name)}: {_short(value)} is not of its kind")
+    return {name: shown_line(value, MAX_VITAL_LENGTH) if isinstance(value, str) else value for name, value in
+            found.items()}  # fmt: skip
+
+
+def _fits(name: str, value: Any) -> bool:
+    if name.endswith("_nbytes") or name.startswith("num_") or name == "step":
+        return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 63
+    if name.endswith("_s"):
+        return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e12
+    if isinstance(value, str):
+        return len(value) <= MAX_VITAL_LENGTH
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return value is None or (isinstance(value, int) and abs(value) < 1 << 63)
+
+
+def _short(value: Any) -> str:
+    return shown_line(ascii(value), 60)
+
+
+class Lines:
+    """Whole lines of a stream that comes in pieces. Keeps at most one line's bytes, and looks at none twice."""
+
+    def __init__(self, max_nbytes: int = MAX_CHILD_LINE_NBYTES) -> None:
+        self._max_nbytes = max_nbytes
+        self._begun = bytearray()
+
+    def take(self, piece: bytes) -> Iterator[bytes]:
+        """Lines that the piece ends, one after another. Raises: BadChildMessage: one is too long."""
+        start = 0
+        while (end := piece.find(b"\n", start)) >= 0:
+            self._keep(piece[start:end])
+            line = bytes(self._begun)
+            self._begun.clear()
+            start = end + 1
+            yield line
+        self._keep(piece[start:])
+
+    def _keep(self, part: bytes) -> None:
+        if len(self._begun) + len(part) > self._max_nbytes:
+            self._begun.clear()
+            raise BadChildMessage(f"a line of more than {self._max_nbytes} bytes")
+        self._begun += part

@@ -1,0 +1,138 @@
+"""A process's presence in a run: its identity, its arena, its connections."""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+from collections.abc import Sequence
+
+import torch
+import zmq
+
+from mora_runtime.limits import DEFAULT_ARENA_NBYTES, DEFAULT_SPILL_NBYTES, SLOT_DEADLINE_S, WARM_NBYTES
+from mora_runtime.process.run_directory import RunDirectory
+from mora_runtime.rpc.client import Client, wait_for_messages
+from mora_runtime.tensors.arena import Arena
+from mora_runtime.tensors.tensor_store import TensorPlane
+from mora_runtime.trace import tracing
+from mora_runtime.wire.sockets import client_socket, make_keys
+from mora_runtime.wire.spin import Spin, default_longest_ns
+
+_current: Node | None = None
+
+
+class Node:
+    """Opened once a process; a context manager."""
+
+    def __init__(self, run: RunDirectory, name: str, generation: int, arena: Arena, spin: Spin) -> None:
+        self.run = run
+        # never reused: a restarted peer with its predecessor's identity would be silently ignored by ZeroMQ
+        self.identity = f"{name}.{generation}.{secrets.token_hex(8)}"
+        self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self.plane = TensorPlane(self.identity, arena)
+        self.spin = spin
+        arena.lenders = self
+        self._clients: list[Client] = []
+        self._numbers = itertools.count(1)
+
+    @classmethod
+    def open(
+        cls,
+        run: RunDirectory,
+        name: str,
+        generation: int = 1,
+        *,
+        arena_budget_nbytes: int = DEFAULT_ARENA_NBYTES,
+        spill_budget_nbytes: int = DEFAULT_SPILL_NBYTES,
+        warm_nbytes: int = WARM_NBYTES,
+        spin_ns: int | None = None,
+    ) -> Node:
+        """Open this process's node; `mora_runtime.empty` uses it from now on.
+
+        Args:
+            arena_budget_nbytes, spill_budget_nbytes, warm_nbytes: see `Arena`.
+            spin_ns: longest that this process looks for a message before it sleeps: more where nobody else needs its
+                core; None = 2 ms, or not at all where it may use one core alone.
+        """
+        global _current
+        make_keys(run)
+        arena = Arena(
+            arena_budget_nbytes, spill_nbytes=spill_budget_nbytes, warm_nbytes=warm_nbytes, wait_s=SLOT_DEADLINE_S
+        )
+        _current = cls(run, name, generation, arena, Spin(default_longest_ns() if spin_ns is None else spin_ns))
+        if tracing.active is not None:
+            tracing.active.gauges["arena"] = _current.arena_use
+        return _current
+
+    def arena_use(self) -> dict[str, float]:
+        """Bytes of shared memory that this process has allocated, for the trace."""
+        arena = self.plane.arena
+        return {"allocated_nbytes": arena.allocated_nbytes, "spilled_nbytes": arena.spilled_nbytes}
+
+    def reclaim(self, timeout_s: float) -> bool:
+        """Wait until a server may have given slots back (for `Arena`); False when none holds any."""
+        holding = [client for client in self._clients if client.peer.exports]
+        if holding:
+            wait_for_messages(holding, timeout_s)
+        return bool(holding)
+
+    def holders(self) -> str:
+        """Which servers hold what (for `Arena`)."""
+        return "; ".join(client.peer.holding() for client in self._clients) or "nobody else any"
+
+    def empty(self, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> torch.Tensor:
+        """An uninitialised CPU tensor in a slot of this process: sending it whole costs no copy."""
+        return self.plane.arena.empty(shape, dtype)
+
+    def connect(
+        self, server: str, *, deadline_s: float, expected_lock_hash: str | None = None, doorbell: bool = True
+    ) -> Client:
+        """Connect to a role of this run and greet it.
+
+        Args:
+            expected_lock_hash: of the environment that the server should run in; None accepts any.
+            doorbell: send calls through the Unix socket beside the connection; False sends them over ZeroMQ, slower.
+
+        Raises:
+            DeadlineExceeded: it did not answer in time.
+            ProtocolError: version or lock skew, naming both sides.
+        """
+        identity = f"{self.identity}#{next(self._numbers)}"
+        calls, control = (
+            client_socket(self.context, self.run, f"ipc://{self.run.socket(server, kind)}", identity.encode())
+            for kind in ("calls", "control")
+        )
+        side = str(self.run.socket(server, "side"))
+        client = Client(self.plane, calls, control, server, side, identity=identity, doorbell=doorbell, spin=self.spin)
+        try:
+            client.greet(deadline_s, expected_lock_hash)
+        except BaseException:
+            client.close()
+            raise
+        self._clients.append(client)
+        return client
+
+    def close(self) -> None:
+        """Close every connection and give all memory back."""
+        global _current
+        for client in self._clients:
+            client.close()
+        self._clients.clear()
+        self.plane.close()
+        self.context.destroy(linger=0)
+        if _current is self:
+            _current = None
+
+    def __enter__(self) -> Node:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def empty(shape: Sequence[int], dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    """An uninitialised CPU tensor in a slot of this process's node; ordinary memory where no node is open.
+
+    Agents make their outputs with it, so that handing them over copies nothing; the same code runs without a server.
+    """
+    return torch.empty(tuple(shape), dtype=dtype) if _current is None else _current.empty(shape, dtype)

@@ -1,0 +1,139 @@
+"""Values of calls and results: translating between what agents and callers hold and what a message carries."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+
+from mora_runtime.errors import BadArgument
+from mora_runtime.limits import INLINE_TENSOR_NBYTES, MAX_INLINE_NBYTES, MAX_NUM_TENSORS
+from mora_runtime.tensors.tensor_store import InlineRef, Peer, TensorPlane, TensorRef
+from mora_runtime.trace import tracing
+from mora_runtime.wire.messages import InlineTensor, WireTensor
+from mora_runtime.wire.tensor_meta import DTYPE_CODES, meta_of
+
+_PLAIN = frozenset((type(None), bool, int, float, str))
+
+
+def to_wire(plane: TensorPlane, peer: Peer, values: dict[str, Any]) -> dict[str, Any]:
+    """Replace every tensor and reference by a lease for `peer`, small ones by their bytes.
+
+    Raises:
+        BadArgument: a value that may not cross, or more than 64 tensors.
+    """
+    outgoing = _Outgoing(plane, peer)
+    try:
+        return {name: outgoing.value(name, value) for name, value in values.items()}
+    except BaseException:
+        peer.take_back(outgoing.leases)  # nothing will be sent, so nobody will give them back
+        raise
+
+
+class _Outgoing:
+    """The values of one message on their way out."""
+
+    def __init__(self, plane: TensorPlane, peer: Peer) -> None:
+        self.leases: list[int] = []
+        self._plane = plane
+        self._peer = peer
+        self._num_tensors = 0
+        self._inline_nbytes = 0
+
+    def value(self, name: str, value: Any) -> Any:
+        """What stands for `value` on the wire."""
+        if type(value) in _PLAIN:
+            return value
+        if isinstance(value, torch.Tensor | TensorRef):
+            self._num_tensors += 1
+            if self._num_tensors > MAX_NUM_TENSORS:
+                raise BadArgument(f"more than {MAX_NUM_TENSORS} tensors in one message; send them in several")
+            inline = self._inline(value)
+            if inline is None:
+                return self._leased(value)
+            if tracing.active is not None:
+                tracing.active.move("inline", len(inline.data), self._plane.identity, self._peer.name)
+            return inline
+        if isinstance(value, list | tuple):
+            return [self.value(name, item) for item in value]
+        if isinstance(value, bool | int | float | str):
+            return value  # of a subclass, such as numpy's float64
+        kind = type(value).__name__
+        raise BadArgument(f"`{name}`: a {kind} may not cross; expected numbers, text, lists and tensors")
+
+    def _inline(self, value: torch.Tensor | TensorRef) -> InlineTensor | None:
+        """The tensor's bytes, where they are few enough for the frame."""
+        if isinstance(value, InlineRef):
+            return value.wire if self._has_room(value.nbytes) else None
+        if isinstance(value, TensorRef):
+            return None
+        meta = meta_of(value)
+        if not self._has_room(meta.nbytes):
+            return None
+        return InlineTensor(DTYPE_CODES[meta.dtype], meta.shape, _bytes_of(value))
+
+    def _has_room(self, nbytes: int) -> bool:
+        if nbytes > INLINE_TENSOR_NBYTES or self._inline_nbytes + nbytes > MAX_INLINE_NBYTES:
+            return False
+        self._inline_nbytes += nbytes
+        return True
+
+    def _leased(self, value: torch.Tensor | TensorRef) -> WireTensor:
+        exported = self._plane.export(self._peer, value)
+        self.leases.append(exported.lease)
+        return exported
+
+
+def _bytes_of(tensor: torch.Tensor) -> bytes:
+    dense = tensor.detach().cpu().contiguous() if not (tensor.is_cpu and tensor.is_contiguous()) else tensor
+    return ctypes.string_at(dense.data_ptr(), dense.nbytes)
+
+
+def _flat(values: Iterable[Any]) -> Iterable[Any]:
+    for value in values:
+        if isinstance(value, list | tuple):
+            yield from _flat(value)
+        else:
+            yield value
+
+
+def leases_of(wire: dict[str, Any]) -> list[int]:
+    """Leases of all tensors in values that `to_wire` made or that a peer sent."""
+    return [value.lease for value in _flat(wire.values()) if isinstance(value, WireTensor)]
+
+
+def from_wire(plane: TensorPlane, peer: Peer, values: dict[str, Any]) -> dict[str, Any]:
+    """Replace every wire tensor by a reference (or by our own tensor that came back).
+
+    Raises:
+        PlaneError: one of them is refused; the leases of all are over then.
+    """
+    incoming = _Incoming(plane, peer)
+    try:
+        return {name: incoming.value(value) for name, value in values.items()}
+    except BaseException:
+        peer.to_release.extend(leases_of(values)[incoming.num_resolved :])
+        raise
+
+
+class _Incoming:
+    """The values of one message as they come in."""
+
+    def __init__(self, plane: TensorPlane, peer: Peer) -> None:
+        self.num_resolved = 0  # whose leases end by themselves
+        self._plane = plane
+        self._peer = peer
+
+    def value(self, value: Any) -> Any:
+        """What a wire value stands for here."""
+        if isinstance(value, InlineTensor):
+            return InlineRef(value)
+        if isinstance(value, WireTensor):
+            resolved = self._plane.resolve(self._peer, value)
+            self.num_resolved += 1
+            return resolved
+        if isinstance(value, list):
+            return [self.value(item) for item in value]
+        return value

@@ -1,0 +1,202 @@
+"""The Unix socket beside each connection: the doorbell of calls, the carrier of descriptors, the death notice.
+
+A packet is either one frame (it starts with the protocol's magic) or a descriptor with a small header. Both travel in
+order, so a descriptor arrives before the frame that needs it. A frame costs one system call on either side, a fifth of
+what ZeroMQ's threads need to pass it on; ZeroMQ greets, tells who is alive, cancels, and carries frames where a client
+asks for that. End-of-file says that the peer is gone.
+"""
+
+from __future__ import annotations
+
+import array
+import os
+import socket
+import struct
+from collections import deque
+from dataclasses import dataclass
+
+from mora_runtime.errors import DeadlineExceeded, PeerDied
+from mora_runtime.limits import HIGH_WATER_MARK, MAX_FRAME_NBYTES, SIDE_DEADLINE_S
+from mora_runtime.wire.codec import MAGIC
+
+_PACKET = struct.Struct("!QQ?128s")  # segment id, nbytes, used once, owner
+_TIMEOUT = struct.Struct("ll")  # struct timeval
+_BUFFER_NBYTES = 1 << 20  # of the kernel, for each direction; it allows what its own limit allows
+_MAX_NUM_OFFERS = 256  # descriptors held open before somebody takes them
+_ANCILLARY_NBYTES = socket.CMSG_SPACE(array.array("i").itemsize)
+
+
+@dataclass(frozen=True)
+class OfferedSegment:
+    """A segment's descriptor as it arrived; whoever takes it closes it.
+
+    descriptor: None where it was lost on the way, because this process may open no more files.
+    is_single: it holds one tensor and is given up with it, instead of being used again.
+    """
+
+    owner: str
+    segment_id: int
+    nbytes: int
+    descriptor: int | None
+    is_single: bool = False
+
+    def close(self) -> None:
+        """Nobody wants it."""
+        if self.descriptor is not None:
+            os.close(self.descriptor)
+
+
+class SideChannel:
+    """One end of a side socket (SOCK_SEQPACKET: packets stay whole). Never blocks."""
+
+    def __init__(self, connected: socket.socket, peer: str) -> None:
+        self._socket = connected
+        self._socket.setblocking(False)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_NBYTES)
+        self._peer = peer
+        self._buffer = bytearray(MAX_FRAME_NBYTES + 1)  # one byte more tells a packet that is too long
+        self._window = memoryview(self._buffer)
+        self._frames: deque[bytes] = deque()
+        self._offers: list[OfferedSegment] = []
+        self._unsent: deque[tuple[bytes, int | None]] = deque()  # with a descriptor of its own
+        self.is_open = True
+
+    @classmethod
+    def connect(cls, path: str, token: str, peer: str) -> SideChannel:
+        """Connect to a server's side socket and present the token that its WELCOME gave."""
+        made = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        # not settimeout: Python then connects without waiting, and a full backlog would look like a dead server
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TIMEOUT.pack(round(SIDE_DEADLINE_S), 0))
+        try:
+            made.connect(path)
+            made.send(token.encode())
+        except OSError as error:
+            made.close()
+            raise PeerDied(f"{peer}: its side socket does not answer ({error.strerror}); it has ended") from None
+        return cls(made, peer)
+
+    def fileno(self) -> int:
+        """For pollers."""
+        return self._socket.fileno()
+
+    @property
+    def has_unsent(self) -> bool:
+        """True while packets wait for room in the socket; `flush` when it is writable."""
+        return bool(self._unsent)
+
+    def send_frame(self, frame: bytes) -> None:
+        """Send a frame, or keep it until the peer has read others.
+
+        Raises:
+            PeerDied
+            DeadlineExceeded: 256 packets are waiting already.
+        """
+        self._send(frame, None)
+
+    def send_segment(self, offered: OfferedSegment) -> None:
+        """Send a descriptor; the caller keeps its own copy. Raises as `send_frame` does."""
+        header = _PACKET.pack(offered.segment_id, offered.nbytes, offered.is_single, offered.owner.encode())
+        self._send(header, offered.descriptor)
+
+    def _send(self, data: bytes, descriptor: int | None) -> None:
+        if self._unsent:
+            self.flush()
+        if not self._unsent and self._try(data, descriptor):
+            return
+        if len(self._unsent) >= HIGH_WATER_MARK:
+            raise DeadlineExceeded(f"{self._peer} takes no more messages; its queue is full")
+        self._unsent.append((data, None if descriptor is None else os.dup(descriptor)))
+
+    def _try(self, data: bytes, descriptor: int | None) -> bool:
+        try:
+            if descriptor is None:
+                self._socket.send(data)
+            else:
+                rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [descriptor]).tobytes())]
+                self._socket.sendmsg([data], rights)
+        except BlockingIOError:
+            return False
+        except OSError:
+            self.is_open = False
+            raise PeerDied(f"{self._peer} has ended; see its log in the run") from None
+        return True
+
+    def flush(self) -> None:
+        """Send what waits, as far as there is room."""
+        while self._unsent and self._try(*self._unsent[0]):
+            _, descriptor = self._unsent.popleft()
+            if descriptor is not None:
+                os.close(descriptor)
+
+    def read(self) -> bytes | None:
+        """The next frame that has arrived, without waiting; `is_open` turns False at end-of-file."""
+        while self.is_open and not self._frames and len(self._offers) < _MAX_NUM_OFFERS and self._read_packet():
+            pass
+        return self._frames.popleft() if self._frames else None
+
+    @property
+    def has_frames(self) -> bool:
+        """True while frames that were read from the socket wait for `read`."""
+        return bool(self._frames)
+
+    def take_offers(self) -> list[OfferedSegment]:
+        """Descriptors that came before the frames read so far."""
+        offers, self._offers = self._offers, []
+        return offers
+
+    def seek_offers(self) -> list[OfferedSegment]:
+        """More descriptors than `take_offers` gave; frames that stand between them stay to be read."""
+        while self.is_open and not self._offers and len(self._frames) < HIGH_WATER_MARK and self._read_packet():
+            pass
+        return self.take_offers()
+
+    def _read_packet(self) -> bool:
+        """Take in one packet; False when there is none."""
+        try:
+            nbytes, ancillary, flags, _ = self._socket.recvmsg_into(
+                [self._buffer], _ANCILLARY_NBYTES, socket.MSG_CMSG_CLOEXEC
+            )
+        except BlockingIOError:
+            return False
+        except OSError:
+            self.is_open = False
+            return False
+        descriptors = _descriptors(ancillary) if ancillary else []
+        is_lost = not descriptors and bool(flags & socket.MSG_CTRUNC)
+        if not descriptors and not is_lost and nbytes > 0 and self._window[: len(MAGIC)] == MAGIC:
+            self._frames.append(bytes(self._window[:nbytes]))
+        elif not descriptors and nbytes == 0:
+            self.is_open = False
+        elif nbytes == _PACKET.size and (len(descriptors) == 1 or is_lost):
+            segment_id, size, is_single, owner = _PACKET.unpack_from(self._buffer)
+            name = owner.rstrip(b"\0").decode("ascii", "replace")
+            descriptor = None if is_lost else descriptors[0]
+            self._offers.append(OfferedSegment(name, segment_id, size, descriptor, is_single))
+        else:
+            close_all(descriptors)  # not of this protocol; the message that needs it will say so
+        return self.is_open
+
+    def close(self) -> None:
+        """Close this end; the peer sees end-of-file."""
+        self.is_open = False
+        for offered in self._offers:
+            offered.close()
+        close_all([descriptor for _, descriptor in self._unsent if descriptor is not None])
+        self._offers.clear()
+        self._unsent.clear()
+        self._frames.clear()
+        self._socket.close()
+
+
+def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
+    found = array.array("i")
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            found.frombytes(data[: len(data) - len(data) % found.itemsize])
+    return list(found)
+
+
+def close_all(descriptors: list[int]) -> None:
+    """Close descriptors that nobody has taken."""
+    for descriptor in descriptors:
+        os.close(descriptor)

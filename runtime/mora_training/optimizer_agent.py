@@ -1,0 +1,231 @@
+"""A server's half of the two-phase optimisation step, and of a checkpoint.
+
+Hosted as the agent named `participant` in every server that trains; called by that replica's coordinator. It owns the
+optimizer over the trainable parameters of one agent's module. The coordinator decides, once for all roles, whether a
+step happens (COMMIT) or not (SKIP): a participant never decides alone, so no half step can exist.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from mora_runtime.autograd.random_state import RandomState
+from mora_runtime.errors import CheckpointError, StepProtocolError
+from mora_runtime.files.durable_files import ShardFile
+from mora_runtime.process import faults
+from mora_runtime.process.closed_listeners import close_listeners
+from mora_runtime.rpc.agent import Agent, remote
+from safetensors.torch import load_file
+
+from mora_training.process_group import join_group
+from mora_training.sharded_optimizer import ShardedOptimizer
+from mora_training.shards import ShardWriter, copied, write_tensors
+from mora_training.trainable import parameter_counts, select_trainable
+from mora_training.training_settings import ParticipantSettings
+
+PARTICIPANT = "participant"
+WEIGHTS_FILE = "diffusion_pytorch_model.safetensors"
+ADAPTER_FILE = "adapter_model.safetensors"
+_FOLDER_PATTERN = re.compile(r"step-\d{8}(\.tmp)?|probe-[a-z0-9-]{1,32}")
+
+
+@runtime_checkable
+class Trainable(Protocol):
+    """What an agent offers so that a participant can train it."""
+
+    def module(self) -> torch.nn.Module | None:
+        """The module whose parameters train."""
+
+    def model_config(self) -> dict[str, Any]:
+        """Content of the `config.json` that makes the saved weights loadable by their own library."""
+
+
+class Participant(Agent):
+    """Optimizer, moving average and checkpoint shards of one trained agent.
+
+    Args:
+        agent: the agent that trains; the participant shares its module.
+        settings: group, optimizer, what trains.
+        device: where the module lives.
+        checkpoints: folder of the run that holds all checkpoints.
+        role: name that the role's files carry, for example `image`.
+    """
+
+    def __init__(
+        self, agent: Trainable, settings: ParticipantSettings, device: torch.device, checkpoints: Path, role: str
+    ) -> None:
+        module = agent.module()
+        if module is None:
+            raise StepProtocolError(f"{role}: this agent has no module, so nothing of it can train")
+        self._agent = agent
+        self._module: torch.nn.Module = module
+        self._settings = settings
+        self._device = device
+        self._checkpoints = checkpoints
+        self._role = role
+        select_trainable(module, settings.trainable)
+        parameters = [p for p in module.parameters() if p.requires_grad]
+        self._optimizer: ShardedOptimizer | None = None
+        if parameters:
+            join_group(settings.group, device)
+            self._optimizer = ShardedOptimizer(module, [parameters], settings.optimizer)
+            if device.type == "cpu":  # NCCL connects when it is used first
+                close_listeners()
+        self._prepared_step: int | None = None
+        self._writer: ShardWriter | None = None
+
+    @remote
+    def counts(self) -> dict[str, Any]:
+        """Number of parameters of the agent's module: `{"num_parameters": all, "num_trainable": those that train}`."""
+        total, trainable = parameter_counts(self._module)
+        return {"num_parameters": total, "num_trainable": trainable, "scope": self._settings.trainable.scope}
+
+    @remote
+    def prepare(self, step: int) -> dict[str, Any]:
+        """Average this step's gradients over the replicas; report `finite` and `squared_norm` (the same on each)."""
+        self._prepared_step = step
+        if self._optimizer is None:
+            return {"finite": True, "squared_norm": 0.0}
+        report = self._optimizer.prepare()
+        faults.reach("prepared")
+        return {"finite": report.finite, "squared_norm": report.squared_norm}
+
+    @remote
+    def commit(self, step: int, alpha: float, learning_rate: float, clip: float) -> dict[str, Any]:
+        """Step with learning rate alpha * learning_rate (paper, algorithm 1) on gradients scaled by `clip`.
+
+        alpha multiplies the rate, never the gradient: AdamW would normalise a scaled gradient away.
+        """
+        self._expect_prepared(step, "commit")
+        if self._optimizer is not None:
+            self._optimizer.commit([alpha * learning_rate], clip)
+        faults.reach("committed")
+        return {}
+
+    @remote
+    def skip(self, step: int) -> dict[str, Any]:
+        """Drop this step's gradients and change nothing."""
+        self._expect_prepared(step, "skip")
+        if self._optimizer is not None:
+            self._optimizer.discard()
+        return {}
+
+    @remote
+    def abandon(self) -> dict[str, Any]:
+        """Forget the gradients of a step that will not be prepared (a peer failed, or only gradients were wanted)."""
+        self._prepared_step = None
+        if self._optimizer is not None:
+            self._optimizer.reset()
+        return {}
+
+    def _expect_prepared(self, step: int, what: str) -> None:
+        if self._prepared_step != step:
+            raise StepProtocolError(
+                f"{self._role}: {what} of step {step} came, but the prepared step is {self._prepared_step}; "
+                "the coordinator and this server disagree: resume the run from its last checkpoint"
+            )
+        self._prepared_step = None
+
+    @remote
+    def dump_gradients(self, folder: str) -> dict[str, Any]:
+        """Write the gradients of this rank so far (before any averaging) as `<folder>/<role>.safetensors`."""
+        path = self._folder(folder) / f"{self._role}.safetensors"
+        gradients = {n: p.grad for n, p in self._module.named_parameters() if p.grad is not None}
+        write_tensors(path, gradients)
+        return {"num_parameters": len(gradients)}
+
+    @remote
+    def save(self, folder: str) -> dict[str, Any]:
+        """Begin to write this rank's part of a checkpoint: optimizer shard and generator state; rank 0 also weights and
+        average. What is written is the state at this call; training may go on while it is (`saved`)."""
+        root = self._folder(folder)
+        target = root / self._role
+        rank, world_size = self._settings.group.rank, self._settings.group.world_size
+        average = None if self._optimizer is None else self._optimizer.gathered_ema()
+        files: dict[Path, dict[str, torch.Tensor] | str] = {}
+        if self._optimizer is not None:
+            state = {**self._optimizer.state(), **RandomState.now(self._device).tensors()}
+            files[target / f"optimizer-{rank:05d}-of-{world_size:05d}.safetensors"] = copied(state)
+        if rank == 0:
+            files.update(self._weights(target / "weights", {}))
+            if average is not None:
+                files.update(self._weights(target / "ema", average))
+        self._writer = ShardWriter(root, files)
+        return {}
+
+    @remote
+    def saved(self, wait_s: float) -> dict[str, Any]:
+        """Whether the last `save` is on disk, waiting at most so long when `wait_s` > 0.
+
+        Returns:
+            `{"done": False}`, or `{"done": True, "files": [path, ...], "nbytes": [...], "sha256": [...]}` with paths
+            relative to the checkpoint's folder.
+        """
+        if self._writer is None:
+            raise CheckpointError(f"{self._role}: nothing is being saved; expected save before saved")
+        if wait_s <= 0 and not self._writer.is_done:
+            return {"done": False}
+        return {"done": True, **_columns(self._writer.result(wait_s))}
+
+    def _weights(self, target: Path, overrides: dict[str, torch.Tensor]) -> dict[Path, dict[str, torch.Tensor] | str]:
+        """Content of the files that make the module loadable by its own library."""
+        config = target / "config.json"
+        if self._settings.trainable.scope == "lora":
+            from peft.utils import get_peft_model_state_dict
+
+            tensors = {**self._module.state_dict(), **overrides}
+            adapters = get_peft_model_state_dict(self._module, state_dict=tensors)
+            settings = json.dumps(self._settings.trainable.model_dump(), indent=2)
+            return {target / ADAPTER_FILE: copied(adapters), config: settings}
+        tensors = copied({**self._module.state_dict(), **overrides})
+        return {
+            target / WEIGHTS_FILE: tensors,
+            config: json.dumps(self._agent.model_config(), indent=2, sort_keys=True),
+        }
+
+    @remote
+    def load(self, folder: str) -> dict[str, Any]:
+        """Restore what `save` wrote; the coordinator has checked the files' hashes against the manifest first.
+
+        Nothing of a step or a checkpoint that was under way here is left.
+        """
+        self.abandon()
+        if self._writer is not None:
+            self._writer.wait()  # nobody will commit what it writes, but its folder will be written again
+            self._writer = None
+        target = self._folder(folder) / self._role
+        if self._settings.trainable.scope == "lora":
+            from peft.utils import set_peft_model_state_dict
+
+            set_peft_model_state_dict(self._module, load_file(target / "weights" / ADAPTER_FILE))
+        else:
+            self._module.load_state_dict(load_file(target / "weights" / WEIGHTS_FILE))
+        if self._optimizer is not None:
+            rank, world_size = self._settings.group.rank, self._settings.group.world_size
+            path = target / f"optimizer-{rank:05d}-of-{world_size:05d}.safetensors"
+            if not path.is_file():
+                raise CheckpointError(
+                    f"{self._role}: {path.name} is not in checkpoint {folder}; it was written with another number of "
+                    f"replicas than the {world_size} of this run: set `replicas` as it was"
+                )
+            state = load_file(path)
+            RandomState.taken_from(state, self._device).restore()
+            self._optimizer.load_state(state)
+        return {}
+
+    def _folder(self, name: str) -> Path:
+        if _FOLDER_PATTERN.fullmatch(name) is None:
+            raise CheckpointError(f"{self._role}: `{name}` names no checkpoint; expected step-00000012 or the like")
+        return self._checkpoints / name
+
+
+def _columns(files: list[ShardFile]) -> dict[str, Any]:
+    return {
+        "files": [file.path for file in files],
+        "nbytes": [file.nbytes for file in files],
+        "sha256": [file.sha256 for file in files],
+    }

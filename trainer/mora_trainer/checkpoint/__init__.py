@@ -1,0 +1,1 @@
+"""Checkpoints of a job: who writes which shard, the manifest, the record that commits one."""
