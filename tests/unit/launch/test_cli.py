@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from mora_launch.cli import _BENCHMARKS, cli, main
+from mora_launch.cli import cli, main
+from mora_launch.cli.bench import BENCHMARKS
 from mora_launch.config.train_config import TrainConfig
 from mora_launch.environments import venvs
 from mora_launch.environments.venvs import ROOT
@@ -17,10 +18,10 @@ CONFIG = ROOT / "configs" / "tiny.yaml"
 def test_benchmarks_are_listed(words: list[str]) -> None:
     shown = CliRunner().invoke(cli, words)
     assert shown.exit_code == 0
-    assert [name for name in _BENCHMARKS if f"\n  {name} " not in shown.output] == []
+    assert [name for name in BENCHMARKS if f"\n  {name} " not in shown.output] == []
 
 
-@pytest.mark.parametrize("name", _BENCHMARKS)
+@pytest.mark.parametrize("name", BENCHMARKS)
 def test_a_listed_benchmark_is_there(name: str) -> None:
     assert importlib.util.find_spec(f"benchmarks.{name}") is not None
 

@@ -1,0 +1,43 @@
+"""Arguments and options that several commands share."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from mora_launch.terminal import terminal
+
+console = terminal()
+FILE = click.Path(dir_okay=False, path_type=Path)
+FOLDER = click.Path(file_okay=False, path_type=Path)
+config_argument = click.argument("config", type=FILE)
+changes_option = click.option(
+    "--set",
+    "changes",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change one value of the config, for example training.num_steps=4; may be repeated.",
+)
+checkpoint_option = click.option(
+    "--checkpoint", metavar="RUN[:STEP]", help="Weights and z of a run, instead of the config's models."
+)
+run_option = click.option("--run", type=FOLDER, help="Run directory; by default a new one in runs/ of the checkout.")
+run_argument = click.argument("run", type=click.Path(exists=True, file_okay=False, path_type=Path))
+newest_run_argument = click.argument(
+    "run", required=False, type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="[RUN]"
+)
+
+
+def with_checkpoint(changes: tuple[str, ...], checkpoint: str | None) -> tuple[str, ...]:
+    """The changes, and the one that `--checkpoint` stands for."""
+    if checkpoint is None:
+        return changes
+    return (*changes, f"serving.checkpoint={json.dumps(str(Path(checkpoint).absolute()))}")
+
+
+def check_resume(run: Path | None, resume: bool) -> None:
+    """Refuse `--resume` without `--run`."""
+    if resume and run is None:
+        raise click.UsageError("--resume needs --run, the directory of the run to go on with")

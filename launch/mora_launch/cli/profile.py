@@ -1,0 +1,42 @@
+"""`mora profile`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from mora_launch.cli.options import FOLDER, changes_option, config_argument, console
+
+
+@click.command()
+@config_argument
+@click.option("--steps", type=click.IntRange(min=1), default=4, show_default=True, help="Training steps to run.")
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=FOLDER,
+    help="Folder for trace.json.gz, summary.json, summary.html, and the run itself.",
+)
+@changes_option
+@click.option(
+    "--torch-profiler/--no-torch-profiler",
+    default=None,
+    help="Record the last step with torch's profiler too; its time does not count. On by default for 2 steps or more.",
+)
+def profile(config: Path, steps: int, output: Path, changes: tuple[str, ...], torch_profiler: bool | None) -> None:
+    """Train for a few steps and show where the time goes: bubble, critical path, bytes, what to change first.
+
+    The job is that of `mora train` with training.num_steps=N and no samples. The first step counts as warm-up where
+    there are others.
+    """
+    from mora_launch.config.train_config import load_config
+    from mora_launch.profiling.command import profile as run_profile
+
+    if torch_profiler and steps == 1:
+        raise click.UsageError("--torch-profiler needs --steps 2 or more: the step it records does not count")
+    loaded = load_config(config, ["samples.enabled=false", *changes, f"training.num_steps={steps}"])
+    with_torch = steps > 1 if torch_profiler is None else torch_profiler
+    sys.exit(run_profile(loaded, output, torch_profiler=with_torch, console=console))

@@ -1,0 +1,38 @@
+"""`mora serve`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from mora_launch.cli.options import (
+    FILE,
+    changes_option,
+    checkpoint_option,
+    config_argument,
+    console,
+    run_option,
+    with_checkpoint,
+)
+
+
+@click.command()
+@config_argument
+@changes_option
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", default=8000, show_default=True, type=click.IntRange(1, 65535))
+@click.option("--token-file", type=FILE, help="Token that everybody needs; by default one for all but you.")
+@checkpoint_option
+@run_option
+def serve(
+    config: Path, changes: tuple[str, ...], host: str, port: int, token_file: Path | None, checkpoint: str | None,
+    run: Path | None,
+) -> None:  # fmt: skip
+    """Keep the models loaded and answer over HTTP, as OpenAI's image and video endpoints do."""
+    from mora_launch.config.train_config import load_config
+    from mora_launch.serving.command import serve as run_serve
+
+    loaded = load_config(config, with_checkpoint(changes, checkpoint))
+    sys.exit(run_serve(loaded, host=host, port=port, run=run, token_file=token_file, console=console))

@@ -1,0 +1,27 @@
+"""`mora synthesize`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from mora_launch.cli.options import changes_option, check_resume, config_argument, console, run_option
+
+
+@click.command()
+@config_argument
+@changes_option
+@run_option
+@click.option("--resume", is_flag=True, help="Go on with the rounds of --run where they stand.")
+def synthesize(config: Path, changes: tuple[str, ...], run: Path | None, resume: bool) -> None:
+    """Train without data: rounds of prompts, candidate videos, judges, review, and training on what was chosen.
+
+    Exit code 4: judges disagree and a person has to decide (`mora review RUN`), or set synthesis.review=off.
+    """
+    from mora_launch.config.train_config import load_config
+    from mora_launch.rounds.command import synthesize as run_rounds
+
+    check_resume(run, resume)
+    sys.exit(run_rounds(load_config(config, changes), run=run, resume=resume, console=console))
