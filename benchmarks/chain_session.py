@@ -21,7 +21,7 @@ from mora_data.dataset import Sample, SampleOrder, read_dataset, resolve_dataset
 from mora_launch.config.train_config import TrainConfig
 from mora_launch.environments.venvs import ENVIRONMENTS, ROOT
 from mora_launch.jobs.servers import ServerGroup, check_agents, child_variables, rendezvous
-from mora_runtime import Client, Node, RunDirectory
+from mora_runtime import Client, RunDirectory, Session
 from mora_runtime.process.supervisor import Supervisor
 from mora_trainer.chain import AGENTS, MicroBatch, RemoteChain, Stopwatch
 from mora_trainer.modulation import Modulation
@@ -41,7 +41,7 @@ class ChainSession:
 
     config: TrainConfig
     directory: RunDirectory
-    node: Node
+    session: Session
     clients: dict[str, Client]
     corpus: Corpus
     samples: list[Sample]
@@ -141,19 +141,19 @@ def chain_session(config: TrainConfig, path: Path, *, traces: Path | None = None
             torch.device("cpu"),
         )
         try:
-            with Node.open(directory, "coordinator.0") as node:
+            with Session.open(directory, "coordinator.0") as session:
                 options = {name: found.options for name, found in checked.items()}
-                yield _connect(config, directory, node, options)
+                yield _connect(config, directory, session, options)
         finally:
             dist.destroy_process_group()
 
 
 def _connect(
-    config: TrainConfig, directory: RunDirectory, node: Node, options: dict[str, dict[str, Any]]
+    config: TrainConfig, directory: RunDirectory, session: Session, options: dict[str, dict[str, Any]]
 ) -> ChainSession:
-    clients = {name: node.connect(f"{name}.0", deadline_s=DEADLINE_S) for name in AGENTS}
+    clients = {name: session.connect(f"{name}.0", deadline_s=DEADLINE_S) for name in AGENTS}
     samples = read_dataset(resolve_dataset(config.data, config.clip, directory.path / "data"))
-    corpus = Corpus(node, clients, samples, config.clip, needs_frames=False, deadline_s=DEADLINE_S)
+    corpus = Corpus(session, clients, samples, config.clip, needs_frames=False, deadline_s=DEADLINE_S)
     embeddings = initial_embeddings(clients, config.modulation, seed=config.seed, deadline_s=DEADLINE_S)
     modulation = Modulation(embeddings, config.modulation.alpha, config.modulation.optimizer) if embeddings else None
     chain = RemoteChain(
@@ -165,7 +165,7 @@ def _connect(
     )
     joint_step = JointStep(chain, clients, modulation, clip_norm=config.training.clip_norm, deadline_s=DEADLINE_S)
     return ChainSession(
-        config, directory, node, clients, corpus, samples, embeddings, chain, joint_step, modulation, options
+        config, directory, session, clients, corpus, samples, embeddings, chain, joint_step, modulation, options
     )
 
 

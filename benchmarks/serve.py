@@ -153,7 +153,7 @@ async def load(port: int, num_requests: int, at_once: int, steps: int | None = N
 
 
 @dataclass
-class Rounds:
+class RoundRunner:
     """Of one batch size: served and bare by turns, because the machine is faster in some seconds than in others."""
 
     served: list[float]
@@ -167,9 +167,9 @@ class Rounds:
         return statistics.median(mine / theirs for mine, theirs in zip(self.served, self.bare, strict=True))
 
 
-def take_rounds(served: Served, batch: int, options: dict[str, Any]) -> Rounds:
+def take_rounds(served: Served, batch: int, options: dict[str, Any]) -> RoundRunner:
     """All rounds of a batch size; one before them warms both up."""
-    found = Rounds([], [], [])
+    found = RoundRunner([], [], [])
     asyncio.run(load(served.port, NUM_REQUESTS, NUM_REQUESTS))
     with Bare(batch, options) as bare:
         for _ in range(NUM_ROUNDS):

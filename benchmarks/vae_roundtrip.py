@@ -61,7 +61,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     frames = read_frames(arguments.clip, arguments.frames, arguments.every)
-    pixels = frames_to_pixels(frames, arguments.side, arguments.side)
+    pixels = frames_to_pixels(frames, arguments.doorbell, arguments.doorbell)
     clip = pixels.transpose(0, 1)[None]
     model, errors = overfit(clip, arguments.seconds)
     with torch.no_grad():

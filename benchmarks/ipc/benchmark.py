@@ -14,7 +14,7 @@ from benchmarks.ipc import floor
 from benchmarks.ipc.by_reference import measure_by_reference
 from benchmarks.ipc.contestant import Contestant
 from benchmarks.ipc.measurement import Measurement, RemotePeer, measure
-from benchmarks.ipc.ours import Session, bulk_contestants, session, small_contestants
+from benchmarks.ipc.ours import OurServers, bulk_contestants, our_servers, small_contestants
 from benchmarks.ipc.peers import FAMILIES, PING, Family
 from benchmarks.ipc.plan import SMALL_NBYTES, SizePlan
 from benchmarks.ipc.remote_peers import Caller
@@ -58,7 +58,7 @@ def run(order: Order, folder: Path, progress: Progress) -> dict[str, Any]:
         WrongAnswer: Mora's answer, or the floor's, is not x + 1.
         KeyboardInterrupt
     """
-    with peers_of(order.families, folder) as peers, session(folder) as opened:
+    with peers_of(order.families, folder) as peers, our_servers(folder) as opened:
         measurements = [_measure_size(plan, opened, peers.playing, progress) for plan in order.plans]
         tick = _ticker(progress, "by reference", 2 * _REFERENCE_ROUNDS, opened)
         by_reference = measure_by_reference(opened, order.reference_nbytes, _REFERENCE_ROUNDS, tick)
@@ -100,7 +100,7 @@ def _take_in(caller: Caller, peers: Peers) -> None:
     peers.playing += [RemotePeer(name, caller, **description) for name, description in described.items()]
 
 
-def _measure_size(plan: SizePlan, opened: Session, peers: Sequence[RemotePeer], progress: Progress) -> Measurement:
+def _measure_size(plan: SizePlan, opened: OurServers, peers: Sequence[RemotePeer], progress: Progress) -> Measurement:
     is_small = plan.nbytes == SMALL_NBYTES
     local: list[Contestant] = [*floor.contestants(), *bulk_contestants(opened)]
     local += small_contestants(opened) if is_small else []
@@ -110,7 +110,7 @@ def _measure_size(plan: SizePlan, opened: Session, peers: Sequence[RemotePeer], 
     return measure(plan, local, playing, tick)
 
 
-def _ticker(progress: Progress, title: str, total: int, opened: Session) -> Callable[[], None]:
+def _ticker(progress: Progress, title: str, total: int, opened: OurServers) -> Callable[[], None]:
     """What to call after every step: shows it, and ends everything after Ctrl-C."""
     task = progress.add_task(title, total=total)
 

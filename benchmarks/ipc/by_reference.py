@@ -11,7 +11,7 @@ import torch
 from mora_runtime import TensorRef
 
 from benchmarks.ipc.contestant import DEADLINE_S, Contestant, Turn, WrongAnswer, take_turn
-from benchmarks.ipc.ours import AGENT, Echo, Session
+from benchmarks.ipc.ours import AGENT, Echo, OurServers
 from benchmarks.ipc.plan import SMALL_NBYTES
 
 _HANDOVERS_A_ROUND = 20
@@ -22,7 +22,7 @@ class HandOver(Contestant):
 
     name = "by_reference"
 
-    def __init__(self, opened: Session, nbytes: int) -> None:
+    def __init__(self, opened: OurServers, nbytes: int) -> None:
         self._opened = opened
         self._nbytes = nbytes
         self.produce_us: list[float] = []
@@ -61,7 +61,9 @@ class HandOver(Contestant):
         self._keep(4)  # the large slot is free again
 
 
-def measure_by_reference(opened: Session, nbytes: int, num_rounds: int, progress: Callable[[], None]) -> dict[str, Any]:
+def measure_by_reference(
+    opened: OurServers, nbytes: int, num_rounds: int, progress: Callable[[], None]
+) -> dict[str, Any]:
     """Key `by_reference` of the report; small echoes are measured in the same rounds."""
     path, small = HandOver(opened, nbytes), Echo("small", opened.client, "add_one")
     path.start()

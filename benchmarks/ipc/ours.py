@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 from mora_launch.environments.venvs import ROOT
-from mora_runtime import Client, Node, RunDirectory
-from mora_runtime.process.role_process import Child
+from mora_runtime import Client, RunDirectory, Session
+from mora_runtime.process.role_process import RoleProcess
 from mora_runtime.process.supervisor import Supervisor
 
 from benchmarks.ipc.contestant import DEADLINE_S, Contestant, WrongAnswer
@@ -26,12 +26,12 @@ ARENA_NBYTES = 2 << 30  # limit; segments are made as sizes are first sent
 
 
 @dataclass
-class Session:
+class OurServers:
     """Two servers and this process's connections to them."""
 
     supervisor: Supervisor
-    servers: dict[str, Child]
-    node: Node
+    servers: dict[str, RoleProcess]
+    session: Session
     client: Client
     other: Client
     zmq_client: Client | None  # to the first server without the doorbell, where the runtime has one
@@ -47,28 +47,28 @@ class Session:
 
 
 @contextlib.contextmanager
-def session(folder: Path) -> Iterator[Session]:
+def our_servers(folder: Path) -> Iterator[OurServers]:
     """Start two echo servers below `folder` and connect; end them afterwards."""
     with RunDirectory.create(folder / "run", lock=True) as run, Supervisor(print) as supervisor:
         servers = {role: _start(role, run, supervisor) for role in SERVERS}
         if not supervisor.wait_ready(list(servers.values()), deadline_s=DEADLINE_S):
             raise KeyboardInterrupt
-        with Node.open(run, "coordinator.0", arena_budget_nbytes=ARENA_NBYTES) as node:
-            client, other = (node.connect(role, deadline_s=DEADLINE_S) for role in SERVERS)
-            yield Session(supervisor, servers, node, client, other, _zmq_client(node))
+        with Session.open(run, "coordinator.0", arena_budget_nbytes=ARENA_NBYTES) as session:
+            client, other = (session.connect(role, deadline_s=DEADLINE_S) for role in SERVERS)
+            yield OurServers(supervisor, servers, session, client, other, _zmq_client(session))
 
 
-def _zmq_client(node: Node) -> Client | None:
+def _zmq_client(session: Session) -> Client | None:
     options: dict[str, Any] = {"doorbell": False}
-    return node.connect(SERVERS[0], deadline_s=DEADLINE_S, **options) if has_doorbell() else None
+    return session.connect(SERVERS[0], deadline_s=DEADLINE_S, **options) if has_doorbell() else None
 
 
 def has_doorbell() -> bool:
     """True where calls need not go through ZeroMQ, and can be made to."""
-    return "doorbell" in inspect.signature(Node.connect).parameters
+    return "doorbell" in inspect.signature(Session.connect).parameters
 
 
-def _start(role: str, run: RunDirectory, supervisor: Supervisor) -> Child:
+def _start(role: str, run: RunDirectory, supervisor: Supervisor) -> RoleProcess:
     settings = {
         "role": role,
         "name": role.partition(".")[0],
@@ -105,12 +105,12 @@ class Echo(Contestant):
 class ResidentEcho(Echo):
     """The same with x in a slot of this process from the beginning."""
 
-    def __init__(self, client: Client, node: Node) -> None:
+    def __init__(self, client: Client, session: Session) -> None:
         super().__init__("resident", client, "add_one_in_slot")
-        self._node = node
+        self._session = session
 
     def prepare(self, x: torch.Tensor) -> torch.Tensor:
-        return self._node.empty(x.shape, x.dtype).copy_(x)
+        return self._session.empty(x.shape, x.dtype).copy_(x)
 
 
 class EmptyCall(Contestant):
@@ -129,16 +129,16 @@ class EmptyCall(Contestant):
             raise WrongAnswer(f"{self.name}: expected None, got {y!r}")
 
 
-def bulk_contestants(opened: Session) -> list[Contestant]:
+def bulk_contestants(opened: OurServers) -> list[Contestant]:
     """Those of every size."""
     return [
         Echo("ours", opened.client, "add_one_in_slot"),
-        ResidentEcho(opened.client, opened.node),
+        ResidentEcho(opened.client, opened.session),
         Echo("fresh_output", opened.client, "add_one"),
     ]
 
 
-def small_contestants(opened: Session) -> list[Contestant]:
+def small_contestants(opened: OurServers) -> list[Contestant]:
     """Those of the smallest size alone."""
     found: list[Contestant] = [EmptyCall(opened.client)]
     if opened.zmq_client is not None:

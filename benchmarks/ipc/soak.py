@@ -12,7 +12,7 @@ import psutil
 import torch
 
 from benchmarks.ipc.contestant import DEADLINE_S, WrongAnswer
-from benchmarks.ipc.ours import SERVERS, Echo, Session
+from benchmarks.ipc.ours import SERVERS, Echo, OurServers
 from benchmarks.ipc.plan import MIB
 
 _NUM_TENTHS = 10
@@ -36,7 +36,7 @@ def sizes_of_a_period(seed: int = _SEED) -> list[int]:
     return [0 if numbers.random() < 0.1 else 4 * round(2 ** numbers.uniform(0, largest)) for _ in range(_PERIOD)]
 
 
-def soak(opened: Session, num_messages: int, progress: Callable[[], None]) -> dict[str, Any]:
+def soak(opened: OurServers, num_messages: int, progress: Callable[[], None]) -> dict[str, Any]:
     """Key `soak` of the report.
 
     Args:
@@ -67,7 +67,7 @@ def soak(opened: Session, num_messages: int, progress: Callable[[], None]) -> di
     return _summary(periods * _PERIOD * _NUM_TENTHS, tenths)
 
 
-def _messages(opened: Session) -> list[Message]:
+def _messages(opened: OurServers) -> list[Message]:
     values = torch.arange(MIB // 4, dtype=torch.float32)
     echoes = [Echo(method, opened.client, method) for method in _METHODS]
     sizes = sizes_of_a_period()
@@ -90,7 +90,7 @@ def _cpu_s(processes: dict[str, psutil.Process]) -> float:
     return float(sum(time_s.user + time_s.system for time_s in times))
 
 
-def _memory(opened: Session, processes: dict[str, psutil.Process]) -> dict[str, Any]:
+def _memory(opened: OurServers, processes: dict[str, psutil.Process]) -> dict[str, Any]:
     opened.client.flush()
     measured: dict[str, Any] = {}
     for name, process in processes.items():

@@ -11,7 +11,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import torch
 from mora_runtime import Agent, ServerSettings, serve
 from mora_runtime.schema import read_settings
-from mora_training.optimizer_agent import PARTICIPANT, Participant
+from mora_training.optimizer_agent import PARTICIPANT, OptimizerAgent
 from mora_training.training_settings import ParticipantSettings
 
 from mora_env_opensora.agent import OpenSoraAgent
@@ -28,7 +28,7 @@ def build_agents(settings: ServerSettings) -> dict[str, Agent]:
     if settings.training is not None:
         training = read_settings(ParticipantSettings, settings.training, source=f"training of {settings.role}")
         checkpoints = Path(settings.run_dir) / "checkpoints"
-        agents[PARTICIPANT] = Participant(agents[settings.name], training, device, checkpoints, settings.name)
+        agents[PARTICIPANT] = OptimizerAgent(agents[settings.name], training, device, checkpoints, settings.name)
     return agents
 
 

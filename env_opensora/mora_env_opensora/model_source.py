@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mora_env_opensora.models import CheckpointError
+from mora_env_opensora.models import WeightsFileError
 
 
 def resolve_folder(name: str | Path) -> Path:
@@ -13,7 +13,7 @@ def resolve_folder(name: str | Path) -> Path:
     Nothing is downloaded here, so that a run starts the same with and without a network.
 
     Raises:
-        CheckpointError: neither is there.
+        WeightsFileError: neither is there.
     """
     if Path(name).is_dir():
         return Path(name)
@@ -21,7 +21,7 @@ def resolve_folder(name: str | Path) -> Path:
     repository, _, inner = rest.partition("/")
     folder = _cached_snapshot(f"{owner}/{repository}", inner) if owner and repository else None
     if folder is None or not (folder / inner).is_dir():
-        raise CheckpointError(
+        raise WeightsFileError(
             f"`{name}`: expected a folder, or a Hub id owner/repository[/folder] that has been downloaded; it is "
             "neither. Download it with `huggingface-cli download`, or give the folder"
         )

@@ -15,27 +15,27 @@ if TYPE_CHECKING:
     from mora_runtime.rpc.activity import cancelled_samples, check_cancelled, report_step
     from mora_runtime.rpc.agent import Agent, ModuleAgent, remote
     from mora_runtime.rpc.client import Client, wait_any
-    from mora_runtime.rpc.pending import PendingBackward, PendingReply, Reply, Ticket
+    from mora_runtime.rpc.pending import GraphHandle, PendingBackward, PendingReply, Reply
     from mora_runtime.rpc.remote_module import RemoteModule
     from mora_runtime.rpc.server_process import serve
     from mora_runtime.rpc.server_settings import ServerSettings
-    from mora_runtime.rpc.session import Node, empty
+    from mora_runtime.rpc.session import Session, empty
     from mora_runtime.tensors.tensor_store import TensorRef
 
 _HOME = {
     "Agent": "rpc.agent",
     "Client": "rpc.client",
+    "GraphHandle": "rpc.pending",
     "ModuleAgent": "rpc.agent",
     "MoraError": "errors",
-    "Node": "rpc.session",
     "PendingBackward": "rpc.pending",
     "PendingReply": "rpc.pending",
     "RemoteModule": "rpc.remote_module",
     "Reply": "rpc.pending",
     "RunDirectory": "process.run_directory",
     "ServerSettings": "rpc.server_settings",
+    "Session": "rpc.session",
     "TensorRef": "tensors.tensor_store",
-    "Ticket": "rpc.pending",
     "cancelled_samples": "rpc.activity",
     "check_cancelled": "rpc.activity",
     "empty": "rpc.session",
@@ -48,17 +48,17 @@ _HOME = {
 __all__ = [
     "Agent",
     "Client",
+    "GraphHandle",
     "ModuleAgent",
     "MoraError",
-    "Node",
     "PendingBackward",
     "PendingReply",
     "RemoteModule",
     "Reply",
     "RunDirectory",
     "ServerSettings",
+    "Session",
     "TensorRef",
-    "Ticket",
     "cancelled_samples",
     "check_cancelled",
     "empty",

@@ -19,7 +19,7 @@
     |   +-- ProtocolError         a message that does not fit: version, lock, order, type
     |   +-- PeerDied              the other process is gone
     |   +-- DeadlineExceeded      no answer in time
-    +-- PlaneError                the tensor plane
+    +-- StoreError                the tensor store
     |   +-- BoundsError           a tensor that does not lie inside its segment, or a dtype or shape that is not allowed
     |   +-- StaleReference        a reference to a slot that is no longer (or never was) the sender's to give
     |   +-- SegmentRefused        a descriptor that is not a sealed memory file of the size it claims
@@ -161,25 +161,25 @@ class DeadlineExceeded(TransportError):
     code = "deadline"
 
 
-class PlaneError(MoraError):
+class StoreError(MoraError):
     """Something about tensors in shared memory."""
 
     code = "plane"
 
 
-class BoundsError(PlaneError):
+class BoundsError(StoreError):
     """A tensor that does not fit its segment, or is of a kind that is not allowed."""
 
     code = "bounds"
 
 
-class StaleReference(PlaneError):
+class StaleReference(StoreError):
     """A reference to a slot that is not the sender's to give."""
 
     code = "stale"
 
 
-class SegmentRefused(PlaneError):
+class SegmentRefused(StoreError):
     """A descriptor that is not a sealed memory file of the size it claims."""
 
     code = "segment"
@@ -191,19 +191,19 @@ class SegmentLost(SegmentRefused):
     code = "segment_lost"
 
 
-class ArenaFull(PlaneError):
+class ArenaFull(StoreError):
     """No slot is left within the budget."""
 
     code = "arena_full"
 
 
-class DeviceUnavailable(PlaneError):
+class DeviceUnavailable(StoreError):
     """Device memory cannot be shared between these two processes; tensors go through host memory instead."""
 
     code = "device_unavailable"
 
 
-class DeviceFailed(PlaneError):
+class DeviceFailed(StoreError):
     """CUDA refused a call."""
 
     code = "device_failed"

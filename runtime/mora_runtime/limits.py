@@ -31,17 +31,17 @@ DEFAULT_ARENA_NBYTES = 256 << 20
 MAX_SOCKET_PATH_NBYTES = 100  # the kernel allows 107; temporary suffixes need a little
 HIGH_WATER_MARK = 256  # messages queued for one peer
 HANDSHAKE_TIMEOUT_S = 5.0
-MAX_NUM_WAITING = 64  # side sockets that have not said yet whose they are
+MAX_NUM_WAITING = 64  # doorbells that have not said yet whose they are
 LONGEST_SPIN_NS = 2_000_000  # that a process looks for the next message before it sleeps; see `spin`
 SHORTEST_SPIN_NS = 50_000
 HEARTBEAT_INTERVAL_S = 2.0
 HEARTBEAT_TIMEOUT_S = 60.0  # ZeroMQ's own; a stopped process is the supervisor's to judge
-SIDE_DEADLINE_S = 10.0  # for a descriptor to arrive that was sent before its message
+DOORBELL_DEADLINE_S = 10.0  # for a descriptor to arrive that was sent before its message
 """Descriptors are sent before the messages that need them, so waiting this long means that they never were."""
 
 MAX_SHARD_NAME_LENGTH = 512  # of a checkpoint's file, relative to its folder
 MAX_SHARD_NAME_PARTS = 8
-MAX_CHILD_LINE_NBYTES = 64 << 10  # one message on the link between a child and the launcher
+MAX_ROLE_LINE_NBYTES = 64 << 10  # one message on the link between a child and the launcher
 MAX_NUM_VITALS = 64  # entries of one heartbeat
 MAX_VITAL_LENGTH = 256  # characters of a name, or of a text, among them
 MAX_CHILD_ERROR_LENGTH = 8 << 10  # characters; several lines for a person to read, and one line of JSON

@@ -44,7 +44,7 @@ class Trainable(Protocol):
         """Content of the `config.json` that makes the saved weights loadable by their own library."""
 
 
-class Participant(Agent):
+class OptimizerAgent(Agent):
     """Optimizer, moving average and checkpoint shards of one trained agent.
 
     Args:

@@ -1,6 +1,6 @@
 """Joining the data-parallel group of one role: the only place that initialises torch.distributed.
 
-Called once per process by `Participant` in servers and by the coordinator. The rendezvous is a file in the run
+Called once per process by `OptimizerAgent` in servers and by the coordinator. The rendezvous is a file in the run
 directory, so no port is chosen, guessed or raced for; groups that span hosts name a `tcp://` address instead.
 """
 

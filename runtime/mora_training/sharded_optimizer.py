@@ -1,6 +1,6 @@
 """DeepSpeed behind a two-phase step: the only file that knows DeepSpeed's engine.
 
-Used by `Participant` in servers (an agent's parameters) and by the coordinator (the modulation embeddings). Backward
+Used by `OptimizerAgent` in servers (an agent's parameters) and by the coordinator (the modulation embeddings). Backward
 passes only accumulate gradients locally; nothing is communicated until `prepare`, so a micro-batch that fails on one
 replica leaves no peer waiting in a collective. `prepare` reduces over the data-parallel group and reports; `commit`
 steps with the learning rates and the clip factor it is given; `discard` drops the gradients and changes nothing else.

@@ -1,6 +1,6 @@
 """Files of a checkpoint: written whole, synced, and hashed, so that a manifest can vouch for them.
 
-Used by `Participant` in servers and by the coordinator. A file is complete on disk before its hash is reported.
+Used by `OptimizerAgent` in servers and by the coordinator. A file is complete on disk before its hash is reported.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from mora_runtime.errors import CheckpointError
 from mora_runtime.files.durable_files import verify
 from mora_trainer.checkpoint.checkpointer import Checkpointer
 from mora_trainer.checkpoint.commit_record import committed
-from mora_training.optimizer_agent import Participant
+from mora_training.optimizer_agent import OptimizerAgent
 from mora_training.training_settings import GroupSettings, OptimizerSettings, ParticipantSettings, TrainableSettings
 from safetensors.torch import load_file
 
@@ -50,7 +50,7 @@ class Model:
 class DirectClient:
     """A participant in this process, asked as one in a server is."""
 
-    def __init__(self, participant: Participant) -> None:
+    def __init__(self, participant: OptimizerAgent) -> None:
         self._participant = participant
 
     def submit(self, agent: str, method: str, arguments: dict[str, Any], *, deadline_s: float) -> "DirectClient":
@@ -71,7 +71,7 @@ def write_steps(checkpoints: Path, store: Path, first: int, num_steps: int) -> N
             optimizer=OptimizerSettings(),
             trainable=TrainableSettings(scope="none"),
         )
-        client = DirectClient(Participant(model, settings, torch.device("cpu"), checkpoints, "image"))
+        client = DirectClient(OptimizerAgent(model, settings, torch.device("cpu"), checkpoints, "image"))
         checkpointer = Checkpointer(
             checkpoints,
             {"image": client},

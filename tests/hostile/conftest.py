@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import torch
 from hostile_peer import Peer, Target
-from mora_runtime import Client, Node, RunDirectory
+from mora_runtime import Client, RunDirectory, Session
 from mora_runtime.wire.sockets import make_keys
 
 # What launcher and trainer do is tested where they are: in the control environment.
@@ -49,23 +49,23 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
 
 
 @pytest.fixture
-def node(target: Target) -> Iterator[Node]:
-    with Node.open(target.run, "coordinator.0", arena_budget_nbytes=16 << 20) as opened:
+def session(target: Target) -> Iterator[Session]:
+    with Session.open(target.run, "coordinator.0", arena_budget_nbytes=16 << 20) as opened:
         yield opened
 
 
 @pytest.fixture
-def honest(node: Node) -> Client:
-    return node.connect("adder.0", deadline_s=10)
+def honest(session: Session) -> Client:
+    return session.connect("adder.0", deadline_s=10)
 
 
 @pytest.fixture
-def serves(node: Node) -> Callable[[], None]:
+def serves(session: Session) -> Callable[[], None]:
     """Asserts that a new honest client is greeted and served within a second."""
 
     def check() -> None:
         started_s = time.monotonic()
-        client = node.connect("adder.0", deadline_s=10)
+        client = session.connect("adder.0", deadline_s=10)
         returned = client.call("adder", "add_one", {"x": torch.ones(3)}, deadline_s=10).values["value"]
         assert torch.equal(returned.tensor(), torch.full((3,), 2.0))
         assert client.ping(5).num_tickets == 0

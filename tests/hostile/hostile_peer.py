@@ -10,7 +10,7 @@ import zmq
 from mora_runtime import RunDirectory
 from mora_runtime.tensors.segment import Segment
 from mora_runtime.wire.codec import decode, encode
-from mora_runtime.wire.doorbell import OfferedSegment, SideChannel
+from mora_runtime.wire.doorbell import Doorbell, OfferedSegment
 from mora_runtime.wire.messages import PROTOCOL_VERSION, Call, Failure, Hello, Message, Result, Welcome, WireTensor
 from mora_runtime.wire.sockets import client_socket
 
@@ -59,17 +59,17 @@ class Peer:
         # a name that the last peer has just left may be taken for a moment: who comes second is not let in
         self.identity = f"{name}#{number or next(_numbers)}".encode()
         self.socket = client_socket(self.context, target.run, f"ipc://{target.path(kind)}", self.identity)
-        self.side: SideChannel | None = None
+        self.doorbell: Doorbell | None = None
         self.server = ""
         self._last_id = 0
 
-    def greet(self, *, side: bool = True) -> Welcome:
+    def greet(self, *, doorbell: bool = True) -> Welcome:
         self.send(Hello(PROTOCOL_VERSION, self.name))
         welcome = self.receive()
         assert isinstance(welcome, Welcome), f"expected WELCOME, got {welcome}"
         self.server = welcome.name
-        if side:
-            self.side = SideChannel.connect(self.target.path("side"), welcome.token, "server")
+        if doorbell:
+            self.doorbell = Doorbell.connect(self.target.path("doorbell"), welcome.token, "server")
         return welcome
 
     def send(self, message: Message) -> None:
@@ -79,8 +79,8 @@ class Peer:
         return decode(self.socket.recv()) if self.socket.poll(round(timeout_s * 1000)) else None
 
     def offer(self, descriptor: int, nbytes: int, *, owner: str | None = None, segment: int = 0) -> None:
-        assert self.side is not None
-        self.side.send_segment(OfferedSegment(owner or self.name, segment, nbytes, descriptor))
+        assert self.doorbell is not None
+        self.doorbell.send_segment(OfferedSegment(owner or self.name, segment, nbytes, descriptor))
 
     def ask(self, *tensors: WireTensor, method: str = "add_one") -> Result | Failure:
         self._last_id += 1
@@ -96,10 +96,10 @@ class Peer:
         answer = self.ask(*tensors)
         assert isinstance(answer, Failure)
         assert sorted(answer.released) == sorted(tensor.lease for tensor in tensors), "no lease is kept"
-        assert self.target.path("side") not in answer.text
+        assert self.target.path("doorbell") not in answer.text
         return answer.code
 
     def close(self) -> None:
-        if self.side is not None:
-            self.side.close()
+        if self.doorbell is not None:
+            self.doorbell.close()
         self.context.destroy(linger=0)

@@ -101,13 +101,13 @@ def test_300_half_open_connections_do_not_keep_an_honest_call_waiting(
             raw.close()
 
 
-def test_300_silent_side_sockets_do_not_keep_an_honest_call_waiting_nor_stay(target: Target, serves: Serves) -> None:
+def test_300_silent_doorbell_do_not_keep_an_honest_call_waiting_nor_stay(target: Target, serves: Serves) -> None:
     serves()
     before = target.num_descriptors()
     opened = []
     try:
         for _ in range(300):
-            opened.append(connected(target.path("side"), socket.SOCK_SEQPACKET))
+            opened.append(connected(target.path("doorbell"), socket.SOCK_SEQPACKET))
         serves()
         assert target.num_descriptors() < before + 100
     finally:
@@ -116,21 +116,21 @@ def test_300_silent_side_sockets_do_not_keep_an_honest_call_waiting_nor_stay(tar
 
 
 @pytest.mark.parametrize("token", [b"x", b"0" * 32, b"\xff" * 32, bytes(32), b"y" * 5000], ids=range(5))
-def test_a_wrong_token_closes_the_side_socket(target: Target, serves: Serves, token: bytes) -> None:
+def test_a_wrong_token_closes_the_doorbell(target: Target, serves: Serves, token: bytes) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as raw:
         raw.settimeout(5)
-        raw.connect(target.path("side"))
+        raw.connect(target.path("doorbell"))
         raw.send(token)
         assert raw.recv(100) == b""
     serves()
 
 
-def test_packets_of_another_size_on_a_greeted_side_socket_are_ignored(peers: Peers, serves: Serves) -> None:
+def test_packets_of_another_size_on_a_greeted_doorbell_are_ignored(peers: Peers, serves: Serves) -> None:
     peer = peers()
     peer.greet()
-    assert peer.side is not None
+    assert peer.doorbell is not None
     for data in (b"x", b"\0" * 144, bytes(143), bytes(145), random.Random(0).randbytes(10_000)):
-        peer.side._socket.send(data)
+        peer.doorbell._socket.send(data)
     assert isinstance(peer.ask(method="count"), Result)
     serves()
 
@@ -151,16 +151,16 @@ def test_a_frame_over_the_limit_costs_its_sender_the_connection_and_nobody_else(
     serves()
 
 
-def test_frames_that_are_no_messages_on_a_greeted_side_socket_are_dropped(peers: Peers, serves: Serves) -> None:
+def test_frames_that_are_no_messages_on_a_greeted_doorbell_are_dropped(peers: Peers, serves: Serves) -> None:
     peer = peers()
     peer.greet()
-    assert peer.side is not None
+    assert peer.doorbell is not None
     frames = [MAGIC, MAGIC + random.Random(0).randbytes(4096), MAGIC + bytes([PROTOCOL_VERSION]) + b"\xff" * 65_531]
     for frame in [*frames, encode(Ping(1)), encode(Hello(PROTOCOL_VERSION, peer.name)), encode(Release([1, 2]))]:
-        peer.side.send_frame(frame)
-    peer.side.send_frame(encode(Call(1, "adder", "count", {}, None, None, False, [])))
+        peer.doorbell.send_frame(frame)
+    peer.doorbell.send_frame(encode(Call(1, "adder", "count", {}, None, None, False, [])))
     deadline = time.monotonic() + 10
-    while (frame := peer.side.read()) is None and time.monotonic() < deadline:
+    while (frame := peer.doorbell.read()) is None and time.monotonic() < deadline:
         pass
     assert frame is not None
     answer = decode(frame)
@@ -172,13 +172,13 @@ def test_frames_that_are_no_messages_on_a_greeted_side_socket_are_dropped(peers:
 def test_a_peer_that_reads_no_answers_keeps_nobody_waiting_and_is_parted_from(peers: Peers, serves: Serves) -> None:
     peer = peers()
     peer.greet()
-    assert peer.side is not None
+    assert peer.doorbell is not None
     number = 0
     deadline = time.monotonic() + 30
-    while peer.side.is_open and time.monotonic() < deadline:
+    while peer.doorbell.is_open and time.monotonic() < deadline:
         number += 1
         try:
-            peer.side.send_frame(encode(Call(number, "adder", "count", {}, None, None, False, [])))
+            peer.doorbell.send_frame(encode(Call(number, "adder", "count", {}, None, None, False, [])))
         except DeadlineExceeded:
             serves()
         except PeerDied:
@@ -271,7 +271,7 @@ def test_a_second_peer_with_the_same_identity_cannot_take_the_first_ones_place(p
 
 def test_a_peer_that_greets_again_starts_anew(peers: Peers, serves: Serves) -> None:
     peer = peers()
-    tokens = {peer.greet(side=False).token for _ in range(3)}
+    tokens = {peer.greet(doorbell=False).token for _ in range(3)}
     assert len(tokens) == 3
     assert isinstance(peer.ask(method="count"), Result)
     serves()
@@ -308,12 +308,12 @@ def test_an_agent_that_wants_to_exit_fails_its_call_and_nothing_else(honest: Cli
     serves()
 
 
-def test_a_peer_that_leaves_between_greeting_and_side_socket_is_forgotten_by_a_new_greeting(
+def test_a_peer_that_leaves_between_greeting_and_doorbell_is_forgotten_by_a_new_greeting(
     peers: Peers, serves: Serves
 ) -> None:
     for _ in range(20):
         peer = peers()
-        assert isinstance(peer.greet(side=False), Welcome)
+        assert isinstance(peer.greet(doorbell=False), Welcome)
         peer.close()
     serves()
 

@@ -84,7 +84,7 @@ def test_a_segment_that_was_never_offered_is_stale(peer: Peer, segment: Segment)
 
 def test_the_segment_of_another_client_is_stale(peer: Peer, honest: Client) -> None:
     honest.call("adder", "add_one", {"x": torch.full((4000,), 42.0)}, deadline_s=10)
-    owner = honest._plane.identity
+    owner = honest._store.identity
     assert [peer.refused(tensor(peer, owner=owner, segment=number)) for number in range(3)] == ["stale"] * 3
 
 
@@ -135,7 +135,7 @@ def test_descriptors_that_are_no_sealed_memory_files_are_refused_and_closed(
 def test_an_offer_in_the_name_of_another_reaches_only_the_offerer(peer: Peer, honest: Client) -> None:
     mine = Segment.create(4 << 20)
     mine.buffer[: 4 << 20] = torch.full((1 << 20,), 666.0).numpy().tobytes()
-    peer.offer(mine.descriptor, 4 << 20, owner=honest._plane.identity)
+    peer.offer(mine.descriptor, 4 << 20, owner=honest._store.identity)
     peer.offer(mine.descriptor, 4 << 20, owner=peer.server)
     assert isinstance(peer.ask(method="count"), Result)
     returned = honest.call("adder", "add_one", {"x": torch.zeros(4000)}, deadline_s=10).values["value"]

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 from mora_data.clips import Clip, write_lossless, write_video
-from mora_runtime import Client, Node, RunDirectory, TensorRef
+from mora_runtime import Client, RunDirectory, Session, TensorRef
 from mora_runtime.errors import CheckpointError, MoraError, PeerDied, ProtocolError, StorageError
 from mora_runtime.files.durable_files import sha256_of, sync, write_text
 from mora_runtime.process.logs import start_logging
@@ -177,14 +177,14 @@ def make_all(settings: CandidateSettings, link: SupervisorLink) -> bool:
     torch.set_num_threads(settings.num_threads)
     run = RunDirectory.open(Path(settings.run_dir))
     console = Console(soft_wrap=True)
-    with Node.open(
+    with Session.open(
         run,
         settings.role,
         arena_budget_nbytes=settings.arena_nbytes,
         spill_budget_nbytes=settings.spill_nbytes,
-    ) as node:
+    ) as session:
         clients = {
-            agent: node.connect(
+            agent: session.connect(
                 settings.servers[agent], deadline_s=_CONNECT_DEADLINE_S, expected_lock_hash=settings.lock_hashes[agent]
             )
             for agent in AGENTS

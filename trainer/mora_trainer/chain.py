@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
-from mora_runtime import Client, PendingReply, Reply, TensorRef, Ticket, wait_any
+from mora_runtime import Client, GraphHandle, PendingReply, Reply, TensorRef, wait_any
 from mora_runtime.errors import ProtocolError
 from mora_runtime.process import faults
 from mora_runtime.trace import tracing
@@ -80,12 +80,12 @@ class _Rendered:
 
     images: TensorRef  # (B, 3, H, W) in [-1, 1]
     own_loss: float | None
-    ticket: Ticket
+    ticket: GraphHandle
     forward_s: float
 
 
 @dataclass(frozen=True)
-class _Judged:
+class _LossDone:
     """A video forward and backward that has come back: the loss, dL/dz_2, and dL/dO_1 by reference."""
 
     rendered: _Rendered
@@ -127,7 +127,7 @@ class RemoteChain:
         scale = 1.0 / len(batches)
         rendering: deque[PendingReply] = deque()
         judging: deque[tuple[_Rendered, PendingReply]] = deque()
-        returning: deque[tuple[_Judged, PendingReply | None]] = deque()
+        returning: deque[tuple[_LossDone, PendingReply | None]] = deque()
         num_begun = num_rendered = num_ended = 0
         try:
             while num_ended < len(batches):
@@ -135,13 +135,13 @@ class RemoteChain:
                     rendering.append(self._submit_image(batches[num_begun], embeddings))
                     num_begun += 1
                 if returning and (returning[0][1] is None or returning[0][1].has_ended):
-                    judged, pending = returning.popleft()
+                    loss_done, pending = returning.popleft()
                     num_ended += 1
-                    yield self._ended(judged, pending, embeddings, watch)
+                    yield self._ended(loss_done, pending, embeddings, watch)
                 elif judging and judging[0][1].has_ended:
                     rendered, pending = judging.popleft()
-                    judged = self._judged(rendered, pending.result())
-                    returning.append((judged, self._submit_image_backward(judged, scale)))
+                    loss_done = self._loss_done(rendered, pending.result())
+                    returning.append((loss_done, self._submit_image_backward(loss_done, scale)))
                 elif rendering and rendering[0].has_ended:
                     rendered = self._rendered(rendering.popleft().result())
                     judging.append((rendered, self._submit_video(batches[num_rendered], rendered, embeddings, scale)))
@@ -191,11 +191,11 @@ class RemoteChain:
             deadline_s=self._deadline_s,
         )
 
-    def _judged(self, rendered: _Rendered, reply: Reply) -> _Judged:
+    def _loss_done(self, rendered: _Rendered, reply: Reply) -> _LossDone:
         loss = reply.values["loss"]
         if not isinstance(loss, TensorRef):
             raise ProtocolError("video.loss: expected a scalar tensor `loss`, got none; wrong agent?")
-        return _Judged(rendered, float(loss.tensor()), reply.gradients, reply.forward_s, reply.backward_s)
+        return _LossDone(rendered, float(loss.tensor()), reply.gradients, reply.forward_s, reply.backward_s)
 
     def _image_output_grads(
         self, rendered: _Rendered, image_gradient: TensorRef | None, scale: float
@@ -208,35 +208,35 @@ class RemoteChain:
             grads["own_loss"] = torch.tensor(scale * self._image_loss_weight)
         return grads
 
-    def _submit_image_backward(self, judged: _Judged, scale: float) -> PendingReply | None:
-        grads = self._image_output_grads(judged.rendered, judged.gradients.get("images"), scale)
+    def _submit_image_backward(self, loss_done: _LossDone, scale: float) -> PendingReply | None:
+        grads = self._image_output_grads(loss_done.rendered, loss_done.gradients.get("images"), scale)
         if not grads:
-            judged.rendered.ticket.drop()
+            loss_done.rendered.ticket.drop()
             return None
-        return self._image.submit_backward(judged.rendered.ticket, grads, deadline_s=self._deadline_s)
+        return self._image.submit_backward(loss_done.rendered.ticket, grads, deadline_s=self._deadline_s)
 
     def _ended(
-        self, judged: _Judged, pending: PendingReply | None, embeddings: dict[str, torch.Tensor], watch: Stopwatch
+        self, loss_done: _LossDone, pending: PendingReply | None, embeddings: dict[str, torch.Tensor], watch: Stopwatch
     ) -> MicroBatchResult:
         reply = None if pending is None else pending.result()
-        found = {IMAGE: {} if reply is None else reply.gradients, VIDEO: judged.gradients}
+        found = {IMAGE: {} if reply is None else reply.gradients, VIDEO: loss_done.gradients}
         gradients = {
             name: found[name]["z"].tensor() if "z" in found[name] else torch.zeros_like(z)
             for name, z in embeddings.items()
         }
         compute_s = {
-            "image_forward": judged.rendered.forward_s,
-            "video_forward": judged.forward_s,
-            "video_backward": judged.backward_s,
+            "image_forward": loss_done.rendered.forward_s,
+            "video_forward": loss_done.forward_s,
+            "video_backward": loss_done.backward_s,
             "image_backward": 0.0 if reply is None else reply.backward_s,
         }
         for part, spent_s in compute_s.items():
             watch.add(part, spent_s)
-        image_gradient = judged.gradients.get("images")
+        image_gradient = loss_done.gradients.get("images")
         with tracing.span("norm of dL/dO_1", "compute"):
             norm = 0.0 if image_gradient is None else float(image_gradient.tensor().float().norm())
         faults.reach("mapped")
-        return MicroBatchResult(judged.loss, judged.rendered.own_loss, gradients, norm, compute_s)
+        return MicroBatchResult(loss_done.loss, loss_done.rendered.own_loss, gradients, norm, compute_s)
 
 
 def _firsts(queue: Sequence[tuple[object, PendingReply | None]]) -> list[PendingReply]:

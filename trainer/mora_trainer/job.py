@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from mora_data.dataset import SampleOrder, read_dataset
-from mora_runtime import Client, Node, RunDirectory
+from mora_runtime import Client, RunDirectory, Session
 from mora_runtime.errors import TrainingDiverged
 from mora_runtime.process.closed_listeners import close_listeners
 from mora_runtime.process.logs import LogFields
@@ -61,7 +61,7 @@ class TrainingJob:
             torch.device("cpu"),
         )
         close_listeners()
-        self._node = Node.open(
+        self._session = Session.open(
             self._run,
             f"coordinator.{settings.replica}",
             settings.generation,
@@ -69,7 +69,7 @@ class TrainingJob:
             spill_budget_nbytes=settings.spill_nbytes,
         )
         self._clients: dict[str, Client] = {
-            agent.name: self._node.connect(
+            agent.name: self._session.connect(
                 agent.server, deadline_s=_CONNECT_DEADLINE_S, expected_lock_hash=agent.lock_hash
             )
             for agent in (settings.image, settings.video)
@@ -101,7 +101,7 @@ class TrainingJob:
     def _prepare(self) -> None:
         settings = self._settings
         self._corpus = Corpus(
-            self._node,
+            self._session,
             self._clients,
             self._samples,
             settings.clip,
@@ -264,12 +264,12 @@ class TrainingJob:
 
     def vitals(self) -> Vitals:
         """How far training is, for the heartbeats; called by another thread."""
-        arena = self._node.plane.arena
+        arena = self._session.store.arena
         return {"step": self._done, "num_leases": arena.num_live, "arena_nbytes": arena.allocated_nbytes}
 
     def close(self) -> None:
         """Leave servers and group."""
         for client in self._clients.values():
             client.close()
-        self._node.close()
+        self._session.close()
         dist.destroy_process_group()

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from mora_data.dataset import Sample, SampleOrder
 from mora_data.settings import ClipShape
-from mora_runtime import Client, Node, TensorRef
+from mora_runtime import Client, Session, TensorRef
 from mora_runtime.errors import ProtocolError
 from mora_runtime.trace import tracing
 from mora_training.optimizer_agent import PARTICIPANT
@@ -32,7 +32,7 @@ class Corpus:
 
     def __init__(
         self,
-        node: Node,
+        session: Session,
         clients: dict[str, Client],
         samples: list[Sample],
         shape: ClipShape,
@@ -40,7 +40,7 @@ class Corpus:
         needs_frames: bool,
         deadline_s: float,
     ) -> None:
-        self._node = node
+        self._session = session
         self._clients = clients
         self._samples = samples
         self._shape = shape
@@ -85,7 +85,7 @@ class Corpus:
             ahead = self._clips.pop(index, None)
             with tracing.span("wait for the decoder", "wait"):
                 clip = self._decode(index) if ahead is None else ahead.result(self._deadline_s)
-            pixels = self._node.empty(clip.shape, torch.uint8)
+            pixels = self._session.empty(clip.shape, torch.uint8)
             pixels.copy_(torch.from_numpy(np.ascontiguousarray(clip)))
             self._targets[index] = self._store(VIDEO, "store_target", pixels)
             if self._needs_frames:

@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from mora_launch.environments.venvs import ROOT
 from mora_launch.jobs.servers import child_variables
-from mora_runtime import Node, PendingReply, RunDirectory, TensorRef
-from mora_runtime.process.role_process import Child
+from mora_runtime import PendingReply, RunDirectory, Session, TensorRef
+from mora_runtime.process.role_process import RoleProcess
 from mora_runtime.process.supervisor import Supervisor
 
 from benchmarks.ipc.contestant import DEADLINE_S
@@ -63,11 +63,13 @@ class MoraTrainer(Trainer):
         if self.is_on_own_core:
             os.sched_setaffinity(0, cores[:1])
         spin_ns = _SPIN_NS if has_cores else None
-        node = Node.open(run, "coordinator.0", arena_budget_nbytes=_ARENA_NBYTES, spin_ns=spin_ns)
-        self._node = self._stack.enter_context(node)
-        self.clients = {role: self._node.connect(role, deadline_s=DEADLINE_S) for role in self.roles}
+        session = Session.open(run, "coordinator.0", arena_budget_nbytes=_ARENA_NBYTES, spin_ns=spin_ns)
+        self._session = self._stack.enter_context(session)
+        self.clients = {role: self._session.connect(role, deadline_s=DEADLINE_S) for role in self.roles}
 
-    def _start_server(self, role: str, core: int, run: RunDirectory, supervisor: Supervisor, has_cores: bool) -> Child:
+    def _start_server(
+        self, role: str, core: int, run: RunDirectory, supervisor: Supervisor, has_cores: bool
+    ) -> RoleProcess:
         settings: dict[str, Any] = {
             "role": role,
             "name": role.partition(".")[0],
@@ -89,7 +91,7 @@ class MoraTrainer(Trainer):
         self.settle()
         for client in self.clients.values():
             client.call(AGENT, "begin", {"width": width}, deadline_s=DEADLINE_S)
-        self.x, self._target = (self._node.empty(t.shape).copy_(t) for t in stages.batch(width))
+        self.x, self._target = (self._session.empty(t.shape).copy_(t) for t in stages.batch(width))
 
     def step(self) -> None:
         behind = self._under_way

@@ -5,17 +5,17 @@ B batch, C channels, T latent frames, F pixel frames, H W height and width, N to
 L text length.
 """
 
-from mora_env_opensora.models.errors import CheckpointError, ConfigError, InputError, OpenSoraError
+from mora_env_opensora.models.errors import ConfigError, InputError, OpenSoraError, WeightsFileError
 from mora_env_opensora.models.inpaint import OpenSoraInpaint
 from mora_env_opensora.models.transformer import OpenSoraT2V
 from mora_env_opensora.models.vae import CausalVAEModel
 
 __all__ = [
     "CausalVAEModel",
-    "CheckpointError",
     "ConfigError",
     "InputError",
     "OpenSoraError",
     "OpenSoraInpaint",
     "OpenSoraT2V",
+    "WeightsFileError",
 ]

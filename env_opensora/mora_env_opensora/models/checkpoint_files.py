@@ -17,25 +17,25 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from mora_env_opensora.models.errors import CheckpointError
+from mora_env_opensora.models.errors import WeightsFileError
 
 WEIGHTS_NAME = "diffusion_pytorch_model.safetensors"
 INDEX_NAME = WEIGHTS_NAME + ".index.json"
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Raises: CheckpointError: absent, unreadable, or not a JSON object."""
+    """Raises: WeightsFileError: absent, unreadable, or not a JSON object."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise CheckpointError(
+        raise WeightsFileError(
             f"`{path.parent.name}`: expected a checkpoint folder with {path.name}, which is not there; "
             "give the folder that holds it (for example 93x480p_i2v/ or vae/)"
         ) from None
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"`{path.name}` cannot be read as JSON: {error}") from None
+        raise WeightsFileError(f"`{path.name}` cannot be read as JSON: {error}") from None
     if not isinstance(value, dict):
-        raise CheckpointError(f"`{path.name}`: expected a JSON object, got {type(value).__name__}")
+        raise WeightsFileError(f"`{path.name}`: expected a JSON object, got {type(value).__name__}")
     return value
 
 
@@ -43,22 +43,22 @@ def read_safetensors(folder: Path) -> dict[str, Tensor]:
     """All tensors of the folder's single weights file, or of the shards that its index names.
 
     Raises:
-        CheckpointError: neither is there, a shard is absent or broken, or the index and its shards disagree.
+        WeightsFileError: neither is there, a shard is absent or broken, or the index and its shards disagree.
     """
     if (folder / WEIGHTS_NAME).is_file():
         return _read_file(folder / WEIGHTS_NAME)
     if not (folder / INDEX_NAME).is_file():
-        raise CheckpointError(f"`{folder.name}`: expected {WEIGHTS_NAME} or {INDEX_NAME}, found neither")
+        raise WeightsFileError(f"`{folder.name}`: expected {WEIGHTS_NAME} or {INDEX_NAME}, found neither")
     shard_of = read_json(folder / INDEX_NAME).get("weight_map")
     if not isinstance(shard_of, dict) or not all(_is_plain_name(name) for name in shard_of.values()):
-        raise CheckpointError(f"`{INDEX_NAME}`: expected `weight_map` from tensor names to file names beside it")
+        raise WeightsFileError(f"`{INDEX_NAME}`: expected `weight_map` from tensor names to file names beside it")
     weights: dict[str, Tensor] = {}
     for name in sorted(set(shard_of.values())):
         shard = _read_file(folder / name)
         promised = {key for key, value in shard_of.items() if value == name}
         if shard.keys() != promised:
             differing = ", ".join(sorted(shard.keys() ^ promised)[:8])
-            raise CheckpointError(f"shard `{name}`: expected the tensors that the index names; differing: {differing}")
+            raise WeightsFileError(f"shard `{name}`: expected the tensors that the index names; differing: {differing}")
         weights |= shard
     return weights
 
@@ -70,15 +70,15 @@ def read_training_checkpoint(path: Path, *, use_ema: bool = True) -> dict[str, T
     `state_dict["gen_model"]`, else `state_dict`.
 
     Raises:
-        CheckpointError: not a torch file that loads without running code, or none of these dictionaries is inside.
+        WeightsFileError: not a torch file that loads without running code, or none of these dictionaries is inside.
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a broken or foreign file fails in torch in many ways; all mean the same here
-        raise CheckpointError(f"`{path.name}` cannot be read as tensors only: {error}") from None
+        raise WeightsFileError(f"`{path.name}` cannot be read as tensors only: {error}") from None
     weights = _choose_weights(content, use_ema)
     if not isinstance(weights, Mapping) or not all(isinstance(value, Tensor) for value in weights.values()):
-        raise CheckpointError(f"`{path.name}`: expected `ema_state_dict` or `state_dict` with tensors inside")
+        raise WeightsFileError(f"`{path.name}`: expected `ema_state_dict` or `state_dict` with tensors inside")
     return {key: tensor for key, tensor in weights.items() if "loss" not in key}
 
 
@@ -131,9 +131,9 @@ def _read_file(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except FileNotFoundError:
-        raise CheckpointError(f"expected weights file `{path.name}`, which is not there") from None
+        raise WeightsFileError(f"expected weights file `{path.name}`, which is not there") from None
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"`{path.name}` is not a whole safetensors file: {error}") from None
+        raise WeightsFileError(f"`{path.name}` is not a whole safetensors file: {error}") from None
 
 
 def _write_file(path: Path, weights: Mapping[str, Tensor]) -> None:

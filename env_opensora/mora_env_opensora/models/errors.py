@@ -2,7 +2,7 @@
 
 OpenSoraError
 ├── ConfigError        a config.json names or sets something these models do not have
-├── CheckpointError    weights do not fit the model, or hold NaN
+├── WeightsFileError    weights do not fit the model, or hold NaN
 └── InputError         a tensor, prompt or size that a model or pipeline was called with
 """
 
@@ -17,7 +17,7 @@ class ConfigError(OpenSoraError):
     """A model config has an unknown key, a missing key or a value that is not supported."""
 
 
-class CheckpointError(OpenSoraError):
+class WeightsFileError(OpenSoraError):
     """A checkpoint has missing, unexpected, mis-shaped or non-finite tensors, or cannot be read."""
 
 

@@ -9,7 +9,7 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from mora_env_opensora.models.errors import CheckpointError, InputError
+from mora_env_opensora.models.errors import InputError, WeightsFileError
 from mora_env_opensora.models.patch_embed import PatchEmbed
 from mora_env_opensora.models.transformer import OpenSoraT2V
 from mora_env_opensora.models.transformer_config import InpaintConfig, TransformerConfig
@@ -54,7 +54,7 @@ class OpenSoraInpaint(OpenSoraT2V):
         """A model to train for image-to-video, started from a text-to-video folder.
 
         Raises:
-            ConfigError, CheckpointError: the folder is not that of a text-to-video model, or is broken.
+            ConfigError, WeightsFileError: the folder is not that of a text-to-video model, or is broken.
         """
         base = OpenSoraT2V.from_pretrained(path, dtype=dtype)
         model = cls.from_config(base.config.to_dict() | {"vae_scale_factor_t": base.config.in_channels}).to(dtype)
@@ -70,10 +70,10 @@ class OpenSoraInpaint(OpenSoraT2V):
         would overwrite its masked-video embedding; load that one with `from_pretrained`.
 
         Raises:
-            CheckpointError: the weights do not fit, or are of an image-to-video model.
+            WeightsFileError: the weights do not fit, or are of an image-to-video model.
         """
         if any(key.startswith(("pos_embed_mask", "pos_embed_masked_video")) for key in weights):
-            raise CheckpointError(
+            raise WeightsFileError(
                 "init_from_text_to_video: expected text-to-video weights, got image-to-video ones; "
                 "use OpenSoraInpaint.from_pretrained"
             )
@@ -83,7 +83,7 @@ class OpenSoraInpaint(OpenSoraT2V):
             key for key in common if common[key].shape != weights[key].shape
         )
         if wrong:
-            raise CheckpointError(
+            raise WeightsFileError(
                 f"init_from_text_to_video: {len(wrong)} tensors are missing, unexpected or of another shape: "
                 f"{', '.join(wrong[:8])}"
             )

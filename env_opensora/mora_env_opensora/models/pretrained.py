@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mora_env_opensora.models.checkpoint_files import read_json, read_safetensors, write_json, write_safetensors
 from mora_env_opensora.models.config_schema import ConfigSchema
-from mora_env_opensora.models.errors import CheckpointError
+from mora_env_opensora.models.errors import WeightsFileError
 
 CONFIG_NAME = "config.json"
 _LISTED = 12  # names of tensors in an error, per kind of mismatch
@@ -39,7 +39,7 @@ class PretrainedMixin:
 
         Raises:
             ConfigError: `config.json` names or sets something this model does not have.
-            CheckpointError: a file is absent or broken; or tensors are missing, unexpected, of another shape or not
+            WeightsFileError: a file is absent or broken; or tensors are missing, unexpected, of another shape or not
                 finite. Nothing is ever loaded in part.
         """
         folder = Path(path)
@@ -86,7 +86,7 @@ def load_strictly(
     """Put `weights` into `model` (which may be on the meta device) only if they fit exactly.
 
     Raises:
-        CheckpointError: lists missing, unexpected and mis-shaped tensors and those that hold NaN or infinity.
+        WeightsFileError: lists missing, unexpected and mis-shaped tensors and those that hold NaN or infinity.
     """
     own = model.state_dict()
     problems = {
@@ -101,7 +101,7 @@ def load_strictly(
     }
     found = [f"{len(names)} {kind}: {_some(names)}" for kind, names in problems.items() if names]
     if found:
-        raise CheckpointError(
+        raise WeightsFileError(
             f"{type(model).__name__} from `{source}`: expected {len(own)} finite tensors that fit config.json, got "
             f"{len(weights)} with {'; '.join(found)}. Nothing was loaded; check that folder and config belong together."
         )

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from mora_env_opensora.model_source import resolve_folder
-from mora_env_opensora.models import CheckpointError, InputError
+from mora_env_opensora.models import InputError, WeightsFileError
 from mora_env_opensora.text.cache import TextCache
 from mora_env_opensora.text.cleaning import clean_caption, lower_caption
 
@@ -48,7 +48,7 @@ class TextEncoder:
             clean: whether `encode` cleans captions; without, they are lowered and stripped.
 
         Raises:
-            CheckpointError: no encoder or tokenizer is there.
+            WeightsFileError: no encoder or tokenizer is there.
         """
         if max_length < 2:
             raise InputError(f"max_length: expected at least 2 (one token and </s>), got {max_length}")
@@ -140,7 +140,7 @@ def _tokenizer_folder(encoder: Path, given: str | Path | None) -> Path:
     for folder in candidates:
         if any((folder / name).is_file() for name in ("spiece.model", "tokenizer.json")):
             return folder
-    raise CheckpointError(
+    raise WeightsFileError(
         f"text encoder `{encoder.name}`: expected a tokenizer (spiece.model or tokenizer.json) in it or in "
         "`tokenizer/` beside it, found none"
     )
@@ -150,7 +150,7 @@ def _fingerprint(encoder: Path, tokenizer: Path, dtype: torch.dtype, max_length:
     """A hash of what the rows depend on. Of weight files the size and both ends, which is enough to tell them apart."""
     digest = hashlib.sha256(f"{dtype} {max_length}".encode())
     if not (encoder / "config.json").is_file():
-        raise CheckpointError(f"text encoder `{encoder.name}`: expected config.json, which is not there")
+        raise WeightsFileError(f"text encoder `{encoder.name}`: expected config.json, which is not there")
     digest.update((encoder / "config.json").read_bytes())
     for name in ("spiece.model", "tokenizer.json"):
         if (tokenizer / name).is_file():

@@ -32,7 +32,7 @@ class Order(Settings):
     max_frames: int
 
 
-class Answer(Settings):
+class DecodeAnswer(Settings):
     """From a decoder, with the frames' memory file where there are any."""
 
     refused: str | None = Field(default=None, max_length=4000)
@@ -79,7 +79,7 @@ def receive(link: socket.socket) -> tuple[dict[str, Any], list[int]]:
     return content, list(handles)
 
 
-def frames_of(answer: Answer, handle: int, kind: str) -> Decoded:
+def frames_of(answer: DecodeAnswer, handle: int, kind: str) -> Decoded:
     """The frames that an answer describes, copied out of its memory file. Raises: ValueError: the file is another."""
     shape = (answer.num_frames, answer.height, answer.width, 3)
     nbytes = int(np.prod(shape, dtype=np.int64))

@@ -60,7 +60,7 @@ def _confine() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (_MAX_NUM_FILES, _MAX_NUM_FILES))
 
 
-def _decoded(order: wire.Order, content: bytes) -> tuple[wire.Answer, int | None]:
+def _decoded(order: wire.Order, content: bytes) -> tuple[wire.DecodeAnswer, int | None]:
     try:
         if order.kind == "picture":
             frames, fps = [read_picture(content, order.whose, order.size)], 0.0
@@ -70,14 +70,16 @@ def _decoded(order: wire.Order, content: bytes) -> tuple[wire.Answer, int | None
             )
         height, width = frames[0].shape[:2]
         handle = wire.sealed_file("frames", [np.ascontiguousarray(frame).data for frame in frames])
-        return wire.Answer(num_frames=len(frames), height=height, width=width, fps=fps), handle
+        return wire.DecodeAnswer(num_frames=len(frames), height=height, width=width, fps=fps), handle
     except BadRequest as error:
-        return wire.Answer(refused=str(error)[:2000]), None
+        return wire.DecodeAnswer(refused=str(error)[:2000]), None
     except MemoryError:
-        return wire.Answer(refused=f"{order.whose}: needs more memory than decoding may take; make it smaller"), None
+        return wire.DecodeAnswer(
+            refused=f"{order.whose}: needs more memory than decoding may take; make it smaller"
+        ), None
     except Exception as error:
         # the boundary of a decoder: whatever its libraries raise about foreign bytes is that content's fault
-        return wire.Answer(refused=f"{order.whose}: cannot be decoded ({type(error).__name__})"), None
+        return wire.DecodeAnswer(refused=f"{order.whose}: cannot be decoded ({type(error).__name__})"), None
 
 
 if __name__ == "__main__":

@@ -114,7 +114,7 @@ class WorkerProcess:
 def _result(job: DecodeJob, content: dict[str, object], handles: list[int]) -> Decoded:
     """What a decoder answered. Raises: BadRequest: a refusal. ValueError: no answer of a decoder."""
     try:
-        answer = wire.Answer.model_validate(content)
+        answer = wire.DecodeAnswer.model_validate(content)
     except ValidationError as error:
         raise ValueError(f"a decoder answered {error.error_count()} wrong fields") from None
     if answer.refused is not None:

@@ -18,7 +18,7 @@ from rich.progress import Progress
 from mora_launch.config.train_config import TrainConfig
 from mora_launch.generation.input_file import read_input
 from mora_launch.generation.result_file import ResultFile
-from mora_launch.review.decision import Candidate, Stopped
+from mora_launch.review.decision import StageResult, Stopped
 from mora_launch.review.repeated_stages import RepeatedStages
 from mora_launch.review.reviewed_stages import ReviewedStages, run_reviewed
 from mora_launch.review.session import ReviewSession
@@ -69,7 +69,7 @@ def generate(
     *,
     session_folder: Path | None = None,
     expected_inputs: dict[str, str] | None = None,
-    before: Sequence[Candidate] = (),
+    before: Sequence[StageResult] = (),
 ) -> Path:
     """Run the task and write `output` and `output`.json.
 
@@ -101,7 +101,7 @@ def generate(
     ):
         check_request(request, servers.pool, config.serving)
         clip, taken = _run(request, servers.pool, config, session, console, before)
-        models = {ability: servers.pool.describe(ability)["model"] for ability in servers.pool.abilities()}
+        models = {capability: servers.pool.describe(capability)["model"] for capability in servers.pool.capabilities()}
     if fps is not None:
         clip = at_rate(Video(clip, request.fps), fps)
     if size is not None:
@@ -122,14 +122,14 @@ def generate(
 
 def _run(
     request: TaskRequest, pool: ServerPool, config: TrainConfig, session: ReviewSession | None, console: Console,
-    before: Sequence[Candidate],
-) -> tuple[Clip, Sequence[Candidate]]:  # fmt: skip
+    before: Sequence[StageResult],
+) -> tuple[Clip, Sequence[StageResult]]:  # fmt: skip
     """The frames, and what each stage was taken as."""
     with Progress(console=console, transient=True, disable=session is not None or not console.is_terminal) as progress:
         bar = progress.add_task(request.task, total=None)
 
-        def on_step(ability: str, step: int, num_steps: int) -> None:
-            progress.update(bar, description=ability, completed=step, total=num_steps)
+        def on_step(capability: str, step: int, num_steps: int) -> None:
+            progress.update(bar, description=capability, completed=step, total=num_steps)
 
         agents = Agents(
             pool, prompt_agent(config.serving.prompts), sampling=request.sampling(),

@@ -22,7 +22,7 @@ from rich.console import Console
 from mora_launch.config.agent_config import AgentConfig
 from mora_launch.config.train_config import TrainConfig
 from mora_launch.generation.command import GenerateOptions
-from mora_launch.review.decision import Candidate
+from mora_launch.review.decision import StageResult
 from mora_launch.serving.settings import PromptAgentSettings
 
 _MAX_NBYTES = 16 << 20
@@ -61,7 +61,7 @@ class _Content(Settings):
     mora: _Options
     inputs: Annotated[dict[str, _Sha256], Field(max_length=16)]
     config: dict[str, Any]
-    stages: Annotated[tuple[Candidate, ...], Field(max_length=_MAX_NUM_STAGES)] = ()
+    stages: Annotated[tuple[StageResult, ...], Field(max_length=_MAX_NUM_STAGES)] = ()
     models: dict[str, str] = Field(default_factory=dict)  # for a person to read
 
 
@@ -72,7 +72,7 @@ class RepeatedRun:
     options: GenerateOptions
     inputs: dict[str, str]  # SHA-256 of each input
     config: TrainConfig  # the file's, but for endpoints, which are the user's own
-    stages: tuple[Candidate, ...]
+    stages: tuple[StageResult, ...]
     asked: PromptAgentSettings | None  # the language model of that run, which is not asked
 
     @classmethod
@@ -162,12 +162,12 @@ def _check_tiny_models(name: str, agent: AgentConfig) -> None:
         raise ValueError(f"agents.{name}.tiny_models: expected a folder in models/, got {agent.tiny_models[:80]}")
 
 
-def _holds_prompt(stages: Sequence[Candidate]) -> bool:
+def _holds_prompt(stages: Sequence[StageResult]) -> bool:
     """Whether the prompt is known that a language model wrote: the one text that any task has."""
     return any(stage.kind == "text" and stage.stage == "prompt" for stage in stages)
 
 
-def _check_stages(stages: tuple[Candidate, ...]) -> None:
+def _check_stages(stages: tuple[StageResult, ...]) -> None:
     for stage in stages:
         if stage.file is not None:
             raise ValueError(f"stage {stage.stage[:40]!r}: `file` is no part of a result's JSON")

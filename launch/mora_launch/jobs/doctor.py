@@ -1,4 +1,4 @@
-"""`mora doctor`: what is wrong with this machine, and with a run, and how to mend it."""
+"""`mora doctor`: what is wrong with this machine, and with a run, and how to fix it."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ _MAX_LINE_NBYTES = 1 << 20
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at. `mend` is empty where all is well."""
+    """One thing that was looked at. `fix` is empty where all is well."""
 
     what: str
-    mend: str = ""
+    fix: str = ""
 
 
 def examine(run: Path | None, console: Console) -> int:
     """Print what is found; returns 1 where something needs mending, else 0."""
     findings = [*_machine(), *(_run(run) if run is not None else ())]
     for finding in findings:
-        mark, style = ("!", "yellow") if finding.mend else ("ok", "green")
+        mark, style = ("!", "yellow") if finding.fix else ("ok", "green")
         console.print(f"{mark:>2}  {finding.what}", style=style, markup=False)
-        if finding.mend:
-            console.print(f"    -> {finding.mend}", markup=False)
-    return 1 if any(finding.mend for finding in findings) else 0
+        if finding.fix:
+            console.print(f"    -> {finding.fix}", markup=False)
+    return 1 if any(finding.fix for finding in findings) else 0
 
 
 def _machine() -> Iterator[Finding]:

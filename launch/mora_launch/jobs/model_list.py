@@ -45,7 +45,9 @@ def describe_models(served: ServedModels, checked: Mapping[str, CheckedOptions])
             "environment": agent.environment,
             "kind": agent.kind,
             "num_servers": served.num_servers[name],
-            "does": ", ".join(others[name].abilities) if name in others else "training, and what no other agent does",
+            "does": ", ".join(others[name].capabilities)
+            if name in others
+            else "training, and what no other agent does",
             "options": checked[name].options,
             "models": [
                 {

@@ -19,7 +19,7 @@ from mora_runtime.files.foreign_file import read_foreign
 from mora_runtime.files.foreign_json import parse_object
 from mora_runtime.files.shown_text import shown_line
 from mora_runtime.process.role_messages import Vitals, checked_vitals
-from mora_runtime.process.role_process import Child
+from mora_runtime.process.role_process import RoleProcess
 from pydantic import BaseModel, ValidationError, field_validator
 
 STATUS_FILE = "status.json"
@@ -97,7 +97,7 @@ class StatusWriter:
         elif self.status.state in ("starting", "running"):
             self.end("finished")
 
-    def observe(self, children: Sequence[Child]) -> None:
+    def observe(self, children: Sequence[RoleProcess]) -> None:
         """Take in the children's state; write it where the last time was long enough ago."""
         if time.monotonic() < self._next_s:
             return
@@ -105,7 +105,7 @@ class StatusWriter:
         self._take_in(children)
         self.write()
 
-    def _take_in(self, children: Sequence[Child]) -> None:
+    def _take_in(self, children: Sequence[RoleProcess]) -> None:
         self.status.roles = [_role_status(child) for child in children]
         if children:
             self.status.generation = max(child.generation for child in children)
@@ -134,7 +134,7 @@ class StatusWriter:
             self._next_s = time.monotonic() + 10 * _WRITE_EVERY_S  # the status is late; `mora status` tells its age
 
 
-def _role_status(child: Child) -> RoleStatus:
+def _role_status(child: RoleProcess) -> RoleStatus:
     ended = child.process.returncode is not None
     late_s = None if child.pulse is None else time.monotonic() - child.pulse.last_life_s
     return RoleStatus(

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mora_runtime.limits import LONGEST_SPIN_NS
-from mora_runtime.process.role_process import Child
+from mora_runtime.process.role_process import RoleProcess
 from mora_runtime.process.run_directory import RunDirectory
 from mora_runtime.process.supervisor import Supervisor
 from mora_runtime.rpc.server_settings import AgentSettings, ServerSettings
@@ -69,7 +69,7 @@ class ServerGroup:
 
     def start(
         self, supervisor: Supervisor, attempt: int, generation: int = 1, *, skip: Collection[str] = ()
-    ) -> list[Child]:
+    ) -> list[RoleProcess]:
         """Write the settings and start the servers; wait for them with `supervisor.wait_ready`.
 
         Args:
@@ -86,7 +86,7 @@ class ServerGroup:
 
     def _start_one(
         self, supervisor: Supervisor, name: str, agent: AgentConfig, replica: int, attempt: int, generation: int
-    ) -> Child:
+    ) -> RoleProcess:
         role = f"{name}.{replica}"
         settings = server_settings(
             self._directory, name, agent, self._checked[name].options, replica=replica, generation=generation,
@@ -134,7 +134,7 @@ def server_settings(
     )  # fmt: skip
 
 
-def start_server(supervisor: Supervisor, directory: RunDirectory, settings: ServerSettings) -> Child:
+def start_server(supervisor: Supervisor, directory: RunDirectory, settings: ServerSettings) -> RoleProcess:
     """Write a server's settings into its role's folder and start its process."""
     content = settings.model_dump(mode="json", exclude={"supervisor_fd"})
     path = write_json(directory.role_folder(settings.role) / "settings.json", content)

@@ -10,7 +10,7 @@ from typing import Any
 
 from mora_runtime.errors import MoraError, RoleFailed
 from mora_runtime.files.shown_text import shown_line
-from mora_runtime.process.role_process import Child
+from mora_runtime.process.role_process import RoleProcess
 from mora_runtime.process.run_directory import RunDirectory
 from mora_runtime.process.supervisor import RolesEnded, Supervisor
 from mora_trainer.checkpoint.commit_record import committed
@@ -70,8 +70,8 @@ class TrainingProcesses:
         self._trace = trace
         self._generation = 1
         self._attempt = time.time_ns()
-        self._servers: list[Child] = []
-        self._coordinators: list[Child] = []
+        self._servers: list[RoleProcess] = []
+        self._coordinators: list[RoleProcess] = []
 
     def run(self, console: Console) -> int:
         """Start everything in order, wait for the end, leave nothing behind. Returns the exit code.
@@ -152,7 +152,7 @@ class TrainingProcesses:
         beside = f" beside {kept}" if kept else ""
         return f"going on from step {step} as generation {self._generation}{beside}"
 
-    def _start_coordinator(self, supervisor: Supervisor, replica: int) -> Child:
+    def _start_coordinator(self, supervisor: Supervisor, replica: int) -> RoleProcess:
         role = f"coordinator.{replica}"
         settings = self._coordinator_settings(replica).model_dump(mode="json")
         path = write_json(self._directory.role_folder(role) / "settings.json", settings)

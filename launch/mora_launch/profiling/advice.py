@@ -11,7 +11,7 @@ from mora_launch.config.train_config import TrainConfig
 from mora_launch.profiling.lane import Lane
 from mora_launch.profiling.role_trace import RoleTrace
 from mora_launch.profiling.schedule import critical_path_s
-from mora_launch.profiling.stage_times import IMAGE, VIDEO, Stage, StageTimes, stage_times
+from mora_launch.profiling.stage_times import IMAGE, VIDEO, StageTime, StageTimes, stage_times
 from mora_launch.profiling.step_window import StepWindow
 
 _WORTH_SHARE = 0.01  # of a step: a smaller gain is not told
@@ -108,9 +108,9 @@ def _as_is(stages: StageTimes, max_in_flight: int) -> float:
 def _with_size(stages: StageTimes, factor: float, number: int, max_in_flight: int) -> float:
     """Schedule of `number` micro-batches, each of `factor` times the samples of the measured ones."""
 
-    def mean(column: Sequence[Stage]) -> Stage:
+    def mean(column: Sequence[StageTime]) -> StageTime:
         num = len(column)
-        return Stage(factor * sum(s.compute_s for s in column) / num, sum(s.overhead_s for s in column) / num)
+        return StageTime(factor * sum(s.compute_s for s in column) / num, sum(s.overhead_s for s in column) / num)
 
     columns = (stages.image_forward, stages.video, stages.image_backward)
     other = StageTimes(*(tuple([mean(column)] * number) for column in columns))

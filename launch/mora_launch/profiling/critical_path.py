@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from mora_launch.profiling.lane import UNTRACED, Lane
 from mora_launch.profiling.message import Message
-from mora_launch.profiling.role_trace import Span
+from mora_launch.profiling.role_trace import TraceSpan
 from mora_launch.profiling.step_window import COORDINATOR, StepWindow
 
 MESSAGE = "message"
@@ -69,7 +69,7 @@ def _held_up_by(lane: Lane, arriving: Sequence[Message], until_ns: int) -> Messa
     return None
 
 
-def _is_waiting(span: Span) -> bool:
+def _is_waiting(span: TraceSpan) -> bool:
     return span.category == "wait" or span.name == RECEIVE
 
 

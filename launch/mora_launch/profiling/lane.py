@@ -6,19 +6,19 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from mora_launch.profiling.role_trace import RoleTrace, Span
+from mora_launch.profiling.role_trace import RoleTrace, TraceSpan
 
 CATEGORIES = ("compute", "copy", "wait", "protocol", "io")
 UNTRACED = "untraced"
 
 
 @dataclass(frozen=True)
-class Segment:
+class LanePiece:
     """A piece of time that belongs to one span."""
 
     start_ns: int
     end_ns: int
-    span: Span
+    span: TraceSpan
 
     @property
     def spent_ns(self) -> int:
@@ -26,20 +26,20 @@ class Segment:
         return self.end_ns - self.start_ns
 
 
-def flattened(spans: Iterable[Span]) -> Iterator[Segment]:
+def flattened(spans: Iterable[TraceSpan]) -> Iterator[LanePiece]:
     """Nested spans of one thread, in the order of their ends, as pieces that do not overlap, in order of time."""
-    stack: list[Span] = []
+    stack: list[TraceSpan] = []
     now_ns = 0
 
-    def pieces_until(limit_ns: int) -> Iterator[Segment]:
+    def pieces_until(limit_ns: int) -> Iterator[LanePiece]:
         nonlocal now_ns
         while stack and stack[-1].end_ns <= limit_ns:
             span = stack.pop()
             if span.end_ns > now_ns:
-                yield Segment(now_ns, span.end_ns, span)
+                yield LanePiece(now_ns, span.end_ns, span)
                 now_ns = span.end_ns
         if stack and limit_ns > now_ns:
-            yield Segment(now_ns, limit_ns, stack[-1])
+            yield LanePiece(now_ns, limit_ns, stack[-1])
         now_ns = max(now_ns, limit_ns)
 
     # of two of the same start and end, the one that ended later is around the other
@@ -62,12 +62,12 @@ class Lane:
         self.segments = list(flattened(mine))
         self._starts = [segment.start_ns for segment in self.segments]
 
-    def within(self, start_ns: int, end_ns: int) -> list[Segment]:
+    def within(self, start_ns: int, end_ns: int) -> list[LanePiece]:
         """Pieces inside a window, cut at its borders."""
         first = max(0, bisect_right(self._starts, start_ns) - 1)
         last = bisect_left(self._starts, end_ns)
         cut = (
-            Segment(max(piece.start_ns, start_ns), min(piece.end_ns, end_ns), piece.span)
+            LanePiece(max(piece.start_ns, start_ns), min(piece.end_ns, end_ns), piece.span)
             for piece in self.segments[first:last]
         )
         return [piece for piece in cut if piece.spent_ns > 0]

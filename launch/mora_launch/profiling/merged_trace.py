@@ -15,7 +15,7 @@ from typing import Any
 from mora_runtime.files.fresh_file import fresh_file
 
 from mora_launch.profiling.message import matched_messages
-from mora_launch.profiling.role_trace import FlowEnd, Move, RoleTrace, Sample, Span
+from mora_launch.profiling.role_trace import CounterSample, FlowEnd, Move, RoleTrace, TraceSpan
 from mora_launch.profiling.torch_ops import TorchOps
 
 _TORCH_LANE = 1_000_000_000  # first lane number of torch's operations: far above any thread id, so that none collide
@@ -64,7 +64,7 @@ def _meta(pid: int, tid: int, what: str, **args: object) -> dict[str, Any]:
     return {"ph": "M", "name": what, "pid": pid, "tid": tid, "args": args}
 
 
-def _span(pid: int, span: Span) -> dict[str, Any]:
+def _span(pid: int, span: TraceSpan) -> dict[str, Any]:
     event = {
         "ph": "X", "name": span.name, "cat": span.category, "pid": pid, "tid": span.thread,
         "ts": span.start_ns / 1e3, "dur": span.spent_ns / 1e3,
@@ -81,7 +81,7 @@ def _move(pid: int, move: Move) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _counter(pid: int, sample: Sample) -> dict[str, Any]:
+def _counter(pid: int, sample: CounterSample) -> dict[str, Any]:
     return {
         "ph": "C", "name": sample.counter, "cat": "counter", "pid": pid, "tid": 0, "ts": sample.at_ns / 1e3,
         "args": sample.values,

@@ -13,7 +13,7 @@ FORMAT_VERSION = 1
 
 
 @dataclass(frozen=True)
-class Span:
+class TraceSpan:
     """Time that one thread spent in a block, on CLOCK_MONOTONIC."""
 
     name: str
@@ -54,7 +54,7 @@ class Move:
 
 
 @dataclass(frozen=True)
-class Sample:
+class CounterSample:
     """Values of a counter from a time on."""
 
     counter: str
@@ -70,10 +70,10 @@ class RoleTrace:
     pid: int
     main_thread: int
     thread_names: dict[int, str] = field(default_factory=dict)
-    spans: list[Span] = field(default_factory=list)
+    spans: list[TraceSpan] = field(default_factory=list)
     flows: list[FlowEnd] = field(default_factory=list)
     moves: list[Move] = field(default_factory=list)
-    samples: list[Sample] = field(default_factory=list)
+    samples: list[CounterSample] = field(default_factory=list)
     num_dropped: int = 0
     is_complete: bool = False  # the process said itself that this is all
 
@@ -101,7 +101,7 @@ def read_role_trace(path: Path) -> RoleTrace:
         if mark != "M" or version != FORMAT_VERSION:
             raise ValueError(f"expected a head of version {FORMAT_VERSION}, got {head}")
         trace = RoleTrace(role, pid, main_thread)
-        opened: dict[tuple[int, str, int], Span] = {}
+        opened: dict[tuple[int, str, int], TraceSpan] = {}
         last_ns = 0
         for event in events:
             last_ns = max(last_ns, _take(trace, event, opened))
@@ -109,12 +109,12 @@ def read_role_trace(path: Path) -> RoleTrace:
         raise TraceError(f"{path.name}: is no trace of a role of this version of mora: {error}") from None
     for span in opened.values():
         end_ns = max(last_ns, span.start_ns)
-        cut = Span(span.name, span.category, span.start_ns, end_ns, span.thread, span.args, is_cut=True)
+        cut = TraceSpan(span.name, span.category, span.start_ns, end_ns, span.thread, span.args, is_cut=True)
         trace.spans.append(cut)
     return trace
 
 
-def _take(trace: RoleTrace, event: list[Any], opened: dict[tuple[int, str, int], Span]) -> int:
+def _take(trace: RoleTrace, event: list[Any], opened: dict[tuple[int, str, int], TraceSpan]) -> int:
     """Add one line to the trace; returns the latest time it tells of."""
     if event[0] == "T":
         trace.thread_names[event[1]] = event[2]
@@ -124,7 +124,7 @@ def _take(trace: RoleTrace, event: list[Any], opened: dict[tuple[int, str, int],
         return 0
     kind, name, category, at_ns, spent_ns, thread, args = event
     if kind in ("X", "B"):
-        span = Span(name, category, at_ns, at_ns + spent_ns, thread, args or {})
+        span = TraceSpan(name, category, at_ns, at_ns + spent_ns, thread, args or {})
         _take_span(trace, span, opened, has_ended=kind == "X")
     elif kind in ("s", "f"):
         trace.flows.append(FlowEnd(name, kind == "s", at_ns, thread))
@@ -132,13 +132,15 @@ def _take(trace: RoleTrace, event: list[Any], opened: dict[tuple[int, str, int],
         source, target = role_of(args["from"]), role_of(args["to"])
         trace.moves.append(Move(name, args["nbytes"], source, target, args["spent_ns"], at_ns, thread))
     elif kind == "C":
-        trace.samples.append(Sample(name, at_ns, args))
+        trace.samples.append(CounterSample(name, at_ns, args))
     else:
         raise ValueError(f"unknown kind of event {kind!r}")
     return int(at_ns + spent_ns)
 
 
-def _take_span(trace: RoleTrace, span: Span, opened: dict[tuple[int, str, int], Span], *, has_ended: bool) -> None:
+def _take_span(
+    trace: RoleTrace, span: TraceSpan, opened: dict[tuple[int, str, int], TraceSpan], *, has_ended: bool
+) -> None:
     key = (span.thread, span.name, span.start_ns)
     if has_ended:
         opened.pop(key, None)

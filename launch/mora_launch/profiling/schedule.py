@@ -29,8 +29,8 @@ def critical_path_s(compute_s: Sequence[Mapping[str, float]], max_in_flight: int
         now_s, number, what = heapq.heappop(ended)
         times = compute_s[number]
         if what == "forward":
-            submit("video", "judged", number, times["video_forward"] + times["video_backward"])
-        elif what == "judged":
+            submit("video", "loss_done", number, times["video_forward"] + times["video_backward"])
+        elif what == "loss_done":
             submit("image", "backward", number, times["image_backward"])
         elif num_begun < len(compute_s):
             submit("image", "forward", num_begun, compute_s[num_begun]["image_forward"])

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mora_launch.profiling.lane import Lane
-from mora_launch.profiling.role_trace import Span
+from mora_launch.profiling.role_trace import TraceSpan
 from mora_launch.profiling.step_window import StepWindow
 
 IMAGE = "image"
@@ -16,7 +16,7 @@ _CALL = "call "
 
 
 @dataclass(frozen=True)
-class Stage:
+class StageTime:
     """One call of one micro-batch in a server: the part that grows with the samples, and the part that does not."""
 
     compute_s: float
@@ -31,9 +31,9 @@ class Stage:
 class StageTimes:
     """The stages of a step, micro-batch by micro-batch."""
 
-    image_forward: tuple[Stage, ...]
-    video: tuple[Stage, ...]  # forward and backward, which are one call
-    image_backward: tuple[Stage, ...]
+    image_forward: tuple[StageTime, ...]
+    video: tuple[StageTime, ...]  # forward and backward, which are one call
+    image_backward: tuple[StageTime, ...]
 
     @property
     def num_micro_batches(self) -> int:
@@ -53,14 +53,14 @@ class StageTimes:
         ]
 
 
-def call_spans(lane: Lane, window: tuple[int, int]) -> list[Span]:
+def call_spans(lane: Lane, window: tuple[int, int]) -> list[TraceSpan]:
     """The calls that a server took in inside a window, in order."""
     return [span for span in lane.spans if span.name.startswith(_CALL) and window[0] <= span.start_ns < window[1]]
 
 
 def stage_times(lanes: Sequence[Lane], step: StepWindow) -> StageTimes:
     """The stages of one step of one replica; empty tuples where a server was not traced."""
-    stages: dict[tuple[str, bool], list[Stage]] = defaultdict(list)
+    stages: dict[tuple[str, bool], list[StageTime]] = defaultdict(list)
     for lane in lanes:
         if lane.replica == step.replica:
             for span in call_spans(lane, step.pipeline):
@@ -68,6 +68,6 @@ def stage_times(lanes: Sequence[Lane], step: StepWindow) -> StageTimes:
     return StageTimes(tuple(stages[(IMAGE, False)]), tuple(stages[(VIDEO, False)]), tuple(stages[(IMAGE, True)]))
 
 
-def _stage(lane: Lane, span: Span) -> Stage:
+def _stage(lane: Lane, span: TraceSpan) -> StageTime:
     shares = lane.shares(span.start_ns, span.end_ns)
-    return Stage(shares["compute"], span.spent_ns / 1e9 - shares["compute"])
+    return StageTime(shares["compute"], span.spent_ns / 1e9 - shares["compute"])

@@ -25,7 +25,7 @@ class Stopped(MoraError):
     code = "review_stopped"
 
 
-class Decision(Settings):
+class StageDecision(Settings):
     """One decision about one candidate.
 
     Attributes:
@@ -41,7 +41,7 @@ class Decision(Settings):
     reviewer: str = Field(default="reviewer", max_length=100)
 
     @model_validator(mode="after")
-    def _has_prompt(self) -> Decision:
+    def _has_prompt(self) -> StageDecision:
         if self.action in ("edit", "adjust") and not (self.prompt or "").strip():
             raise ValueError(f"{self.action} needs a prompt")
         return self
@@ -55,7 +55,7 @@ class Step(Settings):
     strength: float | None = None
 
 
-class Candidate(Settings):
+class StageResult(Settings):
     """What was made for a stage and waits for, or has, a reviewer's consent."""
 
     stage: str = Field(pattern=r"^[a-z0-9][a-z0-9 _-]{0,63}$")  # it becomes part of file names
@@ -72,9 +72,9 @@ class ReviewState(Settings):
 
     version: int = 0
     status: Literal["working", "waiting", "decided", "stopped", "done"] = "working"
-    accepted: tuple[Candidate, ...] = ()
-    candidate: Candidate | None = None
-    decision: Decision | None = None
+    accepted: tuple[StageResult, ...] = ()
+    candidate: StageResult | None = None
+    decision: StageDecision | None = None
     request: dict[str, Any] = Field(default_factory=dict)  # what the task was asked for, to resume it
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from mora_launch.review.decision import Candidate
+from mora_launch.review.decision import StageResult
 from mora_launch.review.reviewed_stages import next_candidate
 from mora_launch.tasks.agents import Agents
 from mora_launch.tasks.media import Clip
@@ -22,21 +22,21 @@ class RepeatedStages:
         taken: what each stage was taken as now, in their order.
     """
 
-    def __init__(self, request: TaskRequest, agents: Agents, before: Sequence[Candidate] = ()) -> None:
+    def __init__(self, request: TaskRequest, agents: Agents, before: Sequence[StageResult] = ()) -> None:
         self._request = request
         self._agents = agents
         self._before = {candidate.stage: candidate for candidate in before}
-        self.taken: list[Candidate] = []
+        self.taken: list[StageResult] = []
 
     def text(self, name: str, make: Callable[[], str]) -> str:
         """The text of before, which a language model would hardly write again."""
-        known = self._before.get(name) or Candidate(stage=name, kind="text", prompt=make(), attempt=0)
+        known = self._before.get(name) or StageResult(stage=name, kind="text", prompt=make(), attempt=0)
         self.taken.append(known)
         return known.prompt
 
     def frames(self, name: str, prompt: str, make: Make) -> tuple[Clip, str]:
         """Made as it was before."""
-        candidate = Candidate(stage=name, kind="frames", prompt=prompt, attempt=0)
+        candidate = StageResult(stage=name, kind="frames", prompt=prompt, attempt=0)
         frames = make(prompt, stage_seed(self._request.seed, name, 0))
         for step in self._before[name].steps if name in self._before else ():
             candidate, frames = next_candidate(step, candidate, frames, make, self._agents, self._request)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from mora_launch.review.decision import Candidate, Decision, Step, Stopped
+from mora_launch.review.decision import StageDecision, StageResult, Step, Stopped
 from mora_launch.review.session import ReviewSession
 from mora_launch.tasks.agents import Agents
 from mora_launch.tasks.media import Clip
@@ -13,7 +13,7 @@ from mora_launch.tasks.procedures import run_task
 from mora_launch.tasks.request import TaskRequest
 from mora_launch.tasks.stages import Make, stage_seed
 
-Ask = Callable[[ReviewSession], Decision]
+Ask = Callable[[ReviewSession], StageDecision]
 _STRENGTH = 0.6  # of an adjustment, where nothing says another
 
 
@@ -44,7 +44,7 @@ class ReviewedStages:
         if known is not None:
             return known.prompt
         self._on_stage(name)
-        candidate = self._session.left_open(name) or Candidate(stage=name, kind="text", prompt=make(), attempt=0)
+        candidate = self._session.left_open(name) or StageResult(stage=name, kind="text", prompt=make(), attempt=0)
         while True:
             self._session.offer(candidate)
             decision = self._decision()
@@ -68,7 +68,7 @@ class ReviewedStages:
             self._session.offer(candidate)
         else:
             frames = make(prompt, stage_seed(self._request.seed, name, 0))
-            candidate = self._offered(Candidate(stage=name, kind="frames", prompt=prompt, attempt=0), frames)
+            candidate = self._offered(StageResult(stage=name, kind="frames", prompt=prompt, attempt=0), frames)
         while True:
             decision = self._decision()
             if decision.action == "accept":
@@ -78,13 +78,13 @@ class ReviewedStages:
             candidate, frames = next_candidate(step, candidate, frames, make, self._agents, self._request)
             candidate = self._offered(candidate, frames)
 
-    def _offered(self, candidate: Candidate, frames: Clip) -> Candidate:
+    def _offered(self, candidate: StageResult, frames: Clip) -> StageResult:
         """The candidate with the file that it is in, once reviewers see it."""
         offered = self._session.offer(candidate, frames).candidate
         assert offered is not None, "it was offered now"
         return offered
 
-    def _decision(self) -> Decision:
+    def _decision(self) -> StageDecision:
         decision = self._ask(self._session)
         if decision.action == "back":
             self._session.go_back()
@@ -96,8 +96,8 @@ class ReviewedStages:
 
 
 def next_candidate(
-    step: Step, candidate: Candidate, frames: Clip, make: Make, agents: Agents, request: TaskRequest
-) -> tuple[Candidate, Clip]:
+    step: Step, candidate: StageResult, frames: Clip, make: Make, agents: Agents, request: TaskRequest
+) -> tuple[StageResult, Clip]:
     """What a decision makes of a stage's candidate; a pure function, so that a run can be repeated."""
     changes: dict[str, Any] = {"steps": (*candidate.steps, step), "file": None}
     if step.action == "adjust":

@@ -23,7 +23,15 @@ from mora_runtime.files.foreign_file import read_foreign
 from mora_runtime.files.foreign_json import parse_object
 from mora_runtime.schema import read_settings
 
-from mora_launch.review.decision import MAX_AGAIN, MAX_EDITS, Candidate, Decision, ReviewRefused, ReviewState, Stopped
+from mora_launch.review.decision import (
+    MAX_AGAIN,
+    MAX_EDITS,
+    ReviewRefused,
+    ReviewState,
+    StageDecision,
+    StageResult,
+    Stopped,
+)
 from mora_launch.review.frames_file import read_frames, write_frames
 from mora_launch.tasks.media import Clip
 
@@ -85,16 +93,16 @@ class ReviewSession:
         self._known = (signature, state)
         return state
 
-    def accepted(self, stage: str) -> Candidate | None:
+    def accepted(self, stage: str) -> StageResult | None:
         """What was accepted for a stage, if it was."""
         return next((each for each in self.state().accepted if each.stage == stage), None)
 
-    def left_open(self, stage: str) -> Candidate | None:
+    def left_open(self, stage: str) -> StageResult | None:
         """What was on offer for a stage when the session was stopped; it is offered again as it was."""
         candidate = self.state().candidate
         return candidate if candidate is not None and candidate.stage == stage else None
 
-    def offer(self, candidate: Candidate, frames: Clip | None = None) -> ReviewState:
+    def offer(self, candidate: StageResult, frames: Clip | None = None) -> ReviewState:
         """Put a candidate in front of the reviewers."""
         if frames is not None:
             name = f"{candidate.stage.replace(' ', '-')}-{time.time_ns()}.npy"
@@ -114,12 +122,12 @@ class ReviewSession:
             if was_shown or (path.suffix == ".npy" and path.name not in kept):
                 path.unlink(missing_ok=True)
 
-    def frames(self, candidate: Candidate) -> Clip:
+    def frames(self, candidate: StageResult) -> Clip:
         """The frames of a candidate of this session."""
         assert candidate.file is not None, "a text has no frames"
         return read_frames(self.folder / candidate.file)
 
-    def decide(self, decision: Decision) -> ReviewState:
+    def decide(self, decision: StageDecision) -> ReviewState:
         """A reviewer's word. Raises: ReviewRefused: somebody was first, or a limit is reached; nothing has changed."""
 
         def apply(state: ReviewState) -> ReviewState:
@@ -140,7 +148,7 @@ class ReviewSession:
 
         return self._change(apply)
 
-    def wait_decision(self, timeout_s: float, is_cancelled: Callable[[], bool] = lambda: False) -> Decision:
+    def wait_decision(self, timeout_s: float, is_cancelled: Callable[[], bool] = lambda: False) -> StageDecision:
         """What the reviewers decide about the candidate.
 
         Raises:
@@ -157,7 +165,7 @@ class ReviewSession:
         assert state.decision is not None, "only a decision ends waiting"
         return state.decision
 
-    def accept(self, candidate: Candidate) -> None:
+    def accept(self, candidate: StageResult) -> None:
         """The candidate becomes its stage's result."""
         self._change(
             lambda state: state.model_copy(

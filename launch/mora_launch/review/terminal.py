@@ -6,7 +6,7 @@ from mora_runtime.files.fresh_file import write_fresh
 from pydantic import ValidationError
 from rich.console import Console
 
-from mora_launch.review.decision import Action, Decision, ReviewRefused, first_fault
+from mora_launch.review.decision import Action, ReviewRefused, StageDecision, first_fault
 from mora_launch.review.session import ReviewSession
 from mora_launch.tasks.media import encode, png
 
@@ -21,7 +21,7 @@ class TerminalReviewer:
         self._console = console
         self._fps = fps
 
-    def __call__(self, session: ReviewSession) -> Decision:
+    def __call__(self, session: ReviewSession) -> StageDecision:
         """A decision that fits; others are asked for again."""
         while True:
             state = session.state()
@@ -45,7 +45,7 @@ class TerminalReviewer:
             write_fresh(path, png(frames) if kind == "png" else encode(frames, self._fps, "mp4", {}))
             self._console.print(f"  look at {path}", markup=False)
 
-    def _read(self, version: int) -> Decision:
+    def _read(self, version: int) -> StageDecision:
         try:
             letter = self._console.input(_QUESTION, markup=False).strip().lower()[:1]
             action = _LETTERS.get(letter)
@@ -54,5 +54,5 @@ class TerminalReviewer:
             asks = action in ("edit", "adjust")
             prompt = self._console.input("prompt: ", markup=False) if asks else None
         except EOFError:
-            return Decision(version=version, action="stop")
-        return Decision(version=version, action=action, prompt=prompt)
+            return StageDecision(version=version, action="stop")
+        return StageDecision(version=version, action=action, prompt=prompt)

@@ -16,7 +16,7 @@ from mora_launch.jobs.servers import check_agents
 from mora_launch.rounds.judging.judge import Interrupted
 from mora_launch.rounds.judging.judges import open_judges
 from mora_launch.rounds.report import summary_tables
-from mora_launch.rounds.round_runner import Rounds, WaitsForReview
+from mora_launch.rounds.round_runner import RoundRunner, WaitsForReview
 from mora_launch.rounds.store import read_json, write_once
 
 CONFIG_COPY = "config.json"
@@ -42,7 +42,7 @@ def synthesize(config: TrainConfig, *, run: Path | None, resume: bool, console: 
         _keep_config(config, directory.path / CONFIG_COPY)
         console.print(f"run {directory.path}", markup=False)
         try:
-            Rounds(config, directory, judges, console).run()
+            RoundRunner(config, directory, judges, console).run()
         except Interrupted:
             console.print(f"stopped; go on with --resume --run {path}", markup=False)
             return EXIT_INTERRUPTED

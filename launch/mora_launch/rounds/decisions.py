@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mora_launch.rounds.judging.judge import Verdict
-from mora_launch.rounds.store import Decision
+from mora_launch.rounds.store import SetDecision
 
 
-def decide(verdicts: Sequence[Verdict]) -> Decision | None:
+def decide(verdicts: Sequence[Verdict]) -> SetDecision | None:
     """What two judges agree on; None is for a person.
 
     Both name the same candidate: it is taken. Both say that none is good: the set is dropped. Anything else, an
@@ -20,10 +20,10 @@ def decide(verdicts: Sequence[Verdict]) -> Decision | None:
     if len(best) > 1:
         return None
     chosen = best.pop()
-    return Decision(chosen, "judges", reason="none is good" if chosen is None else "both judges rank it first")
+    return SetDecision(chosen, "judges", reason="none is good" if chosen is None else "both judges rank it first")
 
 
-def decide_by_rule(verdicts: Sequence[Verdict], num_candidates: int) -> Decision:
+def decide_by_rule(verdicts: Sequence[Verdict], num_candidates: int) -> SetDecision:
     """Without a person: the best mean rank over the judges that answered; a tie goes to the first judge's better one.
 
     "None is good" ranks every candidate last, below `none` itself: a set is dropped where no judge stands up for a
@@ -33,10 +33,10 @@ def decide_by_rule(verdicts: Sequence[Verdict], num_candidates: int) -> Decision
     speaking = [verdict.ranking for verdict in answered if verdict.ranking]
     if not speaking:
         reason = "no judge answered" if not answered else "no judge found a good one"
-        return Decision(None, "rule", reason=reason)
+        return SetDecision(None, "rule", reason=reason)
     ranks = {
         candidate: [ranking.index(candidate) for ranking in speaking if ranking is not None]
         for candidate in range(num_candidates)
     }
     chosen = min(ranks, key=lambda candidate: (sum(ranks[candidate]), ranks[candidate]))
-    return Decision(chosen, "rule", reason=f"best mean rank of {len(speaking)} judge(s) that disagree")
+    return SetDecision(chosen, "rule", reason=f"best mean rank of {len(speaking)} judge(s) that disagree")

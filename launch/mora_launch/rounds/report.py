@@ -15,7 +15,7 @@ from mora_launch.rounds.curves import modulation_curves, read_steps
 from mora_launch.rounds.evaluation import evaluated_steps, figures, videos
 from mora_launch.rounds.judging.criteria import CRITERIA
 from mora_launch.rounds.judging.judge import Verdict
-from mora_launch.rounds.store import Decision, Plan, RoundFolder, SetFolder, write_once
+from mora_launch.rounds.store import Plan, RoundFolder, SetDecision, SetFolder, write_once
 
 _STYLE = """
 body{font:14px/1.45 system-ui,sans-serif;margin:24px auto;max-width:1180px;padding:0 16px;color:#1b1f24;background:#fff}
@@ -106,7 +106,7 @@ def _set(files: SetFolder, index: int, plan: Plan) -> str:
     )
 
 
-def _cell(files: SetFolder, index: int, number: int, decision: Decision | None, seed: int) -> str:
+def _cell(files: SetFolder, index: int, number: int, decision: SetDecision | None, seed: int) -> str:
     chosen = " chosen" if decision is not None and decision.chosen == number else ""
     source = f"sets/{index:03d}/{files.candidate(number).name}/{files.preview(number).name}"
     return (
@@ -115,7 +115,7 @@ def _cell(files: SetFolder, index: int, number: int, decision: Decision | None, 
     )
 
 
-def _decided(decision: Decision | None) -> str:
+def _decided(decision: SetDecision | None) -> str:
     if decision is None:
         return "waits for review"
     what = "dropped" if decision.chosen is None else f"candidate {decision.chosen} taken"

@@ -39,8 +39,8 @@ class WaitsForReview(Exception):
         self.undecided = list(undecided)
 
 
-class Rounds:
-    """Rounds of one run directory.
+class RoundRunner:
+    """RoundRunner of one run directory.
 
     Args:
         judges: the two judges.

@@ -73,7 +73,7 @@ def _yaml_word(value: Any) -> Any:
 
 
 class SynthesisSettings(Settings):
-    """Rounds as the paper has them: 16 prompts, 4 candidates, two judges, a person where they disagree."""
+    """RoundRunner as the paper has them: 16 prompts, 4 candidates, two judges, a person where they disagree."""
 
     num_rounds: PositiveInt = 2
     prompts_per_round: int = Field(default=16, ge=0)

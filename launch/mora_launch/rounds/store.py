@@ -72,7 +72,7 @@ def _read(kind: type[_Kind], path: Path) -> _Kind:
 
 
 @dataclass(frozen=True)
-class Decision:
+class SetDecision:
     """What became of a set."""
 
     chosen: int | None  # candidate; None = the set is dropped
@@ -147,11 +147,11 @@ class SetFolder:
         """Where the decision is, once it is."""
         return self.path / "decision.json"
 
-    def decision(self) -> Decision | None:
+    def decision(self) -> SetDecision | None:
         """What became of the set, or None."""
-        return _read(Decision, self.decision_file) if self.decision_file.exists() else None
+        return _read(SetDecision, self.decision_file) if self.decision_file.exists() else None
 
-    def write_decision(self, decision: Decision) -> None:
+    def write_decision(self, decision: SetDecision) -> None:
         """Decide."""
         write_once(self.decision_file, asdict(decision))
 
@@ -236,7 +236,7 @@ class RoundFolder:
         write_once(self.manifest, content)
         return len(samples)
 
-    def _sample(self, index: int, planned: PlannedSet, decision: Decision) -> dict[str, Any]:
+    def _sample(self, index: int, planned: PlannedSet, decision: SetDecision) -> dict[str, Any]:
         """One sample with everything that led to it."""
         folder = self.set(index)
         assert decision.chosen is not None

@@ -14,10 +14,10 @@ class Counters:
         self.registry = CollectorRegistry()
         kept = self.registry
         self.batch_size = Histogram(
-            "mora_batch_size", "Samples of a call", ["ability"], buckets=(1, 2, 4, 8, 16, 32), registry=kept
+            "mora_batch_size", "Samples of a call", ["capability"], buckets=(1, 2, 4, 8, 16, 32), registry=kept
         )
         self.call_s = Histogram(
-            "mora_call_seconds", "From sending a batch to its result", ["ability"], buckets=_SECONDS, registry=kept
+            "mora_call_seconds", "From sending a batch to its result", ["capability"], buckets=_SECONDS, registry=kept
         )
         self.request_s = Histogram(
             "mora_request_seconds", "From accepting a request to its answer", ["endpoint"], buckets=_SECONDS,

@@ -12,7 +12,7 @@ from typing import Any
 from mora_launch.checkpoints.trained_model import named_checkpoint, trained_model
 from mora_launch.config.agent_config import AgentConfig
 from mora_launch.config.train_config import AgentsConfig, TrainConfig
-from mora_launch.serving.settings import ABILITIES
+from mora_launch.serving.settings import CAPABILITIES
 
 
 class ServedAgents(AgentsConfig):
@@ -33,12 +33,12 @@ class ServedModels:
     num_servers: Mapping[str, int]
     modulation: Mapping[str, Any] = field(default_factory=dict)  # agent -> z_i, float32 (rows, d)
 
-    def allowed_abilities(self, agent: str) -> frozenset[str]:
+    def allowed_capabilities(self, agent: str) -> frozenset[str]:
         """What an agent may be asked for: all that no other agent was given by name."""
         others = self.config.serving.agents
         if agent in others:
-            return frozenset(others[agent].abilities)
-        return frozenset(ABILITIES).difference(*(other.abilities for other in others.values()))
+            return frozenset(others[agent].capabilities)
+        return frozenset(CAPABILITIES).difference(*(other.capabilities for other in others.values()))
 
     def roles(self) -> list[str]:
         """Roles of all servers, `image.0`, ..."""

@@ -11,7 +11,7 @@ from types import TracebackType
 
 from mora_runtime.errors import RoleFailed
 from mora_runtime.files.shown_text import shown_line
-from mora_runtime.process.role_process import Child
+from mora_runtime.process.role_process import RoleProcess
 from mora_runtime.process.run_directory import RunDirectory
 from mora_runtime.process.supervisor import Supervisor
 from rich.console import Console
@@ -66,20 +66,20 @@ class RunningServers:
             observe=None if status is None else status.observe,
         )
         self._budget = RestartBudget(config.restarts)
-        self._children: dict[str, Child] = {}
+        self._children: dict[str, RoleProcess] = {}
         self._ending = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="watches servers", daemon=True)
         queue, counters = WorkQueue(config.serving.max_batch, config.serving.gather_s), Counters()
         memory = divide_memory(self._config)
         workers = [
             ServerWorker(
-                role, directory, queue, counters, allowed=self._models.allowed_abilities(role.rpartition(".")[0]),
+                role, directory, queue, counters, allowed=self._models.allowed_capabilities(role.rpartition(".")[0]),
                 modulation=self._models.modulation.get(role.rpartition(".")[0]),
                 arena_nbytes=memory["coordinator.0"], deadline_s=config.serving.call_deadline_s,
             )
             for role in self._models.roles()
         ]  # fmt: skip
-        promised = {name: agent.abilities for name, agent in config.serving.agents.items()}
+        promised = {name: agent.capabilities for name, agent in config.serving.agents.items()}
         self.pool = ServerPool(workers, queue, counters, promised)
 
     def __enter__(self) -> RunningServers:
@@ -103,7 +103,7 @@ class RunningServers:
             self._status.enter("running")
         self._watcher.start()
 
-    def _start(self, roles: list[str], generation: int) -> list[Child]:
+    def _start(self, roles: list[str], generation: int) -> list[RoleProcess]:
         others = (set(self._models.roles()) | self._models.unused_roles()) - set(roles)
         started = self._group.start(self._supervisor, time.time_ns(), generation, skip=others)
         self._children.update({child.role: child for child in started})
@@ -140,7 +140,7 @@ class RunningServers:
                 self._replace(child)
             self._tell_ready()
 
-    def _replace(self, child: Child) -> None:
+    def _replace(self, child: RoleProcess) -> None:
         cause = f"{child.role} {child.exit_cause()}"
         self._supervisor.discard([child])
         self._children.pop(child.role, None)

@@ -14,7 +14,7 @@ from mora_runtime.errors import MoraError, PeerDied, TransportError
 from mora_runtime.process.run_directory import RunDirectory
 
 from mora_launch.serving.counters import Counters
-from mora_launch.serving.settings import ABILITIES
+from mora_launch.serving.settings import CAPABILITIES
 from mora_launch.serving.work_queue import MAX_RUNS, Work, WorkQueue
 
 if TYPE_CHECKING:
@@ -42,11 +42,11 @@ class ServerWorker(threading.Thread):
     """One for each server role; lives as long as the pool, over all generations of its server.
 
     Args:
-        allowed: abilities that its agent may be asked for, where it has them.
+        allowed: capabilities that its agent may be asked for, where it has them.
 
     Attributes:
-        is_connected: a server has told its abilities and lives.
-        abilities: of the connected server; empty while there is none.
+        is_connected: a server has told its capabilities and lives.
+        capabilities: of the connected server; empty while there is none.
         description: of its agent, as `describe` answers.
     """
 
@@ -65,7 +65,7 @@ class ServerWorker(threading.Thread):
         super().__init__(name=f"feeds {role}", daemon=True)
         self.role = role
         self.agent = role.rpartition(".")[0]
-        self.abilities: tuple[str, ...] = ()
+        self.capabilities: tuple[str, ...] = ()
         self.description: dict[str, Any] = {}
         self.vitals: dict[str, int] = {}
         self._directory = directory
@@ -95,22 +95,22 @@ class ServerWorker(threading.Thread):
             self._changed.notify_all()
 
     def wait_connected(self, timeout_s: float) -> bool:
-        """True once the server's abilities are known."""
+        """True once the server's capabilities are known."""
         with self._changed:
             return self._changed.wait_for(lambda: self.is_connected or self._ended, timeout_s) and self.is_connected
 
     def run(self) -> None:
         """Serve one generation after the other."""
-        from mora_runtime import Node
+        from mora_runtime import Session
 
-        with Node.open(
+        with Session.open(
             self._directory, f"front.{self.role}", arena_budget_nbytes=self._arena_nbytes,
             warm_nbytes=_WARM_NBYTES, spin_ns=0,
-        ) as node:  # fmt: skip
+        ) as session:  # fmt: skip
             generation = 0
             while (generation := self._next_generation(generation)) > 0:
                 try:
-                    client = node.connect(self.role, deadline_s=_CONTROL_DEADLINE_S)
+                    client = session.connect(self.role, deadline_s=_CONTROL_DEADLINE_S)
                     self._introduce(client)
                     self._serve(client)
                 except TransportError as error:
@@ -130,12 +130,12 @@ class ServerWorker(threading.Thread):
         described = client.call(self.agent, "describe", {}, deadline_s=self._deadline_s).values
         with self._changed:
             self.description = described
-            self.abilities = tuple(name for name in ABILITIES if name in methods and name in self._allowed)
+            self.capabilities = tuple(name for name in CAPABILITIES if name in methods and name in self._allowed)
             self.is_connected = True
             self._changed.notify_all()
 
     def _lose_server(self) -> None:
-        self.abilities = ()
+        self.capabilities = ()
         self.is_connected = False
         lost = [work for batch in self._in_flight for work in batch.works]
         self._in_flight.clear()
@@ -166,7 +166,7 @@ class ServerWorker(threading.Thread):
         """Send what there is; where the server would have nothing to do, wait for it that long."""
         while len(self._in_flight) < _DEPTH:
             is_idle = not self._in_flight
-            works = self._queue.take(self.abilities, timeout_s=wait_s if is_idle else 0.0, only_full=not is_idle)
+            works = self._queue.take(self.capabilities, timeout_s=wait_s if is_idle else 0.0, only_full=not is_idle)
             if not works:
                 return
             try:
@@ -189,8 +189,8 @@ class ServerWorker(threading.Thread):
             arguments[name] = to_tensor(np.stack(values)) if isinstance(value, np.ndarray) else values
         if self._modulation is not None:
             arguments["z"] = to_tensor(self._modulation)
-        self._counters.batch_size.labels(works[0].ability).observe(len(works))
-        return client.submit(self.agent, works[0].ability, arguments, deadline_s=self._deadline_s)
+        self._counters.batch_size.labels(works[0].capability).observe(len(works))
+        return client.submit(self.agent, works[0].capability, arguments, deadline_s=self._deadline_s)
 
     def _wait(self, client: Client, batch: _Batch) -> None:
         """Until something arrives or a tick has passed; then progress and cancellations."""
@@ -220,9 +220,9 @@ class ServerWorker(threading.Thread):
     def _finish(self, client: Client, batch: _Batch) -> None:
         from mora_runtime.tensors.arrays import to_pixels
 
-        ability = batch.works[0].ability
+        capability = batch.works[0].capability
         try:
-            outputs = to_pixels(batch.pending.result().values.get("outputs"), f"{self.agent}.{ability}")
+            outputs = to_pixels(batch.pending.result().values.get("outputs"), f"{self.agent}.{capability}")
         except PeerDied:
             raise
         except MoraError as error:
@@ -232,7 +232,7 @@ class ServerWorker(threading.Thread):
             return
         self._in_flight.popleft()
         self._fill(client, wait_s=0.0)  # before the results are looked at: the server goes on meanwhile
-        self._counters.call_s.labels(ability).observe(time.monotonic() - batch.started_s)
+        self._counters.call_s.labels(capability).observe(time.monotonic() - batch.started_s)
         for work, output in zip(batch.works, outputs, strict=True):
             work.finish(output)
         client.flush()

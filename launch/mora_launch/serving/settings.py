@@ -6,20 +6,23 @@ from collections.abc import Collection
 from typing import Annotated, Literal, get_args
 
 from mora_runtime.schema import PositiveInt, Settings
-from pydantic import Field
+from pydantic import AliasChoices, Field
 
 from mora_launch.chat.endpoint import ChatSettings
 from mora_launch.config.agent_config import AgentConfig
 
-Ability = Literal["text_to_image", "image_to_image", "image_to_video", "extend_video", "connect_videos"]
-ABILITIES: tuple[str, ...] = get_args(Ability)
+Capability = Literal["text_to_image", "image_to_image", "image_to_video", "extend_video", "connect_videos"]
+CAPABILITIES: tuple[str, ...] = get_args(Capability)
 AgentName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
 
 
 class ServedAgentConfig(AgentConfig):
     """An agent beside those of the trained chain: a model that does some of what they do in their place."""
 
-    abilities: tuple[Ability, ...] = Field(min_length=1)  # all others are left to the chain's agents
+    # All others are left to the agents of the chain. `abilities` is what the first edition called them.
+    capabilities: tuple[Capability, ...] = Field(
+        min_length=1, validation_alias=AliasChoices("capabilities", "abilities")
+    )
 
 
 class PromptAgentSettings(ChatSettings):
@@ -72,13 +75,13 @@ def check_served(settings: ServingSettings, chain: Collection[str]) -> None:
     for name, agent in settings.agents.items():
         if name in taken:
             raise ValueError(f"serving.agents.{name}: this name is taken; choose another")
-        for ability in agent.abilities:
-            if ability in owners:
+        for capability in agent.capabilities:
+            if capability in owners:
                 raise ValueError(
-                    f"serving.agents.{name}.abilities: {ability} is {owners[ability]}'s already; one agent has each, "
-                    "so that the same seed gives the same bytes"
+                    f"serving.agents.{name}.capabilities: {capability} is {owners[capability]}'s already; one agent "
+                    "has each, so that the same seed gives the same bytes"
                 )
-            owners[ability] = name
+            owners[capability] = name
     unknown = set(settings.servers) - {*chain, *settings.agents}
     if unknown:
         known = ", ".join([*chain, *settings.agents])

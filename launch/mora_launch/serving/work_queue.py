@@ -18,18 +18,18 @@ Step = Callable[[int, int], None]
 
 
 class Work:
-    """One sample of one ability: a picture, a clip.
+    """One sample of one capability: a picture, a clip.
 
     Args:
-        sample: its own arguments, by the plural names of the ability: `prompts`, `seeds`, `images`, ...
+        sample: its own arguments, by the plural names of the capability: `prompts`, `seeds`, `images`, ...
         shared: arguments that all samples of a batch have in common.
         on_step: told (step, number of steps) by the thread that feeds the server.
     """
 
     def __init__(
-        self, ability: str, sample: Mapping[str, Any], shared: Mapping[str, Any], on_step: Step | None = None
+        self, capability: str, sample: Mapping[str, Any], shared: Mapping[str, Any], on_step: Step | None = None
     ) -> None:
-        self.ability = ability
+        self.capability = capability
         self.sample = dict(sample)
         self.shared = dict(shared)
         self.on_step = on_step
@@ -37,7 +37,7 @@ class Work:
         self.num_runs = 0
         self._cancelled = threading.Event()
         shapes = tuple((name, v.shape) for name, v in sorted(sample.items()) if isinstance(v, np.ndarray))
-        self.key = (ability, tuple(sorted(self.shared.items())), shapes)
+        self.key = (capability, tuple(sorted(self.shared.items())), shapes)
 
     def cancel(self) -> None:
         """Nobody wants the result any more: it leaves the queue, or its batch within a denoising step."""
@@ -63,7 +63,7 @@ class WorkQueue:
     """Shared by all threads; what bounds it is the admission of requests, since a task's later stages must come in.
 
     Args:
-        max_batch: by ability; 1 where it is not named.
+        max_batch: by capability; 1 where it is not named.
         gather_s: that the first work of a batch waits for others; without it a burst's first request goes alone.
     """
 
@@ -88,8 +88,8 @@ class WorkQueue:
             self._waiting[:0] = works
             self._changed.notify_all()
 
-    def take(self, abilities: Collection[str], *, timeout_s: float, only_full: bool = False) -> list[Work]:
-        """The next work of these abilities and what fits into one batch with it; empty when there is none in time.
+    def take(self, capabilities: Collection[str], *, timeout_s: float, only_full: bool = False) -> list[Work]:
+        """The next work of these capabilities and what fits into one batch with it; empty when there is none in time.
 
         Args:
             only_full: take nothing less than a whole batch.
@@ -97,7 +97,7 @@ class WorkQueue:
         deadline = time.monotonic() + timeout_s
         with self._changed:
             while True:
-                batch = self._next(abilities) if only_full else self._gathered(abilities)
+                batch = self._next(capabilities) if only_full else self._gathered(capabilities)
                 if batch and not (only_full and len(batch) < self._limit(batch[0])):
                     taken = set(map(id, batch))
                     self._waiting = [work for work in self._waiting if id(work) not in taken]
@@ -107,23 +107,23 @@ class WorkQueue:
                     return []
                 self._changed.wait(remaining_s)
 
-    def _gathered(self, abilities: Collection[str]) -> list[Work]:
+    def _gathered(self, capabilities: Collection[str]) -> list[Work]:
         """The next batch, after a moment for others to come where it is not full."""
-        batch = self._next(abilities)
+        batch = self._next(capabilities)
         if batch and len(batch) < self._limit(batch[0]):
-            self._changed.wait_for(lambda: self._is_full(self._next(abilities)), self._gather_s)
-            batch = self._next(abilities)  # another server may have taken some
+            self._changed.wait_for(lambda: self._is_full(self._next(capabilities)), self._gather_s)
+            batch = self._next(capabilities)  # another server may have taken some
         return batch
 
     def _is_full(self, batch: list[Work]) -> bool:
         return bool(batch) and len(batch) >= self._limit(batch[0])
 
     def _limit(self, work: Work) -> int:
-        return self._max_batch.get(work.ability, 1)
+        return self._max_batch.get(work.capability, 1)
 
-    def _next(self, abilities: Collection[str]) -> list[Work]:
+    def _next(self, capabilities: Collection[str]) -> list[Work]:
         self._waiting = [work for work in self._waiting if not work.is_cancelled]
-        first = next((work for work in self._waiting if work.ability in abilities), None)
+        first = next((work for work in self._waiting if work.capability in capabilities), None)
         if first is None:
             return []
         batch: list[Work] = []
@@ -136,10 +136,10 @@ class WorkQueue:
                 batch.append(work)
         return batch
 
-    def fail_all(self, abilities: Collection[str], error: Exception) -> None:
-        """Nobody will ever take work of these abilities."""
+    def fail_all(self, capabilities: Collection[str], error: Exception) -> None:
+        """Nobody will ever take work of these capabilities."""
         with self._changed:
-            lost = [work for work in self._waiting if work.ability in abilities]
-            self._waiting = [work for work in self._waiting if work.ability not in abilities]
+            lost = [work for work in self._waiting if work.capability in capabilities]
+            self._waiting = [work for work in self._waiting if work.capability not in capabilities]
         for work in lost:
             work.fail(error)

@@ -1,1 +1,1 @@
-"""The six tasks as short procedures over abilities, and what they need around them."""
+"""The six tasks as short procedures over capabilities, and what they need around them."""

@@ -1,4 +1,4 @@
-"""The agents as a task sees them: abilities that take a prompt and a seed, whoever has them."""
+"""The agents as a task sees them: capabilities that take a prompt and a seed, whoever has them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mora_launch.serving.server_pool import ServerPool
 from mora_launch.tasks.media import Clip, fitted
 from mora_launch.tasks.prompt_agent import PromptAgent
 
-OnStep = Callable[[str, int, int], None]  # ability, step, number of steps
+OnStep = Callable[[str, int, int], None]  # capability, step, number of steps
 _TICK_S = 0.1
 
 
@@ -82,17 +82,20 @@ class Agents:
         return fitted(frames, about["height"], about["width"])
 
     def _call(
-        self, ability: str, prompt: str, seed: int, sample: dict[str, Any] | None = None,
+        self, capability: str, prompt: str, seed: int, sample: dict[str, Any] | None = None,
         shared: dict[str, Any] | None = None,
     ) -> Clip:  # fmt: skip
         def tell(step: int, num_steps: int) -> None:
             if self._on_step is not None:
-                self._on_step(ability, step, num_steps)
+                self._on_step(capability, step, num_steps)
 
         steps = {"num_inference_steps": self._sampling.get("num_inference_steps")}
         guidance = {"guidance_scale": self._sampling.get("guidance_scale")}
         work = self._pool.submit(
-            ability, {"prompts": prompt, "seeds": seed, **(sample or {})}, {**steps, **guidance, **(shared or {})}, tell
+            capability,
+            {"prompts": prompt, "seeds": seed, **(sample or {})},
+            {**steps, **guidance, **(shared or {})},
+            tell,
         )
         deadline = time.monotonic() + self._deadline_s
         while True:
@@ -105,4 +108,4 @@ class Agents:
                     raise Cancelled("the task was cancelled") from None
                 if time.monotonic() > deadline:
                     work.cancel()
-                    raise DeadlineExceeded(f"{ability} gave no result within {self._deadline_s:.0f} s") from None
+                    raise DeadlineExceeded(f"{capability} gave no result within {self._deadline_s:.0f} s") from None

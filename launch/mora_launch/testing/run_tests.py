@@ -21,7 +21,7 @@ _TYPED = (
 
 
 @dataclass(frozen=True)
-class Stage:
+class TestStage:
     """Test folders that run in one environment; fast stages stand first."""
 
     environment: str
@@ -29,14 +29,14 @@ class Stage:
 
 
 STAGES = (
-    Stage(
+    TestStage(
         "control",
         ("tests/unit/house", "tests/unit/runtime", "tests/unit/trainer", "tests/unit/launch", "tests/unit/bench"),
     ),
-    Stage("control", ("tests/hostile",)),
-    Stage("sd3", ("tests/unit/sd3", "tests/hostile")),
-    Stage("opensora", ("tests/unit/opensora", "tests/golden", "tests/hostile")),
-    Stage("control", ("tests/integration", "tests/chaos", "tests/gpu")),
+    TestStage("control", ("tests/hostile",)),
+    TestStage("sd3", ("tests/unit/sd3", "tests/hostile")),
+    TestStage("opensora", ("tests/unit/opensora", "tests/golden", "tests/hostile")),
+    TestStage("control", ("tests/integration", "tests/chaos", "tests/gpu")),
 )
 
 
@@ -65,7 +65,7 @@ def _lint() -> list[tuple[str, int]]:
     ]
 
 
-def _chosen(stage: Stage, selected: Sequence[str]) -> list[str]:
+def _chosen(stage: TestStage, selected: Sequence[str]) -> list[str]:
     present = [folder for folder in stage.folders if (ROOT / folder).is_dir()]
     if not selected:
         return present

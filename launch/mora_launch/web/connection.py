@@ -19,7 +19,7 @@ _MAX_NUM_PIECES = 256  # line ends in what is read at once, before it is asked h
 _LEAST_PIECE_NBYTES = 64  # on average: each chunk of a body costs time, however short it is
 
 
-class Connection(H11Protocol):
+class HttpConnection(H11Protocol):
     """Puts the peer's user id into the scope, and closes the connection of a client that holds it for nothing."""
 
     _num_open: ClassVar[Counter[int | str]] = Counter()  # by user, or address

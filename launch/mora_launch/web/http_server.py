@@ -11,7 +11,7 @@ from rich.console import Console
 
 from mora_launch.web.access import Access
 from mora_launch.web.asgi import App
-from mora_launch.web.connection import Connection
+from mora_launch.web.connection import HttpConnection
 from mora_launch.web.rare_warnings import RareWarnings
 
 
@@ -26,7 +26,7 @@ def http_server(app: App, *, grace_s: int) -> uvicorn.Server:
     return uvicorn.Server(
         uvicorn.Config(
             app,
-            http=Connection,
+            http=HttpConnection,
             ws="none",
             log_config=None,
             log_level="warning",

@@ -26,7 +26,7 @@ class Graph:
 
 
 @dataclass
-class Ticket:
+class KeptGraph:
     """A kept graph, or the way to make it again, and who may run its backward.
 
     nbytes: of memory that is kept for it.
@@ -37,7 +37,7 @@ class Ticket:
     nbytes: int
 
 
-class TicketTable:
+class GraphTable:
     """All kept graphs of one server. A ticket is good for one backward, by the peer it was given to.
 
     Args:
@@ -46,7 +46,7 @@ class TicketTable:
 
     def __init__(self, budget_nbytes: int | None = None) -> None:
         self._budget_nbytes = budget_nbytes
-        self._tickets: dict[int, Ticket] = {}
+        self._tickets: dict[int, KeptGraph] = {}
         self._spent: deque[int] = deque(maxlen=_NUM_REMEMBERED)
         self._numbers = itertools.count(1)
         self._late: deque[SplitBackward] = deque()
@@ -76,7 +76,7 @@ class TicketTable:
     def keep(self, owner: str, graph: Graph | Callable[[], Graph], nbytes: int) -> int:
         """Keep a graph, or what makes it again; returns the ticket's number."""
         number = next(self._numbers)
-        self._tickets[number] = Ticket(owner, graph, nbytes)
+        self._tickets[number] = KeptGraph(owner, graph, nbytes)
         self.nbytes += nbytes
         self._largest_nbytes = max(self._largest_nbytes, nbytes)
         return number
@@ -122,7 +122,7 @@ class TicketTable:
         while len(self._late) > leave:
             self._late.popleft().accumulate_parameters()
 
-    def _take(self, owner: str, number: int) -> Ticket:
+    def _take(self, owner: str, number: int) -> KeptGraph:
         ticket = self._tickets.get(number)
         if ticket is None or ticket.owner != owner:
             if number in self._spent:

@@ -1,6 +1,6 @@
 """Tensors in device memory that two processes share: the owner's pool, and a peer's pool as it is seen here.
 
-Called by the tensor plane. The owner of tensors on a device makes one `DevicePool` and sends its `offer` to each peer
+Called by the tensor store. The owner of tensors on a device makes one `DevicePool` and sends its `offer` to each peer
 once; each tensor then crosses as a `DeviceTensor`. A peer opens the offer once, as an `OpenedPool`; where that raises
 `DeviceUnavailable` the two use slots of the host arena, made fast by `PinnedStaging`. Objects belong to one thread;
 finalizers, from any, only append to a deque.
@@ -160,7 +160,7 @@ class DevicePool:
 
         Raises:
             ArenaFull: no slot is left, and none came free in time.
-            BoundsError: a dtype or rank that the plane does not carry.
+            BoundsError: a dtype or rank that the store does not carry.
         """
         meta = checked_meta(DTYPE_CODES.get(dtype, -1), tuple(shape))
         return self.view(self._take(meta.nbytes), meta)
@@ -175,7 +175,7 @@ class DevicePool:
 
         Raises:
             ArenaFull: no slot is left, and none came free in time.
-            BoundsError: a dtype, layout or rank that the plane does not carry.
+            BoundsError: a dtype, layout or rank that the store does not carry.
         """
         meta = meta_of(tensor)
         if tensor.device == self.device.torch_device and tensor.is_contiguous() and meta.nbytes:

@@ -1,6 +1,6 @@
 """Copies between device and host segments at the speed of the bus, for pairs that cannot share device memory.
 
-Called by the tensor plane at both ends of such a pair: the owner copies `to_host` into slots of its arena, waits once
+Called by the tensor store at both ends of such a pair: the owner copies `to_host` into slots of its arena, waits once
 for all tensors of a message and sends it; the reader copies `to_device` out of the segment it has mapped.
 """
 

@@ -18,7 +18,7 @@ _ALIVE_SHARE = 0.10
 _TICKS_IN_1_S = os.sysconf("SC_CLK_TCK")
 
 
-class Pulse:
+class LivenessProbe:
     """The signs of life of one process.
 
     Args:

@@ -5,7 +5,7 @@
                         Beat      it lives; vitals: what it is doing
     launcher -> child   go, stop
 
-A child may have a fault. Any bytes are messages or one BadChildMessage; no line and no value is without a bound.
+A child may have a fault. Any bytes are messages or one BadRoleMessage; no line and no value is without a bound.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from typing import Any
 
 from mora_runtime.files.foreign_json import parse_object
 from mora_runtime.files.shown_text import shown, shown_line
-from mora_runtime.limits import MAX_CHILD_ERROR_LENGTH, MAX_CHILD_LINE_NBYTES, MAX_NUM_VITALS, MAX_VITAL_LENGTH
+from mora_runtime.limits import MAX_CHILD_ERROR_LENGTH, MAX_NUM_VITALS, MAX_ROLE_LINE_NBYTES, MAX_VITAL_LENGTH
 
 Vitals = dict[str, str | int | float | bool | None]
 GO = b"go"
 STOP = b"stop"
 _MAX_DEPTH = 3
-_MAX_NUM_VALUES = MAX_CHILD_LINE_NBYTES  # texts may hold commas and brackets
+_MAX_NUM_VALUES = MAX_ROLE_LINE_NBYTES  # texts may hold commas and brackets
 
 
-class BadChildMessage(ValueError):
+class BadRoleMessage(ValueError):
     """What came is no message; the text says why, in one line."""
 
 
@@ -55,10 +55,10 @@ class Beat:
     vitals: Vitals = field(default_factory=dict)
 
 
-ChildMessage = Ready | Failed | Beat
+RoleMessage = Ready | Failed | Beat
 
 
-def encode(message: ChildMessage) -> bytes:
+def encode(message: RoleMessage) -> bytes:
     """The message as one line; texts are cut to what the other end takes."""
     content: dict[str, Any]
     if isinstance(message, Ready):
@@ -78,12 +78,12 @@ def _sent(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def decode(line: bytes) -> ChildMessage:
-    """The message that a line is. Raises: BadChildMessage: it is none."""
+def decode(line: bytes) -> RoleMessage:
+    """The message that a line is. Raises: BadRoleMessage: it is none."""
     try:
         content = parse_object(line, max_depth=_MAX_DEPTH, max_num_values=_MAX_NUM_VALUES)
     except ValueError as error:
-        raise BadChildMessage(shown_line(str(error), 200)) from None
+        raise BadRoleMessage(shown_line(str(error), 200)) from None
     event = content.pop("event", None)
     if event == "ready":
         _check_keys(content, set())
@@ -94,31 +94,31 @@ def decode(line: bytes) -> ChildMessage:
     if event == "beat":
         _check_keys(content, {"vitals"})
         return Beat(checked_vitals(content["vitals"]))
-    raise BadChildMessage(f"unknown event {_short(event)}")
+    raise BadRoleMessage(f"unknown event {_short(event)}")
 
 
 def _check_keys(content: dict[str, Any], expected: set[str]) -> None:
     if differing := sorted(content.keys() ^ expected):
-        raise BadChildMessage(f"the key {_short(differing[0])} is unknown or missing")
+        raise BadRoleMessage(f"the key {_short(differing[0])} is unknown or missing")
 
 
 def _failed(error: Any, is_recoverable: Any) -> Failed:
     if not isinstance(error, str) or len(error) > MAX_CHILD_ERROR_LENGTH:
-        raise BadChildMessage(f"`error` must be a text of at most {MAX_CHILD_ERROR_LENGTH} characters")
+        raise BadRoleMessage(f"`error` must be a text of at most {MAX_CHILD_ERROR_LENGTH} characters")
     if not isinstance(is_recoverable, bool):
-        raise BadChildMessage(f"`is_recoverable` must be true or false, got {_short(is_recoverable)}")
+        raise BadRoleMessage(f"`is_recoverable` must be true or false, got {_short(is_recoverable)}")
     return Failed(shown(error), is_recoverable)
 
 
 def checked_vitals(found: Any) -> Vitals:
-    """Vitals as they may be shown. Raises: BadChildMessage: too many, or a name or value of another kind."""
+    """Vitals as they may be shown. Raises: BadRoleMessage: too many, or a name or value of another kind."""
     if not isinstance(found, dict) or len(found) > MAX_NUM_VITALS:
-        raise BadChildMessage(f"`vitals` must be an object of at most {MAX_NUM_VITALS} entries")
+        raise BadRoleMessage(f"`vitals` must be an object of at most {MAX_NUM_VITALS} entries")
     for name, value in found.items():
         if not isinstance(name, str) or not 0 < len(name) <= MAX_VITAL_LENGTH or shown_line(name) != name:
-            raise BadChildMessage(f"`vitals` has the name {_short(name)}, which is no short plain text")
+            raise BadRoleMessage(f"`vitals` has the name {_short(name)}, which is no short plain text")
         if not _fits(name, value):
-            raise BadChildMessage(f"vital {_short(name)}: {_short(value)} is not of its kind")
+            raise BadRoleMessage(f"vital {_short(name)}: {_short(value)} is not of its kind")
     return {name: shown_line(value, MAX_VITAL_LENGTH) if isinstance(value, str) else value for name, value in
             found.items()}  # fmt: skip
 
@@ -142,12 +142,12 @@ def _short(value: Any) -> str:
 class Lines:
     """Whole lines of a stream that comes in pieces. Keeps at most one line's bytes, and looks at none twice."""
 
-    def __init__(self, max_nbytes: int = MAX_CHILD_LINE_NBYTES) -> None:
+    def __init__(self, max_nbytes: int = MAX_ROLE_LINE_NBYTES) -> None:
         self._max_nbytes = max_nbytes
         self._begun = bytearray()
 
     def take(self, piece: bytes) -> Iterator[bytes]:
-        """Lines that the piece ends, one after another. Raises: BadChildMessage: one is too long."""
+        """Lines that the piece ends, one after another. Raises: BadRoleMessage: one is too long."""
         start = 0
         while (end := piece.find(b"\n", start)) >= 0:
             self._keep(piece[start:end])
@@ -160,5 +160,5 @@ class Lines:
     def _keep(self, part: bytes) -> None:
         if len(self._begun) + len(part) > self._max_nbytes:
             self._begun.clear()
-            raise BadChildMessage(f"a line of more than {self._max_nbytes} bytes")
+            raise BadRoleMessage(f"a line of more than {self._max_nbytes} bytes")
         self._begun += part

@@ -11,15 +11,15 @@ from pathlib import Path
 
 from mora_runtime.files.foreign_file import open_foreign
 from mora_runtime.files.shown_text import shown
-from mora_runtime.process.liveness import Pulse
+from mora_runtime.process.liveness import LivenessProbe
 from mora_runtime.process.role_messages import (
     GO,
     STOP,
-    BadChildMessage,
+    BadRoleMessage,
     Beat,
-    ChildMessage,
     Failed,
     Lines,
+    RoleMessage,
     Vitals,
     decode,
 )
@@ -29,10 +29,10 @@ _LOG_TAIL_NBYTES = 64 << 10
 _LOG_LINE_LENGTH = 1000
 
 
-class Child:
+class RoleProcess:
     """A started role.
 
-    The supervisor socket carries the messages of `child_messages`; its end-of-file tells either side that the other is
+    The supervisor socket carries the messages of `role_messages`; its end-of-file tells either side that the other is
     gone. A child that sends anything else has a fault and is killed.
     `pidfd` becomes readable when the process has ended, even where something that it started still holds the socket.
 
@@ -81,7 +81,7 @@ class Child:
                 cwd=folder,
             )
             self.pidfd = os.pidfd_open(self.process.pid)
-            self.pulse = Pulse(self.process.pid, frozen_after_s) if frozen_after_s is not None else None
+            self.pulse = LivenessProbe(self.process.pid, frozen_after_s) if frozen_after_s is not None else None
         finally:
             theirs.close()
             if sink is not None:
@@ -100,13 +100,13 @@ class Child:
         try:
             for line in self._lines.take(data):
                 self._take(decode(line))
-        except BadChildMessage as error:
+        except BadRoleMessage as error:
             self._fault = str(error)
             self.kill()
             return False
         return bool(data)
 
-    def _take(self, message: ChildMessage) -> None:
+    def _take(self, message: RoleMessage) -> None:
         if isinstance(message, Failed):
             self.error = message.error
             self._may_recover = message.is_recoverable

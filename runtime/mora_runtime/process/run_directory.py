@@ -99,7 +99,7 @@ class RunDirectory:
         return folder
 
     def socket(self, role: str, kind: str) -> Path:
-        """Path of one of a role's sockets: `calls`, `control` or `side`."""
+        """Path of one of a role's sockets: `calls`, `control` or `doorbell`."""
         return self.sockets / f"{role}.{kind}.sock"
 
     def close(self) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 
 from mora_runtime.errors import RoleFailed
-from mora_runtime.process.role_process import Child
+from mora_runtime.process.role_process import RoleProcess
 
 STOP_DEADLINE_S = 10.0
 _AFTERMATH_S = 0.5  # in which those that end because another has ended are seen to end
@@ -39,23 +39,23 @@ class Supervisor:
     """Owns the children of a job; leaving the context ends every one of them, whatever happened.
 
     Args:
-        say: shows one line to the person at the terminal.
+        print_line: shows one line to the person at the terminal.
         frozen_after_s: a role that is ready and gives no sign of life for so long is killed; None waits for ever.
         observe: called about twice a second with the children, while they are waited for.
     """
 
     def __init__(
         self,
-        say: Callable[[str], None],
+        print_line: Callable[[str], None],
         *,
         frozen_after_s: float | None = None,
-        observe: Callable[[Sequence[Child]], None] | None = None,
+        observe: Callable[[Sequence[RoleProcess]], None] | None = None,
     ) -> None:
-        self._say = say
+        self._print_line = print_line
         self._frozen_after_s = frozen_after_s
         self._observe = observe
         self._next_tick_s = 0.0
-        self._children: list[Child] = []
+        self._children: list[RoleProcess] = []
         self._selector = selectors.DefaultSelector()
         self._wakeup, self._signalled = socket.socketpair()
         self.num_interrupts = 0
@@ -93,9 +93,9 @@ class Supervisor:
         output: Path | None,
         folder: Path,
         generation: int = 1,
-    ) -> Child:
+    ) -> RoleProcess:
         """Start one role; it is watched from now on."""
-        child = Child(
+        child = RoleProcess(
             role,
             command,
             variables=variables,
@@ -109,7 +109,7 @@ class Supervisor:
         self._selector.register(child.pidfd, selectors.EVENT_READ, child)
         return child
 
-    def wait_ready(self, children: Sequence[Child], *, deadline_s: float) -> bool:
+    def wait_ready(self, children: Sequence[RoleProcess], *, deadline_s: float) -> bool:
         """Wait until all of `children` are ready; False when interrupted meanwhile.
 
         Raises:
@@ -127,7 +127,7 @@ class Supervisor:
                 raise RolesEnded(_account(child, _when(child)), is_recoverable=child.is_recoverable)
         return True
 
-    def wait_finished(self, workers: Sequence[Child]) -> list[int]:
+    def wait_finished(self, workers: Sequence[RoleProcess]) -> list[int]:
         """Wait until every worker has ended by itself; the other children must live as long. Returns exit codes.
 
         The first interrupt asks the workers to stop at their next safe point, the second ends everything.
@@ -141,7 +141,7 @@ class Supervisor:
         while running:
             if self.num_interrupts and not asked:
                 asked = True
-                self._say("stopping after this step, with a checkpoint; once more to end at once")
+                self._print_line("stopping after this step, with a checkpoint; once more to end at once")
                 for child in running:
                     child.ask_to_stop()
             if self.num_interrupts > 1:
@@ -152,7 +152,7 @@ class Supervisor:
                 running.discard(child)
         return [child.process.returncode for child in workers]
 
-    def _ended_unasked(self, first: Child, workers: Sequence[Child]) -> RolesEnded:
+    def _ended_unasked(self, first: RoleProcess, workers: Sequence[RoleProcess]) -> RolesEnded:
         """What happened, once those have ended too that could not go on without the first."""
         gone = [first]
         deadline = time.monotonic() + _AFTERMATH_S
@@ -164,11 +164,11 @@ class Supervisor:
         is_recoverable = lost or all(child.is_recoverable for child in gone)
         return RolesEnded(_account(cause, "while the job was running"), is_recoverable=is_recoverable)
 
-    def look(self, *, timeout_s: float) -> list[Child]:
+    def look(self, *, timeout_s: float) -> list[RoleProcess]:
         """Wait for events at most so long, look after every child; returns those that have ended meanwhile."""
         return self._gone(timeout_s=timeout_s)
 
-    def discard(self, children: Sequence[Child]) -> None:
+    def discard(self, children: Sequence[RoleProcess]) -> None:
         """End children at once, those that have ended already included, and forget them."""
         for child in children:
             self._unwatch(child)
@@ -177,9 +177,9 @@ class Supervisor:
             child.close()
             self._children.remove(child)
 
-    def _gone(self, *, timeout_s: float | None) -> list[Child]:
+    def _gone(self, *, timeout_s: float | None) -> list[RoleProcess]:
         """Wait for events, a tick at most; return children that have ended, their exit codes collected."""
-        gone: list[Child] = []
+        gone: list[RoleProcess] = []
         for key, _ in self._selector.select(_TICK_S if timeout_s is None else min(timeout_s, _TICK_S)):
             child = key.data
             if child is None:
@@ -192,7 +192,7 @@ class Supervisor:
         # Where several end at once the one that says why comes first: it is the cause, the others follow from it.
         return sorted(gone, key=lambda child: child.error is None)
 
-    def _is_alive(self, child: Child, descriptor: int) -> bool:
+    def _is_alive(self, child: RoleProcess, descriptor: int) -> bool:
         if descriptor != child.pidfd:
             return child.receive()
         for _ in range(_MAX_LAST_WORDS):  # which may lie behind its end
@@ -201,7 +201,7 @@ class Supervisor:
                 break
         return False
 
-    def _unwatch(self, child: Child) -> None:
+    def _unwatch(self, child: RoleProcess) -> None:
         for source in (child.link, child.pidfd):
             if source in self._selector.get_map():
                 self._selector.unregister(source)
@@ -233,13 +233,13 @@ class Supervisor:
             child.close()
 
 
-def _collect(child: Child) -> None:
+def _collect(child: RoleProcess) -> None:
     _wait(child, STOP_DEADLINE_S)
     child.kill()  # what it may have started ends with it
     _wait(child, STOP_DEADLINE_S)
 
 
-def _wait(child: Child, timeout_s: float) -> bool:
+def _wait(child: RoleProcess, timeout_s: float) -> bool:
     try:
         child.process.wait(max(0.0, timeout_s))
     except subprocess.TimeoutExpired:
@@ -247,11 +247,11 @@ def _wait(child: Child, timeout_s: float) -> bool:
     return True
 
 
-def _when(child: Child) -> str:
+def _when(child: RoleProcess) -> str:
     return "while others were loading" if child.is_ready else "before it was ready"
 
 
-def _account(child: Child, when: str) -> str:
+def _account(child: RoleProcess, when: str) -> str:
     tail = child.log_tail()
     shown = f"\n  last lines of {child.output}:\n{tail}" if tail else ""
     return f"{child.role} {child.exit_cause()}, {when}{shown}"

@@ -1,6 +1,6 @@
 """A child's end of the socket that ties its life to the launcher's.
 
-Up go messages (`child_messages`): `Ready`, `Failed`, and a `Beat` every second from a thread that does nothing else, so
+Up go messages (`role_messages`): `Ready`, `Failed`, and a `Beat` every second from a thread that does nothing else, so
 that it comes while the process computes. Down come `go` and `stop`. End-of-file means that the launcher is gone: the
 child then ends at once, whatever it is doing, from a thread that does nothing but watch. PR_SET_PDEATHSIG is the second
 line of defence, for the moment before that thread runs.
@@ -18,12 +18,12 @@ from collections.abc import Callable
 from mora_runtime.process.role_messages import (
     GO,
     STOP,
-    BadChildMessage,
+    BadRoleMessage,
     Beat,
-    ChildMessage,
     Failed,
     Lines,
     Ready,
+    RoleMessage,
     Vitals,
     encode,
 )
@@ -80,7 +80,7 @@ class SupervisorLink:
             try:
                 for word in lines.take(data):
                     self._obey(word)
-            except BadChildMessage:  # whatever is at the other end, it is no launcher
+            except BadRoleMessage:  # whatever is at the other end, it is no launcher
                 os._exit(EXIT_ORPHANED)
 
     def _obey(self, word: bytes) -> None:
@@ -133,7 +133,7 @@ class SupervisorLink:
         """Tell the launcher why this role ends, and whether starting it again could help."""
         self._send(Failed(error, is_recoverable))
 
-    def _send(self, message: ChildMessage) -> None:
+    def _send(self, message: RoleMessage) -> None:
         if self._socket is not None:
             with self._sending:
                 self._socket.sendall(encode(message))

@@ -1,7 +1,7 @@
 """A connection to one server: calls, results, tickets. Used by one thread; several calls may be in flight.
 
-Calls go through the doorbell, a Unix socket between the two processes (`side_channel`); where a client asks for it they
-go over ZeroMQ, as greeting, heartbeats and cancellation always do.
+Calls go through the doorbell, a Unix socket between the two processes (`wire.doorbell`), or over ZeroMQ where a client
+asks for that. Greeting, heartbeats and cancellation always go over ZeroMQ.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from mora_runtime.errors import (
     error_from_code,
 )
 from mora_runtime.process import faults
-from mora_runtime.rpc.pending import PendingBackward, PendingReply, Reply, Ticket
+from mora_runtime.rpc.pending import GraphHandle, PendingBackward, PendingReply, Reply
 from mora_runtime.tensors.marshalling import from_wire, leases_of, to_wire
-from mora_runtime.tensors.tensor_store import Peer, TensorPlane, TensorRef
+from mora_runtime.tensors.tensor_store import Peer, TensorRef, TensorStore
 from mora_runtime.trace import tracing
 from mora_runtime.wire.codec import decode, encode
-from mora_runtime.wire.doorbell import SideChannel
+from mora_runtime.wire.doorbell import Doorbell
 from mora_runtime.wire.messages import (
     PROTOCOL_VERSION,
     Backward,
@@ -102,29 +102,29 @@ def _park(clients: Sequence[Client], timeout_s: float) -> None:
 
 
 class Client:
-    """One connected server. Made by `Node.connect`."""
+    """One connected server. Made by `Session.connect`."""
 
     def __init__(
         self,
-        plane: TensorPlane,
+        store: TensorStore,
         calls: zmq.Socket[bytes],
         control: zmq.Socket[bytes],
         server: str,
-        side_path: str,
+        doorbell_path: str,
         *,
         identity: str,
-        doorbell: bool,
+        uses_doorbell: bool,
         spin: Spin,
     ) -> None:
         self.server = server
         self.identity = identity  # of both sockets; the server knows this client by it
         self.welcome: Welcome
         self.spin = spin
-        self._plane = plane
+        self._store = store
         self._calls = calls
         self._control = control
-        self._side_path = side_path
-        self._doorbell = doorbell
+        self._doorbell_path = doorbell_path
+        self._uses_doorbell = uses_doorbell
         self._peer = Peer(server)
         self._numbers = itertools.count(1)
         self._waiting: set[int] = set()
@@ -135,13 +135,13 @@ class Client:
         self._is_dead = False
 
     def greet(self, deadline_s: float, expected_lock_hash: str | None) -> None:
-        """HELLO, which waits in the socket until the server is there; then the side socket.
+        """HELLO, which waits in the socket until the server is there; then the doorbell.
 
         Raises:
             DeadlineExceeded: nobody answered.
             ProtocolError: the server speaks another protocol version or was built from another lock.
         """
-        self._send_over_zeromq(Hello(PROTOCOL_VERSION, self._plane.identity), self._calls)
+        self._send_over_zeromq(Hello(PROTOCOL_VERSION, self._store.identity), self._calls)
         if not self._calls.poll(round(deadline_s * 1000)):
             raise DeadlineExceeded(f"{self.server} did not greet within {deadline_s:.0f} s; see its log in the run")
         answer = self._decode(self._calls.recv(zmq.NOBLOCK))
@@ -156,8 +156,8 @@ class Client:
             )
         self.welcome = answer
         self._peer.name = answer.name
-        self._peer.side = SideChannel.connect(self._side_path, answer.token, self.server)
-        self._control_poller.register(self._peer.side.fileno(), zmq.POLLIN)
+        self._peer.doorbell = Doorbell.connect(self._doorbell_path, answer.token, self.server)
+        self._control_poller.register(self._peer.doorbell.fileno(), zmq.POLLIN)
 
     def call(
         self,
@@ -208,7 +208,7 @@ class Client:
 
     def backward(
         self,
-        ticket: Ticket,
+        ticket: GraphHandle,
         grads: Mapping[str, torch.Tensor | TensorRef] | None = None,
         *,
         inputs_first: bool = False,
@@ -219,7 +219,7 @@ class Client:
 
     def submit_backward(
         self,
-        ticket: Ticket,
+        ticket: GraphHandle,
         grads: Mapping[str, torch.Tensor | TensorRef] | None = None,
         *,
         inputs_first: bool = False,
@@ -272,9 +272,9 @@ class Client:
         wire: dict[str, Any] = {}
         wire_grads: dict[str, Any] | None = None
         try:
-            wire = to_wire(self._plane, self._peer, dict(values))
+            wire = to_wire(self._store, self._peer, dict(values))
             if grads is not None:
-                wire_grads = to_wire(self._plane, self._peer, dict(grads))
+                wire_grads = to_wire(self._store, self._peer, dict(grads))
             faults.reach("slot_written")
             sent_ns = time.monotonic_ns()
             self._send_released(lambda released: make(wire, wire_grads, released))
@@ -373,21 +373,21 @@ class Client:
 
     def _take_arrived(self) -> bool:
         """Take in every message that has arrived, without waiting; notice that the server has ended."""
-        side = self._peer.side
-        if self._is_dead or side is None:
+        doorbell = self._peer.doorbell
+        if self._is_dead or doorbell is None:
             return False
         took = False
-        while (frame := side.read()) is not None:
+        while (frame := doorbell.read()) is not None:
             faults.reach("after_receive")
             with tracing.span("receive", "protocol"):
-                self._plane.receive_segments(self._peer)
+                self._store.receive_segments(self._peer)
                 self._accept(self._decode(frame))
             took = True
-        if not self._doorbell:
+        if not self._uses_doorbell:
             took = self._take_from_zeromq(0) or took
-        if not side.is_open:
+        if not doorbell.is_open:
             # what it said over ZeroMQ before it ended may be read a little later than its end is seen
-            while not self._doorbell and self._take_from_zeromq(_LAST_WORDS_MS):
+            while not self._uses_doorbell and self._take_from_zeromq(_LAST_WORDS_MS):
                 took = True
             self._died()
         return took
@@ -401,26 +401,26 @@ class Client:
 
     def _is_readable(self) -> bool:
         """True where ZeroMQ has a message already, which its descriptor does not tell again."""
-        return not self._doorbell and has_messages(self._calls)
+        return not self._uses_doorbell and has_messages(self._calls)
 
     def _descriptors(self) -> list[tuple[int, int]]:
         """What to poll for, and which events."""
-        side = self._peer.side
-        if side is None or self._is_dead:
+        doorbell = self._peer.doorbell
+        if doorbell is None or self._is_dead:
             return []
-        found = [(side.fileno(), select.POLLIN | (select.POLLOUT if side.has_unsent else 0))]
-        if not self._doorbell:
+        found = [(doorbell.fileno(), select.POLLIN | (select.POLLOUT if doorbell.has_unsent else 0))]
+        if not self._uses_doorbell:
             found.append((self._calls.FD, select.POLLIN))
         return found
 
     def _flush_unsent(self) -> None:
-        side = self._peer.side
-        if side is not None and side.is_open:
-            side.flush()
+        doorbell = self._peer.doorbell
+        if doorbell is not None and doorbell.is_open:
+            doorbell.flush()
 
     def _died(self) -> None:
         self._is_dead = True
-        self._plane.forget(self._peer)
+        self._store.forget(self._peer)
 
     def _decode(self, frame: bytes) -> Message:
         try:
@@ -445,10 +445,10 @@ class Client:
             if isinstance(outcome, SegmentLost):
                 self._peer.announced.clear()  # the next tensor brings its segment's descriptor again
         else:
-            ticket = None if message.ticket is None else Ticket(message.ticket, self._forgotten)
+            ticket = None if message.ticket is None else GraphHandle(message.ticket, self._forgotten)
             try:
-                values = from_wire(self._plane, self._peer, message.values)
-                gradients = from_wire(self._plane, self._peer, message.gradients or {})
+                values = from_wire(self._store, self._peer, message.values)
+                gradients = from_wire(self._store, self._peer, message.gradients or {})
                 outcome = Reply(values, gradients, ticket, message.forward_ns / 1e9, message.backward_ns / 1e9)
             except MoraError as error:
                 outcome = error  # of this call, whichever call is being waited for
@@ -458,9 +458,9 @@ class Client:
             self._replies[message.id] = outcome
 
     def _send(self, message: Message) -> None:
-        side = self._peer.side
-        if self._doorbell and side is not None and not self._is_dead:
-            side.send_frame(encode(message))
+        doorbell = self._peer.doorbell
+        if self._uses_doorbell and doorbell is not None and not self._is_dead:
+            doorbell.send_frame(encode(message))
         else:
             self._send_over_zeromq(message, self._calls)
 

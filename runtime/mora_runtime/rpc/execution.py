@@ -12,14 +12,14 @@ from typing import Any
 import torch
 
 from mora_runtime.autograd.activations import ActivationMeter
-from mora_runtime.autograd.graph_table import Graph, TicketTable
+from mora_runtime.autograd.graph_table import Graph, GraphTable
 from mora_runtime.autograd.random_state import RandomState
 from mora_runtime.errors import AgentFailed, BadArgument, UnknownAgent
 from mora_runtime.process import faults
 from mora_runtime.rpc.activity import Activity
 from mora_runtime.rpc.agent import Agent, Method, check_arguments, method_of
 from mora_runtime.tensors.marshalling import from_wire, leases_of, to_wire
-from mora_runtime.tensors.tensor_store import Peer, TensorPlane, TensorRef
+from mora_runtime.tensors.tensor_store import Peer, TensorRef, TensorStore
 from mora_runtime.trace import tracing
 from mora_runtime.wire.codec import encode
 from mora_runtime.wire.messages import Backward, Call, Result
@@ -68,15 +68,15 @@ class Executor:
 
     def __init__(
         self,
-        plane: TensorPlane,
+        store: TensorStore,
         agents: Mapping[str, Agent],
         device: torch.device,
-        tickets: TicketTable,
+        tickets: GraphTable,
         activity: Activity,
         *,
         recompute: bool,
     ) -> None:
-        self._plane = plane
+        self._store = store
         self._agents = agents
         self._device = device
         self._tickets = tickets
@@ -102,9 +102,9 @@ class Executor:
         gradients: dict[str, Any] | None = None
         released: list[int] = []
         try:
-            values = to_wire(self._plane, caller, outcome.values)
+            values = to_wire(self._store, caller, outcome.values)
             if outcome.gradients is not None:
-                gradients = to_wire(self._plane, caller, outcome.gradients)
+                gradients = to_wire(self._store, caller, outcome.gradients)
             faults.reach("slot_written")
             released = caller.released()
             times = (outcome.forward_ns, outcome.backward_ns)
@@ -119,8 +119,8 @@ class Executor:
     def _call(self, caller: Caller, message: Call) -> _Outcome:
         where = f"{message.agent}.{message.method}"
         # before anything is refused, so that the leases of its tensors end with it
-        received = from_wire(self._plane, caller, message.arguments)
-        received_grads = from_wire(self._plane, caller, message.output_grads) if message.output_grads else {}
+        received = from_wire(self._store, caller, message.arguments)
+        received_grads = from_wire(self._store, caller, message.output_grads) if message.output_grads else {}
         agent = self._agents.get(message.agent)
         if agent is None:
             raise UnknownAgent(f"no agent `{message.agent}` here; there are {', '.join(sorted(self._agents))}")
@@ -192,7 +192,7 @@ class Executor:
         return _Outcome(values, None, ticket, spent.ns)
 
     def _backward(self, caller: Caller, message: Backward) -> _Outcome:
-        grads = _tensors(from_wire(self._plane, caller, message.grads))
+        grads = _tensors(from_wire(self._store, caller, message.grads))
         with self._busy(caller, "backward", message.id) as spent:
             gradients = self._tickets.backward(caller.owner, message.ticket, grads, inputs_first=message.inputs_first)
         return _Outcome({}, gradients, None, 0, spent.ns)

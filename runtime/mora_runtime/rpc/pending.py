@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from mora_runtime.rpc.client import Client
 
 
-class Ticket:
+class GraphHandle:
     """The right to run one backward; forgotten tickets free their graph on the server."""
 
     def __init__(self, number: int, forgotten: deque[int]) -> None:
@@ -51,7 +51,7 @@ class Reply:
 
     values: dict[str, Any]
     gradients: dict[str, TensorRef]
-    ticket: Ticket | None
+    ticket: GraphHandle | None
     forward_s: float
     backward_s: float
 

@@ -8,7 +8,7 @@ import torch
 
 from mora_runtime.errors import BadArgument, TicketSpent
 from mora_runtime.rpc.client import Client
-from mora_runtime.rpc.pending import Reply, Ticket
+from mora_runtime.rpc.pending import GraphHandle, Reply
 from mora_runtime.tensors.tensor_store import TensorRef
 
 
@@ -76,7 +76,7 @@ class _Boundary(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
-        ticket: Ticket | None = ctx.ticket
+        ticket: GraphHandle | None = ctx.ticket
         if ticket is None or ticket.spent:
             raise TicketSpent(
                 "backward through a remote module has already run and its graph on the server is freed; "

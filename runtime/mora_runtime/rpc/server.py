@@ -18,9 +18,9 @@ import psutil
 import torch
 import zmq
 
-from mora_runtime.autograd.graph_table import TicketTable
+from mora_runtime.autograd.graph_table import GraphTable
 from mora_runtime.errors import AgentFailed, FrameError, MoraError, ProtocolError, TransportError
-from mora_runtime.limits import SIDE_DEADLINE_S
+from mora_runtime.limits import DOORBELL_DEADLINE_S
 from mora_runtime.process import faults
 from mora_runtime.process.logs import LogFields
 from mora_runtime.process.supervisor_link import SupervisorLink, Vitals
@@ -28,11 +28,11 @@ from mora_runtime.rpc.activity import BAD_FRAMES_LOGGED, Activity, ControlThread
 from mora_runtime.rpc.agent import Agent, methods_of
 from mora_runtime.rpc.execution import Caller, Executor
 from mora_runtime.rpc.server_settings import ServerSettings
-from mora_runtime.rpc.session import Node
+from mora_runtime.rpc.session import Session
 from mora_runtime.trace import tracing
 from mora_runtime.wire.codec import decode, encode
-from mora_runtime.wire.doorbell import SideChannel
-from mora_runtime.wire.doorbell_listener import SideListener
+from mora_runtime.wire.doorbell import Doorbell
+from mora_runtime.wire.doorbell_listener import DoorbellListener
 from mora_runtime.wire.messages import (
     PROTOCOL_VERSION,
     Backward,
@@ -52,7 +52,7 @@ _TICK_S = 1.0
 _LAST_ANSWER_MS = 1000  # that an answer may still take on its way when the server ends
 
 
-class Connection(Caller):
+class PeerConnection(Caller):
     """A greeted client."""
 
     def __init__(self, name: str, identity: bytes, token: str) -> None:
@@ -70,38 +70,42 @@ class Server:
         agents: by name.
     """
 
-    def __init__(self, node: Node, settings: ServerSettings, agents: Mapping[str, Agent], link: SupervisorLink) -> None:
-        self._node = node
+    def __init__(
+        self, session: Session, settings: ServerSettings, agents: Mapping[str, Agent], link: SupervisorLink
+    ) -> None:
+        self._session = session
         self._settings = settings
         self._agents = agents
         self._link = link
-        self._tickets = TicketTable(settings.activation_budget_nbytes)
-        self._connections: dict[bytes, Connection] = {}
-        self._by_descriptor: dict[int, Connection] = {}
+        self._tickets = GraphTable(settings.activation_budget_nbytes)
+        self._connections: dict[bytes, PeerConnection] = {}
+        self._by_descriptor: dict[int, PeerConnection] = {}
         device = torch.device(settings.device)
         self._activity = Activity(memory_nbytes=memory_gauge(device))
         publish(self._activity)
         self._executor = Executor(
-            node.plane, agents, device, self._tickets, self._activity, recompute=settings.recompute
+            session.store, agents, device, self._tickets, self._activity, recompute=settings.recompute
         )
-        self._early: deque[tuple[Connection, Message, bool]] = deque()  # messages taken in while a call waited for room
+        self._early: deque[tuple[PeerConnection, Message, bool]] = (
+            deque()
+        )  # messages taken in while a call waited for room
         self._num_bad_frames = 0
         self._next_tick_s = 0.0
         self._idle_since_ns = 0
-        run = node.run
+        run = session.run
         # first, because it refuses where another server listens, while ZeroMQ would silently take its traffic over
-        self._side = SideListener(str(run.socket(settings.role, "side")))
-        self._authenticator = authenticator(node.context, run)
-        self._router = server_socket(node.context, run, f"ipc://{run.socket(settings.role, 'calls')}")
-        self._control = server_socket(node.context, run, f"ipc://{run.socket(settings.role, 'control')}")
+        self._doorbell = DoorbellListener(str(run.socket(settings.role, "doorbell")))
+        self._authenticator = authenticator(session.context, run)
+        self._router = server_socket(session.context, run, f"ipc://{run.socket(settings.role, 'calls')}")
+        self._control = server_socket(session.context, run, f"ipc://{run.socket(settings.role, 'control')}")
         self._control_thread = ControlThread(self._control, self._activity)
         self._control_thread.start()
         self._router_descriptor = self._router.FD
         self._router_is_signalled = True
         self._poller = select.epoll()
-        for source in (self._router_descriptor, self._side, link):
+        for source in (self._router_descriptor, self._doorbell, link):
             self._poller.register(source, select.EPOLLIN)
-        node.plane.arena.lenders = self
+        session.store.arena.lenders = self
 
     def serve(self) -> None:
         """Run until a stop is requested."""
@@ -112,11 +116,11 @@ class Server:
             for descriptor, events in self._wait():
                 connection = self._by_descriptor.get(descriptor)
                 if connection is not None:
-                    self._take_from_side(connection, events)
+                    self._take_from_doorbell(connection, events)
             if self._router_is_signalled:
                 self._router_is_signalled = self._take_from_router()
             if time.monotonic() > self._next_tick_s:
-                self._tend_side_sockets()
+                self._tend_doorbells()
                 self._next_tick_s = time.monotonic() + _TICK_S
 
     def _wait(self) -> list[tuple[int, int]]:
@@ -125,7 +129,7 @@ class Server:
             ready = self._poller.poll(0)
             if not ready and self._executor.finish_late():
                 ready = self._poller.poll(0)
-            spin = self._node.spin
+            spin = self._session.spin
             while not ready and time.monotonic_ns() < self._idle_since_ns + spin.ns:
                 spin.give_way()
                 ready = self._poller.poll(0)
@@ -133,12 +137,12 @@ class Server:
             if not ready and not self._router_is_signalled and not has_messages(self._router):
                 ready = self._poller.poll(_TICK_S)
         if ready and self._idle_since_ns:
-            self._node.spin.waited(time.monotonic_ns() - self._idle_since_ns)
+            self._session.spin.waited(time.monotonic_ns() - self._idle_since_ns)
             self._idle_since_ns = 0
         readable = {descriptor for descriptor, _ in ready}
         self._router_is_signalled |= not readable or self._router_descriptor in readable
-        if self._side.fileno() in readable:
-            self._tend_side_sockets()
+        if self._doorbell.fileno() in readable:
+            self._tend_doorbells()
         return ready
 
     def _take_from_router(self) -> bool:
@@ -156,9 +160,9 @@ class Server:
         elif connection is None:
             self._refuse_stranger(identity, message)
         else:
-            if connection.side is None:
-                self._tend_side_sockets()
-            self._dispatch(connection, message, by_side=False)
+            if connection.doorbell is None:
+                self._tend_doorbells()
+            self._dispatch(connection, message, by_doorbell=False)
         return True
 
     def _decoded(self, identity: bytes, frames: list[bytes]) -> Message | None:
@@ -172,26 +176,26 @@ class Server:
                 self._send_over_zeromq(identity, encode(Failure(0, error.code, str(error), [])))
             return None
 
-    def _take_from_side(self, connection: Connection, events: int) -> None:
+    def _take_from_doorbell(self, connection: PeerConnection, events: int) -> None:
         """One message of one peer through its doorbell; its end."""
-        side = connection.side
-        if side is None:
+        doorbell = connection.doorbell
+        if doorbell is None:
             return
         if events & select.EPOLLOUT:
             self._flush(connection)
-        self._read_side(connection, self._dispatch)
-        while side.has_frames:  # read already, so the kernel will not tell of them again
-            self._read_side(connection, self._dispatch)
-        if not side.is_open:
+        self._read_doorbell(connection, self._dispatch)
+        while doorbell.has_frames:  # read already, so the kernel will not tell of them again
+            self._read_doorbell(connection, self._dispatch)
+        if not doorbell.is_open:
             self._part(connection)
 
-    def _read_side(self, connection: Connection, take: Callable[[Connection, Message, bool], None]) -> bool:
+    def _read_doorbell(self, connection: PeerConnection, take: Callable[[PeerConnection, Message, bool], None]) -> bool:
         """Give the next message that a peer has sent through its doorbell to `take`; False when there is none."""
-        if connection.side is None:
+        if connection.doorbell is None:
             return False
         faults.reach("before_receive")
-        frame = connection.side.read()
-        self._node.plane.receive_segments(connection)
+        frame = connection.doorbell.read()
+        self._session.store.receive_segments(connection)
         if frame is None:
             return False
         try:
@@ -221,46 +225,46 @@ class Server:
             )
             self._send_over_zeromq(identity, encode(Failure(0, ProtocolError.code, text, [])))
             return
-        connection = Connection(hello.name, identity, secrets.token_hex(16))
+        connection = PeerConnection(hello.name, identity, secrets.token_hex(16))
         known = self._connections.get(identity)
         if known is not None:
             self._part(known)
         self._connections[identity] = connection
         table = {name: sorted(methods_of(type(agent))) for name, agent in self._agents.items()}
         settings = self._settings
-        name, token = self._node.identity, connection.token
+        name, token = self._session.identity, connection.token
         welcome = Welcome(PROTOCOL_VERSION, name, settings.environment, settings.lock_hash, table, token)
         self._send_over_zeromq(identity, encode(welcome))
 
-    def _tend_side_sockets(self) -> None:
-        """Match new side sockets to their connections; forget peers that died before they had one."""
+    def _tend_doorbells(self) -> None:
+        """Match new doorbells to their connections; forget peers that died before they had one."""
         by_token = {connection.token: connection for connection in self._connections.values()}
-        for token, connected in self._side.accept():
+        for token, connected in self._doorbell.accept():
             connection = by_token.get(token)
-            if connection is None or connection.side is not None:
+            if connection is None or connection.doorbell is not None:
                 connected.close()
                 continue
-            connection.side = SideChannel(connected, connection.name)
+            connection.doorbell = Doorbell(connected, connection.name)
             self._by_descriptor[connected.fileno()] = connection
             self._poller.register(connected.fileno(), select.EPOLLIN)
         for connection in list(self._connections.values()):
-            if connection.side is None and time.monotonic() - connection.greeted_s > SIDE_DEADLINE_S:
+            if connection.doorbell is None and time.monotonic() - connection.greeted_s > DOORBELL_DEADLINE_S:
                 self._part(connection)
 
-    def _part(self, connection: Connection) -> None:
+    def _part(self, connection: PeerConnection) -> None:
         """A peer is gone: its tickets, leases and segments go with it."""
         log.info("%s has gone; its tickets and leases are freed", connection.name)
         self._tickets.drop_all_of(connection.owner)
-        if connection.side is not None:
-            self._poller.unregister(connection.side.fileno())
-            self._by_descriptor.pop(connection.side.fileno(), None)
-        self._node.plane.forget(connection)
-        connection.side = None
+        if connection.doorbell is not None:
+            self._poller.unregister(connection.doorbell.fileno())
+            self._by_descriptor.pop(connection.doorbell.fileno(), None)
+        self._session.store.forget(connection)
+        connection.doorbell = None
         if self._connections.get(connection.identity) is connection:
             del self._connections[connection.identity]
         self._describe_activity()
 
-    def _dispatch(self, connection: Connection, message: Message, by_side: bool) -> None:
+    def _dispatch(self, connection: PeerConnection, message: Message, by_doorbell: bool) -> None:
         if isinstance(message, Call | Backward | Drop | Release):
             connection.take_back(message.released)
             if message.released:
@@ -272,7 +276,7 @@ class Server:
             connection.last_id = message.id
             faults.reach("after_receive")
             with tracing.span(_label(message), "protocol"), LogFields(peer=connection.name, req=message.id):
-                self._answer(connection, message, by_side)
+                self._answer(connection, message, by_doorbell)
             return
         if isinstance(message, Drop):
             self._tickets.drop(connection.owner, message.tickets)
@@ -280,7 +284,7 @@ class Server:
             self._count_bad_frame(connection.identity, ProtocolError(f"{type(message).__name__} is not for a server"))
         self._describe_activity()
 
-    def _answer(self, connection: Connection, message: Call | Backward, by_side: bool) -> None:
+    def _answer(self, connection: PeerConnection, message: Call | Backward, by_doorbell: bool) -> None:
         """Run one call and send its one answer, whatever happens."""
         if tracing.active is not None:
             tracing.active.flow(f"{connection.owner}>{message.id}", is_start=False, at_ns=time.monotonic_ns())
@@ -288,10 +292,10 @@ class Server:
         self._activity.busy, self._activity.busy_call = "", None
         self._activity.ended(connection.identity, message.id)
         self._describe_activity()  # before the answer: who has it may ask what is kept now
-        self._reply(connection, message.id, frame, by_side)
+        self._reply(connection, message.id, frame, by_doorbell)
         faults.reach("header_sent")
 
-    def _run(self, connection: Connection, message: Call | Backward) -> bytes:
+    def _run(self, connection: PeerConnection, message: Call | Backward) -> bytes:
         """The frame of a call's one answer."""
         try:
             return self._executor.run(connection, message)
@@ -307,15 +311,15 @@ class Server:
         shown = text[:_MAX_ERROR_LENGTH].encode("utf-8", "backslashreplace").decode()
         return encode(Failure(message.id, code, shown, connection.released()))
 
-    def _reply(self, connection: Connection, number: int, frame: bytes, by_side: bool) -> None:
+    def _reply(self, connection: PeerConnection, number: int, frame: bytes, by_doorbell: bool) -> None:
         """Answer the way the call came."""
         if tracing.active is not None:
             tracing.active.flow(f"{connection.owner}<{number}", is_start=True, at_ns=time.monotonic_ns())
-        if not by_side:
+        if not by_doorbell:
             self._send_over_zeromq(connection.identity, frame)
-        elif connection.side is not None:
+        elif connection.doorbell is not None:
             try:
-                connection.side.send_frame(frame)
+                connection.doorbell.send_frame(frame)
             except TransportError as error:
                 log.warning("%s cannot be answered (%s)", connection.name, error)
                 self._part(connection)
@@ -329,21 +333,21 @@ class Server:
         except zmq.ZMQError as error:
             log.warning("%r cannot be answered (%s)", identity[:40], error)
 
-    def _flush(self, connection: Connection) -> None:
-        if connection.side is None:
+    def _flush(self, connection: PeerConnection) -> None:
+        if connection.doorbell is None:
             return
         try:
-            connection.side.flush()
+            connection.doorbell.flush()
         except TransportError:
             return  # its end is read next
         self._watch_for_room(connection)
 
-    def _watch_for_room(self, connection: Connection) -> None:
+    def _watch_for_room(self, connection: PeerConnection) -> None:
         """Be told when a socket that was full takes packets again."""
-        side = connection.side
-        if side is not None and side.has_unsent != connection.is_watched_for_room:
-            connection.is_watched_for_room = side.has_unsent
-            self._poller.modify(side.fileno(), select.EPOLLIN | (select.EPOLLOUT if side.has_unsent else 0))
+        doorbell = connection.doorbell
+        if doorbell is not None and doorbell.has_unsent != connection.is_watched_for_room:
+            connection.is_watched_for_room = doorbell.has_unsent
+            self._poller.modify(doorbell.fileno(), select.EPOLLIN | (select.EPOLLOUT if doorbell.has_unsent else 0))
 
     def reclaim(self, timeout_s: float) -> bool:
         """Wait until a client may have given slots back (for `Arena`); False when none holds any.
@@ -354,27 +358,27 @@ class Server:
             return False
         for descriptor, events in self._poller.poll(min(timeout_s, _TICK_S)):
             connection = self._by_descriptor.get(descriptor)
-            if connection is None or connection.side is None:
+            if connection is None or connection.doorbell is None:
                 continue
             if events & select.EPOLLOUT:
                 self._flush(connection)
-            while self._read_side(connection, self._take_early):
+            while self._read_doorbell(connection, self._take_early):
                 pass
-            if not connection.side.is_open:
+            if not connection.doorbell.is_open:
                 self._part(connection)
         return True
 
-    def _take_early(self, connection: Connection, message: Message, by_side: bool) -> None:
+    def _take_early(self, connection: PeerConnection, message: Message, by_doorbell: bool) -> None:
         if isinstance(message, Call | Backward | Drop | Release):
             connection.take_back(message.released)
-        self._early.append((connection, message, by_side))
+        self._early.append((connection, message, by_doorbell))
 
     def holders(self) -> str:
         """Which clients hold what (for `Arena`)."""
         return "; ".join(connection.holding() for connection in self._connections.values()) or "nobody else any"
 
     def _describe_activity(self) -> None:
-        arena = self._node.plane.arena
+        arena = self._session.store.arena
         self._activity.num_tickets = len(self._tickets)
         self._activity.activation_nbytes = self._tickets.nbytes
         self._activity.num_slots = arena.num_live
@@ -407,7 +411,7 @@ class Server:
         self._poller.close()
         self._router.close(linger=_LAST_ANSWER_MS)
         self._control.close(linger=0)
-        self._side.close()
+        self._doorbell.close()
 
 
 def memory_gauge(device: torch.device) -> Callable[[], int]:

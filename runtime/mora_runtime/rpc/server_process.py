@@ -19,7 +19,7 @@ from mora_runtime.process.supervisor_link import SupervisorLink
 from mora_runtime.rpc.agent import Agent
 from mora_runtime.rpc.server import Server
 from mora_runtime.rpc.server_settings import ServerSettings
-from mora_runtime.rpc.session import Node
+from mora_runtime.rpc.session import Session
 from mora_runtime.rpc.torch_trace import profiler_agents
 from mora_runtime.trace import tracing
 
@@ -55,7 +55,7 @@ def _serve(
     run: RunDirectory,
     link: SupervisorLink,
 ) -> int:
-    node = _open_node(run, settings)
+    session = _open_node(run, settings)
     try:
         agents = {**build(settings), **profiler_agents()}
     except Exception as error:
@@ -64,7 +64,7 @@ def _serve(
         link.failed(f"could not load its agents: {type(error).__name__}: {error}")
         return 1
     try:
-        server = Server(node, settings, agents, link)
+        server = Server(session, settings, agents, link)
     except MoraError as error:
         link.failed(f"could not serve: {error}")
         return 1
@@ -81,17 +81,17 @@ def _serve(
         link.failed(f"ended by a fault of its own: {type(error).__name__}: {error}", is_recoverable=True)
         return 1
     server.close()
-    node.close()
+    session.close()
     return 0
 
 
-def _open_node(run: RunDirectory, settings: ServerSettings) -> Node:
-    """Threads and cores first: the arena's pages then lie on the memory node of the cores that use them."""
+def _open_node(run: RunDirectory, settings: ServerSettings) -> Session:
+    """Threads and cores first: the arena's pages then lie on the memory session of the cores that use them."""
     if settings.cpu_affinity:
         os.sched_setaffinity(0, settings.cpu_affinity)
     torch.set_num_threads(settings.num_threads)
     torch.manual_seed(settings.seed)
-    return Node.open(
+    return Session.open(
         run,
         settings.role,
         settings.generation,

@@ -28,7 +28,7 @@ class ServerSettings(Settings):
     device: str = "cpu"
     num_threads: int = Field(default=1, ge=1)
     cpu_affinity: tuple[int, ...] | None = None  # cores that no other role is given
-    spin_ns: int | None = Field(default=None, ge=0)  # looking for a message before it sleeps; see `Node.open`
+    spin_ns: int | None = Field(default=None, ge=0)  # looking for a message before it sleeps; see `Session.open`
     environment: str
     lock_hash: str
     agents: dict[str, AgentSettings]

@@ -13,15 +13,15 @@ from mora_runtime.limits import DEFAULT_ARENA_NBYTES, DEFAULT_SPILL_NBYTES, SLOT
 from mora_runtime.process.run_directory import RunDirectory
 from mora_runtime.rpc.client import Client, wait_for_messages
 from mora_runtime.tensors.arena import Arena
-from mora_runtime.tensors.tensor_store import TensorPlane
+from mora_runtime.tensors.tensor_store import TensorStore
 from mora_runtime.trace import tracing
 from mora_runtime.wire.sockets import client_socket, make_keys
 from mora_runtime.wire.spin import Spin, default_longest_ns
 
-_current: Node | None = None
+_current: Session | None = None
 
 
-class Node:
+class Session:
     """Opened once a process; a context manager."""
 
     def __init__(self, run: RunDirectory, name: str, generation: int, arena: Arena, spin: Spin) -> None:
@@ -29,7 +29,7 @@ class Node:
         # never reused: a restarted peer with its predecessor's identity would be silently ignored by ZeroMQ
         self.identity = f"{name}.{generation}.{secrets.token_hex(8)}"
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self.plane = TensorPlane(self.identity, arena)
+        self.store = TensorStore(self.identity, arena)
         self.spin = spin
         arena.lenders = self
         self._clients: list[Client] = []
@@ -46,8 +46,8 @@ class Node:
         spill_budget_nbytes: int = DEFAULT_SPILL_NBYTES,
         warm_nbytes: int = WARM_NBYTES,
         spin_ns: int | None = None,
-    ) -> Node:
-        """Open this process's node; `mora_runtime.empty` uses it from now on.
+    ) -> Session:
+        """Open this process's session; `mora_runtime.empty` uses it from now on.
 
         Args:
             arena_budget_nbytes, spill_budget_nbytes, warm_nbytes: see `Arena`.
@@ -66,7 +66,7 @@ class Node:
 
     def arena_use(self) -> dict[str, float]:
         """Bytes of shared memory that this process has allocated, for the trace."""
-        arena = self.plane.arena
+        arena = self.store.arena
         return {"allocated_nbytes": arena.allocated_nbytes, "spilled_nbytes": arena.spilled_nbytes}
 
     def reclaim(self, timeout_s: float) -> bool:
@@ -82,7 +82,7 @@ class Node:
 
     def empty(self, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> torch.Tensor:
         """An uninitialised CPU tensor in a slot of this process: sending it whole costs no copy."""
-        return self.plane.arena.empty(shape, dtype)
+        return self.store.arena.empty(shape, dtype)
 
     def connect(
         self, server: str, *, deadline_s: float, expected_lock_hash: str | None = None, doorbell: bool = True
@@ -102,8 +102,10 @@ class Node:
             client_socket(self.context, self.run, f"ipc://{self.run.socket(server, kind)}", identity.encode())
             for kind in ("calls", "control")
         )
-        side = str(self.run.socket(server, "side"))
-        client = Client(self.plane, calls, control, server, side, identity=identity, doorbell=doorbell, spin=self.spin)
+        doorbell_path = str(self.run.socket(server, "doorbell"))
+        client = Client(
+            self.store, calls, control, server, doorbell_path, identity=identity, uses_doorbell=doorbell, spin=self.spin
+        )
         try:
             client.greet(deadline_s, expected_lock_hash)
         except BaseException:
@@ -118,12 +120,12 @@ class Node:
         for client in self._clients:
             client.close()
         self._clients.clear()
-        self.plane.close()
+        self.store.close()
         self.context.destroy(linger=0)
         if _current is self:
             _current = None
 
-    def __enter__(self) -> Node:
+    def __enter__(self) -> Session:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -131,7 +133,7 @@ class Node:
 
 
 def empty(shape: Sequence[int], dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    """An uninitialised CPU tensor in a slot of this process's node; ordinary memory where no node is open.
+    """An uninitialised CPU tensor in a slot of this process's session; ordinary memory where no session is open.
 
     Agents make their outputs with it, so that handing them over copies nothing; the same code runs without a server.
     """

@@ -1,4 +1,4 @@
-"""The owner's side of the tensor plane: a pool of slots in sealed segments, reused warm.
+"""The owner's side of the tensor store: a pool of slots in sealed segments, reused warm.
 
 A slot is free again when the last local view, the last export to a peer and the last autograd graph that uses it are
 gone. Python's own references are the count: a `Slot` is alive as long as anybody holds it. Finalizers may run in any
@@ -138,7 +138,7 @@ class Arena:
 
         Raises:
             ArenaFull: no slot came free in time; the text says who holds them.
-            BoundsError: a dtype, layout or rank that the plane does not carry.
+            BoundsError: a dtype, layout or rank that the store does not carry.
         """
         meta = meta_of(tensor)
         resident = self._resident(tensor, meta)

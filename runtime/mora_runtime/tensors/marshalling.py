@@ -10,7 +10,7 @@ import torch
 
 from mora_runtime.errors import BadArgument
 from mora_runtime.limits import INLINE_TENSOR_NBYTES, MAX_INLINE_NBYTES, MAX_NUM_TENSORS
-from mora_runtime.tensors.tensor_store import InlineRef, Peer, TensorPlane, TensorRef
+from mora_runtime.tensors.tensor_store import InlineRef, Peer, TensorRef, TensorStore
 from mora_runtime.trace import tracing
 from mora_runtime.wire.messages import InlineTensor, WireTensor
 from mora_runtime.wire.tensor_meta import DTYPE_CODES, meta_of
@@ -18,13 +18,13 @@ from mora_runtime.wire.tensor_meta import DTYPE_CODES, meta_of
 _PLAIN = frozenset((type(None), bool, int, float, str))
 
 
-def to_wire(plane: TensorPlane, peer: Peer, values: dict[str, Any]) -> dict[str, Any]:
+def to_wire(store: TensorStore, peer: Peer, values: dict[str, Any]) -> dict[str, Any]:
     """Replace every tensor and reference by a lease for `peer`, small ones by their bytes.
 
     Raises:
         BadArgument: a value that may not cross, or more than 64 tensors.
     """
-    outgoing = _Outgoing(plane, peer)
+    outgoing = _Outgoing(store, peer)
     try:
         return {name: outgoing.value(name, value) for name, value in values.items()}
     except BaseException:
@@ -35,9 +35,9 @@ def to_wire(plane: TensorPlane, peer: Peer, values: dict[str, Any]) -> dict[str,
 class _Outgoing:
     """The values of one message on their way out."""
 
-    def __init__(self, plane: TensorPlane, peer: Peer) -> None:
+    def __init__(self, store: TensorStore, peer: Peer) -> None:
         self.leases: list[int] = []
-        self._plane = plane
+        self._store = store
         self._peer = peer
         self._num_tensors = 0
         self._inline_nbytes = 0
@@ -54,7 +54,7 @@ class _Outgoing:
             if inline is None:
                 return self._leased(value)
             if tracing.active is not None:
-                tracing.active.move("inline", len(inline.data), self._plane.identity, self._peer.name)
+                tracing.active.move("inline", len(inline.data), self._store.identity, self._peer.name)
             return inline
         if isinstance(value, list | tuple):
             return [self.value(name, item) for item in value]
@@ -81,7 +81,7 @@ class _Outgoing:
         return True
 
     def _leased(self, value: torch.Tensor | TensorRef) -> WireTensor:
-        exported = self._plane.export(self._peer, value)
+        exported = self._store.export(self._peer, value)
         self.leases.append(exported.lease)
         return exported
 
@@ -104,13 +104,13 @@ def leases_of(wire: dict[str, Any]) -> list[int]:
     return [value.lease for value in _flat(wire.values()) if isinstance(value, WireTensor)]
 
 
-def from_wire(plane: TensorPlane, peer: Peer, values: dict[str, Any]) -> dict[str, Any]:
+def from_wire(store: TensorStore, peer: Peer, values: dict[str, Any]) -> dict[str, Any]:
     """Replace every wire tensor by a reference (or by our own tensor that came back).
 
     Raises:
-        PlaneError: one of them is refused; the leases of all are over then.
+        StoreError: one of them is refused; the leases of all are over then.
     """
-    incoming = _Incoming(plane, peer)
+    incoming = _Incoming(store, peer)
     try:
         return {name: incoming.value(value) for name, value in values.items()}
     except BaseException:
@@ -121,9 +121,9 @@ def from_wire(plane: TensorPlane, peer: Peer, values: dict[str, Any]) -> dict[st
 class _Incoming:
     """The values of one message as they come in."""
 
-    def __init__(self, plane: TensorPlane, peer: Peer) -> None:
+    def __init__(self, store: TensorStore, peer: Peer) -> None:
         self.num_resolved = 0  # whose leases end by themselves
-        self._plane = plane
+        self._store = store
         self._peer = peer
 
     def value(self, value: Any) -> Any:
@@ -131,7 +131,7 @@ class _Incoming:
         if isinstance(value, InlineTensor):
             return InlineRef(value)
         if isinstance(value, WireTensor):
-            resolved = self._plane.resolve(self._peer, value)
+            resolved = self._store.resolve(self._peer, value)
             self.num_resolved += 1
             return resolved
         if isinstance(value, list):

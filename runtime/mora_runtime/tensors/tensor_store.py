@@ -22,7 +22,7 @@ from mora_runtime.limits import MAX_NUM_RELEASES, MAX_NUM_SEGMENTS
 from mora_runtime.tensors.arena import Arena, Slot, leased_view
 from mora_runtime.tensors.segment import Segment, check_descriptor
 from mora_runtime.trace import tracing
-from mora_runtime.wire.doorbell import OfferedSegment, SideChannel
+from mora_runtime.wire.doorbell import Doorbell, OfferedSegment
 from mora_runtime.wire.messages import InlineTensor, WireTensor
 from mora_runtime.wire.tensor_meta import DTYPE_CODES, DTYPES, TensorMeta, check_bounds, checked_meta, meta_for, shaped
 
@@ -57,7 +57,7 @@ class Peer:
     """What this process shares with one other."""
 
     name: str
-    side: SideChannel | None = None
+    doorbell: Doorbell | None = None
     exports: dict[int, Slot | LeasedRef] = field(default_factory=dict)  # lease -> what it keeps alive
     announced: set[tuple[str, int]] = field(default_factory=set)  # segments whose descriptor the peer has
     # (owner, segment) -> what this peer, and no other, may refer to
@@ -167,8 +167,8 @@ def _move_kind(slot: Slot, tensor: torch.Tensor) -> tracing.MoveKind:
     return "resident" if tensor.data_ptr() == slot.segment.address + slot.offset else "copied"
 
 
-class TensorPlane:
-    """This process's presence on the tensor plane.
+class TensorStore:
+    """This process's presence on the tensor store.
 
     Args:
         identity: `name.generation.nonce`, unique for ever; owner of its segments.
@@ -214,10 +214,10 @@ class TensorPlane:
         key = (owner, segment_id)
         if key in peer.announced or peer.name == owner:
             return
-        if peer.side is None:
-            raise PeerDied(f"{peer.name}: has no side socket; it has not finished its greeting or has ended")
+        if peer.doorbell is None:
+            raise PeerDied(f"{peer.name}: has no doorbell; it has not finished its greeting or has ended")
         offered = OfferedSegment(owner, segment_id, segment.nbytes, segment.descriptor, segment.is_single)
-        peer.side.send_segment(offered)
+        peer.doorbell.send_segment(offered)
         if not segment.is_single:  # the receiver forgets one of a single tensor with that tensor
             peer.announced.add(key)
 
@@ -246,8 +246,8 @@ class TensorPlane:
 
     def _segment(self, peer: Peer, key: tuple[str, int]) -> PeerSegment:
         """The segment that a peer offered under this key; one of a single tensor is handed out once."""
-        while key not in peer.segments and peer.side is not None:
-            if not self._take_in(peer, peer.side.take_offers() or peer.side.seek_offers()):
+        while key not in peer.segments and peer.doorbell is not None:
+            if not self._take_in(peer, peer.doorbell.take_offers() or peer.doorbell.seek_offers()):
                 break
         segment = peer.segments.get(key)
         if segment is None:
@@ -260,8 +260,8 @@ class TensorPlane:
 
     def receive_segments(self, peer: Peer) -> None:
         """Take in the descriptors that a peer has sent before the frames read so far."""
-        if peer.side is not None:
-            self._take_in(peer, peer.side.take_offers())
+        if peer.doorbell is not None:
+            self._take_in(peer, peer.doorbell.take_offers())
 
     def _take_in(self, peer: Peer, offers: list[OfferedSegment]) -> bool:
         """Check and keep what was offered; one that is refused is an error to whoever refers to it."""
@@ -283,8 +283,8 @@ class TensorPlane:
         """A peer is gone: its leases on our slots are over, and the segments it offered go once unused."""
         peer.exports.clear()
         peer.segments.clear()
-        if peer.side is not None:
-            peer.side.close()
+        if peer.doorbell is not None:
+            peer.doorbell.close()
 
     def close(self) -> None:
         """Give back every descriptor of this process's own segments."""

@@ -16,7 +16,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from mora_runtime.errors import DeadlineExceeded, PeerDied
-from mora_runtime.limits import HIGH_WATER_MARK, MAX_FRAME_NBYTES, SIDE_DEADLINE_S
+from mora_runtime.limits import DOORBELL_DEADLINE_S, HIGH_WATER_MARK, MAX_FRAME_NBYTES
 from mora_runtime.wire.codec import MAGIC
 
 _PACKET = struct.Struct("!QQ?128s")  # segment id, nbytes, used once, owner
@@ -46,8 +46,8 @@ class OfferedSegment:
             os.close(self.descriptor)
 
 
-class SideChannel:
-    """One end of a side socket (SOCK_SEQPACKET: packets stay whole). Never blocks."""
+class Doorbell:
+    """One end of a doorbell (SOCK_SEQPACKET: packets stay whole). Never blocks."""
 
     def __init__(self, connected: socket.socket, peer: str) -> None:
         self._socket = connected
@@ -62,17 +62,17 @@ class SideChannel:
         self.is_open = True
 
     @classmethod
-    def connect(cls, path: str, token: str, peer: str) -> SideChannel:
-        """Connect to a server's side socket and present the token that its WELCOME gave."""
+    def connect(cls, path: str, token: str, peer: str) -> Doorbell:
+        """Connect to a server's doorbell and present the token that its WELCOME gave."""
         made = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         # not settimeout: Python then connects without waiting, and a full backlog would look like a dead server
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TIMEOUT.pack(round(SIDE_DEADLINE_S), 0))
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TIMEOUT.pack(round(DOORBELL_DEADLINE_S), 0))
         try:
             made.connect(path)
             made.send(token.encode())
         except OSError as error:
             made.close()
-            raise PeerDied(f"{peer}: its side socket does not answer ({error.strerror}); it has ended") from None
+            raise PeerDied(f"{peer}: its doorbell does not answer ({error.strerror}); it has ended") from None
         return cls(made, peer)
 
     def fileno(self) -> int:

@@ -1,4 +1,4 @@
-"""A server's listening side socket: it accepts, checks the user, and matches tokens to greeted connections."""
+"""A server's listening doorbell: it accepts, checks the user, and matches tokens to greeted connections."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def _remove_stale(path: str) -> None:
     raise ProtocolError("another server of this role serves in this run; end it first")
 
 
-class SideListener:
-    """A server's listening side socket: accepts, checks the user, matches tokens to connections.
+class DoorbellListener:
+    """A server's listening doorbell: accepts, checks the user, matches tokens to connections.
 
     Raises:
         ProtocolError: another server listens there.

@@ -52,14 +52,14 @@ class Hello(NamedTuple):
     """client -> server: first message of every connection."""
 
     protocol: int
-    name: str  # identity of the client's node
+    name: str  # identity of the client's session
 
 
 class Welcome(NamedTuple):
-    """server -> client: answer to HELLO. `token` binds the side socket to this connection."""
+    """server -> client: answer to HELLO. `token` binds the doorbell to this connection."""
 
     protocol: int
-    name: str  # identity of the server's node
+    name: str  # identity of the server's session
     environment: str
     lock_hash: str
     agents: dict[str, list[str]]  # agent -> methods

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from mora_launch.review.decision import Candidate, ReviewRefused
+from mora_launch.review.decision import ReviewRefused, StageResult
 from mora_launch.review.frames_file import read_frames, write_frames
 from mora_launch.review.session import ReviewSession
 from mora_runtime.errors import MoraError, SettingsError
@@ -21,7 +21,7 @@ ASKED = {"task": "text_to_video"}
 @pytest.fixture
 def session(tmp_path: Path) -> ReviewSession:
     made = ReviewSession.create(tmp_path / "out.mp4.review", ASKED)
-    made.offer(Candidate(stage="image", kind="frames", prompt="a", attempt=0), np.zeros((4, 4, 3), dtype=np.uint8))
+    made.offer(StageResult(stage="image", kind="frames", prompt="a", attempt=0), np.zeros((4, 4, 3), dtype=np.uint8))
     return made
 
 

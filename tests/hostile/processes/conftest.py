@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from mora_runtime.process.role_process import Child
+from mora_runtime.process.role_process import RoleProcess
 from mora_runtime.process.supervisor import Supervisor
 
 _PROGRAM = """
@@ -21,10 +21,10 @@ while os.read(link, 100) not in (b"", b"stop\\n"):
 
 
 @pytest.fixture
-def faulty(tmp_path: Path) -> Callable[[Supervisor, str], Child]:
+def faulty(tmp_path: Path) -> Callable[[Supervisor, str], RoleProcess]:
     """Starts a child that runs some lines of Python, in which `say(bytes)` writes to its link, and waits then."""
 
-    def start(supervisor: Supervisor, body: str, role: str = "image.0") -> Child:
+    def start(supervisor: Supervisor, body: str, role: str = "image.0") -> RoleProcess:
         program = tmp_path / f"{role}.py"
         program.write_text(_PROGRAM.format(body=body))
         return supervisor.start(

@@ -8,9 +8,9 @@ import tracemalloc
 from collections.abc import Callable
 
 import pytest
-from mora_runtime.limits import MAX_CHILD_ERROR_LENGTH, MAX_CHILD_LINE_NBYTES
+from mora_runtime.limits import MAX_CHILD_ERROR_LENGTH, MAX_ROLE_LINE_NBYTES
 from mora_runtime.process.role_messages import (
-    BadChildMessage,
+    BadRoleMessage,
     Beat,
     Failed,
     Lines,
@@ -19,11 +19,11 @@ from mora_runtime.process.role_messages import (
     decode,
     encode,
 )
-from mora_runtime.process.role_process import Child
+from mora_runtime.process.role_process import RoleProcess
 from mora_runtime.process.supervisor import RolesEnded, Supervisor
 
 pytestmark = pytest.mark.timeout(60)
-Faulty = Callable[..., Child]
+Faulty = Callable[..., RoleProcess]
 
 NO_MESSAGES = {
     "garbage": b"not json",
@@ -66,7 +66,7 @@ NO_MESSAGES = {
 
 @pytest.mark.parametrize("name", NO_MESSAGES)
 def test_a_line_that_is_no_message_is_one_error_in_one_line(name: str) -> None:
-    with pytest.raises(BadChildMessage) as caught:
+    with pytest.raises(BadRoleMessage) as caught:
         [decode(line) for line in Lines().take(NO_MESSAGES[name] + b"\n")]
     assert str(caught.value).isprintable()
     assert len(str(caught.value)) < 300
@@ -173,7 +173,7 @@ def test_what_an_honest_child_sends_comes_back_as_it_was() -> None:
 @pytest.mark.parametrize("unit", ["x", "\x1b[31m", "\u202e", "\U0001f600", '"', "\\", "\ud800", "\n"])
 def test_the_longest_error_is_still_a_message(unit: str) -> None:
     line = encode(Failed(unit * 100_000))
-    assert len(line) <= MAX_CHILD_LINE_NBYTES
+    assert len(line) <= MAX_ROLE_LINE_NBYTES
     (only,) = Lines().take(line)
     message = decode(only)
     assert isinstance(message, Failed)

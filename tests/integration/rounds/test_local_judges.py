@@ -1,4 +1,4 @@
-"""Local multimodal judges through the tensor plane: a server of their own that is there while they are asked."""
+"""Local multimodal judges through the tensor store: a server of their own that is there while they are asked."""
 
 import subprocess
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Rounds through the command line: killed at random moments they give what they would have given, to the bit."""
+"""RoundRunner through the command line: killed at random moments they give what they would have given, to the bit."""
 
 import json
 import random

@@ -7,8 +7,8 @@ test that harms a server starts its own with `start`.
 from collections.abc import Iterator
 
 import pytest
-from mora_runtime import Client, Node, RunDirectory
-from mora_runtime.process.role_process import Child
+from mora_runtime import Client, RunDirectory, Session
+from mora_runtime.process.role_process import RoleProcess
 from mora_runtime.process.supervisor import Supervisor
 from mora_runtime.wire.sockets import make_keys
 from server_starter import Starter, starter
@@ -22,7 +22,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunDirectory]:
 
 
 @pytest.fixture(scope="session")
-def servers(run: RunDirectory) -> Iterator[dict[str, Child]]:
+def servers(run: RunDirectory) -> Iterator[dict[str, RoleProcess]]:
     """The two servers that all tests share."""
     with Supervisor(print) as supervisor:
         start = starter(run, supervisor)
@@ -45,16 +45,16 @@ def start(run: RunDirectory, supervisor: Supervisor) -> Starter:
 
 
 @pytest.fixture
-def node(run: RunDirectory) -> Iterator[Node]:
-    with Node.open(run, "coordinator.0", arena_budget_nbytes=64 << 20, spill_budget_nbytes=0) as opened:
+def session(run: RunDirectory) -> Iterator[Session]:
+    with Session.open(run, "coordinator.0", arena_budget_nbytes=64 << 20, spill_budget_nbytes=0) as opened:
         yield opened
 
 
 @pytest.fixture
-def client(servers: dict[str, Child], node: Node) -> Client:
-    return node.connect("echo.0", deadline_s=10)
+def client(servers: dict[str, RoleProcess], session: Session) -> Client:
+    return session.connect("echo.0", deadline_s=10)
 
 
 @pytest.fixture
-def other_server(servers: dict[str, Child], node: Node) -> Client:
-    return node.connect("echo.1", deadline_s=10)
+def other_server(servers: dict[str, RoleProcess], session: Session) -> Client:
+    return session.connect("echo.1", deadline_s=10)

@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from mora_runtime import RunDirectory
-from mora_runtime.process.role_process import Child
+from mora_runtime.process.role_process import RoleProcess
 from mora_runtime.process.supervisor import Supervisor
 
 HERE = Path(__file__).parent
-Starter = Callable[..., Child]
+Starter = Callable[..., RoleProcess]
 
 
 def starter(run: RunDirectory, supervisor: Supervisor) -> Starter:
-    def start(role: str, *, wait: bool = True, **changes: Any) -> Child:
+    def start(role: str, *, wait: bool = True, **changes: Any) -> RoleProcess:
         settings = {
             "role": role,
             "name": role.partition(".")[0],

@@ -8,7 +8,7 @@ import time
 
 import pytest
 import torch
-from mora_runtime import Client, Node, RunDirectory, TensorRef
+from mora_runtime import Client, RunDirectory, Session, TensorRef
 from mora_runtime.errors import (
     AgentFailed,
     ArenaFull,
@@ -21,7 +21,7 @@ from mora_runtime.errors import (
     UnknownAgent,
     UnknownMethod,
 )
-from mora_runtime.process.role_process import Child
+from mora_runtime.process.role_process import RoleProcess
 from mora_runtime.wire.codec import encode
 from mora_runtime.wire.messages import Call, Pong
 from server_starter import Starter
@@ -70,7 +70,7 @@ def test_views_that_are_not_dense_arrive_as_their_values(client: Client) -> None
         assert torch.equal(returned.tensor(), view + 1)
 
 
-def test_slots_are_given_back_on_both_sides(client: Client, node: Node) -> None:
+def test_slots_are_given_back_on_both_sides(client: Client, session: Session) -> None:
     before = settled(client)
     assert before.num_slots == 0
     for number in range(300):
@@ -80,7 +80,7 @@ def test_slots_are_given_back_on_both_sides(client: Client, node: Node) -> None:
     pong = settled(client)
     assert pong.num_slots == 0
     assert pong.arena_nbytes <= before.arena_nbytes + (4 << 20), "one slab of small slots, used again and again"
-    assert node.plane.arena.num_live == 0
+    assert session.store.arena.num_live == 0
 
 
 def test_a_result_that_is_held_keeps_its_slot_and_its_value(client: Client) -> None:
@@ -103,19 +103,19 @@ def test_a_result_that_is_held_keeps_its_slot_and_its_value(client: Client) -> N
     ],
 )
 def test_a_refused_call_is_the_same_error_here_and_leaves_nothing_leased(
-    client: Client, node: Node, agent: str, method: str, arguments: dict[str, torch.Tensor], kind: type[Exception]
+    client: Client, session: Session, agent: str, method: str, arguments: dict[str, torch.Tensor], kind: type[Exception]
 ) -> None:
     with pytest.raises(kind, match=r"^echo\.0: "):
         client.call(agent, method, arguments, deadline_s=10)
     settled(client)
-    assert node.plane.arena.num_live == 0
+    assert session.store.arena.num_live == 0
 
 
-def test_a_value_that_may_not_cross_is_refused_here_and_leaves_nothing_leased(client: Client, node: Node) -> None:
+def test_a_value_that_may_not_cross_is_refused_here_and_leaves_nothing_leased(client: Client, session: Session) -> None:
     for bad, kind in ((object(), BadArgument), (b"x", BadArgument), ("x" * 40_000, FrameError), (2**70, FrameError)):
         with pytest.raises(kind):
             client.call("echo", "add_one", {"x": torch.zeros(4000), "y": bad}, deadline_s=10)
-    assert node.plane.arena.num_live == 0
+    assert session.store.arena.num_live == 0
     assert count(client) > 0
 
 
@@ -125,10 +125,10 @@ def test_an_exception_of_an_agent_names_its_type_and_text_and_nothing_else(clien
     assert count(client) > 0
 
 
-def test_arguments_without_room_are_an_error_here_and_the_next_call_works(client: Client, node: Node) -> None:
+def test_arguments_without_room_are_an_error_here_and_the_next_call_works(client: Client, session: Session) -> None:
     with pytest.raises(ArenaFull, match="raise arena_nbytes"):
         client.call("echo", "add_one", {"x": torch.zeros(4000), "y": torch.empty(17 << 20)}, deadline_s=5)
-    assert node.plane.arena.num_live == 0
+    assert session.store.arena.num_live == 0
     assert count(client) > 0
 
 
@@ -147,8 +147,8 @@ def test_a_running_call_can_be_cancelled(client: Client) -> None:
         pending.result()
 
 
-def test_a_call_of_another_client_with_the_same_number_is_not_cancelled(client: Client, node: Node) -> None:
-    other = node.connect("echo.0", deadline_s=10)
+def test_a_call_of_another_client_with_the_same_number_is_not_cancelled(client: Client, session: Session) -> None:
+    other = session.connect("echo.0", deadline_s=10)
     pending = client.submit("echo", "work", {"seconds": 0.3}, deadline_s=30)
     while client.ping(5).busy != "echo.work":
         pass
@@ -173,8 +173,8 @@ def test_replies_can_be_awaited_in_any_order(client: Client) -> None:
 
 def test_a_message_that_arrives_twice_runs_once(client: Client) -> None:
     first = client.submit("echo", "count", {}, deadline_s=10)
-    assert client.peer.side is not None
-    client.peer.side.send_frame(encode(Call(first.id, "echo", "count", {}, None, None, False, [])))
+    assert client.peer.doorbell is not None
+    client.peer.doorbell.send_frame(encode(Call(first.id, "echo", "count", {}, None, None, False, [])))
     assert count(client) == first.result().values["value"] + 1
 
 
@@ -192,10 +192,10 @@ def test_a_forwarded_tensor_is_never_mapped_between(client: Client, other_server
 
 
 def test_what_a_server_gave_stays_readable_after_its_death_and_its_role_can_start_again(
-    start: Starter, node: Node, other_server: Client
+    start: Starter, session: Session, other_server: Client
 ) -> None:
     maker = start("maker.0")
-    client = node.connect("maker.0", deadline_s=10)
+    client = session.connect("maker.0", deadline_s=10)
     reference = client.call("echo", "add_one", {"x": torch.zeros(3000)}, deadline_s=10).values["value"]
     maker.process.kill()
     started_s = time.monotonic()
@@ -209,12 +209,14 @@ def test_what_a_server_gave_stays_readable_after_its_death_and_its_role_can_star
     assert torch.equal(reference.tensor(), torch.ones(3000))
     maker.process.wait(10)
     start("maker.0", wait=False, generation=2)
-    assert count(node.connect("maker.0", deadline_s=60)) == 1
+    assert count(session.connect("maker.0", deadline_s=60)) == 1
 
 
-def test_a_killed_server_is_noticed_within_two_seconds_and_by_every_later_call(start: Starter, node: Node) -> None:
+def test_a_killed_server_is_noticed_within_two_seconds_and_by_every_later_call(
+    start: Starter, session: Session
+) -> None:
     child = start("doomed.0")
-    client = node.connect("doomed.0", deadline_s=10)
+    client = session.connect("doomed.0", deadline_s=10)
     pending = client.submit("echo", "work", {"seconds": 60.0}, deadline_s=60)
     while client.ping(5).busy != "echo.work":
         pass
@@ -228,10 +230,10 @@ def test_a_killed_server_is_noticed_within_two_seconds_and_by_every_later_call(s
     with pytest.raises(PeerDied):
         client.ping(60)
     assert time.monotonic() - started_s < 2
-    assert node.plane.arena.num_live == 0
+    assert session.store.arena.num_live == 0
 
 
-def test_a_stopped_server_goes_on_where_it_was(servers: dict[str, Child], client: Client) -> None:
+def test_a_stopped_server_goes_on_where_it_was(servers: dict[str, RoleProcess], client: Client) -> None:
     os.kill(servers["echo.0"].process.pid, signal.SIGSTOP)
     try:
         stopped = client.submit("echo", "count", {}, deadline_s=0.2)
@@ -242,8 +244,8 @@ def test_a_stopped_server_goes_on_where_it_was(servers: dict[str, Child], client
     assert count(client) > 1
 
 
-def test_one_connection_can_end_while_another_of_the_same_process_goes_on(client: Client, node: Node) -> None:
-    other = node.connect("echo.0", deadline_s=10)
+def test_one_connection_can_end_while_another_of_the_same_process_goes_on(client: Client, session: Session) -> None:
+    other = session.connect("echo.0", deadline_s=10)
     for each in (client, other):
         each.call("echo", "add_one", {"x": torch.zeros(3)}, deadline_s=10)
     other.close()
@@ -251,17 +253,17 @@ def test_one_connection_can_end_while_another_of_the_same_process_goes_on(client
     assert torch.equal(returned.tensor(), torch.full((3,), 2.0))
 
 
-def test_a_server_that_is_not_there_is_a_deadline_with_its_name(run: RunDirectory, node: Node) -> None:
+def test_a_server_that_is_not_there_is_a_deadline_with_its_name(run: RunDirectory, session: Session) -> None:
     with pytest.raises(DeadlineExceeded, match=r"absent\.0 did not greet"):
-        node.connect("absent.0", deadline_s=0.1)
+        session.connect("absent.0", deadline_s=0.1)
 
 
-def test_another_lock_is_refused_naming_both(client: Client, node: Node) -> None:
+def test_another_lock_is_refused_naming_both(client: Client, session: Session) -> None:
     with pytest.raises(ProtocolError, match=r"control built from lock 0123456789abcdef, this side expects fedc"):
-        node.connect("echo.0", deadline_s=10, expected_lock_hash="fedc")
+        session.connect("echo.0", deadline_s=10, expected_lock_hash="fedc")
 
 
-def test_finalizers_in_other_threads_give_leases_back_too(client: Client, node: Node) -> None:
+def test_finalizers_in_other_threads_give_leases_back_too(client: Client, session: Session) -> None:
     replies = [client.call("echo", "add_one", {"x": torch.zeros(10_000)}, deadline_s=10) for _ in range(8)]
     thread = threading.Thread(target=replies.clear)
     thread.start()

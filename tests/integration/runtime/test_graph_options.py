@@ -3,7 +3,7 @@
 import pytest
 import torch
 from echo_server import make_module
-from mora_runtime import Client, Node, Reply
+from mora_runtime import Client, Reply, Session
 from mora_runtime.errors import TooManyTickets
 from server_starter import Starter
 
@@ -42,10 +42,10 @@ def clean(client: Client) -> Client:
 
 
 @pytest.fixture
-def recomputing(start: Starter, node: Node) -> Client:
+def recomputing(start: Starter, session: Session) -> Client:
     """A server that keeps inputs instead of graphs."""
     start("again.0", recompute=True)
-    return node.connect("again.0", deadline_s=DEADLINE_S)
+    return session.connect("again.0", deadline_s=DEADLINE_S)
 
 
 @pytest.mark.parametrize("inputs_first", [False, True])
@@ -73,8 +73,8 @@ def test_parameters_gradients_that_come_later_are_there_for_who_looks(clean: Cli
     assert_as_here(found["inputs.0"].tensor(), parameters_gradients(clean), num_backwards=3)
 
 
-def test_over_zeromq_alone_everything_is_the_same(clean: Client, node: Node) -> None:
-    other = node.connect("echo.0", deadline_s=DEADLINE_S, doorbell=False)
+def test_over_zeromq_alone_everything_is_the_same(clean: Client, session: Session) -> None:
+    other = session.connect("echo.0", deadline_s=DEADLINE_S, doorbell=False)
     reply = forward(other)
     assert reply.ticket is not None
     found = other.backward(reply.ticket, {"outputs.1": G}, deadline_s=DEADLINE_S)
@@ -106,9 +106,9 @@ def test_a_recomputed_forward_draws_the_same_random_numbers(recomputing: Client)
     assert not any(torch.equal(alone, y) for y in outputs)  # recomputing has not turned the generator back
 
 
-def test_graphs_beyond_the_budget_are_refused_before_they_are_computed(start: Starter, node: Node) -> None:
+def test_graphs_beyond_the_budget_are_refused_before_they_are_computed(start: Starter, session: Session) -> None:
     start("lean.0", activation_budget_nbytes=1)
-    lean = node.connect("lean.0", deadline_s=DEADLINE_S)
+    lean = session.connect("lean.0", deadline_s=DEADLINE_S)
     held = forward(lean)  # one is always possible, or nothing would ever go forward
     assert lean.ping(DEADLINE_S).activation_nbytes > 0
     with pytest.raises(TooManyTickets, match="activation_nbytes"):
@@ -119,9 +119,9 @@ def test_graphs_beyond_the_budget_are_refused_before_they_are_computed(start: St
     assert forward(lean).ticket is not None
 
 
-def test_answers_beyond_the_servers_pool_spill_and_are_given_back(start: Starter, node: Node) -> None:
+def test_answers_beyond_the_servers_pool_spill_and_are_given_back(start: Starter, session: Session) -> None:
     start("narrow.0", arena_budget_nbytes=16 << 20, warm_nbytes=0, spill_budget_nbytes=48 << 20)
-    narrow = node.connect("narrow.0", deadline_s=DEADLINE_S)
+    narrow = session.connect("narrow.0", deadline_s=DEADLINE_S)
     x = torch.arange(2 << 20, dtype=torch.float32)  # 8 MiB
     held = [narrow.call("echo", "add_one_in_slot", {"x": x}, deadline_s=DEADLINE_S).values["value"] for _ in range(5)]
     assert narrow.ping(DEADLINE_S).spilled_nbytes > 0

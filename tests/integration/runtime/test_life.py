@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from mora_runtime import Client, Node, RunDirectory
+from mora_runtime import Client, RunDirectory, Session
 from mora_runtime.errors import RoleFailed
 from mora_runtime.process.supervisor import Supervisor
 from mora_runtime.process.supervisor_link import EXIT_ORPHANED
@@ -18,9 +18,9 @@ from server_starter import HERE, Starter, starter
 
 HOLDER = """
 import sys, torch
-from mora_runtime import Node, RunDirectory
-with Node.open(RunDirectory.open(sys.argv[1]), "coordinator.9") as node:
-    client = node.connect("echo.0", deadline_s=30)
+from mora_runtime import Session, RunDirectory
+with Session.open(RunDirectory.open(sys.argv[1]), "coordinator.9") as session:
+    client = session.connect("echo.0", deadline_s=30)
     held = [client.call("echo", "square", {"x": torch.ones(8)}, grad=["x"], deadline_s=10) for _ in range(3)]
     views = [reply.values["y"].tensor() for reply in held]
     print("holding", flush=True)
@@ -67,9 +67,9 @@ def test_a_second_server_of_a_running_role_is_refused_and_the_first_goes_on(clie
     assert client.call("echo", "count", {}, deadline_s=10).values["value"] > 0
 
 
-def test_a_server_ends_with_zero_when_asked_to(start: Starter, node: Node) -> None:
+def test_a_server_ends_with_zero_when_asked_to(start: Starter, session: Session) -> None:
     child = start("orderly.0")
-    client = node.connect("orderly.0", deadline_s=10)
+    client = session.connect("orderly.0", deadline_s=10)
     pending = client.submit("echo", "work", {"seconds": 0.2}, deadline_s=10)
     while client.ping(5).busy != "echo.work":
         pass
@@ -91,6 +91,6 @@ def test_a_server_ends_by_itself_when_its_launcher_is_gone(client: Client, run: 
         ours.settimeout(60)
         with ours.makefile() as lines:
             assert next(event for line in lines if (event := json.loads(line)["event"]) != "beat") == "ready"
-        assert os.path.exists(run.socket("orphan.0", "side"))
+        assert os.path.exists(run.socket("orphan.0", "doorbell"))
         ours.close()
         assert server.wait(2) == EXIT_ORPHANED

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from mora_runtime import Client
-from mora_runtime.process.role_process import Child
+from mora_runtime.process.role_process import RoleProcess
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -16,7 +16,7 @@ def resident_nbytes(pid: int) -> int:
 
 
 def test_100_000_tensors_sent_and_released_leave_descriptors_and_memory_as_they_were(
-    client: Client, servers: dict[str, Child]
+    client: Client, servers: dict[str, RoleProcess]
 ) -> None:
     pids = (os.getpid(), servers["echo.0"].process.pid)
     tensors = [torch.ones(size) for size in (1, 2_000, 3_000, 5_000)] * 8  # in the frame, and in slots

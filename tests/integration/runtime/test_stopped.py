@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from mora_runtime import Client, Node, RunDirectory
+from mora_runtime import Client, RunDirectory, Session
 from mora_runtime.limits import HEARTBEAT_TIMEOUT_S
 from mora_runtime.process.supervisor import Supervisor
 from server_starter import starter
@@ -21,9 +21,9 @@ CLIENT = """
 import sys
 from pathlib import Path
 import torch
-from mora_runtime import Node, RunDirectory
-with Node.open(RunDirectory.open(Path(sys.argv[1])), "client.9") as node:
-    client = node.connect("echo.1", deadline_s=10)
+from mora_runtime import Session, RunDirectory
+with Session.open(RunDirectory.open(Path(sys.argv[1])), "client.9") as session:
+    client = session.connect("echo.1", deadline_s=10)
     for line in sys.stdin:
         value = client.call("echo", "add_one", {"x": torch.full((1000,), float(line))}, deadline_s=10).values["value"]
         print(value.tensor().max().item(), client.ping(5).num_tickets, flush=True)
@@ -64,9 +64,9 @@ def serves_within_a_second(client: Client) -> None:
 def test_a_server_and_a_client_that_were_stopped_for_a_minute_go_on_as_if_nothing_had_been(
     run: RunDirectory, request: pytest.FixtureRequest
 ) -> None:
-    with Supervisor(print, frozen_after_s=None) as supervisor, Node.open(run, "client.0") as node:
+    with Supervisor(print, frozen_after_s=None) as supervisor, Session.open(run, "client.0") as session:
         stopped, other = (starter(run, supervisor)(role) for role in ("echo.0", "echo.1"))
-        client, client_of_other = (node.connect(role, deadline_s=10) for role in ("echo.0", "echo.1"))
+        client, client_of_other = (session.connect(role, deadline_s=10) for role in ("echo.0", "echo.1"))
         stopped_client = request.getfixturevalue("other_client")
         assert ask(stopped_client, 1) == "2.0 0"
         first = client.call("echo", "count", {}, deadline_s=10).values["value"]
@@ -90,9 +90,9 @@ def test_a_server_and_a_client_that_were_stopped_for_a_minute_go_on_as_if_nothin
 
 
 def test_clocks_that_go_back_an_hour_change_nothing(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
-    with Supervisor(print, frozen_after_s=3.0) as supervisor, Node.open(run, "client.0") as node:
+    with Supervisor(print, frozen_after_s=3.0) as supervisor, Session.open(run, "client.0") as session:
         child = starter(run, supervisor)("echo.0")
-        client = node.connect("echo.0", deadline_s=10)
+        client = session.connect("echo.0", deadline_s=10)
         pending = client.submit("echo", "work", {"seconds": 1.0}, deadline_s=20)
         client.call("echo", "set_clock_back", {"seconds": 3600.0}, deadline_s=10)
         clock = time.time

@@ -10,8 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 from mora_launch.jobs.run_status import StatusWriter, read_status
-from mora_runtime import Client, Node, RunDirectory
-from mora_runtime.process.role_process import Child
+from mora_runtime import Client, RunDirectory, Session
+from mora_runtime.process.role_process import RoleProcess
 from mora_runtime.process.supervisor import RolesEnded, Supervisor
 from mora_runtime.rpc.client import wait_for_messages
 from server_starter import starter
@@ -26,7 +26,7 @@ def run(tmp_path: Path) -> Iterator[RunDirectory]:
         yield made
 
 
-def ended(supervisor: Supervisor, child: Child) -> tuple[str, float]:
+def ended(supervisor: Supervisor, child: RoleProcess) -> tuple[str, float]:
     """Wait for the end of a server that should live on; the account of it and how long it took to be given."""
     started_s = time.monotonic()
     with pytest.raises(RolesEnded) as caught:
@@ -55,12 +55,12 @@ def test_a_death_is_noticed_though_a_tool_of_the_dead_holds_its_link_and_the_too
 
 @pytest.mark.parametrize("frozen_by", ["a signal", "sleep with the interpreter lock"])
 def test_a_frozen_server_is_killed_and_named(run: RunDirectory, frozen_by: str) -> None:
-    with Supervisor(print, frozen_after_s=3.0) as supervisor, Node.open(run, "client.0") as node:
+    with Supervisor(print, frozen_after_s=3.0) as supervisor, Session.open(run, "client.0") as session:
         child = starter(run, supervisor)("echo.0")
         if frozen_by == "a signal":
             child.process.send_signal(signal.SIGSTOP)
         else:
-            node.connect("echo.0", deadline_s=10).submit("echo", "hold_lock", {"busy": False}, deadline_s=60)
+            session.connect("echo.0", deadline_s=10).submit("echo", "hold_lock", {"busy": False}, deadline_s=60)
         account, spent_s = ended(supervisor, child)
     assert "echo.0 froze: it " in account
     assert "and was killed, while the job was running" in account
@@ -68,9 +68,9 @@ def test_a_frozen_server_is_killed_and_named(run: RunDirectory, frozen_by: str) 
 
 
 def test_a_server_that_computes_with_the_interpreter_lock_held_is_left_alone(run: RunDirectory) -> None:
-    with Supervisor(print, frozen_after_s=3.0) as supervisor, Node.open(run, "client.0") as node:
+    with Supervisor(print, frozen_after_s=3.0) as supervisor, Session.open(run, "client.0") as session:
         child = starter(run, supervisor)("echo.0")
-        client: Client = node.connect("echo.0", deadline_s=10)
+        client: Client = session.connect("echo.0", deadline_s=10)
         pending = client.submit("echo", "hold_lock", {"busy": True}, deadline_s=60)
 
         def has_answered() -> bool:

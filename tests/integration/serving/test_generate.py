@@ -34,7 +34,7 @@ def with_connector() -> TrainConfig:
     """The tiny models, and one more video agent that alone connects videos, by clips of 5 frames."""
     video = yaml.safe_load(TINY.read_text())["agents"]["video"]
     connector = {key: video[key] for key in ("environment", "kind", "tiny_models")}
-    connector |= {"options": video["options"] | {"num_frames": 5}, "abilities": ["connect_videos"]}
+    connector |= {"options": video["options"] | {"num_frames": 5}, "capabilities": ["connect_videos"]}
     return load_config(TINY, [f"serving.agents.connector={json.dumps(connector)}"])
 
 
@@ -94,9 +94,9 @@ def test_every_task_makes_a_file_and_repeating_it_makes_the_same_bytes(
 
 
 def test_an_agent_beside_the_chain_has_its_abilities_to_itself(servers: RunningServers) -> None:
-    abilities = {worker.role: worker.abilities for worker in servers.pool.workers}
-    assert abilities["connector.0"] == ("connect_videos",)
-    assert abilities["video.0"] == ("image_to_video", "extend_video")
+    capabilities = {worker.role: worker.capabilities for worker in servers.pool.workers}
+    assert capabilities["connector.0"] == ("connect_videos",)
+    assert capabilities["video.0"] == ("image_to_video", "extend_video")
     assert servers.pool.describe("connect_videos")["agent"] == "connector"
 
 

@@ -102,8 +102,8 @@ def test_the_same_seed_gives_the_same_bytes_alone_in_a_batch_and_on_either_serve
         assert {each.result() for each in again} == {alone}
         assert len({each.result() for each in crowd}) == 12
     metrics = serving.http.get("/metrics").text
-    batches = float(metrics.split('mora_batch_size_count{ability="text_to_image"} ')[1].split()[0])
-    samples = float(metrics.split('mora_batch_size_sum{ability="text_to_image"} ')[1].split()[0])
+    batches = float(metrics.split('mora_batch_size_count{capability="text_to_image"} ')[1].split()[0])
+    samples = float(metrics.split('mora_batch_size_sum{capability="text_to_image"} ')[1].split()[0])
     assert samples > batches, "some were made together"
 
 

@@ -8,13 +8,13 @@ pipeline     0 ............................................. 90
 
 from typing import Any
 
-from mora_launch.profiling.role_trace import FlowEnd, RoleTrace, Span
+from mora_launch.profiling.role_trace import FlowEnd, RoleTrace, TraceSpan
 
 MS = 1_000_000
 
 
-def span(name: str, category: str, start: float, end: float, **args: Any) -> Span:
-    return Span(name, category, round(start * MS), round(end * MS), 1, args)
+def span(name: str, category: str, start: float, end: float, **args: Any) -> TraceSpan:
+    return TraceSpan(name, category, round(start * MS), round(end * MS), 1, args)
 
 
 def flow(key: str, at: float, *, is_start: bool) -> FlowEnd:

@@ -6,7 +6,7 @@ import pytest
 from mora_launch.config.train_config import load_config
 from mora_launch.jobs.placement import PlacedRole, check_devices
 from mora_launch.serving.models import served_models
-from mora_launch.serving.settings import ABILITIES
+from mora_launch.serving.settings import CAPABILITIES
 from mora_runtime.errors import PlacementError, SettingsError
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -95,13 +95,13 @@ def test_a_device_that_is_not_there_is_refused_with_the_role(device: str) -> Non
         check_devices([PlacedRole("video.3", device, "opensora", 0, 0, 0, 0, "any")])
 
 
-BESIDE = "{environment: opensora, kind: opensora, abilities: [connect_videos]}"
+BESIDE = "{environment: opensora, kind: opensora, capabilities: [connect_videos]}"
 
 
 def test_an_agent_beside_the_chain_takes_its_abilities_from_the_others() -> None:
     served = served_models(load_config(TINY, [f"serving.agents.connector={BESIDE}", "serving.servers.connector=2"]))
-    assert served.allowed_abilities("connector") == {"connect_videos"}
-    assert served.allowed_abilities("video") == set(ABILITIES) - {"connect_videos"}
+    assert served.allowed_capabilities("connector") == {"connect_videos"}
+    assert served.allowed_capabilities("video") == set(CAPABILITIES) - {"connect_videos"}
     assert served.roles() == ["image.0", "video.0", "connector.0", "connector.1"]
     assert served.unused_roles() == {"image.1", "video.1"}
 
@@ -112,7 +112,7 @@ def test_an_agent_beside_the_chain_takes_its_abilities_from_the_others() -> None
         ([f"serving.agents.video={BESIDE}"], "serving.agents.video: this name is taken"),
         ([f"serving.agents.a={BESIDE}", f"serving.agents.b={BESIDE}"], "connect_videos is a's already"),
         (["serving.servers.vidoe=2"], r"no agent is named vidoe \(known: image, video\)"),
-        ([f"serving.agents.c={BESIDE.replace('connect_videos', 'dance')}"], "serving.agents.c.abilities.0"),
+        ([f"serving.agents.c={BESIDE.replace('connect_videos', 'dance')}"], "serving.agents.c.capabilities.0"),
         ([f"serving.agents.c={BESIDE.replace('connect_videos', '')}"], "at least 1 item"),
         ([f"serving.agents.Connect-Or={BESIDE}"], "serving.agents"),
     ],

@@ -172,7 +172,7 @@ def test_a_decoder_that_was_taken_over_gives_no_frames(answer: bytes) -> None:
         with pytest.raises((ValueError, RecursionError)):  # noqa: PT012 - each step may be the one that refuses
             content, handles = wire.receive(ours)
             try:
-                wire.frames_of(wire.Answer.model_validate(content), handles[0], "picture")
+                wire.frames_of(wire.DecodeAnswer.model_validate(content), handles[0], "picture")
             finally:
                 os.close(handles[0])
         assert len(os.listdir("/proc/self/fd")) == before
@@ -182,12 +182,12 @@ def test_frames_that_may_still_change_are_refused() -> None:
     handle = os.memfd_create("frames", os.MFD_ALLOW_SEALING)
     os.write(handle, b"x" * 12)
     with pytest.raises(ValueError, match="may still change"):
-        wire.frames_of(wire.Answer(num_frames=1, height=2, width=2), handle, "picture")
+        wire.frames_of(wire.DecodeAnswer(num_frames=1, height=2, width=2), handle, "picture")
     os.close(handle)
     sealed = wire.sealed_file("frames", [b"x" * 12])
     with pytest.raises(ValueError, match="expected 27 bytes"):
-        wire.frames_of(wire.Answer(num_frames=1, height=3, width=3), sealed, "picture")
-    assert np.all(wire.frames_of(wire.Answer(num_frames=1, height=2, width=2), sealed, "picture") == ord("x"))
+        wire.frames_of(wire.DecodeAnswer(num_frames=1, height=3, width=3), sealed, "picture")
+    assert np.all(wire.frames_of(wire.DecodeAnswer(num_frames=1, height=2, width=2), sealed, "picture") == ord("x"))
     os.close(sealed)
 
 

@@ -25,11 +25,11 @@ class IdlePool:
         self.works: list[Work] = []
         self.were_cancelled: list[bool] = []
 
-    def describe(self, ability: str) -> dict[str, Any]:
+    def describe(self, capability: str) -> dict[str, Any]:
         return {"agent": "image", "height": 16, "width": 16, "least_num_inference_steps": 1}
 
-    def submit(self, ability: str, sample: dict[str, Any], shared: dict[str, Any], on_step: Any = None) -> Work:
-        self.works.append(Work(ability, sample, shared, on_step))
+    def submit(self, capability: str, sample: dict[str, Any], shared: dict[str, Any], on_step: Any = None) -> Work:
+        self.works.append(Work(capability, sample, shared, on_step))
         return self.works[-1]
 
     def forget(self) -> None:

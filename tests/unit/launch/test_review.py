@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from mora_launch.review.decision import MAX_EDITS, Candidate, Decision, ReviewRefused, Stopped
+from mora_launch.review.decision import MAX_EDITS, ReviewRefused, StageDecision, StageResult, Stopped
 from mora_launch.review.reviewed_stages import ReviewedStages, run_reviewed
 from mora_launch.review.session import ReviewSession
 from mora_launch.tasks.request import TaskRequest
@@ -46,8 +46,8 @@ def run(folder: Path, said: list[dict[str, Any]], agents: DrawnAgents | None = N
     session = ReviewSession.create(folder, {"task": "text_to_video"})
     words = iter(said)
 
-    def ask(session: ReviewSession) -> Decision:
-        session.decide(Decision(version=session.state().version, **next(words)))
+    def ask(session: ReviewSession) -> StageDecision:
+        session.decide(StageDecision(version=session.state().version, **next(words)))
         return session.wait_decision(5.0)
 
     stages = ReviewedStages(session, agents, REQUEST, ask)  # type: ignore[arg-type]
@@ -134,7 +134,7 @@ def test_of_two_reviewers_at_once_one_decides(tmp_path: Path) -> None:
         outcomes = []
         for reviewer in [ReviewSession(tmp_path) for _ in range(8)]:
             try:
-                reviewer.decide(Decision(version=version, action="accept"))
+                reviewer.decide(StageDecision(version=version, action="accept"))
                 outcomes.append("taken")
             except ReviewRefused:
                 outcomes.append("refused")
@@ -153,18 +153,18 @@ def test_a_candidate_that_nobody_looks_at_stops_the_session_in_time(tmp_path: Pa
 
 def test_a_candidate_that_a_reviewer_has_not_seen_cannot_be_decided(tmp_path: Path) -> None:
     with pytest.raises(ReviewRefused, match="nothing waits for a decision"):
-        ReviewSession.create(tmp_path, {}).decide(Decision(version=1, action="accept"))
+        ReviewSession.create(tmp_path, {}).decide(StageDecision(version=1, action="accept"))
     with pytest.raises(ValueError, match="edit needs a prompt"):
-        Decision(version=1, action="edit")
+        StageDecision(version=1, action="edit")
 
 
 def test_a_decision_of_the_last_moment_is_not_lost(tmp_path: Path) -> None:
     session = ReviewSession.create(tmp_path, {})
-    version = session.offer(Candidate(stage="prompt", kind="text", prompt="a cat", attempt=0)).version
+    version = session.offer(StageResult(stage="prompt", kind="text", prompt="a cat", attempt=0)).version
 
     def is_cancelled() -> bool:  # asked after the session was seen waiting
         if session.state().status == "waiting":
-            session.decide(Decision(version=version, action="accept"))
+            session.decide(StageDecision(version=version, action="accept"))
         return True
 
     assert session.wait_decision(60.0, is_cancelled).action == "accept"

@@ -13,7 +13,7 @@ from mora_launch.environments.venvs import ENVIRONMENTS, ROOT
 from mora_launch.rounds.review.page import ReviewPage
 from mora_launch.rounds.review.queue import ReviewQueue
 from mora_launch.rounds.review.visits import MOST_VISITORS, TooManyReviewers, Visits
-from mora_launch.rounds.store import Decision, RoundFolder
+from mora_launch.rounds.store import RoundFolder, SetDecision
 from mora_launch.web.access import Access
 from mora_launch.web.listening import bound
 from starlette.testclient import TestClient
@@ -120,7 +120,7 @@ def test_a_decision_must_be_about_the_set_that_is_shown(run: Path, page: httpx.C
     answer = page.post(f"{ann.path}/decision", json={"round": 1, "index": 0, "chosen": 2})
     assert (answer.status_code, decided(run)) == (409, [None, None, None])
     assert "expected a candidate from 0 to 1, got 2" in answer.json()["error"]["message"]
-    RoundFolder(run, 1).set(0).write_decision(Decision(1, "rule"))
+    RoundFolder(run, 1).set(0).write_decision(SetDecision(1, "rule"))
     answer = page.post(f"{ann.path}/decision", json={"round": 1, "index": 0, "chosen": 0})
     assert answer.status_code == 409
     assert "was decided by somebody else meanwhile" in answer.json()["error"]["message"]

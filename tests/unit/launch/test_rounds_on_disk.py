@@ -15,7 +15,7 @@ from mora_launch.config.train_config import TrainConfig, load_config
 from mora_launch.rounds import round_runner, store
 from mora_launch.rounds.judging.judge import Interrupted
 from mora_launch.rounds.judging.judges import open_judges
-from mora_launch.rounds.round_runner import Rounds
+from mora_launch.rounds.round_runner import RoundRunner
 from mora_launch.rounds.store import RoundFolder
 from mora_runtime import RunDirectory
 from mora_runtime.errors import DatasetError, RoundError, StorageError
@@ -48,7 +48,7 @@ def run(planned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def go_on(run: Path, config: TrainConfig) -> None:
     with RunDirectory.create(run, lock=True) as directory:
-        Rounds(config, directory, open_judges(config.synthesis), Console(quiet=True)).run()
+        RoundRunner(config, directory, open_judges(config.synthesis), Console(quiet=True)).run()
 
 
 def facts(run: Path) -> dict[str, str]:

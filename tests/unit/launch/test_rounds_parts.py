@@ -11,7 +11,7 @@ from mora_data.settings import ClipShape
 from mora_launch.rounds.agreement import cohens_kappa
 from mora_launch.rounds.decisions import decide, decide_by_rule
 from mora_launch.rounds.judging.criteria import CRITERIA
-from mora_launch.rounds.judging.judge import Answer, Question, Verdict, ask
+from mora_launch.rounds.judging.judge import JudgeAnswer, Question, Verdict, ask
 from mora_launch.rounds.judging.measured_judge import MeasuredJudge
 from mora_launch.rounds.judging.measures import Measures
 from mora_launch.rounds.judging.ranking import RankingDialogue, parse_ranking
@@ -148,8 +148,8 @@ class FirstPlaceJudge:
 
     name = "first"
 
-    def rank(self, question: Question) -> Answer:
-        return Answer(tuple(range(len(question.clips))), ("",))
+    def rank(self, question: Question) -> JudgeAnswer:
+        return JudgeAnswer(tuple(range(len(question.clips))), ("",))
 
 
 def test_shuffling_takes_the_place_out_of_a_biased_judge() -> None:

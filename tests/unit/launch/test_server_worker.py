@@ -24,19 +24,19 @@ class WatchedQueue(WorkQueue):
         for work in works:
             self.put(work)
 
-    def take(self, abilities: Any, *, timeout_s: float, only_full: bool = False) -> list[Work]:
+    def take(self, capabilities: Any, *, timeout_s: float, only_full: bool = False) -> list[Work]:
         """As the real one, except that it never waits."""
         if timeout_s > 0 and not len(self):
             self.owed_while_waiting.append([work for work in self._works if not work.future.done()])
             assert self.worker is not None
             self.worker.end()
-        return super().take(abilities, timeout_s=0.0, only_full=only_full)
+        return super().take(capabilities, timeout_s=0.0, only_full=only_full)
 
 
 class PromptServer:
     """A client whose server has answered before it is asked."""
 
-    def submit(self, agent: str, ability: str, arguments: dict[str, Any], *, deadline_s: float) -> Any:
+    def submit(self, agent: str, capability: str, arguments: dict[str, Any], *, deadline_s: float) -> Any:
         """One grey picture a prompt."""
         pictures = torch.full((len(arguments["prompts"]), 8, 8, 3), 7, dtype=torch.uint8)
         return SimpleNamespace(has_ended=True, result=lambda: SimpleNamespace(values={"outputs": pictures}))
@@ -65,7 +65,7 @@ def test_results_are_handed_over_before_the_worker_waits_for_more(tmp_path: Path
             deadline_s=5.0,
         )
         queue.worker = worker
-        worker.abilities = ("text_to_image",)
+        worker.capabilities = ("text_to_image",)
         worker._serve(PromptServer())  # type: ignore[arg-type]
     assert queue.owed_while_waiting == [[]]
     assert [int(work.future.result().max()) for work in works] == [7] * 6

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from mora_launch.config.train_config import load_config
-from mora_launch.review.decision import Decision
+from mora_launch.review.decision import StageDecision
 from mora_launch.serving.http.admission import TooBusy
 from mora_launch.serving.http.front import Front, NotFound
 from mora_launch.serving.http.jobs.video_job import VideoJob
@@ -28,20 +28,20 @@ TINY = Path(__file__).resolve().parents[3] / "configs" / "tiny.yaml"
 
 
 class PromptPool:
-    """Abilities whose work is done when it is submitted."""
+    """Capabilities whose work is done when it is submitted."""
 
-    def describe(self, ability: str) -> dict[str, Any]:
+    def describe(self, capability: str) -> dict[str, Any]:
         return {
             "agent": "drawn", "model": "drawn", "height": 16, "width": 16, "num_frames": 3,
             "least_num_inference_steps": 1,
         }  # fmt: skip
 
-    def abilities(self) -> list[str]:
+    def capabilities(self) -> list[str]:
         return ["text_to_image", "image_to_video"]
 
-    def submit(self, ability: str, sample: dict[str, Any], shared: dict[str, Any], on_step: Any = None) -> Work:
-        work = Work(ability, sample, shared, on_step)
-        shape = (16, 16, 3) if ability.endswith("to_image") else (3, 16, 16, 3)
+    def submit(self, capability: str, sample: dict[str, Any], shared: dict[str, Any], on_step: Any = None) -> Work:
+        work = Work(capability, sample, shared, on_step)
+        shape = (16, 16, 3) if capability.endswith("to_image") else (3, 16, 16, 3)
         work.finish(np.full(shape, sample["seeds"] % 251, dtype=np.uint8))
         return work
 
@@ -81,7 +81,7 @@ def waits(each: VideoJob) -> bool:
 def decide(each: VideoJob, action: Any) -> None:
     assert each.session is not None
     until(lambda: waits(each))
-    each.session.decide(Decision(version=each.session.state().version, action=action))
+    each.session.decide(StageDecision(version=each.session.state().version, action=action))
 
 
 def test_jobs_that_wait_for_a_person_leave_their_place_to_others(make_jobs: Any, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from mora_env_opensora.agent import OpenSoraAgent
 from mora_env_opensora.models import OpenSoraInpaint
 from mora_env_opensora.objective import Target, VideoObjective
 from mora_env_opensora.options import OpenSoraOptions
-from mora_runtime import Node, RunDirectory
+from mora_runtime import RunDirectory, Session
 from mora_runtime.errors import BadArgument, SettingsError
 from mora_runtime.schema import read_settings
 
@@ -108,13 +108,13 @@ def test_finished_frames_lie_in_shared_memory(agent: OpenSoraAgent, tmp_path: Pa
     key = agent.encode(prompts=["a cat"])["keys"][0]
     arguments: dict[str, Any] = {"z": None, "prompt_key": key, "seed": 1}
     alone = agent.extend(video=_clip(), **arguments)["frames"]
-    with Node.open(RunDirectory.create(tmp_path / "run"), "video.0") as node:
+    with Session.open(RunDirectory.create(tmp_path / "run"), "video.0") as session:
         for made in (
             agent.animate(image=_clip()[0], **arguments)["frames"],
             agent.connect(first=_clip(1), second=_clip(2), **arguments)["frames"],
             agent.extend(video=_clip(), **arguments)["frames"],
         ):
-            slot, _ = node.plane.arena.place(made)
+            slot, _ = session.store.arena.place(made)
             assert slot.segment.address + slot.offset == made.data_ptr()  # handed over without a copy
         assert torch.equal(made, alone)
         del made, slot

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from mora_env_opensora.models import CausalVAEModel, CheckpointError, ConfigError, OpenSoraInpaint, OpenSoraT2V
+from mora_env_opensora.models import CausalVAEModel, ConfigError, OpenSoraInpaint, OpenSoraT2V, WeightsFileError
 from mora_env_opensora.models.checkpoint_files import INDEX_NAME, WEIGHTS_NAME
 from mora_env_opensora.tiny import TRANSFORMER_CONFIG
 from safetensors.torch import load_file, save_file
@@ -55,7 +55,7 @@ def test_mismatches_are_listed_and_nothing_is_loaded(tmp_path: Path) -> None:
     weights["scale_shift_table"][0, 0] = torch.nan
     del weights["pos_embed.proj.bias"]
     save_file(weights, tmp_path / WEIGHTS_NAME)
-    with pytest.raises(CheckpointError) as caught:
+    with pytest.raises(WeightsFileError) as caught:
         OpenSoraT2V.from_pretrained(tmp_path)
     text = str(caught.value)
     assert "1 missing: pos_embed.proj.bias" in text
@@ -70,14 +70,14 @@ def test_folder_of_the_other_model_is_refused(tiny: Path) -> None:
 
 
 def test_absent_folder_and_broken_file_are_named(tmp_path: Path, tiny: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"config\.json"):
+    with pytest.raises(WeightsFileError, match=r"config\.json"):
         OpenSoraT2V.from_pretrained(tmp_path / "nowhere")
     (tmp_path / "config.json").write_bytes((tiny / "transformer_t2v" / "config.json").read_bytes())
-    with pytest.raises(CheckpointError, match="found neither"):
+    with pytest.raises(WeightsFileError, match="found neither"):
         OpenSoraT2V.from_pretrained(tmp_path)
     whole = (tiny / "transformer_t2v" / WEIGHTS_NAME).read_bytes()
     (tmp_path / WEIGHTS_NAME).write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(CheckpointError, match="not a whole safetensors file"):
+    with pytest.raises(WeightsFileError, match="not a whole safetensors file"):
         OpenSoraT2V.from_pretrained(tmp_path)
 
 
@@ -86,7 +86,7 @@ def test_index_cannot_reach_outside_its_folder(tmp_path: Path) -> None:
     index = json.loads((tmp_path / INDEX_NAME).read_text())
     index["weight_map"] = dict.fromkeys(index["weight_map"], "../elsewhere.safetensors")
     (tmp_path / INDEX_NAME).write_text(json.dumps(index))
-    with pytest.raises(CheckpointError, match="weight_map"):
+    with pytest.raises(WeightsFileError, match="weight_map"):
         OpenSoraT2V.from_pretrained(tmp_path)
 
 
@@ -96,10 +96,10 @@ def test_missing_shard_and_disagreeing_index_are_named(tmp_path: Path) -> None:
     content = load_file(shards[0])
     dropped = sorted(content)[0]
     save_file({key: value for key, value in content.items() if key != dropped}, shards[0])
-    with pytest.raises(CheckpointError, match=dropped.replace(".", r"\.")):
+    with pytest.raises(WeightsFileError, match=dropped.replace(".", r"\.")):
         OpenSoraT2V.from_pretrained(tmp_path)
     shards[0].unlink()
-    with pytest.raises(CheckpointError, match=shards[0].name):
+    with pytest.raises(WeightsFileError, match=shards[0].name):
         OpenSoraT2V.from_pretrained(tmp_path)
 
 
@@ -123,7 +123,7 @@ def test_autoencoder_training_checkpoint_wins_over_safetensors(tmp_path: Path, t
 def test_training_checkpoint_that_would_run_code_is_refused(tmp_path: Path, tiny: Path) -> None:
     CausalVAEModel.from_pretrained(tiny / "vae").save_pretrained(tmp_path)
     torch.save({"state_dict": Path("anything")}, tmp_path / "evil.ckpt")
-    with pytest.raises(CheckpointError, match=r"evil\.ckpt"):
+    with pytest.raises(WeightsFileError, match=r"evil\.ckpt"):
         CausalVAEModel.from_pretrained(tmp_path)
 
 
@@ -145,7 +145,7 @@ def test_image_to_video_training_starts_from_text_to_video(tiny: Path) -> None:
 
 def test_trained_image_to_video_weights_do_not_pass_for_text_to_video(tiny: Path) -> None:
     model = OpenSoraInpaint.from_pretrained(tiny / "transformer_i2v")
-    with pytest.raises(CheckpointError, match="from_pretrained"):
+    with pytest.raises(WeightsFileError, match="from_pretrained"):
         model.init_from_text_to_video(model.state_dict())
 
 

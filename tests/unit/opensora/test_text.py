@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from mora_env_opensora.models import CheckpointError, InputError
+from mora_env_opensora.models import InputError, WeightsFileError
 from mora_env_opensora.text.cache import TextCache
 from mora_env_opensora.text.dropout import DEFAULT_VIDEO_TEXT, TextDropout
 from mora_env_opensora.text.encoder import TextEncoder
@@ -107,10 +107,10 @@ def test_unknown_keys_and_folders_are_refused(tiny: Path, tmp_path: Path) -> Non
     encoder = TextEncoder(tiny / "text_encoder")
     with pytest.raises(InputError, match="encode it first"):
         encoder.rows("0" * 64)
-    with pytest.raises(CheckpointError, match="expected a folder, or a Hub id"):
+    with pytest.raises(WeightsFileError, match="expected a folder, or a Hub id"):
         TextEncoder(tmp_path / "absent")
     shutil.copytree(tiny / "text_encoder", tmp_path / "alone")
-    with pytest.raises(CheckpointError, match="expected a tokenizer"):
+    with pytest.raises(WeightsFileError, match="expected a tokenizer"):
         TextEncoder(tmp_path / "alone")
     with pytest.raises(InputError, match="max_length"):
         TextEncoder(tiny / "text_encoder", max_length=1)

@@ -125,7 +125,7 @@ def test_stale_sockets_are_removed_whatever_they_are(tmp_path: Path) -> None:
     sockets.mkdir(parents=True)
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(sockets / "image.0.calls.sock"))
-    (sockets / "image.0.side.sock").mkdir()
+    (sockets / "image.0.doorbell.sock").mkdir()
     (tmp_path / "precious").touch()
     (sockets / "image.0.control.sock").symlink_to(tmp_path / "precious")
     with RunDirectory.create(tmp_path / "run", lock=True) as run:

@@ -13,7 +13,7 @@ import torch
 from mora_runtime.rpc.torch_trace import CLOCK_MARK, TorchTrace
 from mora_runtime.tensors.arena import Arena
 from mora_runtime.tensors.marshalling import to_wire
-from mora_runtime.tensors.tensor_store import Peer, TensorPlane
+from mora_runtime.tensors.tensor_store import Peer, TensorStore
 from mora_runtime.trace import tracing
 
 _KILLED = """
@@ -102,12 +102,12 @@ def test_a_killed_process_leaves_what_it_recorded_and_what_it_was_doing(path: Pa
 
 def test_moves_tell_how_a_tensor_went(path: Path) -> None:
     arena = Arena(1 << 20, spill_nbytes=1 << 20)
-    plane = TensorPlane("image.0.1.ab", arena)
+    store = TensorStore("image.0.1.ab", arena)
     peer = Peer("coordinator.0.1.cd")
     peer.announced.update(("image.0.1.ab", number) for number in range(1, 9))
     resident = arena.empty((64, 64))
     tracing.start(path, "image.0")
-    to_wire(plane, peer, {"small": torch.zeros(4), "large": torch.zeros(64, 64), "resident": resident})
+    to_wire(store, peer, {"small": torch.zeros(4), "large": torch.zeros(64, 64), "resident": resident})
     tracing.stop()
     moves = [(line[1], line[6]["nbytes"]) for line in lines(path) if line[0] == "i"]
     assert moves == [("inline", 16), ("copied", 16384), ("resident", 16384)]

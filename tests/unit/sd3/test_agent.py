@@ -8,7 +8,7 @@ import torch
 from diffusers import StableDiffusion3Img2ImgPipeline, StableDiffusion3Pipeline
 from mora_env_sd3.agent import Sd3Agent
 from mora_env_sd3.options import Sd3Options
-from mora_runtime import Node, RunDirectory
+from mora_runtime import RunDirectory, Session
 from mora_runtime.errors import BadArgument, Cancelled, SettingsError
 from mora_runtime.schema import read_settings
 
@@ -60,10 +60,10 @@ def test_the_same_seed_gives_the_same_picture_in_any_batch(agent: Sd3Agent) -> N
 def test_finished_pictures_lie_in_shared_memory(agent: Sd3Agent, tmp_path: Path) -> None:
     prompts = keys(agent, "a blue square", "a green ball")
     arguments = {"z": None, "num_inference_steps": 2, "guidance_scale": None, "prompt_keys": prompts, "seeds": [1, 2]}
-    with torch.no_grad(), Node.open(RunDirectory.create(tmp_path / "run"), "image.0") as node:
+    with torch.no_grad(), Session.open(RunDirectory.create(tmp_path / "run"), "image.0") as session:
         alone = agent.generate(**arguments)["images"]
         made = agent.generate(**arguments)["images"]
-        slot, _ = node.plane.arena.place(made)
+        slot, _ = session.store.arena.place(made)
         assert slot.segment.address + slot.offset == made.data_ptr()  # handed over without a copy
         assert torch.equal(made, alone)
         del made, slot, alone

@@ -2,7 +2,7 @@
 
 Every role writes its shards under `checkpoints/step-N.tmp/`; rank 0 gathers their hashes in `manifest.json`, renames
 the folder and replaces the record `COMMITTED` atomically. Whatever kills the job, the record names a checkpoint that is
-whole. Called by every coordinator rank; servers write their own parts through `Participant`.
+whole. Called by every coordinator rank; servers write their own parts through `OptimizerAgent`.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from html import escape
 
 from mora_launch.profiling.bubble import Idle, bubble
 from mora_launch.profiling.critical_path import MESSAGE, PathPiece, critical_path
-from mora_launch.profiling.lane import Lane, Segment
+from mora_launch.profiling.lane import Lane, LanePiece
 from mora_launch.profiling.message import Message
 from mora_launch.profiling.step_window import StepWindow
 
@@ -82,7 +82,7 @@ class _Picture:
                 seen.add(piece.span.start_ns)
                 yield from self._block(piece, y, len(seen))
 
-    def _block(self, piece: Segment, y: float, number: int) -> Iterator[str]:
+    def _block(self, piece: LanePiece, y: float, number: int) -> Iterator[str]:
         x, width = self._x(piece.start_ns), piece.spent_ns * self._scale
         if width < _THINNEST:
             return

@@ -10,7 +10,7 @@ from mora_runtime.process.run_directory import RunDirectory
 
 from mora_launch.chat.endpoint import Chat, picture_part
 from mora_launch.rounds.judging.frames import shown_frames
-from mora_launch.rounds.judging.judge import Answer, Question
+from mora_launch.rounds.judging.judge import JudgeAnswer, Question
 from mora_launch.rounds.judging.ranking import RankingDialogue, instruction, reminder
 from mora_launch.rounds.settings import JudgeSettings
 
@@ -28,7 +28,7 @@ class EndpointJudge:
         """Nothing of this machine is needed."""
         return nullcontext()
 
-    def rank(self, question: Question) -> Answer:
+    def rank(self, question: Question) -> JudgeAnswer:
         """Ask, and once more where the answer is no ranking."""
         messages: list[dict[str, Any]] = [{"role": "user", "content": self._content(question)}]
         dialogue = RankingDialogue(question)

@@ -27,7 +27,7 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Answer:
+class JudgeAnswer:
     """What a judge said.
 
     Args:
@@ -56,8 +56,8 @@ class Judge(Protocol):
             MoraError: it cannot be had.
         """
 
-    def rank(self, question: Question) -> Answer:
-        """Answer one question, in a session; what a judge cannot answer is an abstention, not an error."""
+    def rank(self, question: Question) -> JudgeAnswer:
+        """JudgeAnswer one question, in a session; what a judge cannot answer is an abstention, not an error."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from mora_launch.config.agent_config import AgentConfig
 from mora_launch.environments.agent_options import check_options
 from mora_launch.jobs.servers import server_settings, start_server
 from mora_launch.rounds.judging.frames import shown_frames
-from mora_launch.rounds.judging.judge import Answer, Interrupted, Question
+from mora_launch.rounds.judging.judge import Interrupted, JudgeAnswer, Question
 from mora_launch.rounds.judging.ranking import RankingDialogue, instruction, reminder
 from mora_launch.rounds.settings import JudgeSettings
 
@@ -63,15 +63,15 @@ class LocalJudge:
             Interrupted: asked to stop while the model was loaded.
             MoraError: the model cannot be loaded.
         """
-        from mora_runtime import Node
+        from mora_runtime import Session
 
         settings = server_settings(directory, self._agent, self._config, self._options, warm_nbytes=0)
         with Supervisor(lambda _: None) as supervisor:
             child = start_server(supervisor, directory, settings)
             if not supervisor.wait_ready([child], deadline_s=self._local.start_deadline_s):
                 raise Interrupted
-            with Node.open(directory, "rounds", warm_nbytes=0) as node:
-                client = node.connect(
+            with Session.open(directory, "rounds", warm_nbytes=0) as session:
+                client = session.connect(
                     settings.role, deadline_s=_CONTROL_DEADLINE_S, expected_lock_hash=settings.lock_hash
                 )
                 self._connected = client, supervisor
@@ -80,7 +80,7 @@ class LocalJudge:
                 finally:
                     self._connected = None
 
-    def rank(self, question: Question) -> Answer:
+    def rank(self, question: Question) -> JudgeAnswer:
         """Ask, and once more where the answer is no ranking.
 
         Raises:

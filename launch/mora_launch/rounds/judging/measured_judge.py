@@ -13,7 +13,7 @@ from typing import Literal
 
 from mora_runtime.process.run_directory import RunDirectory
 
-from mora_launch.rounds.judging.judge import Answer, Question
+from mora_launch.rounds.judging.judge import JudgeAnswer, Question
 from mora_launch.rounds.judging.measures import Measures, measure
 
 Emphasis = Literal["even", "picture", "motion"]
@@ -51,7 +51,7 @@ class MeasuredJudge:
         """Nothing is needed."""
         return nullcontext()
 
-    def rank(self, question: Question) -> Answer:
+    def rank(self, question: Question) -> JudgeAnswer:
         """Best first by score; no candidate is good where all stand still."""
         stressed = set(question.criterion.measures) | set(_STRESSED[self.emphasis])
         found = [measure(clip) for clip in question.clips]
@@ -64,9 +64,9 @@ class MeasuredJudge:
         )
         note = "" if question.criterion.measures else "this criterion cannot be measured; ranked by general quality"
         if all(measures.liveliness <= _BROKEN_LIVELINESS for measures in found):
-            return Answer((), (raw,), "no candidate moves")
+            return JudgeAnswer((), (raw,), "no candidate moves")
         ranking = sorted(range(len(scores)), key=lambda place: -scores[place])
-        return Answer(tuple(ranking), (raw,), note)
+        return JudgeAnswer(tuple(ranking), (raw,), note)
 
 
 def score(measures: Measures, stressed: set[str]) -> float:

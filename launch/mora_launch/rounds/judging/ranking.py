@@ -9,7 +9,7 @@ import re
 
 from mora_runtime.errors import JudgeError
 
-from mora_launch.rounds.judging.judge import Answer, Question
+from mora_launch.rounds.judging.judge import JudgeAnswer, Question
 
 _LINE = re.compile(r"^[\s*`]*RANKING\s*:\s*(.+?)[\s*`.]*$", re.MULTILINE)
 
@@ -32,7 +32,7 @@ def reminder(question: Question, fault: str) -> str:
     """The same question again, after an answer that could not be read."""
     example = " > ".join(map(str, range(1, len(question.clips) + 1)))
     return (
-        f"That answer could not be read: {fault}. Answer again with one line and nothing else: RANKING: and every "
+        f"That answer could not be read: {fault}. JudgeAnswer again with one line and nothing else: RANKING: and every "
         f"number from 1 to {len(question.clips)} once, best first, joined by >, for example RANKING: {example}. "
         "Or: RANKING: NONE"
     )
@@ -67,17 +67,17 @@ class RankingDialogue:
         self._raw: list[str] = []
         self.fault = ""
 
-    def take(self, text: str) -> Answer | None:
+    def take(self, text: str) -> JudgeAnswer | None:
         """Take in an answer; None asks for another one."""
         self._raw.append(text)
         try:
-            return Answer(parse_ranking(text, len(self._question.clips)), tuple(self._raw))
+            return JudgeAnswer(parse_ranking(text, len(self._question.clips)), tuple(self._raw))
         except JudgeError as error:
             self.fault = str(error)
         if len(self._raw) < 2:
             return None
-        return Answer(None, tuple(self._raw), f"could not be read twice: {self.fault}")
+        return JudgeAnswer(None, tuple(self._raw), f"could not be read twice: {self.fault}")
 
-    def unanswered(self, why: str) -> Answer:
+    def unanswered(self, why: str) -> JudgeAnswer:
         """An abstention because no answer came."""
-        return Answer(None, tuple(self._raw), why)
+        return JudgeAnswer(None, tuple(self._raw), why)

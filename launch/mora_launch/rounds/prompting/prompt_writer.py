@@ -18,7 +18,7 @@ _INSTRUCTION = (
     "You write prompts for a system that makes short videos from text. Each prompt is one English sentence of 10 to 40 "
     "words: a subject, what it does, where, and where it fits a style or a camera movement. Make them as different "
     "from each other as you can in subject, place, mood, time and scale. No text in the picture, no brands, no real "
-    f"people. Answer with exactly {_PER_ANSWER} prompts, one a line, without numbers, quotes or anything else."
+    f"people. JudgeAnswer with exactly {_PER_ANSWER} prompts, one a line, without numbers, quotes or anything else."
 )
 _MARK = re.compile(r"^\s*(?:\d+[.):]|[-*•])\s+")
 

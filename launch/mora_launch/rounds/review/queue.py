@@ -17,7 +17,7 @@ from pathlib import Path
 from mora_runtime.errors import RoundError
 
 from mora_launch.rounds.judging.criteria import CRITERIA
-from mora_launch.rounds.store import Decision, PlannedSet, RoundFolder, SetFolder
+from mora_launch.rounds.store import PlannedSet, RoundFolder, SetDecision, SetFolder
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class ReviewQueue:
             raise RoundError(f"expected a candidate from 0 to {len(waiting.planned.seeds) - 1}, got {chosen}")
         if waiting.files.decision() is not None:
             raise RoundError(f"round {waiting.round}, set {waiting.index}: was decided by somebody else meanwhile")
-        waiting.files.write_decision(Decision(chosen, "reviewer", self._reviewer))
+        waiting.files.write_decision(SetDecision(chosen, "reviewer", self._reviewer))
         self._mine.append(waiting)
 
     def undo(self) -> Waiting | None:

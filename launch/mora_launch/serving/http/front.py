@@ -57,12 +57,12 @@ class Front:
 
     def models(self) -> list[str]:
         """Names that a request may give as `model`."""
-        agents = {self.pool.describe(ability)["agent"] for ability in self.pool.abilities()}
+        agents = {self.pool.describe(capability)["agent"] for capability in self.pool.capabilities()}
         return [CHAIN_MODEL, *sorted(agents)]
 
-    def check_model(self, model: str | None, ability: str) -> str:
+    def check_model(self, model: str | None, capability: str) -> str:
         """The model's name. Raises: NotFound: an unknown one."""
-        allowed = [CHAIN_MODEL, self.pool.describe(ability)["agent"]]
+        allowed = [CHAIN_MODEL, self.pool.describe(capability)["agent"]]
         if model is not None and model not in allowed:
             raise NotFound("model", f"expected one of {', '.join(allowed)}, got {model[:60]}")
         return model or CHAIN_MODEL

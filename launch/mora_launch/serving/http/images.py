@@ -19,7 +19,7 @@ from mora_launch.decoding.picture_header import KINDS
 from mora_launch.decoding.video_header import video_format
 from mora_launch.serving.http.front import Front
 from mora_launch.serving.http.requests.bodies import ImageEdit, ImageGeneration
-from mora_launch.serving.http.requests.fields import Fields
+from mora_launch.serving.http.requests.fields import RequestFields
 from mora_launch.serving.http.requests.uploads import decoded
 from mora_launch.serving.http.waiting import on_loop, while_connected
 from mora_launch.serving.work_queue import Work
@@ -38,7 +38,7 @@ def image_routes(front: Front) -> APIRouter:
 
     @router.post("/v1/images/generations", openapi_extra=ImageGeneration.documented())
     async def generations(request: Request) -> Response:
-        fields = await Fields.read(request, ImageGeneration)
+        fields = await RequestFields.read(request, ImageGeneration)
         front.admission.enter()
 
         async def submit(on_step: Any) -> list[Work]:
@@ -48,7 +48,7 @@ def image_routes(front: Front) -> APIRouter:
 
     @router.post("/v1/images/edits", openapi_extra=ImageEdit.documented(as_json=False))
     async def edits(request: Request) -> Response:
-        fields = await Fields.read(request, ImageEdit)
+        fields = await RequestFields.read(request, ImageEdit)
         if "mask" in fields.files:
             raise BadRequest("mask", "is not supported; the whole picture is changed by the prompt")
         front.admission.enter()
@@ -61,7 +61,7 @@ def image_routes(front: Front) -> APIRouter:
     return router
 
 
-def _submit(front: Front, fields: Fields, on_step: Any) -> list[Work]:
+def _submit(front: Front, fields: RequestFields, on_step: Any) -> list[Work]:
     front.check_model(fields.text("model"), "text_to_image")
     about = front.pool.describe("text_to_image")
     height, width = check_size(fields.text("size"), about, front.config.serving)
@@ -70,7 +70,7 @@ def _submit(front: Front, fields: Fields, on_step: Any) -> list[Work]:
     return [front.pool.submit("text_to_image", {"prompts": prompt, "seeds": seed}, shared, on_step) for seed in seeds]
 
 
-async def _submit_edit(request: Request, front: Front, fields: Fields, on_step: Any) -> list[Work]:
+async def _submit_edit(request: Request, front: Front, fields: RequestFields, on_step: Any) -> list[Work]:
     front.check_model(fields.text("model"), "image_to_image")
     about = front.pool.describe("image_to_image")
     height, width = check_size(fields.text("size"), about, front.config.serving)
@@ -91,7 +91,7 @@ async def _submit_edit(request: Request, front: Front, fields: Fields, on_step: 
     ]
 
 
-def _common(front: Front, fields: Fields, about: dict[str, Any]) -> tuple[str, list[int], dict[str, Any]]:
+def _common(front: Front, fields: RequestFields, about: dict[str, Any]) -> tuple[str, list[int], dict[str, Any]]:
     prompt = check_prompt(fields.text("prompt"), front.config.serving)
     asked = fields.integer("n")
     count = 1 if asked is None else asked
@@ -107,7 +107,7 @@ def _common(front: Front, fields: Fields, about: dict[str, Any]) -> tuple[str, l
     return prompt, seeds, {"num_inference_steps": steps, "guidance_scale": guidance}
 
 
-async def _answer(request: Request, fields: Fields, submit: Any, front: Front, kind: str) -> Response:
+async def _answer(request: Request, fields: RequestFields, submit: Any, front: Front, kind: str) -> Response:
     """One JSON answer, or events by step; the admission ends with either."""
     try:
         if fields.flag("stream", False):

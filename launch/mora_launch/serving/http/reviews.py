@@ -11,13 +11,13 @@ from mora_runtime.errors import SettingsError
 from mora_runtime.files.fresh_file import write_fresh
 from pydantic import ValidationError
 
-from mora_launch.review.decision import Candidate, Decision, ReviewRefused, ReviewState, first_fault
+from mora_launch.review.decision import ReviewRefused, ReviewState, StageDecision, StageResult, first_fault
 from mora_launch.review.session import SHOWN, ReviewSession
 from mora_launch.serving.http.front import NotFound
 from mora_launch.serving.http.jobs.video_job import VideoJob
 from mora_launch.serving.http.jobs.video_jobs import VideoJobs
 from mora_launch.serving.http.requests.bodies import ReviewDecision
-from mora_launch.serving.http.requests.fields import Fields
+from mora_launch.serving.http.requests.fields import RequestFields
 from mora_launch.tasks.errors import BadRequest
 from mora_launch.tasks.media import encode, png
 
@@ -42,7 +42,7 @@ def review_routes(jobs: VideoJobs) -> APIRouter:
 
     @router.post("/v1/videos/{video_id}/review", openapi_extra=ReviewDecision.documented())
     async def decide(video_id: str, request: Request) -> Response:
-        fields = await Fields.read(request, ReviewDecision)
+        fields = await RequestFields.read(request, ReviewDecision)
         job = jobs.get(video_id)
         session, _ = _session(job)
         session.decide(_decision(fields))
@@ -72,7 +72,7 @@ def _as_json(job: VideoJob) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _content(session: ReviewSession, state: ReviewState, candidate: Candidate, fps: float) -> Response:
+def _content(session: ReviewSession, state: ReviewState, candidate: StageResult, fps: float) -> Response:
     """The candidate as a file, which is encoded once for all who look at it."""
     if candidate.kind == "text":
         return Response(candidate.prompt, media_type="text/plain")
@@ -83,7 +83,7 @@ def _content(session: ReviewSession, state: ReviewState, candidate: Candidate, f
     return Response(shown, media_type="image/png" if shown.startswith(_PNG) else "video/mp4")
 
 
-def _shown(session: ReviewSession, version: int, candidate: Candidate, fps: float) -> bytes:
+def _shown(session: ReviewSession, version: int, candidate: StageResult, fps: float) -> bytes:
     path = session.folder / f"{SHOWN}{version}"
     if not path.exists():
         frames = session.frames(candidate)
@@ -91,13 +91,13 @@ def _shown(session: ReviewSession, version: int, candidate: Candidate, fps: floa
     return path.read_bytes()
 
 
-def _decision(fields: Fields) -> Decision:
+def _decision(fields: RequestFields) -> StageDecision:
     given = {
         "version": fields.integer("version"), "action": fields.text("action"), "prompt": fields.text("prompt"),
         "strength": fields.number("strength"), "reviewer": fields.text("reviewer"),
     }  # fmt: skip
     try:
-        return Decision.model_validate({name: value for name, value in given.items() if value is not None})
+        return StageDecision.model_validate({name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
         place = ".".join(map(str, error.errors()[0]["loc"]))
         raise BadRequest(place or "prompt", first_fault(error)) from None

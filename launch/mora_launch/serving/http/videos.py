@@ -14,7 +14,7 @@ from mora_launch.serving.http.front import Front, NotFound
 from mora_launch.serving.http.jobs.video_job import MEDIA_TYPES, VideoJob
 from mora_launch.serving.http.jobs.video_jobs import VideoJobs
 from mora_launch.serving.http.requests.bodies import VideoCreation
-from mora_launch.serving.http.requests.fields import Fields
+from mora_launch.serving.http.requests.fields import RequestFields
 from mora_launch.serving.http.requests.uploads import decoded, sent_files
 from mora_launch.tasks.errors import BadRequest
 from mora_launch.tasks.media import chosen_codec
@@ -37,7 +37,7 @@ def video_routes(front: Front, jobs: VideoJobs) -> APIRouter:
 
     @router.post("/v1/videos", openapi_extra=VideoCreation.documented())
     async def create(request: Request) -> Response:
-        fields = await Fields.read(request, VideoCreation)
+        fields = await RequestFields.read(request, VideoCreation)
         contents = await sent_files(fields, "input_reference")
         job, is_reviewed = _job(front, fields), fields.flag("review", False)  # wrong fields are told before decoding
         image, videos = await decoded(request, front, contents, "input_reference", front.video_size())
@@ -86,7 +86,7 @@ def video_routes(front: Front, jobs: VideoJobs) -> APIRouter:
     return router
 
 
-def _job(front: Front, fields: Fields) -> VideoJob:
+def _job(front: Front, fields: RequestFields) -> VideoJob:
     """The job that is asked for, without its files. Raises: BadRequest: a field does not fit."""
     model = front.check_model(fields.text("model"), "image_to_video")
     kind = fields.text("format") or "mp4"
@@ -102,7 +102,7 @@ def _job(front: Front, fields: Fields) -> VideoJob:
     return VideoJob(request, model, size, kind, codec)
 
 
-def _request(front: Front, fields: Fields) -> TaskRequest:
+def _request(front: Front, fields: RequestFields) -> TaskRequest:
     asked_fps = fields.number("fps")
     fps = front.config.clip.fps if asked_fps is None else check_fps(asked_fps)
     seconds = fields.number("seconds")

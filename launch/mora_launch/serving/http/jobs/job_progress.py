@@ -24,7 +24,7 @@ class JobProgress:
         self._begun += 1
         self._job.stage = name
 
-    def step(self, ability: str, step: int, num_steps: int) -> None:
+    def step(self, capability: str, step: int, num_steps: int) -> None:
         """A step of it is done."""
         done = (self._begun - 1 + step / num_steps) / max(self._expected, self._begun)
         self._job.progress = max(self._job.progress, min(99, int(done * 100)))

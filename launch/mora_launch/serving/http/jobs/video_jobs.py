@@ -18,7 +18,7 @@ from pathlib import Path
 from mora_runtime.errors import MoraError, StorageError
 
 from mora_launch.limits import MAX_NUM_KEPT_VIDEOS
-from mora_launch.review.decision import Decision
+from mora_launch.review.decision import StageDecision
 from mora_launch.review.reviewed_stages import ReviewedStages, run_reviewed
 from mora_launch.review.session import ReviewSession
 from mora_launch.serving.http.admission import TooBusy
@@ -255,7 +255,7 @@ class VideoJobs:
         metadata = {
             "task": request.task, "prompt": request.prompt, "seed": request.seed, "seconds": request.seconds,
             "sampling": request.sampling(), "strength": request.strength,
-            "models": {name: self._front.pool.describe(name)["model"] for name in self._front.pool.abilities()},
+            "models": {name: self._front.pool.describe(name)["model"] for name in self._front.pool.capabilities()},
         }  # fmt: skip
         self.file(job).write_bytes(encode(clip, request.fps, job.kind, metadata, job.codec))
         self.file(job, "thumbnail").write_bytes(png(clip[0]))
@@ -277,7 +277,7 @@ class VideoJobs:
     ) -> Clip:  # fmt: skip
         timeout_s = self._front.config.serving.review_timeout_s
 
-        def ask(session: ReviewSession) -> Decision:
+        def ask(session: ReviewSession) -> StageDecision:
             place.leave()  # others work while this one waits for a person
             decision = session.wait_decision(timeout_s, lambda: self._is_given_up(job))
             place.take()

@@ -1,7 +1,7 @@
 """What requests may hold: the fields of each endpoint's body, as `/openapi.json` shows them.
 
-`Fields` reads a body by the names that stand here and checks each value where it is used, so that an error names the
-field and its limit. `ignored` are fields of OpenAI's interface that mean nothing here.
+`RequestFields` reads a body by these names and checks each value where it is used, so that an error names the field and
+its limit. `ignored` are fields of OpenAI's interface that mean nothing here.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Fields of a request's body, JSON or form, read one by one so that each error names its field."""
+"""RequestFields of a request's body, JSON or form, read one by one so that each error names its field."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _BOUNDARY = re.compile(r""";\s*boundary=(?:"([\w'()+,./:=? -]{1,70})"|([\w'()+./
 _NO_LIMIT = 1 << 62  # the guard's holds
 
 
-class Fields:
+class RequestFields:
     """Values by name; files as their bytes."""
 
     def __init__(self, values: dict[str, Any], files: dict[str, list[bytes]]) -> None:
@@ -32,7 +32,7 @@ class Fields:
         self.files = files
 
     @classmethod
-    async def read(cls, request: Request, body: type[RequestBody]) -> Fields:
+    async def read(cls, request: Request, body: type[RequestBody]) -> RequestFields:
         """Raises: BadRequest: naming the field; WrongContentType."""
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         files: dict[str, list[bytes]] = {}

@@ -10,7 +10,7 @@ from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
 
 from mora_launch.serving.http.front import Front
-from mora_launch.serving.http.requests.fields import Fields
+from mora_launch.serving.http.requests.fields import RequestFields
 from mora_launch.serving.http.waiting import while_connected
 from mora_launch.tasks.errors import BadRequest
 from mora_launch.tasks.inputs import Inputs, as_inputs, input_jobs
@@ -43,7 +43,7 @@ async def decoded(
         front.uploads.leave()
 
 
-async def sent_files(fields: Fields, field: str) -> list[bytes]:
+async def sent_files(fields: RequestFields, field: str) -> list[bytes]:
     """Pictures and videos that were sent, as files or as one data: URL; an address or a path is refused."""
     contents = list(fields.files.get(field, []))
     text = None if contents else fields.text(field)

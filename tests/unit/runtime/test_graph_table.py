@@ -5,18 +5,18 @@ import weakref
 
 import pytest
 import torch
-from mora_runtime.autograd.graph_table import Graph, TicketTable
+from mora_runtime.autograd.graph_table import Graph, GraphTable
 from mora_runtime.errors import BadArgument, TicketSpent, TooManyTickets, UnknownTicket
 from mora_runtime.limits import MAX_NUM_TICKETS
 
 
-def keep(table: TicketTable, owner: str = "a") -> tuple[int, torch.Tensor]:
+def keep(table: GraphTable, owner: str = "a") -> tuple[int, torch.Tensor]:
     x = torch.tensor([1.0, 2.0], requires_grad=True)
     return table.keep(owner, Graph({"x": x}, {"y": x * x, "z": x.sum()}), 100), x
 
 
 def test_backward_gives_the_gradients_of_the_inputs_and_spends_the_ticket() -> None:
-    table = TicketTable()
+    table = GraphTable()
     number, _ = keep(table)
     gradients = table.backward("a", number, {"y": torch.ones(2), "z": torch.tensor(10.0)})
     assert gradients["x"].tolist() == [12.0, 14.0]
@@ -26,20 +26,20 @@ def test_backward_gives_the_gradients_of_the_inputs_and_spends_the_ticket() -> N
 
 
 def test_an_output_without_a_gradient_counts_as_unused() -> None:
-    table = TicketTable()
+    table = GraphTable()
     number, _ = keep(table)
     assert table.backward("a", number, {"z": torch.tensor(1.0)})["x"].tolist() == [1.0, 1.0]
 
 
 def test_an_input_that_no_gradient_reaches_is_absent() -> None:
-    table = TicketTable()
+    table = GraphTable()
     x, unused = torch.ones(1, requires_grad=True), torch.ones(1, requires_grad=True)
     number = table.keep("a", Graph({"x": x, "unused": unused}, {"y": x * 2}), 0)
     assert set(table.backward("a", number, {})) == {"x"}
 
 
 def test_only_a_single_scalar_has_a_gradient_by_itself() -> None:
-    table = TicketTable()
+    table = GraphTable()
     number, _ = keep(table)
     with pytest.raises(BadArgument, match="only a single scalar has one by itself"):
         table.backward("a", number, {})
@@ -48,7 +48,7 @@ def test_only_a_single_scalar_has_a_gradient_by_itself() -> None:
 
 
 def test_a_ticket_of_another_is_unknown_and_stays_good_for_its_owner() -> None:
-    table = TicketTable()
+    table = GraphTable()
     number, _ = keep(table)
     with pytest.raises(UnknownTicket, match="not held for this caller"):
         table.backward("b", number, {"z": torch.tensor(1.0)})
@@ -59,7 +59,7 @@ def test_a_ticket_of_another_is_unknown_and_stays_good_for_its_owner() -> None:
 
 def test_a_ticket_that_never_was_is_unknown() -> None:
     with pytest.raises(UnknownTicket):
-        TicketTable().backward("a", 1, {})
+        GraphTable().backward("a", 1, {})
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_a_ticket_that_never_was_is_unknown() -> None:
     ],
 )
 def test_a_gradient_that_does_not_fit_is_refused_and_the_graph_freed(grads: dict[str, torch.Tensor], text: str) -> None:
-    table = TicketTable()
+    table = GraphTable()
     number, _ = keep(table)
     with pytest.raises(BadArgument, match=text):
         table.backward("a", number, grads)
@@ -79,14 +79,14 @@ def test_a_gradient_that_does_not_fit_is_refused_and_the_graph_freed(grads: dict
 
 
 def test_a_gradient_of_another_dtype_becomes_the_outputs() -> None:
-    table = TicketTable()
+    table = GraphTable()
     number, _ = keep(table)
     gradients = table.backward("a", number, {"y": torch.ones(2, dtype=torch.float64)})
     assert gradients["x"].dtype == torch.float32
 
 
 def test_dropping_frees_the_graph() -> None:
-    table = TicketTable()
+    table = GraphTable()
     number, x = keep(table)
     gone = weakref.ref(x)
     del x
@@ -99,7 +99,7 @@ def test_dropping_frees_the_graph() -> None:
 
 
 def test_everything_of_a_peer_that_left_is_freed_and_nothing_of_others() -> None:
-    table = TicketTable()
+    table = GraphTable()
     for _ in range(3):
         keep(table, "a")
     kept, _ = keep(table, "b")
@@ -109,7 +109,7 @@ def test_everything_of_a_peer_that_left_is_freed_and_nothing_of_others() -> None
 
 
 def test_a_full_table_is_refused_before_the_forward() -> None:
-    table = TicketTable()
+    table = GraphTable()
     numbers = [keep(table)[0] for _ in range(MAX_NUM_TICKETS)]
     with pytest.raises(TooManyTickets, match=f"{MAX_NUM_TICKETS} graphs wait for their backward"):
         table.check_room()
@@ -118,7 +118,7 @@ def test_a_full_table_is_refused_before_the_forward() -> None:
 
 
 def test_what_graphs_keep_is_counted_and_bounded_but_one_is_always_possible() -> None:
-    table = TicketTable(budget_nbytes=250)
+    table = GraphTable(budget_nbytes=250)
     first, second = keep(table)[0], keep(table)[0]
     assert table.nbytes == 200
     with pytest.raises(TooManyTickets, match="2 graphs of a keep 200 bytes, one more takes up to 100, allowed are 250"):
@@ -127,7 +127,7 @@ def test_what_graphs_keep_is_counted_and_bounded_but_one_is_always_possible() ->
     table.check_room()
     table.backward("a", second, {"z": torch.tensor(1.0)})
     assert table.nbytes == 0
-    small = TicketTable(budget_nbytes=1)
+    small = GraphTable(budget_nbytes=1)
     small.check_room()
     keep(small)
     with pytest.raises(TooManyTickets):
@@ -141,14 +141,14 @@ def test_a_graph_can_be_made_again_instead_of_kept() -> None:
         x = torch.tensor([1.0, 2.0], requires_grad=True)
         return Graph({"x": x}, {"y": x * weight})
 
-    table = TicketTable()
+    table = GraphTable()
     assert table.backward("a", table.keep("a", again, 8), {"y": torch.ones(2)})["x"].tolist() == [2.0, 3.0]
     assert weight.grad is not None
     assert weight.grad.tolist() == [1.0, 2.0]
 
 
 def test_gradients_of_parameters_can_come_later_in_the_order_of_the_backwards() -> None:
-    table = TicketTable()
+    table = GraphTable()
     weight = torch.nn.Parameter(torch.tensor([2.0, 3.0]))
     for factor in (1.0, 10.0):
         x = torch.tensor([1.0, 2.0], requires_grad=True)

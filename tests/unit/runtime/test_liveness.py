@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from mora_runtime.process.liveness import Pulse, process_time
+from mora_runtime.process.liveness import LivenessProbe, process_time
 
 
 class Machine:
@@ -13,7 +13,7 @@ class Machine:
         self.now_s = 100.0
         self.state = "S"
         self.used_s = 5.0
-        self.pulse = Pulse(1, 10.0, now_s=lambda: self.now_s, read=lambda pid: (self.state, self.used_s))
+        self.pulse = LivenessProbe(1, 10.0, now_s=lambda: self.now_s, read=lambda pid: (self.state, self.used_s))
 
     def pass_time(self, seconds: int, share: float) -> str | None:
         """Let time pass, the process using that share of a core; what the pulse found first."""
@@ -71,7 +71,7 @@ def test_a_process_that_has_ended_is_not_called_frozen() -> None:
         raise FileNotFoundError(pid)
 
     clock = [0.0]
-    pulse = Pulse(1, 3.0, now_s=lambda: clock[0], read=gone)
+    pulse = LivenessProbe(1, 3.0, now_s=lambda: clock[0], read=gone)
     clock[0] = 60.0
     assert pulse.find_frozen() is None
 
