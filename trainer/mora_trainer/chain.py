@@ -1,8 +1,8 @@
 """The differentiable chain prompt -> image agent -> video agent -> loss, and its gradient, over two servers.
 
 Driven by `JointStep`; owns nothing but the two clients. The image O_1 and its gradient pass from server to server by
-reference: the coordinator never copies them. Gradients of model parameters stay in the servers; only z_i and dL/dz_i
-(kilobytes) come here.
+reference: the coordinator maps neither, and the norm of dL/dO_1 comes with the video server's answer. Gradients of
+model parameters stay in the servers; only z_i, dL/dz_i (kilobytes) and scalars come here.
 
 Micro-batches overlap (1F1B): while the video server goes forward and back through micro-batch k, the image server goes
 back through k - 1 and forward through k + 1. Each server still sees its backwards in the order of the micro-batches, so
@@ -91,6 +91,7 @@ class _LossDone:
     rendered: _Rendered
     loss: float
     gradients: dict[str, TensorRef]
+    image_gradient_norm: float
     forward_s: float
     backward_s: float
 
@@ -187,6 +188,7 @@ class RemoteChain:
             arguments,
             grad=("z", "images") if VIDEO in embeddings else ("images",),
             output_grads={"loss": torch.tensor(scale)},
+            norms=("images",),
             inputs_first=self.pipeline.inputs_first,
             deadline_s=self._deadline_s,
         )
@@ -195,7 +197,8 @@ class RemoteChain:
         loss = reply.values["loss"]
         if not isinstance(loss, TensorRef):
             raise ProtocolError("video.loss: expected a scalar tensor `loss`, got none; wrong agent?")
-        return _LossDone(rendered, float(loss.tensor()), reply.gradients, reply.forward_s, reply.backward_s)
+        norm = reply.norms.get("images", 0.0)
+        return _LossDone(rendered, float(loss.tensor()), reply.gradients, norm, reply.forward_s, reply.backward_s)
 
     def _image_output_grads(
         self, rendered: _Rendered, image_gradient: TensorRef | None, scale: float
@@ -232,11 +235,10 @@ class RemoteChain:
         }
         for part, spent_s in compute_s.items():
             watch.add(part, spent_s)
-        image_gradient = loss_done.gradients.get("images")
-        with tracing.span("norm of dL/dO_1", "compute"):
-            norm = 0.0 if image_gradient is None else float(image_gradient.tensor().float().norm())
         faults.reach("mapped")
-        return MicroBatchResult(loss_done.loss, loss_done.rendered.own_loss, gradients, norm, compute_s)
+        return MicroBatchResult(
+            loss_done.loss, loss_done.rendered.own_loss, gradients, loss_done.image_gradient_norm, compute_s
+        )
 
 
 def _firsts(queue: Sequence[tuple[object, PendingReply | None]]) -> list[PendingReply]:

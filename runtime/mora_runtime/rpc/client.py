@@ -180,6 +180,7 @@ class Client:
         grad: Collection[str] | None = None,
         output_grads: Mapping[str, torch.Tensor | TensorRef] | None = None,
         inputs_first: bool = False,
+        norms: Collection[str] = (),
         deadline_s: float,
     ) -> PendingReply:
         """Send a call; the server runs the calls of a client in order.
@@ -190,19 +191,22 @@ class Client:
                 none.
             output_grads: run the backward at once with these gradients of the outputs, in the same message: no ticket
                 comes back, but the gradients of the inputs.
-            inputs_first: of that backward, see `submit_backward`.
+            inputs_first, norms: of that backward, see `submit_backward`.
 
         Raises:
             PeerDied, ArenaFull, BoundsError, FrameError, BadArgument: nothing was sent.
         """
         number = next(self._numbers)
         wanted = None if grad is None else list(grad)
+        sized = list(norms) or None
         self._send_values(
             number,
             f"{agent}.{method}",
             arguments,
             output_grads,
-            lambda values, grads, released: Call(number, agent, method, values, wanted, grads, inputs_first, released),
+            lambda values, grads, released: Call(
+                number, agent, method, values, wanted, grads, inputs_first, released, sized
+            ),
         )
         return PendingReply(self, number, f"{agent}.{method}", deadline_s)
 
@@ -223,6 +227,7 @@ class Client:
         grads: Mapping[str, torch.Tensor | TensorRef] | None = None,
         *,
         inputs_first: bool = False,
+        norms: Collection[str] = (),
         deadline_s: float,
     ) -> PendingBackward:
         """Send the backward of a ticket. Parameters' gradients stay in the server, input gradients come back.
@@ -231,18 +236,21 @@ class Client:
             grads: by output name; None where the only differentiable output is a scalar (its gradient is 1).
             inputs_first: the answer comes before the parameters' gradients are computed, which the server does when it
                 has nothing else to do and at the latest before anything that could look at them.
+            norms: inputs whose gradients' norms shall come with the answer (`Reply.norms`): the caller then knows the
+                size of a gradient that it passes on without mapping it.
 
         Raises:
             TicketSpent: the ticket has been used; run the forward again.
         """
         ticket.check()
         number = next(self._numbers)
+        sized = list(norms) or None
         self._send_values(
             number,
             "backward",
             {},
             grads or {},
-            lambda _, wire, released: Backward(number, ticket.number, wire or {}, inputs_first, released),
+            lambda _, wire, released: Backward(number, ticket.number, wire or {}, inputs_first, released, sized),
         )
         ticket.sent()
         return PendingBackward(self, number, "backward", deadline_s)
@@ -449,7 +457,8 @@ class Client:
             try:
                 values = from_wire(self._store, self._peer, message.values)
                 gradients = from_wire(self._store, self._peer, message.gradients or {})
-                outcome = Reply(values, gradients, ticket, message.forward_ns / 1e9, message.backward_ns / 1e9)
+                times_s = (message.forward_ns / 1e9, message.backward_ns / 1e9)
+                outcome = Reply(values, gradients, ticket, *times_s, message.norms or {})
             except MoraError as error:
                 outcome = error  # of this call, whichever call is being waited for
         # a reply that nobody waits for any more is let go here, and its leases and ticket with it

@@ -45,6 +45,7 @@ class _Outcome:
     ticket: int | None = None
     forward_ns: int = 0
     backward_ns: int = 0
+    norms: dict[str, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ class Executor:
             faults.reach("slot_written")
             released = caller.released()
             times = (outcome.forward_ns, outcome.backward_ns)
-            return encode(Result(number, values, gradients, outcome.ticket, *times, released))
+            return encode(Result(number, values, gradients, outcome.ticket, *times, released, outcome.norms))
         except BaseException:
             caller.take_back([*leases_of(values), *leases_of(gradients or {})])
             caller.to_release.extend(released)
@@ -183,7 +184,8 @@ class Executor:
             with self._busy(caller, f"{where} backward", message.id) as spent_backward:
                 grads = _tensors(received_grads)
                 gradients = self._tickets.run(made.graph, grads, inputs_first=message.inputs_first)
-            return _Outcome(values, gradients, None, spent.ns, spent_backward.ns)
+            norms = _norms(gradients, message.norms)
+            return _Outcome(values, gradients, None, spent.ns, spent_backward.ns, norms)
         if randomness is None:
             ticket = self._tickets.keep(caller.owner, made.graph, made.nbytes)
         else:
@@ -195,7 +197,7 @@ class Executor:
         grads = _tensors(from_wire(self._store, caller, message.grads))
         with self._busy(caller, "backward", message.id) as spent:
             gradients = self._tickets.backward(caller.owner, message.ticket, grads, inputs_first=message.inputs_first)
-        return _Outcome({}, gradients, None, 0, spent.ns)
+        return _Outcome({}, gradients, None, 0, spent.ns, _norms(gradients, message.norms))
 
     def finish_late(self) -> bool:
         """Compute parameters' gradients that were left for later; False when there are none."""
@@ -290,6 +292,14 @@ def _tensors(received: Mapping[str, Any]) -> dict[str, torch.Tensor]:
     if not all(isinstance(value, torch.Tensor) for value in grads.values()):
         raise BadArgument("backward: expected every gradient to be a tensor")
     return grads
+
+
+def _norms(gradients: Mapping[str, torch.Tensor], wanted: list[str] | None) -> dict[str, float] | None:
+    """L2 norms in float32, for a client that needs the size of a gradient which it passes on by reference."""
+    if wanted is None:
+        return None
+    with tracing.span("norms of gradients", "compute"):
+        return {name: float(gradients[name].float().norm()) for name in wanted if name in gradients}
 
 
 def _named_tensors(values: Mapping[str, Any]) -> dict[str, Any]:

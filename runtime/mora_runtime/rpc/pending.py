@@ -47,6 +47,7 @@ class Reply:
     gradients: of inputs by argument name, where a backward ran; inputs that no gradient reached are absent.
     ticket: when a graph was kept.
     forward_s, backward_s: inside the agent.
+    norms: L2 norms of the gradients that were asked for, float32; inputs that no gradient reached are absent.
     """
 
     values: dict[str, Any]
@@ -54,6 +55,7 @@ class Reply:
     ticket: GraphHandle | None
     forward_s: float
     backward_s: float
+    norms: dict[str, float]
 
 
 class PendingReply:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from mora_runtime.errors import FrameError
 
-PROTOCOL_VERSION = 3
+PROTOCOL_VERSION = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +77,14 @@ class Call(NamedTuple):
     output_grads: dict[str, Any] | None  # run backward at once with these; None = keep the graph for a BACKWARD
     inputs_first: bool  # of that backward, as in BACKWARD
     released: list[int]
+    norms: list[str] | None = None  # of that backward, as in BACKWARD
 
 
 class Backward(NamedTuple):
     """client -> server: backward of one ticket, gradients by output name.
 
     inputs_first: answer with the gradients of the inputs before those of the parameters are computed.
+    norms: inputs whose gradients' norms come with the answer, so that a client need not map a gradient for its norm.
     """
 
     id: int
@@ -90,10 +92,14 @@ class Backward(NamedTuple):
     grads: dict[str, Any]
     inputs_first: bool
     released: list[int]
+    norms: list[str] | None = None
 
 
 class Result(NamedTuple):
-    """server -> client: values of a CALL; gradients of its inputs where a backward ran. Times are inside the agent."""
+    """server -> client: values of a CALL; gradients of its inputs where a backward ran. Times are inside the agent.
+
+    norms: ||dL/dx||_2 in float32 of the inputs that were asked for and reached by a gradient.
+    """
 
     id: int
     values: dict[str, Any]
@@ -102,6 +108,7 @@ class Result(NamedTuple):
     forward_ns: int
     backward_ns: int  # up to this answer
     released: list[int]
+    norms: dict[str, float] | None = None
 
 
 class Failure(NamedTuple):

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 import torch
-from mora_trainer.chain import AGENTS, RemoteChain
+from mora_runtime import TensorRef
+from mora_trainer.chain import AGENTS, RemoteChain, Stopwatch
 from mora_trainer.settings import PipelineSettings
 from mora_training.optimizer_agent import PARTICIPANT
 from safetensors.torch import load_file
@@ -95,6 +96,39 @@ def test_the_gradient_of_an_image_parameter_agrees_with_finite_differences(
     assert losses[0] != losses[1], "the video loss must depend on the image agent's parameters"
     measured = (losses[1] - losses[0]) / (2 * delta)
     assert measured == pytest.approx(float(gradient[index]), rel=0.1)
+
+
+def test_the_coordinator_maps_no_tensor_of_the_chain(session: ChainSession, monkeypatch: pytest.MonkeyPatch) -> None:
+    honest, mapped = TensorRef.tensor, []
+
+    def noted(self: TensorRef) -> torch.Tensor:
+        tensor = honest(self)
+        mapped.append(tuple(tensor.shape))
+        return tensor
+
+    monkeypatch.setattr(TensorRef, "tensor", noted)
+    remote_gradients(session)
+    shapes_of_z = {tuple(session.modulation.embedding(name).shape) for name in AGENTS}  # type: ignore[union-attr]
+    assert set(mapped) <= {(), *shapes_of_z}, "losses and dL/dz alone; O_1 and dL/dO_1 pass through by reference"
+
+
+def test_the_norm_of_the_image_gradient_comes_with_the_answer(
+    session: ChainSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest, expected = RemoteChain._image_output_grads, []
+
+    def measured(self: RemoteChain, rendered: Any, gradient: Any, scale: float) -> Any:
+        expected.append(float(gradient.tensor().norm()))
+        return honest(self, rendered, gradient, scale)
+
+    monkeypatch.setattr(RemoteChain, "_image_output_grads", measured)
+    try:
+        results = list(session.chain.run(session.batches(0), session.embeddings, Stopwatch()))
+    finally:
+        for client in session.clients.values():
+            client.call(PARTICIPANT, "abandon", {}, deadline_s=DEADLINE_S)
+    assert [result.image_gradient_norm for result in results] == pytest.approx(expected, rel=1e-5)
+    assert all(expected)
 
 
 def test_a_non_finite_gradient_skips_the_step_everywhere_and_changes_nothing(
