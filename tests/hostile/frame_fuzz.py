@@ -44,9 +44,9 @@ _INLINE = InlineTensor(0, (2,), b"12345678")
 SEEDS: tuple[Message, ...] = (
     Hello(PROTOCOL_VERSION, "peer.0"),
     Welcome(PROTOCOL_VERSION, "image.0.1.ab", "sd3", "0123", {"image": ["render", "abandon"]}, "f" * 32),
-    Call(7, "echo", "add", {"x": _TENSOR, "n": [1, -2, 3.5, None, True, "ü"]}, ["x"], {"o": _INLINE}, True, [4, 5]),
-    Backward(8, 3, {"y": _TENSOR}, False, [1]),
-    Result(7, {"y": _TENSOR, "t": "text"}, {"x": _INLINE}, 4, 10, 20, [9]),
+    Call(7, "echo", "add", {"x": _TENSOR, "n": [1, -2, 3.5, None, True, "ü"]}, ["x"], {"o": _INLINE}, True, [4], ["x"]),
+    Backward(8, 3, {"y": _TENSOR}, False, [1], ["x"]),
+    Result(7, {"y": _TENSOR, "t": "text"}, {"x": _INLINE}, 4, 10, 20, [9], {"x": 1.5}),
     Failure(7, "agent_failed", "expected / got", [2]),
     Drop([1, 2, 3], []),
     Release([1, 2]),
