@@ -9,16 +9,16 @@ from pathlib import Path
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import torch
-from mora_runtime import Agent, ServerSettings, serve
+from mora_runtime import Agent, serve
 from mora_runtime.schema import read_settings
 from mora_training.optimizer_agent import PARTICIPANT, OptimizerAgent
-from mora_training.training_settings import ParticipantSettings
+from mora_training.training_settings import TrainingServerSettings
 
 from mora_env_opensora.agent import OpenSoraAgent
 from mora_env_opensora.options import KINDS
 
 
-def build_agents(settings: ServerSettings) -> dict[str, Agent]:
+def build_agents(settings: TrainingServerSettings) -> dict[str, Agent]:
     """Load the agents of one server, and its participant when it trains."""
     device = torch.device(settings.device)
     agents: dict[str, Agent] = {}
@@ -26,11 +26,11 @@ def build_agents(settings: ServerSettings) -> dict[str, Agent]:
         options = read_settings(KINDS[agent.kind], agent.options, source=f"agents.{name}.options")
         agents[name] = OpenSoraAgent.from_options(options, device)
     if settings.training is not None:
-        training = read_settings(ParticipantSettings, settings.training, source=f"training of {settings.role}")
         checkpoints = Path(settings.run_dir) / "checkpoints"
-        agents[PARTICIPANT] = OptimizerAgent(agents[settings.name], training, device, checkpoints, settings.name)
+        own = agents[settings.name]
+        agents[PARTICIPANT] = OptimizerAgent(own, settings.training, device, checkpoints, settings.name)
     return agents
 
 
 if __name__ == "__main__":
-    raise SystemExit(serve(ServerSettings.from_argv(), build_agents))
+    raise SystemExit(serve(TrainingServerSettings.from_argv(), build_agents))

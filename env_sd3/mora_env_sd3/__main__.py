@@ -5,16 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from mora_runtime import Agent, ServerSettings, serve
+from mora_runtime import Agent, serve
 from mora_runtime.schema import Settings, read_settings
 from mora_training.optimizer_agent import PARTICIPANT, OptimizerAgent
-from mora_training.training_settings import ParticipantSettings
+from mora_training.training_settings import TrainingServerSettings
 
 from mora_env_sd3.agent import Sd3Agent
 from mora_env_sd3.options import KINDS, MultimodalOptions, Sd3Options
 
 
-def build_agents(settings: ServerSettings) -> dict[str, Agent]:
+def build_agents(settings: TrainingServerSettings) -> dict[str, Agent]:
     """Load the agents of one server, and its participant when it trains."""
     device = torch.device(settings.device)
     agents: dict[str, Agent] = {}
@@ -22,9 +22,9 @@ def build_agents(settings: ServerSettings) -> dict[str, Agent]:
         options = read_settings(KINDS[agent.kind], agent.options, source=f"agents.{name}.options")
         agents[name] = _agent(options, device)
     if settings.training is not None:
-        training = read_settings(ParticipantSettings, settings.training, source=f"training of {settings.role}")
         checkpoints = Path(settings.run_dir) / "checkpoints"
-        agents[PARTICIPANT] = OptimizerAgent(agents[settings.name], training, device, checkpoints, settings.name)
+        own = agents[settings.name]
+        agents[PARTICIPANT] = OptimizerAgent(own, settings.training, device, checkpoints, settings.name)
     return agents
 
 
@@ -38,4 +38,4 @@ def _agent(options: Settings, device: torch.device) -> Agent:
 
 
 if __name__ == "__main__":
-    raise SystemExit(serve(ServerSettings.from_argv(), build_agents))
+    raise SystemExit(serve(TrainingServerSettings.from_argv(), build_agents))

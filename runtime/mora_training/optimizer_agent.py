@@ -25,7 +25,7 @@ from mora_training.process_group import join_group
 from mora_training.sharded_optimizer import ShardedOptimizer
 from mora_training.shards import ShardWriter, copied, write_tensors
 from mora_training.trainable import parameter_counts, select_trainable
-from mora_training.training_settings import ParticipantSettings
+from mora_training.training_settings import OptimizerAgentSettings
 
 PARTICIPANT = "participant"
 WEIGHTS_FILE = "diffusion_pytorch_model.safetensors"
@@ -56,7 +56,7 @@ class OptimizerAgent(Agent):
     """
 
     def __init__(
-        self, agent: Trainable, settings: ParticipantSettings, device: torch.device, checkpoints: Path, role: str
+        self, agent: Trainable, settings: OptimizerAgentSettings, device: torch.device, checkpoints: Path, role: str
     ) -> None:
         module = agent.module()
         if module is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from mora_runtime.rpc.server_settings import ServerSettings
 from mora_runtime.schema import Settings
 
 
@@ -37,9 +38,15 @@ class TrainableSettings(Settings):
     lora_targets: tuple[str, ...] = ("to_q", "to_k", "to_v", "to_out.0")  # module name suffixes, for scope "lora"
 
 
-class ParticipantSettings(Settings):
+class OptimizerAgentSettings(Settings):
     """How one role trains: resolved by the launcher, the same on every replica but for the rank."""
 
     group: GroupSettings
     optimizer: OptimizerSettings = OptimizerSettings()
     trainable: TrainableSettings = TrainableSettings()
+
+
+class TrainingServerSettings(ServerSettings):
+    """Settings of a server whose agent may train."""
+
+    training: OptimizerAgentSettings | None = None  # None = it answers calls and has no optimizer

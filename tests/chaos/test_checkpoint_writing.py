@@ -22,7 +22,7 @@ from mora_runtime.files.durable_files import verify
 from mora_trainer.checkpoint.checkpointer import Checkpointer
 from mora_trainer.checkpoint.commit_record import committed
 from mora_training.optimizer_agent import OptimizerAgent
-from mora_training.training_settings import GroupSettings, OptimizerSettings, ParticipantSettings, TrainableSettings
+from mora_training.training_settings import GroupSettings, OptimizerSettings, OptimizerAgentSettings, TrainableSettings
 from safetensors.torch import load_file
 
 pytestmark = pytest.mark.timeout(300)
@@ -66,7 +66,7 @@ def write_steps(checkpoints: Path, store: Path, first: int, num_steps: int) -> N
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=0, world_size=1)
     try:
         model = Model()
-        settings = ParticipantSettings(
+        settings = OptimizerAgentSettings(
             group=GroupSettings(rank=0, world_size=1, rendezvous=f"file://{store}"),
             optimizer=OptimizerSettings(),
             trainable=TrainableSettings(scope="none"),

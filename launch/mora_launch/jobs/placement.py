@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psutil
 from mora_runtime.errors import PlacementError
+from mora_runtime.process.role import Role
 from rich.table import Table
 
 from mora_launch.config.train_config import TrainConfig
@@ -24,7 +25,7 @@ _GIB = 1 << 30
 class PlacedRole:
     """One process on one device with the memory that its weights and optimizer need (activations come on top)."""
 
-    role: str
+    role: Role
     device: str
     environment: str
     weights_nbytes: int
@@ -59,11 +60,11 @@ def place(config: TrainConfig, checked: Mapping[str, CheckedOptions]) -> list[Pl
             gradients = 4 * num_trained
             if agent.trainable.scope in ("lora", "patterns"):
                 optimizer = gradients = 0  # a small part of the module; its count is printed when the job starts
-            role = f"{name}.{replica}"
+            role = Role.of(name, replica)
             device, environment = agent.device(replica), agent.environment
             cores = describe_cores(pinned, role)
             roles.append(PlacedRole(role, device, environment, weights, gradients, optimizer, memory[role], cores))
-        role = f"coordinator.{replica}"
+        role = Role.of("coordinator", replica)
         roles.append(PlacedRole(role, "cpu", "control", 0, 0, 0, memory[role], "any"))
     return roles
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from mora_runtime.errors import PlacementError
+from mora_runtime.process.role import Role
 
 from mora_launch.config.train_config import TrainConfig
 
@@ -14,14 +15,14 @@ _NODES = Path("/sys/devices/system/node")
 MIN_ARENA_NBYTES = 16 << 20
 
 
-def divide_memory(config: TrainConfig) -> dict[str, int]:
+def divide_memory(config: TrainConfig) -> dict[Role, int]:
     """Budget of every role's tensors in shared memory, by role: its own where it is set, else an equal share.
 
     Raises:
         PlacementError: less than 16 MiB would be left for a role.
     """
     explicit = {
-        f"{name}.{replica}": agent.arena_nbytes
+        Role.of(name, replica): agent.arena_nbytes
         for replica in range(config.replicas)
         for name, agent in config.agents.items()
         if agent.arena_nbytes is not None
@@ -38,13 +39,13 @@ def divide_memory(config: TrainConfig) -> dict[str, int]:
     return {role: explicit.get(role, share) for role in roles}
 
 
-def role_names(config: TrainConfig) -> list[str]:
+def role_names(config: TrainConfig) -> list[Role]:
     """All roles of a job, replica by replica."""
     names = [*(name for name, _ in config.agents.items()), "coordinator"]
-    return [f"{name}.{replica}" for replica in range(config.replicas) for name in names]
+    return [Role.of(name, replica) for replica in range(config.replicas) for name in names]
 
 
-def pin_cores(config: TrainConfig, available: Sequence[Sequence[int]]) -> dict[str, tuple[int, ...]]:
+def pin_cores(config: TrainConfig, available: Sequence[Sequence[int]]) -> dict[Role, tuple[int, ...]]:
     """Cores of every server on the CPU, none shared: two that compute at once would only disturb each other.
 
     Args:
@@ -54,7 +55,7 @@ def pin_cores(config: TrainConfig, available: Sequence[Sequence[int]]) -> dict[s
         By role; empty where pinning is off or there are not enough cores for all threads.
     """
     wanted = [
-        (f"{name}.{replica}", agent.num_threads)
+        (Role.of(name, replica), agent.num_threads)
         for replica in range(config.replicas)
         for name, agent in config.agents.items()
         if agent.device(replica) == "cpu"
@@ -65,7 +66,7 @@ def pin_cores(config: TrainConfig, available: Sequence[Sequence[int]]) -> dict[s
     return dict(_taken(wanted, free))
 
 
-def _taken(wanted: Sequence[tuple[str, int]], free: list[list[int]]) -> Iterator[tuple[str, tuple[int, ...]]]:
+def _taken(wanted: Sequence[tuple[Role, int]], free: list[list[int]]) -> Iterator[tuple[Role, tuple[int, ...]]]:
     for role, number in wanted:
         node = next((cores for cores in free if len(cores) >= number), None)
         pool = node if node is not None else [core for cores in free for core in cores]
@@ -92,6 +93,6 @@ def _cores_of(text: str) -> set[int]:
     return cores
 
 
-def describe_cores(pinned: Mapping[str, tuple[int, ...]], role: str) -> str:
+def describe_cores(pinned: Mapping[Role, tuple[int, ...]], role: Role) -> str:
     """For people."""
     return ",".join(map(str, pinned[role])) if role in pinned else "any"

@@ -9,13 +9,15 @@ import json
 from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from mora_runtime.limits import LONGEST_SPIN_NS
+from mora_runtime.process.role import Role
 from mora_runtime.process.role_process import RoleProcess
 from mora_runtime.process.run_directory import RunDirectory
 from mora_runtime.process.supervisor import Supervisor
-from mora_runtime.rpc.server_settings import AgentSettings, ServerSettings
+from mora_runtime.rpc.server_settings import AgentSettings
+from mora_training.training_settings import GroupSettings, OptimizerAgentSettings, TrainingServerSettings
 from rich.console import Console
 
 from mora_launch.config.agent_config import AgentConfig
@@ -81,13 +83,13 @@ class ServerGroup:
             self._start_one(supervisor, name, agent, replica, attempt, generation)
             for replica in range(self._config.replicas)
             for name, agent in self._config.agents.items()
-            if f"{name}.{replica}" not in skip
+            if Role.of(name, replica) not in skip
         ]
 
     def _start_one(
         self, supervisor: Supervisor, name: str, agent: AgentConfig, replica: int, attempt: int, generation: int
     ) -> RoleProcess:
-        role = f"{name}.{replica}"
+        role = Role.of(name, replica)
         settings = server_settings(
             self._directory, name, agent, self._checked[name].options, replica=replica, generation=generation,
             cpu_affinity=self._cores.get(role),
@@ -99,16 +101,29 @@ class ServerGroup:
         )  # fmt: skip
         return start_server(supervisor, self._directory, settings)
 
-    def _training(self, name: str, agent: AgentConfig, replica: int, attempt: int) -> dict[str, Any]:
-        return {
-            "group": {
-                "rank": replica,
-                "world_size": self._config.replicas,
-                "rendezvous": rendezvous(self._directory, name, attempt),
-            },
-            "optimizer": agent.optimizer.model_dump(mode="json"),
-            "trainable": agent.trainable.model_dump(mode="json"),
-        }
+    def _training(self, name: str, agent: AgentConfig, replica: int, attempt: int) -> OptimizerAgentSettings:
+        group = GroupSettings(
+            rank=replica,
+            world_size=self._config.replicas,
+            rendezvous=rendezvous(self._directory, name, attempt),
+        )
+        return OptimizerAgentSettings(group=group, optimizer=agent.optimizer, trainable=agent.trainable)
+
+
+class ServerResources(TypedDict, total=False):
+    """What a server may use, and how it trains; fields of `TrainingServerSettings`."""
+
+    generation: int
+    cpu_affinity: tuple[int, ...] | None
+    spin_ns: int | None
+    training: OptimizerAgentSettings | None
+    arena_budget_nbytes: int
+    spill_budget_nbytes: int
+    warm_nbytes: int
+    activation_budget_nbytes: int | None
+    recompute: bool
+    trace: str | None
+    seed: int
 
 
 def server_settings(
@@ -118,23 +133,23 @@ def server_settings(
     options: Mapping[str, Any],
     *,
     replica: int = 0,
-    **others: Any,
-) -> ServerSettings:
+    **resources: Unpack[ServerResources],
+) -> TrainingServerSettings:
     """Settings of one server of one agent.
 
     Args:
         options: of the agent, as its environment has checked them.
-        others: fields of `ServerSettings` that shall not have their default.
+        resources: fields that are not to have their default.
     """
-    return ServerSettings(
-        role=f"{name}.{replica}", name=name, replica=replica, run_dir=str(directory.path),
+    return TrainingServerSettings(
+        role=Role.of(name, replica), name=name, replica=replica, run_dir=str(directory.path),
         device=agent.device(replica), num_threads=agent.num_threads, environment=agent.environment,
         lock_hash=ENVIRONMENTS[agent.environment].lock_hash,
-        agents={name: AgentSettings(kind=agent.kind, options=dict(options))}, **others,
+        agents={name: AgentSettings(kind=agent.kind, options=dict(options))}, **resources,
     )  # fmt: skip
 
 
-def start_server(supervisor: Supervisor, directory: RunDirectory, settings: ServerSettings) -> RoleProcess:
+def start_server(supervisor: Supervisor, directory: RunDirectory, settings: TrainingServerSettings) -> RoleProcess:
     """Write a server's settings into its role's folder and start its process."""
     content = settings.model_dump(mode="json", exclude={"supervisor_fd"})
     path = write_json(directory.role_folder(settings.role) / "settings.json", content)

@@ -10,6 +10,7 @@ from typing import Any
 
 from mora_runtime.errors import MoraError, RoleFailed
 from mora_runtime.files.shown_text import shown_line
+from mora_runtime.process.role import Role
 from mora_runtime.process.role_process import RoleProcess
 from mora_runtime.process.run_directory import RunDirectory
 from mora_runtime.process.supervisor import RolesEnded, Supervisor
@@ -153,7 +154,7 @@ class TrainingProcesses:
         return f"going on from step {step} as generation {self._generation}{beside}"
 
     def _start_coordinator(self, supervisor: Supervisor, replica: int) -> RoleProcess:
-        role = f"coordinator.{replica}"
+        role = Role.of("coordinator", replica)
         settings = self._coordinator_settings(replica).model_dump(mode="json")
         path = write_json(self._directory.role_folder(role) / "settings.json", settings)
         return supervisor.start(
@@ -170,7 +171,7 @@ class TrainingProcesses:
         agents = {
             name: RemoteAgentSettings(
                 name=name,
-                server=f"{name}.{replica}",
+                server=Role.of(name, replica),
                 lock_hash=ENVIRONMENTS[agent.environment].lock_hash,
                 learning_rate=agent.learning_rate,
                 modulation_learning_rate=agent.modulation_learning_rate,
@@ -193,7 +194,7 @@ class TrainingProcesses:
             samples=config.samples,
             shuffle=config.data.shuffle,
             resume=self._resume,
-            arena_nbytes=divide_memory(config)[f"coordinator.{replica}"],
+            arena_nbytes=divide_memory(config)[Role.of("coordinator", replica)],
             spill_nbytes=config.spill_nbytes,
             lock_hashes={name: environment.lock_hash for name, environment in ENVIRONMENTS.items()},
             **self._trace_settings(replica),
@@ -204,6 +205,6 @@ class TrainingProcesses:
             return {}
         folder = traces_folder(self._directory.path)
         return {
-            "trace": trace_file(folder, f"coordinator.{replica}"),
+            "trace": trace_file(folder, Role.of("coordinator", replica)),
             "torch_trace_step": self._trace.torch_step,
         }

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mora_runtime.errors import TraceError
+from mora_runtime.process.role import Role
 
 FORMAT_VERSION = 1
 
@@ -80,12 +81,12 @@ class RoleTrace:
     @property
     def name(self) -> str:
         """image of image.0."""
-        return self.role.rpartition(".")[0]
+        return Role(self.role).name
 
     @property
     def replica(self) -> int:
         """0 of image.0."""
-        return int(self.role.rpartition(".")[2])
+        return Role(self.role).replica
 
 
 def read_role_trace(path: Path) -> RoleTrace:

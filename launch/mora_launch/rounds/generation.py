@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mora_runtime.errors import RoleFailed
+from mora_runtime.process.role import Role
 from mora_runtime.process.run_directory import RunDirectory
 from mora_runtime.process.supervisor import Supervisor
 from mora_trainer.candidate_settings import CandidateOrder, CandidateSettings
@@ -72,13 +73,13 @@ def _settings(
     embeddings = None if model is None or model.embeddings is None else str(model.embeddings)
     return CandidateSettings(
         run_dir=str(directory.path),
-        servers={name: f"{name}.0" for name, _ in config.agents.items()},
+        servers={name: Role.of(name, 0) for name, _ in config.agents.items()},
         lock_hashes={name: ENVIRONMENTS[agent.environment].lock_hash for name, agent in config.agents.items()},
         modulation=config.modulation,
         embeddings=embeddings,
         seed=config.seed,
         clip=config.clip,
         orders=orders,
-        arena_nbytes=divide_memory(config)["coordinator.0"],
+        arena_nbytes=divide_memory(config)[Role.of("coordinator", 0)],
         spill_nbytes=config.spill_nbytes,
     )

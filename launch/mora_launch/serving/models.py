@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from mora_runtime.process.role import Role
+
 from mora_launch.checkpoints.trained_model import named_checkpoint, trained_model
 from mora_launch.config.agent_config import AgentConfig
 from mora_launch.config.train_config import AgentsConfig, TrainConfig
@@ -40,14 +42,14 @@ class ServedModels:
             return frozenset(others[agent].capabilities)
         return frozenset(CAPABILITIES).difference(*(other.capabilities for other in others.values()))
 
-    def roles(self) -> list[str]:
+    def roles(self) -> list[Role]:
         """Roles of all servers, `image.0`, ..."""
-        return [f"{name}.{number}" for name, count in self.num_servers.items() for number in range(count)]
+        return [Role.of(name, number) for name, count in self.num_servers.items() for number in range(count)]
 
-    def unused_roles(self) -> set[str]:
+    def unused_roles(self) -> set[Role]:
         """Roles that the configuration's replicas would add."""
         names = [name for name, _ in self.config.agents.items()]
-        return {f"{name}.{number}" for name in names for number in range(self.config.replicas)} - set(self.roles())
+        return {Role.of(name, number) for name in names for number in range(self.config.replicas)} - set(self.roles())
 
 
 def served_models(config: TrainConfig) -> ServedModels:

@@ -6,11 +6,12 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 
 from mora_runtime.errors import RoleFailed
 from mora_runtime.files.shown_text import shown_line
+from mora_runtime.process.role import Role
 from mora_runtime.process.role_process import RoleProcess
 from mora_runtime.process.run_directory import RunDirectory
 from mora_runtime.process.supervisor import Supervisor
@@ -73,9 +74,9 @@ class RunningServers:
         memory = divide_memory(self._config)
         workers = [
             ServerWorker(
-                role, directory, queue, counters, allowed=self._models.allowed_capabilities(role.rpartition(".")[0]),
-                modulation=self._models.modulation.get(role.rpartition(".")[0]),
-                arena_nbytes=memory["coordinator.0"], deadline_s=config.serving.call_deadline_s,
+                role, directory, queue, counters, allowed=self._models.allowed_capabilities(role.name),
+                modulation=self._models.modulation.get(role.name),
+                arena_nbytes=memory[Role.of("coordinator", 0)], deadline_s=config.serving.call_deadline_s,
             )
             for role in self._models.roles()
         ]  # fmt: skip
@@ -103,7 +104,7 @@ class RunningServers:
             self._status.enter("running")
         self._watcher.start()
 
-    def _start(self, roles: list[str], generation: int) -> list[RoleProcess]:
+    def _start(self, roles: Sequence[Role], generation: int) -> list[RoleProcess]:
         others = (set(self._models.roles()) | self._models.unused_roles()) - set(roles)
         started = self._group.start(self._supervisor, time.time_ns(), generation, skip=others)
         self._children.update({child.role: child for child in started})
@@ -152,9 +153,9 @@ class RunningServers:
             else f"{self._budget} are used up, it is not started again",
         )  # fmt: skip
         if is_coming_back:
-            self._start([child.role], child.generation + 1)
+            self._start([Role(child.role)], child.generation + 1)
         else:
-            self.pool.give_up(child.role.rpartition(".")[0])
+            self.pool.give_up(Role(child.role).name)
 
     def _tell_incident(self, cause: str, then: str) -> None:
         self._console.print(f"{cause}; {then}", markup=False)

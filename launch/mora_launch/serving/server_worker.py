@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from mora_runtime.errors import MoraError, PeerDied, TransportError
+from mora_runtime.process.role import Role
 from mora_runtime.process.run_directory import RunDirectory
 
 from mora_launch.serving.counters import Counters
@@ -52,7 +53,7 @@ class ServerWorker(threading.Thread):
 
     def __init__(
         self,
-        role: str,
+        role: Role,
         directory: RunDirectory,
         queue: WorkQueue,
         counters: Counters,
@@ -64,7 +65,7 @@ class ServerWorker(threading.Thread):
     ) -> None:
         super().__init__(name=f"feeds {role}", daemon=True)
         self.role = role
-        self.agent = role.rpartition(".")[0]
+        self.agent = role.name
         self.capabilities: tuple[str, ...] = ()
         self.description: dict[str, Any] = {}
         self.vitals: dict[str, int] = {}

@@ -18,7 +18,7 @@ from mora_runtime.limits import MAX_SOCKET_PATH_NBYTES
 
 _FOLDERS = ("roles", "logs", "keys", "checkpoints", "samples")
 _SOCKETS_FILE = "sockets.path"
-_LONGEST_SOCKET_NAME = "/coordinator.999.control.sock"
+_LONGEST_SOCKET_NAME = "/coordinator.999.doorbell.sock"
 
 
 class RunDirectory:

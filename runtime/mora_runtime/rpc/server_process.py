@@ -8,6 +8,7 @@ import os
 import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
@@ -24,9 +25,10 @@ from mora_runtime.rpc.torch_trace import profiler_agents
 from mora_runtime.trace import tracing
 
 log = logging.getLogger(__name__)
+SettingsT = TypeVar("SettingsT", bound=ServerSettings)
 
 
-def serve(settings: ServerSettings, build: Callable[[ServerSettings], Mapping[str, Agent]]) -> int:
+def serve(settings: SettingsT, build: Callable[[SettingsT], Mapping[str, Agent]]) -> int:
     """Body of a server process: build the agents, say ready, serve until asked to stop.
 
     Args:
@@ -50,12 +52,12 @@ def serve(settings: ServerSettings, build: Callable[[ServerSettings], Mapping[st
 
 
 def _serve(
-    settings: ServerSettings,
-    build: Callable[[ServerSettings], Mapping[str, Agent]],
+    settings: SettingsT,
+    build: Callable[[SettingsT], Mapping[str, Agent]],
     run: RunDirectory,
     link: SupervisorLink,
 ) -> int:
-    session = _open_node(run, settings)
+    session = _open_session(run, settings)
     try:
         agents = {**build(settings), **profiler_agents()}
     except Exception as error:
@@ -85,8 +87,8 @@ def _serve(
     return 0
 
 
-def _open_node(run: RunDirectory, settings: ServerSettings) -> Session:
-    """Threads and cores first: the arena's pages then lie on the memory session of the cores that use them."""
+def _open_session(run: RunDirectory, settings: ServerSettings) -> Session:
+    """Threads and cores first: the arena's pages then lie on the memory node of the cores that use them."""
     if settings.cpu_affinity:
         os.sched_setaffinity(0, settings.cpu_affinity)
     torch.set_num_threads(settings.num_threads)

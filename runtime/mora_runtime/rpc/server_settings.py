@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 from pydantic import Field
 
@@ -18,7 +18,7 @@ class AgentSettings(Settings):
 
 
 class ServerSettings(Settings):
-    """What a server needs to know."""
+    """What a server needs to know. Environments whose agents train read a subclass with more fields."""
 
     role: str  # image.0
     name: str  # image
@@ -32,7 +32,6 @@ class ServerSettings(Settings):
     environment: str
     lock_hash: str
     agents: dict[str, AgentSettings]
-    training: dict[str, Any] | None = None
     arena_budget_nbytes: int = Field(default=DEFAULT_ARENA_NBYTES, ge=1)
     spill_budget_nbytes: int = Field(default=DEFAULT_SPILL_NBYTES, ge=0)
     warm_nbytes: int = Field(default=WARM_NBYTES, ge=0)  # of the arena, made at start
@@ -43,7 +42,7 @@ class ServerSettings(Settings):
     supervisor_fd: int | None = None
 
     @classmethod
-    def from_argv(cls) -> ServerSettings:
+    def from_argv(cls) -> Self:
         """Read `--settings FILE [--supervisor-fd N]`."""
         settings, descriptor = settings_from_argv(cls)
         return settings.model_copy(update={"supervisor_fd": descriptor})

@@ -49,11 +49,6 @@ class DoorbellListener:
         self._poller = select.epoll()  # of the listening socket and of those that have not presented a token
         self._poller.register(self._socket, select.EPOLLIN)
 
-    @property
-    def num_waiting(self) -> int:
-        """Sockets that have connected and not said yet whose they are."""
-        return len(self._waiting)
-
     def fileno(self) -> int:
         """For pollers: readable when `accept` has something to do."""
         return self._poller.fileno()

@@ -10,6 +10,7 @@ import torch
 from mora_launch.serving.counters import Counters
 from mora_launch.serving.server_worker import ServerWorker
 from mora_launch.serving.work_queue import Work, WorkQueue
+from mora_runtime.process.role import Role
 from mora_runtime.process.run_directory import RunDirectory
 
 
@@ -55,7 +56,7 @@ def test_results_are_handed_over_before_the_worker_waits_for_more(tmp_path: Path
     queue = WatchedQueue(works)
     with RunDirectory.create(tmp_path / "run") as directory:
         worker = ServerWorker(
-            "image.0",
+            Role("image.0"),
             directory,
             queue,
             Counters(),

@@ -1,0 +1,37 @@
+"""A role of a run: which agent (or the coordinator), and which replica of it. Built and parsed here alone."""
+
+from __future__ import annotations
+
+import re
+
+_FORM = re.compile(r"([A-Za-z][A-Za-z0-9_-]*)\.([0-9]{1,6})")
+
+
+class Role(str):
+    """`<name>.<replica>`, for example `image.0`. A text, so that it goes into paths, JSON and keys as it is.
+
+    Raises:
+        ValueError: the text has another form.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, text: str) -> Role:
+        if _FORM.fullmatch(text) is None:
+            raise ValueError(f"expected a role such as image.0, got {text!r}")
+        return super().__new__(cls, text)
+
+    @classmethod
+    def of(cls, name: str, replica: int) -> Role:
+        """The role of one replica."""
+        return cls(f"{name}.{replica}")
+
+    @property
+    def name(self) -> str:
+        """The agent, or `coordinator`."""
+        return self.rpartition(".")[0]
+
+    @property
+    def replica(self) -> int:
+        """Counted from 0."""
+        return int(self.rpartition(".")[2])
