@@ -2,80 +2,86 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from types import FrameType
 
 from rich.console import Console
 
 from mora_launch.environments import venvs
 from mora_launch.environments.venvs import ENVIRONMENTS, ROOT
+from mora_launch.testing.side_by_side import Ended, run_side_by_side
+from mora_launch.testing.stages import Stage, stages
 
-_LINTED = ("runtime", "env_sd3", "env_opensora", "data", "trainer", "launch", "tests", "benchmarks", "mora")
-_TYPED = (
-    "runtime/mora_runtime", "runtime/mora_training", "runtime/mora_environment", "data/mora_data",
-    "trainer/mora_trainer",
-    "launch/mora_launch",
-)  # fmt: skip
+_NO_TESTS = 5  # pytest's exit code where options or markers left no test over
 
 
-@dataclass(frozen=True)
-class TestStage:
-    """Test folders that run in one environment; fast stages stand first."""
+def run_tests(
+    selected: Sequence[str], options: Sequence[str], console: Console, *, with_long: bool, num_jobs: int | None
+) -> int:
+    """Run all stages, or those that hold the selected paths, whose long tests run too. Returns 0 when all passed.
 
-    environment: str
-    folders: tuple[str, ...]
-
-
-STAGES = (
-    TestStage(
-        "control",
-        ("tests/unit/house", "tests/unit/runtime", "tests/unit/trainer", "tests/unit/launch", "tests/unit/bench"),
-    ),
-    TestStage("control", ("tests/hostile",)),
-    TestStage("sd3", ("tests/unit/sd3", "tests/hostile")),
-    TestStage("opensora", ("tests/unit/opensora", "tests/golden", "tests/hostile")),
-    TestStage("control", ("tests/integration", "tests/chaos", "tests/gpu")),
-)
-
-
-def run_tests(selected: Sequence[str], arguments: Sequence[str], console: Console) -> int:
-    """Run all stages, or those that hold the selected paths; `arguments` go to pytest. Returns 0 when all passed."""
+    Args:
+        selected: test paths; empty for all.
+        options: go to pytest.
+        num_jobs: stages that run next to each other; None = one for each core, at least two.
+    """
     venvs.ensure(list(ENVIRONMENTS))
-    results = [] if selected else _lint()
-    for stage in STAGES:
-        folders = _chosen(stage, selected)
-        if folders:
-            command = [str(ENVIRONMENTS[stage.environment].python), "-m", "pytest", "-q", *folders, *arguments]
-            console.print(f"--- {stage.environment}: {' '.join(folders)}", style="bold")
-            results.append((f"{stage.environment} {' '.join(folders)}", _run(command)))
-    failed = [name for name, code in results if code != 0]
-    console.print("failed: " + ", ".join(failed) if failed else f"all {len(results)} stages passed")
-    return 1 if failed or not results else 0
+    chosen = stages(selected, options, with_long=with_long or bool(selected))
+    started_s = time.monotonic()
+    if len(chosen) == 1 or num_jobs == 1:
+        ended = [_run_in_view(stage, console) for stage in chosen]
+    else:
+        ended = _run_all(chosen, num_jobs or max(2, len(os.sched_getaffinity(0))), console)
+    return _sum_up(ended, time.monotonic() - started_s, bool(selected or options), console)
 
 
-def _lint() -> list[tuple[str, int]]:
-    python = str(ENVIRONMENTS["control"].python)
-    linted = [name for name in _LINTED if (ROOT / name).exists()]
-    return [
-        ("ruff", _run([python, "-m", "ruff", "check", *linted])),
-        ("ruff format", _run([python, "-m", "ruff", "format", "--check", "--diff", "--quiet", *linted])),
-        ("mypy", _run([python, "-m", "mypy", *_TYPED])),
-    ]
+def _run_in_view(stage: Stage, console: Console) -> Ended:
+    """Run one stage in the terminal, where a debugger can be used."""
+    console.print(f"--- {stage}", style="bold", markup=False)
+    started_s = time.monotonic()
+    code = subprocess.run(stage.command, cwd=ROOT, check=False).returncode
+    return Ended(stage, code, time.monotonic() - started_s, "")
 
 
-def _chosen(stage: TestStage, selected: Sequence[str]) -> list[str]:
-    present = [folder for folder in stage.folders if (ROOT / folder).is_dir()]
-    if not selected:
-        return present
-    wanted = [Path(path.partition("::")[0]).resolve() for path in selected]
-    return [
-        path
-        for path, place in zip(selected, wanted, strict=True)
-        if any(place.is_relative_to((ROOT / folder).resolve()) for folder in present)
-    ]
+def _run_all(chosen: Sequence[Stage], num_jobs: int, console: Console) -> list[Ended]:
+    def on_start(stage: Stage) -> None:
+        console.print(f"started {stage}", markup=False)
+
+    def on_end(ended: Ended) -> None:
+        console.print(f"--- {ended.stage} ({ended.spent_s:.0f} s)", style="bold", markup=False)
+        console.file.write(ended.output)
+        console.file.flush()
+
+    old = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        return run_side_by_side(
+            chosen, num_jobs=num_jobs, folder=ROOT, variables=_variables(num_jobs, console), on_start=on_start,
+            on_end=on_end,
+        )  # fmt: skip
+    finally:
+        signal.signal(signal.SIGTERM, old)
 
 
-def _run(command: Sequence[str]) -> int:
-    return subprocess.run(command, cwd=ROOT, check=False).returncode
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt("ended by SIGTERM")
+
+
+def _variables(num_jobs: int, console: Console) -> dict[str, str]:
+    """Of stages side by side: they share the cores, and what they print is for the terminal in the end."""
+    num_threads = max(1, len(os.sched_getaffinity(0)) // num_jobs)
+    colours = {"PY_COLORS": "1"} if console.is_terminal else {}
+    return {"OMP_NUM_THREADS": str(num_threads), **colours}
+
+
+def _sum_up(ended: Sequence[Ended], spent_s: float, may_be_empty: bool, console: Console) -> int:
+    """Print which stages failed; 0 when none did and at least one test ran."""
+    fine = (0, _NO_TESTS) if may_be_empty else (0,)
+    failed = [str(each.stage) for each in ended if each.exit_code not in fine]
+    is_empty = all(each.exit_code == _NO_TESTS for each in ended)
+    said = f"all {len(ended)} stages passed" if not is_empty else "no test was selected"
+    console.print(("failed: " + ", ".join(failed) if failed else said) + f", in {spent_s:.0f} s", markup=False)
+    return 1 if failed or is_empty else 0

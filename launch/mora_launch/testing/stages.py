@@ -1,0 +1,109 @@
+"""What `mora test` runs: lint and types, and test folders by environment, in pieces that share no state.
+
+Pieces share only `models/`, which is made once under a lock; ports and run directories are each test's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mora_launch.environments.venvs import ENVIRONMENTS, ROOT
+
+LONG = "long"  # the marker of tests that repeat what others guard, and take minutes
+_LINTED = (
+    "runtime", "env_sd3", "env_opensora", "data", "trainer", "launch", "tests", "benchmarks", "mora",
+)  # fmt: skip
+_TYPED = (
+    "runtime/mora_runtime", "runtime/mora_training", "runtime/mora_environment", "data/mora_data",
+    "trainer/mora_trainer",
+    "launch/mora_launch",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One command of `mora test`.
+
+    Attributes:
+        expected_s: seconds on two idle cores, without long tests; the longest stages start first.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    expected_s: int
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True)
+class Tests:
+    """Test paths that run in one process of one environment."""
+
+    environment: str
+    paths: tuple[str, ...]
+    expected_s: int
+
+    def stage(self, chosen: Sequence[str], options: Sequence[str], *, with_long: bool) -> Stage:
+        """The command that runs the chosen paths; a cache of its own keeps stages from writing into each other's."""
+        tier = [] if with_long else ["-m", f"not {LONG}"]
+        name = f"{self.environment}: {' '.join(chosen)}"
+        cache = f"cache_dir=.pytest_cache/{self.environment}-{self.paths[0].replace('/', '-')}"
+        python = str(ENVIRONMENTS[self.environment].python)
+        words = (python, "-m", "pytest", "-q", "-o", cache, *tier, *chosen, *options)
+        return Stage(name, words, self.expected_s)
+
+    def chosen(self, selected: Sequence[str]) -> list[str]:
+        """Those of the selected paths that belong here; all that exist where nothing is selected."""
+        present = [path for path in self.paths if (ROOT / path).exists()]
+        if not selected:
+            return present
+        folders = [(ROOT / path).resolve() for path in present]
+        return [
+            path
+            for path in selected
+            if any(Path(path.partition("::")[0]).resolve().is_relative_to(folder) for folder in folders)
+        ]
+
+
+TESTS = (
+    Tests("control", ("tests/unit/house", "tests/unit/runtime", "tests/unit/trainer", "tests/unit/launch",
+                      "tests/unit/bench"), 60),
+    Tests("control", ("tests/hostile",), 150),
+    Tests("sd3", ("tests/unit/sd3", "tests/hostile"), 60),
+    Tests("opensora", ("tests/unit/opensora", "tests/golden", "tests/hostile"), 60),
+    Tests("control", ("tests/integration/runtime", "tests/gpu"), 90),
+    Tests("control", ("tests/integration/training",), 150),
+    Tests("control", ("tests/integration/serving",), 120),
+    Tests("control", ("tests/integration/rounds",), 120),
+    Tests("control", ("tests/chaos",), 150),
+)  # fmt: skip
+
+
+def lint() -> list[Stage]:
+    """Formatting and types of all code."""
+    python = str(ENVIRONMENTS["control"].python)
+    linted = [name for name in _LINTED if (ROOT / name).exists()]
+    return [
+        Stage("ruff", (python, "-m", "ruff", "check", *linted), 2),
+        Stage("ruff format", (python, "-m", "ruff", "format", "--check", "--diff", "--quiet", *linted), 2),
+        Stage("mypy", (python, "-m", "mypy", *_TYPED), 60),
+        *(_typed_environment(python, name) for name in ("sd3", "opensora")),
+    ]
+
+
+def _typed_environment(python: str, name: str) -> Stage:
+    """Types of an environment's code, as the libraries of that environment have them."""
+    words = ("--python-executable", str(ENVIRONMENTS[name].python), "--cache-dir", f".mypy_cache/{name}")
+    return Stage(f"mypy {name}", (python, "-m", "mypy", *words, f"env_{name}/mora_env_{name}"), 60)
+
+
+def stages(selected: Sequence[str], options: Sequence[str], *, with_long: bool) -> list[Stage]:
+    """All stages, or those of the selected paths; the longest first."""
+    found = [] if selected else lint()
+    for tests in TESTS:
+        if chosen := tests.chosen(selected):
+            found.append(tests.stage(chosen, options, with_long=with_long))
+    return sorted(found, key=lambda stage: -stage.expected_s)
