@@ -96,8 +96,13 @@ class Server:
         # first, because it refuses where another server listens, while ZeroMQ would silently take its traffic over
         self._doorbell = DoorbellListener(str(run.socket(settings.role, "doorbell")))
         self._authenticator = authenticator(session.context, run)
-        self._router = server_socket(session.context, run, f"ipc://{run.socket(settings.role, 'calls')}")
-        self._control = server_socket(session.context, run, f"ipc://{run.socket(settings.role, 'control')}")
+        self._router, self._control = (
+            server_socket(
+                session.context, run, f"ipc://{run.socket(settings.role, kind)}",
+                heartbeat_timeout_s=session.heartbeat_timeout_s,
+            )
+            for kind in ("calls", "control")
+        )  # fmt: skip
         self._control_thread = ControlThread(self._control, self._activity)
         self._control_thread.start()
         self._router_descriptor = self._router.FD

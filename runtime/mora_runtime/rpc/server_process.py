@@ -101,4 +101,5 @@ def _open_session(run: RunDirectory, settings: ServerSettings) -> Session:
         spill_budget_nbytes=settings.spill_budget_nbytes,
         warm_nbytes=settings.warm_nbytes,
         spin_ns=settings.spin_ns,
+        heartbeat_timeout_s=settings.heartbeat_timeout_s,
     )

@@ -6,7 +6,7 @@ from typing import Any, Self
 
 from pydantic import Field
 
-from mora_runtime.limits import DEFAULT_ARENA_NBYTES, DEFAULT_SPILL_NBYTES, WARM_NBYTES
+from mora_runtime.limits import DEFAULT_ARENA_NBYTES, DEFAULT_SPILL_NBYTES, HEARTBEAT_TIMEOUT_S, WARM_NBYTES
 from mora_runtime.schema import Settings, settings_from_argv
 
 
@@ -29,6 +29,7 @@ class ServerSettings(Settings):
     num_threads: int = Field(default=1, ge=1)
     cpu_affinity: tuple[int, ...] | None = None  # cores that no other role is given
     spin_ns: int | None = Field(default=None, ge=0)  # looking for a message before it sleeps; see `Session.open`
+    heartbeat_timeout_s: float = Field(default=HEARTBEAT_TIMEOUT_S, gt=0)  # of ZeroMQ; see `Session.open`
     environment: str
     lock_hash: str
     agents: dict[str, AgentSettings]

@@ -9,7 +9,13 @@ from collections.abc import Sequence
 import torch
 import zmq
 
-from mora_runtime.limits import DEFAULT_ARENA_NBYTES, DEFAULT_SPILL_NBYTES, SLOT_DEADLINE_S, WARM_NBYTES
+from mora_runtime.limits import (
+    DEFAULT_ARENA_NBYTES,
+    DEFAULT_SPILL_NBYTES,
+    HEARTBEAT_TIMEOUT_S,
+    SLOT_DEADLINE_S,
+    WARM_NBYTES,
+)
 from mora_runtime.process.run_directory import RunDirectory
 from mora_runtime.rpc.client import Client, wait_for_messages
 from mora_runtime.tensors.arena import Arena
@@ -24,8 +30,11 @@ _current: Session | None = None
 class Session:
     """Opened once a process; a context manager."""
 
-    def __init__(self, run: RunDirectory, name: str, generation: int, arena: Arena, spin: Spin) -> None:
+    def __init__(
+        self, run: RunDirectory, name: str, generation: int, arena: Arena, spin: Spin, heartbeat_timeout_s: float
+    ) -> None:
         self.run = run
+        self.heartbeat_timeout_s = heartbeat_timeout_s
         # never reused: a restarted peer with its predecessor's identity would be silently ignored by ZeroMQ
         self.identity = f"{name}.{generation}.{secrets.token_hex(8)}"
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
@@ -46,6 +55,7 @@ class Session:
         spill_budget_nbytes: int = DEFAULT_SPILL_NBYTES,
         warm_nbytes: int = WARM_NBYTES,
         spin_ns: int | None = None,
+        heartbeat_timeout_s: float = HEARTBEAT_TIMEOUT_S,
     ) -> Session:
         """Open this process's session; `mora_runtime.empty` uses it from now on.
 
@@ -53,13 +63,15 @@ class Session:
             arena_budget_nbytes, spill_budget_nbytes, warm_nbytes: see `Arena`.
             spin_ns: longest that this process looks for a message before it sleeps: more where nobody else needs its
                 core; None = 2 ms, or not at all where it may use one core alone.
+            heartbeat_timeout_s: after which ZeroMQ drops a connection whose peer is silent, and connects again.
         """
         global _current
         make_keys(run)
+        spin = Spin(default_longest_ns() if spin_ns is None else spin_ns)
         arena = Arena(
             arena_budget_nbytes, spill_nbytes=spill_budget_nbytes, warm_nbytes=warm_nbytes, wait_s=SLOT_DEADLINE_S
         )
-        _current = cls(run, name, generation, arena, Spin(default_longest_ns() if spin_ns is None else spin_ns))
+        _current = cls(run, name, generation, arena, spin, heartbeat_timeout_s)
         if tracing.active is not None:
             tracing.active.gauges["arena"] = _current.arena_use
         return _current
@@ -99,9 +111,12 @@ class Session:
         """
         identity = f"{self.identity}#{next(self._numbers)}"
         calls, control = (
-            client_socket(self.context, self.run, f"ipc://{self.run.socket(server, kind)}", identity.encode())
+            client_socket(
+                self.context, self.run, f"ipc://{self.run.socket(server, kind)}", identity.encode(),
+                heartbeat_timeout_s=self.heartbeat_timeout_s,
+            )
             for kind in ("calls", "control")
-        )
+        )  # fmt: skip
         doorbell_path = str(self.run.socket(server, "doorbell"))
         client = Client(
             self.store, calls, control, server, doorbell_path, identity=identity, uses_doorbell=doorbell, spin=self.spin

@@ -66,9 +66,15 @@ def authenticator(context: zmq.Context[zmq.Socket[bytes]], run: RunDirectory) ->
     return started
 
 
-def server_socket(context: zmq.Context[zmq.Socket[bytes]], run: RunDirectory, endpoint: str) -> zmq.Socket[bytes]:
+def server_socket(
+    context: zmq.Context[zmq.Socket[bytes]],
+    run: RunDirectory,
+    endpoint: str,
+    *,
+    heartbeat_timeout_s: float = HEARTBEAT_TIMEOUT_S,
+) -> zmq.Socket[bytes]:
     """A bound ROUTER."""
-    made = _configured(context, zmq.ROUTER)
+    made = _configured(context, zmq.ROUTER, heartbeat_timeout_s)
     made.setsockopt(zmq.ROUTER_MANDATORY, 1)  # an unroutable reply is an error, not silence
     made.curve_publickey, made.curve_secretkey = _load(run, _SERVER)
     made.curve_server = True
@@ -77,10 +83,15 @@ def server_socket(context: zmq.Context[zmq.Socket[bytes]], run: RunDirectory, en
 
 
 def client_socket(
-    context: zmq.Context[zmq.Socket[bytes]], run: RunDirectory, endpoint: str, identity: bytes
+    context: zmq.Context[zmq.Socket[bytes]],
+    run: RunDirectory,
+    endpoint: str,
+    identity: bytes,
+    *,
+    heartbeat_timeout_s: float = HEARTBEAT_TIMEOUT_S,
 ) -> zmq.Socket[bytes]:
     """A connected DEALER."""
-    made = _configured(context, zmq.DEALER)
+    made = _configured(context, zmq.DEALER, heartbeat_timeout_s)
     made.setsockopt(zmq.IDENTITY, identity)
     made.curve_publickey, made.curve_secretkey = _load(run, _CLIENT)
     made.curve_serverkey, _ = _load(run, _SERVER, secret=False)
@@ -93,7 +104,7 @@ def has_messages(socket: zmq.Socket[bytes]) -> bool:
     return bool(int(socket.EVENTS) & zmq.POLLIN)
 
 
-def _configured(context: zmq.Context[zmq.Socket[bytes]], kind: int) -> zmq.Socket[bytes]:
+def _configured(context: zmq.Context[zmq.Socket[bytes]], kind: int, heartbeat_timeout_s: float) -> zmq.Socket[bytes]:
     made = context.socket(kind)
     made.setsockopt(zmq.SNDHWM, HIGH_WATER_MARK)
     made.setsockopt(zmq.RCVHWM, HIGH_WATER_MARK)
@@ -101,7 +112,7 @@ def _configured(context: zmq.Context[zmq.Socket[bytes]], kind: int) -> zmq.Socke
     made.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_NBYTES)
     made.setsockopt(zmq.HANDSHAKE_IVL, round(HANDSHAKE_TIMEOUT_S * 1000))
     made.setsockopt(zmq.HEARTBEAT_IVL, round(HEARTBEAT_INTERVAL_S * 1000))
-    made.setsockopt(zmq.HEARTBEAT_TIMEOUT, round(HEARTBEAT_TIMEOUT_S * 1000))
+    made.setsockopt(zmq.HEARTBEAT_TIMEOUT, round(heartbeat_timeout_s * 1000))
     return made
 
 

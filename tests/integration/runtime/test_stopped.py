@@ -11,18 +11,19 @@ from pathlib import Path
 import pytest
 import torch
 from mora_runtime import Client, RunDirectory, Session
-from mora_runtime.limits import HEARTBEAT_TIMEOUT_S
+from mora_runtime.limits import HEARTBEAT_INTERVAL_S
 from mora_runtime.process.supervisor import Supervisor
 from server_starter import starter
 
 pytestmark = pytest.mark.timeout(240)
-STOPPED_S = HEARTBEAT_TIMEOUT_S + 5.0
+HEARTBEAT_TIMEOUT_S = 2.0
+STOPPED_S = HEARTBEAT_INTERVAL_S + HEARTBEAT_TIMEOUT_S + 4.0
 CLIENT = """
 import sys
 from pathlib import Path
 import torch
 from mora_runtime import Session, RunDirectory
-with Session.open(RunDirectory.open(Path(sys.argv[1])), "client.9") as session:
+with Session.open(RunDirectory.open(Path(sys.argv[1])), "client.9", heartbeat_timeout_s=float(sys.argv[2])) as session:
     client = session.connect("echo.1", deadline_s=10)
     for line in sys.stdin:
         value = client.call("echo", "add_one", {"x": torch.full((1000,), float(line))}, deadline_s=10).values["value"]
@@ -38,7 +39,7 @@ def run(tmp_path: Path) -> Iterator[RunDirectory]:
 
 @pytest.fixture
 def other_client(run: RunDirectory) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-c", CLIENT, str(run.path)]
+    command = [sys.executable, "-c", CLIENT, str(run.path), str(HEARTBEAT_TIMEOUT_S)]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     yield process
     process.kill()
@@ -53,19 +54,19 @@ def ask(process: subprocess.Popen[str], number: int) -> str:
     return process.stdout.readline().strip()
 
 
-def serves_within_a_second(client: Client) -> None:
-    started_s = time.monotonic()
-    value = client.call("echo", "add_one", {"x": torch.ones(1000)}, deadline_s=10).values["value"]
+def serves(client: Client) -> None:
+    """Answers long before any timeout of the transport or of a stopped peer would be over."""
+    value = client.call("echo", "add_one", {"x": torch.ones(1000)}, deadline_s=HEARTBEAT_TIMEOUT_S).values["value"]
     assert torch.equal(value.tensor(), torch.full((1000,), 2.0))
-    assert client.ping(5).num_tickets == 0
-    assert time.monotonic() - started_s < 1
+    assert client.ping(HEARTBEAT_TIMEOUT_S).num_tickets == 0
 
 
-def test_a_server_and_a_client_that_were_stopped_for_a_minute_go_on_as_if_nothing_had_been(
+def test_a_server_and_a_client_that_were_stopped_beyond_the_timeout_go_on_as_if_nothing_had_been(
     run: RunDirectory, request: pytest.FixtureRequest
 ) -> None:
-    with Supervisor(print, frozen_after_s=None) as supervisor, Session.open(run, "client.0") as session:
-        stopped, other = (starter(run, supervisor)(role) for role in ("echo.0", "echo.1"))
+    timeout = {"heartbeat_timeout_s": HEARTBEAT_TIMEOUT_S}
+    with Supervisor(print, frozen_after_s=None) as supervisor, Session.open(run, "client.0", **timeout) as session:
+        stopped, other = (starter(run, supervisor)(role, **timeout) for role in ("echo.0", "echo.1"))
         client, client_of_other = (session.connect(role, deadline_s=10) for role in ("echo.0", "echo.1"))
         stopped_client = request.getfixturevalue("other_client")
         assert ask(stopped_client, 1) == "2.0 0"
@@ -76,14 +77,14 @@ def test_a_server_and_a_client_that_were_stopped_for_a_minute_go_on_as_if_nothin
         pending = client.submit("echo", "count", {}, deadline_s=STOPPED_S + 60)
         until_s = time.monotonic() + STOPPED_S
         while time.monotonic() < until_s:
-            serves_within_a_second(client_of_other)
+            serves(client_of_other)
             supervisor.look(timeout_s=1.0)
         assert not pending.has_ended
         stopped.process.send_signal(signal.SIGCONT)
         stopped_client.send_signal(signal.SIGCONT)
 
         assert pending.result().values["value"] == first + 1
-        serves_within_a_second(client)
+        serves(client)
         assert client.call("echo", "count", {}, deadline_s=10).values["value"] == first + 2, "the call ran once"
         assert ask(stopped_client, 4) == "5.0 0"
         assert [child.process.poll() for child in (stopped, other)] == [None, None]
@@ -98,7 +99,7 @@ def test_clocks_that_go_back_an_hour_change_nothing(run: RunDirectory, monkeypat
         clock = time.time
         monkeypatch.setattr(time, "time", lambda: clock() - 3600.0)
         assert 1.0 <= pending.result().values["value"] < 10
-        serves_within_a_second(client)
+        serves(client)
         until_s = time.monotonic() + 5  # longer than one that seems frozen is left alone
         while time.monotonic() < until_s:
             assert supervisor.look(timeout_s=0.5) == []
