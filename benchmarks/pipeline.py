@@ -18,7 +18,7 @@ from typing import Any
 
 from mora_launch.config.train_config import TrainConfig, load_config
 from mora_launch.environments.venvs import ROOT
-from mora_launch.profiling.schedule import critical_path_s
+from mora_launch.profiling.schedule import MicroBatchTimes, critical_path_s
 from mora_trainer.chain import MicroBatchResult, RemoteChain
 from mora_trainer.settings import PipelineSettings
 
@@ -69,6 +69,10 @@ def _costs(session: ChainSession) -> dict[str, float]:
     }
 
 
+def _times(result: MicroBatchResult) -> MicroBatchTimes:
+    return MicroBatchTimes(**{f"{part}_s": spent_s for part, spent_s in result.compute_s.items()})
+
+
 def _interleaved(session: ChainSession, num_rounds: int) -> dict[str, Any]:
     times: dict[str, list[float]] = {"overlapped": [], "one_by_one": []}
     ideals: list[float] = []
@@ -81,7 +85,7 @@ def _interleaved(session: ChainSession, num_rounds: int) -> dict[str, Any]:
             continue  # warm-up of both
         times[name].append(step_s)
         if name == "overlapped":
-            ideal_s = critical_path_s([result.compute_s for result in results], _OVERLAPPED.max_in_flight) + ending_s
+            ideal_s = critical_path_s([_times(result) for result in results], _OVERLAPPED.max_in_flight) + ending_s
             ideals.append(ideal_s)
             ideal_fractions.append(ideal_s / step_s)
     costs = _costs(session)

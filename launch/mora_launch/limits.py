@@ -30,3 +30,56 @@ MAX_LEFT_OVER_NBYTES = 1 << 20  # of a body that is not read; a longer one close
 WRITE_DEADLINE_S = 20.0  # without a byte taken by a client that is being answered
 SOCKET_BUFFER_NBYTES = 256 << 10  # of the kernel, for each direction of a connection
 MAX_NUM_KEPT_VIDEOS = 2000  # jobs that have ended; the oldest expire first
+
+# files
+MAX_REPEATED_RUN_NBYTES = 16 << 20
+MAX_NUM_STAGES = 1000
+MAX_NUM_STAGE_STEPS = 200  # of one stage
+MAX_PATH_LENGTH = 4096
+MAX_RECORDED_TEXT_LENGTH = 20_000
+MAX_INPUT_FILE_NBYTES = 2 << 30  # of one; what they may be decoded to has bounds of its own
+MAX_LOG_LINE_NBYTES = 1 << 20
+MAX_STATUS_NBYTES = 16 << 20
+MAX_CONFIG_NBYTES = 1 << 20
+MAX_NUM_CONFIG_NODES = 100_000  # every alias counted as all that it repeats
+MAX_CONFIG_DEPTH = 32
+MAX_CONFIG_NUMBER_LENGTH = 100
+MAX_TOKEN_FILE_NBYTES = 4096
+MAX_FRAMES_FILE_NBYTES = 2 << 30
+MAX_FRAMES_HEADER_NBYTES = 4096
+MAX_REVIEW_STATE_NBYTES = 1 << 20
+MAX_RECORD_NBYTES = 64 << 20  # of a record; a judge's raw answers are in its own
+MAX_STAMP_NBYTES = 4096
+
+# requests and their answers
+MAX_PROMPT_ANSWER_LENGTH = 2000  # characters; 70 words are asked for
+MAX_SEED = 2**31 - 1
+MAX_NUM_AGAIN = 3  # new seeds of one stage
+MAX_NUM_EDITS = 40  # prompts and adjustments of one stage
+MAX_REFUSAL_LENGTH = 2000
+MAX_NUM_WARNINGS = 10  # in each
+MAX_NUM_PIECES = 256  # line ends in what is read at once, before it is asked how long the pieces between them are
+MAX_DIAG_ANSWER_NBYTES = 4096
+DIAG_DEADLINE_S = 1.0
+MAX_CAUSE_LENGTH = 300
+MAX_ADDRESS_LENGTH = 2000
+MAX_NUM_LISTED_VIDEOS = 100
+MAX_NUM_IMAGES = 10
+MAX_REVIEW_BODY_NBYTES = 1 << 14  # a press of a button
+MAX_REVIEW_NUMBER = 1_000_000
+MAX_NUM_RUNS = 2  # a server's death makes its work run once again
+MAX_BATCH_TEXT_NBYTES = 40_000  # a message holds 64 KiB
+
+# decoders
+MAX_NUM_DECODER_FILES = 64
+MAX_NUM_JPEG_SEGMENTS = 2000  # before the first scan; a camera writes a few dozen
+MAX_PACKET_NBYTES = 16 << 10
+MAX_SIDE = 16384
+AFTER_DEADLINE_S = 2.0  # in which the decoder itself may say that it took too long
+
+# waits
+BUILD_LOCK_DEADLINE_S = 1800.0
+BUILD_STEP_DEADLINE_S = 3600.0  # torch alone is gigabytes
+TINY_MODELS_DEADLINE_S = 3600.0  # a tenth of it on an idle core
+CHECK_DEADLINE_S = 60.0
+CONTROL_DEADLINE_S = 10.0

@@ -36,6 +36,8 @@ LONGEST_SPIN_NS = 2_000_000  # that a process looks for the next message before 
 SHORTEST_SPIN_NS = 50_000
 HEARTBEAT_INTERVAL_S = 2.0
 HEARTBEAT_TIMEOUT_S = 60.0  # ZeroMQ's own; a stopped process is the supervisor's to judge
+LOCK_DEADLINE_S = 30.0  # for a lock that is held for milliseconds
+FILES_DEADLINE_S = 600.0  # for a thread to end what it writes
 DOORBELL_DEADLINE_S = 10.0  # for a descriptor to arrive that was sent before its message
 """Descriptors are sent before the messages that need them, so waiting this long means that they never were."""
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from mora_runtime.errors import CheckpointError
 from mora_runtime.files.durable_files import ShardFile, describe, sync, write_text
+from mora_runtime.limits import FILES_DEADLINE_S
 from mora_runtime.process import faults
 from mora_runtime.trace import tracing
 from safetensors.torch import save_file
@@ -53,9 +54,15 @@ class ShardWriter:
         """True when `result` does not wait."""
         return not self._thread.is_alive()
 
-    def wait(self) -> None:
-        """Until it has ended, well or not."""
-        self._thread.join()
+    def wait(self, timeout_s: float = FILES_DEADLINE_S) -> None:
+        """Until it has ended, well or not.
+
+        Raises:
+            CheckpointError: it has not within `timeout_s`.
+        """
+        self._thread.join(timeout_s)
+        if self._thread.is_alive():
+            raise CheckpointError(f"a checkpoint's files were not written within {timeout_s:.0f} s; is the disk slow?")
 
     def result(self, timeout_s: float) -> list[ShardFile]:
         """Wait for all files.
@@ -63,9 +70,7 @@ class ShardWriter:
         Raises:
             CheckpointError: the disk refused, or was not done in time; nothing may be committed.
         """
-        self._thread.join(timeout_s)
-        if self._thread.is_alive():
-            raise CheckpointError(f"a checkpoint's files were not written within {timeout_s:.0f} s; is the disk slow?")
+        self.wait(timeout_s)
         if self._error is not None:
             reason = self._error.strerror if isinstance(self._error, OSError) else str(self._error)
             raise CheckpointError(f"a file of the checkpoint could not be written: {reason}") from self._error

@@ -11,6 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from mora_runtime.limits import FILES_DEADLINE_S
 from mora_runtime.trace import tracing
 from torch.utils.tensorboard import SummaryWriter
 
@@ -47,10 +48,14 @@ class MetricsLog:
                     self._writer.add_scalar(name, value, values["step"])
 
     def close(self) -> None:
-        """Write what is left, flush and close both (raises as `write` does)."""
-        self._thread.shutdown()
+        """Write what is left, flush and close both.
+
+        Raises:
+            OSError: a step could not be written (TimeoutError: not in time).
+        """
+        self._thread.shutdown(wait=False)
         if self._last is not None:
-            self._last.result()
+            self._last.result(FILES_DEADLINE_S)
         self._file.close()
         self._writer.close()
 

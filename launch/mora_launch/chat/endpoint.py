@@ -19,8 +19,8 @@ from mora_runtime.schema import PositiveInt, Settings
 from PIL import Image
 from pydantic import Field, field_validator
 
-_MAX_CAUSE_LENGTH = 300
-_MAX_ADDRESS_LENGTH = 2000
+from mora_launch.limits import MAX_ADDRESS_LENGTH, MAX_CAUSE_LENGTH
+
 _OPENAI = "https://api.openai.com/v1"
 _NO_KEY = "none"  # servers of one's own ask for none, but the client does
 _KEY_VARIABLE = re.compile(r"[A-Z][A-Z0-9_]*_API_KEY")
@@ -66,7 +66,7 @@ class ChatSettings(Settings):
 
 def _fault_of_address(url: str) -> str | None:
     """Why a text is no address of an endpoint."""
-    if not url.isascii() or not url.isprintable() or " " in url or "\\" in url or len(url) > _MAX_ADDRESS_LENGTH:
+    if not url.isascii() or not url.isprintable() or " " in url or "\\" in url or len(url) > MAX_ADDRESS_LENGTH:
         return "without spaces, backslashes and characters beyond ASCII"
     try:
         parts = urlsplit(url)
@@ -145,7 +145,7 @@ class Chat:
         variable = self._settings.key_variable()
         key = "api_key_variable named" if variable is None else f"{variable} set"
         return EndpointFailed(
-            f"{self}: {shown_line(cause, _MAX_CAUSE_LENGTH)}; is it up, has it this model, and is {key} where it asks "
+            f"{self}: {shown_line(cause, MAX_CAUSE_LENGTH)}; is it up, has it this model, and is {key} where it asks "
             "for a key?"
         )
 

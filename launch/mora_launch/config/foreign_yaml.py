@@ -13,10 +13,8 @@ import yaml
 from mora_runtime.files.foreign_file import read_foreign
 from mora_runtime.files.shown_text import shown_line
 
-MAX_NBYTES = 1 << 20
-MAX_NUM_NODES = 100_000  # every alias counted as all that it repeats
-MAX_DEPTH = 32
-_MAX_NUMBER_LENGTH = 100
+from mora_launch.limits import MAX_CONFIG_DEPTH, MAX_CONFIG_NBYTES, MAX_CONFIG_NUMBER_LENGTH, MAX_NUM_CONFIG_NODES
+
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _TAG = "tag:yaml.org,2002:"
 _SCALARS = {f"{_TAG}{kind}" for kind in ("str", "int", "float", "bool", "null", "timestamp", "merge")}
@@ -30,7 +28,7 @@ class YamlRefused(ValueError):
 def read_yaml(path: Path) -> Any:
     """The value of a file. Raises: OSError: it is no file that can be read. YamlRefused: as `parse_yaml`."""
     try:
-        return parse_yaml(read_foreign(path, MAX_NBYTES).decode("utf-8-sig"))
+        return parse_yaml(read_foreign(path, MAX_CONFIG_NBYTES).decode("utf-8-sig"))
     except UnicodeDecodeError:
         raise YamlRefused("is not YAML: it is not UTF-8") from None
 
@@ -57,7 +55,7 @@ def parse_yaml(text: str) -> Any:
     except yaml.YAMLError as error:
         raise YamlRefused(f"is not YAML: {shown_line(str(error))}") from None
     except RecursionError:
-        raise YamlRefused(f"expected at most {MAX_DEPTH} levels of nesting, got more") from None
+        raise YamlRefused(f"expected at most {MAX_CONFIG_DEPTH} levels of nesting, got more") from None
     except YamlRefused:
         raise
     except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:  # a scalar that is not of its tag
@@ -72,10 +70,10 @@ def _check_events(text: str) -> None:
             depth += 1
         elif isinstance(event, yaml.events.CollectionEndEvent):
             depth -= 1
-        if depth > MAX_DEPTH:
-            raise YamlRefused(f"expected at most {MAX_DEPTH} levels of nesting, got more{_at(event)}")
-        if number > 2 * MAX_NUM_NODES:
-            raise YamlRefused(f"expected at most {MAX_NUM_NODES} values, got more")
+        if depth > MAX_CONFIG_DEPTH:
+            raise YamlRefused(f"expected at most {MAX_CONFIG_DEPTH} levels of nesting, got more{_at(event)}")
+        if number > 2 * MAX_NUM_CONFIG_NODES:
+            raise YamlRefused(f"expected at most {MAX_NUM_CONFIG_NODES} values, got more")
 
 
 def _check_node(node: Any, seen: dict[int, tuple[int, int]], open_: set[int]) -> tuple[int, int]:
@@ -98,10 +96,10 @@ def _check_node(node: Any, seen: dict[int, tuple[int, int]], open_: set[int]) ->
         open_.discard(id(node))
         size += sum(each[0] for each in counted)
         height = 1 + max((each[1] for each in counted), default=0)
-    if size > MAX_NUM_NODES:
-        raise YamlRefused(f"expected at most {MAX_NUM_NODES} values, got more by aliases{_at(node)}")
-    if height > MAX_DEPTH:
-        raise YamlRefused(f"expected at most {MAX_DEPTH} levels of nesting, got more by aliases{_at(node)}")
+    if size > MAX_NUM_CONFIG_NODES:
+        raise YamlRefused(f"expected at most {MAX_NUM_CONFIG_NODES} values, got more by aliases{_at(node)}")
+    if height > MAX_CONFIG_DEPTH:
+        raise YamlRefused(f"expected at most {MAX_CONFIG_DEPTH} levels of nesting, got more by aliases{_at(node)}")
     seen[id(node)] = size, height
     return size, height
 
@@ -118,8 +116,8 @@ def _children(node: Any) -> list[Any]:
 def _check_scalar(node: Any) -> None:
     if node.tag not in _SCALARS:
         raise YamlRefused(f"the tag {shown_line(node.tag, 60)} is not known{_at(node)}")
-    if node.tag in _NUMBERS and len(node.value) > _MAX_NUMBER_LENGTH:
-        raise YamlRefused(f"expected numbers of at most {_MAX_NUMBER_LENGTH} digits, got a longer one{_at(node)}")
+    if node.tag in _NUMBERS and len(node.value) > MAX_CONFIG_NUMBER_LENGTH:
+        raise YamlRefused(f"expected numbers of at most {MAX_CONFIG_NUMBER_LENGTH} digits, got a longer one{_at(node)}")
     if not node.value.isascii():
         try:
             node.value.encode("utf-8")

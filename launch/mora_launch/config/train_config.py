@@ -15,8 +15,9 @@ from mora_training.training_settings import TrainableSettings
 from pydantic import Field, model_validator
 
 from mora_launch.config.agent_config import AgentConfig
-from mora_launch.config.foreign_yaml import MAX_DEPTH, YamlRefused, parse_yaml, read_yaml
+from mora_launch.config.foreign_yaml import YamlRefused, parse_yaml, read_yaml
 from mora_launch.config.restarts import RestartSettings
+from mora_launch.limits import MAX_CONFIG_DEPTH
 from mora_launch.rounds.settings import SynthesisSettings
 from mora_launch.serving.settings import ServingSettings, check_served
 
@@ -108,8 +109,8 @@ def _apply(content: dict[str, Any], change: str) -> None:
         raise SettingsError(f"--set {shown_line(change, 100)}: the value {error}") from None
     node: Any = content
     *parents, last = key.split(".")
-    if len(parents) > MAX_DEPTH:
-        raise SettingsError(f"--set {shown_line(change, 100)}: expected at most {MAX_DEPTH} sections, got more")
+    if len(parents) > MAX_CONFIG_DEPTH:
+        raise SettingsError(f"--set {shown_line(change, 100)}: expected at most {MAX_CONFIG_DEPTH} sections, got more")
     for part in parents:
         node = node.setdefault(part, {})
         if not isinstance(node, dict):

@@ -8,14 +8,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mora_launch.limits import MAX_NUM_PNG_CHUNKS, MAX_NUM_SCANS, MAX_PICTURE_NUM_PIXELS, MAX_SCANNED_NUM_PIXELS
+from mora_launch.limits import (
+    MAX_NUM_JPEG_SEGMENTS,
+    MAX_NUM_PNG_CHUNKS,
+    MAX_NUM_SCANS,
+    MAX_PICTURE_NUM_PIXELS,
+    MAX_SCANNED_NUM_PIXELS,
+)
 from mora_launch.tasks.errors import BadRequest
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _SIZES_IN_JPEG = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})  # SOFn
 _WITHOUT_LENGTH = frozenset({0x00, 0x01, *range(0xD0, 0xD9)})
 _SCAN, _END = 0xDA, 0xD9
-_MAX_NUM_SEGMENTS = 2000  # before the first scan; a camera writes a few dozen
 _SMALL_CHUNK_NBYTES = 1024
 KINDS = "a PNG, JPEG or WebP picture"
 
@@ -97,7 +102,7 @@ def _odd_chunks(content: bytes) -> str | None:
 def _jpeg(content: bytes) -> PictureHeader | None:
     """The largest of the sizes before the first scan. Scan data cannot hold the marker that scans are counted by."""
     position, width, height = 2, 0, 0
-    for _ in range(_MAX_NUM_SEGMENTS):
+    for _ in range(MAX_NUM_JPEG_SEGMENTS):
         position = content.find(b"\xff", position)
         if position < 0 or position + 9 > len(content):
             break

@@ -16,11 +16,9 @@ from pydantic import Field
 
 from mora_launch.decoding.clip import Clip, Video
 from mora_launch.decoding.job import Decoded
-from mora_launch.limits import MAX_CLIP_NBYTES
+from mora_launch.limits import MAX_CLIP_NBYTES, MAX_PACKET_NBYTES, MAX_SIDE
 
-MAX_PACKET_NBYTES = 16 << 10
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
-_MAX_SIDE = 16384
 
 
 class Order(Settings):
@@ -37,8 +35,8 @@ class DecodeAnswer(Settings):
 
     refused: str | None = Field(default=None, max_length=4000)
     num_frames: int = Field(default=0, ge=0, le=1_000_000)
-    height: int = Field(default=0, ge=0, le=_MAX_SIDE)
-    width: int = Field(default=0, ge=0, le=_MAX_SIDE)
+    height: int = Field(default=0, ge=0, le=MAX_SIDE)
+    width: int = Field(default=0, ge=0, le=MAX_SIDE)
     fps: float = Field(default=0.0, ge=0.0)
 
 

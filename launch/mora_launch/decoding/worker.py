@@ -18,13 +18,12 @@ from mora_runtime.process.supervisor_link import die_with_parent
 from mora_launch.decoding import wire
 from mora_launch.decoding.picture import read_picture
 from mora_launch.decoding.video import SERVED, decode_frames
-from mora_launch.limits import DECODER_MEMORY_NBYTES
+from mora_launch.limits import DECODER_MEMORY_NBYTES, MAX_NUM_DECODER_FILES
 from mora_launch.tasks.errors import BadRequest
 
 _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
 _PR_SET_NO_NEW_PRIVS = 38
 _NICENESS = 10
-_MAX_NUM_FILES = 64
 
 
 def main() -> None:
@@ -57,7 +56,7 @@ def _confine() -> None:
     most = own_nbytes + DECODER_MEMORY_NBYTES
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (_MAX_NUM_FILES, _MAX_NUM_FILES))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (MAX_NUM_DECODER_FILES, MAX_NUM_DECODER_FILES))
 
 
 def _decoded(order: wire.Order, content: bytes) -> tuple[wire.DecodeAnswer, int | None]:

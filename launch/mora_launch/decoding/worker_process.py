@@ -14,10 +14,10 @@ from pydantic import ValidationError
 
 from mora_launch.decoding import wire
 from mora_launch.decoding.job import Decoded, DecodeJob
+from mora_launch.limits import AFTER_DEADLINE_S
 from mora_launch.tasks.errors import BadRequest
 
 _TICK_S = 0.05
-_AFTER_DEADLINE_S = 2.0  # in which the decoder itself may say that it took too long
 _END_S = 5.0
 _PASSED_ON = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PYTHONPATH")
 _PASSED_ON_PREFIXES = ("OPENBLAS_", "MKL_")
@@ -92,7 +92,7 @@ class WorkerProcess:
         assert self._link is not None
         poller = select.poll()
         poller.register(self._link, select.POLLIN)
-        deadline = time.monotonic() + job.deadline_s + _AFTER_DEADLINE_S
+        deadline = time.monotonic() + job.deadline_s + AFTER_DEADLINE_S
         while not poller.poll(_TICK_S * 1000):
             if job.cancelled.is_set():
                 raise Cancelled("the client has gone")

@@ -15,9 +15,9 @@ from mora_runtime.errors import EnvironmentFailed, SettingsError
 
 from mora_launch.config.agent_config import AgentConfig
 from mora_launch.environments.venvs import ENVIRONMENTS, ROOT
+from mora_launch.limits import CHECK_DEADLINE_S
 
 PACKAGES = {"sd3": "mora_env_sd3", "opensora": "mora_env_opensora"}
-_CHECK_DEADLINE_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -59,11 +59,11 @@ def _run(environment: str, module: str, request: str) -> subprocess.CompletedPro
     command = [str(ENVIRONMENTS[environment].python), "-m", module]
     try:
         return subprocess.run(
-            command, input=request, capture_output=True, text=True, check=False, cwd=ROOT, timeout=_CHECK_DEADLINE_S
+            command, input=request, capture_output=True, text=True, check=False, cwd=ROOT, timeout=CHECK_DEADLINE_S
         )
     except subprocess.TimeoutExpired:
         raise EnvironmentFailed(
-            f"{module} did not answer within {_CHECK_DEADLINE_S:.0f} s; is the machine short of memory?"
+            f"{module} did not answer within {CHECK_DEADLINE_S:.0f} s; is the machine short of memory?"
         ) from None
 
 

@@ -6,7 +6,6 @@ clips of moving shapes (`python -m <package>.tiny_shapes`), so that pictures com
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -21,6 +20,7 @@ from pathlib import Path
 from mora_data.settings import ClipShape
 from mora_data.shapes_corpus import write_shapes
 from mora_runtime.errors import EnvironmentFailed, SettingsError
+from mora_runtime.files.file_lock import lock_file
 from mora_runtime.files.foreign_file import read_foreign
 from mora_runtime.files.foreign_json import parse_json
 from rich.console import Console
@@ -29,11 +29,10 @@ from mora_launch.config.agent_config import AgentConfig
 from mora_launch.config.train_config import TrainConfig
 from mora_launch.environments.agent_options import PACKAGES
 from mora_launch.environments.venvs import ENVIRONMENTS, ROOT
+from mora_launch.limits import MAX_STAMP_NBYTES, TINY_MODELS_DEADLINE_S
 
-_DEADLINE_S = 3600.0  # a tenth of it on an idle core
 _NUM_LAST_LINES = 8
 _STAMP = "mora-stamp.json"
-_MAX_STAMP_NBYTES = 4096
 
 
 def ensure_tiny_models(config: TrainConfig, console: Console) -> None:
@@ -58,7 +57,8 @@ def _ensure(name: str, agent: AgentConfig, shape: ClipShape, console: Console) -
     if _read_stamp(folder) == stamp:
         return
     with open(folder.with_name(f".{folder.name}.lock"), "w", encoding="utf-8") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # another mora may be making the same: its result serves
+        # another mora may be making the same: its result serves
+        lock_file(lock.fileno(), TINY_MODELS_DEADLINE_S, shown=lock.name)
         if _read_stamp(folder) == stamp:
             return
         console.print(f"making tiny models of the {name} agent in {agent.tiny_models} ...")
@@ -86,7 +86,7 @@ def _is_empty(folder: Path) -> bool:
 
 def _read_stamp(folder: Path) -> object:
     try:
-        return parse_json(read_foreign(folder / _STAMP, _MAX_STAMP_NBYTES, follow_links=False))
+        return parse_json(read_foreign(folder / _STAMP, MAX_STAMP_NBYTES, follow_links=False))
     except (OSError, ValueError):
         return None
 
@@ -123,7 +123,7 @@ def _run(environment: str, module: str, arguments: list[str], console: Console |
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True, cwd=ROOT
     ) as process:
-        deadline = threading.Timer(_DEADLINE_S, process.kill)
+        deadline = threading.Timer(TINY_MODELS_DEADLINE_S, process.kill)
         deadline.start()
         try:
             assert process.stdout is not None
@@ -131,7 +131,7 @@ def _run(environment: str, module: str, arguments: list[str], console: Console |
                 said.append(line.rstrip())
                 if console is not None and ": step " in line:
                     console.print(f"  {line.rstrip()}", markup=False)
-            process.wait(_DEADLINE_S)
+            process.wait(TINY_MODELS_DEADLINE_S)
         finally:
             deadline.cancel()
             if process.returncode is None:

@@ -21,10 +21,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
+from mora_launch.limits import BUILD_LOCK_DEADLINE_S, BUILD_STEP_DEADLINE_S
+
 ROOT = Path(__file__).resolve().parents[3]
 STAMP_NAME = "mora-stamp.json"
 PYTHON_VERSION = "3.11"  # numpy 1.24.4 of Open-Sora-Plan has no wheel past 3.11; numpy 2.4 of SD3 none before it
-LOCK_TIMEOUT_S = 1800.0
 SHOWN_PACKAGES = ("torch", "diffusers", "transformers", "huggingface_hub", "numpy", "deepspeed")
 REASON = (
     "diffusers 0.42 (Stable Diffusion 3) requires huggingface_hub >= 1.32, transformers 4.40.1 (Open-Sora-Plan v1.2) "
@@ -112,7 +113,7 @@ def _build_lock(progress: TextIO) -> Iterator[None]:
     """Hold the one lock under which environments change; wait, saying so, while another process builds."""
     (ROOT / ".venvs").mkdir(exist_ok=True)
     with open(ROOT / ".venvs" / ".lock", "a+", encoding="utf-8") as handle:
-        deadline = time.monotonic() + LOCK_TIMEOUT_S
+        deadline = time.monotonic() + BUILD_LOCK_DEADLINE_S
         announced = False
         while True:
             try:
@@ -124,7 +125,8 @@ def _build_lock(progress: TextIO) -> Iterator[None]:
                     announced = True
                 if time.monotonic() > deadline:
                     raise EnvironmentBuildError(
-                        f"another process has held {handle.name} for {LOCK_TIMEOUT_S:.0f} s; stop it, then start again"
+                        f"another process has held {handle.name} for {BUILD_LOCK_DEADLINE_S:.0f} s; stop it, then "
+                        "start again"
                     ) from None
                 time.sleep(0.2)  # flock has no wait with a deadline
         yield
@@ -204,9 +206,19 @@ def _find_uv() -> str | None:
     if not uv.exists():
         steps = ([HOST_PYTHON, "-m", "venv", str(tools)], [str(tools / "bin" / "pip"), "install", "-q", "uv"])
         for step in steps:
-            if subprocess.run(step, stdin=subprocess.DEVNULL, capture_output=True, check=False).returncode != 0:
+            if not _succeeds(step):
                 return None
     return str(uv)
+
+
+def _succeeds(command: Sequence[str]) -> bool:
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=BUILD_STEP_DEADLINE_S
+        )
+    except subprocess.TimeoutExpired:
+        return False
+    return done.returncode == 0
 
 
 def _install_variables() -> dict[str, str]:
@@ -225,6 +237,7 @@ def _uv_variables() -> dict[str, str]:
         capture_output=True,
         text=True,
         check=False,
+        timeout=BUILD_STEP_DEADLINE_S,
     ).stdout
     settings: dict[str, str] = {}
     for line in listing.splitlines():
@@ -238,9 +251,16 @@ def _uv_variables() -> dict[str, str]:
 
 
 def _run(environment: Environment, command: Sequence[str], variables: Mapping[str, str]) -> None:
-    done = subprocess.run(
-        command, env=dict(variables), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, cwd=ROOT
-    )
+    try:
+        done = subprocess.run(
+            command, env=dict(variables), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+            cwd=ROOT, timeout=BUILD_STEP_DEADLINE_S,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        raise EnvironmentBuildError(
+            f"environment {environment.name} could not be built: `{' '.join(command)}` took more than "
+            f"{BUILD_STEP_DEADLINE_S:.0f} s; check the network or the package index, then start again"
+        ) from None
     if done.returncode == 0:
         return
     tail = "\n    ".join((done.stderr or done.stdout).strip().splitlines()[-8:])

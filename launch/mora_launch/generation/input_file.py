@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mora_runtime.errors import SettingsError
 
-MAX_NBYTES = 2 << 30  # of one; what they may be decoded to has bounds of its own
+from mora_launch.limits import MAX_INPUT_FILE_NBYTES
 
 
 def read_input(path: Path, option: str) -> bytes:
@@ -17,14 +17,16 @@ def read_input(path: Path, option: str) -> bytes:
         option: that named it, for the text of an error.
 
     Raises:
-        SettingsError: it cannot be read, is larger than `MAX_NBYTES`, or is no file: a device or pipe might never end.
+        SettingsError: it cannot be read, is too large, or is no file: a device or pipe might never end.
     """
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
             raise SettingsError(f"{option} {path}: expected a file, got a device, pipe or folder")
-        if status.st_size > MAX_NBYTES:
-            raise SettingsError(f"{option} {path}: expected at most {MAX_NBYTES} bytes, got {status.st_size}")
+        if status.st_size > MAX_INPUT_FILE_NBYTES:
+            raise SettingsError(
+                f"{option} {path}: expected at most {MAX_INPUT_FILE_NBYTES} bytes, got {status.st_size}"
+            )
         return path.read_bytes()
     except OSError as error:
         raise SettingsError(f"{option} {path}: cannot be read: {error.strerror}") from None

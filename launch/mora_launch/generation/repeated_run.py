@@ -22,16 +22,18 @@ from rich.console import Console
 from mora_launch.config.agent_config import AgentConfig
 from mora_launch.config.train_config import TrainConfig
 from mora_launch.generation.command import GenerateOptions
+from mora_launch.limits import (
+    MAX_NUM_STAGE_STEPS,
+    MAX_NUM_STAGES,
+    MAX_PATH_LENGTH,
+    MAX_RECORDED_TEXT_LENGTH,
+    MAX_REPEATED_RUN_NBYTES,
+)
 from mora_launch.review.decision import StageResult
 from mora_launch.serving.settings import PromptAgentSettings
 
-_MAX_NBYTES = 16 << 20
-_MAX_NUM_STAGES = 1000
-_MAX_NUM_STEPS = 200  # of one stage
-_MAX_NAME_LENGTH = 4096
-_MAX_TEXT_LENGTH = 20_000
 _SHOWN_LENGTH = 300
-_PathText = Annotated[str, Field(min_length=1, max_length=_MAX_NAME_LENGTH)]
+_PathText = Annotated[str, Field(min_length=1, max_length=MAX_PATH_LENGTH)]
 _Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -41,7 +43,7 @@ class _Options(Settings):
     model_config = ConfigDict(strict=True)
 
     task: Literal["text_to_video", "image_to_video", "extend", "edit", "connect", "simulate"]
-    prompt: Annotated[str, Field(max_length=_MAX_TEXT_LENGTH)]
+    prompt: Annotated[str, Field(max_length=MAX_RECORDED_TEXT_LENGTH)]
     seed: int
     image: _PathText | None = None
     videos: Annotated[tuple[_PathText, ...], Field(max_length=8, strict=False)] = ()
@@ -61,7 +63,7 @@ class _Content(Settings):
     mora: _Options
     inputs: Annotated[dict[str, _Sha256], Field(max_length=16)]
     config: dict[str, Any]
-    stages: Annotated[tuple[StageResult, ...], Field(max_length=_MAX_NUM_STAGES)] = ()
+    stages: Annotated[tuple[StageResult, ...], Field(max_length=MAX_NUM_STAGES)] = ()
     models: dict[str, str] = Field(default_factory=dict)  # for a person to read
 
 
@@ -86,7 +88,7 @@ class RepeatedRun:
             SettingsError: in one line, what is wrong with it.
         """
         try:
-            content = parse_object(read_foreign(path, _MAX_NBYTES))
+            content = parse_object(read_foreign(path, MAX_REPEATED_RUN_NBYTES))
             run = read_settings(_Content, content, source="it")
             _check_stages(run.stages)
             return cls._with_own_endpoints(run, own)
@@ -172,10 +174,10 @@ def _check_stages(stages: tuple[StageResult, ...]) -> None:
         if stage.file is not None:
             raise ValueError(f"stage {stage.stage[:40]!r}: `file` is no part of a result's JSON")
         texts = [stage.stage, stage.prompt, *(step.prompt or "" for step in stage.steps)]
-        if len(stage.steps) > _MAX_NUM_STEPS or max(map(len, texts)) > _MAX_TEXT_LENGTH:
+        if len(stage.steps) > MAX_NUM_STAGE_STEPS or max(map(len, texts)) > MAX_RECORDED_TEXT_LENGTH:
             raise ValueError(
-                f"stage {stage.stage[:40]!r}: expected at most {_MAX_NUM_STEPS} steps and texts of "
-                f"{_MAX_TEXT_LENGTH} characters"
+                f"stage {stage.stage[:40]!r}: expected at most {MAX_NUM_STAGE_STEPS} steps and texts of "
+                f"{MAX_RECORDED_TEXT_LENGTH} characters"
             )
 
 

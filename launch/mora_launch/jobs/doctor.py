@@ -21,11 +21,11 @@ from rich.console import Console
 from mora_launch.environments.venvs import ENVIRONMENTS, ROOT, torch_backend
 from mora_launch.jobs.run_status import RunStatus, read_status
 from mora_launch.jobs.status import true_state
+from mora_launch.limits import MAX_LOG_LINE_NBYTES
 
 _NUM_FILES_NEEDED = 1024
 _FREE_NBYTES_NEEDED = 2 << 30
 _NUM_ERROR_LINES = 5
-_MAX_LINE_NBYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ def _events(path: Path) -> Iterator[dict[str, Any]]:
     except OSError:
         return
     with file:
-        while line := file.readline(_MAX_LINE_NBYTES):
+        while line := file.readline(MAX_LOG_LINE_NBYTES):
             try:
                 event = parse_object(line)
             except ValueError:

@@ -22,9 +22,10 @@ from mora_runtime.process.role_messages import Vitals, checked_vitals
 from mora_runtime.process.role_process import RoleProcess
 from pydantic import BaseModel, ValidationError, field_validator
 
+from mora_launch.limits import MAX_STATUS_NBYTES
+
 STATUS_FILE = "status.json"
 _WRITE_EVERY_S = 0.9
-_MAX_NBYTES = 16 << 20
 Command = Literal["train", "serve"]
 State = Literal["starting", "running", "finished", "interrupted", "failed"]
 
@@ -156,7 +157,7 @@ def read_status(run: Path) -> RunStatus:
     """
     path = run / STATUS_FILE
     try:
-        return RunStatus.model_validate(parse_object(read_foreign(path, _MAX_NBYTES)))
+        return RunStatus.model_validate(parse_object(read_foreign(path, MAX_STATUS_NBYTES)))
     except FileNotFoundError:
         raise ConfigurationError(f"{run}: no {STATUS_FILE} in it; expected the directory of a run (--run)") from None
     except (OSError, ValueError, ValidationError) as error:

@@ -145,9 +145,8 @@ def _no_recompute(measured: Measured) -> Iterator[Advice]:
 
     def kept(stages: StageTimes) -> float:
         times = stages.for_schedule()
-        return critical_path_s(
-            [{**t, "image_backward": max(0.0, t["image_backward"] - t["image_forward"])} for t in times], in_flight
-        )
+        spared = [t._replace(image_backward_s=max(0.0, t.image_backward_s - t.image_forward_s)) for t in times]
+        return critical_path_s(spared, in_flight)
 
     yield Advice(
         "agents.image.recompute: true -> false", _schedule_gain(measured, kept), 0.0,

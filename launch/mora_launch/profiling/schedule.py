@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from typing import NamedTuple
 
 
-def critical_path_s(compute_s: Sequence[Mapping[str, float]], max_in_flight: int) -> float:
+class MicroBatchTimes(NamedTuple):
+    """How long one micro-batch computes in each server."""
+
+    image_forward_s: float
+    video_forward_s: float
+    video_backward_s: float
+    image_backward_s: float
+
+
+def critical_path_s(batches: Sequence[MicroBatchTimes], max_in_flight: int) -> float:
     """Seconds of the schedule of `mora_trainer.chain.RemoteChain` on two servers that never wait for a message.
 
     Args:
-        compute_s: by micro-batch, the times of `image_forward`, `video_forward`, `video_backward`, `image_backward`.
+        batches: compute times of each micro-batch, in order.
         max_in_flight: micro-batches between their first forward and their last backward.
     """
     free_s = {"image": 0.0, "video": 0.0}  # when each server has done all that was submitted to it
@@ -22,17 +32,17 @@ def critical_path_s(compute_s: Sequence[Mapping[str, float]], max_in_flight: int
         free_s[server] = max(free_s[server], now_s) + spent_s
         heapq.heappush(ended, (free_s[server], number, what))
 
-    while num_begun < min(max_in_flight, len(compute_s)):
-        submit("image", "forward", num_begun, compute_s[num_begun]["image_forward"])
+    while num_begun < min(max_in_flight, len(batches)):
+        submit("image", "forward", num_begun, batches[num_begun].image_forward_s)
         num_begun += 1
     while ended:
         now_s, number, what = heapq.heappop(ended)
-        times = compute_s[number]
+        times = batches[number]
         if what == "forward":
-            submit("video", "loss_done", number, times["video_forward"] + times["video_backward"])
+            submit("video", "loss_done", number, times.video_forward_s + times.video_backward_s)
         elif what == "loss_done":
-            submit("image", "backward", number, times["image_backward"])
-        elif num_begun < len(compute_s):
-            submit("image", "forward", num_begun, compute_s[num_begun]["image_forward"])
+            submit("image", "backward", number, times.image_backward_s)
+        elif num_begun < len(batches):
+            submit("image", "forward", num_begun, batches[num_begun].image_forward_s)
             num_begun += 1
     return now_s

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from mora_launch.profiling.lane import Lane
 from mora_launch.profiling.role_trace import TraceSpan
+from mora_launch.profiling.schedule import MicroBatchTimes
 from mora_launch.profiling.step_window import StepWindow
 
 IMAGE = "image"
@@ -40,15 +41,15 @@ class StageTimes:
         """Those of which every stage was recorded."""
         return min(len(self.image_forward), len(self.video), len(self.image_backward))
 
-    def for_schedule(self, *, image: float = 1.0, video: float = 1.0) -> list[dict[str, float]]:
+    def for_schedule(self, *, image: float = 1.0, video: float = 1.0) -> list[MicroBatchTimes]:
         """As `critical_path_s` takes them, with the compute of each agent taking so many times as long."""
         return [
-            {
-                "image_forward": self.image_forward[k].scaled(image),
-                "video_forward": self.video[k].scaled(video),
-                "video_backward": 0.0,
-                "image_backward": self.image_backward[k].scaled(image),
-            }
+            MicroBatchTimes(
+                image_forward_s=self.image_forward[k].scaled(image),
+                video_forward_s=self.video[k].scaled(video),
+                video_backward_s=0.0,
+                image_backward_s=self.image_backward[k].scaled(image),
+            )
             for k in range(self.num_micro_batches)
         ]
 

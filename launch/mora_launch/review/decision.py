@@ -8,8 +8,6 @@ from mora_runtime.errors import MoraError
 from mora_runtime.schema import Settings
 from pydantic import Field, ValidationError, model_validator
 
-MAX_AGAIN = 3  # new seeds of one stage
-MAX_EDITS = 40  # prompts and adjustments of one stage
 Action = Literal["accept", "again", "edit", "adjust", "back", "stop"]
 
 

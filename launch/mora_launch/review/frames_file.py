@@ -16,10 +16,9 @@ from mora_runtime.errors import SettingsError
 from mora_runtime.files.foreign_file import open_foreign
 from mora_runtime.files.fresh_file import fresh_file
 
+from mora_launch.limits import MAX_FRAMES_FILE_NBYTES, MAX_FRAMES_HEADER_NBYTES
 from mora_launch.tasks.media import Clip
 
-MAX_NBYTES = 2 << 30
-_MAX_HEADER_NBYTES = 4096
 _HEADER = re.compile(
     rb"\x93NUMPY\x01\x00(..)"
     rb"(\{'descr': '\|u1', 'fortran_order': False, 'shape': \(([0-9]{1,9}(?:, [0-9]{1,9}){2,3})\), \} *\n)",
@@ -44,8 +43,8 @@ def read_frames(path: Path) -> Clip:
             shape = _shape(file)
             count = math.prod(shape)
             found = os.fstat(file.fileno()).st_size - file.tell()
-            if count != found or count > MAX_NBYTES:
-                raise ValueError(f"its header claims {count} bytes of at most {MAX_NBYTES}, and {found} are there")
+            if count != found or count > MAX_FRAMES_FILE_NBYTES:
+                raise ValueError(f"its header claims {count} bytes of {MAX_FRAMES_FILE_NBYTES} at most; it has {found}")
             frames: Clip = np.fromfile(file, dtype=np.uint8, count=count)
             return frames.reshape(shape)
     except OSError as error:
@@ -56,7 +55,7 @@ def read_frames(path: Path) -> Clip:
 
 def _shape(file: BinaryIO) -> tuple[int, ...]:
     """What numpy writes for such frames, and nothing else that it would read."""
-    found = _HEADER.match(file.read(_MAX_HEADER_NBYTES))
+    found = _HEADER.match(file.read(MAX_FRAMES_HEADER_NBYTES))
     if found is None or int.from_bytes(found[1], "little") != len(found[2]):
         raise ValueError("its header is none of uint8 pictures or clips")
     file.seek(found.end())

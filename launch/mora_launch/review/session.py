@@ -6,7 +6,6 @@ and from there to working again when it is resumed. Every change makes a new ver
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import stat
@@ -19,13 +18,14 @@ from typing import Any
 
 from mora_runtime.errors import SettingsError
 from mora_runtime.files.durable_files import replace_text
+from mora_runtime.files.file_lock import lock_file
 from mora_runtime.files.foreign_file import read_foreign
 from mora_runtime.files.foreign_json import parse_object
+from mora_runtime.limits import LOCK_DEADLINE_S
 from mora_runtime.schema import read_settings
 
+from mora_launch.limits import MAX_NUM_AGAIN, MAX_NUM_EDITS, MAX_REVIEW_STATE_NBYTES
 from mora_launch.review.decision import (
-    MAX_AGAIN,
-    MAX_EDITS,
     ReviewRefused,
     ReviewState,
     StageDecision,
@@ -37,7 +37,6 @@ from mora_launch.tasks.media import Clip
 
 _STATE = "state.json"
 SHOWN = "shown-"  # and the version: the candidate as a picture or video for those who look at it
-_MAX_STATE_NBYTES = 1 << 20
 _POLL_S = 0.2  # another process may decide
 
 
@@ -85,7 +84,7 @@ class ReviewSession:
             known = self._known
             if known is not None and known[0] == signature:
                 return known[1]
-            content = parse_object(read_foreign(path, _MAX_STATE_NBYTES, follow_links=False))
+            content = parse_object(read_foreign(path, MAX_REVIEW_STATE_NBYTES, follow_links=False))
         except (OSError, ValueError) as error:
             why = error.strerror if isinstance(error, OSError) else error
             raise SettingsError(f"{path}: cannot be read: {why}; remove the folder to begin the review anew") from None
@@ -136,10 +135,12 @@ class ReviewSession:
                 raise ReviewRefused(f"nothing waits for a decision now (the review is {state.status}); look again")
             if decision.version != state.version:
                 raise ReviewRefused(f"version: expected {state.version}, got {decision.version}; look again")
-            if decision.action == "again" and candidate.attempt >= MAX_AGAIN:
-                raise ReviewRefused(f"again: at most {MAX_AGAIN} times for a stage; edit the prompt, or go back")
-            if decision.action in ("edit", "adjust") and len(candidate.steps) >= MAX_EDITS:
-                raise ReviewRefused(f"{decision.action}: at most {MAX_EDITS} times for a stage; accept it, or go back")
+            if decision.action == "again" and candidate.attempt >= MAX_NUM_AGAIN:
+                raise ReviewRefused(f"again: at most {MAX_NUM_AGAIN} times for a stage; edit the prompt, or go back")
+            if decision.action in ("edit", "adjust") and len(candidate.steps) >= MAX_NUM_EDITS:
+                raise ReviewRefused(
+                    f"{decision.action}: at most {MAX_NUM_EDITS} times for a stage; accept it, or go back"
+                )
             if decision.action == "back" and not state.accepted:
                 raise ReviewRefused("back: this is the first stage")
             if decision.action == "adjust" and (candidate.kind == "text" or self.frames(candidate).ndim != 3):
@@ -214,7 +215,7 @@ class ReviewSession:
         except OSError as error:
             raise SettingsError(f"{self.folder}: the review cannot be locked: {error.strerror}") from None
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
+            lock_file(handle, LOCK_DEADLINE_S, shown=str(self.folder / "lock"))
             yield
         finally:
             os.close(handle)
@@ -232,6 +233,6 @@ def _check_own(folder: Path) -> None:
 
 def _write(folder: Path, state: ReviewState) -> None:
     text = state.model_dump_json(indent=1)
-    if len(text.encode()) > _MAX_STATE_NBYTES:
-        raise ReviewRefused(f"a review's state has at most {_MAX_STATE_NBYTES} bytes: no more decisions fit in")
+    if len(text.encode()) > MAX_REVIEW_STATE_NBYTES:
+        raise ReviewRefused(f"a review's state has at most {MAX_REVIEW_STATE_NBYTES} bytes: no more decisions fit in")
     replace_text(folder / _STATE, text)

@@ -29,9 +29,9 @@ from mora_runtime.files.shown_text import shown_line
 from mora_trainer.candidate_settings import PREVIEW_FILE, RECORD_FILE, VIDEO_FILE
 from pydantic import StringConstraints, TypeAdapter, ValidationError
 
+from mora_launch.limits import MAX_RECORD_NBYTES
 from mora_launch.rounds.judging.judge import Verdict
 
-_MAX_NBYTES = 64 << 20  # of a record; a judge's raw answers are in its own
 _PlainName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
 _Kind = TypeVar("_Kind")
 
@@ -53,7 +53,7 @@ def write_once(path: Path, content: Mapping[str, Any] | str) -> None:
 def read_json(path: Path) -> dict[str, Any]:
     """A file that `write_once` wrote; RoundError where somebody changed it."""
     try:
-        return parse_object(read_foreign(path, _MAX_NBYTES))
+        return parse_object(read_foreign(path, MAX_RECORD_NBYTES))
     except (OSError, ValueError) as error:
         raise RoundError(f"{path}: cannot be read ({error}); remove it, and --resume makes it again") from None
 

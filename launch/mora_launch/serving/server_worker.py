@@ -14,9 +14,10 @@ from mora_runtime.errors import MoraError, PeerDied, TransportError
 from mora_runtime.process.role import Role
 from mora_runtime.process.run_directory import RunDirectory
 
+from mora_launch.limits import CONTROL_DEADLINE_S, MAX_NUM_RUNS
 from mora_launch.serving.counters import Counters
 from mora_launch.serving.settings import CAPABILITIES
-from mora_launch.serving.work_queue import MAX_RUNS, Work, WorkQueue
+from mora_launch.serving.work_queue import Work, WorkQueue
 
 if TYPE_CHECKING:
     from mora_runtime import Client, PendingReply
@@ -25,7 +26,6 @@ log = logging.getLogger(__name__)
 _DEPTH = 2  # batches that a server has at once: it need not wait for us between them
 _IDLE_S = 1.0  # an idle server is looked at that often
 _TICK_S = 0.05  # between two looks at progress and cancellations
-_CONTROL_DEADLINE_S = 10.0
 _WARM_NBYTES = 4 << 20
 
 
@@ -111,7 +111,7 @@ class ServerWorker(threading.Thread):
             generation = 0
             while (generation := self._next_generation(generation)) > 0:
                 try:
-                    client = session.connect(self.role, deadline_s=_CONTROL_DEADLINE_S)
+                    client = session.connect(self.role, deadline_s=CONTROL_DEADLINE_S)
                     self._introduce(client)
                     self._serve(client)
                 except TransportError as error:
@@ -143,10 +143,10 @@ class ServerWorker(threading.Thread):
         again = []
         for work in lost:
             work.num_runs += 1
-            if work.num_runs < MAX_RUNS and not self._ended:
+            if work.num_runs < MAX_NUM_RUNS and not self._ended:
                 again.append(work)
             else:
-                work.fail(PeerDied(f"{self.role} ended while it worked on this request, run {MAX_RUNS} times"))
+                work.fail(PeerDied(f"{self.role} ended while it worked on this request, run {MAX_NUM_RUNS} times"))
         self._counters.num_runs_again.inc(len(again))
         self._queue.put_back(again)
 
@@ -155,7 +155,7 @@ class ServerWorker(threading.Thread):
             self._fill(client, wait_s=_IDLE_S)
             if not self._in_flight:
                 # notices a death while idle, and takes leases back
-                self._remember(client.ping(_CONTROL_DEADLINE_S)._asdict())
+                self._remember(client.ping(CONTROL_DEADLINE_S)._asdict())
                 continue
             batch = self._in_flight[0]
             if not batch.pending.has_ended:
@@ -201,7 +201,7 @@ class ServerWorker(threading.Thread):
         for each in self._in_flight:
             self._pass_cancellations_on(client, each)
         if not batch.pending.has_ended and any(work.on_step for work in batch.works):
-            pong = client.ping(_CONTROL_DEADLINE_S)
+            pong = client.ping(CONTROL_DEADLINE_S)
             self._remember(pong._asdict())
             if pong.num_steps:
                 for work in batch.works:
@@ -215,7 +215,7 @@ class ServerWorker(threading.Thread):
         places = {place for place, work in enumerate(batch.works) if work.is_cancelled}
         new: set[int | None] = {None} if len(places) == len(batch.works) else set(places)
         for place in new - batch.told:
-            client.cancel(batch.pending, _CONTROL_DEADLINE_S, sample=place)
+            client.cancel(batch.pending, CONTROL_DEADLINE_S, sample=place)
         batch.told |= new
 
     def _finish(self, client: Client, batch: _Batch) -> None:

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from mora_runtime.errors import Cancelled
 
-MAX_RUNS = 2  # a server's death makes its work run once again
-_MAX_BATCH_TEXT_NBYTES = 40_000  # a message holds 64 KiB
+from mora_launch.limits import MAX_BATCH_TEXT_NBYTES
+
 Step = Callable[[int, int], None]
 
 
@@ -131,7 +131,7 @@ class WorkQueue:
         for work in self._waiting:
             if work.key == first.key and len(batch) < self._limit(first):
                 nbytes += len(str(work.sample.get("prompts", "")).encode())
-                if batch and nbytes > _MAX_BATCH_TEXT_NBYTES:
+                if batch and nbytes > MAX_BATCH_TEXT_NBYTES:
                     break
                 batch.append(work)
         return batch

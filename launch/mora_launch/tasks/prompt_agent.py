@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from mora_launch.chat.endpoint import Chat
+from mora_launch.limits import MAX_PROMPT_ANSWER_LENGTH
 from mora_launch.serving.settings import PromptAgentSettings
 
 _INSTRUCTION = (
@@ -18,7 +19,6 @@ _INSTRUCTION = (
 )
 _DETAIL = "The scene is coherent and clearly lit, with rich detail, natural colours and a steady camera."
 _QUOTES = (('"', '"'), ("\u201c", "\u201d"))  # around the whole description, as some models put them
-_MAX_ANSWER_LENGTH = 2000  # characters; 70 words are asked for
 
 
 class PromptAgent(Protocol):
@@ -61,7 +61,7 @@ class OpenAIPromptAgent:
         for opening, closing in _QUOTES:
             if len(description) > 2 and description.startswith(opening) and description.endswith(closing):
                 description = description[1:-1].strip()
-        return description if 0 < len(description) <= _MAX_ANSWER_LENGTH else prompt
+        return description if 0 < len(description) <= MAX_PROMPT_ANSWER_LENGTH else prompt
 
 
 def prompt_agent(settings: PromptAgentSettings) -> PromptAgent:

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from mora_launch.limits import MAX_SEED
 from mora_launch.serving.server_pool import ServerPool
 from mora_launch.serving.settings import ServingSettings
 from mora_launch.tasks.errors import BadRequest
@@ -15,7 +16,6 @@ TASKS = ("text_to_video", "image_to_video", "extend", "edit", "connect", "simula
 NEEDS_IMAGE = ("image_to_video",)
 NUM_VIDEOS = {"extend": 1, "edit": 1, "connect": 2}
 OPTIONAL_VIDEOS = {"simulate": 1}  # beyond those
-MAX_SEED = 2**31 - 1
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,17 @@ from typing import Any, ClassVar
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from mora_launch.limits import HEAD_DEADLINE_S, MAX_LEFT_OVER_NBYTES, MAX_NUM_CONNECTIONS, WRITE_DEADLINE_S
+from mora_launch.limits import (
+    HEAD_DEADLINE_S,
+    MAX_LEFT_OVER_NBYTES,
+    MAX_NUM_CONNECTIONS,
+    MAX_NUM_PIECES,
+    WRITE_DEADLINE_S,
+)
 from mora_launch.web.listening import is_loopback
 from mora_launch.web.peer import peer_uid
 
 PEER_UID = "peer_uid"  # in the state of every request's scope: int, or None where it is not known
-_MAX_NUM_PIECES = 256  # line ends in what is read at once, before it is asked how long the pieces between them are
 _LEAST_PIECE_NBYTES = 64  # on average: each chunk of a body costs time, however short it is
 
 
@@ -66,7 +71,7 @@ class HttpConnection(H11Protocol):
                 return True
         num_pieces = data.count(b"\r\n")
         is_chunked = any(name == b"transfer-encoding" for name, _ in self.headers)
-        return is_chunked and num_pieces > _MAX_NUM_PIECES and len(data) < _LEAST_PIECE_NBYTES * num_pieces
+        return is_chunked and num_pieces > MAX_NUM_PIECES and len(data) < _LEAST_PIECE_NBYTES * num_pieces
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_head_deadline()

@@ -10,11 +10,11 @@ from typing import Any
 import h11
 from mora_runtime.files.shown_text import shown_line
 
+from mora_launch.limits import MAX_REFUSAL_LENGTH
 from mora_launch.web.access import Access, Refusal
 from mora_launch.web.asgi import App, Message, Receive, Scope, Send, header_values
 from mora_launch.web.body import Body, BodyRoom
 
-_MAX_TEXT_LENGTH = 2000
 _HEALTH = frozenset({"/healthz", "/readyz"})
 _WITHOUT_BODY = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
 _REFUSED_METHODS = frozenset({"TRACE", "CONNECT"})
@@ -143,4 +143,4 @@ async def _refuse(send: Send, refusal: Refusal) -> None:
 def error_body(field: str | None, text: str, kind: str, code: str | None = None) -> dict[str, Any]:
     """OpenAI's shape of an error."""
     param = None if field is None else shown_line(field)
-    return {"error": {"message": shown_line(text, _MAX_TEXT_LENGTH), "type": kind, "param": param, "code": code}}
+    return {"error": {"message": shown_line(text, MAX_REFUSAL_LENGTH), "type": kind, "param": param, "code": code}}

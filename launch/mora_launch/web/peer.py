@@ -10,6 +10,8 @@ import ipaddress
 import socket
 import struct
 
+from mora_launch.limits import DIAG_DEADLINE_S, MAX_DIAG_ANSWER_NBYTES
+
 _NETLINK_SOCK_DIAG = 4
 _SOCK_DIAG_BY_FAMILY = 20
 _NLM_F_REQUEST = 1
@@ -19,8 +21,6 @@ _SOCKET_ID = struct.Struct("!HH16s16s")  # inet_diag_sockid: source port, destin
 _ANY_INTERFACE_NO_COOKIE = struct.pack("=III", 0, 0xFFFFFFFF, 0xFFFFFFFF)
 _ANSWER = struct.Struct("=4B48x5I")  # inet_diag_msg: family, state, timer, retransmits; expires, queues, uid, inode
 _ALL_STATES = 0xFFFFFFFF
-_MAX_ANSWER_NBYTES = 4096
-_TIMEOUT_S = 1.0
 
 Address = tuple[str, int]
 
@@ -37,7 +37,7 @@ def peer_uid(ours: Address, theirs: Address) -> int | None:
     """
     try:
         with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_SOCK_DIAG) as kernel:
-            kernel.settimeout(_TIMEOUT_S)
+            kernel.settimeout(DIAG_DEADLINE_S)
             first = _owner(kernel, theirs, ours)
             return first[0] if first is not None and first == _owner(kernel, theirs, ours) else None
     except (OSError, ValueError, struct.error):
@@ -54,7 +54,7 @@ def _owner(kernel: socket.socket, local: Address, remote: Address) -> tuple[int,
         + _ANY_INTERFACE_NO_COOKIE
     )
     kernel.send(_HEADER.pack(_HEADER.size + len(request), _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST, 1, 0) + request)
-    answer = kernel.recv(_MAX_ANSWER_NBYTES)
+    answer = kernel.recv(MAX_DIAG_ANSWER_NBYTES)
     if _HEADER.unpack_from(answer)[1] != _SOCK_DIAG_BY_FAMILY:
         return None
     fields = _ANSWER.unpack_from(answer, _HEADER.size)

@@ -6,8 +6,9 @@ import logging
 import time
 from collections.abc import Callable
 
+from mora_launch.limits import MAX_NUM_WARNINGS
+
 _WINDOW_S = 60.0
-_MAX_NUM = 10  # in each
 
 
 class RareWarnings(logging.Filter):
@@ -26,4 +27,4 @@ class RareWarnings(logging.Filter):
         if self._now_s() - self._since_s > _WINDOW_S:
             self._since_s, self._num = self._now_s(), 0
         self._num += 1
-        return self._num <= _MAX_NUM
+        return self._num <= MAX_NUM_WARNINGS

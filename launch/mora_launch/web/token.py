@@ -10,8 +10,9 @@ from pathlib import Path
 
 from mora_runtime.errors import SettingsError
 
+from mora_launch.limits import MAX_TOKEN_FILE_NBYTES
+
 _NAME = "token"
-_MAX_NBYTES = 4096
 _FORM = re.compile(r"[!-~]{16,1024}")  # what fits into a header as it is
 
 
@@ -34,7 +35,7 @@ def read_token(path: Path) -> str:
                 f"--token-file {path}: other users can read or replace it (mode {stat.S_IMODE(status.st_mode):04o}, "
                 f"user id {status.st_uid}); expected a file of yours, chmod 600"
             )
-        text = file.read(_MAX_NBYTES + 1).decode("utf-8", "replace").strip()
+        text = file.read(MAX_TOKEN_FILE_NBYTES + 1).decode("utf-8", "replace").strip()
     if _FORM.fullmatch(text) is None:
         raise SettingsError(
             f"--token-file {path}: expected 16 to 1024 printable ASCII characters without spaces, got {len(text)}"

@@ -7,17 +7,19 @@ process was in the middle of.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import threading
 import time
 from typing import TYPE_CHECKING
 
-from mora_runtime.limits import TRACE_PERIOD_S
+from mora_runtime.limits import FILES_DEADLINE_S, TRACE_PERIOD_S
 from mora_runtime.trace.gpu_gauge import GpuGauge
 
 if TYPE_CHECKING:
     from mora_runtime.trace.tracing import Tracer
 
+log = logging.getLogger(__name__)
 FORMAT_VERSION = 1
 
 
@@ -77,9 +79,12 @@ class TraceWriter:
         self._file.write(json.dumps(line) + "\n")
 
     def end(self) -> None:
-        """Write what is left and the line that says so."""
+        """Write what is left and the line that says so; without that line where the disk takes too long."""
         self._ended.set()
-        self._thread.join()
+        self._thread.join(FILES_DEADLINE_S)
+        if self._thread.is_alive():
+            log.error("the trace was not written within %.0f s; it is incomplete", FILES_DEADLINE_S)
+            return
         self._sample()
         self._write()
         self._write_line(["E", self._tracer.num_dropped])

@@ -7,7 +7,6 @@ bytes of any sender to the application.
 
 from __future__ import annotations
 
-import fcntl
 import os
 from pathlib import Path
 
@@ -16,11 +15,13 @@ import zmq.auth
 from zmq.auth.thread import ThreadAuthenticator
 
 from mora_runtime.errors import ConfigurationError
+from mora_runtime.files.file_lock import lock_file
 from mora_runtime.limits import (
     HANDSHAKE_TIMEOUT_S,
     HEARTBEAT_INTERVAL_S,
     HEARTBEAT_TIMEOUT_S,
     HIGH_WATER_MARK,
+    LOCK_DEADLINE_S,
     MAX_FRAME_NBYTES,
 )
 from mora_runtime.process.run_directory import RunDirectory
@@ -37,7 +38,7 @@ def make_keys(run: RunDirectory) -> None:
     clients = run.keys / _CLIENTS_FOLDER
     folder = os.open(run.keys, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        fcntl.flock(folder, fcntl.LOCK_EX)
+        lock_file(folder, LOCK_DEADLINE_S, shown=str(run.keys))
         if not (clients / f"{_CLIENT}.key").exists():
             _make_pairs(run.keys, clients)
     finally:

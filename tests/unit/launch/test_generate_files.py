@@ -33,7 +33,7 @@ def test_a_device_a_pipe_and_a_file_that_is_too_large_are_not_read(
         with pytest.raises(SettingsError, match="expected a file, got a device, pipe or folder"):
             read_input(path, "--image")
     (tmp_path / "large").write_bytes(b"12345")
-    monkeypatch.setattr(input_file, "MAX_NBYTES", 4)
+    monkeypatch.setattr(input_file, "MAX_INPUT_FILE_NBYTES", 4)
     with pytest.raises(SettingsError, match=r"--image .*large: expected at most 4 bytes, got 5"):
         read_input(tmp_path / "large", "--image")
 

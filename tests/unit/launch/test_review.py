@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from mora_launch.review.decision import MAX_EDITS, ReviewRefused, StageDecision, StageResult, Stopped
+from mora_launch.limits import MAX_NUM_EDITS
+from mora_launch.review.decision import ReviewRefused, StageDecision, StageResult, Stopped
 from mora_launch.review.reviewed_stages import ReviewedStages, run_reviewed
 from mora_launch.review.session import ReviewSession
 from mora_launch.tasks.request import TaskRequest
@@ -178,7 +179,7 @@ def test_editing_a_prompt_takes_none_of_its_new_seeds(tmp_path: Path) -> None:
 
 
 def test_edits_of_one_stage_have_a_bound_and_leave_one_candidate_on_disk(tmp_path: Path) -> None:
-    edits = [{"action": "edit", "prompt": f"number {number}"} for number in range(MAX_EDITS + 1)]
-    with pytest.raises(ReviewRefused, match=f"edit: at most {MAX_EDITS} times for a stage"):
+    edits = [{"action": "edit", "prompt": f"number {number}"} for number in range(MAX_NUM_EDITS + 1)]
+    with pytest.raises(ReviewRefused, match=f"edit: at most {MAX_NUM_EDITS} times for a stage"):
         run(tmp_path / "session", [ACCEPT, *edits])
     assert len(list((tmp_path / "session").glob("*.npy"))) == 1

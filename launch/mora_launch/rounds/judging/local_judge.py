@@ -15,6 +15,7 @@ from mora_runtime.process.supervisor import Supervisor
 from mora_launch.config.agent_config import AgentConfig
 from mora_launch.environments.agent_options import check_options
 from mora_launch.jobs.servers import server_settings, start_server
+from mora_launch.limits import CONTROL_DEADLINE_S
 from mora_launch.rounds.judging.frames import shown_frames
 from mora_launch.rounds.judging.judge import Interrupted, JudgeAnswer, Question
 from mora_launch.rounds.judging.ranking import RankingDialogue, instruction, reminder
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 _ENVIRONMENT: Final = "sd3"
 _KIND = "multimodal"
 _TICK_S = 0.2  # between two looks at the server and at Ctrl-C while it answers
-_CONTROL_DEADLINE_S = 10.0
 
 
 class LocalJudge:
@@ -72,7 +72,7 @@ class LocalJudge:
                 raise Interrupted
             with Session.open(directory, "rounds", warm_nbytes=0) as session:
                 client = session.connect(
-                    settings.role, deadline_s=_CONTROL_DEADLINE_S, expected_lock_hash=settings.lock_hash
+                    settings.role, deadline_s=CONTROL_DEADLINE_S, expected_lock_hash=settings.lock_hash
                 )
                 self._connected = client, supervisor
                 try:
@@ -119,7 +119,7 @@ class LocalJudge:
         try:
             values = pending.result().values
         except DeadlineExceeded:
-            client.cancel(pending, _CONTROL_DEADLINE_S)  # the next question shall not wait for this one
+            client.cancel(pending, CONTROL_DEADLINE_S)  # the next question shall not wait for this one
             raise
         if not isinstance(text := values.get("text"), str):
             raise ProtocolError(f"{self.name}: expected an answer `text`, got {sorted(values)}")

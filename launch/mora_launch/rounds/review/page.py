@@ -12,6 +12,7 @@ from pathlib import Path
 from fastapi import FastAPI
 from fastapi.concurrency import run_in_threadpool
 
+from mora_launch.limits import MAX_REVIEW_BODY_NBYTES
 from mora_launch.rounds.review.errors import install_errors
 from mora_launch.rounds.review.routes import visit_routes
 from mora_launch.rounds.review.visits import Visits
@@ -21,7 +22,6 @@ from mora_launch.web.http_server import http_server
 from mora_launch.web.page_files import PageFiles
 
 PAGE_FILES = ("field.js", "rounds.js", "rounds_keys.js", "rounds_view.js")
-_MAX_BODY_NBYTES = 1 << 14  # a press of a button
 _GRACE_S = 2
 
 
@@ -44,7 +44,9 @@ class ReviewPage:
         install_errors(app)
         app.include_router(visit_routes(self._run, self._visits))
         app.include_router(page.routes())
-        app.add_middleware(Guard, access=access, max_body_nbytes=_MAX_BODY_NBYTES, pages=page.pages, assets=page.assets)
+        app.add_middleware(
+            Guard, access=access, max_body_nbytes=MAX_REVIEW_BODY_NBYTES, pages=page.pages, assets=page.assets
+        )
         return app
 
     def serve(self, access: Access, address: socket.socket) -> None:

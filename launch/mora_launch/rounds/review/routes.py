@@ -10,11 +10,10 @@ from fastapi.responses import FileResponse, JSONResponse, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
+from mora_launch.limits import MAX_REVIEW_NUMBER
 from mora_launch.rounds.review.recent_statistics import RecentStatistics
 from mora_launch.rounds.review.visitor import Visitor
 from mora_launch.rounds.review.visits import Visits
-
-_MAX_NUMBER = 1_000_000
 
 
 def _plain(name: str) -> str:
@@ -23,7 +22,7 @@ def _plain(name: str) -> str:
     return name.strip()
 
 
-Number = Annotated[int, Field(ge=0, le=_MAX_NUMBER)]
+Number = Annotated[int, Field(ge=0, le=MAX_REVIEW_NUMBER)]
 
 
 class _Body(BaseModel):

@@ -17,6 +17,7 @@ from mora_runtime.errors import MoraError
 
 from mora_launch.decoding.picture_header import KINDS
 from mora_launch.decoding.video_header import video_format
+from mora_launch.limits import MAX_NUM_IMAGES, MAX_SEED
 from mora_launch.serving.http.front import Front
 from mora_launch.serving.http.requests.bodies import ImageEdit, ImageGeneration
 from mora_launch.serving.http.requests.fields import RequestFields
@@ -25,10 +26,9 @@ from mora_launch.serving.http.waiting import on_loop, while_connected
 from mora_launch.serving.work_queue import Work
 from mora_launch.tasks.errors import BadRequest
 from mora_launch.tasks.media import Clip, png
-from mora_launch.tasks.request import MAX_SEED, check_prompt, check_sampling, check_seed, check_size
+from mora_launch.tasks.request import check_prompt, check_sampling, check_seed, check_size
 from mora_launch.web.guard import error_body
 
-_MAX_NUM_IMAGES = 10
 _SMALL_NBYTES = 256 << 10  # of pixels that are compressed faster than a thread is found for it
 
 
@@ -95,8 +95,8 @@ def _common(front: Front, fields: RequestFields, about: dict[str, Any]) -> tuple
     prompt = check_prompt(fields.text("prompt"), front.config.serving)
     asked = fields.integer("n")
     count = 1 if asked is None else asked
-    if not 1 <= count <= _MAX_NUM_IMAGES:
-        raise BadRequest("n", f"expected 1 to {_MAX_NUM_IMAGES}, got {count}")
+    if not 1 <= count <= MAX_NUM_IMAGES:
+        raise BadRequest("n", f"expected 1 to {MAX_NUM_IMAGES}, got {count}")
     if fields.text("response_format") not in (None, "b64_json"):
         raise BadRequest("response_format", "expected b64_json; pictures are not kept here")
     given = fields.integer("seed")

@@ -7,8 +7,9 @@ from typing import Any
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
 
+from mora_launch.limits import MAX_SEED
 from mora_launch.serving.http.front import Front
-from mora_launch.tasks.request import MAX_SEED, NEEDS_IMAGE, NUM_VIDEOS, OPTIONAL_VIDEOS, TASKS
+from mora_launch.tasks.request import NEEDS_IMAGE, NUM_VIDEOS, OPTIONAL_VIDEOS, TASKS
 from mora_launch.web.page_files import PAGE
 
 _PICTURE, _CIRCLE, _SQUARE = "red-circle.png", "red-circle-right.mp4", "blue-square-left.mp4"

@@ -10,6 +10,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, JSONResponse, Response
 
 from mora_launch.decoding.clip import Clip, Video
+from mora_launch.limits import MAX_NUM_LISTED_VIDEOS, MAX_SEED
 from mora_launch.serving.http.front import Front, NotFound
 from mora_launch.serving.http.jobs.video_job import MEDIA_TYPES, VideoJob
 from mora_launch.serving.http.jobs.video_jobs import VideoJobs
@@ -19,7 +20,6 @@ from mora_launch.serving.http.requests.uploads import decoded, sent_files
 from mora_launch.tasks.errors import BadRequest
 from mora_launch.tasks.media import chosen_codec
 from mora_launch.tasks.request import (
-    MAX_SEED,
     TaskRequest,
     check_fps,
     check_request,
@@ -27,8 +27,6 @@ from mora_launch.tasks.request import (
     check_size,
     check_texts,
 )
-
-_MAX_LIST = 100
 
 
 def video_routes(front: Front, jobs: VideoJobs) -> APIRouter:
@@ -48,8 +46,8 @@ def video_routes(front: Front, jobs: VideoJobs) -> APIRouter:
 
     @router.get("/v1/videos")
     async def listing(after: str | None = None, limit: int = 20, order: str = "desc") -> Response:
-        if not 1 <= limit <= _MAX_LIST:
-            raise BadRequest("limit", f"expected 1 to {_MAX_LIST}, got {limit}")
+        if not 1 <= limit <= MAX_NUM_LISTED_VIDEOS:
+            raise BadRequest("limit", f"expected 1 to {MAX_NUM_LISTED_VIDEOS}, got {limit}")
         if order not in ("asc", "desc"):
             raise BadRequest("order", f"expected asc or desc, got {order[:20]}")
         found = jobs.all() if order == "asc" else jobs.all()[::-1]
