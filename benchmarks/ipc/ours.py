@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import json
 import sys
 from collections.abc import Iterator
@@ -34,7 +33,7 @@ class OurServers:
     session: Session
     client: Client
     other: Client
-    zmq_client: Client | None  # to the first server without the doorbell, where the runtime has one
+    zmq_client: Client  # to the first server, without the doorbell
 
     def check_interrupt(self) -> None:
         """The supervisor takes Ctrl-C, so that servers are ended in order.
@@ -55,17 +54,8 @@ def our_servers(folder: Path) -> Iterator[OurServers]:
             raise KeyboardInterrupt
         with Session.open(run, "coordinator.0", arena_budget_nbytes=ARENA_NBYTES) as session:
             client, other = (session.connect(role, deadline_s=DEADLINE_S) for role in SERVERS)
-            yield OurServers(supervisor, servers, session, client, other, _zmq_client(session))
-
-
-def _zmq_client(session: Session) -> Client | None:
-    options: dict[str, Any] = {"doorbell": False}
-    return session.connect(SERVERS[0], deadline_s=DEADLINE_S, **options) if has_doorbell() else None
-
-
-def has_doorbell() -> bool:
-    """True where calls need not go through ZeroMQ, and can be made to."""
-    return "doorbell" in inspect.signature(Session.connect).parameters
+            zmq_client = session.connect(SERVERS[0], deadline_s=DEADLINE_S, doorbell=False)
+            yield OurServers(supervisor, servers, session, client, other, zmq_client)
 
 
 def _start(role: str, run: RunDirectory, supervisor: Supervisor) -> RoleProcess:
@@ -140,7 +130,4 @@ def bulk_contestants(opened: OurServers) -> list[Contestant]:
 
 def small_contestants(opened: OurServers) -> list[Contestant]:
     """Those of the smallest size alone."""
-    found: list[Contestant] = [EmptyCall(opened.client)]
-    if opened.zmq_client is not None:
-        found.append(Echo("zmq_path", opened.zmq_client, "add_one"))
-    return found
+    return [EmptyCall(opened.client), Echo("zmq_path", opened.zmq_client, "add_one")]

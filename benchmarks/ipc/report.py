@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmarks.ipc.measurement import Measurement, RemotePeer
-from benchmarks.ipc.ours import has_doorbell
 from benchmarks.ipc.peers import FAMILIES, HOW_TO_INSTALL, PING
 from benchmarks.ipc.plan import SMALL_NBYTES
 from benchmarks.ipc.verdict import judge
@@ -83,16 +82,12 @@ def _small(measurement: Measurement) -> dict[str, Any]:
         "ours_us": ours_us,
         "in_slot_us": measurement.median_us("ours"),
         "empty_call_us": measurement.median_us("empty_call"),
-        "has_doorbell": has_doorbell(),
+        "zmq_path_us": measurement.median_us("zmq_path"),
     }
-    if "zmq_path" in measurement.times_us:
-        found["zmq_path_us"] = measurement.median_us("zmq_path")
     if PING in measurement.times_us:
         zmq_us = measurement.median_us(PING)
-        found.update(zmq_us=zmq_us, ratio=ours_us / zmq_us)
+        found.update(zmq_us=zmq_us, ratio=ours_us / zmq_us, zmq_path_ratio=found["zmq_path_us"] / zmq_us)
         found["ratio_by_round"] = _rounded(measurement.ratio_by_round("fresh_output", PING))
-        if "zmq_path_us" in found:
-            found["zmq_path_ratio"] = found["zmq_path_us"] / zmq_us
     return found
 
 

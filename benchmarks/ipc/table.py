@@ -77,7 +77,7 @@ def _soak(soak: Mapping[str, Any]) -> Table:
 def _verdict(verdict: list[dict[str, Any]]) -> Table:
     table = Table("target", "measured", "", "limit", "met", box=None, pad_edge=False)
     for entry in verdict:
-        measured = "-" if entry["measured"] is None else f"{entry['measured']:.4g}"
+        measured = f"{entry['measured']:.4g}"
         met = "[green]yes[/]" if entry["met"] else "[red]no[/]"
         table.add_row(entry["target"], measured, entry["comparison"], f"{entry['limit']:.4g}", met)
     return table

@@ -62,13 +62,11 @@ def _middle(size: Mapping[str, Any], small_us: float) -> Entry:
 
 
 def _small(small: Mapping[str, Any]) -> list[Entry]:
-    through_zmq = small.get("zmq_path_ratio", small["ratio"])
+    through_zmq = small["zmq_path_ratio"]
     doorbell = "small message with a doorbell / bare ZeroMQ ping-pong"
     return [
         at_most("small message through ZeroMQ / bare ZeroMQ ping-pong", through_zmq, ZMQ_LIMIT),
-        at_most(doorbell, small["ratio"], DOORBELL_LIMIT)
-        if small["has_doorbell"]
-        else {"target": doorbell, "comparison": "<=", "limit": DOORBELL_LIMIT, "measured": None, "met": False},
+        at_most(doorbell, small["ratio"], DOORBELL_LIMIT),
     ]
 
 

@@ -94,10 +94,6 @@ class OpenSoraAgent(Agent):
         """The transformer's config.json, as upstream writes it."""
         return self._model.config_json()
 
-    def save_weights(self, folder: Path) -> None:
-        """Write the transformer in upstream's layout, LoRA adapters merged."""
-        self._model.save_pretrained(folder)
-
     @remote
     def encode(self, prompts: list[str]) -> dict[str, Any]:
         """`keys` of the prompts' encoder rows, which stay here. An empty prompt is the unconditional text."""
@@ -181,48 +177,6 @@ class OpenSoraAgent(Agent):
     def initial_noise(self, seed: int) -> dict[str, Any]:
         """`noise`, float32 (1, C, T, h, w): what a clip of this seed starts from."""
         return {"noise": self._pipeline(None, None).initial_noise(seed)}
-
-    @remote
-    def extend(
-        self,
-        z: Tensor | None,
-        prompt_key: str,
-        video: Tensor,
-        seed: int,
-        given_frames: int = 1,
-        num_inference_steps: int | None = None,
-        guidance_scale: float | None = None,
-    ) -> dict[str, Any]:
-        """`frames`: the video, uint8 (N, H, W, 3), at the model's size, then F - `given_frames` new frames.
-
-        Args:
-            given_frames: how many of the video's last frames the new ones continue from.
-        """
-        with _as_bad_argument():
-            pipeline = self._pipeline(num_inference_steps, guidance_scale)
-            text, negative = self._encoder.rows(prompt_key), self._negative()
-            return {"frames": pipeline.extend(text, negative, video, seed, given_frames=given_frames, z=z)}
-
-    @remote
-    def connect(
-        self,
-        z: Tensor | None,
-        prompt_key: str,
-        first: Tensor,
-        second: Tensor,
-        seed: int,
-        num_inference_steps: int | None = None,
-        guidance_scale: float | None = None,
-    ) -> dict[str, Any]:
-        """`frames`, uint8 (F, H, W, 3): a transition from the last frame of `first` to the first of `second`.
-
-        Args:
-            first, second: uint8 (N, H, W, 3).
-        """
-        with _as_bad_argument():
-            pipeline = self._pipeline(num_inference_steps, guidance_scale)
-            text, negative = self._encoder.rows(prompt_key), self._negative()
-            return {"frames": pipeline.connect(text, negative, first, second, seed, z=z)}
 
     @remote
     def describe(self) -> dict[str, Any]:

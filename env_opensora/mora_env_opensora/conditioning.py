@@ -113,37 +113,3 @@ def fit_image(images: Tensor, height: int, width: int) -> Tensor:
     larger = F.interpolate(images, size=covering, mode="bilinear", antialias=True)
     top, left = (covering[0] - height) // 2, (covering[1] - width) // 2
     return larger[..., top : top + height, left : left + width]
-
-
-@dataclass(frozen=True)
-class MaskMix:
-    """Shares of what is given in training clips; the rest are clips with a random number of random frames."""
-
-    first: float = 0.4  # image to video
-    first_and_last: float = 0.4  # transition
-    leading: float = 0.1  # continuation, from a random number of leading frames
-    all_given: float = 0.0
-
-    def __post_init__(self) -> None:
-        shares = (self.first, self.first_and_last, self.leading, self.all_given)
-        if min(shares) < 0 or sum(shares) > 1 + 1e-9:
-            raise InputError(f"mask mix: expected shares of at least 0 that sum to at most 1, got {shares}")
-
-    def draw(self, frames: int, generator: torch.Generator) -> Tensor:
-        """One clip's frame mask (F,), 1 = to be generated."""
-        u = torch.rand((), generator=generator).item()
-        if (u := u - self.first) < 0:
-            return frame_mask(frames, [0])
-        if (u := u - self.first_and_last) < 0:
-            return frame_mask(frames, [0, -1])
-        if (u := u - self.leading) < 0:
-            return frame_mask(frames, range(_randint(1, frames, generator)))
-        if u - self.all_given < 0:
-            return torch.zeros(frames)
-        order = torch.randperm(frames, generator=generator)
-        return frame_mask(frames, order[: _randint(0, frames - 1, generator)].tolist())
-
-
-def _randint(low: int, high: int, generator: torch.Generator) -> int:
-    """Uniform over low..high, both included."""
-    return int(torch.randint(low, high + 1, (), generator=generator))

@@ -17,7 +17,6 @@ from torch import Tensor
 from mora_env_opensora.conditioning import (
     LATENT_SCALE,
     ClipSize,
-    MaskMix,
     fit_image,
     frame_mask,
     latent_mask,
@@ -177,25 +176,6 @@ class VideoObjective:
         fitted = fit_image(images.to(self.vae.device), self.size.height, self.size.width)
         masked_clip = place_frames([fitted], [0], self.size.frames)
         mask = frame_mask(self.size.frames, [0]).expand(len(texts), -1)
-        return self._loss(z, texts, masked_clip, mask, targets, draw)
-
-    def masked_clip_loss(
-        self, z: Tensor | None, texts: Sequence[Tensor], clips: Tensor, mix: MaskMix, seeds: Sequence[int]
-    ) -> Tensor:
-        """Upstream's own training step: frames of each clip are given as `mix` draws, the model fills in the rest.
-
-        Args:
-            clips: (B, 3, F, H, W) in [-1, 1] of the objective's size.
-        """
-        self._check_batch(len(texts), clips=clips.shape[0], seeds=len(seeds))
-        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-        mask = torch.stack([mix.draw(self.size.frames, generator) for generator in generators])
-        draw = self._draw(generators)
-        clips = clips.to(self.vae.device)
-        with torch.no_grad():
-            posterior = self.vae.encode(clips)
-        targets = [Target(mean, std) for mean, std in zip(posterior.mean, posterior.std, strict=True)]
-        masked_clip = clips * (mask < 0.5).to(clips)[:, None, :, None, None]
         return self._loss(z, texts, masked_clip, mask, targets, draw)
 
     def _draw(self, generators: Sequence[torch.Generator]) -> NoiseDraw:

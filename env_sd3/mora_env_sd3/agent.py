@@ -137,26 +137,6 @@ class Sd3Agent(Agent):
         return self._frames[key]
 
     @remote
-    def generate(
-        self,
-        z: torch.Tensor | None,
-        prompt_keys: list[str],
-        seeds: list[int],
-        num_inference_steps: int | None,
-        guidance_scale: float | None,
-    ) -> dict[str, Any]:
-        """Finished pictures: `images` uint8 (B, H, W, 3); the same seed gives the same picture in any batch."""
-        if len(prompt_keys) != len(seeds) or not seeds:
-            raise BadArgument(f"generate: expected as many seeds as prompts, got {len(seeds)} and {len(prompt_keys)}")
-        prompts, negative = self.embeddings(prompt_keys)
-        settings = self.settings(num_inference_steps, guidance_scale)
-        images = self.renderer.render(z, prompts, negative, seeds, settings)
-        scaled = ((images + 1.0) * 127.5).round().clamp(0, 255)
-        num_images, channels, height, width = images.shape
-        pixels = empty((num_images, height, width, channels), torch.uint8)
-        return {"images": pixels.copy_(scaled.permute(0, 2, 3, 1))}  # written where the caller reads it
-
-    @remote
     def initial_noise(self, seed: int) -> dict[str, Any]:
         """`noise`, float32 (1, C, H/8, W/8): what a picture of this seed starts from."""
         return {"noise": self.renderer.initial_latents([seed], self.settings()).float()}

@@ -1,19 +1,12 @@
-"""The rule of training clip lengths and the decay of the moving average equal upstream's."""
+"""The decay of the moving average equals upstream's."""
 
 from __future__ import annotations
 
 import pytest
 import reference
-from mora_env_opensora.training_clip import frames_kept
 from mora_training.ema import ema_decay
 
 MISC = reference.read_meta("misc")
-
-
-@pytest.mark.parametrize("available", MISC["args"]["frames"])
-def test_frames_kept(available: int) -> None:
-    expected = MISC["items"]["frames_kept"][str(available)]
-    assert frames_kept(available) == (None if expected == -1 else expected)
 
 
 @pytest.mark.parametrize("step", MISC["args"]["steps"])

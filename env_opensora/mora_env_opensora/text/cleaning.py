@@ -1,6 +1,6 @@
 """Caption cleaning as the text encoder's captions were cleaned in training: the DeepFloyd rules, applied twice.
 
-The rules run in order and work on each other's results. Chinese characters stay unless `keep_chinese` is False.
+The rules run in order and work on each other's results.
 """
 
 from __future__ import annotations
@@ -34,7 +34,6 @@ _SYMBOLS = _compiled(
     (r"@[\w\d]+\b", ""),  # nicknames
     (r"[\u31c0-\u4dff]+", ""),  # strokes, katakana extensions, enclosed and compatibility forms, ext-A, hexagrams
 )
-_CHINESE = _compiled((r"[\u4e00-\u9fff]+", ""))
 _NOISE = _compiled(
     (rf"[{_DASHES}]+", "-"),
     (r"[`´«»“”¨]", '"'),
@@ -77,14 +76,9 @@ _EDGES = _compiled(
 _JOINERS = re.compile(r"[-_]")
 
 
-def clean_caption(text: str, *, keep_chinese: bool = True) -> str:
+def clean_caption(text: str) -> str:
     """Clean twice: what one pass leaves may be noise to the next."""
-    return _clean_once(_clean_once(text, keep_chinese), keep_chinese)
-
-
-def clean_training_caption(text: str, *, keep_chinese: bool = True) -> str:
-    """As upstream's data set, which cleans the text form of a one-element list: brackets and quotes go as noise."""
-    return clean_caption(str([text]), keep_chinese=keep_chinese)
+    return _clean_once(_clean_once(text))
 
 
 def lower_caption(text: str) -> str:
@@ -92,13 +86,11 @@ def lower_caption(text: str) -> str:
     return text.lower().strip()
 
 
-def _clean_once(text: str, keep_chinese: bool) -> str:
+def _clean_once(text: str) -> str:
     text = urllib.parse.unquote_plus(text).strip().lower()
     text = _apply(_ADDRESSES, text)
     text = BeautifulSoup(text, features="html.parser").text
     text = _apply(_SYMBOLS, text)
-    if not keep_chinese:
-        text = _apply(_CHINESE, text)
     text = _apply(_NOISE, text)
     if len(_JOINERS.findall(text)) > 3:  # this-is-a-slug-of-words
         text = _JOINERS.sub(" ", text)

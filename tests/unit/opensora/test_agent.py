@@ -14,6 +14,7 @@ from mora_env_opensora.agent import OpenSoraAgent
 from mora_env_opensora.models import OpenSoraInpaint
 from mora_env_opensora.objective import Target, VideoObjective
 from mora_env_opensora.options import OpenSoraOptions
+from mora_env_opensora.pipelines.pixels import frames_to_pixels
 from mora_runtime import RunDirectory, Session
 from mora_runtime.errors import BadArgument, SettingsError
 from mora_runtime.schema import read_settings
@@ -89,9 +90,6 @@ def test_sampling_works_after_the_text_encoder_is_gone(tiny: Path) -> None:
     frames = agent.animate(z=torch.randn(2, 32), prompt_key=key, image=image, seed=1)["frames"]
     assert frames.shape == (9, 32, 32, 3)
     assert not agent._encoder.loaded
-    assert agent.extend(z=None, prompt_key=key, video=_clip(), seed=1)["frames"].shape == (17, 32, 32, 3)
-    connected = agent.connect(z=None, prompt_key=key, first=_clip(1), second=_clip(2), seed=1)["frames"]
-    assert connected.shape == (9, 32, 32, 3)
 
 
 def test_animate_takes_uint8_and_float_alike(agent: OpenSoraAgent) -> None:
@@ -106,13 +104,12 @@ def test_animate_takes_uint8_and_float_alike(agent: OpenSoraAgent) -> None:
 
 def test_finished_frames_lie_in_shared_memory(agent: OpenSoraAgent, tmp_path: Path) -> None:
     key = agent.encode(prompts=["a cat"])["keys"][0]
-    arguments: dict[str, Any] = {"z": None, "prompt_key": key, "seed": 1}
-    alone = agent.extend(video=_clip(), **arguments)["frames"]
+    alone = agent.extend_video(["a cat"], [1], _clip()[None, -2:])["outputs"]
     with Session.open(RunDirectory.create(tmp_path / "run"), "video.0") as session:
         for made in (
-            agent.animate(image=_clip()[0], **arguments)["frames"],
-            agent.connect(first=_clip(1), second=_clip(2), **arguments)["frames"],
-            agent.extend(video=_clip(), **arguments)["frames"],
+            agent.animate(z=None, prompt_key=key, image=_clip()[0], seed=1)["frames"],
+            agent.connect_videos(["a cat"], [1], _clip(1)[-1:], _clip(2)[:1])["outputs"],
+            agent.extend_video(["a cat"], [1], _clip()[None, -2:])["outputs"],
         ):
             slot, _ = session.store.arena.place(made)
             assert slot.segment.address + slot.offset == made.data_ptr()  # handed over without a copy
@@ -156,7 +153,7 @@ def test_bad_arguments_are_the_callers(agent: OpenSoraAgent) -> None:
 
 
 def test_saved_weights_load_with_their_config(agent: OpenSoraAgent, tmp_path: Path) -> None:
-    agent.save_weights(tmp_path)
+    agent.module().save_pretrained(tmp_path)
     assert json.loads((tmp_path / "config.json").read_text()) == agent.model_config()
     assert OpenSoraInpaint.from_pretrained(tmp_path).config == agent.module().config
 
@@ -215,14 +212,29 @@ def test_a_served_clip_has_the_same_bytes_alone_and_in_a_batch(agent: OpenSoraAg
     assert torch.equal(second[0], agent.animate(z=None, prompt_key=key, image=frames[1], seed=4)["frames"])
 
 
-def test_served_extension_and_transition_are_the_pipelines(agent: OpenSoraAgent) -> None:
-    key = agent.encode(prompts=["a cat"])["keys"][0]
+def test_a_served_extension_continues_the_frames_it_was_given(agent: OpenSoraAgent) -> None:
     after = agent.extend_video(["a cat"], [1], _clip()[None, -2:])["outputs"]
-    whole = agent.extend(z=None, prompt_key=key, video=_clip(), seed=1, given_frames=2)["frames"]
-    assert torch.equal(after[0], whole[9:])
-    between = agent.connect_videos(["a cat"], [1], _clip(1)[None, -1], _clip(2)[None, 0])["outputs"]
-    expected = agent.connect(z=None, prompt_key=key, first=_clip(1), second=_clip(2), seed=1)["frames"]
-    assert torch.equal(between[0], expected)
+    assert after.shape == (1, 7, 32, 32, 3)
+    assert torch.equal(after[0], _whole_clip(agent, _clip()[-2:], (0, 1))[2:])
+    for num_given in (0, 9):
+        with pytest.raises(BadArgument, match="expected 1 to 8 given frames"):
+            agent.extend_video(["a cat"], [1], _clip()[None, :num_given])
+
+
+def test_a_served_transition_depends_on_both_ends(agent: OpenSoraAgent) -> None:
+    first, last = _clip(1)[-1:], _clip(2)[:1]
+    between = agent.connect_videos(["a cat"], [1], first, last)["outputs"]
+    assert torch.equal(between[0], _whole_clip(agent, torch.cat([first, last]), (0, -1)))
+    assert not torch.equal(between, agent.connect_videos(["a cat"], [1], last, last)["outputs"])
+    assert not torch.equal(between, agent.connect_videos(["a cat"], [1], first, first)["outputs"])
+
+
+def _whole_clip(agent: OpenSoraAgent, frames: torch.Tensor, given: tuple[int, ...]) -> torch.Tensor:
+    """The clip of "a cat" and seed 1 around these frames, straight from the pipeline."""
+    key = agent.encode(prompts=["a cat"])["keys"][0]
+    images = [frame[None] for frame in frames_to_pixels(frames, 32, 32)]
+    pipeline = agent._pipeline(None, None)
+    return pipeline.sample(agent._encoder.rows(key), agent._negative(), images, given, 1)
 
 
 def test_a_cancelled_clip_stops_at_its_next_step_and_the_next_clip_is_made(

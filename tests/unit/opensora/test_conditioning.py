@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from mora_env_opensora.conditioning import ClipSize, MaskMix, fit_image, frame_mask, latent_mask, place_frames
+from mora_env_opensora.conditioning import ClipSize, fit_image, frame_mask, latent_mask, place_frames
 from mora_env_opensora.models import InputError
 
 
@@ -62,24 +62,3 @@ def test_fitting_is_differentiable_and_leaves_the_right_size_alone() -> None:
 def test_images_of_another_form_are_refused(image: torch.Tensor) -> None:
     with pytest.raises(InputError, match="images: expected float"):
         fit_image(image, 16, 16)
-
-
-def test_mask_mix_draws_each_kind_in_its_share() -> None:
-    mix, generator = MaskMix(), torch.Generator().manual_seed(0)
-    kinds = {"first": 0, "ends": 0, "other": 0}
-    for _ in range(2000):
-        given = (mix.draw(17, generator) == 0).nonzero().flatten().tolist()
-        kinds["first" if given == [0] else "ends" if given == [0, 16] else "other"] += 1
-    assert 760 < kinds["first"] < 900  # 0.4, and the leading and random clips that happen to be [0]
-    assert 740 < kinds["ends"] < 880
-    assert 340 < kinds["other"] < 460
-
-
-def test_mask_mix_of_more_than_everything_is_refused() -> None:
-    with pytest.raises(InputError, match="at most 1"):
-        MaskMix(0.5, 0.4, 0.2, 0.0)
-
-
-def test_all_given_clips_have_nothing_to_generate() -> None:
-    mix = MaskMix(0.0, 0.0, 0.0, 1.0)
-    assert not mix.draw(9, torch.Generator().manual_seed(0)).any()

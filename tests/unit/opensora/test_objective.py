@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from mora_env_opensora.conditioning import ClipSize, MaskMix
+from mora_env_opensora.conditioning import ClipSize
 from mora_env_opensora.models import CausalVAEModel, InputError, OpenSoraInpaint
 from mora_env_opensora.objective import LossSettings, Target, VideoObjective, stack_texts
 
@@ -123,16 +123,13 @@ def test_z_stands_after_the_prompt_with_mask_1(objective: VideoObjective) -> Non
     assert batch.mask[:, 0].tolist() == [[1, 1, 1, 0, 0, 1, 1], [1] * 7]
 
 
-def test_velocity_and_masked_clips_train(tiny: Path, objective: VideoObjective) -> None:
+def test_velocity_trains_and_its_batch_is_the_mean_too(objective: VideoObjective) -> None:
     settings = LossSettings("v_prediction", snr_gamma=5.0, noise_offset=0.0)
     velocity = VideoObjective(objective.model, objective.vae, SIZE, settings)
-    clips = torch.rand(2, 3, 9, 32, 32) * 2 - 1
-    loss = velocity.masked_clip_loss(None, _batch()["texts"], clips, MaskMix(), [3, 4])
-    assert loss.isfinite()
-    apart = [
-        velocity.masked_clip_loss(None, _batch()["texts"][i : i + 1], clips[i : i + 1], MaskMix(), [3 + i])
-        for i in range(2)
-    ]
+    batch = _batch()
+    loss = velocity.loss(None, **batch)
+    assert not torch.equal(loss, objective.loss(None, **batch))
+    apart = [velocity.loss(None, **_one(batch, index)) for index in range(2)]
     torch.testing.assert_close(loss, (apart[0] + apart[1]) / 2, rtol=1e-5, atol=1e-6)
 
 

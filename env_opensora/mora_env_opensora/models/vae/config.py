@@ -111,8 +111,3 @@ class VAEConfig(ConfigSchema):
     def spatial_factor(self) -> int:
         """Pixels per latent cell along a side."""
         return 2 ** sum(name != "" for name in self.encoder_spatial_downsample)
-
-    @property
-    def temporal_factor(self) -> int:
-        """Pixel frames per latent frame after the first."""
-        return 2 ** self.encoder_spatial_downsample.count("Spatial2xTime2x3DDownsample")
