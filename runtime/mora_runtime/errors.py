@@ -1,45 +1,45 @@
 """Every error of Mora, in one tree.
 
     MoraError                     code: what crosses a wire instead of a class name
-    +-- ConfigurationError        something the user gave does not fit; nothing was started
+    +-- ConfigurationError        wrong input from the user; nothing was started
     |   +-- SettingsError         a configuration key or value
     |   +-- DatasetError          a line or a video of the training data
-    |   +-- PlacementError        a device that is not there
-    |   +-- RunExists             the run directory already holds a run
-    |   +-- RunLocked             another launcher works on the run directory
-    +-- EnvironmentFailed         an environment's own command did not do its work
-    +-- EndpointFailed            a service of somebody else's gave no usable answer
+    |   +-- PlacementError        a device that does not exist
+    |   +-- RunExists             the run directory already contains a run
+    |   +-- RunLocked             another launcher is using the run directory
+    +-- EnvironmentFailed         a command of an environment failed
+    +-- EndpointFailed            an external HTTP service gave no usable answer
     +-- RoleFailed                a process of the job ended or reported failure
     +-- TraceError                a trace file that cannot be read
-    +-- StorageError              a file that could not be written: no room, no right
-    +-- RoundError                a round of synthesis that cannot go on as things stand
+    +-- StorageError              a file could not be written: disk full, no permission
+    +-- RoundError                a round of synthesis cannot continue until something is changed
     |   +-- JudgeError            a judge's answer that cannot be read
     +-- TransportError
-    |   +-- FrameError            bytes that are no message
-    |   +-- ProtocolError         a message that does not fit: version, lock, order, type
-    |   +-- PeerDied              the other process is gone
+    |   +-- FrameError            bytes that do not decode to a message
+    |   +-- ProtocolError         an unexpected message: wrong version, lock, order or type
+    |   +-- PeerDied              the other process has ended
     |   +-- DeadlineExceeded      no answer in time
     +-- StoreError                the tensor store
-    |   +-- BoundsError           a tensor that does not lie inside its segment, or a dtype or shape that is not allowed
-    |   +-- StaleReference        a reference to a slot that is no longer (or never was) the sender's to give
+    |   +-- BoundsError           a tensor that is outside its segment, or a dtype or shape that is not allowed
+    |   +-- StaleReference        a reference to a slot on which the sender has no lease
     |   +-- SegmentRefused        a descriptor that is not a sealed memory file of the size it claims
-    |   |   +-- SegmentLost       its descriptor could not be taken: this process has too many files open
+    |   |   +-- SegmentLost       a descriptor that was not received: this process has too many open files
     |   +-- ArenaFull             no slot left within the budget
-    |   +-- DeviceUnavailable     device memory that cannot be shared here: stage through host memory instead
-    |   +-- DeviceFailed          a call of CUDA that was refused
-    +-- CallError                 raised at the caller as the same class
+    |   +-- DeviceUnavailable     device memory cannot be shared here: stage through host memory instead
+    |   +-- DeviceFailed          a CUDA call failed
+    +-- CallError                 raised in the caller's process as the same class
     |   +-- UnknownAgent, UnknownMethod, BadArgument
     |   +-- AgentFailed           an exception inside an agent; the traceback is in the server's log
     |   +-- Cancelled
     |   +-- UnknownTicket, TicketSpent, TooManyTickets
     +-- TrainingError
         +-- StepProtocolError     prepare, commit and skip out of order
-        +-- StepAborted           a step given up before any role changed
-        +-- CheckpointError       a checkpoint that is missing, changed or foreign
+        +-- StepAborted           a step abandoned before any role changed state
+        +-- CheckpointError       a checkpoint that is missing, modified, or not made by mora
         +-- TrainingDiverged      no finite gradient for too many steps
 
-Texts say what was expected, what came, whose it was and what to do. They carry no path, descriptor or id of another
-process: those stand in that process's own log.
+Texts say what was expected, what came, from which process or file, and what to do. They contain no path, descriptor or
+id of another process: that process's own log has them.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class MoraError(Exception):
 
 
 class ConfigurationError(MoraError):
-    """Something the user gave does not fit."""
+    """Wrong input from the user."""
 
     code = "configuration"
 
@@ -72,19 +72,19 @@ class DatasetError(ConfigurationError):
 
 
 class PlacementError(ConfigurationError):
-    """A role is placed on a device that is not there."""
+    """A role is placed on a device that does not exist."""
 
     code = "placement"
 
 
 class RunExists(ConfigurationError):
-    """The run directory already holds a run."""
+    """The run directory already contains a run."""
 
     code = "run_exists"
 
 
 class RunLocked(ConfigurationError):
-    """Another launcher holds the run directory."""
+    """Another launcher has locked the run directory."""
 
     code = "run_locked"
 
@@ -96,7 +96,7 @@ class EnvironmentFailed(MoraError):
 
 
 class EndpointFailed(MoraError):
-    """A service of somebody else's, asked over HTTP, gave no usable answer."""
+    """An external HTTP service gave no usable answer."""
 
     code = "endpoint"
 
@@ -108,7 +108,7 @@ class RoleFailed(MoraError):
 
 
 class TraceError(MoraError):
-    """A file that is no trace of this version, or a trace without what was asked of it."""
+    """A file is not a trace of this version, or the trace lacks the requested data."""
 
     code = "trace"
 
@@ -120,7 +120,7 @@ class StorageError(MoraError):
 
 
 class RoundError(MoraError):
-    """A round of synthesis cannot go on as things stand; it can be resumed once that has changed."""
+    """A round of synthesis cannot continue; it can be resumed once the cause is fixed."""
 
     code = "round"
 
@@ -138,19 +138,19 @@ class TransportError(MoraError):
 
 
 class FrameError(TransportError):
-    """Bytes that are no message."""
+    """Bytes that do not decode to a message."""
 
     code = "frame"
 
 
 class ProtocolError(TransportError):
-    """A message that does not fit here or now."""
+    """A message that is not allowed here or at this time."""
 
     code = "protocol"
 
 
 class PeerDied(TransportError):
-    """The other process is gone."""
+    """The other process has ended."""
 
     code = "peer_died"
 
@@ -162,19 +162,19 @@ class DeadlineExceeded(TransportError):
 
 
 class StoreError(MoraError):
-    """Something about tensors in shared memory."""
+    """Base of the errors about tensors in shared memory."""
 
     code = "plane"
 
 
 class BoundsError(StoreError):
-    """A tensor that does not fit its segment, or is of a kind that is not allowed."""
+    """A tensor that is outside its segment, or has a dtype, layout or rank that is not allowed."""
 
     code = "bounds"
 
 
 class StaleReference(StoreError):
-    """A reference to a slot that is not the sender's to give."""
+    """A reference to a slot on which the sender has no lease."""
 
     code = "stale"
 
@@ -186,7 +186,7 @@ class SegmentRefused(StoreError):
 
 
 class SegmentLost(SegmentRefused):
-    """A descriptor that came and could not be taken, because the receiver may open no more files."""
+    """A descriptor that was sent but not received, because the receiver has too many open files."""
 
     code = "segment_lost"
 
@@ -198,13 +198,13 @@ class ArenaFull(StoreError):
 
 
 class DeviceUnavailable(StoreError):
-    """Device memory cannot be shared between these two processes; tensors go through host memory instead."""
+    """Device memory cannot be shared between these two processes; use host memory instead."""
 
     code = "device_unavailable"
 
 
 class DeviceFailed(StoreError):
-    """CUDA refused a call."""
+    """A CUDA call failed."""
 
     code = "device_failed"
 
@@ -228,7 +228,7 @@ class UnknownMethod(CallError):
 
 
 class BadArgument(CallError):
-    """An argument is missing, superfluous or does not fit."""
+    """An argument is missing, unknown or of the wrong type."""
 
     code = "bad_argument"
 
@@ -246,7 +246,7 @@ class Cancelled(CallError):
 
 
 class UnknownTicket(CallError):
-    """No such ticket is held for this caller."""
+    """The server keeps no such ticket for this caller."""
 
     code = "unknown_ticket"
 
@@ -258,13 +258,13 @@ class TicketSpent(CallError):
 
 
 class TooManyTickets(CallError):
-    """The server holds as many graphs as it may."""
+    """The server already keeps as many graphs as its limits allow."""
 
     code = "too_many_tickets"
 
 
 class TrainingError(MoraError):
-    """Something about joint training."""
+    """Base of the errors of joint training."""
 
     code = "training"
 
@@ -276,13 +276,13 @@ class StepProtocolError(TrainingError):
 
 
 class StepAborted(TrainingError):
-    """A step was given up before any role changed."""
+    """A step was abandoned before any role changed state."""
 
     code = "step_aborted"
 
 
 class CheckpointError(TrainingError):
-    """A checkpoint is missing, changed or foreign."""
+    """A checkpoint is missing, modified, or not made by mora."""
 
     code = "checkpoint"
 
@@ -301,6 +301,6 @@ BY_CODE: dict[str, type[MoraError]] = {kind.code: kind for kind in _tree(MoraErr
 
 
 def error_from_code(code: str, text: str) -> MoraError:
-    """The error that a peer named by its code; an unknown code becomes a plain `MoraError` that shows it."""
+    """Build the error that a peer named by its code; an unknown code becomes a plain `MoraError` that shows it."""
     kind = BY_CODE.get(code)
     return kind(text) if kind is not None else MoraError(f"{code}: {text}")

@@ -1,6 +1,6 @@
-"""Strict, frozen settings: the base of every configuration class, and the one way to read one.
+"""Strict, frozen settings: the base of every configuration class, and the functions that read one.
 
-Used by the launcher for the user's YAML and by every child for its resolved file. Importable without torch.
+The launcher uses it for the user's YAML, every role process for its resolved file. Importable without torch.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ def read_settings(kind: type[SettingsT], data: Mapping[str, Any], *, source: str
     """Check `data` against `kind`.
 
     Raises:
-        SettingsError: one line per fault: where it stands in `source`, what was expected, what came, and for an unknown
-            key the nearest key that exists.
+        SettingsError: one line per fault: the place in `source`, what was expected, what came, and for an unknown key
+            the nearest key that exists.
     """
     try:
         return kind.model_validate(data)
@@ -44,7 +44,7 @@ def read_settings(kind: type[SettingsT], data: Mapping[str, Any], *, source: str
 
 
 def settings_from_argv(kind: type[SettingsT]) -> tuple[SettingsT, int | None]:
-    """What the launcher started this process with, `--settings FILE [--supervisor-fd N]`: settings and descriptor.
+    """Parse the command line `--settings FILE [--supervisor-fd N]` and return the settings and the descriptor.
 
     Raises:
         SettingsError: as `read_settings`.
@@ -68,19 +68,19 @@ def _fault(kind: type[BaseModel], location: tuple[int | str, ...], category: str
 
 
 def nearest_name(name: str, candidates: Iterable[str]) -> str | None:
-    """The candidate most like `name`, or None when nothing is alike."""
+    """The candidate most similar to `name`, or None when none is similar enough."""
     found = difflib.get_close_matches(name, list(candidates), n=1, cutoff=0.5)
     return found[0] if found else None
 
 
 def _keys_at(kind: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
-    """Names of the fields of every settings class that can stand at `location` under `kind`."""
+    """Names of the fields of every settings class that is possible at `location` under `kind`."""
     kinds = [kind]
     for part in location:
         annotations = [k.model_fields[str(part)].annotation for k in kinds if str(part) in k.model_fields]
         if annotations:
             kinds = [found for annotation in annotations for found in _models_in(annotation)]
-        # a part that is no field is a mapping key, a list index or the tag of a union: the same classes still apply
+        # a part that is not a field is a mapping key, a list index or the tag of a union: the same classes still apply
     return [name for found in kinds for name in found.model_fields]
 
 

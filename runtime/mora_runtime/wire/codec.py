@@ -44,7 +44,7 @@ _MAX_TENSOR_NBYTES = 512
 _INLINE_HEADERS = tuple(struct.Struct(f"!BB{num_dimensions}Q") for num_dimensions in range(MAX_NUM_DIMENSIONS + 1))
 _MAX_INLINE_NBYTES = _INLINE_HEADERS[-1].size + INLINE_TENSOR_NBYTES
 _MAX_DEPTH = 8
-_SHORT_TEXT_LENGTH = MAX_STRING_LENGTH // 4  # characters, of which none takes more than four bytes
+_SHORT_TEXT_LENGTH = MAX_STRING_LENGTH // 4  # characters; each takes at most four bytes in UTF-8
 _PLAIN = frozenset((int, bool, float, type(None)))
 _TENSORS = frozenset((WireTensor, InlineTensor))
 
@@ -59,10 +59,10 @@ class _Packers(threading.local):
 
 
 def encode(message: Message) -> bytes:
-    """Pack a message; whatever comes back is what `decode` accepts.
+    """Pack a message into a frame that `decode` accepts.
 
     Raises:
-        FrameError: it does not fit in 64 KiB, or holds something that may not cross.
+        FrameError: the message does not fit in 64 KiB, or contains a value that cannot be sent.
     """
     content = message_to_wire(message)
     try:
@@ -80,7 +80,7 @@ def encode(message: Message) -> bytes:
 
 
 def decode(frame: bytes) -> Message:
-    """Unpack a message; FrameError for anything that `encode` would not have made."""
+    """Unpack a message; FrameError for any bytes that `encode` would not produce."""
     if len(frame) > MAX_FRAME_NBYTES:
         raise FrameError(f"frame of {len(frame)} bytes, expected at most {MAX_FRAME_NBYTES}")
     if frame[: len(MAGIC)] != MAGIC:
@@ -127,7 +127,7 @@ def _unpack(packed: bytes) -> object:
 
 
 def _check_content(content: object) -> None:
-    """Refuse what msgpack can carry and this wire does not: maps inside values, bytes, deep nesting, many tensors."""
+    """Refuse what msgpack allows and this protocol does not: nested maps, bytes, deep nesting, too many tensors."""
     if type(content) is not list:
         raise FrameError("expected a list that starts with the kind of message")
     num_tensors = 0
@@ -142,7 +142,7 @@ def _check_content(content: object) -> None:
 
 
 def _check_named(values: dict[object, object]) -> int:
-    """Number of tensors among named values that may cross."""
+    """Check named values and return the number of tensors among them."""
     if len(values) > MAX_NUM_ARGUMENTS:
         raise FrameError(f"{len(values)} named values, expected at most {MAX_NUM_ARGUMENTS}")
     num_tensors = 0
@@ -155,7 +155,7 @@ def _check_named(values: dict[object, object]) -> int:
 
 
 def _check_value(value: object, *, depth: int) -> int:
-    """Number of tensors in a value that may cross."""
+    """Check one value and return the number of tensors in it."""
     kind = type(value)
     if kind in _TENSORS:
         return 1
@@ -166,7 +166,7 @@ def _check_value(value: object, *, depth: int) -> int:
             raise FrameError(f"text of {len(value)} characters, expected at most {MAX_STRING_LENGTH} bytes")
         return 0
     if not isinstance(value, list):
-        raise FrameError(f"a value of type {kind.__name__} may not cross")
+        raise FrameError(f"a value of type {kind.__name__} cannot be sent")
     if depth > _MAX_DEPTH:
         raise FrameError(f"values nested deeper than {_MAX_DEPTH}")
     if len(value) > MAX_LIST_LENGTH:
@@ -181,7 +181,7 @@ def _pack_tensor(value: Any) -> msgpack.ExtType:
         _check_inline_size(len(value.data), meta_for(DTYPES[value.dtype], value.shape).nbytes)
         return _pack_inline(value)
     if not isinstance(value, WireTensor):
-        raise TypeError(f"a {type(value).__name__} may not cross")
+        raise TypeError(f"a {type(value).__name__} cannot be sent")
     _tensor_from_fields(_fields_of(value))
     packed = _pack_fields(value)
     if len(packed.data) > _MAX_TENSOR_NBYTES:
@@ -225,7 +225,7 @@ def _unpack_tensor(code: int, data: bytes) -> WireTensor | InlineTensor:
 
 
 def _unpack_inline(data: bytes) -> InlineTensor:
-    """Dtype, shape and bytes of a small tensor, which agree with each other."""
+    """Unpack dtype, shape and bytes of a small tensor, and check that they agree."""
     if len(data) < 2 or data[1] > MAX_NUM_DIMENSIONS or len(data) < _INLINE_HEADERS[data[1]].size:
         raise FrameError(f"small tensor: expected a dtype, at most {MAX_NUM_DIMENSIONS} dimensions, and their sizes")
     header = _INLINE_HEADERS[data[1]]
@@ -241,7 +241,7 @@ def _unpack_inline(data: bytes) -> InlineTensor:
 def _check_inline_size(nbytes: int, expected_nbytes: int) -> None:
     if nbytes != expected_nbytes or nbytes > INLINE_TENSOR_NBYTES:
         raise FrameError(
-            f"small tensor: {nbytes} bytes, its dtype and shape make {expected_nbytes}, expected at most "
+            f"small tensor: {nbytes} bytes, but its dtype and shape need {expected_nbytes}; expected at most "
             f"{INLINE_TENSOR_NBYTES}"
         )
 

@@ -1,9 +1,9 @@
-"""The Unix socket beside each connection: the doorbell of calls, the carrier of descriptors, the death notice.
+"""The doorbell: the Unix socket of one client and one server that carries calls, answers and segment descriptors.
 
 A packet is either one frame (it starts with the protocol's magic) or a descriptor with a small header. Both travel in
 order, so a descriptor arrives before the frame that needs it. A frame costs one system call on either side, a fifth of
-what ZeroMQ's threads need to pass it on; ZeroMQ greets, tells who is alive, cancels, and carries frames where a client
-asks for that. End-of-file says that the peer is gone.
+what ZeroMQ's threads need to pass it on. ZeroMQ carries greeting, heartbeats and cancellation, and also the frames if a
+client asks for that. End-of-file means that the peer has ended.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from mora_runtime.wire.codec import MAGIC
 
 _PACKET = struct.Struct("!QQ?128s")  # segment id, nbytes, used once, owner
 _TIMEOUT = struct.Struct("ll")  # struct timeval
-_BUFFER_NBYTES = 1 << 20  # of the kernel, for each direction; it allows what its own limit allows
-_MAX_NUM_OFFERS = 256  # descriptors held open before somebody takes them
+_BUFFER_NBYTES = 1 << 20  # of the kernel, for each direction; the kernel may cap it at its own limit
+_MAX_NUM_OFFERS = 256  # received descriptors that wait for `take_offers`
 _ANCILLARY_NBYTES = socket.CMSG_SPACE(array.array("i").itemsize)
 
 
 @dataclass(frozen=True)
 class OfferedSegment:
-    """A segment's descriptor as it arrived; whoever takes it closes it.
+    """A segment's descriptor as it arrived; its receiver must close it.
 
-    descriptor: None where it was lost on the way, because this process may open no more files.
-    is_single: it holds one tensor and is given up with it, instead of being used again.
+    descriptor: None if it was lost on arrival, because this process has too many open files.
+    is_single: the segment stores one tensor and is freed with it, instead of being reused.
     """
 
     owner: str
@@ -41,7 +41,7 @@ class OfferedSegment:
     is_single: bool = False
 
     def close(self) -> None:
-        """Nobody wants it."""
+        """Close the descriptor of an offer that is not used."""
         if self.descriptor is not None:
             os.close(self.descriptor)
 
@@ -54,7 +54,7 @@ class Doorbell:
         self._socket.setblocking(False)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_NBYTES)
         self._peer = peer
-        self._buffer = bytearray(MAX_FRAME_NBYTES + 1)  # one byte more tells a packet that is too long
+        self._buffer = bytearray(MAX_FRAME_NBYTES + 1)  # the extra byte reveals a packet that is too long
         self._window = memoryview(self._buffer)
         self._frames: deque[bytes] = deque()
         self._offers: list[OfferedSegment] = []
@@ -63,9 +63,9 @@ class Doorbell:
 
     @classmethod
     def connect(cls, path: str, token: str, peer: str) -> Doorbell:
-        """Connect to a server's doorbell and present the token that its WELCOME gave."""
+        """Connect to a server's doorbell and present the token from its WELCOME."""
         made = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        # not settimeout: Python then connects without waiting, and a full backlog would look like a dead server
+        # not settimeout: with it Python connects without waiting, and a full backlog would look like a dead server
         made.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TIMEOUT.pack(round(DOORBELL_DEADLINE_S), 0))
         try:
             made.connect(path)
@@ -76,16 +76,16 @@ class Doorbell:
         return cls(made, peer)
 
     def fileno(self) -> int:
-        """For pollers."""
+        """The socket's descriptor, for pollers."""
         return self._socket.fileno()
 
     @property
     def has_unsent(self) -> bool:
-        """True while packets wait for room in the socket; `flush` when it is writable."""
+        """True while packets wait for room in the socket; call `flush` when it is writable."""
         return bool(self._unsent)
 
     def send_frame(self, frame: bytes) -> None:
-        """Send a frame, or keep it until the peer has read others.
+        """Send a frame, or queue it until the peer has read earlier ones.
 
         Raises:
             PeerDied
@@ -122,30 +122,30 @@ class Doorbell:
         return True
 
     def flush(self) -> None:
-        """Send what waits, as far as there is room."""
+        """Send queued packets, as many as the socket has room for."""
         while self._unsent and self._try(*self._unsent[0]):
             _, descriptor = self._unsent.popleft()
             if descriptor is not None:
                 os.close(descriptor)
 
     def read(self) -> bytes | None:
-        """The next frame that has arrived, without waiting; `is_open` turns False at end-of-file."""
+        """Return the next frame that has arrived, or None, without waiting; `is_open` turns False at end-of-file."""
         while self.is_open and not self._frames and len(self._offers) < _MAX_NUM_OFFERS and self._read_packet():
             pass
         return self._frames.popleft() if self._frames else None
 
     @property
     def has_frames(self) -> bool:
-        """True while frames that were read from the socket wait for `read`."""
+        """True while frames that came out of the socket wait for `read`."""
         return bool(self._frames)
 
     def take_offers(self) -> list[OfferedSegment]:
-        """Descriptors that came before the frames read so far."""
+        """Return and forget the descriptors received so far."""
         offers, self._offers = self._offers, []
         return offers
 
     def seek_offers(self) -> list[OfferedSegment]:
-        """More descriptors than `take_offers` gave; frames that stand between them stay to be read."""
+        """Read further from the socket for descriptors; frames that come before them are kept for `read`."""
         while self.is_open and not self._offers and len(self._frames) < HIGH_WATER_MARK and self._read_packet():
             pass
         return self.take_offers()
@@ -173,7 +173,7 @@ class Doorbell:
             descriptor = None if is_lost else descriptors[0]
             self._offers.append(OfferedSegment(name, segment_id, size, descriptor, is_single))
         else:
-            close_all(descriptors)  # not of this protocol; the message that needs it will say so
+            close_all(descriptors)  # not of this protocol; the message that refers to it will fail
         return self.is_open
 
     def close(self) -> None:
@@ -197,6 +197,6 @@ def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
 
 
 def close_all(descriptors: list[int]) -> None:
-    """Close descriptors that nobody has taken."""
+    """Close descriptors that are not used."""
     for descriptor in descriptors:
         os.close(descriptor)

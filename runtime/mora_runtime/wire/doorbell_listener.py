@@ -1,4 +1,4 @@
-"""A server's listening doorbell: it accepts, checks the user, and matches tokens to greeted connections."""
+"""The listening socket behind a server's doorbells."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ def _remove_stale(path: str) -> None:
             os.unlink(path)
             return
         except BlockingIOError:
-            pass  # so many wait to be accepted that one must be listening
-    raise ProtocolError("another server of this role serves in this run; end it first")
+            pass  # the backlog is full, so a server is listening
+    raise ProtocolError("another server of this role is running in this run; end it first")
 
 
 class DoorbellListener:
     """A server's listening doorbell: accepts, checks the user, matches tokens to connections.
 
     Raises:
-        ProtocolError: another server listens there.
+        ProtocolError: another server listens on this path.
     """
 
     def __init__(self, path: str) -> None:
@@ -45,7 +45,7 @@ class DoorbellListener:
         self._socket.bind(path)
         self._socket.listen(_BACKLOG)
         self._socket.setblocking(False)
-        self._waiting: dict[int, tuple[float, socket.socket]] = {}  # by descriptor, oldest first: since when
+        self._waiting: dict[int, tuple[float, socket.socket]] = {}  # descriptor -> (accepted at, socket), oldest first
         self._poller = select.epoll()  # of the listening socket and of those that have not presented a token
         self._poller.register(self._socket, select.EPOLLIN)
 
@@ -54,7 +54,7 @@ class DoorbellListener:
         return self._poller.fileno()
 
     def accept(self) -> list[tuple[str, socket.socket]]:
-        """Newly connected sockets of our own user with the token each presented."""
+        """Return newly connected sockets of this process's user, each with the token it presented."""
         while True:
             try:
                 connected, _ = self._socket.accept()
@@ -88,7 +88,7 @@ class DoorbellListener:
         return presented
 
     def _close_overdue(self) -> None:
-        """Close sockets that have been silent for too long, and the oldest of too many."""
+        """Close sockets that have been silent for too long, and the oldest ones above the limit."""
         oldest_s = time.monotonic() - HANDSHAKE_TIMEOUT_S
         excess = len(self._waiting) - MAX_NUM_WAITING
         for number, (descriptor, (since_s, connected)) in enumerate(list(self._waiting.items())):

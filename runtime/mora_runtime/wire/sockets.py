@@ -1,8 +1,8 @@
-"""ZeroMQ sockets: every option that matters is set here, in one function, and the keys of a run are made here.
+"""ZeroMQ sockets with all their options, and the keys of a run.
 
-All traffic is CURVE-authenticated with keys made for the run (files 0600 in a 0700 directory): a process that does not
-hold the run's client key cannot get a frame to a server, which matters because ZeroMQ without a mechanism hands raw
-bytes of any sender to the application.
+All traffic is CURVE-authenticated with keys made for the run (files 0600 in a 0700 directory). A process without the
+run's client key cannot get a frame to a server; without authentication ZeroMQ would pass raw bytes of any sender to the
+application.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ _CLIENTS_FOLDER = "clients"
 
 
 def make_keys(run: RunDirectory) -> None:
-    """Make the run's two key pairs, one for all clients and one for all servers, unless they are there already.
+    """Make the run's two key pairs, one for all clients and one for all servers, unless they exist.
 
-    Every process of a run calls this as it opens, several at the same moment: one makes the keys, the others wait.
+    Every process of a run calls this at start, several at the same moment: one makes the keys, the others wait.
     """
     clients = run.keys / _CLIENTS_FOLDER
     folder = os.open(run.keys, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -51,7 +51,7 @@ def _make_pairs(keys: Path, clients: Path) -> None:
         for name in (_CLIENT, _SERVER):
             zmq.auth.create_certificates(str(keys), name)
         clients.mkdir(exist_ok=True)
-        # last and whole, because its presence says that all keys are there, also to those who come after a kill
+        # last and in one rename: its presence tells later processes that all keys exist, even after a kill in between
         copy = keys / f"{_CLIENT}.key.copy"
         copy.write_bytes((keys / f"{_CLIENT}.key").read_bytes())
         copy.rename(clients / f"{_CLIENT}.key")
@@ -60,7 +60,7 @@ def _make_pairs(keys: Path, clients: Path) -> None:
 
 
 def authenticator(context: zmq.Context[zmq.Socket[bytes]], run: RunDirectory) -> ThreadAuthenticator:
-    """A started authenticator that lets in holders of the run's client key and nobody else."""
+    """Start an authenticator that accepts only the run's client key."""
     started = ThreadAuthenticator(context)
     started.start()
     started.configure_curve(domain="*", location=str(run.keys / _CLIENTS_FOLDER))
@@ -74,7 +74,7 @@ def server_socket(
     *,
     heartbeat_timeout_s: float = HEARTBEAT_TIMEOUT_S,
 ) -> zmq.Socket[bytes]:
-    """A bound ROUTER."""
+    """Make a ROUTER bound to `endpoint`."""
     made = _configured(context, zmq.ROUTER, heartbeat_timeout_s)
     made.setsockopt(zmq.ROUTER_MANDATORY, 1)  # an unroutable reply is an error, not silence
     made.curve_publickey, made.curve_secretkey = _load(run, _SERVER)
@@ -91,7 +91,7 @@ def client_socket(
     *,
     heartbeat_timeout_s: float = HEARTBEAT_TIMEOUT_S,
 ) -> zmq.Socket[bytes]:
-    """A connected DEALER."""
+    """Make a DEALER connected to `endpoint`."""
     made = _configured(context, zmq.DEALER, heartbeat_timeout_s)
     made.setsockopt(zmq.IDENTITY, identity)
     made.curve_publickey, made.curve_secretkey = _load(run, _CLIENT)
@@ -101,7 +101,7 @@ def client_socket(
 
 
 def has_messages(socket: zmq.Socket[bytes]) -> bool:
-    """True when a message can be received; what its descriptor says is only that this may have changed."""
+    """True when a message can be received; the socket's descriptor only signals that this may have changed."""
     return bool(int(socket.EVENTS) & zmq.POLLIN)
 
 
@@ -122,5 +122,5 @@ def _load(run: RunDirectory, name: str, *, secret: bool = True) -> tuple[bytes, 
     try:
         public, private = zmq.auth.load_certificate(run.keys / f"{name}.{suffix}")
     except (OSError, ValueError) as error:
-        raise ConfigurationError(f"the run's {name} key cannot be read: {error}; start the run anew") from None
+        raise ConfigurationError(f"the run's {name} key cannot be read: {error}; start a new run") from None
     return public, private or b""

@@ -1,12 +1,13 @@
-"""How long a process looks for its next message before it sleeps.
+"""How long a process spins for its next message before it sleeps.
 
-Waking a sleeping process takes longer than a small call, and on a virtual machine, whose idle cores go back to the
-host, many times longer. So a process looks for as long as its latest waits took, where they were short; where waits are
-long, looking would only keep the core from others, and it sleeps nearly at once.
+Waking a sleeping process takes longer than a small call, and many times longer on a virtual machine, whose idle cores
+go back to the host. So a process spins for about as long as its recent waits took, if they were short. If waits are
+long, spinning only takes the core from other processes, and the process sleeps nearly at once.
 
-Between two looks it yields. The kernel likes to wake a process on the core of the one that woke it, which must not spin
-where the other is to compute; and two that take turns on one core stay there while the next idles. Who sleeps is woken
-on an idle core, so a process that had to share its core sleeps once.
+A spinning process yields between looks. The kernel tends to wake a process on the core of its waker, and the waker must
+not spin on the core where the other should compute. Two processes that take turns on one core would stay there while
+another core idles. The kernel wakes a sleeping process on an idle core, so a process that had to share its core sleeps
+once.
 """
 
 from __future__ import annotations
@@ -16,14 +17,14 @@ import time
 
 from mora_runtime.limits import LONGEST_SPIN_NS, SHORTEST_SPIN_NS
 
-_SHARED_NS = 15_000  # a yield takes as long only where somebody else has run meanwhile
+_SHARED_NS = 15_000  # a yield takes this long only if another process ran on the core meanwhile
 
 
 class Spin:
-    """The time to look, which follows the waits that have been.
+    """The time to spin, adapted to recent waits.
 
     Args:
-        longest_ns: 0 never looks.
+        longest_ns: upper limit; 0 = never spin.
     """
 
     __slots__ = ("_longest_ns", "ns")
@@ -33,14 +34,14 @@ class Spin:
         self.ns = longest_ns
 
     def give_way(self) -> None:
-        """Let others run between two looks; where one did, look no more this time and the next."""
+        """Yield the core between two looks; if another process ran, end this spin and skip the next one."""
         before_ns = time.monotonic_ns()
         os.sched_yield()
         if time.monotonic_ns() - before_ns > _SHARED_NS:
             self.ns = 0
 
     def waited(self, ns: int) -> None:
-        """A wait of this length has ended."""
+        """Adapt to a wait that took `ns`."""
         if ns <= self._longest_ns:
             self.ns = min(self._longest_ns, max(self.ns, 2 * ns))
         else:
@@ -48,5 +49,5 @@ class Spin:
 
 
 def default_longest_ns() -> int:
-    """Where nobody says otherwise; nothing where this process may use one core alone, which others then need."""
+    """Default limit: no spinning if the process is confined to one core, which other processes need."""
     return LONGEST_SPIN_NS if len(os.sched_getaffinity(0)) > 1 else 0

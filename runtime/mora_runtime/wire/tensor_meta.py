@@ -1,6 +1,7 @@
-"""What a tensor is on the wire, and the one bounds check that every path uses.
+"""Description of a tensor on the wire, and the one bounds check that every path uses.
 
-Dense, C-contiguous, 64-byte aligned, a dtype from a closed table: no strides, no names of classes, nothing to evaluate.
+Tensors are dense, C-contiguous and 64-byte aligned, with a dtype from a closed table: no strides, no class names,
+nothing to evaluate.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ DTYPES: tuple[torch.dtype, ...] = (
 )
 DTYPE_CODES: dict[torch.dtype, int] = {dtype: code for code, dtype in enumerate(DTYPES)}
 _MAX_NBYTES = 1 << 62
-_NUM_REMEMBERED = 256  # the same few shapes come with every call
+_NUM_REMEMBERED = 256  # calls repeat the same few shapes
 
 
 class TensorMeta(NamedTuple):
@@ -41,7 +42,7 @@ class TensorMeta(NamedTuple):
 
 
 def meta_for(dtype: torch.dtype, shape: Sequence[int]) -> TensorMeta:
-    """Metadata of a tensor that this process makes."""
+    """Metadata of a tensor with trusted dtype and shape."""
     return _meta(dtype, tuple(shape))
 
 
@@ -51,19 +52,19 @@ def _meta(dtype: torch.dtype, shape: tuple[int, ...]) -> TensorMeta:
 
 
 def shaped(flat: torch.Tensor, meta: TensorMeta) -> torch.Tensor:
-    """The elements of a one-dimensional tensor in their shape."""
+    """View a one-dimensional tensor in the shape of `meta`."""
     return flat if len(meta.shape) == 1 else flat.view(meta.shape)
 
 
 def meta_of(tensor: torch.Tensor) -> TensorMeta:
-    """Metadata of a local tensor; BoundsError where its dtype, layout or rank is not allowed on the wire."""
+    """Metadata of a local tensor; BoundsError if its dtype, layout or rank is not allowed on the wire."""
     if tensor.layout != torch.strided or tensor.dtype not in DTYPE_CODES:
-        raise BoundsError(f"cannot send a {tensor.layout} tensor of {tensor.dtype}; expected dense, one of {DTYPES}")
+        raise BoundsError(f"cannot send a {tensor.layout} tensor of {tensor.dtype}; expected a dense one of {DTYPES}")
     return checked_meta(DTYPE_CODES[tensor.dtype], tensor.shape)
 
 
 def checked_meta(dtype_code: int, shape: Sequence[int]) -> TensorMeta:
-    """Metadata from wire values.
+    """Check wire values and return the metadata.
 
     Raises:
         BoundsError: unknown dtype code, more than 8 dimensions, a negative one, or a product too large to address.
@@ -80,21 +81,21 @@ def _checked_meta(dtype_code: int, shape: tuple[int, ...]) -> TensorMeta:
     if shape and min(shape) < 0:
         raise BoundsError(f"tensor has shape {list(shape)[:MAX_NUM_DIMENSIONS]}, expected sizes >= 0")
     checked = meta_for(DTYPES[dtype_code], shape)
-    # Python integers do not overflow; an absurd product is refused before it meets an address.
+    # Python integers do not overflow; an absurd product is refused before any address is computed from it.
     if checked.nbytes > _MAX_NBYTES:
         raise BoundsError(f"tensor of shape {list(shape)} is larger than any segment")
     return checked
 
 
 def check_bounds(meta: TensorMeta, *, offset: int, nbytes: int, segment_nbytes: int) -> None:
-    """Refuse a tensor that does not lie, aligned, inside its segment or whose size is not its shape's.
+    """Refuse a tensor that is misaligned, exceeds its segment, or has another size than its shape and dtype need.
 
     Raises:
-        BoundsError: saying which.
+        BoundsError: names the violated bound.
     """
     if nbytes != meta.nbytes:
-        raise BoundsError(f"tensor claims {nbytes} bytes, its shape and dtype make {meta.nbytes}")
+        raise BoundsError(f"tensor claims {nbytes} bytes, its shape and dtype need {meta.nbytes}")
     if offset < 0 or offset % ALIGNMENT_NBYTES:
         raise BoundsError(f"slot offset {offset} is not a multiple of {ALIGNMENT_NBYTES}")
     if offset > segment_nbytes or nbytes > segment_nbytes - offset:
-        raise BoundsError(f"slot at {offset} with {nbytes} bytes leaves its segment of {segment_nbytes} bytes")
+        raise BoundsError(f"slot at {offset} with {nbytes} bytes exceeds its segment of {segment_nbytes} bytes")
