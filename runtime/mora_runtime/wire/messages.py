@@ -1,7 +1,7 @@
-"""All messages, with their direction. What a frame decodes to; nothing else ever crosses a socket.
+"""All messages, with their direction. Every frame decodes to one of them; nothing else crosses a socket.
 
-Fields are checked by type when a message is made from wire values, so a message in hand is well-formed. A tensor on the
-wire is a `WireTensor`: who frees it is its sender, once every lease on it has come back by RELEASE.
+Fields are checked by type when a message is made from wire values, so every decoded message is well-formed. A tensor on
+the wire is a `WireTensor`; its sender frees it once every lease on it has come back by RELEASE.
 """
 
 from __future__ import annotations
@@ -35,17 +35,14 @@ class WireTensor:
 
 @dataclass(frozen=True, slots=True)
 class InlineTensor:
-    """A tensor of a few KiB at most, in the frame itself: the receiver's own copy, with nobody to give it back to.
+    """A tensor of a few KiB at most, inside the frame: the receiver's own copy, without a lease.
 
-    dtype: code of `tensor_meta.DTYPES`; data: dense, C order, exactly as many bytes as dtype and shape make.
+    dtype: code of `tensor_meta.DTYPES`; data: dense, C order, exactly as many bytes as dtype and shape need.
     """
 
     dtype: int
     shape: tuple[int, ...]
     data: bytes
-
-
-WireValue = None | bool | int | float | str | WireTensor | InlineTensor | list[Any]
 
 
 class Hello(NamedTuple):
@@ -67,14 +64,14 @@ class Welcome(NamedTuple):
 
 
 class Call(NamedTuple):
-    """client -> server: run a method. At most once per id; ids of one client increase."""
+    """client -> server: run a method. The server runs each id at most once; ids of one client increase."""
 
     id: int
     agent: str
     method: str
     arguments: dict[str, Any]
     grad: list[str] | None  # tensor arguments that need a gradient; [] = only the agent's parameters; None = no graph
-    output_grads: dict[str, Any] | None  # run backward at once with these; None = keep the graph for a BACKWARD
+    output_grads: dict[str, Any] | None  # run backward at once with these; None = keep the graph for BACKWARD
     inputs_first: bool  # of that backward, as in BACKWARD
     released: list[int]
     norms: list[str] | None = None  # of that backward, as in BACKWARD
@@ -84,7 +81,7 @@ class Backward(NamedTuple):
     """client -> server: backward of one ticket, gradients by output name.
 
     inputs_first: answer with the gradients of the inputs before those of the parameters are computed.
-    norms: inputs whose gradients' norms come with the answer, so that a client need not map a gradient for its norm.
+    norms: inputs whose gradients' norms the answer contains, so that a client need not map a gradient for its norm.
     """
 
     id: int
@@ -96,9 +93,9 @@ class Backward(NamedTuple):
 
 
 class Result(NamedTuple):
-    """server -> client: values of a CALL; gradients of its inputs where a backward ran. Times are inside the agent.
+    """server -> client: values of a CALL; gradients of its inputs if a backward ran. Times are inside the agent.
 
-    norms: ||dL/dx||_2 in float32 of the inputs that were asked for and reached by a gradient.
+    norms: ||dL/dx||_2 in float32 for each requested input that a gradient reached.
     """
 
     id: int
@@ -112,7 +109,7 @@ class Result(NamedTuple):
 
 
 class Failure(NamedTuple):
-    """server -> client: the call with this id failed; `code` from the closed table of `errors`."""
+    """server -> client: the call with this id failed; `code` is one of `errors.BY_CODE`."""
 
     id: int
     code: str
@@ -121,26 +118,26 @@ class Failure(NamedTuple):
 
 
 class Drop(NamedTuple):
-    """client -> server: these tickets are forgotten. No answer."""
+    """client -> server: free the graphs of these tickets. No answer."""
 
     tickets: list[int]
     released: list[int]
 
 
 class Release(NamedTuple):
-    """either way: these leases on the receiver's tensors are over. No answer."""
+    """either way: these leases on the receiver's tensors have ended. No answer."""
 
     released: list[int]
 
 
 class Ping(NamedTuple):
-    """client -> server's control socket."""
+    """client -> server's control socket: ask for a PONG."""
 
     id: int
 
 
 class Pong(NamedTuple):
-    """server's control socket -> client: alive, and what it is doing. Answered while an agent computes."""
+    """server's control socket -> client: what the server is doing. Sent even while an agent computes."""
 
     id: int
     busy: str  # agent.method that runs now, or empty
@@ -151,26 +148,39 @@ class Pong(NamedTuple):
     num_slots: int
     arena_nbytes: int
     spilled_nbytes: int
-    step: int  # of the call that runs now, where it says
-    num_steps: int  # 0 = it does not say
-    memory_nbytes: int  # allocated on the server's device; resident memory of the process where that is the CPU
+    step: int  # of the call that runs now, if the agent reports it
+    num_steps: int  # 0 = not reported
+    memory_nbytes: int  # allocated on the server's device; on CPU the resident memory of the process
 
 
 class Cancel(NamedTuple):
-    """client -> server's control socket: a call, or one sample of it, shall stop at its next step. Answered by PONG."""
+    """client -> server's control socket: stop a call, or one sample of it, at its next step. Answered by PONG."""
 
     id: int
     call: int
-    sample: int | None = None  # of a batch: the others go on; None = the whole call
+    sample: int | None = None  # of a batch, whose other samples continue; None = the whole call
 
 
 Message = Hello | Welcome | Call | Backward | Result | Failure | Drop | Release | Ping | Pong | Cancel
-KINDS: tuple[type[Message], ...] = typing.get_args(Message)
-KIND_CODES: dict[type[Message], int] = {kind: code for code, kind in enumerate(KINDS)}
+# The first value of every frame. A code is never given to another kind; a new kind takes the next free one.
+KIND_CODES: dict[type[Message], int] = {
+    Hello: 0,
+    Welcome: 1,
+    Call: 2,
+    Backward: 3,
+    Result: 4,
+    Failure: 5,
+    Drop: 6,
+    Release: 7,
+    Ping: 8,
+    Pong: 9,
+    Cancel: 10,
+}
+_KINDS = {code: kind for kind, code in KIND_CODES.items()}
 
 
 def _checker(hint: Any) -> Callable[[object], bool]:
-    """A function that says whether a wire value is of the hinted type; made once for each field."""
+    """Build a function that tells whether a wire value has the hinted type; called once for each field."""
     if hint is Any:
         return lambda value: True
     arguments = typing.get_args(hint)
@@ -194,9 +204,9 @@ def _checker(hint: Any) -> Callable[[object], bool]:
 
 
 class _Field(NamedTuple):
-    """What a field of a message may hold."""
+    """Which values a field of a message accepts."""
 
-    kinds: frozenset[type]  # values of exactly these types fit; others may
+    kinds: frozenset[type]  # a quick test: values of exactly these types fit; `fits` decides about others
     fits: Callable[[object], bool]
 
 
@@ -207,12 +217,12 @@ def _field(hint: Any) -> _Field:
 
 _SIMPLE = (str, bool, types.NoneType)
 _FIELDS: dict[type[Message], tuple[_Field, ...]] = {
-    kind: tuple(_field(hint) for hint in typing.get_type_hints(kind).values()) for kind in KINDS
+    kind: tuple(_field(hint) for hint in typing.get_type_hints(kind).values()) for kind in KIND_CODES
 }
 
 
 def message_from_wire(content: object) -> Message:
-    """A message from decoded wire values `[kind, field, ...]`.
+    """Build a message from decoded wire values `[kind, field, ...]`.
 
     Raises:
         FrameError: unknown kind, missing or extra fields, or a field of the wrong type.
@@ -220,9 +230,9 @@ def message_from_wire(content: object) -> Message:
     if type(content) is not list or not content or type(content[0]) is not int:
         raise FrameError("expected a list that starts with the kind of message")
     code, *values = content
-    if not 0 <= code < len(KINDS):
-        raise FrameError(f"unknown kind of message {code}; expected 0 to {len(KINDS) - 1}")
-    kind = KINDS[code]
+    if code not in _KINDS:
+        raise FrameError(f"unknown kind of message {code}; expected 0 to {max(_KINDS)}")
+    kind = _KINDS[code]
     check_fields(kind, values)
     return kind(*values)
 
@@ -244,7 +254,7 @@ def _wrong_field(kind: type[Message], values: Sequence[object]) -> FrameError:
 
 
 def message_to_wire(message: Message) -> list[Any]:
-    """`[kind, field, ...]` of a message."""
+    """Convert a message to its wire values `[kind, field, ...]`."""
     return [KIND_CODES[type(message)], *message]
 
 

@@ -1,8 +1,9 @@
 """Every message survives the wire unchanged; what the other side would refuse is refused before it is sent."""
 
 import math
-from typing import Any
+from typing import Any, get_args
 
+import msgpack
 import pytest
 from mora_runtime.errors import FrameError
 from mora_runtime.limits import (
@@ -12,9 +13,9 @@ from mora_runtime.limits import (
     MAX_NUM_ARGUMENTS,
     MAX_STRING_LENGTH,
 )
-from mora_runtime.wire.codec import decode, encode
+from mora_runtime.wire.codec import MAGIC, decode, encode
 from mora_runtime.wire.messages import (
-    KINDS,
+    KIND_CODES,
     Backward,
     Call,
     Cancel,
@@ -75,7 +76,24 @@ def test_every_message_survives_the_wire(message: Message) -> None:
 
 
 def test_the_examples_show_every_kind_of_message() -> None:
-    assert {type(message) for message in EXAMPLES} == set(KINDS)
+    assert {type(message) for message in EXAMPLES} == set(KIND_CODES)
+
+
+def test_the_code_of_every_kind_of_message_is_pinned() -> None:
+    """By hand: a change here changes the wire, and needs another PROTOCOL_VERSION."""
+    assert {kind.__name__: code for kind, code in KIND_CODES.items()} == {
+        "Hello": 0, "Welcome": 1, "Call": 2, "Backward": 3, "Result": 4, "Failure": 5,
+        "Drop": 6, "Release": 7, "Ping": 8, "Pong": 9, "Cancel": 10,
+    }  # fmt: skip
+    assert set(KIND_CODES) == set(get_args(Message))
+
+
+@pytest.mark.parametrize("message", EXAMPLES, ids=lambda message: type(message).__name__)
+def test_a_frame_starts_with_the_code_of_its_kind(message: Message) -> None:
+    unpacker = msgpack.Unpacker()
+    unpacker.feed(encode(message)[len(MAGIC) + 1 :])  # after the byte of the version
+    unpacker.read_array_header()
+    assert unpacker.unpack() == KIND_CODES[type(message)]
 
 
 def test_not_a_number_survives_the_wire() -> None:
@@ -113,15 +131,15 @@ def test_a_value_at_the_limit_crosses(value: Any) -> None:
         (2**64, "cannot be sent"),
         (-(2**63) - 1, "cannot be sent"),
         ([TENSOR] * 65, "65 tensors in one message, expected at most 64"),
-        (b"bytes", "type bytes may not cross"),
-        ((1, 2), "type tuple may not cross"),
-        ({"a": 1}, "type dict may not cross"),
-        (object(), "type object may not cross"),
+        (b"bytes", "type bytes cannot be sent"),
+        ((1, 2), "type tuple cannot be sent"),
+        ({"a": 1}, "type dict cannot be sent"),
+        (object(), "type object cannot be sent"),
         ("\udc80", "cannot be sent"),
         (WireTensor(-1, "a", 0, 0, 0, 0, ()), "numbers >= 0"),
         (WireTensor(1, "a", 0, 0, 0, 0, (1,) * 9), "at most 8 sizes"),
         (InlineTensor(0, (1,) * 9, bytes(4)), "small tensor of shape"),
-        (InlineTensor(0, (-1,), b""), "make -4, expected at most"),
+        (InlineTensor(0, (-1,), b""), "need -4; expected at most"),
         (InlineTensor(256, (1,), bytes(4)), "dtype code 256, expected 0 to 9"),
         (WireTensor(1, "a" * 600, 0, 0, 0, 0, ()), "expected at most 512"),
     ],
