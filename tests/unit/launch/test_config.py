@@ -15,7 +15,9 @@ PAPER = ROOT / "configs" / "mora-osp-8xh100.yaml"
 
 
 def test_shipped_configs_are_valid() -> None:
-    for path in sorted((ROOT / "configs").glob("*.yaml")):
+    paths = sorted((ROOT / "configs").glob("*.yaml"))
+    assert {TINY, PAPER, ROOT / "configs" / "shapes.yaml", ROOT / "configs" / "tiny-rounds.yaml"} <= set(paths)
+    for path in paths:
         load_config(path, [])
 
 

@@ -30,11 +30,15 @@ def verdict(ranking: tuple[int, ...] | None) -> Verdict:
     return Verdict("judge", "flicker", (0, 1, 2, 3), ranking, ("raw",))
 
 
-def test_there_are_ten_criteria_whose_measures_exist() -> None:
+def test_there_are_ten_different_criteria_that_ask_for_one_video_and_whose_measures_exist() -> None:
     assert len(CRITERIA) == 10
+    assert len({criterion.question for criterion in CRITERIA.values()}) == 10
+    assert len({criterion.title for criterion in CRITERIA.values()}) == 10
     for criterion in CRITERIA.values():
         assert set(criterion.measures) <= set(Measures.__dataclass_fields__)
-        assert criterion.question.endswith("?") or "." in criterion.question
+        asked, mark, _ = criterion.question.partition("?")
+        assert mark, "a question, perhaps with an explanation after it"
+        assert asked.startswith(("Which video ", "In which video ")), criterion.question
 
 
 def test_the_grammar_is_a_function_of_its_seed() -> None:

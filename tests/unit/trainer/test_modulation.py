@@ -1,12 +1,19 @@
 """Modulation factors and clipping, as the paper and its readings define them."""
 
 import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
-from mora_trainer.modulation import modulation_factors, random_rows
+import torch.distributed as dist
+from mora_trainer.modulation import Modulation, modulation_factors, random_rows
 from mora_trainer.settings import TrainingSettings, check_batch
 from mora_trainer.step import clip_factor
+from mora_training.process_group import join_group
+from mora_training.training_settings import GroupSettings
 
 Z = {"image": torch.full((4, 4), 1.5), "video": torch.full((1, 4), 1.0)}  # norms 6 and 2
 
@@ -31,11 +38,33 @@ def test_the_random_ablation_has_one_row_of_the_agents_width_and_repeats() -> No
     assert not torch.equal(rows, random_rows(torch.zeros(2, 7), seed=4))
 
 
-def test_a_bfloat16_z_would_not_move_at_the_paper_s_rate_and_a_float32_one_does() -> None:
-    """The trap that makes z float32: 1e-5 vanishes beside 1 in bfloat16."""
-    step = torch.tensor(1e-5)
-    assert torch.tensor(1.0, dtype=torch.bfloat16) - step.bfloat16() == 1.0
-    assert torch.tensor(1.0) - step != 1.0
+@pytest.fixture
+def alone_in_its_group(tmp_path: Path) -> Iterator[None]:
+    """This process is the only coordinator."""
+    settings = GroupSettings(rank=0, world_size=1, rendezvous=f"file://{tmp_path / 'rendezvous'}")
+    with mock.patch.dict(os.environ):  # joining sets variables
+        join_group(settings, torch.device("cpu"))
+        yield
+        dist.destroy_process_group()
+
+
+@pytest.mark.usefixtures("alone_in_its_group")
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
+def test_z_moves_at_the_paper_s_rate_though_its_agent_is_bfloat16() -> None:
+    """At a rate of 1e-5 a bfloat16 z of about 1 would never move: its next smaller value is 0.004 away."""
+    rate = 1e-5
+    started = torch.ones(4, 8, dtype=torch.bfloat16)
+    assert torch.equal(started - rate, started), "the step is lost in the agents' dtype"
+    modulation = Modulation({"image": started, "video": started[:1]}, "norm", "adamw")
+    for _ in range(3):
+        modulation.accumulate({"image": torch.ones(4, 8), "video": torch.ones(1, 8)})
+        assert modulation.prepare().finite
+        modulation.commit([rate, rate], 1.0)
+    for name in ("image", "video"):
+        moved = 1.0 - modulation.embedding(name).double()
+        assert modulation.embedding(name).dtype == torch.float32
+        assert moved.numpy() == pytest.approx(3 * rate, rel=0.02), "AdamW moves by the rate a step"
+    assert modulation.factors()["image"] == pytest.approx((1.0 - 3 * rate) * 32**0.5 / 2, rel=1e-6)
 
 
 def test_clipping_is_torch_s_over_all_roles_together() -> None:
