@@ -1,4 +1,4 @@
-"""The terminal of the command line: the console that every command writes to, and errors that nobody expected."""
+"""The terminal of the command line: the console that every command writes to, and how errors are shown on it."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from mora_trainer.terminal import Console, clean_tracebacks
 
 __all__ = ["Console", "clean_tracebacks", "show_usage_error", "terminal", "write_json"]
 
-_PIPED_WIDTH = 160  # without a terminal there is no width to fit, only tables to keep whole
+_PIPED_WIDTH = 160  # output to a file or pipe needs to fit no terminal, and tables must not be cut
 
 
 def terminal() -> Console:
-    """The console of a command on its standard output."""
+    """Return a console that writes to standard output."""
     return Console(soft_wrap=True, width=None if sys.stdout.isatty() else _PIPED_WIDTH)
 
 
 def write_json(console: rich.console.Console, content: Any) -> None:
-    """Write a value for programs to read, whole and without wrapping."""
-    # JSON in ASCII escapes every other control character itself
+    """Write a value as JSON for programs, without wrapping."""
+    # ASCII-only JSON already escapes every other control character
     console.file.write(json.dumps(content, indent=1).replace("\x7f", "\\u007f") + "\n")
 
 
 def show_usage_error(error: click.ClickException) -> None:
-    """As click shows it, without the control characters of what was given."""
+    """Print a usage error as click does, with the control characters of the user's input made visible."""
     text = io.StringIO()
     error.show(file=text)
     sys.stderr.write(shown(text.getvalue()))

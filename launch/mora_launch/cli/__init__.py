@@ -1,4 +1,4 @@
-"""The command line, a file a command. Each parses here and works elsewhere, in modules imported when it is called."""
+"""The command line, one file per command. A command parses its arguments, then imports the modules that do the work."""
 
 from mora_launch.cli.command_line import cli, main
 

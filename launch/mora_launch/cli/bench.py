@@ -11,26 +11,30 @@ from mora_launch.environments import venvs
 from mora_launch.environments.venvs import ENVIRONMENTS
 
 BENCHMARKS = {
-    "ipc": "tensors between processes, beside the floor and other ways",
-    "train": "what the border between processes costs a step",
+    "ipc": "tensor transfer between processes, compared with memory copies and other libraries",
+    "train": "cost of the process border in a training step",
     "parity": "gradients across processes, compared with one process",
-    "opensora": "the video model",
-    "profiler_cost": "tracing, on and off",
-    "judges": "how surely broken clips rank last",
-    "chaos": "jobs whose processes are killed",
-    "safety_cost": "what checkpoints and heartbeats cost a step",
-    "rounds": "rounds that are killed and resumed, beside rounds left alone",
-    "learn": "whether joint training makes the chain do what prompts say that it never saw, variants of it beside",
-    "serve": "requests over HTTP beside a bare loop",
+    "opensora": "speed of the video model",
+    "profiler_cost": "cost of tracing",
+    "judges": "how reliably the judges rank broken clips last",
+    "chaos": "training jobs whose processes are killed",
+    "safety_cost": "cost of checkpoints and heartbeats in a training step",
+    "rounds": "data-free rounds that are killed and resumed, compared with undisturbed ones",
+    "learn": "how well the chain follows held-out prompts before and after joint training, by variant",
+    "serve": "throughput over HTTP, compared with a bare loop",
 }
 
 
 @click.command(context_settings={"ignore_unknown_options": True}, add_help_option=False)
-@click.argument("name", required=False, metavar="NAME")
+@click.argument("name", required=False, metavar="[NAME]")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
 def bench(context: click.Context, name: str | None, arguments: tuple[str, ...]) -> None:
-    """Measure NAME; options go to the benchmark: `--json FILE`, and `--help` for its own."""
+    """Run a benchmark.
+
+    Without NAME, list the benchmarks. Options go to the benchmark: `--json FILE` writes its results, `--help` lists
+    its own options.
+    """
     if name in (None, "-h", "--help"):
         click.echo(context.get_help() + "\n")
         with (formatter := context.make_formatter()).section("Names"):
@@ -46,7 +50,7 @@ def bench(context: click.Context, name: str | None, arguments: tuple[str, ...]) 
 
 
 def _absolute_files(arguments: tuple[str, ...]) -> list[str]:
-    """Values of --json and --config as absolute paths, because benchmarks run in the checkout's folder."""
+    """Make the paths among the options absolute, because benchmarks run in the checkout's folder."""
     words = list(arguments)
     for position, word in enumerate(words[:-1]):
         if word in ("--json", "--config", "--film", "--generated"):

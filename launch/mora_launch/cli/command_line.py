@@ -1,4 +1,4 @@
-"""The command `mora`: its group of commands, and errors turned into one message and an exit code."""
+"""The command `mora`: all subcommands, and errors shown as one message with an exit code."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ for _command in _COMMANDS:
 
 
 def main() -> None:
-    """Entry: turn every expected failure into one readable message and a non-zero exit code."""
+    """Run the command line. Every expected failure becomes one readable message and a non-zero exit code."""
     allow_open_files()
     clean_tracebacks()
     try:
@@ -51,7 +51,7 @@ def main() -> None:
     except (MoraError, EnvironmentBuildError) as error:
         console.print(f"mora: {error}", style="red", markup=False)
         sys.exit(1)
-    except click.Abort as aborted:  # what click makes of Ctrl-C
+    except click.Abort as aborted:  # click raises it for Ctrl-C
         console.print(f"mora: {str(aborted.__cause__ or '') or 'interrupted'}", style="red", markup=False)
         sys.exit(130)
     sys.exit(code if isinstance(code, int) else 0)

@@ -13,8 +13,10 @@ from mora_launch.cli.options import console, newest_run_argument
 @click.command()
 @newest_run_argument
 def doctor(run: Path | None) -> None:
-    """Say what is wrong and how to mend it: with this machine, and with RUN, why it ended. Exit code 1 where something
-    is."""
+    """Check this machine and explain why RUN ended.
+
+    Prints a fix for each problem, and exits with 1 if there is one.
+    """
     from mora_launch.jobs.doctor import examine
 
     sys.exit(examine(run, console))

@@ -12,21 +12,21 @@ from mora_launch.terminal import write_json
 
 @click.group()
 def env() -> None:
-    """The virtual environments."""
+    """Build and list the virtual environments."""
 
 
 @env.command(name="build")
 @click.argument("names", nargs=-1, type=click.Choice(list(ENVIRONMENTS)))
 def env_build(names: tuple[str, ...]) -> None:
-    """Build the named environments (default: all) where they are missing or outdated."""
+    """Build the named environments that are missing or outdated (default: all)."""
     venvs.ensure(list(names or ENVIRONMENTS))
     console.print("environments are up to date")
 
 
 @env.command(name="list")
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def env_list(as_json: bool) -> None:
-    """Show interpreter and versions of each environment, and why they cannot be one."""
+    """List the environments with their versions, and why one environment is not enough."""
     from rich.table import Table
 
     described = venvs.describe()
@@ -40,4 +40,4 @@ def env_list(as_json: bool) -> None:
         shown = [versions.get(package, "-") for package in venvs.SHOWN_PACKAGES]
         table.add_row(name, venvs.PYTHON_VERSION, *shown, state)
     console.print(table)
-    console.print(f"Why not one: {venvs.REASON}")
+    console.print(f"Why one environment is not enough: {venvs.REASON}")

@@ -15,29 +15,35 @@ _TASKS = ("text-to-video", "image-to-video", "extend", "edit", "connect", "simul
 
 
 @click.command()
-@click.argument("task", required=False, type=click.Choice(_TASKS))
-@click.option("--prompt", default="", help="What should be seen, or how to change it.")
-@click.option("--image", type=FILE, help="First frame, for image-to-video.")
-@click.option("--video", "videos", multiple=True, type=FILE, help="Input video; twice for connect.")
-@click.option("-o", "--output", required=True, type=FILE, help="NAME.mp4, .webm, .gif, or .png (the first frame).")
-@click.option("--config", default=Path("configs/tiny.yaml"), type=FILE, show_default=True, help="Models and devices.")
+@click.argument("task", required=False, type=click.Choice(_TASKS), metavar="TASK")
+@click.option("--prompt", default="", help="What the video shows, or how to change it.")
+@click.option("--image", type=FILE, help="First frame for image-to-video.")
+@click.option("--video", "videos", multiple=True, type=FILE, help="Input video; give it twice for connect.")
+@click.option(
+    "-o", "--output", required=True, type=FILE, help="Output file: .mp4, .webm, .gif, or .png for the first frame."
+)
+@click.option(
+    "--config", default=Path("configs/tiny.yaml"), type=FILE, show_default=True, help="Config with models and devices."
+)
 @changes_option
 @checkpoint_option
-@click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--seconds", type=float, help="Length of what is generated; by default one clip of the model.")
-@click.option("--strength", type=float, help="Of image-to-image in edit and simulate, over 0 to 1.")
-@click.option("--steps", type=int, help="Denoising steps, instead of the config's.")
-@click.option("--guidance", type=float, help="Guidance scale, instead of the config's.")
-@click.option("--no-enhance", is_flag=True, help="Take the prompt as it is.")
-@click.option("--size", metavar="WIDTHxHEIGHT", help="Of the output; by default the model's.")
-@click.option("--fps", type=float, help="Of the output; by default the config's clip.fps.")
-@click.option("--codec", help="libx264 or mpeg4 in mp4, libvpx-vp9 or libvpx in webm.")
-@click.option("--review", is_flag=True, help="Ask after each stage; the session lies in OUTPUT.review, and is resumed.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Random seed.")
+@click.option("--seconds", type=float, help="Length of the generated part.  [default: one clip of the model]")
+@click.option(
+    "--strength", type=float, help="Strength of the change in edit and simulate, above 0, at most 1.  [default: config]"
+)
+@click.option("--steps", type=int, help="Number of denoising steps.  [default: config]")
+@click.option("--guidance", type=float, help="Guidance scale.  [default: config]")
+@click.option("--no-enhance", is_flag=True, help="Use the prompt as given, without the prompt agent.")
+@click.option("--size", metavar="WIDTHxHEIGHT", help="Size of the output.  [default: the model's]")
+@click.option("--fps", type=float, help="Frames per second of the output.  [default: the config's clip.fps]")
+@click.option("--codec", help="Video codec: libx264 or mpeg4 for mp4, libvpx-vp9 or libvpx for webm.")
+@click.option("--review", is_flag=True, help="Ask after each stage; keep the session in OUTPUT.review to resume it.")
 @click.option(
     "--repeat",
     type=FILE,
     metavar="FILE.json",
-    help="Do the very run again whose JSON this is. A language model is asked only where --config names one.",
+    help="Repeat the run that this JSON file describes. Only a language model named by --config is asked.",
 )
 def generate(
     task: str | None, prompt: str, image: Path | None, videos: tuple[Path, ...], output: Path, config: Path,
@@ -46,7 +52,10 @@ def generate(
     guidance: float | None, no_enhance: bool, size: str | None, fps: float | None, codec: str | None,
     review: bool, repeat: Path | None,
 ) -> None:  # fmt: skip
-    """Make a video: text-to-video, image-to-video, extend, edit, connect or simulate."""
+    """Generate a video.
+
+    TASK is text-to-video, image-to-video, extend, edit, connect or simulate.
+    """
     from mora_launch.config.train_config import load_config
     from mora_launch.generation.command import GenerateOptions
     from mora_launch.generation.command import generate as run_generate
@@ -58,7 +67,7 @@ def generate(
         own = config if is_given or config.exists() else venvs.ROOT / config
         run = RepeatedRun.read(repeat, lambda: load_config(own, ()))
         run.show(repeat, console)
-        os.environ["HF_HUB_OFFLINE"] = "1"  # the file names models: none is fetched because it says so
+        os.environ["HF_HUB_OFFLINE"] = "1"  # a stranger's file must not choose models to download
         run_generate(run.options, run.config, output, console, expected_inputs=run.inputs, before=run.stages)
         return
     if task is None:
@@ -74,11 +83,11 @@ def generate(
 
 
 def _check_alone(allowed: tuple[str, ...]) -> None:
-    """Refuse what was given beside an option that says it all."""
+    """Refuse any option outside `allowed` on the command line; the first of these replaces all others."""
     context = click.get_current_context()
     for parameter in context.command.params:
         name = parameter.name or ""
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE and name not in allowed:
             raise click.UsageError(
-                f"{parameter.opts[0]} does not go with --{allowed[0]}, which does the very run again; leave one out"
+                f"{parameter.opts[0]} does not go with --{allowed[0]}, which repeats a run exactly; leave one out"
             )

@@ -12,9 +12,12 @@ from mora_launch.cli.options import FILE, changes_option, console
 @click.command()
 @click.argument("config", type=FILE, default=Path("configs/tiny.yaml"))
 @changes_option
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def models(config: Path, changes: tuple[str, ...], as_json: bool) -> None:
-    """Show the agents of CONFIG (default: configs/tiny.yaml) and the models that each would load."""
+    """List the agents of CONFIG and the models that they load.
+
+    CONFIG is configs/tiny.yaml by default.
+    """
     from mora_launch.config.train_config import load_config
     from mora_launch.jobs.model_list import show_models
 

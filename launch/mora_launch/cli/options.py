@@ -18,12 +18,12 @@ changes_option = click.option(
     "changes",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Change one value of the config, for example training.num_steps=4; may be repeated.",
+    help="Change a value of the config, for example training.num_steps=4; repeatable.",
 )
 checkpoint_option = click.option(
-    "--checkpoint", metavar="RUN[:STEP]", help="Weights and z of a run, instead of the config's models."
+    "--checkpoint", metavar="RUN[:STEP]", help="Use the trained weights and z of a run instead of the config's models."
 )
-run_option = click.option("--run", type=FOLDER, help="Run directory; by default a new one in runs/ of the checkout.")
+run_option = click.option("--run", type=FOLDER, help="Run directory.  [default: a new one in runs/]")
 run_argument = click.argument("run", type=click.Path(exists=True, file_okay=False, path_type=Path))
 newest_run_argument = click.argument(
     "run", required=False, type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="[RUN]"
@@ -31,7 +31,7 @@ newest_run_argument = click.argument(
 
 
 def with_checkpoint(changes: tuple[str, ...], checkpoint: str | None) -> tuple[str, ...]:
-    """The changes, and the one that `--checkpoint` stands for."""
+    """Append `--checkpoint` to the changes, as a change of `serving.checkpoint`."""
     if checkpoint is None:
         return changes
     return (*changes, f"serving.checkpoint={json.dumps(str(Path(checkpoint).absolute()))}")
@@ -40,4 +40,4 @@ def with_checkpoint(changes: tuple[str, ...], checkpoint: str | None) -> tuple[s
 def check_resume(run: Path | None, resume: bool) -> None:
     """Refuse `--resume` without `--run`."""
     if resume and run is None:
-        raise click.UsageError("--resume needs --run, the directory of the run to go on with")
+        raise click.UsageError("--resume needs --run, the directory of the run to continue")

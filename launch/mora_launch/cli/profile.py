@@ -18,25 +18,27 @@ from mora_launch.cli.options import FOLDER, changes_option, config_argument, con
     "--output",
     required=True,
     type=FOLDER,
-    help="Folder for trace.json.gz, summary.json, summary.html, and the run itself.",
+    help="Folder for trace.json.gz, summary.json, summary.html and the run.",
 )
 @changes_option
 @click.option(
     "--torch-profiler/--no-torch-profiler",
     default=None,
-    help="Record the last step with torch's profiler too; its time does not count. On by default for 2 steps or more.",
+    help="Also record the last step with torch's profiler; its time does not count.  [default: on if --steps > 1]",
 )
 def profile(config: Path, steps: int, output: Path, changes: tuple[str, ...], torch_profiler: bool | None) -> None:
-    """Train for a few steps and show where the time goes: bubble, critical path, bytes, what to change first.
+    """Train for a few steps and show where the time goes.
 
-    The job is that of `mora train` with training.num_steps=N and no samples. The first step counts as warm-up where
-    there are others.
+    Shows bubble, critical path, bytes and what to change first. The job is that of `mora train`, without samples. The
+    first of several steps is warm-up and does not count.
     """
     from mora_launch.config.train_config import load_config
     from mora_launch.profiling.command import profile as run_profile
 
     if torch_profiler and steps == 1:
-        raise click.UsageError("--torch-profiler needs --steps 2 or more: the step it records does not count")
+        raise click.UsageError(
+            "--torch-profiler needs --steps 2 or more, because the step that it records does not count"
+        )
     loaded = load_config(config, ["samples.enabled=false", *changes, f"training.num_steps={steps}"])
     with_torch = steps > 1 if torch_profiler is None else torch_profiler
     sys.exit(run_profile(loaded, output, torch_profiler=with_torch, console=console))

@@ -22,15 +22,22 @@ from mora_launch.cli.options import (
 @config_argument
 @changes_option
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", default=8000, show_default=True, type=click.IntRange(1, 65535))
-@click.option("--token-file", type=FILE, help="Token that everybody needs; by default one for all but you.")
+@click.option("--port", default=8000, show_default=True, type=click.IntRange(1, 65535), help="Port to listen on.")
+@click.option(
+    "--token-file",
+    type=FILE,
+    help="File with a token that every client needs.  [default: a new token, which you do not need on this machine]",
+)
 @checkpoint_option
 @run_option
 def serve(
     config: Path, changes: tuple[str, ...], host: str, port: int, token_file: Path | None, checkpoint: str | None,
     run: Path | None,
 ) -> None:  # fmt: skip
-    """Keep the models loaded and answer over HTTP, as OpenAI's image and video endpoints do."""
+    """Serve the models over HTTP and on a web page.
+
+    The endpoints are those of OpenAI for images and videos.
+    """
     from mora_launch.config.train_config import load_config
     from mora_launch.serving.command import serve as run_serve
 

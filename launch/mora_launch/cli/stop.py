@@ -11,13 +11,15 @@ from mora_launch.cli.options import console, newest_run_argument
 
 @click.command()
 @newest_run_argument
-@click.option("--now", is_flag=True, help="End at once, without a last checkpoint.")
-@click.option("--timeout", "timeout_s", type=float, default=120.0, show_default=True, help="Seconds to wait.")
+@click.option("--now", is_flag=True, help="Stop immediately, without a last checkpoint.")
+@click.option(
+    "--timeout", "timeout_s", type=float, default=120.0, show_default=True, help="Seconds to wait for the end."
+)
 def stop(run: Path | None, now: bool, timeout_s: float) -> None:
-    """Stop RUN (default: the newest) as Ctrl-C in its terminal does.
+    """Stop RUN as Ctrl-C in its terminal does (default: the newest).
 
-    Training ends after the present step, with a checkpoint; a server once requests under way are answered, at
-    most 10 s later; its video jobs are cancelled.
+    Training ends with a checkpoint after the current step. A server answers requests in progress for at most 10 s and
+    cancels its video jobs.
     """
     from mora_launch.jobs.status import find_run, stop_run
 

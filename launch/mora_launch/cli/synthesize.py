@@ -14,11 +14,12 @@ from mora_launch.cli.options import changes_option, check_resume, config_argumen
 @config_argument
 @changes_option
 @run_option
-@click.option("--resume", is_flag=True, help="Go on with the rounds of --run where they stand.")
+@click.option("--resume", is_flag=True, help="Continue the rounds of --run.")
 def synthesize(config: Path, changes: tuple[str, ...], run: Path | None, resume: bool) -> None:
-    """Train without data: rounds of prompts, candidate videos, judges, review, and training on what was chosen.
+    """Train without data, in rounds.
 
-    Exit code 4: judges disagree and a person has to decide (`mora review RUN`), or set synthesis.review=off.
+    A round writes prompts, generates candidate videos, lets judges rank them, and trains on the chosen ones.
+    Exit code 4 means that the judges disagree: decide with `mora review RUN`, or set synthesis.review=off.
     """
     from mora_launch.config.train_config import load_config
     from mora_launch.rounds.command import synthesize as run_rounds

@@ -11,21 +11,20 @@ from mora_launch.cli.options import console
 
 
 @click.command(context_settings={"ignore_unknown_options": True}, options_metavar="[OPTIONS]")
-@click.option("--all", "with_long", is_flag=True, help="Run the tests marked `long` too, as a nightly run does.")
+@click.option("--all", "with_long", is_flag=True, help="Also run the tests marked `long`.")
 @click.option(
     "--jobs",
     "num_jobs",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Stages that run next to each other; by default as many as there are cores, and at least 2.",
+    help="Number of stages to run in parallel.  [default: number of cores, at least 2]",
 )
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[PATH]... [PYTEST OPTIONS]...")
 def test(arguments: tuple[str, ...], with_long: bool, num_jobs: int | None) -> None:
-    """Run lint, types and the tests, each in the environment of what it tests; or only the tests in PATH.
+    """Run lint, type checks and tests, or only the tests in PATH.
 
-    Without PATH everything runs that guards a change. Tests marked `long` (a death at every kill point of every role,
-    soaks, benchmarks run as tests) repeat at length what others check briefly; they run with --all, and where PATH
-    names them. Other options go to pytest.
+    Each test runs in the environment of the package that it tests. Tests marked `long` (a death at every kill point
+    of every role, soaks, benchmarks) run only with --all or if PATH contains them. Other options go to pytest.
     """
     from mora_launch.testing.run_tests import run_tests
 

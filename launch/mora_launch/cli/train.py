@@ -14,10 +14,13 @@ from mora_launch.cli.options import changes_option, check_resume, config_argumen
 @config_argument
 @changes_option
 @run_option
-@click.option("--resume", is_flag=True, help="Go on from the last committed checkpoint of --run.")
-@click.option("--dry-run", is_flag=True, help="Print placement and memory of every role, start nothing.")
+@click.option("--resume", is_flag=True, help="Continue from the last committed checkpoint of --run.")
+@click.option("--dry-run", is_flag=True, help="Print device and memory of every role without starting any.")
 def train(config: Path, changes: tuple[str, ...], run: Path | None, resume: bool, dry_run: bool) -> None:
-    """Train the image and the video agent jointly (paper, algorithm 1)."""
+    """Train the image agent and the video agent jointly.
+
+    This is algorithm 1 of the paper.
+    """
     from mora_launch.config.train_config import load_config
     from mora_launch.jobs.training_job import train as run_training
 

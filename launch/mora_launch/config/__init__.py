@@ -1,1 +1,1 @@
-"""The user's configuration: YAML to typed, frozen settings that refuse unknown keys."""
+"""The user's configuration: YAML parsed into typed, frozen settings that refuse unknown keys."""

@@ -1,7 +1,7 @@
-"""YAML of other people, as configurations and `--set` hold it: values within bounds, or one line about what is wrong.
+"""Untrusted YAML, from configurations and `--set`: limits its size, and reports errors in one line.
 
-YAML can say much in little: an alias repeats what its anchor names, and aliases of aliases make 9^8 values of a few
-lines. So a text is looked at piece by piece and counted before anything is made of it.
+A short YAML text can expand to a huge value: an alias repeats what its anchor names, so aliases of aliases turn a few
+lines into 9^8 values. Therefore the events of a text are counted before any value is constructed.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ _NUMBERS = {f"{_TAG}{kind}" for kind in ("int", "float", "timestamp")}
 
 
 class YamlRefused(ValueError):
-    """It is not YAML, or YAML that no configuration needs."""
+    """The text is not YAML, or uses features that no configuration needs."""
 
 
 def read_yaml(path: Path) -> Any:
-    """The value of a file. Raises: OSError: it is no file that can be read. YamlRefused: as `parse_yaml`."""
+    """Return the value of a file. Raises: OSError: the file cannot be read. YamlRefused: as `parse_yaml`."""
     try:
         return parse_yaml(read_foreign(path, MAX_CONFIG_NBYTES).decode("utf-8-sig"))
     except UnicodeDecodeError:
@@ -34,10 +34,10 @@ def read_yaml(path: Path) -> Any:
 
 
 def parse_yaml(text: str) -> Any:
-    """The value that a text is.
+    """Return the value of a text.
 
     Raises:
-        YamlRefused: in one line, what is wrong, and where.
+        YamlRefused: the text is refused; the message is one line and says where.
     """
     if any(line.startswith("%") for line in text.splitlines()):
         raise YamlRefused("expected no line that begins with %: no configuration needs a directive")
@@ -58,12 +58,12 @@ def parse_yaml(text: str) -> Any:
         raise YamlRefused(f"expected at most {MAX_CONFIG_DEPTH} levels of nesting, got more") from None
     except YamlRefused:
         raise
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:  # a scalar that is not of its tag
-        raise YamlRefused(f"is not YAML: a value is not of its kind: {shown_line(repr(error), 100)}") from None
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:  # a scalar that contradicts its tag
+        raise YamlRefused(f"is not YAML: a value does not match its tag: {shown_line(repr(error), 100)}") from None
 
 
 def _check_events(text: str) -> None:
-    """Count nodes and levels without making any: the parser itself does not recurse, what follows it does."""
+    """Count nodes and levels before any node is built: unlike the parser, the later stages are recursive."""
     depth = 0
     for number, event in enumerate(yaml.parse(text, Loader=_LOADER)):
         if isinstance(event, yaml.events.CollectionStartEvent):
@@ -77,14 +77,14 @@ def _check_events(text: str) -> None:
 
 
 def _check_node(node: Any, seen: dict[int, tuple[int, int]], open_: set[int]) -> tuple[int, int]:
-    """Number of values and of levels below a node, aliases followed.
+    """Return the number of values and of levels below a node, with aliases expanded.
 
     Args:
-        seen: those of nodes that have been counted, by identity.
-        open_: nodes that this one is in.
+        seen: results for nodes that have been counted, by identity.
+        open_: identities of the nodes that contain this one.
     """
     if id(node) in open_:
-        raise YamlRefused(f"an alias repeats what it is part of{_at(node)}")
+        raise YamlRefused(f"an alias contains itself{_at(node)}")
     if id(node) in seen:
         return seen[id(node)]
     size, height = 1, 0
@@ -122,7 +122,7 @@ def _check_scalar(node: Any) -> None:
         try:
             node.value.encode("utf-8")
         except UnicodeEncodeError:
-            raise YamlRefused(f"holds half of a surrogate pair, which is no text{_at(node)}") from None
+            raise YamlRefused(f"contains half of a surrogate pair, which is not text{_at(node)}") from None
 
 
 def _check_keys(node: Any) -> None:
@@ -132,9 +132,9 @@ def _check_keys(node: Any) -> None:
             continue
         if not isinstance(key, yaml.ScalarNode) or key.tag != f"{_TAG}str":
             shown = shown_line(str(key.value), 60) if isinstance(key, yaml.ScalarNode) else "a list or section"
-            raise YamlRefused(f"expected texts as keys, got {shown}{_at(key)}; quotes make a text of it")
+            raise YamlRefused(f"expected strings as keys, got {shown}{_at(key)}; put it in quotes")
         if key.value in seen:
-            raise YamlRefused(f"the key `{shown_line(key.value, 60)}` comes twice{_at(key)}")
+            raise YamlRefused(f"the key `{shown_line(key.value, 60)}` occurs twice{_at(key)}")
         seen.add(key.value)
 
 

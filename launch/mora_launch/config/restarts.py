@@ -1,4 +1,4 @@
-"""How often roles that died may be started again."""
+"""The limit on how often dead roles are restarted."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from pydantic import Field
 
 
 class RestartSettings(Settings):
-    """Restarts of a job whose roles die or freeze: most of them, within a time that moves along with the job."""
+    """Restarts of a job whose roles die or freeze: at most `max_num` within any `within_s` seconds."""
 
     max_num: int = Field(default=3, ge=0)  # 0 = the first death ends the job
     within_s: float = Field(default=600.0, gt=0.0)
-    # a role that gives no sign of life for so long is killed; None waits for ever
+    # a role without a sign of life for so long is killed; None never kills it
     frozen_after_s: float | None = Field(default=10.0, ge=3.0)
 
 
 class RestartBudget:
-    """Counts restarts; what keeps dying is given up.
+    """Counts restarts, so that a job whose roles keep dying ends.
 
     Args:
         now_s: the clock.
@@ -32,7 +32,7 @@ class RestartBudget:
         self._taken_s: deque[float] = deque()
 
     def take(self) -> bool:
-        """Count one more restart; False where the budget is used up."""
+        """Count one more restart; False if the budget is used up."""
         now_s = self._now_s()
         while self._taken_s and self._taken_s[0] <= now_s - self._settings.within_s:
             self._taken_s.popleft()

@@ -1,4 +1,4 @@
-"""The user's configuration: one YAML file plus `--set` changes, checked as a whole before anything starts."""
+"""The user's configuration: one YAML file and `--set` changes, checked completely before anything starts."""
 
 from __future__ import annotations
 
@@ -23,37 +23,37 @@ from mora_launch.serving.settings import ServingSettings, check_served
 
 
 class AgentsConfig(Settings):
-    """The agents of the trained chain, in its order."""
+    """The agents of the trained chain, in order."""
 
     image: AgentConfig
     video: AgentConfig
 
     def items(self) -> list[tuple[str, AgentConfig]]:
-        """(name, agent) in the order of the chain."""
+        """Return (name, agent) pairs in the order of the chain."""
         return [("image", self.image), ("video", self.video)]
 
 
 class TrainConfig(Settings):
-    """Everything of one joint training job."""
+    """The whole configuration of a joint training job."""
 
     name: str = "mora"
     seed: int = 42
     replicas: PositiveInt = 1
     clip: ClipShape
     agents: AgentsConfig
-    scope: Literal["joint", "image_only", "video_only"] = "joint"  # which agents train; the others stay as they are
+    scope: Literal["joint", "image_only", "video_only"] = "joint"  # which agents train; the others are frozen
     modulation: ModulationSettings = ModulationSettings()
     training: TrainingSettings = TrainingSettings()
     data: DataSection = DataSettings()
     samples: SampleSettings = SampleSettings()
     shared_memory_nbytes: PositiveInt = 1 << 30  # of all roles' tensors together
-    spill_nbytes: int = Field(default=1 << 30, ge=0)  # for each role: beyond that, in segments of their own, slower
-    pin_cores: bool = True  # give each server on the CPU cores of its own, where there are enough
+    spill_nbytes: int = Field(default=1 << 30, ge=0)  # on top of that for each role, in slower single-tensor segments
+    pin_cores: bool = True  # give each CPU server cores that no other server uses, if there are enough
     restarts: RestartSettings = RestartSettings()  # of roles that die while the job runs
-    faults: tuple[str, ...] = ()  # to suffer on purpose, as MORA_FAULT gives them: role:point:n
-    synthesis: SynthesisSettings = SynthesisSettings()  # `mora synthesize` alone reads it
-    serving: ServingSettings = ServingSettings()  # `mora generate` and `mora serve`
-    start_deadline_s: float = Field(default=900.0, gt=0.0)  # loading models included
+    faults: tuple[str, ...] = ()  # injected on purpose, in the format of MORA_FAULT: role:point:n
+    synthesis: SynthesisSettings = SynthesisSettings()  # only for `mora synthesize`
+    serving: ServingSettings = ServingSettings()  # for `mora generate` and `mora serve`
+    start_deadline_s: float = Field(default=900.0, gt=0.0)  # includes loading models
 
     @model_validator(mode="after")
     def _fits_together(self) -> TrainConfig:
@@ -69,7 +69,7 @@ class TrainConfig(Settings):
 
 
 def _scoped(config: TrainConfig) -> TrainConfig:
-    """The configuration with the agents outside its scope frozen: neither their parameters nor their z move."""
+    """Return the configuration with the agents outside its scope frozen: their parameters and their z do not change."""
     if config.scope == "joint":
         return config
     still = {"trainable": TrainableSettings(scope="none"), "learning_rate": 0.0, "modulation_learning_rate": 0.0}
@@ -84,7 +84,7 @@ def load_config(path: Path, changes: Sequence[str]) -> TrainConfig:
     """Read a YAML file and apply `key.path=value` changes (values in YAML).
 
     Raises:
-        SettingsError: unreadable file, unknown key (the nearest right one is offered), or a value that does not fit.
+        SettingsError: unreadable file, unknown key (with the nearest known one), or an invalid value.
     """
     try:
         content = read_yaml(path)
@@ -114,5 +114,5 @@ def _apply(content: dict[str, Any], change: str) -> None:
     for part in parents:
         node = node.setdefault(part, {})
         if not isinstance(node, dict):
-            raise SettingsError(f"--set {change}: `{part}` holds a value, not a section")
+            raise SettingsError(f"--set {change}: `{part}` is a value, not a section")
     node[last] = value

@@ -1,1 +1,1 @@
-"""`mora generate`: one task from the command line, its input and result files, and its repetition."""
+"""`mora generate`: runs one task, reads its input files, writes its result files, and repeats a run."""

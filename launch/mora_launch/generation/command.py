@@ -1,4 +1,4 @@
-"""`mora generate`: one task from files to a file, on servers that live as long as it."""
+"""`mora generate`: runs one task from files to a file, on servers that it starts and stops."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ from mora_launch.tasks.request import TaskRequest, check_fields, check_fps, chec
 
 @dataclass(frozen=True)
 class GenerateOptions:
-    """What the command line said; written beside the result, so that `--repeat` reads the very same."""
+    """The options of the command line. They are written into the result's JSON, from which `--repeat` reads them."""
 
     task: str
     prompt: str
@@ -74,22 +74,22 @@ def generate(
     """Run the task and write `output` and `output`.json.
 
     Args:
-        session_folder: of a review at the terminal, new or to be resumed; None takes every stage as it comes.
+        session_folder: folder of a review at the terminal, new or to be resumed; None accepts every stage unseen.
         expected_inputs: SHA-256 of each input file of the run that is repeated.
-        before: what its stages were taken as.
+        before: accepted result of each stage of the run that is repeated.
 
     Raises:
-        MoraError: a field does not fit, or a server failed.
+        MoraError: an option is invalid, or a server failed.
     """
     kind = format_of(output)
     chosen_codec(kind, options.codec)
     size = output_size(options.size)
     fps = None if options.fps is None else check_fps(options.fps)
     request, hashes = read_request(options, config)
-    check_fields(request, config.serving)  # all of it before models are loaded for nothing
+    check_fields(request, config.serving)  # before any model is loaded
     for name, digest in (expected_inputs or {}).items():
         if hashes.get(name) != digest:
-            raise SettingsError(f"--repeat: {name} is not the file of that run any more (its SHA-256 differs)")
+            raise SettingsError(f"--repeat: {name} has changed since that run (its SHA-256 differs)")
     result = ResultFile(output, [path for path in (options.image, *options.videos) if path is not None])
     asked = {**options.__dict__, "inputs": hashes}
     session = None if session_folder is None else ReviewSession.create(session_folder, asked)
@@ -124,7 +124,7 @@ def _run(
     request: TaskRequest, pool: ServerPool, config: TrainConfig, session: ReviewSession | None, console: Console,
     before: Sequence[StageResult],
 ) -> tuple[Clip, Sequence[StageResult]]:  # fmt: skip
-    """The frames, and what each stage was taken as."""
+    """Return the frames and the accepted result of each stage."""
     with Progress(console=console, transient=True, disable=session is not None or not console.is_terminal) as progress:
         bar = progress.add_task(request.task, total=None)
 
@@ -144,12 +144,12 @@ def _run(
             return clip, session.state().accepted
         except (Stopped, KeyboardInterrupt) as stopped:
             session.stop()
-            raise type(stopped)(f"stopped; the same command goes on with the session in {session.folder}") from None
+            raise type(stopped)(f"stopped; repeat the command to resume the session in {session.folder}") from None
 
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
-    """Ctrl-C ends what the main thread does inside of this, be it waiting for an answer."""
+    """Let Ctrl-C and SIGTERM interrupt the main thread inside this context, even while it waits for an answer."""
     before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
@@ -159,7 +159,7 @@ def _interruptible() -> Iterator[None]:
 
 
 def read_request(options: GenerateOptions, config: TrainConfig) -> tuple[TaskRequest, dict[str, str]]:
-    """The request with its files decoded, and SHA-256 of each file."""
+    """Return the request with its files decoded, and the SHA-256 of each file."""
     hashes: dict[str, str] = {}
 
     def content(name: str, path: str) -> bytes:
@@ -181,7 +181,7 @@ def read_request(options: GenerateOptions, config: TrainConfig) -> tuple[TaskReq
 
 
 def output_size(size: str | None) -> tuple[int, int] | None:
-    """(height, width) of `WIDTHxHEIGHT`, even because codecs ask for it; None where none is asked for."""
+    """Parse `WIDTHxHEIGHT` to (height, width), rounded down to even numbers as codecs require; None if not given."""
     if size is None:
         return None
     width, _, height = size.partition("x")

@@ -1,4 +1,4 @@
-"""Files that a person names on the command line: read whole, within bounds."""
+"""Reading input files named on the command line, with a limit on their size."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from mora_launch.limits import MAX_INPUT_FILE_NBYTES
 
 
 def read_input(path: Path, option: str) -> bytes:
-    """The content of a file.
+    """Return the content of a file.
 
     Args:
-        option: that named it, for the text of an error.
+        option: the option that names it, for error messages.
 
     Raises:
-        SettingsError: it cannot be read, is too large, or is no file: a device or pipe might never end.
+        SettingsError: it cannot be read, is too large, or is not a regular file: a device or pipe might never end.
     """
     try:
         status = path.stat()

@@ -1,7 +1,7 @@
-"""`mora generate --repeat FILE.json`: the run that a result's JSON describes, done again.
+"""`mora generate --repeat FILE.json`: repeats the run that a result's JSON describes.
 
-The file may be a stranger's. What it asks for is shown before anything loads; endpoints and keys come from the user's
-own configuration, so that it cannot have anything sent anywhere. Called by the command line.
+The file may come from a stranger. Everything that it asks for is shown before anything loads. Endpoints and keys come
+from the user's own configuration, so the file cannot send data anywhere. Called by the command line.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class _Options(Settings):
-    """`GenerateOptions` as a file gives them."""
+    """`GenerateOptions` as read from a file."""
 
     model_config = ConfigDict(strict=True)
 
@@ -69,23 +69,23 @@ class _Content(Settings):
 
 @dataclass(frozen=True)
 class RepeatedRun:
-    """What the file asks for, as it will be done."""
+    """The run that a file describes, with the user's own endpoints."""
 
     options: GenerateOptions
     inputs: dict[str, str]  # SHA-256 of each input
-    config: TrainConfig  # the file's, but for endpoints, which are the user's own
+    config: TrainConfig  # the file's, with the user's own endpoints
     stages: tuple[StageResult, ...]
-    asked: PromptAgentSettings | None  # the language model of that run, which is not asked
+    asked: PromptAgentSettings | None  # the language model of that run, only for display
 
     @classmethod
     def read(cls, path: Path, own: Callable[[], TrainConfig]) -> RepeatedRun:
         """Read and check a file.
 
         Args:
-            own: the user's configuration; read where a language model is needed.
+            own: reads the user's configuration; called only if a language model is needed.
 
         Raises:
-            SettingsError: in one line, what is wrong with it.
+            SettingsError: the file is invalid; the message is one line.
         """
         try:
             content = parse_object(read_foreign(path, MAX_REPEATED_RUN_NBYTES))
@@ -100,13 +100,13 @@ class RepeatedRun:
     @classmethod
     def _with_own_endpoints(cls, run: _Content, own: Callable[[], TrainConfig]) -> RepeatedRun:
         config = dict(run.config)
-        config.pop("synthesis", None)  # no task reads it, and it names endpoints
+        config.pop("synthesis", None)  # it names endpoints, and no task needs it
         serving = config.get("serving", {})
         if not isinstance(serving, dict):
             raise ValueError("`config.serving` must be an object")
         serving = dict(serving)
         asked = _asked(serving.pop("prompts", None))
-        serving.pop("servers", None)  # one of each is enough for one run
+        serving.pop("servers", None)  # one server per agent is enough for one run
         read = read_settings(TrainConfig, {**config, "serving": serving}, source="its `config`")
         for name, agent in [*read.agents.items(), *read.serving.agents.items()]:
             _check_tiny_models(name, agent)
@@ -116,7 +116,7 @@ class RepeatedRun:
         return cls(GenerateOptions(**dict(run.mora)), dict(run.inputs), read, run.stages, asked)
 
     def show(self, path: Path, console: Console) -> None:
-        """Say on the terminal what the file asks for."""
+        """Print what the file asks for."""
         console.print(f"{path} asks for:", markup=False)
         for line in self._lines():
             console.print(f"  {shown_line(line, _SHOWN_LENGTH)}", markup=False)
@@ -129,7 +129,7 @@ class RepeatedRun:
                 yield f"reads {path}"
         for name, agent in [*self.config.agents.items(), *self.config.serving.agents.items()]:
             named = ", ".join(f"{key} {value}" for key, value in agent.options.items())
-            yield f"{name} ({agent.environment}), from this machine alone: {named}"
+            yield f"{name} ({agent.environment}), only from this machine: {named}"
         if self.config.serving.checkpoint is not None:
             yield f"checkpoint {self.config.serving.checkpoint}"
         if self.asked is not None:
@@ -138,15 +138,15 @@ class RepeatedRun:
     def _lines_about_endpoint(self, asked: PromptAgentSettings) -> Iterator[str]:
         where = f"{asked.model} at {asked.base_url or 'OpenAI'}"
         if _holds_prompt(self.stages):
-            yield f"a prompt by {where}, which is in the file; nobody is asked"
+            yield f"the prompt that {where} wrote, which is in the file; no language model is asked"
             return
         own = self.config.serving.prompts
         instead = "the templates" if own.kind == "template" else f"{own.model} at {own.base_url or 'OpenAI'}"
-        yield f"a prompt by {where}, which is not asked: {instead} of your --config instead, so the result may differ"
+        yield f"a prompt by {where}; {instead} of your --config is used instead, so the result may differ"
 
 
 def _asked(content: Any) -> PromptAgentSettings | None:
-    """The language model that wrote the prompt of a run, to be shown; never to be asked."""
+    """Return the language model that wrote the prompt of a run, only for display."""
     if not isinstance(content, dict) or content.get("kind", "template") == "template":
         return None
     model, url = content.get("model", "a language model"), content.get("base_url")
@@ -156,7 +156,7 @@ def _asked(content: Any) -> PromptAgentSettings | None:
 
 
 def _check_tiny_models(name: str, agent: AgentConfig) -> None:
-    """Tiny models are made, so a file may name a folder for them only where they are by custom."""
+    """Refuse a folder for tiny models outside models/: they would be created there."""
     if agent.tiny_models is None:
         return
     parts = PurePosixPath(agent.tiny_models).parts
@@ -165,14 +165,14 @@ def _check_tiny_models(name: str, agent: AgentConfig) -> None:
 
 
 def _holds_prompt(stages: Sequence[StageResult]) -> bool:
-    """Whether the prompt is known that a language model wrote: the one text that any task has."""
+    """Whether the stages contain the prompt that a language model wrote."""
     return any(stage.kind == "text" and stage.stage == "prompt" for stage in stages)
 
 
 def _check_stages(stages: tuple[StageResult, ...]) -> None:
     for stage in stages:
         if stage.file is not None:
-            raise ValueError(f"stage {stage.stage[:40]!r}: `file` is no part of a result's JSON")
+            raise ValueError(f"stage {stage.stage[:40]!r}: a result's JSON has no field `file`")
         texts = [stage.stage, stage.prompt, *(step.prompt or "" for step in stage.steps)]
         if len(stage.steps) > MAX_NUM_STAGE_STEPS or max(map(len, texts)) > MAX_RECORDED_TEXT_LENGTH:
             raise ValueError(
@@ -182,4 +182,6 @@ def _check_stages(stages: tuple[StageResult, ...]) -> None:
 
 
 def _refused(path: Path, why: str) -> SettingsError:
-    return SettingsError(f"--repeat {path}: expected the JSON beside a result of mora generate ({shown_line(why)})")
+    return SettingsError(
+        f"--repeat {path}: expected the JSON that mora generate writes next to a result ({shown_line(why)})"
+    )

@@ -110,7 +110,7 @@ def test_a_review_that_is_stopped_goes_on_with_the_same_output(generate: Any) ->
     words = ("text-to-video", "--prompt", "a cat", "--seed", "3", "--review", "-o", "out.mp4")
     stopped = generate(*words, input="a\nq\n")  # the prompt is accepted, the picture left for another day
     assert isinstance(stopped.exception, MoraError)
-    assert "stopped; the same command goes on with the session in" in str(stopped.exception)
+    assert "stopped; repeat the command to resume the session in" in str(stopped.exception)
     resumed = generate(*words, input="a\na\n")
     assert resumed.exception is None, resumed.exception
     generate("text-to-video", "--prompt", "a cat", "--seed", "3", "-o", "plain.mp4")
@@ -180,7 +180,7 @@ def test_bad_input_is_refused_in_one_line_by_field_and_limit(generate: Any, word
 def test_a_run_is_not_repeated_with_other_files_or_from_something_else(generate: Any) -> None:
     generate("extend", "--prompt", "a", "--video", "a.mp4", "-o", "out.mp4")
     Path("a.mp4").write_bytes(Path("b.mp4").read_bytes())
-    for beside, said in (("out.mp4.json", "video 0 is not the file of that run"), ("a.mp4", "expected the JSON")):
+    for beside, said in (("out.mp4.json", "video 0 has changed since that run"), ("a.mp4", "expected the JSON")):
         refused = generate("--repeat", beside, "-o", "again.mp4")
         assert isinstance(refused.exception, MoraError)
         assert said in str(refused.exception)

@@ -50,7 +50,7 @@ def test_the_list_shows_where_a_resume_starts(run: Path) -> None:
 
 
 def test_verifying_names_the_file_that_changed(run: Path) -> None:
-    assert "step-00000008: 4 files are as they were written" in call("verify", run).output
+    assert "step-00000008: 4 files match their manifest" in call("verify", run).output
     damaged = run / "checkpoints" / "step-00000008" / FILES[1]
     damaged.write_bytes(damaged.read_bytes()[:-1] + b"x")
     found = call("verify", run)
