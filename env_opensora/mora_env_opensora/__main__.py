@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import cast
 
 # Before transformers is imported: ffmpeg forks after tokenizers ran, which would warn or hang.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -11,7 +12,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import torch
 from mora_runtime import Agent, serve
 from mora_runtime.schema import read_settings
-from mora_training.optimizer_agent import PARTICIPANT, OptimizerAgent
+from mora_training.optimizer_agent import PARTICIPANT, OptimizerAgent, Trainable
 from mora_training.training_settings import TrainingServerSettings
 
 from mora_env_opensora.agent import OpenSoraAgent
@@ -27,7 +28,7 @@ def build_agents(settings: TrainingServerSettings) -> dict[str, Agent]:
         agents[name] = OpenSoraAgent.from_options(options, device)
     if settings.training is not None:
         checkpoints = Path(settings.run_dir) / "checkpoints"
-        own = agents[settings.name]
+        own = cast(Trainable, agents[settings.name])  # its configuration says that it trains
         agents[PARTICIPANT] = OptimizerAgent(own, settings.training, device, checkpoints, settings.name)
     return agents
 

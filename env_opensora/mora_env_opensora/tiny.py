@@ -12,7 +12,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -103,7 +103,7 @@ def _image_to_video(base: OpenSoraT2V, config: Mapping[str, Any]) -> OpenSoraInp
     model = OpenSoraInpaint.from_config(config).eval()
     model.init_from_text_to_video(base.state_dict(), load_mask=True)
     for embed in (model.pos_embed_masked_video, model.pos_embed_mask):
-        torch.nn.init.normal_(embed[1].weight, std=model.config.width**-0.5)
+        torch.nn.init.normal_(cast(torch.nn.Linear, embed[1]).weight, std=model.config.width**-0.5)
     return model
 
 

@@ -10,6 +10,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import cast
 
 import torch
 from mora_environment.tiny_training import Phase, quieten, train_tiny, weighted_error
@@ -67,7 +68,7 @@ def make_shapes(folder: Path, data: Path) -> None:
 
 def train_autoencoder(vae: CausalVAEModel, clips: Tensor) -> float:
     """Train on frames, then on clips (N, 3, F, H, W) in [-1, 1]; returns the last mean loss."""
-    quieten(vae.quant_conv.conv)
+    quieten(cast(torch.nn.Conv3d, vae.quant_conv.conv))
 
     def error(pixels: Tensor, generator: torch.Generator) -> Tensor:
         # the whole batch at once, where `encode` and `decode` go sample by sample to save memory
@@ -97,7 +98,8 @@ def scale_latents(vae: CausalVAEModel, clips: Tensor) -> Target:
     parts = [vae.encode(batch) for batch in clips.split(_ENCODED_AT_ONCE)]
     mean, std = torch.cat([part.mean for part in parts]), torch.cat([part.std for part in parts])
     factor = 1.0 / (float(mean.std()) * LATENT_SCALE)
-    inner, outer = vae.quant_conv.conv, vae.post_quant_conv.conv
+    inner, outer = (cast(torch.nn.Conv3d, each.conv) for each in (vae.quant_conv, vae.post_quant_conv))
+    assert inner.bias is not None
     half = inner.out_channels // 2
     inner.weight[:half] *= factor
     inner.bias[:half] *= factor

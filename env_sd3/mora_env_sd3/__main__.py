@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 import torch
 from mora_runtime import Agent, serve
 from mora_runtime.schema import Settings, read_settings
-from mora_training.optimizer_agent import PARTICIPANT, OptimizerAgent
+from mora_training.optimizer_agent import PARTICIPANT, OptimizerAgent, Trainable
 from mora_training.training_settings import TrainingServerSettings
 
 from mora_env_sd3.agent import Sd3Agent
@@ -23,7 +24,7 @@ def build_agents(settings: TrainingServerSettings) -> dict[str, Agent]:
         agents[name] = _agent(options, device)
     if settings.training is not None:
         checkpoints = Path(settings.run_dir) / "checkpoints"
-        own = agents[settings.name]
+        own = cast(Trainable, agents[settings.name])  # its configuration says that it trains
         agents[PARTICIPANT] = OptimizerAgent(own, settings.training, device, checkpoints, settings.name)
     return agents
 

@@ -152,7 +152,7 @@ def byte_characters() -> dict[int, str]:
     return mapping
 
 
-def _t5_tokenizer(folder: Path, corpus: Sequence[str]) -> object:
+def _t5_tokenizer(folder: Path, corpus: Sequence[str]) -> AutoTokenizer:
     folder.mkdir(parents=True, exist_ok=True)
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(corpus),

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError  # type: ignore[attr-defined]  # of compiled code
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 

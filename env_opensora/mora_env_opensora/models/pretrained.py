@@ -47,7 +47,7 @@ class PretrainedMixin:
         with torch.device("meta"):
             model = cls.from_config(config)  # type: ignore[attr-defined]
         load_strictly(model, cls._read_weights(folder), source=folder.name, dtype=dtype, device=device)
-        return model.eval()  # type: ignore[no-any-return]
+        return model.eval()
 
     @classmethod
     def _read_weights(cls, folder: Path) -> dict[str, Tensor]:

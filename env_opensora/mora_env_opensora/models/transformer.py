@@ -27,6 +27,7 @@ class OpenSoraT2V(PretrainedMixin, nn.Module):
     Parameter names are the keys of the published checkpoints (687 tensors for OpenSoraT2V-ROPE-L/122).
     """
 
+    config: TransformerConfig
     config_class: ClassVar[type[TransformerConfig]] = TransformerConfig
 
     def __init__(self, config: TransformerConfig) -> None:

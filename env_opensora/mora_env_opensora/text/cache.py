@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mora_runtime.files.fresh_file import write_fresh
-from safetensors import SafetensorError
+from safetensors import SafetensorError  # type: ignore[attr-defined]  # of compiled code
 from safetensors.torch import load_file, save
 from torch import Tensor
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -69,7 +70,7 @@ class Encoder(_Coder):
     def forward(self, pixels: Tensor) -> Tensor:
         x = self.conv_in(pixels)
         for level in self.down:
-            x = self._run(level.steps, x)
+            x = self._run(cast(_Level, level).steps, x)
         x = self._run(self.mid.steps, x)
         return self.conv_out(silu(self.norm_out(x)))
 
@@ -101,5 +102,5 @@ class Decoder(_Coder):
     def forward(self, latents: Tensor) -> Tensor:
         x = self._run(self.mid.steps, self.conv_in(latents))
         for level in reversed(self.up):
-            x = self._run(level.steps, x)
+            x = self._run(cast(_Level, level).steps, x)
         return self.conv_out(silu(self.norm_out(x)))
