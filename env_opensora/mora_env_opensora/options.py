@@ -10,7 +10,8 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from mora_environment.model_folder import Component, answer_options, count_parameters, published_count
+from mora_environment.component import Component
+from mora_environment.model_folder import answer_options, count_parameters, published_count
 from mora_runtime.errors import SettingsError
 from mora_runtime.schema import Settings
 from pydantic import AfterValidator, Field, model_validator
@@ -80,10 +81,14 @@ class OpenSoraOptions(Settings):
         """Models that an agent with these options loads."""
         nbytes = {"float32": 4, "bfloat16": 2}
         model, vae = nbytes[self.dtype], nbytes[self.vae_dtype]
+        counts = {
+            "transformer": (_count(self.model, "transformer"), model),
+            "vae": (_count(self.vae, "vae"), vae),
+            "text_encoder": (_count_encoder(self.text_encoder), model),
+        }
         return [
-            Component("transformer", _count(self.model, "transformer"), model, trainable=True),
-            Component("vae", _count(self.vae, "vae"), vae, trainable=False),
-            Component("text_encoder", _count_encoder(self.text_encoder), model, trainable=False),
+            Component(name=name, num_parameters=count, dtype_nbytes=dtype_nbytes, trainable=name == "transformer")
+            for name, (count, dtype_nbytes) in counts.items()
         ]
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from mora_environment.model_folder import Component, answer_options, count_parameters, model_components
+from mora_environment.component import Component
+from mora_environment.model_folder import answer_options, count_parameters, model_components
 from mora_runtime.schema import Settings
 from pydantic import Field, model_validator
 
@@ -75,7 +76,8 @@ class MultimodalOptions(Settings):
         """The model; nothing of it trains. One that has yet to be fetched is counted as none."""
         folder = Path(self.model)
         number = count_parameters(folder, self.model) if folder.is_dir() else 0
-        return [Component("model", number, 2 if self.dtype == "bfloat16" else 4, False)]
+        dtype_nbytes = 2 if self.dtype == "bfloat16" else 4
+        return [Component(name="model", num_parameters=number, dtype_nbytes=dtype_nbytes, trainable=False)]
 
 
 KINDS: dict[str, type[Settings]] = {"sd3": Sd3Options, "multimodal": MultimodalOptions}

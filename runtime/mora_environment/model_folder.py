@@ -11,33 +11,17 @@ import math
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from mora_runtime.errors import MoraError, SettingsError
 from mora_runtime.schema import nearest_name, read_settings
 from pydantic import BaseModel
 
+from mora_environment.component import Component
+
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _MAX_HEADER_NBYTES = 100 << 20
-
-
-@dataclass(frozen=True)
-class Component:
-    """One model of an agent: parameters, bytes of one when loaded, whether its parameters can train."""
-
-    name: str
-    num_parameters: int
-    dtype_nbytes: int
-    trainable: bool
-
-
-class AgentOptions(Protocol):
-    """What an options class offers to the launcher."""
-
-    def components(self) -> list[Component]:
-        """Models that an agent with these options loads; SettingsError where a folder is missing."""
 
 
 def model_components(
@@ -58,7 +42,10 @@ def model_components(
         counts = {name: count_parameters(folder / name, model) for name in names}
     else:
         counts = {name: published_count(model, name, published) for name in names}
-    return [Component(name, count, dtype_nbytes, name == trainable) for name, count in counts.items()]
+    return [
+        Component(name=name, num_parameters=count, dtype_nbytes=dtype_nbytes, trainable=name == trainable)
+        for name, count in counts.items()
+    ]
 
 
 def published_count(model: str, name: str, published: Mapping[str, Mapping[str, int]]) -> int:
@@ -114,4 +101,4 @@ def _checked(kinds: Mapping[str, type[BaseModel]], request: dict[str, Any]) -> d
         components: list[Component] = options.components()
     except SettingsError as error:
         raise SettingsError(f"{source}: {error}") from None
-    return {"options": options.model_dump(mode="json"), "components": [asdict(c) for c in components]}
+    return {"options": options.model_dump(mode="json"), "components": [c.model_dump() for c in components]}

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import subprocess
-from dataclasses import dataclass
 from typing import Any
 
+from mora_environment.component import Component
 from mora_runtime.errors import EnvironmentFailed, SettingsError
+from mora_runtime.schema import Settings, read_settings
 
 from mora_launch.config.agent_config import AgentConfig
 from mora_launch.environments.venvs import ENVIRONMENTS, ROOT
@@ -20,39 +21,48 @@ from mora_launch.limits import CHECK_DEADLINE_S
 PACKAGES = {"sd3": "mora_env_sd3", "opensora": "mora_env_opensora"}
 
 
-@dataclass(frozen=True)
-class Component:
-    """One model of an agent, for the memory table: parameters, bytes of one, whether its parameters can train."""
-
-    name: str
-    num_parameters: int
-    dtype_nbytes: int
-    trainable: bool
-
-
-@dataclass(frozen=True)
-class CheckedOptions:
-    """Options with every default filled in, and the models they name."""
+class CheckedOptions(Settings):
+    """Options with every default filled in, and the models they name; what an environment answers."""
 
     options: dict[str, Any]
     components: tuple[Component, ...]
+
+
+class RefusedOptions(Settings):
+    """What an environment answers otherwise."""
+
+    error: str
 
 
 def check_options(name: str, agent: AgentConfig) -> CheckedOptions:
     """Have the environment check one agent's options.
 
     Raises:
-        SettingsError: as the environment words it, with the place in the user's config.
+        SettingsError: as the environment words it, with the key in the user's config.
+        EnvironmentFailed: the environment's command failed, or its answer is not one that is expected.
     """
     request = json.dumps({"kind": agent.kind, "options": agent.options, "source": f"agents.{name}.options"})
     module = f"{PACKAGES[agent.environment]}.options"
     done = _run(agent.environment, module, request)
     if done.returncode != 0:
         raise EnvironmentFailed(_failure(agent.environment, module, done))
-    answer = json.loads(done.stdout)
-    if "error" in answer:
-        raise SettingsError(answer["error"])
-    return CheckedOptions(answer["options"], tuple(Component(**component) for component in answer["components"]))
+    answer = _answer(f"environment {agent.environment}: the answer of {module}", done.stdout)
+    if isinstance(answer, RefusedOptions):
+        raise SettingsError(answer.error)
+    return answer
+
+
+def _answer(source: str, text: str) -> CheckedOptions | RefusedOptions:
+    try:
+        content = json.loads(text)
+        if isinstance(content, dict) and "error" in content:
+            return read_settings(RefusedOptions, content, source=source)
+        return read_settings(CheckedOptions, content, source=source)
+    except ValueError:
+        raise EnvironmentFailed(f"{source}: expected JSON, got {text[:60]!r}") from None
+    except SettingsError as error:
+        hint = "does the environment have another version of Mora? `./mora env build` builds it again"
+        raise EnvironmentFailed(f"{error}\n{hint}") from None
 
 
 def _run(environment: str, module: str, request: str) -> subprocess.CompletedProcess[str]:

@@ -24,7 +24,7 @@ ALLOWED = {
     "mora_environment": {"mora_runtime", "mora_training"},
     "mora_data": {"mora_runtime"},
     "mora_trainer": {"mora_runtime", "mora_training", "mora_data"},
-    "mora_launch": {"mora_runtime", "mora_trainer", "mora_training", "mora_data"},
+    "mora_launch": {"mora_runtime", "mora_trainer", "mora_training", "mora_environment", "mora_data"},
     "mora_env_sd3": {"mora_runtime", "mora_training", "mora_environment"},
     "mora_env_opensora": {"mora_runtime", "mora_training", "mora_environment"},
 }
@@ -32,8 +32,9 @@ ALLOWED = {
 ROOMS = ("vocabulary", "files", "process", "trace", "wire", "autograd", "tensors", "device", "rpc")
 VOCABULARY = {"__init__", "__main__", "errors", "limits", "schema", "terminal"}
 MAX_NUM_MODULES = 16  # of one folder, its __init__ aside
-# What the launcher may see of the trainer: none of it needs torch.
+# What the launcher may see of the trainer and of the package for environments: none of it needs torch.
 LAUNCH_MAY_SEE = {
+    "mora_environment.component",
     "mora_trainer.settings",
     "mora_trainer.candidate_settings",
     "mora_trainer.checkpoint.commit_record",
@@ -95,9 +96,9 @@ def test_what_lies_outside_the_rooms_is_vocabulary_or_entry(package: str) -> Non
     assert {path.stem for path in (PACKAGES[package] / package).glob("*.py")} <= VOCABULARY
 
 
-def test_the_launcher_sees_only_settings_and_records_of_the_trainer() -> None:
+def test_the_launcher_sees_only_settings_and_records_of_trainer_and_environments() -> None:
     for path in files_of("mora_launch"):
-        seen = {name for name in imports_of(path) if name.startswith("mora_trainer")}
+        seen = {name for name in imports_of(path) if name.startswith(("mora_trainer", "mora_environment"))}
         assert seen <= LAUNCH_MAY_SEE, f"{path} imports {seen}"
 
 
