@@ -1,46 +1,27 @@
-"""A place among the video jobs that work."""
+"""A slot among the video jobs that may work at the same time."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from types import TracebackType
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from mora_runtime.errors import Cancelled
 
-_TURN_TICK_S = 0.2
+_TICK_S = 0.2
 
 
-class Place:
-    """One of the places of jobs that work; entering takes it.
+@contextmanager
+def job_slot(slots: threading.Semaphore, is_cancelled: Callable[[], bool]) -> Iterator[None]:
+    """Wait for a free slot and occupy it.
 
-    Args:
-        is_cancelled: asked while it is waited for.
+    Raises:
+        Cancelled: the job was cancelled while it waited.
     """
-
-    def __init__(self, places: threading.Semaphore, is_cancelled: Callable[[], bool]) -> None:
-        self._places = places
-        self._is_cancelled = is_cancelled
-        self._is_held = False
-
-    def take(self) -> None:
-        """Wait for it. Raises: Cancelled: the job was, meanwhile."""
-        while not self._places.acquire(timeout=_TURN_TICK_S):
-            if self._is_cancelled():
-                raise Cancelled("the task was cancelled")
-        self._is_held = True
-
-    def leave(self) -> None:
-        """For the next; nothing where it is not held."""
-        if self._is_held:
-            self._is_held = False
-            self._places.release()
-
-    def __enter__(self) -> Place:
-        self.take()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.leave()
+    while not slots.acquire(timeout=_TICK_S):
+        if is_cancelled():
+            raise Cancelled("the task was cancelled")
+    try:
+        yield
+    finally:
+        slots.release()

@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from mora_launch.serving.http.admission import TooBusy
 from mora_launch.serving.http.front import Front, NotFound
 from mora_launch.serving.http.jobs.job_folder import JobFolder
 from mora_launch.serving.http.jobs.job_progress import JobProgress
-from mora_launch.serving.http.jobs.job_slot import Place
+from mora_launch.serving.http.jobs.job_slot import job_slot
 from mora_launch.serving.http.jobs.review_room import ReviewRoom
 from mora_launch.serving.http.jobs.video_job import Status, VideoJob
 from mora_launch.tasks.agents import Agents
@@ -53,7 +54,7 @@ class VideoJobs:
         self._closing = threading.Event()
         settings = front.config.serving
         self._threads = ThreadPoolExecutor(settings.max_waiting + settings.max_reviews, thread_name_prefix="task")
-        self._working = threading.Semaphore(settings.max_video_jobs)
+        self._slots = threading.Semaphore(settings.max_video_jobs)
         self._review_room = ReviewRoom(self._folder, settings)
         self._prompts = prompt_agent(settings.prompts)
         for job in self._folder.read_all():
@@ -202,9 +203,10 @@ class VideoJobs:
     def _run(self, job: VideoJob) -> None:
         status: Status = "failed"
         try:
-            with Place(self._working, lambda: self._is_given_up(job)) as place:
+            with ExitStack() as slot:
+                slot.enter_context(self._slot(job))
                 job.status = "in_progress"
-                self._make(job, place)
+                self._make(job, slot)
             status, job.progress = "completed", 100
         except MoraError as error:
             job.error = {"code": error.code, "message": str(error)}
@@ -238,7 +240,10 @@ class VideoJobs:
     def _is_given_up(self, job: VideoJob) -> bool:
         return job.cancelled.is_set() or self._closing.is_set()
 
-    def _make(self, job: VideoJob, place: Place) -> None:
+    def _slot(self, job: VideoJob) -> AbstractContextManager[None]:
+        return job_slot(self._slots, lambda: self._is_given_up(job))
+
+    def _make(self, job: VideoJob, slot: ExitStack) -> None:
         request, config = self._whole_request(job), self._front.config
         progress = JobProgress(job)
         agents = Agents(
@@ -249,7 +254,7 @@ class VideoJobs:
         if job.session is None:
             made = run_task(request, agents, Unreviewed(request.seed, progress.stage))
         else:
-            made = self._reviewed(job, job.session, request, agents, progress, place)
+            made = self._reviewed(job, job.session, request, agents, progress, slot)
         clip = fitted(made, *job.size)
         job.seconds = len(clip) / request.fps
         metadata = {
@@ -273,14 +278,14 @@ class VideoJobs:
 
     def _reviewed(
         self, job: VideoJob, session: ReviewSession, request: TaskRequest, agents: Agents, progress: JobProgress,
-        place: Place,
+        slot: ExitStack,
     ) -> Clip:  # fmt: skip
         timeout_s = self._front.config.serving.review_timeout_s
 
         def ask(session: ReviewSession) -> StageDecision:
-            place.leave()  # others work while this one waits for a person
+            slot.close()  # another job works while this one waits for a person
             decision = session.wait_decision(timeout_s, lambda: self._is_given_up(job))
-            place.take()
+            slot.enter_context(self._slot(job))
             return decision
 
         return run_reviewed(request, agents, ReviewedStages(session, agents, request, ask, progress.stage), session)
