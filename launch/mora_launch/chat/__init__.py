@@ -1,1 +1,1 @@
-"""The one client of chat completion endpoints: prompt agents and judges that run elsewhere."""
+"""The client of chat completion endpoints, for prompt agents and judges that run elsewhere."""

@@ -1,6 +1,6 @@
 """One question to a model behind an OpenAI-compatible chat endpoint: settings, deadlines, retries, one-line errors.
 
-Used by the prompt agent of tasks, and by the judges and the writer of prompts of data-free rounds.
+Used by the prompt agent of tasks, and by the judges and the prompt writer of data-free rounds.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pydantic import Field, field_validator
 from mora_launch.limits import MAX_ADDRESS_LENGTH, MAX_CAUSE_LENGTH
 
 _OPENAI = "https://api.openai.com/v1"
-_NO_KEY = "none"  # servers of one's own ask for none, but the client does
+_NO_KEY = "none"  # the client requires a key even for servers that need none
 _KEY_VARIABLE = re.compile(r"[A-Z][A-Z0-9_]*_API_KEY")
 _HEADERS = {
     "accept", "accept-encoding", "connection", "content-length", "content-type", "host", "transfer-encoding",
@@ -31,14 +31,14 @@ _HEADERS = {
 
 
 class ChatSettings(Settings):
-    """Which endpoint, and how long it is waited for. The key is never in a configuration, only its variable's name."""
+    """An endpoint and how long to wait for it. A configuration never contains the key, only its variable's name."""
 
     base_url: str | None = None  # of vLLM, Ollama, llama.cpp, ...; None = OpenAI itself
     model: str
     api_key_variable: str | None = None  # None = OPENAI_API_KEY for OpenAI itself, no key for any other endpoint
     timeout_s: float = Field(default=60.0, gt=0.0)  # of one attempt
     max_retries: int = Field(default=2, ge=0)  # of a request that got no answer
-    temperature: float | None = Field(default=None, ge=0.0)  # None leaves the endpoint's own
+    temperature: float | None = Field(default=None, ge=0.0)  # None = the endpoint's default
     max_tokens: PositiveInt | None = None  # of an answer
 
     @field_validator("base_url")
@@ -51,26 +51,26 @@ class ChatSettings(Settings):
     @field_validator("api_key_variable")
     @classmethod
     def _is_a_key(cls, name: str | None) -> str | None:
-        # whoever writes a configuration chooses the endpoint too: any other variable would be sent to his own
+        # the author of a configuration also chooses the endpoint, and must not have other variables sent to it
         if name is not None and _KEY_VARIABLE.fullmatch(name) is None:
             raise ValueError(
-                "expected a name that ends in _API_KEY, in capital letters, for example LAB_API_KEY; no other variable "
-                "is sent anywhere"
+                "expected a name in capital letters that ends in _API_KEY, for example LAB_API_KEY; no other variable "
+                "may be sent to an endpoint"
             )
         return name
 
     def key_variable(self) -> str | None:
-        """The environment variable that holds the key; None where none is sent."""
+        """Return the name of the environment variable with the key; None if no key is sent."""
         return self.api_key_variable or ("OPENAI_API_KEY" if self.base_url is None else None)
 
 
 def _fault_of_address(url: str) -> str | None:
-    """Why a text is no address of an endpoint."""
+    """Return why a text is not the address of an endpoint, to follow the expected form; None if it is."""
     if not url.isascii() or not url.isprintable() or " " in url or "\\" in url or len(url) > MAX_ADDRESS_LENGTH:
         return "without spaces, backslashes and characters beyond ASCII"
     try:
         parts = urlsplit(url)
-        parts.port  # noqa: B018 - raises where it is no number
+        parts.port  # noqa: B018 - raises if it is not a number
     except ValueError as error:
         return str(error)
     if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -81,10 +81,10 @@ def _fault_of_address(url: str) -> str | None:
 
 
 class Chat:
-    """A model to ask.
+    """A client of one chat model.
 
     Args:
-        whose: who asks it, for errors: what it is, and where its settings stand.
+        whose: who asks and the key of its settings, for error messages.
     """
 
     def __init__(self, settings: ChatSettings, whose: str) -> None:
@@ -92,13 +92,13 @@ class Chat:
         self._whose = whose
 
     def ask(self, messages: Sequence[Mapping[str, Any]], *, temperature: float | None = None) -> str | None:
-        """The answer's text; None where it has none.
+        """Return the text of the answer; None if it has none.
 
         Args:
-            temperature: instead of the settings' own.
+            temperature: replaces that of the settings.
 
         Raises:
-            EndpointFailed: no answer in time, a refusal, or something that is no chat completion.
+            EndpointFailed: no answer in time, a refusal, or an answer that is not a chat completion.
         """
         import openai
 
@@ -116,8 +116,8 @@ class Chat:
         except openai.OpenAIError as error:
             attempts = f"{settings.max_retries + 1} attempt(s) of {settings.timeout_s:g} s"
             raise self._failed(f"no answer after {attempts}: {error}") from None
-        except (AttributeError, IndexError, TypeError, ValueError):  # the client takes any JSON and any text for one
-            raise self._failed("its answer is no chat completion") from None
+        except (AttributeError, IndexError, TypeError, ValueError):  # the client accepts any JSON and any text
+            raise self._failed("its answer is not a chat completion") from None
         return text if isinstance(text, str) and text else None
 
     def _client(self) -> Any:
@@ -127,11 +127,11 @@ class Chat:
         variable = settings.key_variable()
         key = os.environ.get(variable) if variable is not None else None
         if not key and settings.base_url is None:
-            raise self._failed("it asks for a key")
-        # Redirects are not followed: an endpoint must not choose who else hears the question.
+            raise self._failed("it needs a key")
+        # Redirects are not followed: an endpoint must not pass the question on to another one.
         hooks = {} if settings.base_url is None else {"request": [_plain_headers(key)]}
         return openai.OpenAI(
-            base_url=settings.base_url or _OPENAI,  # never that of OPENAI_BASE_URL
+            base_url=settings.base_url or _OPENAI,  # OPENAI_BASE_URL is ignored
             api_key=key or _NO_KEY,
             timeout=settings.timeout_s,
             max_retries=settings.max_retries,
@@ -143,18 +143,18 @@ class Chat:
 
     def _failed(self, cause: str) -> EndpointFailed:
         variable = self._settings.key_variable()
-        key = "api_key_variable named" if variable is None else f"{variable} set"
+        key = "api_key_variable" if variable is None else variable
         return EndpointFailed(
-            f"{self}: {shown_line(cause, MAX_CAUSE_LENGTH)}; is it up, has it this model, and is {key} where it asks "
-            "for a key?"
+            f"{self}: {shown_line(cause, MAX_CAUSE_LENGTH)}; check that it is running, has this model, and that "
+            f"{key} is set if it needs a key"
         )
 
 
 def _plain_headers(key: str | None) -> Callable[[Any], None]:
-    """Leaves a request the headers that the protocol needs.
+    """Return a hook that removes all headers from a request that the protocol does not need.
 
-    The client adds what it finds in OPENAI_ORG_ID, OPENAI_PROJECT_ID, OPENAI_CUSTOM_HEADERS and the like: meant for
-    OpenAI, and nothing for another endpoint to know.
+    The client adds the values of OPENAI_ORG_ID, OPENAI_PROJECT_ID, OPENAI_CUSTOM_HEADERS and others. They are meant for
+    OpenAI, and other endpoints must not see them.
     """
 
     def clean(request: Any) -> None:
@@ -166,7 +166,7 @@ def _plain_headers(key: str | None) -> Callable[[Any], None]:
 
 
 def picture_part(image: Image.Image) -> dict[str, Any]:
-    """A picture as a part of a message."""
+    """Return a picture as a part of a message."""
     content = io.BytesIO()
     image.save(content, "PNG")
     data = base64.b64encode(content.getvalue()).decode()

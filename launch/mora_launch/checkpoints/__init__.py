@@ -1,1 +1,1 @@
-"""Checkpoints of a finished or running job, seen from outside: list, verify, export, load again."""
+"""Checkpoints of a finished or running job: list, verify, export, load them into models."""

@@ -1,7 +1,7 @@
-"""What `mora checkpoint export` makes: agents' weights in a folder of the user's, all of them or none.
+"""`mora checkpoint export`: copies all agents' weights to a folder of the user, or none of them.
 
-The checkpoint may be a stranger's. Files are copied while they are hashed, so the copy is what was checked; they are
-made exclusively in a new folder of a random name, which takes its place when everything is in it.
+The checkpoint may come from a stranger. Files are hashed while they are copied, so the copy is what was checked. The
+copies are created in a new folder with a random name, and moved to their final place when all are complete.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ _NOTE = "exported.json"
 
 
 def export_weights(info: CheckpointInfo, root: Path, target: Path, *, part: str) -> list[Path]:
-    """Copy every agent's files of `part` to `target/<agent>/`; returns these folders.
+    """Copy every agent's files of `part` to `target/<agent>/`; return these folders.
 
     Args:
         root: the checkpoint's folder.
         part: `weights` or `ema`.
 
     Raises:
-        CheckpointError: a file is damaged, nothing of that kind was saved, the target has files already, or the disk
-            refused; nothing is left in the target then.
+        CheckpointError: a file is damaged, the checkpoint has no such part, the target already exists, or a write
+            failed. The target is then unchanged.
     """
     chosen = [file for file in info.files if len(file.path.split("/")) > 2 and file.path.split("/")[1] == part]
     if not chosen:
-        raise CheckpointError(f"{info.folder}: holds no `{part}` of any agent; was the run without them?")
+        raise CheckpointError(f"{info.folder}: has no `{part}` of any agent; did the run save them?")
     agents = sorted({file.path.split("/")[0] for file in chosen})
     for agent in agents:
         if os.path.lexists(target / agent):
-            raise CheckpointError(f"{target / agent}: is there already; choose another --output")
+            raise CheckpointError(f"{target / agent}: already exists; choose another --output")
     info.check_files(root)
     note = {"step": info.step, "part": part, "checkpoint": str(root)}
     try:
@@ -63,7 +63,7 @@ def _export(chosen: Sequence[ShardFile], agents: Sequence[str], root: Path, targ
             _copy(file, root, partial)
         for agent in agents:
             if os.path.lexists(target / agent):
-                raise FileExistsError(0, f"`{agent}` has come into being there meanwhile")
+                raise FileExistsError(0, f"`{agent}` was created by another process meanwhile")
             (partial / agent).rename(target / agent)
             placed.append(target / agent)
         write_fresh(target / _NOTE, note)
@@ -79,7 +79,7 @@ def _export(chosen: Sequence[ShardFile], agents: Sequence[str], root: Path, targ
 
 
 def _copy(file: ShardFile, root: Path, partial: Path) -> None:
-    """Copy the bytes that are hashed; `AGENT/PART/REST` becomes `AGENT/REST`."""
+    """Copy one file while hashing it; `AGENT/PART/REST` becomes `AGENT/REST`."""
     agent, _, *rest = file.path.split("/")
     copy = partial.joinpath(agent, *rest)
     copy.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""`mora checkpoint`: looking at the checkpoints of a run, checking them, and taking weights out."""
+"""`mora checkpoint`: lists, verifies and exports the checkpoints of a run."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Checkpoints:
 
     @classmethod
     def of_run(cls, run: Path) -> Checkpoints:
-        """CheckpointError where the folder is no run."""
+        """Return the checkpoints of a run directory. Raises: CheckpointError: the folder is not a run."""
         folder = run / "checkpoints"
         if not folder.is_dir():
             raise CheckpointError(f"{run}: has no folder `checkpoints`; expected the directory of a run")
@@ -43,26 +43,26 @@ class Checkpoints:
         return cls(folder)
 
     def all(self) -> list[CheckpointInfo]:
-        """By step. What has no manifest was never finished, and is left out."""
+        """Return the complete checkpoints by step; a folder without a manifest was never finished."""
         found = (path for path in self.folder.glob(_PATTERN) if is_folder_name(path.name))
         folders = sorted(path for path in found if os.path.lexists(path / MANIFEST))
         return [read_manifest(self.folder, path.name) for path in folders]
 
     def find(self, step: int | None) -> CheckpointInfo:
-        """The checkpoint after `step` steps; None is the committed one.
+        """Return the checkpoint after `step` steps; None is the committed one.
 
         Raises:
-            CheckpointError: there is none; the text names those there are.
+            CheckpointError: it does not exist; the message lists the existing ones.
         """
         found = committed(self.folder) if step is None else next((c for c in self.all() if c.step == step), None)
         if found is None:
-            there = ", ".join(str(info.step) for info in self.all()) or "none"
-            wanted = "nothing is committed" if step is None else f"no checkpoint of step {step}"
-            raise CheckpointError(f"{self.folder}: {wanted}; there are: {there}")
+            existing = ", ".join(str(info.step) for info in self.all()) or "none"
+            wanted = "no checkpoint is committed" if step is None else f"no checkpoint of step {step}"
+            raise CheckpointError(f"{self.folder}: {wanted}; existing steps: {existing}")
         return found
 
     def table(self) -> Table:
-        """One line a checkpoint."""
+        """Return a table with one line per checkpoint."""
         record = committed(self.folder)
         table = Table("step", "folder", "files", "MB", "replicas", "", box=None, pad_edge=False)
         for info in self.all():
@@ -73,10 +73,10 @@ class Checkpoints:
         return table
 
     def verify(self, info: CheckpointInfo) -> int:
-        """Compare every file's size and hash with the manifest; returns how many.
+        """Compare every file's size and hash with the manifest; return the number of files.
 
         Raises:
-            CheckpointError: naming the first that differs, or that the manifest does not name.
+            CheckpointError: names the first file that differs or is not in the manifest.
         """
         info.check_files(self.folder / info.folder)
         for file in info.files:
@@ -84,13 +84,13 @@ class Checkpoints:
         return len(info.files)
 
     def export(self, info: CheckpointInfo, target: Path, *, average: bool) -> list[Path]:
-        """Copy every agent's weights, checked, to `target/<agent>/`, as their own libraries load them.
+        """Verify every agent's weights and copy them to `target/<agent>/`, in the format that its library loads.
 
         Args:
-            average: the moving average instead of the weights themselves.
+            average: export the moving average instead of the weights.
 
         Raises:
-            CheckpointError: a file is damaged, nothing of that kind was saved, or the target has files already.
+            CheckpointError: a file is damaged, the checkpoint has no such part, or the target already exists.
         """
         part = "ema" if average else "weights"
         return export_weights(info, self.folder / info.folder, target, part=part)

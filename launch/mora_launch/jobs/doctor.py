@@ -1,4 +1,4 @@
-"""`mora doctor`: what is wrong with this machine, and with a run, and how to fix it."""
+"""`mora doctor`: finds problems of this machine and of a run, and says how to fix them."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ _NUM_ERROR_LINES = 5
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at. `fix` is empty where all is well."""
+    """The result of one check. `fix` is empty if there is no problem."""
 
     what: str
     fix: str = ""
 
 
 def examine(run: Path | None, console: Console) -> int:
-    """Print what is found; returns 1 where something needs mending, else 0."""
+    """Print all findings; return 1 if there is a problem, else 0."""
     findings = [*_machine(), *(_run(run) if run is not None else ())]
     for finding in findings:
         mark, style = ("!", "yellow") if finding.fix else ("ok", "green")
@@ -63,7 +63,7 @@ def _machine() -> Iterator[Finding]:
     available_nbytes = psutil.virtual_memory().available
     yield Finding(
         f"memory available: {available_nbytes / (1 << 30):.1f} GiB",
-        "" if available_nbytes >= _FREE_NBYTES_NEEDED else "end other programs, or lower shared_memory_nbytes",
+        "" if available_nbytes >= _FREE_NBYTES_NEEDED else "close other programs, or lower shared_memory_nbytes",
     )
     yield Finding(f"torch: built for {torch_backend()}")
 
@@ -72,7 +72,7 @@ def _disk(path: Path) -> Finding:
     free_nbytes = shutil.disk_usage(path).free
     return Finding(
         f"disk of {path}: {free_nbytes / (1 << 30):.1f} GiB free",
-        "" if free_nbytes >= _FREE_NBYTES_NEEDED else "make room: a checkpoint that cannot be written ends a job",
+        "" if free_nbytes >= _FREE_NBYTES_NEEDED else "free disk space: a job ends if its checkpoint cannot be written",
     )
 
 
@@ -103,7 +103,7 @@ def _end(run: Path, status: RunStatus) -> Iterator[Finding]:
         roles = ", ".join(role.role for role in status.roles) or "no roles yet"
         yield Finding(
             f"its launcher (process {status.launcher_pid}) was killed while {status.state}, with {roles}",
-            f"{resume}; where nobody killed it, look for `Out of memory` in the kernel's log (dmesg)",
+            f"{resume}; if you did not kill it, look for `Out of memory` in the kernel's log (dmesg)",
         )
     elif state == "interrupted":
         yield Finding("stopped on request; " + resume)
@@ -112,17 +112,17 @@ def _end(run: Path, status: RunStatus) -> Iterator[Finding]:
 
 
 _RESUME = {
-    "train": "./mora train CONFIG --run {run} --resume goes on from the committed checkpoint",
-    "serve": "./mora serve CONFIG --run {run} serves again",
+    "train": "./mora train CONFIG --run {run} --resume continues from the committed checkpoint",
+    "serve": "./mora serve CONFIG --run {run} starts it again",
 }
 
 _ADVICE = (
-    ("No space left on device", "make room on the disk of the run, then go on with --resume"),
-    ("was killed by SIGKILL", "where nobody did it: `dmesg | grep -i oom`; lower batch sizes or set recompute: true"),
-    ("froze", "its log shows where, `py-spy dump` on a live one too; restarts.frozen_after_s bounds its silence"),
-    ("could not load its agents", "the lines below name the file or option that does not fit"),
-    ("gradients were not finite", "lower the learning rate, or look at the data of the named steps"),
-    ("restarts in", "what keeps dying has one cause: see the first incident, and the role's log"),
+    ("No space left on device", "free space on the disk of the run, then continue with --resume"),
+    ("was killed by SIGKILL", "if not by you: see `dmesg | grep -i oom`; lower batch sizes or set recompute: true"),
+    ("froze", "its log or `py-spy dump` shows where; restarts.frozen_after_s sets how long a role may be silent"),
+    ("could not load its agents", "the lines below name the file or option that is wrong"),
+    ("gradients were not finite", "lower the learning rate, or check the data of the named steps"),
+    ("restarts in", "repeated deaths usually have one cause: see the first incident and the role's log"),
 )
 
 
@@ -139,12 +139,12 @@ def _checkpoint(run: Path) -> Finding:
         for file in info.files:
             verify(file, run / "checkpoints" / info.folder)
     except CheckpointError as error:
-        return Finding(f"checkpoint: {error}", "`./mora checkpoint list` shows the older ones; point COMMITTED at one")
-    return Finding(f"checkpoint of step {info.step}: {len(info.files)} files are as they were written")
+        return Finding(f"checkpoint: {error}", "`./mora checkpoint list` shows older ones; point COMMITTED at one")
+    return Finding(f"checkpoint of step {info.step}: {len(info.files)} files match their manifest")
 
 
 def _last_errors(logs: Path) -> list[str]:
-    """The last errors that any role logged, newest last."""
+    """Return the last errors in the logs of all roles, newest last."""
     found: list[tuple[float, str]] = []
     for path in logs.glob("*.jsonl"):
         for event in _events(path):
@@ -166,5 +166,5 @@ def _events(path: Path) -> Iterator[dict[str, Any]]:
             try:
                 event = parse_object(line)
             except ValueError:
-                continue  # cut off where its writer was killed
+                continue  # a line cut off when its writer was killed
             yield event

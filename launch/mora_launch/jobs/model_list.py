@@ -1,4 +1,4 @@
-"""`mora models`: the agents of a configuration and the models that each would load."""
+"""`mora models`: lists the agents of a configuration and the models that they load."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def show_models(config: TrainConfig, console: Console, *, as_json: bool) -> None
     """Print every agent with its models.
 
     Raises:
-        MoraError: an environment refuses an agent's options, or the checkpoint to serve is not there.
+        MoraError: an environment refuses an agent's options, or the checkpoint to serve does not exist.
     """
     served = served_models(config)
     described = describe_models(served, check_agents(served.config, console))
@@ -38,7 +38,7 @@ def show_models(config: TrainConfig, console: Console, *, as_json: bool) -> None
 
 
 def describe_models(served: ServedModels, checked: Mapping[str, CheckedOptions]) -> dict[str, dict[str, Any]]:
-    """By agent: `environment`, `kind`, `num_servers`, `does`, `options` with every default, and `models`."""
+    """Return `environment`, `kind`, `num_servers`, `does`, `options` with all defaults, and `models`, by agent."""
     others = served.config.serving.agents
     return {
         name: {
@@ -47,7 +47,7 @@ def describe_models(served: ServedModels, checked: Mapping[str, CheckedOptions])
             "num_servers": served.num_servers[name],
             "does": ", ".join(others[name].capabilities)
             if name in others
-            else "training, and what no other agent does",
+            else "training, and the remaining capabilities",
             "options": checked[name].options,
             "models": [
                 {

@@ -1,4 +1,4 @@
-"""Which role runs where and what memory it needs: the table of `--dry-run`, and the refusal of too few devices."""
+"""The device and memory of each role: the table of `--dry-run`, and a check that the devices exist."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from mora_launch.config.train_config import TrainConfig
 from mora_launch.environments.agent_options import CheckedOptions
 from mora_launch.jobs.resources import available_cores, describe_cores, divide_memory, pin_cores
 
-_ADAM_NBYTES = 12  # float32 master weight and two moments for each trained parameter, shared out by ZeRO
+_ADAM_NBYTES = 12  # float32 master weight and two moments for each trained parameter, divided by ZeRO
 _EMA_NBYTES = 4
 _GIB = 1 << 30
 
 
 @dataclass(frozen=True)
 class PlacedRole:
-    """One process on one device with the memory that its weights and optimizer need (activations come on top)."""
+    """One process on one device, with the memory of its weights and optimizer but not of activations."""
 
     role: Role
     device: str
@@ -31,7 +31,7 @@ class PlacedRole:
     weights_nbytes: int
     gradients_nbytes: int
     optimizer_nbytes: int
-    shared_nbytes: int  # budget of its tensors in shared memory, in the machine's own memory
+    shared_nbytes: int  # budget of its tensors in shared memory, on the host
     cores: str
 
     @property
@@ -41,10 +41,10 @@ class PlacedRole:
 
 
 def place(config: TrainConfig, checked: Mapping[str, CheckedOptions]) -> list[PlacedRole]:
-    """Every role of a job in start order.
+    """Return every role of a job in start order.
 
     Raises:
-        PlacementError: too little shared memory for each.
+        PlacementError: the roles would get too little shared memory.
     """
     roles = []
     memory = divide_memory(config)
@@ -73,7 +73,7 @@ def check_devices(roles: list[PlacedRole]) -> None:
     """Refuse a placement on devices that this machine does not have.
 
     Raises:
-        PlacementError: naming the role, the device and how many devices there are.
+        PlacementError: names the role, the device and the number of devices.
     """
     num_gpus = len(list(Path("/proc/driver/nvidia/gpus").glob("*")))
     for role in roles:
@@ -90,7 +90,7 @@ def check_devices(roles: list[PlacedRole]) -> None:
 
 
 def placement_table(roles: list[PlacedRole]) -> Table:
-    """Roles, devices and memory, then one line for each device."""
+    """Return a table of roles, devices and memory, with a total for each device."""
     columns = (
         "role", "device", "cores", "environment", "weights", "gradients", "optimizer + EMA", "total", "shared memory"
     )  # fmt: skip
@@ -110,5 +110,5 @@ def placement_table(roles: list[PlacedRole]) -> Table:
 
 
 def format_nbytes(nbytes: int) -> str:
-    """A size for people: GiB or MiB with one decimal."""
+    """Format a size in GiB or MiB with one decimal."""
     return f"{nbytes / _GIB:.1f} GiB" if nbytes >= _GIB else f"{nbytes / (1 << 20):.1f} MiB"

@@ -1,4 +1,4 @@
-"""Sharing out what a machine has: shared memory and processor cores to the roles of a job."""
+"""Dividing a machine's shared memory and processor cores among the roles of a job."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ MIN_ARENA_NBYTES = 16 << 20
 
 
 def divide_memory(config: TrainConfig) -> dict[Role, int]:
-    """Budget of every role's tensors in shared memory, by role: its own where it is set, else an equal share.
+    """Return each role's budget for tensors in shared memory: `arena_nbytes` if set, else an equal share of the rest.
 
     Raises:
-        PlacementError: less than 16 MiB would be left for a role.
+        PlacementError: a share would be less than 16 MiB.
     """
     explicit = {
         Role.of(name, replica): agent.arena_nbytes
@@ -29,7 +29,7 @@ def divide_memory(config: TrainConfig) -> dict[Role, int]:
     }
     roles = role_names(config)
     left = config.shared_memory_nbytes - sum(explicit.values())
-    num_sharing = len(roles) - len(explicit)  # never none: coordinators always share
+    num_sharing = len(roles) - len(explicit)  # never 0: coordinators always share
     share = left // num_sharing
     if share < MIN_ARENA_NBYTES:
         raise PlacementError(
@@ -40,19 +40,19 @@ def divide_memory(config: TrainConfig) -> dict[Role, int]:
 
 
 def role_names(config: TrainConfig) -> list[Role]:
-    """All roles of a job, replica by replica."""
+    """Return all roles of a job, replica by replica."""
     names = [*(name for name, _ in config.agents.items()), "coordinator"]
     return [Role.of(name, replica) for replica in range(config.replicas) for name in names]
 
 
 def pin_cores(config: TrainConfig, available: Sequence[Sequence[int]]) -> dict[Role, tuple[int, ...]]:
-    """Cores of every server on the CPU, none shared: two that compute at once would only disturb each other.
+    """Assign each CPU server cores that no other server uses, because servers slow each other down on shared cores.
 
     Args:
-        available: cores of each memory node. A server's cores are of one node, where there is room.
+        available: cores of each memory node. A server gets cores of a single node if one has enough.
 
     Returns:
-        By role; empty where pinning is off or there are not enough cores for all threads.
+        Cores by role; empty if pinning is off or there are not enough cores for all threads.
     """
     wanted = [
         (Role.of(name, replica), agent.num_threads)
@@ -77,7 +77,7 @@ def _taken(wanted: Sequence[tuple[Role, int]], free: list[list[int]]) -> Iterato
 
 
 def available_cores() -> list[list[int]]:
-    """Cores that this process may use, by memory node (NUMA)."""
+    """Return the cores that this process may use, by memory node (NUMA)."""
     allowed = os.sched_getaffinity(0)
     nodes = [_cores_of(path.read_text()) for path in sorted(_NODES.glob("node[0-9]*/cpulist"))]
     by_node = [sorted(allowed & cores) for cores in nodes]
@@ -85,7 +85,7 @@ def available_cores() -> list[list[int]]:
 
 
 def _cores_of(text: str) -> set[int]:
-    """Cores of the kernel's notation, for example `0-3,8`."""
+    """Parse the kernel's notation of cores, for example `0-3,8`."""
     cores: set[int] = set()
     for part in filter(None, text.strip().split(",")):
         first, _, last = part.partition("-")
@@ -94,5 +94,5 @@ def _cores_of(text: str) -> set[int]:
 
 
 def describe_cores(pinned: Mapping[Role, tuple[int, ...]], role: Role) -> str:
-    """For people."""
+    """Format a role's pinned cores for a table."""
     return ",".join(map(str, pinned[role])) if role in pinned else "any"

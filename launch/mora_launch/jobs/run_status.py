@@ -1,7 +1,7 @@
-"""`<run>/status.json`: what a run's processes do, kept by its launcher, read by `mora status` and `mora doctor`.
+"""`<run>/status.json`: the state of a run's processes, written by its launcher for `mora status` and `mora doctor`.
 
-Replaced as a whole about once a second, so a reader never meets half of it. It outlives the launcher: what it says
-last is how the run ended, or, where the launcher was killed, what it was doing then.
+The file is replaced atomically about once a second, so a reader never sees half of it. It outlives the launcher: the
+last version says how the run ended or, if the launcher was killed, what the run was doing then.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ class RoleStatus(BaseModel):
     @field_validator("vitals", mode="before")
     @classmethod
     def _are_vitals(cls, found: Any) -> Vitals:
-        return checked_vitals(found)  # what is shown of them has to be of its kind
+        return checked_vitals(found)  # they are displayed, so their types must be right
 
 
 class Incident(BaseModel):
-    """One death in a run and what followed from it."""
+    """One death in a run and the reaction to it."""
 
     ts: float
     cause: str
@@ -56,7 +56,7 @@ class Incident(BaseModel):
 
 
 class RunStatus(BaseModel):
-    """The whole file."""
+    """The content of the file."""
 
     command: Command
     state: State
@@ -64,17 +64,17 @@ class RunStatus(BaseModel):
     started_ts: float
     written_ts: float
     generation: int = 1
-    cause: str | None = None  # where it failed
+    cause: str | None = None  # of a failure
     roles: list[RoleStatus] = []
     incidents: list[Incident] = []
 
 
 class StatusWriter:
-    """Keeps the file up to date; a context manager that says how the run ended where nobody has said it.
+    """Keeps the file up to date; as a context manager it also records how the run ended, unless `end` was called.
 
     Args:
         run: run directory.
-        command: what the launcher was asked to do.
+        command: command of the launcher.
     """
 
     def __init__(self, run: Path, command: Command) -> None:
@@ -99,7 +99,7 @@ class StatusWriter:
             self.end("finished")
 
     def observe(self, children: Sequence[RoleProcess]) -> None:
-        """Take in the children's state; write it where the last time was long enough ago."""
+        """Record the children's state and write the file, at most about once a second."""
         if time.monotonic() < self._next_s:
             return
         self._next_s = time.monotonic() + _WRITE_EVERY_S
@@ -112,22 +112,22 @@ class StatusWriter:
             self.status.generation = max(child.generation for child in children)
 
     def enter(self, state: State) -> None:
-        """The run comes into another state; told with the next write."""
+        """Change the state of the run; the next write shows it."""
         self.status.state = state
 
     def incident(self, cause: str, then: str) -> None:
-        """A role died and the run goes on."""
+        """Record that a role died while the run continues."""
         self.status.incidents.append(Incident(ts=time.time(), cause=cause, then=then))
         self.write()
 
     def end(self, state: State, cause: str | None = None) -> None:
-        """The run is over."""
+        """Record the end of the run."""
         self.status.state, self.status.cause = state, cause
         self.status.roles = []
         self.write()
 
     def write(self) -> None:
-        """Replace the file; a disk that is full must not end a run that only wanted to say how it is."""
+        """Replace the file. A failed write is ignored, because a full disk must not end a run over its status."""
         self.status.written_ts = time.time()
         try:
             replace_text(self._path, self.status.model_dump_json(indent=1), synced=False)
@@ -150,15 +150,15 @@ def _role_status(child: RoleProcess) -> RoleStatus:
 
 
 def read_status(run: Path) -> RunStatus:
-    """What a run's status says.
+    """Read a run's status.
 
     Raises:
-        ConfigurationError: it has none, or it is not one of ours.
+        ConfigurationError: the run has no status file, or the file is invalid.
     """
     path = run / STATUS_FILE
     try:
         return RunStatus.model_validate(parse_object(read_foreign(path, MAX_STATUS_NBYTES)))
     except FileNotFoundError:
-        raise ConfigurationError(f"{run}: no {STATUS_FILE} in it; expected the directory of a run (--run)") from None
+        raise ConfigurationError(f"{run}: has no {STATUS_FILE}; expected the directory of a run (--run)") from None
     except (OSError, ValueError, ValidationError) as error:
         raise ConfigurationError(f"{path}: cannot be read: {shown_line(str(error))}") from None

@@ -32,10 +32,10 @@ TRACES = "trace"  # folder of a run
 
 
 def check_agents(config: TrainConfig, console: Console) -> dict[str, CheckedOptions]:
-    """Build the environments and tiny models that are missing, then have every agent's options checked.
+    """Build missing environments and tiny models, then have every agent's options checked.
 
     Raises:
-        MoraError: an option does not fit, or an environment could not answer.
+        MoraError: an option is invalid, or an environment could not answer.
     """
     venvs.ensure(sorted({agent.environment for _, agent in config.agents.items()}))
     ensure_tiny_models(config, console)
@@ -49,7 +49,7 @@ class ServerGroup:
 
     Args:
         train: False starts servers without optimizer and data-parallel group.
-        traces: folder that every server's trace goes to; None traces nothing.
+        traces: folder for the servers' traces; None disables tracing.
     """
 
     def __init__(
@@ -75,9 +75,9 @@ class ServerGroup:
         """Write the settings and start the servers; wait for them with `supervisor.wait_ready`.
 
         Args:
-            attempt: tells this start from every other one in the same run; a rendezvous file must never be met twice.
-            generation: of the roles that are started.
-            skip: roles that run already.
+            attempt: a number that is unique in the run, because a rendezvous file must never be used twice.
+            generation: generation of the started roles.
+            skip: roles that already run.
         """
         return [
             self._start_one(supervisor, name, agent, replica, attempt, generation)
@@ -93,7 +93,7 @@ class ServerGroup:
         settings = server_settings(
             self._directory, name, agent, self._checked[name].options, replica=replica, generation=generation,
             cpu_affinity=self._cores.get(role),
-            spin_ns=LONGEST_SPIN_NS if role in self._cores else None,  # its core is no other server's
+            spin_ns=LONGEST_SPIN_NS if role in self._cores else None,  # no other server uses its cores
             training=self._training(name, agent, replica, attempt) if self._train else None,
             arena_budget_nbytes=self._memory[role], spill_budget_nbytes=self._config.spill_nbytes,
             activation_budget_nbytes=agent.activation_nbytes, recompute=agent.recompute,
@@ -138,8 +138,8 @@ def server_settings(
     """Settings of one server of one agent.
 
     Args:
-        options: of the agent, as its environment has checked them.
-        resources: fields that are not to have their default.
+        options: the agent's options, checked by its environment.
+        resources: fields that differ from their default.
     """
     return TrainingServerSettings(
         role=Role.of(name, replica), name=name, replica=replica, run_dir=str(directory.path),
@@ -164,19 +164,19 @@ def start_server(supervisor: Supervisor, directory: RunDirectory, settings: Trai
 
 
 def traces_folder(run: Path) -> Path:
-    """Folder of a run that its roles' traces go to, made when absent."""
+    """Return the folder for traces of a run's roles, created if missing."""
     folder = run / TRACES
     folder.mkdir(exist_ok=True)
     return folder
 
 
 def trace_file(traces: Path | None, role: str) -> str | None:
-    """Where a role's trace goes. A job that is traced starts no role twice."""
+    """Return the path of a role's trace. A traced job never starts a role twice, so the name needs no generation."""
     return None if traces is None else str(traces / f"{role}.jsonl")
 
 
 def rendezvous(directory: RunDirectory, group: str, attempt: int) -> str:
-    """Where the members of one data-parallel group of this node find each other: a file in the run directory."""
+    """Return the rendezvous URL of a data-parallel group on this machine: a file in the run directory."""
     folder = directory.path / "rendezvous"
     folder.mkdir(exist_ok=True)
     return f"file://{folder.resolve()}/{group}-{attempt}"
@@ -189,24 +189,24 @@ def write_json(path: Path, content: dict[str, Any]) -> Path:
 
 
 def role_command(environment: str, module: str, settings: Path) -> list[str]:
-    """Command of a role: its environment's interpreter, its package, its settings file."""
+    """Return the command of a role: its environment's interpreter, its package, its settings file."""
     return [str(ENVIRONMENTS[environment].python), "-m", module, "--settings", str(settings)]
 
 
 def child_variables(num_threads: int, device: str) -> dict[str, str]:
-    """Environment variables of a role, on top of the launcher's own."""
+    """Return the environment variables of a role that are added to the launcher's."""
     variables = {
         "OMP_NUM_THREADS": str(num_threads),
         "TOKENIZERS_PARALLELISM": "false",
         "HF_HUB_DISABLE_TELEMETRY": "1",
-        "TRANSFORMERS_VERBOSITY": "error",  # advice about packages would be the last lines of a log
+        "TRANSFORMERS_VERBOSITY": "error",  # otherwise advice about packages fills the last lines of a log
         "PYTHONUNBUFFERED": "1",
-        "TQDM_DISABLE": "1",  # bars of models that load would be the last lines of a log
-        "KINETO_LOG_LEVEL": "6",  # torch's profiler otherwise talks on the terminal
+        "TQDM_DISABLE": "1",  # otherwise progress bars of loading models fill the last lines of a log
+        "KINETO_LOG_LEVEL": "6",  # otherwise torch's profiler prints to the terminal
     }
     if device == "cpu":
         variables["DS_ACCELERATOR"] = "cpu"
-        # Without it MKL's sums depend on how a weight happens to be aligned in memory, and DeepSpeed packs weights into
-        # one flat buffer: gradients would differ in the last bits from those of one process, or after a resume.
+        # By default MKL's sums depend on the alignment of weights in memory. DeepSpeed packs weights into one flat
+        # buffer, so gradients would differ in the last bits from those of one process, or after a resume.
         variables["MKL_CBWR"] = "AUTO,STRICT"
     return variables

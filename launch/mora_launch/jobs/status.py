@@ -1,4 +1,4 @@
-"""`mora status` and `mora stop`: looking at a run from outside, and ending it."""
+"""`mora status` and `mora stop`: show and stop a run from another process."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ _SECOND_AFTER_S = 1.0
 
 
 def find_run(run: Path | None) -> Path:
-    """The given run, or the one in `runs/` whose status was written last.
+    """Return the given run, or the one in `runs/` whose status was written last.
 
     Raises:
-        ConfigurationError: none was given and there is none.
+        ConfigurationError: no run was given and `runs/` has none.
     """
     if run is not None:
         return run
     found = sorted((ROOT / "runs").glob(f"*/{STATUS_FILE}"), key=lambda path: path.stat().st_mtime)
     if not found:
-        raise ConfigurationError(f"no run in {ROOT / 'runs'}; name the directory of one")
+        raise ConfigurationError(f"no run in {ROOT / 'runs'}; give the directory of a run")
     return found[-1].parent
 
 
 def true_state(run: Path, status: RunStatus) -> str:
-    """What the status says, or `killed` where its launcher has gone without a word."""
+    """Return the state of the status, or `killed` if the launcher died without recording an end."""
     unfinished = status.state in ("starting", "running")
     return "killed" if unfinished and lock_holder(run) is None else status.state
 
@@ -47,7 +47,7 @@ def show_status(run: Path, console: Console, *, as_json: bool) -> None:
     """Print a run's status.
 
     Raises:
-        ConfigurationError: the directory is no run's.
+        ConfigurationError: the directory is not a run.
     """
     status = read_status(run)
     state = true_state(run, status)
@@ -112,22 +112,22 @@ def stop_run(run: Path, console: Console, *, now: bool, timeout_s: float) -> Non
     """
     pid = lock_holder(run)
     if pid is None:
-        console.print(f"{run}: nothing runs there")
+        console.print(f"{run}: is not running")
         return
     try:
         launcher = os.pidfd_open(pid)
     except ProcessLookupError:
-        console.print(f"{run}: has ended just now")
+        console.print(f"{run}: has just ended")
         return
     try:
-        for wait_s in (_SECOND_AFTER_S, timeout_s) if now else (timeout_s,):  # the second interrupt means at once
+        for wait_s in (_SECOND_AFTER_S, timeout_s) if now else (timeout_s,):  # a second interrupt ends it immediately
             signal.pidfd_send_signal(launcher, signal.SIGINT)
             if select.select([launcher], [], [], wait_s)[0]:
                 break
         else:
             raise DeadlineExceeded(
-                f"{run}: process {pid} has not ended within {timeout_s:.0f} s; a long step may take longer "
-                "(--timeout), --now ends it at once"
+                f"{run}: process {pid} did not end within {timeout_s:.0f} s; raise --timeout if its steps are long, or "
+                "use --now"
             )
     finally:
         os.close(launcher)

@@ -242,7 +242,7 @@ def test_an_export_goes_through_no_link_that_waits_in_its_folder(stranger: Stran
     output.mkdir()
     (output / "image").symlink_to(tmp_path / "nowhere")
     result = CliRunner().invoke(cli, ["checkpoint", "export", str(stranger.path), "-o", str(output)])
-    assert "is there already" in str(result.exception)
+    assert "already exists" in str(result.exception)
     (output / "image").unlink()
     (output / "exported.json").symlink_to(precious)
     assert CliRunner().invoke(cli, ["checkpoint", "export", str(stranger.path), "-o", str(output)]).exit_code == 0

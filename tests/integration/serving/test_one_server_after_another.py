@@ -130,7 +130,7 @@ def test_the_next_server_of_a_run_goes_on_with_its_reviews(small: Serving) -> No
     assert small.process.wait(10) == 0
     assert "serve: finished" in said(show_status, small, as_json=False)
     assert "state: finished" in said(examine, small)
-    assert "nothing runs there" in said(stop_run, small, now=False, timeout_s=60.0)
+    assert "is not running" in said(stop_run, small, now=False, timeout_s=60.0)
     following = start(small.run.parent)
     try:
         (found,) = following.http.get("/v1/videos").json()["data"]

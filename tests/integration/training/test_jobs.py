@@ -135,7 +135,7 @@ def test_a_run_is_stopped_from_another_terminal_with_a_checkpoint(tmp_path: Path
     assert code == 130, said
     assert (job.run / "checkpoints" / "COMMITTED").exists()
     assert mora("status", job.run)[1].startswith(f"{job.run}\ntrain: interrupted, generation 1")
-    assert mora("stop", job.run) == (0, f"{job.run}: nothing runs there\n")
+    assert mora("stop", job.run) == (0, f"{job.run}: is not running\n")
 
 
 def test_the_death_of_the_launcher_ends_every_role(tmp_path: Path) -> None:
@@ -155,7 +155,7 @@ def test_the_death_of_the_launcher_ends_every_role(tmp_path: Path) -> None:
     code, said = mora("doctor", job.run)
     assert code == 1
     assert f"its launcher (process {job.process.pid}) was killed while running, with image.0, video.0" in said
-    assert "--resume goes on from the committed checkpoint" in said
+    assert "--resume continues from the committed checkpoint" in said
 
 
 def test_an_agent_that_dies_at_load_says_why_and_leaves_nothing(tmp_path: Path) -> None:

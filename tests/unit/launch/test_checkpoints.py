@@ -65,7 +65,7 @@ def test_exporting_copies_checked_weights_and_never_over_others(run: Path, tmp_p
     assert (target / "image" / "w.safetensors").read_text() == "image/weights/w.safetensors of step 4"
     assert sorted(path.name for path in (target / "image").iterdir()) == ["config.json", "w.safetensors"]
     assert json.loads((target / "exported.json").read_text())["step"] == 4
-    assert "is there already" in str(call("export", run, "-o", target).exception)
+    assert "already exists" in str(call("export", run, "-o", target).exception)
     call("export", run, "-o", tmp_path / "average", "--average")
     assert (tmp_path / "average" / "image" / "w.safetensors").read_text() == "image/ema/w.safetensors of step 8"
 

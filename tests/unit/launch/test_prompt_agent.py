@@ -56,7 +56,7 @@ def test_key_temperature_and_length_are_those_of_the_settings(
 
 def test_without_an_address_openai_is_meant_which_asks_for_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    with pytest.raises(EndpointFailed, match=r"gpt-4o at OpenAI: it asks for a key; .* is OPENAI_API_KEY set"):
+    with pytest.raises(EndpointFailed, match=r"gpt-4o at OpenAI: it needs a key; .* OPENAI_API_KEY is set"):
         prompt_agent(PromptAgentSettings(kind="openai")).enhance("a red circle")
 
 
@@ -71,9 +71,9 @@ def test_an_answer_that_is_none_leaves_the_wish_as_it_is(endpoint: ChatEndpoint,
     [
         (500, {"error": {"message": "out of\nmemory"}}, "Error code: 500"),
         (404, {"error": {"message": "no model `tiny`"}}, "no model `tiny`"),
-        (200, b"<html>\n welcome </html>", "is no chat completion"),
-        (200, {"choices": []}, "is no chat completion"),
-        (200, {"hello": "world"}, "is no chat completion"),
+        (200, b"<html>\n welcome </html>", "is not a chat completion"),
+        (200, {"choices": []}, "is not a chat completion"),
+        (200, {"hello": "world"}, "is not a chat completion"),
     ],
 )
 def test_an_endpoint_that_answers_something_else_is_named_in_one_line(
