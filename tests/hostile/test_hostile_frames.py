@@ -106,7 +106,7 @@ def test_a_list_of_the_wrong_items_is_refused_by_name(released: object) -> None:
 
 def test_maps_inside_values_are_refused() -> None:
     for value in ({}, {"a": 1}, [{"a": 1}]):
-        with pytest.raises(FrameError, match="a value of type dict cannot be sent"):
+        with pytest.raises(FrameError, match="a value of type dict is not allowed in a message"):
             decode(framed([CALL_KIND, 7, "a", "m", {"x": value}, None, None, False, [], None]))
 
 

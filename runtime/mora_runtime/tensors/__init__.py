@@ -1,4 +1,4 @@
 """The tensor store: sealed segments of shared memory, slots, references, leases.
 
-Owns the bytes of all tensors that processes share, and puts tensors into messages.
+Owns the bytes of all shared tensors, and converts tensors to and from message values.
 """

@@ -1,11 +1,11 @@
 """The owner's side of the tensor store: a pool of slots in sealed segments, reused warm.
 
 A slot is free again when the last local view, the last export to a peer and the last autograd graph that uses it are
-gone. Python's own references are the count: a `Slot` is alive as long as anybody holds it. Finalizers may run in any
-thread and in the middle of anything, so they only append to a deque; the free lists are touched by the owner alone.
+gone. Python's reference count decides: a `Slot` is in use as long as the object exists. Finalizers may run in any
+thread and at any moment, so they only append to a deque; only the owner's thread changes the free lists.
 
-The pool's pages are touched when it is opened, by the process that will use them: a fresh page costs five times the
-copy that it serves, and on a machine of several memory nodes the first touch decides on which node a page lies.
+The process that will use the pool touches its pages when it opens it: the first use of a page takes five times as long
+as the copy into it, and on a NUMA machine the first touch decides on which memory node the page is placed.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class _Place:
 
 
 class Slot:
-    """A piece of a segment that holds one tensor. Alive = in use."""
+    """A piece of a segment that stores one tensor; in use as long as this object exists."""
 
     __slots__ = ("__weakref__", "_returned", "capacity_nbytes", "offset", "segment", "segment_id")
 
@@ -64,24 +64,24 @@ class Slot:
 
 
 class Lenders(Protocol):
-    """Who can say where slots are, and bring them back."""
+    """Knows which peers have leases on slots, and waits for them to release some."""
 
     def reclaim(self, timeout_s: float) -> bool:
-        """Wait until a peer may have given slots back; False when no peer holds any."""
+        """Wait until a peer may have released slots; False when no peer has a lease."""
 
     def holders(self) -> str:
-        """Who holds what, for people."""
+        """Describe which peer has leases on how much, for an error text."""
 
 
 class Arena:
     """Slots of one process.
 
     Args:
-        budget_nbytes: most that the pooled segments together may take.
-        spill_nbytes: most that tensors may take in segments of their own once the pool is full; slower, because their
-            pages are fresh each time.
-        warm_nbytes: of the pool, made and touched at once; the rest when it is needed.
-        wait_s: longest that a request waits for slots to come back from `lenders`, when pool and spill are full.
+        budget_nbytes: limit of the pooled segments together.
+        spill_nbytes: limit of separate segments, one for each tensor, that are used once the pool is full; slower,
+            because their pages are fresh each time.
+        warm_nbytes: part of the pool that is allocated and touched at once; the rest follows on demand.
+        wait_s: how long a request waits for `lenders` to release slots when pool and spill are full.
     """
 
     def __init__(
@@ -98,8 +98,8 @@ class Arena:
         self._wait_s = wait_s
         self._segments: dict[int, Segment] = {}
         self._num_segments = 0
-        self._free: dict[int, list[_Place]] = {}  # by size class, each as it was used last
-        self._extents: list[_Place] = []  # free, of any size
+        self._free: dict[int, list[_Place]] = {}  # by size class; places whose size has not changed since their use
+        self._extents: list[_Place] = []  # free places of any size
         self._returned: deque[_Place] = deque()  # appended by finalizers
         self._by_address: dict[int, ref[Slot]] = {}
         self.allocated_nbytes = 0
@@ -119,12 +119,12 @@ class Arena:
         return self._segments[segment_id]
 
     def empty(self, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> torch.Tensor:
-        """An uninitialised CPU tensor that lives in a slot; sending it whole costs no copy.
+        """Make an uninitialised CPU tensor in a slot; sending the whole tensor copies nothing.
 
-        One that is small enough to ride in a frame is ordinary memory.
+        A tensor small enough to travel inside a frame is ordinary memory.
 
         Raises:
-            ArenaFull: no slot came free in time; the text says who holds them.
+            ArenaFull: no slot came free in time; the text names the peers that have leases.
         """
         meta = meta_for(dtype, shape)
         if meta.nbytes <= INLINE_TENSOR_NBYTES:
@@ -132,12 +132,12 @@ class Arena:
         return view_of(self._take(meta.nbytes), meta)
 
     def place(self, tensor: torch.Tensor) -> tuple[Slot, TensorMeta]:
-        """The slot that holds this tensor: its own when it already is a whole slot of ours, else a copy's.
+        """Return the tensor's slot: its own if it already starts one of this arena's slots, else a new one with a copy.
 
         CUDA tensors are staged through host memory here, and nowhere else.
 
         Raises:
-            ArenaFull: no slot came free in time; the text says who holds them.
+            ArenaFull: no slot came free in time; the text names the peers that have leases.
             BoundsError: a dtype, layout or rank that the store does not carry.
         """
         meta = meta_of(tensor)
@@ -168,7 +168,7 @@ class Arena:
         return slot
 
     def _pooled(self, capacity: int) -> _Place | None:
-        """A warm place of this size class, from the free lists or by cutting, merging or growing the pool."""
+        """Take a warm place of this size class, from the free lists or by cutting, merging or growing the pool."""
         places = self._free.get(capacity)
         if places:
             return places.pop()
@@ -181,7 +181,7 @@ class Arena:
         return place
 
     def _cut(self, capacity: int) -> _Place | None:
-        """The start of the smallest extent that is large enough."""
+        """Cut a place from the start of the smallest extent that is large enough."""
         fitting = [extent for extent in self._extents if extent.nbytes >= capacity]
         if not fitting:
             return None
@@ -192,7 +192,7 @@ class Arena:
         return _Place(extent.segment_id, extent.offset, capacity)
 
     def _merge(self) -> None:
-        """Join all free neighbours into extents, so that tensors of new sizes find room where others have been."""
+        """Join adjacent free places into extents, so that freed memory serves tensors of other sizes."""
         merged: list[_Place] = []
         for place in sorted([*self._extents, *(place for places in self._free.values() for place in places)]):
             last = merged[-1] if merged else None
@@ -220,14 +220,14 @@ class Arena:
         try:
             segment = Segment.create(nbytes)
         except OSError as error:
-            log.warning("the machine gives no %d bytes of shared memory (%s)", nbytes, error.strerror)
+            log.warning("cannot allocate %d bytes of shared memory (%s)", nbytes, error.strerror)
             return None
         self._num_segments += 1
         self._segments[self._num_segments] = segment
         return self._num_segments
 
     def _spilled(self, capacity: int) -> _Place | None:
-        """A segment for one tensor alone, given back to the machine with it."""
+        """Make a segment for one tensor, freed together with it."""
         if self.spilled_nbytes + capacity > self._spill_nbytes:
             return None
         made = self._make_segment(capacity)
@@ -236,17 +236,17 @@ class Arena:
         self._segments[made].is_single = True
         self.spilled_nbytes += capacity
         self.num_spills += 1
-        if self.num_spills & (self.num_spills - 1) == 0:  # the 1st, 2nd, 4th, ...: seldom, and never forgotten
+        if self.num_spills & (self.num_spills - 1) == 0:  # log the 1st, 2nd, 4th, ... spill
             log.warning("the arena is full, %d bytes spill (%d times so far); %s", capacity, self.num_spills, self)
         return _Place(made, 0, capacity)
 
     def _awaited(self, capacity: int) -> _Place:
-        """A place that comes back from a peer within the deadline."""
+        """Wait until a peer releases a place, at most until the deadline."""
         deadline = time.monotonic() + self._wait_s
         with tracing.span("wait for a slot", "wait"):
             place = self._reclaimed(capacity, deadline)
         if place is None:
-            raise ArenaFull(f"no slot of {capacity} bytes left: {self}; raise arena_nbytes, or let tensors go sooner")
+            raise ArenaFull(f"no slot of {capacity} bytes left: {self}; raise arena_nbytes, or free tensors sooner")
         return place
 
     def _reclaimed(self, capacity: int, deadline: float) -> _Place | None:
@@ -260,7 +260,7 @@ class Arena:
         return None
 
     def __str__(self) -> str:
-        """How full it is, and who holds it."""
+        """How full the arena is, and which peers have leases."""
         held = "" if self.lenders is None else f"; of them {self.lenders.holders()}"
         return (
             f"{self.num_live} slots are in use, {self.allocated_nbytes} of {self._budget_nbytes} bytes are allocated "
@@ -268,7 +268,7 @@ class Arena:
         )
 
     def _collect(self) -> None:
-        """Move slots whose last user is gone to the free lists."""
+        """Move slots without users to the free lists."""
         while self._returned:
             place = self._returned.popleft()
             self._num_taken -= 1
@@ -281,13 +281,13 @@ class Arena:
                 self._free.setdefault(place.nbytes, []).append(place)
 
     def close(self) -> None:
-        """Close all descriptors; memory that is still viewed stays until its last view dies."""
+        """Close all descriptors; memory stays mapped until its last view dies."""
         for segment in self._segments.values():
             segment.close()
 
 
 def slot_capacity(nbytes: int) -> int:
-    """Size class of a slot: powers of two and the three steps between them, so at most a quarter is wasted."""
+    """Size class of a slot: powers of two and three steps between them, so at most a quarter is wasted."""
     if nbytes <= MIN_SLOT_NBYTES:
         return MIN_SLOT_NBYTES
     power = 1 << (nbytes - 1).bit_length()
@@ -296,18 +296,18 @@ def slot_capacity(nbytes: int) -> int:
 
 
 def view_of(slot: Slot, meta: TensorMeta) -> torch.Tensor:
-    """A tensor over a slot that keeps the slot in use until the last tensor, view or graph on it is gone."""
+    """Make a tensor over a slot; the slot stays in use until the last tensor, view or graph on it is gone."""
     return leased_view(slot.segment, slot.offset, meta, slot)
 
 
 class _Window(np.ndarray):
-    """The bytes under one tensor. torch keeps what it was given, and this keeps the lease."""
+    """The bytes of one tensor. torch keeps this array alive, and the array keeps the lease alive."""
 
     lease: object
 
 
 def leased_view(segment: Segment, offset: int, meta: TensorMeta, lease: object) -> torch.Tensor:
-    """A tensor over bytes of a segment that keeps `lease` alive as long as any tensor, view or graph on it lives.
+    """Make a tensor over bytes of a segment; `lease` lives as long as any tensor, view or graph on it.
 
     Each view is a separate tensor with its own version counter, so writing one slot never breaks the backward of
     another.

@@ -1,4 +1,4 @@
-"""Tensors as numpy arrays, for processes that hand pictures on and compute nothing: they need not know torch."""
+"""Tensors as numpy arrays, for callers that pass images on and need not know torch."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ Pixels = npt.NDArray[np.uint8]
 
 
 def to_tensor(array: npt.NDArray[Any]) -> torch.Tensor:
-    """A tensor over the array's memory (copied where it is read-only or not dense), to be sent as an argument."""
+    """Make a tensor over the array's memory (copied if read-only or not dense), to be sent as an argument."""
     dense = np.ascontiguousarray(array)
     return torch.from_numpy(dense if dense.flags.writeable else dense.copy())
 
 
 def to_pixels(value: object, what: str) -> Pixels:
-    """The caller's own uint8 copy of a tensor in a reply; the lease on it ends here.
+    """Copy a uint8 tensor of a reply into the caller's own array; the lease on the tensor ends.
 
     Raises:
-        ProtocolError: the value is no uint8 tensor; `what` names it.
+        ProtocolError: the value is not a uint8 tensor; `what` names it in the text.
     """
     tensor = value.tensor() if isinstance(value, TensorRef) else value
     if not isinstance(tensor, torch.Tensor) or tensor.dtype != torch.uint8:

@@ -1,7 +1,7 @@
-"""A torch tensor over memory that torch did not allocate: no copy, and nothing of torch but `from_dlpack`.
+"""A torch tensor over memory that torch did not allocate: no copy, and of torch only `from_dlpack` is used.
 
-Called by `cuda_ipc` for slots of device pools. DLPack is a C structure that every torch (and numpy, cupy, jax) reads
-alike, so the process that allocated the memory and the one that views it may run different versions.
+`device_pool` calls it for slots of device pools. DLPack is a C structure that every torch (and numpy, cupy, jax) reads
+the same way, so the process that allocated the memory and the one that views it may run different versions.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from torch.utils.dlpack import from_dlpack
 from mora_runtime.wire.tensor_meta import TensorMeta
 
 _DEVICE_TYPES = {"cpu": 1, "cuda": 2}  # kDLCPU, kDLCUDA
-_UNSIGNED, _BITS, _LANES = 1, 8, 1  # every tensor crosses as bytes and takes its dtype afterwards
-_NAME = b"dltensor"  # the capsule keeps this very pointer
+_UNSIGNED, _BITS, _LANES = 1, 8, 1  # every tensor is imported as bytes and viewed as its dtype afterwards
+_NAME = b"dltensor"  # the capsule stores this pointer, so the object must stay alive
 
 
 class _DLTensor(ctypes.Structure):
@@ -46,7 +46,7 @@ def _drop(address: int, alive: dict[int, tuple[Any, ...]] = _alive) -> None:
 
 
 _deleter = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(_drop)
-# A tensor can outlive this module at the end of the interpreter, and torch still calls the address.
+# A tensor can outlive this module when the interpreter shuts down, and torch still calls the address.
 ctypes.pythonapi.Py_IncRef(ctypes.py_object(_deleter))
 
 _new_capsule = ctypes.pythonapi.PyCapsule_New
@@ -55,10 +55,10 @@ _new_capsule.argtypes = (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)
 
 
 def tensor_over(address: int, meta: TensorMeta, device: torch.device, lease: object) -> torch.Tensor:
-    """A tensor of `meta` over the bytes at `address`, on `device` (with its index where it is CUDA).
+    """Make a tensor of `meta` over the bytes at `address`, on `device` (with its index on CUDA).
 
-    `lease` lives as long as any view, storage or autograd graph of the tensor, and is let go in whichever thread drops
-    the last of them. An empty tensor has no bytes and holds no lease.
+    `lease` lives as long as any view, storage or autograd graph of the tensor, and is released in the thread that drops
+    the last of them. An empty tensor has no bytes and keeps no lease.
     """
     if meta.nbytes == 0:
         return torch.empty(meta.shape, dtype=meta.dtype, device=device)

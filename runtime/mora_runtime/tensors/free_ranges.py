@@ -1,17 +1,17 @@
-"""Which bytes of a device pool are free. Used by `cuda_ipc.DevicePool`; knows offsets, not memory."""
+"""Which bytes of a device pool are free. Used by `device_pool.DevicePool`; works on offsets, not on memory."""
 
 from __future__ import annotations
 
 
 class FreeRanges:
-    """Free bytes of a pool: best fit, neighbours merged, so a pool never wears out."""
+    """Free bytes of a pool: best fit, adjacent ranges merged, so freed ranges do not stay fragmented."""
 
     def __init__(self, nbytes: int) -> None:
         self._sizes = {0: nbytes}  # by start
         self._starts = {nbytes: 0}  # by end
 
     def take(self, nbytes: int) -> int | None:
-        """Start of `nbytes` that are no longer free, or None where no range is that long."""
+        """Take `nbytes` and return their start, or None when no range is that long."""
         fitting = [(size, start) for start, size in self._sizes.items() if size >= nbytes]
         if not fitting:
             return None
@@ -22,7 +22,7 @@ class FreeRanges:
         return start
 
     def give(self, start: int, nbytes: int) -> None:
-        """Make a range free that `take` gave."""
+        """Free a range that `take` returned."""
         end = start + nbytes
         if end in self._sizes:
             end += self._sizes.pop(end)

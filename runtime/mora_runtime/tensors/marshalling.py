@@ -1,4 +1,4 @@
-"""Values of calls and results: translating between what agents and callers hold and what a message carries."""
+"""Conversion between the values of agents and callers and the values in messages."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ _PLAIN = frozenset((type(None), bool, int, float, str))
 
 
 def to_wire(store: TensorStore, peer: Peer, values: dict[str, Any]) -> dict[str, Any]:
-    """Replace every tensor and reference by a lease for `peer`, small ones by their bytes.
+    """Replace every tensor and reference by a lease for `peer`, small tensors by their bytes.
 
     Raises:
-        BadArgument: a value that may not cross, or more than 64 tensors.
+        BadArgument: a value that cannot be sent, or more than 64 tensors.
     """
     outgoing = _Outgoing(store, peer)
     try:
         return {name: outgoing.value(name, value) for name, value in values.items()}
     except BaseException:
-        peer.take_back(outgoing.leases)  # nothing will be sent, so nobody will give them back
+        peer.take_back(outgoing.leases)  # nothing is sent, so the peer will not release them
         raise
 
 
 class _Outgoing:
-    """The values of one message on their way out."""
+    """Converts the values of one outgoing message."""
 
     def __init__(self, store: TensorStore, peer: Peer) -> None:
         self.leases: list[int] = []
@@ -43,7 +43,7 @@ class _Outgoing:
         self._inline_nbytes = 0
 
     def value(self, name: str, value: Any) -> Any:
-        """What stands for `value` on the wire."""
+        """Convert `value` to its wire value."""
         if type(value) in _PLAIN:
             return value
         if isinstance(value, torch.Tensor | TensorRef):
@@ -61,10 +61,10 @@ class _Outgoing:
         if isinstance(value, bool | int | float | str):
             return value  # of a subclass, such as numpy's float64
         kind = type(value).__name__
-        raise BadArgument(f"`{name}`: a {kind} may not cross; expected numbers, text, lists and tensors")
+        raise BadArgument(f"`{name}`: a {kind} cannot be sent; expected numbers, text, lists and tensors")
 
     def _inline(self, value: torch.Tensor | TensorRef) -> InlineTensor | None:
-        """The tensor's bytes, where they are few enough for the frame."""
+        """The tensor's bytes, or None if they are too many for the frame."""
         if isinstance(value, InlineRef):
             return value.wire if self._has_room(value.nbytes) else None
         if isinstance(value, TensorRef):
@@ -100,7 +100,7 @@ def _flat(values: Iterable[Any]) -> Iterable[Any]:
 
 
 def leases_of(wire: dict[str, Any]) -> list[int]:
-    """Leases of all tensors in values that `to_wire` made or that a peer sent."""
+    """Leases of all tensors in wire values."""
     return [value.lease for value in _flat(wire.values()) if isinstance(value, WireTensor)]
 
 
@@ -108,7 +108,7 @@ def from_wire(store: TensorStore, peer: Peer, values: dict[str, Any]) -> dict[st
     """Replace every wire tensor by a reference (or by our own tensor that came back).
 
     Raises:
-        StoreError: one of them is refused; the leases of all are over then.
+        StoreError: one of them is refused; then the leases of all end.
     """
     incoming = _Incoming(store, peer)
     try:
@@ -119,15 +119,15 @@ def from_wire(store: TensorStore, peer: Peer, values: dict[str, Any]) -> dict[st
 
 
 class _Incoming:
-    """The values of one message as they come in."""
+    """Converts the values of one incoming message."""
 
     def __init__(self, store: TensorStore, peer: Peer) -> None:
-        self.num_resolved = 0  # whose leases end by themselves
+        self.num_resolved = 0  # tensors whose leases end with their references
         self._store = store
         self._peer = peer
 
     def value(self, value: Any) -> Any:
-        """What a wire value stands for here."""
+        """Convert a wire value to a local value."""
         if isinstance(value, InlineTensor):
             return InlineRef(value)
         if isinstance(value, WireTensor):

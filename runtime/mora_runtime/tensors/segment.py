@@ -1,7 +1,7 @@
 """Shared memory segments: sealed memory files, made once by their owner and mapped once by each peer.
 
-No names, so nothing is left behind by a kill and no container limit on /dev/shm applies. The seals keep a peer from
-shrinking the file under a reader, which would be SIGBUS and which no bounds check can stop.
+The files have no names, so a kill leaves nothing behind and no container limit on /dev/shm applies. The seals prevent a
+peer from shrinking the file under a reader, which would raise SIGBUS past any bounds check.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
 
 class Segment:
-    """A mapped segment. Closing drops the descriptor; the mapping lives until its last view dies.
+    """A mapped segment. `close` closes the descriptor; the mapping lives until its last view dies.
 
-    is_single: it holds one tensor and is given up with it.
+    is_single: the segment stores one tensor and is freed with it.
     """
 
     def __init__(self, descriptor: int, nbytes: int, *, is_single: bool = False) -> None:
@@ -42,9 +42,9 @@ class Segment:
         """Make a segment with all its pages allocated and touched.
 
         Raises:
-            OSError: ENOSPC or ENOMEM, here rather than as a crash at first touch.
+            OSError: ENOSPC or ENOMEM, instead of a crash at first touch.
         """
-        # the kernel would go on allocating until it kills a process, not say that there is too little
+        # without this check the kernel would keep allocating until it kills a process
         if nbytes > psutil.virtual_memory().available:
             raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
         descriptor = os.memfd_create("mora", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
@@ -64,7 +64,7 @@ class Segment:
         """Map a peer's segment.
 
         Raises:
-            SegmentRefused: not a regular memory file, not sealed, or not of the size that was claimed.
+            SegmentRefused: not a regular memory file, not sealed, or not of the claimed size.
         """
         check_descriptor(descriptor, nbytes)
         made = cls(descriptor, nbytes)
@@ -72,11 +72,11 @@ class Segment:
         return made
 
     def _populate(self) -> None:
-        """Enter all pages at once: later faults would cost more than the copies they serve.
+        """Map all pages at once: faulting them in later would take longer than the copies into them.
 
-        Huge pages where the kernel gives them to shared memory on advice: fewer faults, fewer misses of the TLB.
+        Asks for huge pages, which mean fewer faults and TLB misses.
         """
-        with contextlib.suppress(OSError):  # advice: what the kernel does not know it does not take
+        with contextlib.suppress(OSError):  # only advice; kernels without huge pages for shared memory refuse it
             self._mapping.madvise(mmap.MADV_HUGEPAGE)
         try:
             self._mapping.madvise(_MADV_POPULATE_WRITE)
@@ -85,7 +85,7 @@ class Segment:
                 raise
 
     def close(self) -> None:
-        """Give the descriptor back; views that are alive keep the memory."""
+        """Close the descriptor; existing views keep the memory."""
         if self.descriptor >= 0:
             os.close(self.descriptor)
             self.descriptor = -1
@@ -95,7 +95,7 @@ def check_descriptor(descriptor: int, nbytes: int) -> None:
     """Refuse anything but a sealed memory file of exactly `nbytes` (SegmentRefused)."""
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
-        raise SegmentRefused("a peer offered a descriptor that is no memory file; expected a sealed memfd")
+        raise SegmentRefused("a peer offered a descriptor that is not a memory file; expected a sealed memfd")
     try:
         seals = fcntl.fcntl(descriptor, fcntl.F_GET_SEALS)
     except OSError:
@@ -103,4 +103,6 @@ def check_descriptor(descriptor: int, nbytes: int) -> None:
     if seals & _SEALS != _SEALS:
         raise SegmentRefused("a peer offered an unsealed segment; it could shrink under its readers")
     if not 0 < nbytes <= MAX_SEGMENT_NBYTES or status.st_size != nbytes:
-        raise SegmentRefused(f"a peer offered a segment of {status.st_size} bytes as one of {nbytes}")
+        raise SegmentRefused(
+            f"a peer offered a file of {status.st_size} bytes as a segment of {nbytes} bytes; expected equal sizes > 0"
+        )

@@ -1,8 +1,8 @@
 """Tensors between one process and its peers: placing, exporting, resolving, leasing, forwarding.
 
-A lease is an edge between two direct peers. What this process has given out to a peer stands in that peer's `exports`:
-own slots, or references it was given itself and has handed on. An export keeps its object alive until the peer releases
-it, so a forwarded tensor stays leased along the whole way back to its owner without anybody counting.
+A lease is between two direct peers. A peer's `exports` contains everything that this process has leased to it: own
+slots, and references that this process received and forwarded. An export keeps its object alive until the peer releases
+it, so a forwarded tensor stays leased along the whole path back to its owner without a reference count.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ log = logging.getLogger(__name__)
 
 
 class PeerSegment:
-    """A segment as one peer offered it: its descriptor was checked, it is mapped when first read.
+    """A segment that one peer offered: its descriptor is checked at once, and mapped on first read.
 
-    Whoever refers to a tensor in it keeps it, so what a peer has given stays readable after the peer's death.
+    References to its tensors keep it alive, so a peer's tensors stay readable after the peer's death.
     """
 
     def __init__(self, offered: OfferedSegment) -> None:
         if offered.descriptor is None:
-            raise SegmentLost("a segment came and cannot be taken: too many open files here; raise `ulimit -n`")
+            raise SegmentLost("a segment's descriptor was lost, too many open files in this process; raise `ulimit -n`")
         check_descriptor(offered.descriptor, offered.nbytes)
         self.descriptor = offered.descriptor
         self.nbytes = offered.nbytes
@@ -54,38 +54,38 @@ class PeerSegment:
 
 @dataclass
 class Peer:
-    """What this process shares with one other."""
+    """Everything that this process shares with one other process."""
 
     name: str
     doorbell: Doorbell | None = None
     exports: dict[int, Slot | LeasedRef] = field(default_factory=dict)  # lease -> what it keeps alive
     announced: set[tuple[str, int]] = field(default_factory=set)  # segments whose descriptor the peer has
-    # (owner, segment) -> what this peer, and no other, may refer to
+    # (owner, segment) -> a segment that this peer, and no other, may refer to
     segments: dict[tuple[str, int], PeerSegment | SegmentRefused] = field(default_factory=dict)
-    to_release: deque[int] = field(default_factory=deque)  # leases from the peer that ended; finalizers append
+    to_release: deque[int] = field(default_factory=deque)  # ended leases from the peer; finalizers append
     lease_numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
     sent_nbytes: int = 0  # of tensors leased to the peer, copied or not
 
     def holding(self) -> str:
-        """What the peer holds of this process, for people."""
+        """Describe the peer's leases on this process's slots, for an error text."""
         nbytes = sum(export.capacity_nbytes for export in self.exports.values() if isinstance(export, Slot))
         return f"{self.name} {len(self.exports)} tensors, {nbytes} bytes"
 
     def released(self) -> list[int]:
-        """Leases to give back with the next message, at most 1,024."""
+        """Take the leases to give back with the next message, at most 1,024."""
         count = min(len(self.to_release), MAX_NUM_RELEASES)
         return [self.to_release.popleft() for _ in range(count)]
 
     def take_back(self, leases: list[int]) -> None:
-        """The peer's leases on our exports are over; unknown ones were never its to end and mean nothing."""
+        """End the peer's leases on exports of this process; numbers that are not its leases are ignored."""
         for lease in leases:
             self.exports.pop(lease, None)
 
 
 class TensorRef:
-    """A tensor that another process gave to this one. A small value; nothing is mapped until asked.
+    """A reference to a tensor that another process sent. A small value; nothing is mapped before `tensor`.
 
-    It can be passed as an argument to any client (the bytes of a large one are not touched), or viewed with `tensor`.
+    It can be passed as an argument to any client (bytes of large tensors are not touched), or viewed with `tensor`.
     """
 
     def __init__(self, meta: TensorMeta) -> None:
@@ -107,10 +107,10 @@ class TensorRef:
         return self.meta.nbytes
 
     def tensor(self, device: torch.device | str | None = None) -> torch.Tensor:
-        """A zero-copy view in shared memory, to be read, not written; with a device, a copy there.
+        """Return a zero-copy view in shared memory, which must not be written; with a device, a copy on it.
 
         Raises:
-            SegmentRefused, BoundsError: what the peer offered cannot be mapped safely.
+            SegmentRefused, BoundsError: the peer's segment cannot be mapped safely.
         """
         view = self._view()
         return view if device is None else view.to(device)
@@ -123,7 +123,7 @@ class TensorRef:
 
 
 class LeasedRef(TensorRef):
-    """A tensor in some process's segment. The lease ends when the last reference, view and graph on it is gone."""
+    """A tensor in another process's segment. The lease ends with the last reference, view or graph on it."""
 
     def __init__(self, segment: PeerSegment, peer: Peer, wire: WireTensor, meta: TensorMeta) -> None:
         super().__init__(meta)
@@ -136,7 +136,7 @@ class LeasedRef(TensorRef):
 
 
 class InlineRef(TensorRef):
-    """A small tensor that came in the frame itself; it is this process's own."""
+    """A small tensor that came inside the frame; this process owns its bytes."""
 
     def __init__(self, wire: InlineTensor) -> None:
         super().__init__(meta_for(DTYPES[wire.dtype], wire.shape))
@@ -149,7 +149,7 @@ class InlineRef(TensorRef):
 
 
 class _Lease:
-    """Tells the peer, with the next message, that a lease is over once nothing here refers to it."""
+    """Releases a lease with the next message to the peer once nothing here refers to it."""
 
     __slots__ = ("_number", "_to_release")
 
@@ -168,10 +168,10 @@ def _move_kind(slot: Slot, tensor: torch.Tensor) -> tracing.MoveKind:
 
 
 class TensorStore:
-    """This process's presence on the tensor store.
+    """The tensor store of this process.
 
     Args:
-        identity: `name.generation.nonce`, unique for ever; owner of its segments.
+        identity: `name.generation.nonce`, never reused; owner of its segments.
         arena: where its own tensors are placed.
     """
 
@@ -180,11 +180,11 @@ class TensorStore:
         self.arena = arena
 
     def export(self, peer: Peer, value: torch.Tensor | TensorRef) -> WireTensor:
-        """Lease a tensor, or a reference that another process gave us, to a peer.
+        """Lease a tensor, or a reference received from another process, to a peer.
 
         Raises:
             ArenaFull, BoundsError: it cannot be placed.
-            PeerDied: the peer cannot be given the descriptor.
+            PeerDied: the descriptor cannot be sent to the peer.
         """
         if isinstance(value, LeasedRef):
             wire = value.wire
@@ -210,22 +210,22 @@ class TensorStore:
         return WireTensor(lease, owner, segment_id, offset, meta.nbytes, DTYPE_CODES[meta.dtype], meta.shape)
 
     def _announce(self, peer: Peer, owner: str, segment_id: int, segment: Segment | PeerSegment) -> None:
-        """Give the peer the segment's descriptor, once; its owner has it already."""
+        """Send the peer the segment's descriptor, once; the segment's owner needs none."""
         key = (owner, segment_id)
         if key in peer.announced or peer.name == owner:
             return
         if peer.doorbell is None:
-            raise PeerDied(f"{peer.name}: has no doorbell; it has not finished its greeting or has ended")
+            raise PeerDied(f"{peer.name} has no doorbell: it has not finished its greeting, or it has ended")
         offered = OfferedSegment(owner, segment_id, segment.nbytes, segment.descriptor, segment.is_single)
         peer.doorbell.send_segment(offered)
-        if not segment.is_single:  # the receiver forgets one of a single tensor with that tensor
+        if not segment.is_single:  # the receiver forgets a single-tensor segment with its tensor
             peer.announced.add(key)
 
     def resolve(self, peer: Peer, wire: WireTensor) -> TensorRef | torch.Tensor:
-        """What a peer's wire tensor stands for here: a reference, or our own tensor that has come back.
+        """Resolve a peer's wire tensor to a reference, or to this process's own tensor that came back.
 
         Raises:
-            StaleReference: it names a slot of ours that this peer does not hold, or a segment that was never offered.
+            StaleReference: it names an own slot on which the peer has no lease, or a segment that was never offered.
             BoundsError, SegmentRefused
         """
         meta = checked_meta(wire.dtype, wire.shape)
@@ -239,13 +239,13 @@ class TensorStore:
         for export in peer.exports.values():
             if isinstance(export, Slot) and (export.segment_id, export.offset) == (wire.segment, wire.offset):
                 check_bounds(meta, offset=0, nbytes=wire.nbytes, segment_nbytes=export.capacity_nbytes)
-                # the returned lease is the peer's to keep while we use the slot; ours ends when this view dies
+                # the peer's lease on the slot stays; the lease that it gave us ends when this view dies
                 lease = (export, _Lease(peer, wire.lease))
                 return leased_view(export.segment, export.offset, meta, lease)
-        raise StaleReference(f"{peer.name} refers to a slot of this process that it holds no lease on")
+        raise StaleReference(f"{peer.name} refers to a slot of this process on which it has no lease")
 
     def _segment(self, peer: Peer, key: tuple[str, int]) -> PeerSegment:
-        """The segment that a peer offered under this key; one of a single tensor is handed out once."""
+        """The segment that a peer offered under this key; a single-tensor segment is returned only once."""
         while key not in peer.segments and peer.doorbell is not None:
             if not self._take_in(peer, peer.doorbell.take_offers() or peer.doorbell.seek_offers()):
                 break
@@ -259,17 +259,17 @@ class TensorStore:
         return segment
 
     def receive_segments(self, peer: Peer) -> None:
-        """Take in the descriptors that a peer has sent before the frames read so far."""
+        """Accept the descriptors that the doorbell has read so far."""
         if peer.doorbell is not None:
             self._take_in(peer, peer.doorbell.take_offers())
 
     def _take_in(self, peer: Peer, offers: list[OfferedSegment]) -> bool:
-        """Check and keep what was offered; one that is refused is an error to whoever refers to it."""
+        """Check and store offered segments; a reference to a refused one raises its error."""
         for offered in offers:
             key = (offered.owner, offered.segment_id)
             is_known = key in peer.segments and not isinstance(peer.segments[key], SegmentLost)
             if is_known or offered.owner == self.identity or len(peer.segments) >= MAX_NUM_SEGMENTS:
-                offered.close()  # segments never change, and ours need no descriptor from others
+                offered.close()  # segments never change, and this process needs no descriptors of its own
                 continue
             try:
                 peer.segments[key] = PeerSegment(offered)
@@ -280,12 +280,12 @@ class TensorStore:
         return bool(offers)
 
     def forget(self, peer: Peer) -> None:
-        """A peer is gone: its leases on our slots are over, and the segments it offered go once unused."""
+        """Forget a peer that is gone: its leases end, and its segments are unmapped once unused."""
         peer.exports.clear()
         peer.segments.clear()
         if peer.doorbell is not None:
             peer.doorbell.close()
 
     def close(self) -> None:
-        """Give back every descriptor of this process's own segments."""
+        """Close every descriptor of this process's own segments."""
         self.arena.close()

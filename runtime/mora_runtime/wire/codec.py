@@ -166,7 +166,7 @@ def _check_value(value: object, *, depth: int) -> int:
             raise FrameError(f"text of {len(value)} characters, expected at most {MAX_STRING_LENGTH} bytes")
         return 0
     if not isinstance(value, list):
-        raise FrameError(f"a value of type {kind.__name__} cannot be sent")
+        raise FrameError(f"a value of type {kind.__name__} is not allowed in a message")
     if depth > _MAX_DEPTH:
         raise FrameError(f"values nested deeper than {_MAX_DEPTH}")
     if len(value) > MAX_LIST_LENGTH:
@@ -181,7 +181,7 @@ def _pack_tensor(value: Any) -> msgpack.ExtType:
         _check_inline_size(len(value.data), meta_for(DTYPES[value.dtype], value.shape).nbytes)
         return _pack_inline(value)
     if not isinstance(value, WireTensor):
-        raise TypeError(f"a {type(value).__name__} cannot be sent")
+        raise TypeError(f"a {type(value).__name__} is not allowed in a message")
     _tensor_from_fields(_fields_of(value))
     packed = _pack_fields(value)
     if len(packed.data) > _MAX_TENSOR_NBYTES:

@@ -73,14 +73,14 @@ def test_a_file_that_lacks_a_seal_is_refused(seals: int) -> None:
 @pytest.mark.parametrize("claimed", [4095, 4097, 8192, 0, -1, 1 << 63])
 def test_a_size_other_than_the_files_is_refused(claimed: int) -> None:
     descriptor = memory_file(4096, SHRINK_AND_GROW | fcntl.F_SEAL_SEAL)
-    with pytest.raises(SegmentRefused, match=f"4096 bytes as one of {claimed}"):
+    with pytest.raises(SegmentRefused, match=f"4096 bytes as a segment of {claimed} bytes"):
         Segment.attach(descriptor, claimed)
     os.close(descriptor)
 
 
 def test_an_empty_file_is_refused() -> None:
     descriptor = memory_file(0, SHRINK_AND_GROW | fcntl.F_SEAL_SEAL)
-    with pytest.raises(SegmentRefused, match="0 bytes as one of 0"):
+    with pytest.raises(SegmentRefused, match="0 bytes as a segment of 0 bytes"):
         Segment.attach(descriptor, 0)
     os.close(descriptor)
 
@@ -89,7 +89,7 @@ def test_a_file_shrunk_before_it_was_sealed_is_refused() -> None:
     descriptor = memory_file(8192, 0)
     os.ftruncate(descriptor, 4096)
     fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, SHRINK_AND_GROW | fcntl.F_SEAL_SEAL)
-    with pytest.raises(SegmentRefused, match="4096 bytes as one of 8192"):
+    with pytest.raises(SegmentRefused, match="4096 bytes as a segment of 8192 bytes"):
         Segment.attach(descriptor, 8192)
     os.close(descriptor)
 
