@@ -15,17 +15,21 @@ ROOT = Path(__file__).resolve().parents[3]
 MAX_NBYTES = 1_000_000
 
 
-def flat(colour: tuple[int, int, int], num_frames: int = 3) -> np.ndarray:
-    return np.full((num_frames, 8, 8, 3), colour, dtype=np.uint8)
+def lit_last(colour: tuple[int, int, int]) -> np.ndarray:
+    """Three frames that differ, as an animation keeps no frame twice; the last is all of one colour."""
+    return np.stack([np.full((8, 8, 3), value, dtype=np.uint8) for value in ((50, 50, 50), (99, 99, 99), colour)])
 
 
 def test_rows_are_states_and_columns_are_prompts(tmp_path: Path) -> None:
-    rows = [("before", [flat((255, 0, 0)), flat((0, 255, 0))]), ("after", [flat((0, 0, 255)), flat((9, 9, 9))])]
+    rows = [
+        ("before", [lit_last((255, 0, 0)), lit_last((0, 255, 0))]),
+        ("after", [lit_last((0, 0, 255)), lit_last((9, 9, 9))]),
+    ]
     write(tmp_path / "made.webp", frames(["one", "two"], rows), fps=4)
     with Image.open(tmp_path / "made.webp") as made:
         shown = [np.array(frame.convert("RGB")) for frame in ImageSequence.Iterator(made)]
     assert len(shown) == 3
-    seen = {tuple(pixel) for pixel in shown[0].reshape(-1, 3).tolist()}
+    seen = {tuple(pixel) for pixel in shown[2].reshape(-1, 3).tolist()}
     assert {(255, 0, 0), (0, 255, 0), (0, 0, 255), (9, 9, 9)} <= seen
     columns_of_green = np.flatnonzero((shown[2] == (0, 255, 0)).all(axis=-1).any(axis=0))
     columns_of_red = np.flatnonzero((shown[2] == (255, 0, 0)).all(axis=-1).any(axis=0))
