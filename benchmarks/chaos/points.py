@@ -22,6 +22,15 @@ def pairs() -> list[tuple[str, str]]:
     return [(role, point) for role, kind in ROLES.items() for point, kinds in POINTS.items() if kind in kinds]
 
 
+def one_role_for_each_point() -> list[tuple[str, str]]:
+    """Every point once, the roles that pass it taking turns."""
+    chosen: dict[str, str] = {}
+    for point, kinds in POINTS.items():
+        roles = [role for role, kind in ROLES.items() if kind in kinds]
+        chosen[point] = min(roles, key=list(chosen.values()).count)  # of those with the fewest, the first
+    return [(role, point) for point, role in chosen.items()]
+
+
 def specification(role: str, point: str) -> str:
     """A fault at this point of this role, inside a step."""
     number = _PASSAGES[role].get(point) or _PASSAGES_OF_ALL.get(point, _OTHERWISE)

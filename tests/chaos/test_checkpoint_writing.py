@@ -22,7 +22,7 @@ from mora_runtime.files.durable_files import verify
 from mora_trainer.checkpoint.checkpointer import Checkpointer
 from mora_trainer.checkpoint.commit_record import committed
 from mora_training.optimizer_agent import OptimizerAgent
-from mora_training.training_settings import GroupSettings, OptimizerSettings, OptimizerAgentSettings, TrainableSettings
+from mora_training.training_settings import GroupSettings, OptimizerAgentSettings, OptimizerSettings, TrainableSettings
 from safetensors.torch import load_file
 
 pytestmark = pytest.mark.timeout(300)
@@ -100,12 +100,13 @@ def committed_step(checkpoints: Path) -> int:
     return info.step
 
 
-def test_a_hundred_kills_while_checkpoints_are_written_cost_none_that_was_committed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("num_kills", [25, pytest.param(100, marks=pytest.mark.long)])
+def test_kills_while_checkpoints_are_written_cost_none_that_was_committed(tmp_path: Path, num_kills: int) -> None:
     checkpoints = tmp_path / "checkpoints"
     checkpoints.mkdir()
     chance = random.Random(0)
     reached = [0]
-    for attempt in range(100):
+    for attempt in range(num_kills):
         child = os.fork()
         if child == 0:
             write_steps(checkpoints, tmp_path / f"store-{attempt}", reached[-1] + 1, num_steps=10_000)
@@ -116,7 +117,7 @@ def test_a_hundred_kills_while_checkpoints_are_written_cost_none_that_was_commit
         os.waitpid(child, 0)
         reached.append(committed_step(checkpoints))
         assert reached[-1] >= reached[-2]
-    assert reached[-1] > 20, "checkpoints were being written"
+    assert reached[-1] > num_kills // 5, "checkpoints were being written"
     assert len(list(checkpoints.glob("step-????????"))) <= 3, "old ones are removed"
 
 

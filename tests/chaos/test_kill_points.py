@@ -1,23 +1,35 @@
-"""Every kill point of a step, in every role that passes it: the job goes on by itself to the same bytes."""
+"""Every kill point of a step: the job continues by itself to the same bytes. Long: in every role that passes it."""
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from mora_runtime.process.faults import happened
 
 from benchmarks.chaos.job import HurtJob, differences, outcome
-from benchmarks.chaos.points import pairs, specification
+from benchmarks.chaos.points import one_role_for_each_point, pairs, specification
 
 pytestmark = pytest.mark.timeout(900)
+FEW_STEPS, MANY_STEPS = 16, 50  # more than the deaths of a test need; every role passes its points anew after each
+
+
+def steps(number: int) -> list[str]:
+    return [f"training.num_steps={number}"]
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    run = tmp_path_factory.mktemp("chaos") / "undisturbed"
-    job = HurtJob(run)
-    assert job.wait(300) == 0, job.said
-    return run
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
+    """The run of a job of so many steps that nothing happens to, made once."""
+
+    @functools.cache
+    def run_of(num_steps: int) -> Path:
+        run = tmp_path_factory.mktemp("chaos") / "undisturbed"
+        job = HurtJob(run, changes=steps(num_steps))
+        assert job.wait(300) == 0, job.said
+        return run
+
+    return run_of
 
 
 @pytest.fixture
@@ -28,26 +40,37 @@ def jobs() -> Iterator[list[HurtJob]]:
         job.end()
 
 
-def test_killed_at_every_point_in_every_role_a_job_comes_to_the_same_bytes(
-    undisturbed: Path, jobs: list[HurtJob], tmp_path: Path
+@pytest.mark.parametrize(
+    ("deaths", "num_steps"),
+    [
+        pytest.param(one_role_for_each_point(), FEW_STEPS, id="one role at each point"),
+        pytest.param(pairs(), MANY_STEPS, id="every role", marks=pytest.mark.long),
+    ],
+)
+def test_killed_at_every_point_a_job_comes_to_the_same_bytes(
+    undisturbed: Callable[[int], Path],
+    jobs: list[HurtJob],
+    tmp_path: Path,
+    deaths: list[tuple[str, str]],
+    num_steps: int,
 ) -> None:
-    planned = [specification(role, point) for role, point in pairs()]
-    job = HurtJob(tmp_path / "hurt", planned)
+    planned = [specification(role, point) for role, point in deaths]
+    job = HurtJob(tmp_path / "hurt", planned, steps(num_steps))
     jobs.append(job)
     assert job.wait(850) == 0, job.said
     assert happened(job.run) == sorted(planned), "each has come true"
-    assert differences(outcome(job.run), outcome(undisturbed)) == []
+    assert differences(outcome(job.run), outcome(undisturbed(num_steps))) == []
     assert not job.leaks()
-    assert job.said.count("going on from step") > 20
+    assert job.said.count("going on from step") > len(planned) // 2  # some die before the first checkpoint
 
 
 def test_a_full_disk_at_any_write_of_a_checkpoint_ends_the_job_with_the_one_before_intact(
-    undisturbed: Path, jobs: list[HurtJob], tmp_path: Path
+    undisturbed: Callable[[int], Path], jobs: list[HurtJob], tmp_path: Path
 ) -> None:
     run = tmp_path / "full"
     # in the first, second and third checkpoint that an attempt writes: each ends an attempt of its own
     faults = ["image.0:shard_written:2:enospc", "video.0:fsynced:5:eio", "coordinator.0:renamed:3:enospc"]
-    job = HurtJob(run, faults)
+    job = HurtJob(run, faults, steps(FEW_STEPS))
     jobs.append(job)
     for _ in faults:
         assert job.wait(300) == 1, job.said
@@ -56,4 +79,4 @@ def test_a_full_disk_at_any_write_of_a_checkpoint_ends_the_job_with_the_one_befo
     assert len(happened(run)) == len(faults)
     assert job.said.count("No space left on device") >= 2
     assert "Input/output error" in job.said
-    assert differences(outcome(run), outcome(undisturbed)) == []
+    assert differences(outcome(run), outcome(undisturbed(FEW_STEPS))) == []

@@ -38,6 +38,7 @@ def report(run: tuple[Path, str]) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.long
 def test_the_report_has_the_promised_keys(report: dict[str, Any]) -> None:
     assert {"machine", "num_rounds", "sizes", "small", "by_reference", "soak", "notes", "verdict"} <= set(report)
     for size in report["sizes"]:
@@ -47,6 +48,7 @@ def test_the_report_has_the_promised_keys(report: dict[str, Any]) -> None:
     assert all({"target", "limit", "measured", "met"} <= set(entry) for entry in report["verdict"])
 
 
+@pytest.mark.long
 def test_every_turn_of_everybody_was_checked(report: dict[str, Any]) -> None:
     for size in report["sizes"]:
         checked = size["num_turns_checked"]
@@ -54,6 +56,7 @@ def test_every_turn_of_everybody_was_checked(report: dict[str, Any]) -> None:
         assert all(number > 0 for number in checked.values())
 
 
+@pytest.mark.long
 def test_every_contestant_is_named_as_playing_or_as_absent(report: dict[str, Any]) -> None:
     playing = {PING, *(name for size in report["sizes"] for name in size["peers_us"])}
     absent = {*report["not_installed"], *report["left_out"]}
@@ -62,6 +65,7 @@ def test_every_contestant_is_named_as_playing_or_as_absent(report: dict[str, Any
     assert report["failed"] == []
 
 
+@pytest.mark.long
 def test_the_picture_and_the_table_show_who_played(run: tuple[Path, str], report: dict[str, Any]) -> None:
     path, printed = run
     picture = path.with_suffix(".svg").read_text()
@@ -70,6 +74,7 @@ def test_the_picture_and_the_table_show_who_played(run: tuple[Path, str], report
     assert "by reference" in printed
 
 
+@pytest.mark.long
 def test_the_soak_accounts_for_every_tenth(report: dict[str, Any]) -> None:
     soak = report["soak"]
     assert soak["num_messages"] == 10_000
@@ -77,6 +82,7 @@ def test_the_soak_accounts_for_every_tenth(report: dict[str, Any]) -> None:
     assert min(soak["tenths"]["messages_per_s"]) > 0
 
 
+@pytest.mark.long
 def test_the_host_is_not_named(report: dict[str, Any]) -> None:
     import socket
 

@@ -24,6 +24,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return content
 
 
+@pytest.mark.long
 def test_every_contestant_is_timed_and_ours_agree_with_one_process_to_the_bit(report: dict[str, Any]) -> None:
     assert report["weights_equal"] is True
     assert [size["width"] for size in report["sizes"]] == [16, 256]
@@ -36,6 +37,7 @@ def test_every_contestant_is_timed_and_ours_agree_with_one_process_to_the_bit(re
             assert size[key] > 0
 
 
+@pytest.mark.long
 def test_what_was_aimed_for_stands_beside_what_was_measured(report: dict[str, Any]) -> None:
     small, middle = report["sizes"]
     assert "target" not in small
