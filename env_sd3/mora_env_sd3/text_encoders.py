@@ -41,6 +41,7 @@ class TextEncoders:
         self._max_sequence_length = max_sequence_length
         self._pipeline: StableDiffusion3Pipeline | None = None
         self._known: dict[str, TextEmbedding] = {}
+        self._rows: dict[tuple[str, bool, bool], torch.Tensor] = {}  # by the arguments of `rows`
 
     def _loaded(self) -> StableDiffusion3Pipeline:
         if self._pipeline is None:
@@ -91,9 +92,10 @@ class TextEncoders:
             raise BadArgument(f"unknown prompt key `{key[:40]}`; expected one that `encode` of this server returned")
         return self._known[key]
 
-    @torch.no_grad()
     def rows(self, text: str, *, new_token: bool, each: bool) -> torch.Tensor:
         """Rows that start z_1: what T5 gives for the content tokens of `text`, end-of-sequence dropped.
+
+        They are kept, so that asking again does not load the encoders again.
 
         Args:
             new_token: encode one token whose input embedding is the vocabulary's mean, instead of `text`.
@@ -102,6 +104,13 @@ class TextEncoders:
         Returns:
             float32 (rows, d) on the CPU.
         """
+        key = (text, new_token, each)
+        if key not in self._rows:
+            self._rows[key] = self._computed_rows(text, new_token=new_token, each=each)
+        return self._rows[key]
+
+    @torch.no_grad()
+    def _computed_rows(self, text: str, *, new_token: bool, each: bool) -> torch.Tensor:
         pipeline = self._loaded()
         encoder = pipeline.text_encoder_3
         if encoder is None:

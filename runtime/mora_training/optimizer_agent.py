@@ -26,6 +26,7 @@ from mora_training.sharded_optimizer import ShardedOptimizer
 from mora_training.shards import ShardWriter, copied, write_tensors
 from mora_training.trainable import parameter_counts, select_trainable
 from mora_training.training_settings import OptimizerAgentSettings
+from mora_training.weights_file import copy_weights
 
 PARTICIPANT = "participant"
 WEIGHTS_FILE = "diffusion_pytorch_model.safetensors"
@@ -77,6 +78,10 @@ class OptimizerAgent(Agent):
                 close_listeners()
         self._prepared_step: int | None = None
         self._writer: ShardWriter | None = None
+        # what the module holds: a checkpoint's folder (None: what it was started with), and whether its moving average;
+        # None: weights of no checkpoint
+        self._holds: tuple[str | None, bool] | None = (None, False)
+        self._only_shows = False  # weights that the optimizer knows nothing of
 
     @remote
     def counts(self) -> dict[str, Any]:
@@ -87,6 +92,11 @@ class OptimizerAgent(Agent):
     @remote
     def prepare(self, step: int) -> dict[str, Any]:
         """Average this step's gradients over the replicas; report `finite` and `squared_norm` (the same on each)."""
+        if self._only_shows:
+            raise StepProtocolError(
+                f"{self._role}: shows the weights of {self._holds}, which its optimizer does not know; expected `load` "
+                "of a checkpoint before the first step"
+            )
         self._prepared_step = step
         if self._optimizer is None:
             return {"finite": True, "squared_norm": 0.0}
@@ -101,6 +111,7 @@ class OptimizerAgent(Agent):
         alpha multiplies the rate, never the gradient: AdamW would normalise a scaled gradient away.
         """
         self._expect_prepared(step, "commit")
+        self._holds = None
         if self._optimizer is not None:
             self._optimizer.commit([alpha * learning_rate], clip)
         faults.reach("committed")
@@ -155,6 +166,7 @@ class OptimizerAgent(Agent):
             if average is not None:
                 files.update(self._weights(target / "ema", average))
         self._writer = ShardWriter(root, files)
+        self._holds = (folder.removesuffix(".tmp"), False)
         return {}
 
     @remote
@@ -215,7 +227,34 @@ class OptimizerAgent(Agent):
             state = load_file(path)
             RandomState.taken_from(state, self._device).restore()
             self._optimizer.load_state(state)
+        self._holds, self._only_shows = (folder, False), False
         return {}
+
+    @remote
+    def show_weights(self, folder: str | None, average: bool) -> dict[str, Any]:
+        """Make the module hold a checkpoint's weights, or their moving average, to generate with them.
+
+        Optimizer and generators stay as they are; `load` has to come before the next step. The caller has checked the
+        files' hashes against the manifest first.
+
+        Args:
+            folder: None = the weights that the agent was started with, which only a restart brings back.
+
+        Returns:
+            `{"read": True}` where a file was read; False where the module held these weights already.
+        """
+        if self._holds == (folder, average):
+            return {"read": False}
+        if folder is None:
+            raise StepProtocolError(
+                f"{self._role}: the weights that it was started with were replaced; start this server again"
+            )
+        self.abandon()
+        self._holds = None  # until all is copied
+        self._only_shows = True
+        copy_weights(self._folder(folder) / self._role / ("ema" if average else "weights") / WEIGHTS_FILE, self._module)
+        self._holds = (folder, average)
+        return {"read": True}
 
     def _folder(self, name: str) -> Path:
         if _FOLDER_PATTERN.fullmatch(name) is None:

@@ -153,6 +153,7 @@ class ShardedOptimizer:
             prefix = f"{index}."
             moments = {name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)}
             restored = {name: value.clone() for name, value in moments.items() if name not in ("master", "ema")}
+            self._zero.optimizer.state.pop(master, None)  # of steps after the checkpoint, where it has no moments yet
             if restored:
                 self._zero.optimizer.state[master] = restored
             if self.ema is not None:

@@ -1,5 +1,4 @@
-"""Settings of the process that makes candidate videos with a chain that is not training. Torch-free: the launcher
-writes them."""
+"""Settings of the process that makes candidate videos. Torch-free: the launcher writes them."""
 
 from __future__ import annotations
 
@@ -33,6 +32,8 @@ class CandidateSettings(Settings):
     servers: dict[str, str]  # image: image.0
     lock_hashes: dict[str, str]  # by agent, of the environment that its server must run in
     modulation: ModulationSettings
+    checkpoint: str | None = None  # folder of the run's checkpoint that the servers load; None = as they were started
+    average: bool = False  # its moving average instead of its weights
     embeddings: str | None = None  # z_i as a checkpoint holds them; None starts from the text encoders
     seed: int
     clip: ClipShape

@@ -1,6 +1,7 @@
-"""Candidate videos: a chain that is not training makes the ordered ones, each whole or not at all.
+"""Candidate videos: the chain makes the ordered ones between two parts of its training, each whole or not at all.
 
-`python -m mora_trainer.candidates --settings FILE --supervisor-fd N`, started by the launcher beside the servers. A
+`python -m mora_trainer.candidates --settings FILE --supervisor-fd N`, started by the launcher next to servers that
+train. It loads a checkpoint's weights into them, but leaves their optimizers and random generators as they are. A
 candidate's folder appears by one rename, so that a process killed at any moment leaves nothing half made, and one that
 starts again makes only what is missing. The same order gives the same bytes.
 """
@@ -25,6 +26,7 @@ from mora_runtime.files.durable_files import sha256_of, sync, write_text
 from mora_runtime.process.logs import start_logging
 from mora_runtime.process.supervisor_link import SupervisorLink
 from mora_runtime.schema import settings_from_argv
+from mora_training.optimizer_agent import PARTICIPANT
 from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -153,12 +155,24 @@ def _write(folder: Path, candidate: Candidate, order: CandidateOrder, fps: float
 def _embeddings(clients: dict[str, Client], settings: CandidateSettings) -> dict[str, torch.Tensor]:
     if settings.modulation.mode == "none":
         return {}
+    # Training asks for the same rows. The agents keep them, and need not load their text encoders again then.
+    initial = initial_embeddings(clients, settings.modulation, seed=settings.seed, deadline_s=settings.call_deadline_s)
     if settings.embeddings is None:
-        return initial_embeddings(clients, settings.modulation, seed=settings.seed, deadline_s=settings.call_deadline_s)
+        return initial
     found: dict[str, torch.Tensor] = load_file(settings.embeddings)
     if set(found) != set(AGENTS):
         raise CheckpointError(f"modulation of the checkpoint: expected z of {AGENTS}, got {sorted(found)}")
     return found
+
+
+def _show_weights(clients: dict[str, Client], settings: CandidateSettings) -> None:
+    arguments = {"folder": settings.checkpoint, "average": settings.average}
+    pending = [
+        clients[agent].submit(PARTICIPANT, "show_weights", arguments, deadline_s=settings.call_deadline_s)
+        for agent in AGENTS
+    ]
+    for call in pending:
+        call.result()
 
 
 def _keys(clients: dict[str, Client], settings: CandidateSettings) -> dict[str, dict[str, str]]:
@@ -189,6 +203,7 @@ def make_all(settings: CandidateSettings, link: SupervisorLink) -> bool:
             )
             for agent in AGENTS
         }
+        _show_weights(clients, settings)
         embeddings = _embeddings(clients, settings)
         maker = CandidateMaker(clients, embeddings, _keys(clients, settings), settings)
         for client, agent in ((clients[agent], agent) for agent in AGENTS):
@@ -212,6 +227,8 @@ def main() -> int:
     settings, descriptor = settings_from_argv(CandidateSettings)
     link = SupervisorLink(descriptor)
     start_logging(RunDirectory.open(Path(settings.run_dir)), role="candidates", generation=1)
+    if not link.wait_for_go():
+        return EXIT_STOPPED
     try:
         return 0 if make_all(settings, link) else EXIT_STOPPED
     except MoraError as error:

@@ -62,10 +62,7 @@ class TextEncoder:
         self._identity = _fingerprint(self._folder, self._tokenizer_folder, dtype, max_length)
         self._model: Any = None
         self._tokenizer: Any = None
-
-    @property
-    def cache(self) -> TextCache:
-        return self._cache
+        self._new_token_row: Tensor | None = None
 
     @property
     def loaded(self) -> bool:
@@ -94,9 +91,14 @@ class TextEncoder:
             raise InputError(f"modulation text: expected at least one token, got {text!r}")
         return rows
 
-    @torch.no_grad()
     def new_token_row(self) -> Tensor:
         """float32 (1, d): the row of one token that the vocabulary lacks, its input embedding the vocabulary's mean."""
+        if self._new_token_row is None:
+            self._new_token_row = self._computed_new_token_row()
+        return self._new_token_row
+
+    @torch.no_grad()
+    def _computed_new_token_row(self) -> Tensor:
         self._load()
         table = self._model.get_input_embeddings()
         end = torch.tensor([self._tokenizer.eos_token_id], device=self._device)
@@ -131,7 +133,10 @@ class TextEncoder:
         if self._tokenizer is None:
             self._tokenizer = AutoTokenizer.from_pretrained(self._tokenizer_folder, local_files_only=True)
         if self._model is None:
-            model = MT5EncoderModel.from_pretrained(self._folder, torch_dtype=self._dtype, local_files_only=True)
+            # transformers draws first values of weights before it reads them. Which prompts are known decides when the
+            # encoder is loaded; it must not decide the state of the global generator, which checkpoints hold.
+            with torch.random.fork_rng(devices=[]):
+                model = MT5EncoderModel.from_pretrained(self._folder, torch_dtype=self._dtype, local_files_only=True)
             self._model = model.eval().requires_grad_(False).to(self._device)
 
 

@@ -6,6 +6,7 @@ Used by the rounds, and by every command that takes `--checkpoint`. Starts witho
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,18 +42,27 @@ class TrainedModel:
     embeddings: Path | None
     sha256: dict[str, str]
 
+    @property
+    def folder(self) -> str:
+        """Name of the checkpoint's folder."""
+        return f"step-{self.step:08d}"
+
+    def check_agents(self, names: Iterable[str]) -> None:
+        """CheckpointError where it has no weights of one of these agents."""
+        expected = set(names)
+        if not expected <= set(self.weights):
+            raise CheckpointError(
+                f"checkpoint of step {self.step}: expected weights of {', '.join(sorted(expected))}, got "
+                f"{', '.join(sorted(self.weights))}; it belongs to another configuration"
+            )
+
     def options(self, environments: dict[str, str]) -> dict[str, dict[str, str]]:
         """By agent, the option that makes it load these weights.
 
         Args:
             environments: of every agent that is to load, by its name.
         """
-        missing = sorted(set(environments) - set(self.weights))
-        if missing:
-            raise CheckpointError(
-                f"checkpoint of step {self.step}: expected weights of {', '.join(sorted(environments))}, got "
-                f"{', '.join(sorted(self.weights))}; it belongs to another configuration"
-            )
+        self.check_agents(environments)
         return {
             name: {WEIGHTS_OPTION[environment]: str(self.weights[name])} for name, environment in environments.items()
         }

@@ -13,9 +13,10 @@ from rich.console import Console
 
 from mora_launch.config.train_config import TrainConfig
 from mora_launch.environments.venvs import ROOT
+from mora_launch.jobs.job_servers import JobServers
 from mora_launch.jobs.placement import check_devices, place, placement_table
 from mora_launch.jobs.resources import role_names
-from mora_launch.jobs.servers import ServerGroup, check_agents, traces_folder, write_json
+from mora_launch.jobs.servers import check_agents, traces_folder, write_json
 from mora_launch.jobs.training_processes import TraceRequest, TrainingProcesses
 
 _CONFIG_COPY = "config.json"
@@ -55,7 +56,7 @@ def train(
         dataset = resolve_dataset(config.data, config.clip, directory.path / "data")
         write_json(directory.path / _CONFIG_COPY, config.model_dump(mode="json"))
         traces = None if trace is None else traces_folder(directory.path)
-        servers = ServerGroup(config, checked, directory, traces=traces)
+        servers = JobServers(config, checked, directory, console, traces=traces)
         return TrainingProcesses(config, directory, dataset, servers, resume=resume, trace=trace).run(console)
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,17 +14,15 @@ from mora_runtime.process.role import Role
 from mora_runtime.process.role_process import RoleProcess
 from mora_runtime.process.run_directory import RunDirectory
 from mora_runtime.process.supervisor import RolesEnded, Supervisor
-from mora_trainer.checkpoint.commit_record import committed
 from mora_trainer.settings import CoordinatorSettings, RemoteAgentSettings
 from rich.console import Console
 
-from mora_launch.config.restarts import RestartBudget
 from mora_launch.config.train_config import TrainConfig
 from mora_launch.environments.venvs import ENVIRONMENTS, ROOT
+from mora_launch.jobs.job_servers import JobServers
 from mora_launch.jobs.resources import divide_memory
 from mora_launch.jobs.run_status import StatusWriter
 from mora_launch.jobs.servers import (
-    ServerGroup,
     child_variables,
     rendezvous,
     role_command,
@@ -45,12 +43,10 @@ class TraceRequest:
 
 
 class TrainingProcesses:
-    """Servers and coordinators of one job.
+    """Coordinators of one job, next to its servers. After a death they start again, from the committed checkpoint.
 
-    A generation is a set of processes that work together. When one dies, coordinators are started again and go on from
-    the committed checkpoint. So are servers, except those that live on beside a single replica: they keep their models
-    and load the checkpoint's state. With several replicas the servers of an agent are members of one group for
-    collectives, which does not survive the loss of a member.
+    Args:
+        keeps_servers: True leaves the servers to the caller, who has opened them and closes them; False does both here.
     """
 
     def __init__(
@@ -58,20 +54,19 @@ class TrainingProcesses:
         config: TrainConfig,
         directory: RunDirectory,
         dataset: Path,
-        servers: ServerGroup,
+        servers: JobServers,
         *,
         resume: bool,
         trace: TraceRequest | None,
+        keeps_servers: bool = False,
     ) -> None:
         self._config = config
         self._directory = directory
         self._dataset = dataset
-        self._group = servers
+        self._servers = servers
         self._resume = resume
         self._trace = trace
-        self._generation = 1
-        self._attempt = time.time_ns()
-        self._servers: list[RoleProcess] = []
+        self._keeps_servers = keeps_servers
         self._coordinators: list[RoleProcess] = []
 
     def run(self, console: Console) -> int:
@@ -83,7 +78,8 @@ class TrainingProcesses:
         console.print(f"run {self._directory.path}")
         with StatusWriter(self._directory.path, "train") as status:
             try:
-                code = self._run_supervised(status, console)
+                with contextlib.nullcontext() if self._keeps_servers else self._servers:
+                    code = self._run_supervised(status, console)
             except MoraError:
                 raise
             except Exception as error:  # of the launcher itself, which has ended every process by now
@@ -96,62 +92,40 @@ class TrainingProcesses:
         return code
 
     def _run_supervised(self, status: StatusWriter, console: Console) -> int:
-        restarts = self._config.restarts
-        budget = RestartBudget(restarts)
-        with Supervisor(console.print, frozen_after_s=restarts.frozen_after_s, observe=status.observe) as supervisor:
+        self._servers.begin_attempt()
+        with self._servers.attended(status.observe) as supervisor:
             while True:
                 try:
                     return self._run_generation(supervisor, status, console)
                 except RolesEnded as ended:
-                    if not ended.is_recoverable or not budget.take():
-                        used = f"; {budget} are used up" if ended.is_recoverable else ""
-                        raise RoleFailed(f"{ended}\nevery other process was ended{used}") from None
-                    self._clear(supervisor)
-                    plan = f"{self._plan()} ({budget})"
+                    self._servers.take_restart(ended)
+                    self._servers.begin_generation(self._coordinators)
+                    self._coordinators = []
+                    self._resume = True
+                    plan = f"{self._plan()} ({self._servers.budget})"
                     status.incident(str(ended), plan)
                     console.print(f"{ended}\n{plan}", style="yellow", markup=False)
 
     def _run_generation(self, supervisor: Supervisor, status: StatusWriter, console: Console) -> int:
         status.enter("starting")
-        living = {server.role for server in self._servers}
-        self._servers += self._group.start(supervisor, self._attempt, self._generation, skip=living)
+        self._servers.start()
         # they load their libraries meanwhile, which takes as long as the models of a small job
         self._coordinators = [self._start_coordinator(supervisor, r) for r in range(self._config.replicas)]
-        with console.status("loading models ..."):
-            ready = supervisor.wait_ready(self._servers, deadline_s=self._config.start_deadline_s)
-        if not ready:
+        if not self._servers.wait_ready():
             console.print("stopped before training began")
             return EXIT_INTERRUPTED
+        self._servers.are_untouched = False
         for coordinator in self._coordinators:
             coordinator.let_go()
         status.enter("running")
         codes = supervisor.wait_finished(self._coordinators)
+        supervisor.discard(self._coordinators)  # the servers may outlive them
+        self._coordinators = []
         return EXIT_INTERRUPTED if any(codes) else 0
 
-    def _clear(self, supervisor: Supervisor) -> None:
-        """End what cannot go on, and prepare the next generation."""
-        supervisor.discard(self._coordinators)
-        self._coordinators = []
-        lost = self._servers if self._must_restart_all() else [s for s in self._servers if s.process.poll() is not None]
-        supervisor.discard(lost)
-        self._servers = [server for server in self._servers if server not in lost]
-        self._generation += 1
-        self._attempt = time.time_ns()
-        self._resume = True
-
-    def _must_restart_all(self) -> bool:
-        # without a checkpoint the state to go back to is what the models were loaded with
-        return self._config.replicas > 1 or self._committed_step() is None
-
-    def _committed_step(self) -> int | None:
-        info = committed(self._directory.checkpoints)
-        return None if info is None else info.step
-
     def _plan(self) -> str:
-        kept = ", ".join(sorted(server.role for server in self._servers))
-        step = self._committed_step() or 0
-        beside = f" beside {kept}" if kept else ""
-        return f"going on from step {step} as generation {self._generation}{beside}"
+        step = self._servers.committed_step() or 0
+        return f"going on from step {step} as generation {self._servers.generation}{self._servers.survivors()}"
 
     def _start_coordinator(self, supervisor: Supervisor, replica: int) -> RoleProcess:
         role = Role.of("coordinator", replica)
@@ -161,9 +135,9 @@ class TrainingProcesses:
             role,
             role_command("control", "mora_trainer", path),
             variables=child_variables(1, "cpu"),
-            output=None if replica == 0 else self._directory.logs / f"{role}.{self._generation}.out",
+            output=None if replica == 0 else self._directory.logs / f"{role}.{self._servers.generation}.out",
             folder=ROOT,
-            generation=self._generation,
+            generation=self._servers.generation,
         )
 
     def _coordinator_settings(self, replica: int) -> CoordinatorSettings:
@@ -181,9 +155,9 @@ class TrainingProcesses:
         return CoordinatorSettings(
             run_dir=str(self._directory.path),
             replica=replica,
-            generation=self._generation,
+            generation=self._servers.generation,
             num_replicas=config.replicas,
-            rendezvous=rendezvous(self._directory, "coordinator", self._attempt),
+            rendezvous=rendezvous(self._directory, "coordinator", self._servers.attempt),
             seed=config.seed,
             dataset=str(self._dataset),
             clip=config.clip,

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from mora_launch.config.train_config import TrainConfig
 from mora_launch.environments.venvs import ROOT
+from mora_launch.jobs.job_servers import JobServers
 from mora_launch.jobs.servers import check_agents
 from mora_launch.rounds.judging.judge import Interrupted
 from mora_launch.rounds.judging.judges import open_judges
@@ -33,7 +34,7 @@ def synthesize(config: TrainConfig, *, run: Path | None, resume: bool, console: 
     Raises:
         MoraError: refused, or a part failed; what was made is kept.
     """
-    check_agents(config, console)
+    checked = check_agents(config, console)
     path = run or ROOT / "runs" / f"{config.name}-rounds-{time.strftime('%Y%m%d-%H%M%S')}"
     if not resume and (path / CONFIG_COPY).exists():
         raise RunExists(f"{path} already holds a run; give --resume to go on with it, or another --run")
@@ -42,7 +43,8 @@ def synthesize(config: TrainConfig, *, run: Path | None, resume: bool, console: 
         _keep_config(config, directory.path / CONFIG_COPY)
         console.print(f"run {directory.path}", markup=False)
         try:
-            RoundRunner(config, directory, judges, console).run()
+            with JobServers(config, checked, directory, console) as servers:
+                RoundRunner(config, directory, judges, servers, console).run()
         except Interrupted:
             console.print(f"stopped; go on with --resume --run {path}", markup=False)
             return EXIT_INTERRUPTED

@@ -19,11 +19,13 @@ from rich.console import Console
 
 from mora_launch.checkpoints.trained_model import TrainedModel, trained_model, untrained_sha256
 from mora_launch.config.train_config import TrainConfig
+from mora_launch.jobs.job_servers import JobServers
 from mora_launch.rounds.decisions import decide, decide_by_rule
 from mora_launch.rounds.evaluation import EVALUATION
-from mora_launch.rounds.generation import make_videos
+from mora_launch.rounds.generation import VideoMaking
 from mora_launch.rounds.judging.criteria import CRITERIA
 from mora_launch.rounds.judging.judge import Interrupted, Judge, ask
+from mora_launch.rounds.judging.judge_device import needs_device_of_agents
 from mora_launch.rounds.prompting.prompts import new_prompts
 from mora_launch.rounds.report import write_report
 from mora_launch.rounds.store import Plan, PlannedSet, RoundFolder, SetFolder
@@ -44,6 +46,7 @@ class RoundRunner:
 
     Args:
         judges: the two judges.
+        servers: of the configuration, used for candidates, training and evaluation of all rounds.
     """
 
     def __init__(
@@ -51,12 +54,15 @@ class RoundRunner:
         config: TrainConfig,
         directory: RunDirectory,
         judges: tuple[Judge, Judge],
+        servers: JobServers,
         console: Console,
     ) -> None:
         self._config = config
         self._synthesis = config.synthesis
         self._directory = directory
         self._judges = judges
+        self._servers = servers
+        self._videos = VideoMaking(config, directory, servers, console)
         self._console = console
 
     def run(self) -> None:
@@ -90,7 +96,7 @@ class RoundRunner:
             self._say(folder, "every set was dropped; the model stays as it is")
             folder.write_trained({"step": plan.first_step, "num_samples": 0})
             return
-        if not train_round(self._config, self._directory, folder.dataset, plan.last_step, self._console):
+        if not train_round(self._config, self._directory, self._servers, folder.dataset, plan.last_step, self._console):
             raise Interrupted
         model = trained_model(self._directory.path, plan.last_step)
         folder.write_trained({"step": plan.last_step, "num_samples": num_samples, "weights_sha256": model.sha256})
@@ -168,7 +174,7 @@ class RoundRunner:
     def _make(self, step: int, orders: list[CandidateOrder]) -> None:
         if all(Path(order.folder).is_dir() for order in orders):
             return
-        if not make_videos(self._config, self._directory, self._model(step), orders, self._console):
+        if not self._videos.make(self._model(step), orders):
             raise Interrupted
 
     def _evaluate(self, step: int) -> None:
@@ -196,6 +202,8 @@ class RoundRunner:
             unasked = [index for index in undecided if folder.set(index).verdict(number) is None]
             if not unasked:
                 continue
+            if needs_device_of_agents(self._synthesis.judges[number], self._config):
+                self._servers.end()  # and what needs them next loads their models again
             with judge.session(self._directory):
                 for index in unasked:
                     self._ask(folder, plan.sets[index], index, number)

@@ -14,13 +14,17 @@ from mora_trainer.checkpoint.commit_record import committed
 from rich.console import Console
 
 from mora_launch.config.train_config import TrainConfig
-from mora_launch.jobs.placement import check_devices, place
-from mora_launch.jobs.servers import ServerGroup, check_agents
+from mora_launch.jobs.job_servers import JobServers
 from mora_launch.jobs.training_processes import TrainingProcesses
 
 
-def train_round(config: TrainConfig, directory: RunDirectory, dataset: Path, last_step: int, console: Console) -> bool:
+def train_round(
+    config: TrainConfig, directory: RunDirectory, servers: JobServers, dataset: Path, last_step: int, console: Console
+) -> bool:
     """Train to `last_step` steps of the whole run; False when interrupted, with a checkpoint.
+
+    Args:
+        servers: of the configuration; they stay.
 
     Raises:
         MoraError: the dataset does not fit, or a role failed.
@@ -32,9 +36,10 @@ def train_round(config: TrainConfig, directory: RunDirectory, dataset: Path, las
     data = config.data.model_copy(update={"path": str(dataset)})
     samples = config.samples.model_copy(update={"enabled": False})  # the report has held-out prompts instead
     config = config.model_copy(update={"training": training, "data": data, "samples": samples})
-    checked = check_agents(config, console)
-    check_devices(place(config, checked))
     resolved = resolve_dataset(data, config.clip, dataset.parent / "data")
-    servers = ServerGroup(config, checked, directory)
-    processes = TrainingProcesses(config, directory, resolved, servers, resume=info is not None, trace=None)
+    servers.replace_dead()
+    resume = info is not None
+    if not resume:
+        servers.require_untouched()  # no checkpoint brings the state back that training starts from
+    processes = TrainingProcesses(config, directory, resolved, servers, resume=resume, trace=None, keeps_servers=True)
     return processes.run(console) == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import select
 import selectors
 import signal
@@ -11,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType, TracebackType
+from typing import Any
 
 from mora_runtime.errors import RoleFailed
 from mora_runtime.process.role_process import RoleProcess
@@ -42,6 +44,8 @@ class Supervisor:
         print_line: shows one line to the person at the terminal.
         frozen_after_s: a role that is ready and gives no sign of life for so long is killed; None waits for ever.
         observe: called about twice a second with the children, while they are waited for.
+        takes_signals: SIGINT and SIGTERM are counted in `num_interrupts`, from the main thread alone; False leaves
+            them to whoever has them, for use as a library.
     """
 
     def __init__(
@@ -50,7 +54,9 @@ class Supervisor:
         *,
         frozen_after_s: float | None = None,
         observe: Callable[[Sequence[RoleProcess]], None] | None = None,
+        takes_signals: bool = True,
     ) -> None:
+        self._takes_signals = takes_signals
         self._print_line = print_line
         self._frozen_after_s = frozen_after_s
         self._observe = observe
@@ -58,17 +64,40 @@ class Supervisor:
         self._children: list[RoleProcess] = []
         self._selector = selectors.DefaultSelector()
         self._wakeup, self._signalled = socket.socketpair()
+        self._old_wakeup = -1
+        self._old_handlers: dict[signal.Signals, Any] = {}  # what `take_signals` replaced; empty while it has not
         self.num_interrupts = 0
 
     def __enter__(self) -> Supervisor:
         self._wakeup.setblocking(False)
         self._signalled.setblocking(False)
         self._selector.register(self._wakeup, selectors.EVENT_READ, None)
+        if self._takes_signals:
+            self.take_signals()
+        return self
+
+    def take_signals(self) -> None:
+        """Count SIGINT and SIGTERM in `num_interrupts` from now on; in the main thread alone."""
+        if self._old_handlers:
+            return
         self._old_wakeup = signal.set_wakeup_fd(self._signalled.fileno(), warn_on_full_buffer=False)
         self._old_handlers = {
             number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)
         }
-        return self
+
+    def give_signals_back(self) -> None:
+        """Let SIGINT and SIGTERM act as they did before `take_signals`; the children are supervised all the same."""
+        if not self._old_handlers:
+            return
+        for number, handler in self._old_handlers.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(self._old_wakeup)
+        self._old_handlers = {}
+
+    def wake(self) -> None:
+        """End the present or the next wait for events early; may be called by any thread."""
+        with contextlib.suppress(BlockingIOError):  # full of wake-ups that have not been read yet
+            self._signalled.send(b"w")
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self.num_interrupts += 1
@@ -77,9 +106,7 @@ class Supervisor:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._end_all(orderly=kind is None)
-        for number, handler in self._old_handlers.items():
-            signal.signal(number, handler)
-        signal.set_wakeup_fd(self._old_wakeup)
+        self.give_signals_back()
         self._selector.close()
         self._wakeup.close()
         self._signalled.close()

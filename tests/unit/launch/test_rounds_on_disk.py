@@ -12,6 +12,7 @@ import pytest
 from hand_made_round import make_round
 from mora_data.dataset import resolve_dataset
 from mora_launch.config.train_config import TrainConfig, load_config
+from mora_launch.jobs.job_servers import JobServers
 from mora_launch.rounds import round_runner, store
 from mora_launch.rounds.judging.judge import Interrupted
 from mora_launch.rounds.judging.judges import open_judges
@@ -47,8 +48,9 @@ def run(planned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def go_on(run: Path, config: TrainConfig) -> None:
-    with RunDirectory.create(run, lock=True) as directory:
-        RoundRunner(config, directory, open_judges(config.synthesis), Console(quiet=True)).run()
+    console = Console(quiet=True)
+    with RunDirectory.create(run, lock=True) as directory, JobServers(config, {}, directory, console) as servers:
+        RoundRunner(config, directory, open_judges(config.synthesis), servers, console).run()
 
 
 def facts(run: Path) -> dict[str, str]:

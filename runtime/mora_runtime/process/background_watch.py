@@ -1,0 +1,54 @@
+"""Watching children in a thread, while the launcher's main thread does something that is no supervision."""
+
+from __future__ import annotations
+
+import threading
+
+from mora_runtime.process.supervisor import Supervisor
+
+_LOOK_EVERY_S = 0.5
+
+
+class BackgroundWatch:
+    """Reads heartbeats, kills children that froze and collects those that ended.
+
+    It starts nothing again: the main thread stops the watch and then finds the exit codes. While the watch runs, no
+    other thread may use the supervisor.
+    """
+
+    def __init__(self, supervisor: Supervisor) -> None:
+        self._supervisor = supervisor
+        self._ending = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._error: Exception | None = None
+
+    def start(self) -> None:
+        """Begin to watch; nothing where it has begun already."""
+        if self._thread is not None:
+            return
+        self._ending.clear()
+        self._thread = threading.Thread(target=self._watch, name="watches in the background", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop watching, at once; nothing where it has not begun.
+
+        Raises:
+            Exception: what ended the watch early. Children were unsupervised since.
+        """
+        if self._thread is None:
+            return
+        self._ending.set()
+        self._supervisor.wake()
+        self._thread.join()
+        self._thread = None
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+
+    def _watch(self) -> None:
+        try:
+            while not self._ending.is_set():
+                self._supervisor.look(timeout_s=_LOOK_EVERY_S)
+        except Exception as error:  # of the launcher itself: `stop` raises it in the main thread
+            self._error = error

@@ -1,0 +1,51 @@
+"""A file of weights, copied into a module that is in use: the parameters keep their memory, which ZeRO has packed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from mora_runtime.errors import CheckpointError
+from safetensors import SafetensorError, safe_open
+
+_NUM_SHOWN = 3  # names in an error
+
+
+@torch.no_grad()
+def copy_weights(path: Path, module: torch.nn.Module) -> None:
+    """Copy every tensor of a safetensors file into the module's tensor of the same name, rounded to its dtype.
+
+    Raises:
+        CheckpointError: the file cannot be read, or names or shapes are not the module's; then nothing was copied.
+    """
+    state = module.state_dict()
+    try:
+        with safe_open(path, framework="pt") as file:
+            _check(path, {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}, state)  # noqa: SIM118
+            for name, tensor in state.items():
+                tensor.copy_(file.get_tensor(name))
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{_shown(path)}: cannot be read ({error})") from None
+
+
+def _check(path: Path, found: dict[str, tuple[int, ...]], state: dict[str, torch.Tensor]) -> None:
+    faults = [
+        *(f"`{name}` is missing" for name in state if name not in found),
+        *(f"`{name}` is unknown" for name in found if name not in state),
+        *(
+            f"`{name}`: expected shape {tuple(state[name].shape)}, got {shape}"
+            for name, shape in found.items()
+            if name in state and shape != tuple(state[name].shape)
+        ),
+    ]
+    if faults:
+        more = f"; and {len(faults) - _NUM_SHOWN} more" if len(faults) > _NUM_SHOWN else ""
+        raise CheckpointError(
+            f"{_shown(path)}: its weights do not fit the loaded model ({'; '.join(faults[:_NUM_SHOWN])}{more}); it "
+            "belongs to another configuration"
+        )
+
+
+def _shown(path: Path) -> str:
+    """Checkpoint, role, part and file."""
+    return "/".join(path.parts[-4:])
