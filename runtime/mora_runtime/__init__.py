@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from mora_runtime.rpc.client import Client, wait_any
     from mora_runtime.rpc.pending import GraphHandle, PendingBackward, PendingReply, Reply
     from mora_runtime.rpc.remote_module import RemoteModule
-    from mora_runtime.rpc.server_process import serve
+    from mora_runtime.rpc.server_process import host, serve
     from mora_runtime.rpc.server_settings import ServerSettings
     from mora_runtime.rpc.session import Session, empty
+    from mora_runtime.rpc.spawn import SpawnedServer, spawn
     from mora_runtime.tensors.tensor_store import TensorRef
 
 _HOME = {
@@ -35,13 +36,16 @@ _HOME = {
     "RunDirectory": "process.run_directory",
     "ServerSettings": "rpc.server_settings",
     "Session": "rpc.session",
+    "SpawnedServer": "rpc.spawn",
     "TensorRef": "tensors.tensor_store",
     "cancelled_samples": "rpc.activity",
     "check_cancelled": "rpc.activity",
     "empty": "rpc.session",
+    "host": "rpc.server_process",
     "remote": "rpc.agent",
     "report_step": "rpc.activity",
     "serve": "rpc.server_process",
+    "spawn": "rpc.spawn",
     "wait_any": "rpc.client",
 }
 
@@ -58,13 +62,16 @@ __all__ = [
     "RunDirectory",
     "ServerSettings",
     "Session",
+    "SpawnedServer",
     "TensorRef",
     "cancelled_samples",
     "check_cancelled",
     "empty",
+    "host",
     "remote",
     "report_step",
     "serve",
+    "spawn",
     "wait_any",
 ]
 
@@ -73,5 +80,5 @@ def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     found = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
-    globals()[name] = found  # the next use does not come here
+    globals()[name] = found  # later uses bypass this function
     return found

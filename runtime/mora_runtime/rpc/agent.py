@@ -85,10 +85,15 @@ def _describe(name: str, function: Callable[..., Any], differentiable: bool) -> 
 
 
 class ModuleAgent(Agent):
-    """Hosts any torch module: its tensors in, its tensors out, by position `0`, `1`, ... of forward's arguments."""
+    """Hosts any torch module: its tensors in, its tensors out, by position `0`, `1`, ... of forward's arguments.
 
-    def __init__(self, module: torch.nn.Module) -> None:
+    Args:
+        optimizer: of the module's parameters, for `step`; None is plain gradient descent.
+    """
+
+    def __init__(self, module: torch.nn.Module, optimizer: torch.optim.Optimizer | None = None) -> None:
         self._module = module
+        self._optimizer = optimizer
 
     def module(self) -> torch.nn.Module:
         """The hosted module."""
@@ -103,6 +108,24 @@ class ModuleAgent(Agent):
         outputs = self._module(*inputs)
         listed = list(outputs) if isinstance(outputs, tuple | list) else [outputs]
         return {"outputs": listed, "differentiable": [output.requires_grad for output in listed]}
+
+    @remote
+    def step(self, lr: float) -> dict[str, Any]:
+        """One step of the optimizer with the gradients that backwards have summed, which are zero afterwards.
+
+        Raises:
+            BadArgument: no parameter of the module trains.
+        """
+        if self._optimizer is None:
+            trained = [parameter for parameter in self._module.parameters() if parameter.requires_grad]
+            if not trained:
+                raise BadArgument("step: no parameter of the module requires a gradient")
+            self._optimizer = torch.optim.SGD(trained, lr=lr)
+        for group in self._optimizer.param_groups:
+            group["lr"] = lr
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        return {}
 
 
 def method_of(agent: Agent, agent_name: str, method: str) -> Method:

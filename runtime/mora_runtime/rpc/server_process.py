@@ -8,7 +8,7 @@ import os
 import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 import torch
 
@@ -17,7 +17,7 @@ from mora_runtime.process import faults
 from mora_runtime.process.logs import start_logging
 from mora_runtime.process.run_directory import RunDirectory
 from mora_runtime.process.supervisor_link import SupervisorLink
-from mora_runtime.rpc.agent import Agent
+from mora_runtime.rpc.agent import Agent, ModuleAgent
 from mora_runtime.rpc.server import Server
 from mora_runtime.rpc.server_settings import ServerSettings
 from mora_runtime.rpc.session import Session
@@ -49,6 +49,16 @@ def serve(settings: SettingsT, build: Callable[[SettingsT], Mapping[str, Agent]]
         return _serve(settings, build, run, link)
     finally:
         tracing.stop()
+
+
+def host(**modules: torch.nn.Module | Agent) -> NoReturn:
+    """Serve modules, by name, to the process that started this script with `spawn`; ends the process with it.
+
+    Args:
+        modules: a plain module becomes a `ModuleAgent`; an agent is served as it is.
+    """
+    agents = {name: each if isinstance(each, Agent) else ModuleAgent(each) for name, each in modules.items()}
+    raise SystemExit(serve(ServerSettings.from_argv(), lambda _: agents))
 
 
 def _serve(

@@ -30,9 +30,9 @@ class ServerSettings(Settings):
     cpu_affinity: tuple[int, ...] | None = None  # cores that no other role is given
     spin_ns: int | None = Field(default=None, ge=0)  # looking for a message before it sleeps; see `Session.open`
     heartbeat_timeout_s: float = Field(default=HEARTBEAT_TIMEOUT_S, gt=0)  # of ZeroMQ; see `Session.open`
-    environment: str
-    lock_hash: str
-    agents: dict[str, AgentSettings]
+    environment: str = ""  # name and lock that WELCOME tells; empty for servers that no environment was built for
+    lock_hash: str = ""
+    agents: dict[str, AgentSettings] = Field(default_factory=dict)
     arena_budget_nbytes: int = Field(default=DEFAULT_ARENA_NBYTES, ge=1)
     spill_budget_nbytes: int = Field(default=DEFAULT_SPILL_NBYTES, ge=0)
     warm_nbytes: int = Field(default=WARM_NBYTES, ge=0)  # of the arena, made at start

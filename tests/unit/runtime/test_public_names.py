@@ -19,13 +19,16 @@ PUBLIC = [
     "RunDirectory",
     "ServerSettings",
     "Session",
+    "SpawnedServer",
     "TensorRef",
     "cancelled_samples",
     "check_cancelled",
     "empty",
+    "host",
     "remote",
     "report_step",
     "serve",
+    "spawn",
     "wait_any",
 ]
 
