@@ -1,1 +1,1 @@
-"""Storms: real training jobs whose processes are killed, compared with a job that nobody disturbed."""
+"""Storms: real training jobs whose processes are killed, compared with an undisturbed job."""

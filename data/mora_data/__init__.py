@@ -1,1 +1,1 @@
-"""Videos and pictures as training sees them, data sets, and clips that Mora draws itself. Needs no torch."""
+"""Training data: decoding of videos into clips, data sets, and clips of moving shapes. Needs no torch."""

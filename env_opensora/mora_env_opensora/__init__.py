@@ -1,5 +1,5 @@
 """Video agents of Mora: a clean implementation of Open-Sora-Plan v1.2 and the server that hosts it.
 
-`models`, `checkpoint`, `conditioning` and `objective` need torch and safetensors alone, so that the mathematics can be
-run and compared in any environment; the rest needs this environment's pins.
+`models`, `conditioning`, `noise_schedule` and `objective` need torch and safetensors alone, so the mathematics can run
+and be compared in any environment. The rest needs this environment's pinned packages.
 """

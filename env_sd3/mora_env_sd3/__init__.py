@@ -1,1 +1,1 @@
-"""Image agents of Mora: Stable Diffusion 3 through diffusers, in its own environment."""
+"""The image environment: an agent for Stable Diffusion 3 through diffusers, and an agent that judges videos."""

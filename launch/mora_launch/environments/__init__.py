@@ -1,1 +1,1 @@
-"""The virtual environments: build them, ask them about options, make their tiny models."""
+"""The virtual environments: building them, asking them to check options, having them make their tiny models."""

@@ -1,1 +1,1 @@
-"""`mora profile`: a traced job, its roles' files merged into one trace, and what the trace says about the time."""
+"""`mora profile`: a traced job, the roles' files merged into one trace, and the analysis of where the time goes."""

@@ -1,1 +1,1 @@
-"""What every page and HTTP service of Mora shares: its address, who may ask, and the files of the pages."""
+"""Shared by all pages and HTTP services of Mora: listening, access control, bodies, and the files of the pages."""

@@ -1,4 +1,4 @@
-"""Files that processes hand to each other, and files that strangers wrote.
+"""Files that processes exchange, and files that strangers wrote.
 
-Owns: writes that are whole or absent, shards, reads with a bound, and how foreign text is shown.
+Owns writes that are whole or absent, shards, bounded reads, and the display of foreign text.
 """

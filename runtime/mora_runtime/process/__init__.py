@@ -1,5 +1,4 @@
-"""The life of a process and its files: run directory, supervision, kill points, logs, files of strangers.
+"""The life of a process: run directory, supervision, kill points, logs, environment variables.
 
-Owns what ties a role to its launcher, on both ends, and every way in which files are read and written. Starts without
-torch.
+Owns both ends of the link between a role and its launcher. Imports no torch.
 """

@@ -1,4 +1,4 @@
 """Calls: agents and their tables, clients, servers, gradients across the border.
 
-The only room that knows all the others.
+The one room that may import all other rooms.
 """

@@ -1,1 +1,1 @@
-"""Checkpoints of a job: who writes which shard, the manifest, the record that commits one."""
+"""Checkpoints of a job: which role writes which shard, the manifest, and the record that commits a checkpoint."""

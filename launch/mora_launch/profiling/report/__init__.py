@@ -1,1 +1,1 @@
-"""What a profile looks like: the summary as JSON, the page, the pictures of lanes, the terminal."""
+"""The report of a profile: JSON summary, HTML page with pictures of the lanes, terminal output."""

@@ -1,1 +1,1 @@
-"""Judges of candidates: measured, local models, endpoints; criteria and rankings."""
+"""Judges of candidate videos: measures on pixels, local models, endpoints; their criteria and rankings."""

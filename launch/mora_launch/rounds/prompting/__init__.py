@@ -1,1 +1,1 @@
-"""Prompts of a round: grammar, a language model that writes them, and which repeat each other."""
+"""Prompts of a round: from a grammar, a language model or a file, and the refusal of repetitions."""

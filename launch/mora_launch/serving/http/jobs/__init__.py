@@ -1,1 +1,1 @@
-"""Video jobs of the HTTP server: their folders, states, progress, and the slots in which they work."""
+"""Video jobs of the HTTP server: their folders, states, progress, and the slots that bound how many run."""

@@ -1,1 +1,1 @@
-"""What clients send: bodies, form fields, JSON, uploads, each with its limits."""
+"""Reading of requests: bodies, form fields, JSON, uploads, each within its limits."""
