@@ -1,1 +1,1 @@
-"""The person in the loop of a task: one state machine on disk, asked from the terminal and from the web page."""
+"""Review of a task's stages by a person: a state machine on disk, used from the terminal and from the web page."""

@@ -1,4 +1,4 @@
-"""What a reviewer may say about a stage."""
+"""The decisions of a reviewer, and the state of a review that they change."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ Action = Literal["accept", "again", "edit", "adjust", "back", "stop"]
 
 
 class ReviewRefused(MoraError):
-    """A decision that does not fit: another reviewer was first, or a limit is reached."""
+    """A decision was refused: another reviewer was first, or a limit is reached."""
 
     code = "review_refused"
 
 
 class Stopped(MoraError):
-    """The session was stopped, or nobody decided in time; it can be resumed."""
+    """The session was stopped or no decision came in time; it can be resumed."""
 
     code = "review_stopped"
 
@@ -27,9 +27,9 @@ class StageDecision(Settings):
     """One decision about one candidate.
 
     Attributes:
-        version: of the session that the reviewer looked at; any other is refused, so that two reviewers cannot decide
-            about the same candidate, nor one about a candidate that he has not seen.
-        prompt: the new one, for `edit`; the instruction, for `adjust`.
+        version: version of the session that the reviewer saw. The session refuses any other version, so that two
+            reviewers cannot decide about the same candidate, and no reviewer about an unseen one.
+        prompt: the new prompt for `edit`; the instruction for `adjust`.
     """
 
     version: int
@@ -46,7 +46,7 @@ class StageDecision(Settings):
 
 
 class Step(Settings):
-    """A decision that made another candidate of a stage's latest one."""
+    """A decision that led from one candidate of a stage to the next."""
 
     action: Literal["again", "edit", "adjust"]
     prompt: str | None = None
@@ -54,28 +54,28 @@ class Step(Settings):
 
 
 class StageResult(Settings):
-    """What was made for a stage and waits for, or has, a reviewer's consent."""
+    """A candidate of a stage, accepted or waiting for a decision."""
 
     stage: str = Field(pattern=r"^[a-z0-9][a-z0-9 _-]{0,63}$")  # it becomes part of file names
     kind: Literal["text", "frames"]
-    prompt: str  # of kind text: the result itself
-    attempt: int  # new seeds taken so far
-    steps: tuple[Step, ...] = ()  # what led to it from the stage's first candidate; no text has any
-    # of frames, in the session's folder; a plain name
+    prompt: str  # for kind `text`, the result itself
+    attempt: int  # number of new seeds so far
+    steps: tuple[Step, ...] = ()  # decisions that led to it from the stage's first candidate; empty for texts
+    # name of the file with the frames, in the session's folder
     file: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9 _.-]{0,199}$")
 
 
 class ReviewState(Settings):
-    """Everything of a session; `state.json`."""
+    """The whole state of a session, stored in `state.json`."""
 
     version: int = 0
     status: Literal["working", "waiting", "decided", "stopped", "done"] = "working"
     accepted: tuple[StageResult, ...] = ()
     candidate: StageResult | None = None
     decision: StageDecision | None = None
-    request: dict[str, Any] = Field(default_factory=dict)  # what the task was asked for, to resume it
+    request: dict[str, Any] = Field(default_factory=dict)  # of the task, to resume it
 
 
 def first_fault(error: ValidationError) -> str:
-    """What is wrong with a decision, in the words of its first fault."""
+    """Return the message of the first error."""
     return str(error.errors()[0]["msg"]).removeprefix("Value error, ")

@@ -1,6 +1,7 @@
-"""Frames of a candidate on disk, in numpy's format. The folder may be a stranger's: what is read is what is there.
+"""Frames of a candidate on disk, in numpy's format. Used by `ReviewSession`.
 
-Used by `ReviewSession`. numpy alone would take a header at its word and allocate what it claims.
+The folder may come from a stranger, and numpy would allocate whatever size a header claims. Therefore the header is
+compared with the size of the file before anything is read.
 """
 
 from __future__ import annotations
@@ -33,10 +34,10 @@ def write_frames(path: Path, frames: Clip) -> None:
 
 
 def read_frames(path: Path) -> Clip:
-    """A picture or clip.
+    """Read a picture or clip.
 
     Raises:
-        SettingsError: it is no regular file, or holds anything but uint8 of three or four dimensions, exactly.
+        SettingsError: it is not a regular file, or does not contain exactly a uint8 array of three or four dimensions.
     """
     try:
         with open(open_foreign(path, follow_links=False), "rb") as file:
@@ -44,7 +45,8 @@ def read_frames(path: Path) -> Clip:
             count = math.prod(shape)
             found = os.fstat(file.fileno()).st_size - file.tell()
             if count != found or count > MAX_FRAMES_FILE_NBYTES:
-                raise ValueError(f"its header claims {count} bytes of {MAX_FRAMES_FILE_NBYTES} at most; it has {found}")
+                most = f"at most {MAX_FRAMES_FILE_NBYTES}"
+                raise ValueError(f"expected the {count} bytes that its header claims, {most}, got {found}")
             frames: Clip = np.fromfile(file, dtype=np.uint8, count=count)
             return frames.reshape(shape)
     except OSError as error:
@@ -54,10 +56,10 @@ def read_frames(path: Path) -> Clip:
 
 
 def _shape(file: BinaryIO) -> tuple[int, ...]:
-    """What numpy writes for such frames, and nothing else that it would read."""
+    """Read the shape from a header exactly as numpy writes it for frames; refuse everything else that numpy reads."""
     found = _HEADER.match(file.read(MAX_FRAMES_HEADER_NBYTES))
     if found is None or int.from_bytes(found[1], "little") != len(found[2]):
-        raise ValueError("its header is none of uint8 pictures or clips")
+        raise ValueError("its header is not that of a uint8 picture or clip")
     file.seek(found.end())
     shape = tuple(int(each) for each in found[3].split(b", "))
     if len(shape) not in (3, 4) or shape[-1] != 3 or not all(shape):

@@ -1,4 +1,4 @@
-"""Stages of a run taken as they were before: texts as they were, pictures and clips by the decisions about them."""
+"""Stages of a repeated run: texts are reused, pictures and clips are made again by the same decisions."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from mora_launch.tasks.stages import Make, stage_seed
 
 
 class RepeatedStages:
-    """Asks nobody; what is not known from before is taken as it comes.
+    """Runs stages without asking a person. A stage that is not in `before` accepts its first result.
 
     Args:
-        before: what each stage was taken as; empty for a run that is none's repetition.
+        before: the accepted result of each stage; empty unless this run repeats another.
 
     Attributes:
-        taken: what each stage was taken as now, in their order.
+        taken: the result of each stage of this run, in order.
     """
 
     def __init__(self, request: TaskRequest, agents: Agents, before: Sequence[StageResult] = ()) -> None:
@@ -29,13 +29,13 @@ class RepeatedStages:
         self.taken: list[StageResult] = []
 
     def text(self, name: str, make: Callable[[], str]) -> str:
-        """The text of before, which a language model would hardly write again."""
+        """Return the earlier text, because a language model would not write it again."""
         known = self._before.get(name) or StageResult(stage=name, kind="text", prompt=make(), attempt=0)
         self.taken.append(known)
         return known.prompt
 
     def frames(self, name: str, prompt: str, make: Make) -> tuple[Clip, str]:
-        """Made as it was before."""
+        """Make the frames by the decisions of the earlier run."""
         candidate = StageResult(stage=name, kind="frames", prompt=prompt, attempt=0)
         frames = make(prompt, stage_seed(self._request.seed, name, 0))
         for step in self._before[name].steps if name in self._before else ():

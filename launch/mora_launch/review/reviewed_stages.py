@@ -1,4 +1,4 @@
-"""Stages with a person behind them: accepted results are remembered, so going back and resuming run the task again."""
+"""Stages that a person reviews. Accepted results are stored, so going back and resuming simply run the task again."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from mora_launch.tasks.request import TaskRequest
 from mora_launch.tasks.stages import Make, stage_seed
 
 Ask = Callable[[ReviewSession], StageDecision]
-_STRENGTH = 0.6  # of an adjustment, where nothing says another
+_STRENGTH = 0.6  # default of an adjustment
 
 
 class _GoBack(Exception):
-    """The task is run again; what was accepted and stands is taken as it is."""
+    """Unwinds the task, which then runs again with the results that are still accepted."""
 
 
 class ReviewedStages:
-    """The state machine's side that works.
+    """Makes candidates for a session and acts on the decisions.
 
     Args:
-        ask: returns the reviewers' decision about the candidate on offer.
+        ask: returns the reviewers' decision about the current candidate.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class ReviewedStages:
         self._on_stage = on_stage
 
     def text(self, name: str, make: Callable[[], str]) -> str:
-        """A prompt; `again` and `edit` both put another text in its place."""
+        """Return the accepted prompt; `again` and `edit` both replace the candidate with another text."""
         known = self._session.accepted(name)
         if known is not None:
             return known.prompt
@@ -57,7 +57,7 @@ class ReviewedStages:
                 candidate = candidate.model_copy(update={"prompt": make(), "attempt": candidate.attempt + 1})
 
     def frames(self, name: str, prompt: str, make: Make) -> tuple[Clip, str]:
-        """A picture or clip."""
+        """Return the accepted picture or clip and its prompt."""
         known = self._session.accepted(name)
         if known is not None:
             return self._session.frames(known), known.prompt
@@ -79,7 +79,7 @@ class ReviewedStages:
             candidate = self._offered(candidate, frames)
 
     def _offered(self, candidate: StageResult, frames: Clip) -> StageResult:
-        """The candidate with the file that it is in, once reviewers see it."""
+        """Offer a candidate to the reviewers; return it with the name of its file."""
         offered = self._session.offer(candidate, frames).candidate
         assert offered is not None, "it was offered now"
         return offered
@@ -98,7 +98,7 @@ class ReviewedStages:
 def next_candidate(
     step: Step, candidate: StageResult, frames: Clip, make: Make, agents: Agents, request: TaskRequest
 ) -> tuple[StageResult, Clip]:
-    """What a decision makes of a stage's candidate; a pure function, so that a run can be repeated."""
+    """Make the next candidate of a stage from a decision. It is a pure function, so that a run can be repeated."""
     changes: dict[str, Any] = {"steps": (*candidate.steps, step), "file": None}
     if step.action == "adjust":
         seed = stage_seed(request.seed, f"{candidate.stage} adjusted", candidate.attempt)
@@ -111,7 +111,7 @@ def next_candidate(
 
 
 def run_reviewed(request: TaskRequest, agents: Agents, stages: ReviewedStages, session: ReviewSession) -> Clip:
-    """Run the task until every stage is accepted. Raises: Stopped: to be resumed with the same folder."""
+    """Run the task until every stage is accepted. Raises: Stopped: the same folder resumes it."""
     while True:
         try:
             clip = run_task(request, agents, stages)

@@ -1,7 +1,7 @@
-"""A review session: its state on disk, changed under a lock by the task that works and the reviewers who decide.
+"""A review session: state on disk, changed under a lock by the task that makes candidates and by the reviewers.
 
-working -> waiting (a candidate is there) -> decided (by one reviewer) -> working ... -> done; stopped from anywhere,
-and from there to working again when it is resumed. Every change makes a new version.
+working -> waiting (for a decision about a candidate) -> decided (by one reviewer) -> working ... -> done. Any state can
+change to stopped, and stopped to working when the session is resumed. Every change increases the version.
 """
 
 from __future__ import annotations
@@ -36,24 +36,24 @@ from mora_launch.review.frames_file import read_frames, write_frames
 from mora_launch.tasks.media import Clip
 
 _STATE = "state.json"
-SHOWN = "shown-"  # and the version: the candidate as a picture or video for those who look at it
-_POLL_S = 0.2  # another process may decide
+SHOWN = "shown-"  # followed by the version: the candidate as a picture or video, for display
+_POLL_S = 0.2  # the decision may come from another process
 
 
 class ReviewSession:
-    """One folder. Usable from several threads and processes at once."""
+    """A session in one folder. Several threads and processes can use it at once."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._changed = threading.Condition()
-        self._known: tuple[tuple[int, ...], ReviewState] | None = None  # signature of the file, and what it holds
+        self._known: tuple[tuple[int, ...], ReviewState] | None = None  # signature of the file, and its content
 
     @classmethod
     def create(cls, folder: Path, request: dict[str, Any]) -> ReviewSession:
-        """A new session, or the one that the folder holds already, to go on with.
+        """Create a session, or resume the one in the folder.
 
         Raises:
-            ReviewRefused: it is about another request.
+            ReviewRefused: the folder has a session for another request.
         """
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         _check_own(folder)
@@ -65,44 +65,44 @@ class ReviewSession:
         known = session.state().request
         if differing := sorted(key for key in {*known, *asked} if known.get(key) != asked.get(key)):
             raise ReviewRefused(
-                f"{folder} holds a review of another request ({', '.join(differing)} differ); repeat that to go "
-                "on with it, remove the folder, or choose another output"
+                f"{folder} contains a review of another request ({', '.join(differing)} differ); repeat that request "
+                "to resume it, remove the folder, or choose another output"
             )
         session.resume()
         return session
 
     def resume(self) -> None:
-        """The task works again."""
+        """Set the state to working."""
         self._change(lambda state: state.model_copy(update={"status": "working", "decision": None}))
 
     def state(self) -> ReviewState:
-        """As it is now."""
+        """Return the current state."""
         path = self.folder / _STATE
         try:
             found = path.lstat()
-            signature = (found.st_ino, found.st_mtime_ns, found.st_size)  # each change makes another file
+            signature = (found.st_ino, found.st_mtime_ns, found.st_size)  # each change replaces the file
             known = self._known
             if known is not None and known[0] == signature:
                 return known[1]
             content = parse_object(read_foreign(path, MAX_REVIEW_STATE_NBYTES, follow_links=False))
         except (OSError, ValueError) as error:
             why = error.strerror if isinstance(error, OSError) else error
-            raise SettingsError(f"{path}: cannot be read: {why}; remove the folder to begin the review anew") from None
+            raise SettingsError(f"{path}: cannot be read: {why}; remove the folder to start the review again") from None
         state = read_settings(ReviewState, content, source=str(path))
         self._known = (signature, state)
         return state
 
     def accepted(self, stage: str) -> StageResult | None:
-        """What was accepted for a stage, if it was."""
+        """Return the accepted result of a stage, if any."""
         return next((each for each in self.state().accepted if each.stage == stage), None)
 
     def left_open(self, stage: str) -> StageResult | None:
-        """What was on offer for a stage when the session was stopped; it is offered again as it was."""
+        """Return the candidate that a stage had when the session was stopped, to offer it again."""
         candidate = self.state().candidate
         return candidate if candidate is not None and candidate.stage == stage else None
 
     def offer(self, candidate: StageResult, frames: Clip | None = None) -> ReviewState:
-        """Put a candidate in front of the reviewers."""
+        """Offer a candidate to the reviewers."""
         if frames is not None:
             name = f"{candidate.stage.replace(' ', '-')}-{time.time_ns()}.npy"
             write_frames(self.folder / name, frames)
@@ -114,7 +114,7 @@ class ReviewSession:
         return offered
 
     def _forget_others(self, state: ReviewState) -> None:
-        """Remove candidates that were neither accepted nor are on offer, so that edits without end fill no disk."""
+        """Remove all candidates but the accepted ones and the current one, so that many edits do not fill the disk."""
         kept = {each.file for each in (*state.accepted, state.candidate) if each is not None}
         for path in self.folder.iterdir():
             was_shown = path.name.startswith(SHOWN) and path.name != f"{SHOWN}{state.version}"
@@ -122,19 +122,19 @@ class ReviewSession:
                 path.unlink(missing_ok=True)
 
     def frames(self, candidate: StageResult) -> Clip:
-        """The frames of a candidate of this session."""
+        """Read the frames of a candidate of this session."""
         assert candidate.file is not None, "a text has no frames"
         return read_frames(self.folder / candidate.file)
 
     def decide(self, decision: StageDecision) -> ReviewState:
-        """A reviewer's word. Raises: ReviewRefused: somebody was first, or a limit is reached; nothing has changed."""
+        """Record a decision. Raises: ReviewRefused: another came first, or a limit is reached; nothing changed."""
 
         def apply(state: ReviewState) -> ReviewState:
             candidate = state.candidate
             if state.status != "waiting" or candidate is None:
-                raise ReviewRefused(f"nothing waits for a decision now (the review is {state.status}); look again")
+                raise ReviewRefused(f"no candidate waits for a decision (the review is {state.status}); reload it")
             if decision.version != state.version:
-                raise ReviewRefused(f"version: expected {state.version}, got {decision.version}; look again")
+                raise ReviewRefused(f"version: expected {state.version}, got {decision.version}; reload the review")
             if decision.action == "again" and candidate.attempt >= MAX_NUM_AGAIN:
                 raise ReviewRefused(f"again: at most {MAX_NUM_AGAIN} times for a stage; edit the prompt, or go back")
             if decision.action in ("edit", "adjust") and len(candidate.steps) >= MAX_NUM_EDITS:
@@ -150,16 +150,16 @@ class ReviewSession:
         return self._change(apply)
 
     def wait_decision(self, timeout_s: float, is_cancelled: Callable[[], bool] = lambda: False) -> StageDecision:
-        """What the reviewers decide about the candidate.
+        """Wait for the decision about the current candidate.
 
         Raises:
-            Stopped: nobody did in time, or the task was cancelled; the session can be resumed.
+            Stopped: no decision came in time, or the task was cancelled; the session can be resumed.
         """
         deadline = time.monotonic() + timeout_s
         while (state := self.state()).status == "waiting":
             if is_cancelled() or time.monotonic() > deadline:
                 if self._stop_waiting():
-                    raise Stopped("nobody decided in time; resume the session later")
+                    raise Stopped("no decision came in time; resume the session later")
                 continue
             with self._changed:
                 self._changed.wait(_POLL_S)
@@ -167,7 +167,7 @@ class ReviewSession:
         return state.decision
 
     def accept(self, candidate: StageResult) -> None:
-        """The candidate becomes its stage's result."""
+        """Make the candidate the result of its stage."""
         self._change(
             lambda state: state.model_copy(
                 update={"status": "working", "accepted": (*state.accepted, candidate), "candidate": None}
@@ -175,7 +175,7 @@ class ReviewSession:
         )
 
     def go_back(self) -> None:
-        """The last accepted stage is open again."""
+        """Reopen the last accepted stage."""
         self._change(
             lambda state: state.model_copy(
                 update={"status": "working", "accepted": state.accepted[:-1], "candidate": None, "decision": None}
@@ -183,11 +183,11 @@ class ReviewSession:
         )
 
     def stop(self) -> None:
-        """To be resumed later, with the candidate that is on offer."""
+        """Stop the session; it keeps the current candidate and can be resumed."""
         self._change(lambda state: state.model_copy(update={"status": "stopped"}))
 
     def _stop_waiting(self) -> bool:
-        """Stop, unless somebody has decided at the last moment; whether it is stopped."""
+        """Stop the session unless a decision has just come; return whether it stopped."""
 
         def apply(state: ReviewState) -> ReviewState:
             return state.model_copy(update={"status": "stopped"}) if state.status == "waiting" else state
@@ -195,7 +195,7 @@ class ReviewSession:
         return self._change(apply).status == "stopped"
 
     def finish(self) -> None:
-        """The task is done."""
+        """Mark the session as done."""
         self._change(lambda state: state.model_copy(update={"status": "done", "candidate": None}))
 
     def _change(self, change: Callable[[ReviewState], ReviewState]) -> ReviewState:
@@ -222,11 +222,11 @@ class ReviewSession:
 
 
 def _check_own(folder: Path) -> None:
-    """Refuse a folder that another user has put there, or can change."""
+    """Refuse a folder that belongs to another user or is writable by one."""
     status = folder.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o022:
         raise ReviewRefused(
-            f"{folder}: expected a folder of your own that nobody else can write to; remove it, or choose another "
+            f"{folder}: expected a folder that you own and no other user can write to; remove it, or choose another "
             "output"
         )
 
@@ -234,5 +234,5 @@ def _check_own(folder: Path) -> None:
 def _write(folder: Path, state: ReviewState) -> None:
     text = state.model_dump_json(indent=1)
     if len(text.encode()) > MAX_REVIEW_STATE_NBYTES:
-        raise ReviewRefused(f"a review's state has at most {MAX_REVIEW_STATE_NBYTES} bytes: no more decisions fit in")
+        raise ReviewRefused(f"this review has reached its limit of {MAX_REVIEW_STATE_NBYTES} bytes for decisions")
     replace_text(folder / _STATE, text)

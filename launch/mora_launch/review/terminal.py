@@ -1,4 +1,4 @@
-"""Asking at the terminal: the candidate lies in a file, the answer is one letter."""
+"""Review at the terminal: shows the path of each candidate and reads a decision of one letter."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ _QUESTION = "[a]ccept, agai[n], [e]dit prompt, ad[j]ust picture, [b]ack, stop [q
 
 
 class TerminalReviewer:
-    """Shows the file of each candidate and reads decisions; end of input stops the session."""
+    """Prints the path of each candidate and reads decisions; end of input stops the session."""
 
     def __init__(self, console: Console, fps: float) -> None:
         self._console = console
         self._fps = fps
 
     def __call__(self, session: ReviewSession) -> StageDecision:
-        """A decision that fits; others are asked for again."""
+        """Return a valid decision; ask again after an invalid one."""
         while True:
             state = session.state()
             if state.status != "waiting" and state.decision is not None:
-                return state.decision  # somebody else was first
+                return state.decision  # another reviewer was first
             self._show(session)
             try:
                 session.decide(self._read(state.version))
@@ -43,7 +43,7 @@ class TerminalReviewer:
             kind = "png" if frames.ndim == 3 else "mp4"
             path = session.folder / f"{candidate.stage.replace(' ', '-')}.{kind}"
             write_fresh(path, png(frames) if kind == "png" else encode(frames, self._fps, "mp4", {}))
-            self._console.print(f"  look at {path}", markup=False)
+            self._console.print(f"  see {path}", markup=False)
 
     def _read(self, version: int) -> StageDecision:
         try:

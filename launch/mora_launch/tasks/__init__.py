@@ -1,1 +1,1 @@
-"""The six tasks as short procedures over capabilities, and what they need around them."""
+"""The six tasks as short procedures over capabilities, with their requests, inputs and media."""

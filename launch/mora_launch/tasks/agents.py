@@ -1,4 +1,4 @@
-"""The agents as a task sees them: capabilities that take a prompt and a seed, whoever has them."""
+"""The agents as a task sees them: capabilities that take a prompt and a seed, whichever agent has them."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _TICK_S = 0.1
 
 
 class Agents:
-    """One for each run of a task.
+    """Calls capabilities for one run of a task.
 
     Args:
-        sampling: settings that every call shares; None values leave the agent's own.
-        on_step: told of every denoising step.
-        is_cancelled: asked while a call is waited for.
+        sampling: settings of every call; None values leave the agent's defaults.
+        on_step: called after every denoising step.
+        is_cancelled: polled while a call is in progress.
     """
 
     def __init__(
@@ -46,38 +46,38 @@ class Agents:
 
     @property
     def num_frames(self) -> int:
-        """Of one clip."""
+        """Number of frames of one clip."""
         return int(self._pool.describe("image_to_video")["num_frames"])
 
     def enhance(self, prompt: str) -> str:
-        """The prompt agent's rewriting."""
+        """Return the prompt as rewritten by the prompt agent."""
         return self._prompts.enhance(prompt)
 
     def text_to_image(self, prompt: str, seed: int) -> Clip:
-        """A picture (H, W, 3)."""
+        """Make a picture (H, W, 3)."""
         return self._call("text_to_image", prompt, seed)
 
     def image_to_image(self, prompt: str, seed: int, image: Clip, strength: float) -> Clip:
-        """The picture changed towards the prompt, at the model's size."""
+        """Change a picture towards the prompt; the result has the model's size."""
         about = self._pool.describe("image_to_image")
         own = fitted(image[None], about["height"], about["width"])[0]
         return self._call("image_to_image", prompt, seed, {"images": own}, {"strength": strength})
 
     def image_to_video(self, prompt: str, seed: int, image: Clip) -> Clip:
-        """A clip that begins with the picture, at the model's size."""
+        """Make a clip that begins with the picture, at the model's size."""
         return self._call("image_to_video", prompt, seed, {"images": self.to_video_size(image[None])[0]})
 
     def extend_video(self, prompt: str, seed: int, frames: Clip) -> Clip:
-        """Frames that follow the given ones."""
+        """Make frames that follow the given ones."""
         return self._call("extend_video", prompt, seed, {"videos": self.to_video_size(frames)})
 
     def connect_videos(self, prompt: str, seed: int, image: Clip, image_after: Clip) -> Clip:
-        """A clip from the first picture to the second, both shown."""
+        """Make a clip from the first picture to the second; it includes both."""
         ends = self.to_video_size(np.stack([image, image_after]))
         return self._call("connect_videos", prompt, seed, {"images": ends[0], "images_after": ends[1]})
 
     def to_video_size(self, frames: Clip) -> Clip:
-        """Frames brought to the size that the video agent makes."""
+        """Resize frames to the size of the video agent."""
         about = self._pool.describe("image_to_video")
         return fitted(frames, about["height"], about["width"])
 

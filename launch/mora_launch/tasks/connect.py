@@ -1,4 +1,4 @@
-"""Connect: two videos with a transition between them."""
+"""Connect: joins two videos with a generated transition."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mora_launch.tasks.stages import Stages
 
 
 def connect(request: TaskRequest, agents: Agents, stages: Stages) -> Clip:
-    """A + transition + B; the transition's own ends, which show A's last and B's first frame, are left out."""
+    """Return A + transition + B. The transition's first and last frame repeat A's last and B's first, and are cut."""
     before, after = (agents.to_video_size(at_rate(video, request.fps)) for video in request.videos[:2])
     transition, _ = stages.frames(
         "transition", request.prompt, lambda text, seed: agents.connect_videos(text, seed, before[-1], after[0])

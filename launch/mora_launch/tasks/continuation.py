@@ -1,4 +1,4 @@
-"""A clip continued segment by segment from its last frame until the asked length."""
+"""Continues a clip from its last frame, segment by segment, to the requested length."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mora_launch.tasks.stages import Stages
 
 
 def continued(frames: Clip, prompt: str, num_frames: int, agents: Agents, stages: Stages) -> Clip:
-    """`frames` at the model's size with what follows, `num_frames` in all; longer clips are cut there."""
+    """Continue `frames`, which have the model's size, to exactly `num_frames`; longer clips are cut."""
     segment = 1
     while len(frames) < num_frames:
         segment += 1
@@ -27,5 +27,5 @@ def continued(frames: Clip, prompt: str, num_frames: int, agents: Agents, stages
 
 
 def wanted_frames(seconds: float | None, fps: float, default: int) -> int:
-    """Frames of so many seconds; one clip's where no length is asked for."""
+    """Return the number of frames in `seconds`; `default` if it is None."""
     return default if seconds is None else max(2, math.ceil(seconds * fps))

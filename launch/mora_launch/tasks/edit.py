@@ -1,4 +1,4 @@
-"""Edit: the first frame of a video is changed by instruction, then animated again."""
+"""Edit: changes the first frame of a video by an instruction, then animates it again."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mora_launch.tasks.stages import Stages
 
 
 def edit(request: TaskRequest, agents: Agents, stages: Stages) -> Clip:
-    """As long as the given video, where no length is asked for."""
+    """Edit a video; the result has its length unless the request says otherwise."""
     given = agents.to_video_size(at_rate(request.videos[0], request.fps))
     strength = request.strength
     assert strength is not None, "filled in before"

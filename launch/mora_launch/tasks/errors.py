@@ -1,4 +1,4 @@
-"""What a request may not ask for."""
+"""The error for invalid requests."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from mora_runtime.errors import ConfigurationError
 
 
 class BadRequest(ConfigurationError):
-    """A field of a request does not fit.
+    """A field of a request is invalid.
 
     Attributes:
-        field: its name.
+        field: name of the field.
     """
 
     code = "bad_request"

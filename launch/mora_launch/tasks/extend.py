@@ -1,4 +1,4 @@
-"""Extend: a video goes on from its last frames."""
+"""Extend: continues a video from its last frame."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mora_launch.tasks.stages import Stages
 
 
 def extend(request: TaskRequest, agents: Agents, stages: Stages) -> Clip:
-    """The video at the model's size and rate, then `seconds` more (by default one clip more)."""
+    """Return the video at the model's size and rate, then `seconds` more (one clip by default)."""
     given = agents.to_video_size(at_rate(request.videos[0], request.fps))
     more, prompt = stages.frames(
         "segment 1", request.prompt, lambda text, seed: agents.extend_video(text, seed, given[-1:])

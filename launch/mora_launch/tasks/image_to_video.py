@@ -1,4 +1,4 @@
-"""Image and text to video: the picture as first frame."""
+"""Image to video: animates a picture, which becomes the first frame."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mora_launch.tasks.stages import Stages
 
 
 def image_to_video(request: TaskRequest, agents: Agents, stages: Stages) -> Clip:
-    """The prompt stays as it is: what is seen stands in the picture already."""
+    """Animate the picture. The prompt is not enhanced, because the picture already shows the details."""
     image = request.image
     assert image is not None, "checked before"
     clip, prompt = stages.frames(

@@ -1,4 +1,4 @@
-"""Pictures and videos that come with a request as bytes, told apart by their content."""
+"""Pictures and videos of a request, sent as bytes and distinguished by their content."""
 
 from __future__ import annotations
 
@@ -21,32 +21,32 @@ Inputs = tuple[Clip | None, tuple[Video, ...]]
 def input_jobs(
     contents: Sequence[bytes], field: str, settings: ServingSettings, size: tuple[int, int]
 ) -> list[DecodeJob]:
-    """What decoding some files takes.
+    """Return a decoding job for each file.
 
     Args:
-        size: (height, width) that every frame is brought to, so that large ones are never in memory together.
+        size: (height, width) to which every frame is resized at once, so that large frames do not fill the memory.
 
     Raises:
-        BadRequest: naming `field`: one is something else or too large, or there are two pictures.
+        BadRequest: for `field`: a file has an unknown format or is too large, or there are two pictures.
     """
     for content in contents:
         if len(content) > settings.max_upload_nbytes:
             raise BadRequest(field, f"expected at most {settings.max_upload_nbytes} bytes, got {len(content)}")
     jobs = [decode_job(content, field, size=size, max_frames=settings.max_frames_read) for content in contents]
     if sum(job.kind == "picture" for job in jobs) > 1:
-        raise BadRequest(field, "expected one picture at most, got another")
+        raise BadRequest(field, "expected at most one picture, got more")
     return jobs
 
 
 def as_inputs(decoded: Sequence[Decoded]) -> Inputs:
-    """The picture and the videos among decoded files."""
+    """Split decoded files into the picture, if any, and the videos."""
     videos = tuple(each for each in decoded if isinstance(each, Video))
     pictures = [each for each in decoded if not isinstance(each, Video)]
     return (pictures[0] if pictures else None), videos
 
 
 def decoded_now(decoders: DecodePool, jobs: Sequence[DecodeJob], is_cancelled: Callable[[], bool]) -> Inputs:
-    """Decode and wait. Raises: BadRequest: a file cannot be decoded. Cancelled: it is not wanted any more."""
+    """Decode files and wait. Raises: BadRequest: a file cannot be decoded. Cancelled: `is_cancelled` became true."""
     try:
         for job in jobs:
             decoders.submit(job)

@@ -1,4 +1,4 @@
-"""Pictures and videos as bytes and files. PyAV and Pillow; decoding is in `mora_launch.decoding`, encoding here."""
+"""Encoding of pictures and videos with PyAV and Pillow. Decoding is in `mora_launch.decoding`."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ CODECS = {"mp4": ("libx264", "mpeg4"), "webm": ("libvpx-vp9", "libvpx")}
 
 
 def encode(clip: Clip, fps: float, kind: str, metadata: dict[str, Any], codec: str | None = None) -> bytes:
-    """A file of format `kind` with the metadata inside, as JSON in its comment; png holds the first frame.
+    """Encode a clip as a file of format `kind`, with the metadata as JSON in its comment; png gets the first frame.
 
     Raises:
-        BadRequest: an unknown format, or a codec that does not go with it.
+        BadRequest: an unknown format, or a codec that does not match it.
     """
     text = json.dumps(metadata, sort_keys=True)
     chosen = chosen_codec(kind, codec)
@@ -46,7 +46,7 @@ def encode(clip: Clip, fps: float, kind: str, metadata: dict[str, Any], codec: s
 
 
 def chosen_codec(kind: str, codec: str | None) -> str | None:
-    """The codec of a format: as asked for, or its usual one; None where a format has no choice. Raises: BadRequest."""
+    """Return the given codec or the format's default; None if the format has no choice. Raises: BadRequest."""
     possible = CODECS.get(kind, ())
     if codec is not None and codec not in possible:
         raise BadRequest("codec", f"expected one of {', '.join(possible) or 'none'} with {kind}, got {codec[:20]}")
@@ -54,7 +54,7 @@ def chosen_codec(kind: str, codec: str | None) -> str | None:
 
 
 def png(picture: Clip, comment: str = "") -> bytes:
-    """A PNG with its comment."""
+    """Encode a picture as PNG, with a comment."""
     info = PngInfo()
     if comment:
         info.add_itxt("comment", comment)
@@ -74,13 +74,13 @@ def _gif(clip: Clip, fps: float, comment: str) -> bytes:
 
 def _encode_video(clip: Clip, fps: float, kind: str, codec: str, comment: str) -> bytes:
     sink = io.BytesIO()
-    exact = {"fflags": "+bitexact"}  # no random identifiers: the same clip is the same file
+    exact = {"fflags": "+bitexact"}  # without random identifiers, so the same clip gives the same file
     with av.open(sink, "w", format=kind, container_options=exact) as container:
         container.metadata["comment"] = comment
         stream: Any = container.add_stream(codec, rate=Fraction(fps).limit_denominator(1000))
         stream.height, stream.width = clip.shape[1:3]
         stream.pix_fmt = "yuv420p"
-        # x264's macroblock tree decides otherwise now and then on a busy machine: the same clip would be another file
+        # x264's macroblock tree sometimes decides differently on a busy machine: the same clip would give other bytes
         x264 = {"crf": "16", "x264-params": "mbtree=0"}
         stream.options = x264 if codec == "libx264" else {"crf": "20", "b": "0"}
         stream.codec_context.thread_count = 1  # the same bytes on any number of cores
@@ -91,7 +91,7 @@ def _encode_video(clip: Clip, fps: float, kind: str, codec: str, comment: str) -
 
 
 def read_metadata(content: bytes) -> dict[str, Any]:
-    """What `encode` wrote into a file."""
+    """Return the metadata that `encode` wrote into a file."""
     if video_format(content) in (None, "gif"):
         with Image.open(io.BytesIO(content)) as image:
             comment = image.info.get("comment", "{}")
@@ -102,8 +102,8 @@ def read_metadata(content: bytes) -> dict[str, Any]:
 
 
 def format_of(path: Path) -> str:
-    """Of an output file, by its ending. BadRequest for an unknown one."""
+    """Return the format of an output file by its suffix. Raises: BadRequest: an unknown one."""
     kind = path.suffix.lstrip(".").lower()
     if kind not in FORMATS:
-        raise BadRequest("output", f"expected a name that ends in one of {', '.join(FORMATS)}, got {path.name}")
+        raise BadRequest("output", f"expected a file name that ends in one of {', '.join(FORMATS)}, got {path.name}")
     return kind

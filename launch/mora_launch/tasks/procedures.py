@@ -1,4 +1,4 @@
-"""The six procedures by name, and running one of them."""
+"""The six procedures by name, and the function that runs one."""
 
 from __future__ import annotations
 
@@ -26,5 +26,5 @@ PROCEDURES: Mapping[str, Callable[[TaskRequest, Agents, Stages], Clip]] = {
 
 
 def run_task(request: TaskRequest, agents: Agents, stages: Stages) -> Clip:
-    """The finished frames, uint8 (F, H, W, 3), at the model's size and the request's rate."""
+    """Run a task; return its frames, uint8 (F, H, W, 3), at the model's size and the request's rate."""
     return PROCEDURES[request.task](request, agents, stages)

@@ -1,6 +1,6 @@
-"""The prompt agent: makes a short wish into the long description that image models were trained on.
+"""The prompt agent: turns a short wish into a long description like those that image models were trained on.
 
-`template` is a documented rewriting by rules and no language model; `openai` asks one behind any OpenAI-compatible
+`template` rewrites it by rules, without a language model; `openai` asks a language model behind any OpenAI-compatible
 endpoint (paper, section A.3).
 """
 
@@ -18,7 +18,7 @@ _INSTRUCTION = (
     "at most 70 words."
 )
 _DETAIL = "The scene is coherent and clearly lit, with rich detail, natural colours and a steady camera."
-_QUOTES = (('"', '"'), ("\u201c", "\u201d"))  # around the whole description, as some models put them
+_QUOTES = (('"', '"'), ("\u201c", "\u201d"))  # some models put them around the whole description
 
 
 class PromptAgent(Protocol):
@@ -27,16 +27,16 @@ class PromptAgent(Protocol):
     name: str
 
     def enhance(self, prompt: str) -> str:
-        """The prompt to make pictures from."""
+        """Return the prompt to make pictures from."""
 
 
 class TemplatePromptAgent:
-    """Offline rules: one sentence from the wish, one about detail and light, unless the wish is long already."""
+    """Works offline: the wish as a sentence and one about detail and light, unless the wish is already long."""
 
     name = "template"
 
     def enhance(self, prompt: str) -> str:
-        """Deterministic; a prompt of 40 words or more stays as it is."""
+        """Rewrite a prompt deterministically; one of 40 words or more is unchanged."""
         wish = " ".join(prompt.split())
         if len(wish.split()) >= 40 or wish.endswith(_DETAIL):
             return wish
@@ -51,10 +51,10 @@ class OpenAIPromptAgent:
         self.name = settings.model
 
     def enhance(self, prompt: str) -> str:
-        """The model's description; the prompt as it is where the answer is none: empty, or longer than any could be.
+        """Return the model's description, or the prompt itself if the answer is empty or far too long.
 
         Raises:
-            EndpointFailed: the endpoint gave no answer in time, or one that is not of the chat protocol.
+            EndpointFailed: the endpoint gave no answer in time, or one that is not a chat completion.
         """
         said = self._chat.ask([{"role": "system", "content": _INSTRUCTION}, {"role": "user", "content": prompt}])
         description = " ".join((said or "").split())
@@ -65,5 +65,5 @@ class OpenAIPromptAgent:
 
 
 def prompt_agent(settings: PromptAgentSettings) -> PromptAgent:
-    """The one that is configured."""
+    """Return the configured prompt agent."""
     return TemplatePromptAgent() if settings.kind == "template" else OpenAIPromptAgent(settings)

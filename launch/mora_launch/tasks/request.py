@@ -1,4 +1,4 @@
-"""What a task is asked for, and what it makes; the same for command line, HTTP and page."""
+"""The request of a task and its checks, shared by command line, HTTP and page."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mora_launch.tasks.media import Clip, Video
 TASKS = ("text_to_video", "image_to_video", "extend", "edit", "connect", "simulate")
 NEEDS_IMAGE = ("image_to_video",)
 NUM_VIDEOS = {"extend": 1, "edit": 1, "connect": 2}
-OPTIONAL_VIDEOS = {"simulate": 1}  # beyond those
+OPTIONAL_VIDEOS = {"simulate": 1}  # in addition to NUM_VIDEOS
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ class TaskRequest:
     """One run of a task.
 
     Attributes:
-        seconds: wanted length of what is generated; None = one clip of the model.
-        fps: of the model's clips, and of the result.
+        seconds: requested length of the generated part; None = one clip of the model.
+        fps: frames per second of the model's clips and of the result.
     """
 
     task: str
@@ -41,23 +41,23 @@ class TaskRequest:
 
     @property
     def nbytes(self) -> int:
-        """Of its picture and videos, decoded."""
+        """Size of its decoded picture and videos."""
         image_nbytes = 0 if self.image is None else self.image.nbytes
         return image_nbytes + sum(video.frames.nbytes for video in self.videos)
 
     def sampling(self) -> dict[str, Any]:
-        """Settings that every stage shares."""
+        """Return the sampling settings, which all stages share."""
         return {"num_inference_steps": self.num_inference_steps, "guidance_scale": self.guidance_scale}
 
 
 def check_request(request: TaskRequest, pool: ServerPool, settings: ServingSettings) -> None:
-    """Refuse what cannot be made, before anything runs. Raises: BadRequest naming field and limit."""
+    """Refuse an invalid request before anything runs. Raises: BadRequest: names the field and its limit."""
     check_fields(request, settings)
     check_sampling(request.num_inference_steps, request.guidance_scale, pool.describe("image_to_video"))
 
 
 def check_fields(request: TaskRequest, settings: ServingSettings) -> None:
-    """As `check_request`, as far as it can be told without the servers."""
+    """Make the checks of `check_request` that need no servers."""
     if not request.task:
         raise BadRequest("task", f"expected one of {', '.join(TASKS)}, got none")
     check_texts(request, settings)
@@ -70,20 +70,20 @@ def check_fields(request: TaskRequest, settings: ServingSettings) -> None:
 
 
 def check_texts(request: TaskRequest, settings: ServingSettings) -> None:
-    """As `check_fields`, as far as it can be told without the files; a task that is not named follows from them."""
+    """Make the checks of `check_fields` that need no files. The task may be empty: it then depends on the files."""
     if request.task and request.task not in TASKS:
         raise BadRequest("task", f"expected one of {', '.join(TASKS)}, got {request.task[:40]}")
     check_prompt(request.prompt, settings)
     check_seed(request.seed)
     check_fps(request.fps)
     if request.seconds is not None and not 0 < request.seconds <= settings.max_seconds:
-        raise BadRequest("seconds", f"expected over 0 to {settings.max_seconds:g}, got {request.seconds:g}")
+        raise BadRequest("seconds", f"expected more than 0, at most {settings.max_seconds:g}, got {request.seconds:g}")
     if request.strength is not None and not 0 < request.strength <= 1:
-        raise BadRequest("strength", f"expected over 0 to 1, got {request.strength:g}")
+        raise BadRequest("strength", f"expected more than 0, at most 1, got {request.strength:g}")
 
 
 def _check_files(request: TaskRequest) -> None:
-    """All that the task needs, and nothing that it would leave out of account."""
+    """Check that the request has every file that the task needs, and no file that the task would ignore."""
     if (request.image is not None) != (request.task in NEEDS_IMAGE):
         takes = "needs a picture" if request.image is None else f"takes no picture; {', '.join(NEEDS_IMAGE)} does"
         raise BadRequest("image", f"{request.task} {takes}")
@@ -96,9 +96,9 @@ def _check_files(request: TaskRequest) -> None:
 
 
 def check_prompt(prompt: object, settings: ServingSettings) -> str:
-    """The prompt, which must say something and not too much."""
+    """Return the prompt if it is a non-empty text of allowed length."""
     if not isinstance(prompt, str) or not prompt.strip():
-        raise BadRequest("prompt", "expected some text, got none; describe what should be seen")
+        raise BadRequest("prompt", "expected a text, got none; describe what the video shows")
     if len(prompt) > settings.max_prompt_length:
         raise BadRequest("prompt", f"expected at most {settings.max_prompt_length} characters, got {len(prompt)}")
     try:
@@ -109,21 +109,21 @@ def check_prompt(prompt: object, settings: ServingSettings) -> str:
 
 
 def check_fps(fps: float) -> float:
-    """0.1 to 120."""
+    """Return the rate if it is 0.1 to 120 frames per second."""
     if not 0.1 <= fps <= 120:
         raise BadRequest("fps", f"expected 0.1 to 120, got {fps:g}")
     return fps
 
 
 def check_seed(seed: int) -> int:
-    """0 to 2^31 - 1."""
+    """Return the seed if it is 0 to 2^31 - 1."""
     if not 0 <= seed <= MAX_SEED:
         raise BadRequest("seed", f"expected 0 to {MAX_SEED}, got {seed}")
     return seed
 
 
 def check_sampling(steps: int | None, guidance: float | None, about: dict[str, Any]) -> None:
-    """Steps between the sampler's least and 1000, guidance from 0 to 50."""
+    """Check that steps are between the sampler's minimum and 1000, and guidance between 0 and 50."""
     least = about["least_num_inference_steps"]
     if steps is not None and not least <= steps <= 1000:
         raise BadRequest("num_inference_steps", f"expected {least} to 1000, got {steps}")
@@ -132,7 +132,7 @@ def check_sampling(steps: int | None, guidance: float | None, about: dict[str, A
 
 
 def check_size(size: str | None, about: dict[str, Any], settings: ServingSettings) -> tuple[int, int]:
-    """(height, width) of `WIDTHxHEIGHT`; the agent's own where none is asked for."""
+    """Parse `WIDTHxHEIGHT` to (height, width); the agent's default if not given."""
     own = f"{about['width']}x{about['height']}"
     if size in (None, "auto", own):
         return about["height"], about["width"]

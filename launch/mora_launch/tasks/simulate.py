@@ -1,4 +1,4 @@
-"""Simulate digital worlds: the style phrase is added, by image-to-image on a given video's first frame or from text."""
+"""Simulate digital worlds: adds a style phrase to the prompt, then edits a given video or makes one from text."""
 
 from __future__ import annotations
 
@@ -15,6 +15,6 @@ STYLE = "In digital world style"  # paper, section A.8
 
 
 def simulate(request: TaskRequest, agents: Agents, stages: Stages) -> Clip:
-    """As `edit` where a video is given, else as `text_to_video`."""
+    """Run `edit` if a video is given, else `text_to_video`, with the style added to the prompt."""
     styled = replace(request, prompt=f"{request.prompt.rstrip('. ')}. {STYLE}.")
     return edit(styled, agents, stages) if request.videos else text_to_video(styled, agents, stages)

@@ -1,4 +1,4 @@
-"""Stages of a task: a procedure names each with its prompt and how it is made; who looks at them stands behind."""
+"""Stages of a task: a procedure declares each one; the `Stages` implementation decides whether a person reviews it."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ ResultT = TypeVar("ResultT", str, Clip)
 
 
 class Stages(Protocol):
-    """Runs stages in the order in which the procedure asks for them."""
+    """Runs stages in the order in which the procedure declares them."""
 
     def text(self, name: str, make: Callable[[], str]) -> str:
-        """A stage that makes a prompt."""
+        """Run a stage that makes a prompt; return the prompt."""
 
     def frames(self, name: str, prompt: str, make: Make) -> tuple[Clip, str]:
-        """A stage that makes a picture (H, W, 3) or clip, and the prompt it was made with in the end."""
+        """Run a stage that makes a picture (H, W, 3) or clip; return it and the prompt that finally made it."""
 
 
 class Unreviewed:
-    """Every stage is taken as it comes.
+    """Accepts the first result of every stage.
 
     Args:
-        on_stage: told each stage's name as it begins.
+        on_stage: called with the name of each stage as it begins.
     """
 
     def __init__(self, seed: int, on_stage: Callable[[str], None] = lambda name: None) -> None:
@@ -34,19 +34,19 @@ class Unreviewed:
         self._on_stage = on_stage
 
     def text(self, name: str, make: Callable[[], str]) -> str:
-        """As `make` gives it."""
+        """Return the text of `make`."""
         self._on_stage(name)
         return make()
 
     def frames(self, name: str, prompt: str, make: Make) -> tuple[Clip, str]:
-        """Made once."""
+        """Make the frames once, with the stage's first seed."""
         self._on_stage(name)
         return make(prompt, stage_seed(self._seed, name, 0)), prompt
 
 
 def stage_seed(seed: int, stage: str, attempt: int) -> int:
-    """Seed of one attempt at one stage, 0 to 2^31 - 1: a pure function, so that a repeated run draws the same."""
+    """Return the seed of one attempt at one stage, 0 to 2^31 - 1: a pure function, so that runs can be repeated."""
     if attempt == 0 and stage == "image":
-        return seed  # so that a picture made alone and a video's first frame are the same
+        return seed  # so that a picture and the first frame of a video of the same seed are equal
     digest = hashlib.sha256(f"{seed}/{stage}/{attempt}".encode()).digest()
     return int.from_bytes(digest[:4], "big") & 0x7FFFFFFF

@@ -1,4 +1,4 @@
-"""Text to video: enhance the prompt, make a picture, animate it, go on until the asked length."""
+"""Text to video: enhances the prompt, makes a picture, animates it, and continues to the requested length."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mora_launch.tasks.stages import Stages
 
 
 def text_to_video(request: TaskRequest, agents: Agents, stages: Stages) -> Clip:
-    """Paper, figure 1: the whole chain."""
+    """Run the whole chain (figure 1 of the paper)."""
     prompt = request.prompt
     if request.enhance:
         prompt = stages.text("prompt", lambda: agents.enhance(request.prompt))

@@ -138,7 +138,7 @@ def test_ctrl_c_while_a_person_is_asked_stops_the_review(generate: Any, monkeypa
     assert "Aborted!" in interrupted.output
     assert ReviewSession(Path("out.mp4.review")).state().status == "stopped"
     other = generate(*words, "--prompt", "a dog")
-    assert "out.mp4.review holds a review of another request (prompt differ)" in str(other.exception)
+    assert "out.mp4.review contains a review of another request (prompt differ)" in str(other.exception)
     resumed = generate(*words, input="a\na\na\n")
     assert resumed.exception is None, resumed.exception
 
@@ -146,16 +146,16 @@ def test_ctrl_c_while_a_person_is_asked_stops_the_review(generate: Any, monkeypa
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["text-to-video", "--prompt", " "], "prompt: expected some text, got none"),
+        (["text-to-video", "--prompt", " "], "prompt: expected a text, got none"),
         (["text-to-video", "--prompt", "x" * 100_000], "prompt: expected at most 4000 characters, got 100000"),
-        (["text-to-video", "--prompt", "a", "--seconds", "0"], "seconds: expected over 0 to 60, got 0"),
-        (["text-to-video", "--prompt", "a", "--seconds", "1250"], "seconds: expected over 0 to 60, got 1250"),
+        (["text-to-video", "--prompt", "a", "--seconds", "0"], "seconds: expected more than 0, at most 60, got 0"),
+        (["text-to-video", "--prompt", "a", "--seconds", "1250"], "seconds: expected more than 0, at most 60, got 1250"),
         (["text-to-video", "--prompt", "a", "--size", "64"], "--size: expected WIDTHxHEIGHT"),
         (["text-to-video", "--prompt", "a", "--fps", "0"], "fps: expected 0.1 to 120, got 0"),
         (["text-to-video", "--prompt", "a", "--codec", "h266"], "codec: expected one of libx264, mpeg4 with mp4"),
-        (["text-to-video", "--prompt", "a", "--strength", "0"], "strength: expected over 0 to 1, got 0"),
+        (["text-to-video", "--prompt", "a", "--strength", "0"], "strength: expected more than 0, at most 1, got 0"),
         (["text-to-video", "--prompt", "a", "--seed", "-1"], "seed: expected 0 to"),
-        (["text-to-video", "--prompt", "a", "-o", "out.avi"], "output: expected a name that ends in"),
+        (["text-to-video", "--prompt", "a", "-o", "out.avi"], "output: expected a file name that ends in"),
         (["text-to-video", "--prompt", "a", "--steps", "3"], "num_inference_steps: expected 4 to 1000, got 3"),
         (["image-to-video", "--prompt", "a"], "image: image_to_video needs a picture"),
         (["extend", "--prompt", "a", "--video", "broken.mp4"], "--video: cannot be decoded"),

@@ -116,7 +116,7 @@ def test_every_task_is_reached_by_keyboard_and_faults_are_shown_at_their_field(
     assert "Picture" not in browser.text(), "a tab has its own fields alone"
     browser.button("Make the video")
     browser.wait("document.activeElement.matches('textarea[aria-invalid]')")
-    assert "expected some text" in browser.run(
+    assert "expected a text" in browser.run(
         "return document.getElementById(document.activeElement.getAttribute('aria-describedby')).textContent"
     )
     type_prompt(browser, "it goes on")

@@ -192,7 +192,7 @@ def gif_of_one_frame() -> bytes:
 @pytest.mark.parametrize(
     ("path", "body", "status", "said"),
     [
-        ("images/generations", {"json": {"prompt": "  "}}, 400, "prompt: expected some text"),
+        ("images/generations", {"json": {"prompt": "  "}}, 400, "prompt: expected a text"),
         ("images/generations", {"json": {"prompt": "x" * 100_000}}, 400, "at most 4000 characters, got 100000"),
         ("images/generations", {"json": {"prompt": "a", "size": "63x64"}}, 400, "size: expected one of 64x64"),
         ("images/generations", {"json": {"prompt": "a", "model": "dall-e-9"}}, 404, "model: expected one of mora"),
@@ -204,7 +204,7 @@ def gif_of_one_frame() -> bytes:
         ("images/edits", {"data": {"prompt": "a"}}, 400, "image: expected one picture"),
         ("images/edits", {"data": {"prompt": "a"}, "files": {"image": b"GIF89a no"}}, 400, "image: expected a PNG"),
         ("images/edits", {"json": [1]}, 400, "body: expected a JSON object, got list"),
-        ("videos", {"json": {"prompt": ""}}, 400, "prompt: expected some text"),
+        ("videos", {"json": {"prompt": ""}}, 400, "prompt: expected a text"),
         ("videos", {"json": {"prompt": "x" * 100_000}}, 400, "at most 4000 characters, got 100000"),
         ("videos", {"json": {"prompt": "a", "size": "9999x9999"}}, 400, "size: expected one of 64x64"),
         ("videos", {"json": {"prompt": "a", "model": "sora-9"}}, 404, "model: expected one of mora"),
@@ -212,7 +212,7 @@ def gif_of_one_frame() -> bytes:
         ("videos", {"content": b"x", "headers": {"content-type": "video/mp4"}}, 415, "content-type"),
         ("videos", {"json": {"prompt": "a", "num_frames": 0}}, 400, "num_frames: expected 2 to"),
         ("videos", {"json": {"prompt": "a", "num_frames": 10_000}}, 400, "num_frames: expected 2 to 480, got 10000"),
-        ("videos", {"json": {"prompt": "a", "seconds": "900"}}, 400, "seconds: expected over 0 to 60, got 900"),
+        ("videos", {"json": {"prompt": "a", "seconds": "900"}}, 400, "seconds: expected more than 0, at most 60, got 900"),
         ("videos", {"json": {"prompt": "a", "fps": 0}}, 400, "fps: expected 0.1 to 120, got 0"),
         ("videos", {"json": {"prompt": "a", "review": "maybe"}}, 400, "review: expected true or false, got maybe"),
         ("videos", {"json": {"prompt": "a", "task": "connect"}}, 400, "video: connect needs 2"),

@@ -71,6 +71,6 @@ def test_exporting_copies_checked_weights_and_never_over_others(run: Path, tmp_p
 
 
 def test_what_is_not_there_is_named(run: Path, tmp_path: Path) -> None:
-    assert "no checkpoint of step 5; there are: 4, 8" in str(call("verify", run, "--step", 5).exception)
+    assert "no checkpoint of step 5; existing steps: 4, 8" in str(call("verify", run, "--step", 5).exception)
     (tmp_path / "empty").mkdir()
     assert "expected the directory of a run" in str(call("list", tmp_path / "empty").exception)

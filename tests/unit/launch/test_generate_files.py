@@ -77,5 +77,5 @@ def test_a_review_that_was_begun_with_another_file_is_not_gone_on_with(tmp_path:
     options = GenerateOptions("image_to_video", "a cat", 1, image=str(tmp_path / "a.png"))
     digest = hashlib.sha256(b"what the picture was before").hexdigest()
     ReviewSession.create(tmp_path / "review", {**options.__dict__, "inputs": {"image": digest}})
-    with pytest.raises(ReviewRefused, match="holds a review of another request"):
+    with pytest.raises(ReviewRefused, match="contains a review of another request"):
         generate(options, load_config(TINY, []), tmp_path / "out.mp4", Console(), session_folder=tmp_path / "review")

@@ -126,7 +126,7 @@ def test_a_review_that_nobody_looks_at_in_time_frees_everything_and_can_be_resum
     made = jobs.create(job(), is_reviewed=True)
     for _ in range(2):
         until(lambda: made.status == "failed")
-        assert made.error == {"code": "review_stopped", "message": "nobody decided in time; resume the session later"}
+        assert made.error == {"code": "review_stopped", "message": "no decision came in time; resume the session later"}
         until(lambda: jobs._front.reviews.num_admitted == 0)
         jobs.resume(made.id)
 
