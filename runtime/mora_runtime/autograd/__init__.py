@@ -1,4 +1,4 @@
-"""Graphs that wait between a forward and a backward call: what they keep and the order in which they are walked.
+"""Autograd graphs between a forward and a backward call: their memory, and the order of the backward.
 
-Owns the tickets of one server. Knows no process but its own.
+Owns the tickets of one server. Uses no other process.
 """

@@ -11,14 +11,14 @@ from mora_runtime.process import faults
 
 
 class ActivationMeter:
-    """Bytes of all tensors that autograd saves while the meter runs, each memory once, parameters not counted."""
+    """Bytes of all tensors that autograd saves while the meter runs: each storage once, without parameters."""
 
     def __init__(self) -> None:
         self._sizes: dict[int, int] = {}
 
     @property
     def nbytes(self) -> int:
-        """What has been saved so far."""
+        """Bytes saved so far."""
         return sum(self._sizes.values())
 
     def _pack(self, tensor: torch.Tensor) -> torch.Tensor:
@@ -26,7 +26,7 @@ class ActivationMeter:
         if not isinstance(tensor, torch.nn.Parameter):
             storage = tensor.untyped_storage()
             self._sizes[storage.data_ptr()] = storage.nbytes()
-        return tensor.detach()  # the tensor itself may be the output of the node that saves it: they would never die
+        return tensor.detach()  # the tensor may be the output of the node that saves it: a cycle that is never freed
 
     @contextmanager
     def measure(self) -> Iterator[None]:

@@ -19,7 +19,7 @@ _MAX_NUM_LATE = 1  # backwards whose parameter gradients may wait; each keeps it
 
 @dataclass
 class Graph:
-    """A forward that can be gone through backwards: leaves that get a gradient, outputs that can receive one."""
+    """The graph of one forward: leaves that get a gradient, and outputs that can receive one."""
 
     inputs: dict[str, torch.Tensor]
     outputs: dict[str, torch.Tensor]
@@ -27,9 +27,9 @@ class Graph:
 
 @dataclass
 class KeptGraph:
-    """A kept graph, or the way to make it again, and who may run its backward.
+    """A kept graph, or a function that recomputes it, and the peer that may run its backward.
 
-    nbytes: of memory that is kept for it.
+    nbytes: memory kept for it.
     """
 
     owner: str
@@ -38,10 +38,10 @@ class KeptGraph:
 
 
 class GraphTable:
-    """All kept graphs of one server. A ticket is good for one backward, by the peer it was given to.
+    """All kept graphs of one server. A ticket allows one backward, by the peer that received it.
 
     Args:
-        budget_nbytes: most that all graphs together may keep; None = as the memory allows.
+        budget_nbytes: limit of the memory that all graphs together keep; None = no limit.
     """
 
     def __init__(self, budget_nbytes: int | None = None) -> None:
@@ -57,7 +57,7 @@ class GraphTable:
         return len(self._tickets)
 
     def check_room(self) -> None:
-        """Refuse a forward whose graph could not be kept, before it is computed (TooManyTickets)."""
+        """Refuse a forward before it is computed if its graph could not be kept (TooManyTickets)."""
         what_to_do = "run backward, or drop tickets, before more forwards"
         if len(self._tickets) >= MAX_NUM_TICKETS:
             raise TooManyTickets(
@@ -69,12 +69,12 @@ class GraphTable:
             owners = ", ".join(sorted({ticket.owner for ticket in self._tickets.values()}))
             raise TooManyTickets(
                 f"{len(self._tickets)} graphs of {owners} keep {self.nbytes} bytes, one more takes up to "
-                f"{self._largest_nbytes}, allowed are {self._budget_nbytes}: {what_to_do}, or raise activation_nbytes, "
-                "or set `recompute: true`"
+                f"{self._largest_nbytes}, the limit is {self._budget_nbytes}: {what_to_do}, or raise "
+                "activation_nbytes, or set `recompute: true`"
             )
 
     def keep(self, owner: str, graph: Graph | Callable[[], Graph], nbytes: int) -> int:
-        """Keep a graph, or what makes it again; returns the ticket's number."""
+        """Keep a graph, or a function that recomputes it; returns the ticket's number."""
         number = next(self._numbers)
         self._tickets[number] = KeptGraph(owner, graph, nbytes)
         self.nbytes += nbytes
@@ -84,23 +84,23 @@ class GraphTable:
     def backward(
         self, owner: str, number: int, grads: Mapping[str, torch.Tensor], *, inputs_first: bool = False
     ) -> dict[str, torch.Tensor]:
-        """Run a ticket's backward: parameters accumulate `.grad`, gradients of the inputs come back by name.
+        """Run a ticket's backward: parameters accumulate `.grad`, gradients of the inputs are returned by name.
 
-        The ticket is spent whatever happens: after an error its graph may be half-consumed.
+        The ticket is spent even after an error, because its graph may be half-consumed.
 
         Args:
             inputs_first: leave the parameters' gradients for `finish_late`.
 
         Raises:
-            UnknownTicket, TicketSpent: saying what to do.
-            BadArgument: a gradient for an output that is none, or of another shape.
+            UnknownTicket, TicketSpent: run the forward again.
+            BadArgument: a gradient for a name that is not an output, or of another shape.
         """
         ticket = self._take(owner, number)
         graph = ticket.graph if isinstance(ticket.graph, Graph) else ticket.graph()
         return self.run(graph, grads, inputs_first=inputs_first)
 
     def run(self, graph: Graph, grads: Mapping[str, torch.Tensor], *, inputs_first: bool) -> dict[str, torch.Tensor]:
-        """Backward of a graph that no ticket stands for; as `backward`."""
+        """Run the backward of a graph that has no ticket; otherwise as `backward`."""
         outputs, gradients = _paired(graph.outputs, grads)
         if inputs_first and graph.inputs:
             self.finish_late(leave=_MAX_NUM_LATE - 1)
@@ -108,17 +108,17 @@ class GraphTable:
             found = split.input_gradients()
             self._late.append(split)
             return found
-        self.finish_late()  # sums are made in the order of the backwards
+        self.finish_late()  # gradients must be summed in the order of the backwards
         torch.autograd.backward(outputs, gradients)
         return {name: leaf.grad for name, leaf in graph.inputs.items() if leaf.grad is not None}
 
     @property
     def has_late(self) -> bool:
-        """True while gradients of parameters are still to be computed."""
+        """True while parameters' gradients of an earlier backward are still to be computed."""
         return bool(self._late)
 
     def finish_late(self, *, leave: int = 0) -> None:
-        """Compute the parameters' gradients of backwards that gave those of their inputs first, oldest first."""
+        """Compute the parameters' gradients of `inputs_first` backwards, oldest first, except the newest `leave`."""
         while len(self._late) > leave:
             self._late.popleft().accumulate_parameters()
 
@@ -129,7 +129,7 @@ class GraphTable:
                 raise TicketSpent(
                     f"backward of ticket {number} has already run and its graph is freed; run the forward again"
                 )
-            raise UnknownTicket(f"ticket {number} is not held for this caller; run the forward again")
+            raise UnknownTicket(f"the server keeps no ticket {number} for this caller; run the forward again")
         self._forget(number)
         return ticket
 
@@ -138,14 +138,14 @@ class GraphTable:
         self._spent.append(number)
 
     def drop(self, owner: str, numbers: list[int]) -> None:
-        """Free graphs that will not be used; numbers of others mean nothing."""
+        """Free graphs that will not be used; tickets of other owners are ignored."""
         for number in numbers:
             ticket = self._tickets.get(number)
             if ticket is not None and ticket.owner == owner:
                 self._forget(number)
 
     def drop_all_of(self, owner: str) -> None:
-        """A peer is gone: free all its graphs."""
+        """Free all graphs of a peer that is gone."""
         self.drop(owner, [number for number, ticket in self._tickets.items() if ticket.owner == owner])
 
 
@@ -154,10 +154,10 @@ def _paired(
 ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
     for name in grads:
         if name not in known:
-            raise BadArgument(f"gradient for `{name}`: no such differentiable output; there are {list(known)}")
+            raise BadArgument(f"gradient for `{name}`: no such differentiable output; expected one of {list(known)}")
     if not grads:
         if len(known) != 1 or next(iter(known.values())).numel() != 1:
-            raise BadArgument(f"expected gradients for {list(known)}: only a single scalar has one by itself")
+            raise BadArgument(f"expected gradients for {list(known)}: only a single scalar output needs none")
         output = next(iter(known.values()))
         return [output], [torch.ones_like(output)]
     outputs, gradients = [], []

@@ -1,4 +1,4 @@
-"""Where torch's default random generators stand."""
+"""The state of torch's default random generators."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 @dataclass(frozen=True)
 class RandomState:
-    """The state of the CPU's default generator, and of the device's where that is a CUDA device."""
+    """The state of the CPU's default generator, and of the device's if it is a CUDA device."""
 
     device: torch.device
     cpu: torch.Tensor
@@ -17,21 +17,21 @@ class RandomState:
 
     @classmethod
     def now(cls, device: torch.device) -> RandomState:
-        """The present state."""
+        """Capture the current state."""
         cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
         return cls(device, torch.get_rng_state(), cuda)
 
     @classmethod
     def taken_from(cls, tensors: dict[str, torch.Tensor], device: torch.device) -> RandomState:
-        """What `tensors` gave, removed from a checkpoint's tensors."""
+        """Remove the tensors that `tensors` added to a checkpoint, and rebuild the state from them."""
         return cls(device, tensors.pop("torch_rng"), tensors.pop("cuda_rng", None))
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """For a checkpoint."""
+        """The state as tensors for a checkpoint."""
         return {"torch_rng": self.cpu} if self.cuda is None else {"torch_rng": self.cpu, "cuda_rng": self.cuda}
 
     def restore(self) -> None:
-        """Draw from here on what was drawn from there on."""
+        """Set the generators to this state, so that the same random numbers follow."""
         torch.set_rng_state(self.cpu)
         if self.cuda is not None and self.device.type == "cuda":
             torch.cuda.set_rng_state(self.cuda, self.device)

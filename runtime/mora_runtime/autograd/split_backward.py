@@ -1,11 +1,11 @@
 """A backward pass in two parts: gradients of the inputs first, gradients of the parameters later.
 
-Used by `tickets` when a caller asks for `inputs_first`: the server before this one in the chain can start its own
-backward while this one still computes what nobody waits for (zero-bubble pipelines, arXiv 2401.10241).
+`graph_table` uses it for calls with `inputs_first`: the previous server in the chain can start its own backward while
+this one still computes gradients that no process waits for (zero-bubble pipelines, arXiv 2401.10241).
 
-No node of the graph runs twice in full. The first part runs the nodes between outputs and inputs and notes what arrives
-at each node that also leads to parameters; the second part goes on from there. Sums are the same to the bit as in one
-backward, because the same nodes get the same gradients.
+No node of the graph runs twice in full. The first part runs the nodes between outputs and inputs and records the
+gradient that arrives at each node that also leads to parameters; the second part continues from these. Sums are
+bit-identical to those of one backward, because the same nodes get the same gradients.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class SplitBackward:
     """One backward over the graph between `outputs` and `inputs`.
 
     Args:
-        outputs, gradients: where the backward starts, and with what.
+        outputs, gradients: where the backward starts, and with which gradients.
         inputs: leaves whose gradients are wanted first, by name.
     """
 
@@ -37,7 +37,7 @@ class SplitBackward:
         self._inputs = dict(inputs)
         self._graph = _Graph([_edge_of(output)[0] for output in outputs], list(inputs.values()))
         self._early: list[tuple[torch.Tensor, torch.Tensor]] = []
-        # what arrives at edges that lead to parameters alone, in the order of the backward
+        # gradients that arrive at edges that lead only to parameters, in the order of the backward
         self._late: list[tuple[_Edge, torch.Tensor]] = []
         self._arrived: dict[Node, list[tuple[int, torch.Tensor]]] = {}
         for output, gradient in zip(outputs, gradients, strict=True):
@@ -48,7 +48,7 @@ class SplitBackward:
                 self._late.append((edge, gradient))
 
     def input_gradients(self) -> dict[str, torch.Tensor]:
-        """Run the first part: gradients by name of the inputs that one reaches."""
+        """Run the first part; returns gradients by name, without inputs that no gradient reaches."""
         early, self._early = self._early, []
         if not early:
             return {}
@@ -73,7 +73,7 @@ class SplitBackward:
         return arrive
 
     def accumulate_parameters(self) -> None:
-        """Run the second part: parameters accumulate `.grad`, their hooks run as in an ordinary backward."""
+        """Run the second part: parameters accumulate `.grad`, and their hooks run as in an ordinary backward."""
         arrived, self._arrived = self._arrived, {}
         for node, gradients in arrived.items():
             edges = self._graph.cuts[node]
@@ -90,13 +90,13 @@ class SplitBackward:
 
 
 class _Graph:
-    """The nodes between outputs and inputs, and where the graph can be cut: the edges that leave them to parameters.
+    """The nodes between outputs and inputs, and the edges from them to parameters, where the graph can be cut.
 
     between: nodes that the first part runs.
-    cuts: by node, its edges to nodes that nothing else leads to. The second part runs this node again, for these edges,
-        and nothing else.
-    sums: edges into nodes behind the cuts to which several ways lead. Their gradients are sums, which the first part
-        makes, so that their terms come in the order of an ordinary backward.
+    cuts: node -> its edges to nodes that only this node leads to. The second part runs this node again, only for these
+        edges.
+    sums: edges into nodes behind the cuts that several paths reach. Their gradients are sums, which the first part
+        computes, so that the terms are added in the order of an ordinary backward.
     """
 
     def __init__(self, roots: Sequence[Node], inputs: Sequence[torch.Tensor]) -> None:
@@ -116,7 +116,7 @@ class _Graph:
         self.sums: list[_Edge] = list(dict.fromkeys(edges))
 
     def _cut(self, order: Sequence[Node], ends: set[Node]) -> dict[Node, list[_Edge]]:
-        """By node between, the edges that leave to nodes from which no end can be reached."""
+        """For each node in `between`, its edges to nodes from which no end can be reached."""
         cuts: dict[Node, list[_Edge]] = {}
         for node in order:
             leaving = [edge for edge in _edges(node) if edge[0] not in self.between and edge[0] not in ends]
@@ -126,7 +126,7 @@ class _Graph:
 
 
 def _leading_to(ends: set[Node], order: Sequence[Node]) -> set[Node]:
-    """Nodes from which one of the ends can be reached over at least one edge; `order` has children first."""
+    """Nodes from which an end can be reached over at least one edge; `order` lists children first."""
     leading: set[Node] = set()
     for node in order:
         if any(child in ends or child in leading for child, _ in _edges(node)):
@@ -135,7 +135,7 @@ def _leading_to(ends: set[Node], order: Sequence[Node]) -> set[Node]:
 
 
 def _meetings(cuts: Mapping[Node, Sequence[_Edge]]) -> set[Node]:
-    """The first nodes behind the cuts at which the ways from several cut edges meet."""
+    """The first nodes behind the cuts at which paths from several cut edges meet."""
     num_ways: Counter[Node] = Counter()
     for edges in cuts.values():
         for target, _ in edges:
@@ -146,7 +146,7 @@ def _meetings(cuts: Mapping[Node, Sequence[_Edge]]) -> set[Node]:
 
 
 def _children_first(roots: Sequence[Node]) -> list[Node]:
-    """All nodes reachable from the roots, each after everything that it leads to."""
+    """All nodes reachable from the roots, each after all its descendants."""
     order: list[Node] = []
     seen: set[Node] = set()
     stack: list[tuple[Node, bool]] = [(root, False) for root in roots]

@@ -1,8 +1,8 @@
-"""CUDA between processes: the one file that knows it.
+"""All calls of CUDA's inter-process API, each with its error checked.
 
-Called by `device_pool` and `pinned_staging`, which decide who may use which bytes when; here are the calls alone, each
-checked. Handles are the CUDA runtime's, through `cuda-bindings`, and nothing of torch's own inter-process code is used,
-so each end may have its own torch. The package is imported on first use: machines without CUDA never need it.
+Used by `device_pool` and `pinned_staging`, which decide which process may use which bytes when. Handles are the CUDA
+runtime's, through `cuda-bindings`; torch's own inter-process code is not used, so each end may have another torch
+version. `cuda-bindings` is imported on first use: machines without CUDA never need it.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ _LAST_PAUSE_S = 1e-3
 _NOT_READY = 600  # cudaErrorNotReady
 
 Route = Literal["same device", "peer device", "host memory"]
-Event = Any  # cudaEvent_t: work of one stream up to a point
+Event = Any  # cudaEvent_t: a point in the work of one stream
 
 
 def why_unavailable() -> str | None:
-    """Why this process cannot share device memory, or None where it can. Makes no CUDA context."""
+    """Why this process cannot share device memory, or None if it can. Creates no CUDA context."""
     if not torch.cuda.is_available():
         return f"torch {torch.__version__} finds no CUDA device here"
     try:
         from cuda.bindings import driver, runtime  # noqa: F401
     except ImportError as error:
-        return f"cuda-bindings cannot be imported ({error}); install it beside torch"
+        return f"cuda-bindings cannot be imported ({error}); install it in the environment of torch"
     return None
 
 
 @functools.cache
 def _bindings() -> tuple[Any, Any]:
-    """The CUDA driver and runtime, once torch stands on them."""
+    """The bindings of CUDA's driver and runtime, after torch has initialised CUDA."""
     reason = why_unavailable()
     if reason is not None:
         raise DeviceUnavailable(f"{reason}; tensors go through host memory")
@@ -57,7 +57,7 @@ def _call(function: Any, *arguments: Any) -> Any:
     return values[0] if len(values) == 1 else values
 
 
-# A handle by its bytes, through memory: how the bindings show the field differs between their versions.
+# Handles are read and written through memory, because versions of the bindings differ in how they expose the bytes.
 def _bytes_of(handle: Any) -> bytes:
     return ctypes.string_at(handle.getPtr(), HANDLE_NBYTES)
 
@@ -95,7 +95,7 @@ class Device:
 
     @contextlib.contextmanager
     def _current(self) -> Iterator[Any]:
-        """The device made current for torch and for the bindings, which carry a CUDA runtime of their own."""
+        """Make the device current for torch and for the bindings, which link their own copy of the CUDA runtime."""
         with torch.cuda.device(self.ordinal):
             _call(self._runtime.cudaSetDevice, self.ordinal)
             yield self._runtime
@@ -105,7 +105,7 @@ class Device:
         return torch.cuda.current_stream(self.ordinal).cuda_stream
 
     def route(self, uuid: bytes) -> Route:
-        """How tensors reach this device from the one named `uuid`; ordinals differ between processes."""
+        """How tensors reach this device from the one with `uuid`; ordinals differ between processes."""
         for other in range(_call(self._runtime.cudaGetDeviceCount)):
             if self._uuid(other) == uuid:
                 if other == self.ordinal:
@@ -115,7 +115,7 @@ class Device:
         return "host memory"  # that device is hidden from this process
 
     def allocate(self, nbytes: int) -> int:
-        """Address of memory that can be shared; `nbytes` a multiple of 2 MiB."""
+        """Allocate memory that can be shared and return its address; `nbytes` must be a multiple of 2 MiB."""
         with self._current() as runtime:
             address = int(_call(runtime.cudaMalloc, nbytes))
             try:
@@ -126,28 +126,28 @@ class Device:
             return address
 
     def _check_allocation(self, address: int, nbytes: int) -> None:
-        """BoundsError unless it is an allocation of its own with `nbytes`: the driver is asked, not the peer."""
+        """BoundsError unless `address` starts an allocation of `nbytes`, according to the driver, not the peer."""
         start, real_nbytes = _call(self._driver.cuMemGetAddressRange, address)
         if int(start) != address or real_nbytes < nbytes:
             raise BoundsError(
-                f"memory for a device pool of {nbytes} bytes is no allocation of its own: it has {real_nbytes} bytes "
-                f"and starts {address - int(start)} bytes earlier"
+                f"memory for a device pool of {nbytes} bytes is not a separate allocation: its allocation has "
+                f"{real_nbytes} bytes and starts {address - int(start)} bytes earlier"
             )
 
     def free(self, address: int) -> None:
-        """Give memory back; peers must have closed it."""
+        """Free memory; peers must have closed it before."""
         with self._current() as runtime:
             _call(runtime.cudaFree, address)
 
     def memory_handle(self, address: int) -> bytes:
-        """64 bytes with which another process opens the memory."""
+        """Return the 64 bytes with which another process opens the memory."""
         with self._current() as runtime:
             return _bytes_of(_call(runtime.cudaIpcGetMemHandle, address))
 
     def open_memory(self, handle: bytes, nbytes: int) -> int:
-        """Address here of a peer's memory, on its own device or one that this device reaches.
+        """Map a peer's memory, on this device or one that this device reaches, and return its address here.
 
-        It is mapped on this device, so that the peer's, if another, gets no context of this process.
+        It is mapped with this device current, so that no CUDA context is created on another device.
 
         Raises:
             BoundsError: the allocation is smaller than `nbytes`.
@@ -168,40 +168,40 @@ class Device:
             _call(runtime.cudaIpcCloseMemHandle, address)
 
     def new_event(self, *, shared: bool = False) -> Event:
-        """An event without a clock; a shared one can be given to peers."""
+        """Create an event without timing; peers can open a shared one."""
         with self._current() as runtime:
             flags = runtime.cudaEventDisableTiming | (runtime.cudaEventInterprocess if shared else 0)
             return _call(runtime.cudaEventCreateWithFlags, flags)
 
     def event_handle(self, event: Event) -> bytes:
-        """64 bytes with which another process opens a shared event."""
+        """Return the 64 bytes with which another process opens a shared event."""
         with self._current() as runtime:
             return _bytes_of(_call(runtime.cudaIpcGetEventHandle, event))
 
     def open_event(self, handle: bytes) -> Event:
-        """A peer's event; to be given to `destroy`."""
+        """Open a peer's event; call `destroy` on it when done."""
         with self._current() as runtime:
             return _call(runtime.cudaIpcOpenEventHandle, _handle_from(runtime.cudaIpcEventHandle_t(), handle))
 
     def destroy(self, event: Event) -> None:
-        """Give an event back."""
+        """Destroy an event."""
         with self._current() as runtime:
             _call(runtime.cudaEventDestroy, event)
 
     def record(self, event: Event, stream: int) -> None:
-        """The event has happened once the work now queued on `stream` has run."""
+        """Record the event: it happens once the work queued on `stream` so far has run."""
         with self._current() as runtime:
             _call(runtime.cudaEventRecord, event, stream)
 
     def follow(self, stream: int, event: Event) -> None:
-        """Later work on `stream` runs after the event's latest record. Only for events of this very process."""
+        """Make later work on `stream` wait for the event's latest record. Only for events of this process."""
         with self._current() as runtime:
             _call(runtime.cudaStreamWaitEvent, stream, event, 0)
 
     def wait(self, event: Event, deadline_s: float) -> Iterator[bool]:
-        """Asks until the event has happened or the deadline is over: yields what came back, at least once.
+        """Poll until the event has happened or the deadline has passed; yield each answer, at least one.
 
-        Spins briefly, then sleeps between questions, so that a long wait holds neither a core nor the interpreter.
+        Spins briefly, then sleeps between polls, so that a long wait blocks neither a core nor the interpreter.
         """
         began = time.monotonic()
         while not (happened := self.happened(event)):
@@ -214,7 +214,7 @@ class Device:
         yield happened
 
     def happened(self, event: Event) -> bool:
-        """Whether the work before the event's latest record has run."""
+        """True once the work before the event's latest record has run."""
         with self._current() as runtime:
             (error,) = runtime.cudaEventQuery(event)
         if int(error) not in (0, _NOT_READY):
@@ -228,7 +228,7 @@ class Device:
             _call(runtime.cudaMemcpyAsync, destination, source, nbytes, kind, stream)
 
     def pin(self, address: int, nbytes: int) -> None:
-        """Register host memory, so that copies to and from it run at the speed of the bus."""
+        """Page-lock host memory, so that copies to and from it run at the speed of the bus."""
         with self._current() as runtime:
             _call(runtime.cudaHostRegister, address, nbytes, runtime.cudaHostRegisterPortable)
 

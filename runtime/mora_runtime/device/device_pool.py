@@ -1,26 +1,26 @@
-"""Tensors in device memory that two processes share: the owner's pool, and a peer's pool as it is seen here.
+"""Tensors in device memory that two processes share: the owner's pool, and a peer's view of it.
 
-Called by the tensor store. The owner of tensors on a device makes one `DevicePool` and sends its `offer` to each peer
-once; each tensor then crosses as a `DeviceTensor`. A peer opens the offer once, as an `OpenedPool`; where that raises
-`DeviceUnavailable` the two use slots of the host arena, made fast by `PinnedStaging`. Objects belong to one thread;
-finalizers, from any, only append to a deque.
+The tensor store does not call it yet. The owner of tensors on a device makes one `DevicePool` and sends its `offer` to
+each peer once; each tensor is then sent as a `DeviceTensor`. A peer opens the offer once, as an `OpenedPool`; if that
+raises `DeviceUnavailable`, the two use slots of the host arena, made fast by `PinnedStaging`. Objects belong to one
+thread; finalizers may run in any thread and only append to a deque.
 
-Order between the two ends, with nothing that waits for ever on a process that was killed:
+Order between the two ends, without an unbounded wait for a process that was killed:
 
-- owner -> reader: `export` records an inter-process event behind the work queued so far; `view` asks the event from the
-  host, up to a deadline, and gives the tensor once it has happened. A wait queued in the reader's stream would save the
-  pause, but with the owner killed nobody fires the event, and the reader's whole context would hang with that stream.
-- reader -> owner: when the last view dies the reader marks its own stream, and `collect` names the lease once the work
-  before the mark has run. A RELEASE that arrives thus means an idle slot, and no event travels back. A reader that was
-  killed can only have been reading, for results that went with it.
-- owner -> owner: a slot that comes free is marked in the same way before it is handed out again.
+- owner -> reader: `export` records an inter-process event behind the work queued so far; `view` polls the event on the
+  host, up to a deadline, and returns the tensor once it has happened. A wait queued in the reader's stream would save
+  the polling, but if the owner is killed, the event never fires and the reader's whole context hangs with that stream.
+- reader -> owner: when the last view dies, the reader marks its own stream, and `collect` returns the lease once the
+  work before the mark has run. So a RELEASE that arrives means an idle slot, and no event travels back. A killed reader
+  was only reading, and its results are lost with it, so its slots can be reused.
+- owner -> owner: a freed slot is marked in the same way before it is reused.
 
 A mark covers the stream that was current when the slot was taken or the view was made; work on another stream must be
-joined to that one before the tensor goes, as with torch's own allocator.
+joined to that one before the tensor is freed, as with torch's own allocator.
 
-When an owner dies, no new view of its pool is made (`PeerDied`). Whether views that exist stay readable is the driver's
-to say: CUDA's documentation leaves it undefined, and `tests/gpu` asks it. So what was computed from a dead owner's pool
-should go with its generation.
+When an owner dies, no new view of its pool is made (`PeerDied`). CUDA's documentation leaves undefined whether existing
+views stay readable; `tests/gpu` tests what the driver does. So results computed from a dead owner's pool should be
+discarded with its generation.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ T = TypeVar("T")
 
 
 class Afterwards(Generic[T]):
-    """Things that come free once the work queued on their stream has run."""
+    """Items that become free once the work queued on their stream has run."""
 
     def __init__(self, device: Device) -> None:
         self._device = device
@@ -61,14 +61,14 @@ class Afterwards(Generic[T]):
         self._spare: list[Event] = []
 
     def append(self, stream: int, thing: T) -> None:
-        """From any thread, in the middle of anything."""
+        """Add an item whose use on `stream` has ended. May be called in any thread at any moment."""
         self._ended.append((stream, thing))
 
     def __len__(self) -> int:
         return len(self._ended) + sum(len(things) for _, things in self._running)
 
     def collect(self) -> list[T]:
-        """Things whose stream has passed the point at which they ended, each once."""
+        """Return, each once, the items whose stream has passed the point at which their use ended."""
         self._mark()
         running, self._running = self._running, []
         free: list[T] = []
@@ -81,7 +81,7 @@ class Afterwards(Generic[T]):
         return free
 
     def wait(self, deadline_s: float) -> None:
-        """Until the oldest of them has come free, or the deadline."""
+        """Wait until the oldest items are free, at most until the deadline."""
         self._mark()
         if self._running:
             for _ in self._device.wait(self._running[0][0], deadline_s):
@@ -98,13 +98,13 @@ class Afterwards(Generic[T]):
             self._running.append((event, things))
 
     def close(self) -> None:
-        """Give the events back, once nothing is running."""
+        """Destroy the events; call it once nothing is running."""
         while self._spare:
             self._device.destroy(self._spare.pop())
 
 
 class DeviceSlot:
-    """A piece of a pool that holds one tensor. Alive = in use: views, exports and graphs keep it."""
+    """A piece of a pool that stores one tensor; in use as long as this object exists."""
 
     __slots__ = ("__weakref__", "capacity_nbytes", "offset")
 
@@ -120,11 +120,11 @@ class DevicePool:
     """Device memory of one process, allocated once, that peers can open.
 
     Args:
-        device: where.
-        nbytes: the budget, all of it taken now; rounded up to 2 MiB.
+        device: where the memory is.
+        nbytes: size of the pool, all of it allocated now; rounded up to 2 MiB.
 
     Raises:
-        DeviceFailed: CUDA refused, for instance because so much memory is not free.
+        DeviceFailed: a CUDA call failed, for instance because not enough memory is free.
     """
 
     def __init__(self, device: Device, nbytes: int) -> None:
@@ -152,11 +152,11 @@ class DevicePool:
 
     @property
     def num_live(self) -> int:
-        """Slots that somebody holds."""
+        """Slots in use."""
         return len(self._slots)
 
     def empty(self, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> torch.Tensor:
-        """An uninitialised tensor in a slot; exporting it whole costs no copy.
+        """Make an uninitialised tensor in a slot; exporting the whole tensor copies nothing.
 
         Raises:
             ArenaFull: no slot is left, and none came free in time.
@@ -166,12 +166,12 @@ class DevicePool:
         return self.view(self._take(meta.nbytes), meta)
 
     def view(self, slot: DeviceSlot, meta: TensorMeta, lease: object = None) -> torch.Tensor:
-        """A tensor over the start of a slot; it keeps the slot, the pool and `lease`."""
+        """Make a tensor over the start of a slot; it keeps the slot, the pool and `lease` alive."""
         check_bounds(meta, offset=0, nbytes=meta.nbytes, segment_nbytes=slot.capacity_nbytes)
         return tensor_over(self._address + slot.offset, meta, self.device.torch_device, (slot, self, lease))
 
     def place(self, tensor: torch.Tensor) -> tuple[DeviceSlot, TensorMeta]:
-        """The slot that holds this tensor: its own when it already is a whole slot of ours, else a copy's.
+        """Return the tensor's slot: its own if it already starts one of this pool's slots, else a new one with a copy.
 
         Raises:
             ArenaFull: no slot is left, and none came free in time.
@@ -187,10 +187,10 @@ class DevicePool:
         return slot, meta
 
     def export(self, slot: DeviceSlot, meta: TensorMeta) -> DeviceTensor:
-        """A tensor to send to peers; who calls this keeps `slot` until each of them has released it.
+        """Describe a tensor for peers; the caller must keep `slot` until each peer has released it.
 
-        An event is used again after 64 exports, maybe on another stream. It then follows its earlier records as well,
-        or a peer that still waits for one of those would be let through by the later one.
+        An event is reused after 64 exports, maybe on another stream. The stream then waits for the event's earlier
+        record first; otherwise the later record could end a peer's wait for the earlier one too soon.
         """
         index = next(self._next_event)
         stream = self.device.stream()
@@ -219,7 +219,7 @@ class DevicePool:
             if not self._returned or remaining_s <= 0:
                 raise ArenaFull(
                     f"no {capacity} bytes in one piece left on {self.device.torch_device}: {self.num_live} slots of a "
-                    f"pool of {self.nbytes} bytes are in use; give it more, or let tensors go sooner"
+                    f"pool of {self.nbytes} bytes are in use; enlarge the pool, or free tensors sooner"
                 )
             self._returned.wait(remaining_s)
 
@@ -245,22 +245,22 @@ def _rounded(nbytes: int, unit: int) -> int:
 
 
 class OpenedPool:
-    """A peer's pool as this process sees it: the handle is opened once, and views are made by offset.
+    """A peer's pool, opened in this process: the handle is opened once, and views are made by offset.
 
     Args:
-        device: where this process wants its tensors.
+        device: where this process needs the tensors.
         owner: name of the peer, for errors.
-        is_alive: whether the owner still is; asked before and while waiting.
+        is_alive: whether the owner is alive; called before and while waiting.
 
     Raises:
-        DeviceUnavailable: use host memory: the pool is our own, its device is hidden or out of reach, or the two
-            processes are too far apart for CUDA (containers, users).
+        DeviceUnavailable: use host memory: the pool is this process's own, its device is hidden or out of reach, or
+            CUDA cannot share between the two processes (containers, users).
         BoundsError: the allocation is smaller than the offer says.
     """
 
     def __init__(self, offer: DeviceOffer, device: Device, *, owner: str, is_alive: Callable[[], bool]) -> None:
         if offer.pool in _own_pools:
-            raise DeviceUnavailable(f"{owner} offers a pool of this very process; its slots are here already")
+            raise DeviceUnavailable(f"{owner} offers a pool of this process itself; its slots need no opening")
         self.offer = offer
         self.device = device
         self.owner = owner
@@ -277,12 +277,12 @@ class OpenedPool:
             raise DeviceUnavailable(f"{owner}: its pool cannot be opened ({error}); use host memory") from None
 
     def view(self, sent: DeviceTensor, lease: int, *, deadline_s: float) -> torch.Tensor:
-        """The tensor, to be read, not written: the memory itself on the same device, a copy from a peer device.
+        """Return the tensor, which must not be written: the memory itself on the same device, else a copy.
 
-        `collect` returns `lease` once the tensor and all work on it are done; where this raises, it never will.
+        `collect` returns `lease` once the tensor and all work on it are done, but not if this raises.
 
         Raises:
-            BoundsError: it does not lie in the pool, or names a pool or an event that was not offered.
+            BoundsError: the tensor is outside the pool, or names a pool or an event that was not offered.
             PeerDied, DeadlineExceeded: the work that writes it did not end.
             DeviceFailed: the event cannot be opened.
         """
@@ -296,7 +296,7 @@ class OpenedPool:
 
     def _checked(self, sent: DeviceTensor) -> TensorMeta:
         if sent.pool != self.offer.pool or not self._address:
-            raise BoundsError(f"{self.owner} names a pool that is closed or not its own")
+            raise BoundsError(f"{self.owner} names a pool that is closed or that it does not own")
         if not 0 <= sent.event < len(self.offer.event_handles):
             raise BoundsError(f"{self.owner} names event {sent.event} of {len(self.offer.event_handles)}")
         meta = checked_meta(sent.dtype, sent.shape)
@@ -311,7 +311,7 @@ class OpenedPool:
         return copy
 
     def _wait(self, index: int, deadline_s: float) -> None:
-        gone = PeerDied(f"{self.owner} has ended; its device memory is no longer its to give")
+        gone = PeerDied(f"{self.owner} has ended, and its device memory with it")
         if not self._is_alive():
             raise gone
         if index not in self._events:
@@ -324,13 +324,13 @@ class OpenedPool:
         raise DeadlineExceeded(f"{self.owner}: the work that writes a tensor did not end within {deadline_s:.0f} s")
 
     def collect(self) -> list[int]:
-        """Leases to give back now. To be asked before every message and in idle moments."""
+        """Return the leases to give back now. Call it before every message and when idle."""
         ended = self._ended.collect()
         self._num_leases -= len(ended)
         return ended
 
     def close(self) -> bool:
-        """Close the handle unless a lease is open (False: `collect`, call again). No view can be made afterwards."""
+        """Close the handle unless a lease is open (False: `collect`, then call again). Afterwards `view` fails."""
         if self._address and not self._num_leases:
             while self._events:
                 self.device.destroy(self._events.popitem()[1])
@@ -341,7 +341,7 @@ class OpenedPool:
 
 
 class _Held:
-    """Alive as long as a view is; keeps the mapping's owner."""
+    """Lives as long as a view; keeps the mapping's owner alive."""
 
     __slots__ = ("__weakref__", "pool")
 

@@ -1,7 +1,7 @@
-"""What crosses to a peer about device memory: a pool once, and each tensor in it. Plain values; CUDA is not needed.
+"""Descriptions of device memory for a peer: a pool once, and each tensor in it. Plain values; CUDA is not needed.
 
-Made by `cuda_ipc.DevicePool` and read by `cuda_ipc.OpenedPool`, in another process. The decoders are total: any bytes
-give a value or one named error.
+`device_pool.DevicePool` makes them and `device_pool.OpenedPool`, in another process, reads them. The decoders are
+total: any bytes give a value or one named error.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class DeviceOffer:
-    """What a peer must know of a pool, once. Owner -> every peer that will see its tensors; bytes, no descriptor."""
+    """Description of a pool. Owner -> every peer that will read its tensors, once; bytes, no descriptor."""
 
     pool: int  # 64 random bits
     device_uuid: bytes  # 16; ordinals differ between processes
@@ -30,7 +30,7 @@ class DeviceOffer:
     event_handles: tuple[bytes, ...]  # 64 each, by event index
 
     def pack(self) -> bytes:
-        """At most 4.2 KB."""
+        """Encode the offer in at most 4.2 KB."""
         head = _OFFER.pack(
             _VERSION, self.pool, self.device_uuid, self.nbytes, self.memory_handle, len(self.event_handles)
         )
@@ -38,7 +38,7 @@ class DeviceOffer:
 
     @classmethod
     def unpack(cls, data: bytes) -> DeviceOffer:
-        """FrameError where these bytes are no offer."""
+        """Decode an offer; FrameError if these bytes are not one."""
         if len(data) < _OFFER.size:
             raise FrameError(f"a device offer has {len(data)} bytes, expected at least {_OFFER.size}")
         version, pool, uuid, nbytes, handle, num_events = _OFFER.unpack_from(data)
@@ -55,23 +55,23 @@ class DeviceOffer:
 
 @dataclass(frozen=True, slots=True)
 class DeviceTensor:
-    """A tensor in a device pool: dense, C order, 64-byte aligned. Freed by the owner, after the last RELEASE."""
+    """A tensor in a device pool: dense, C order, 64-byte aligned. The owner frees it after the last RELEASE."""
 
     pool: int
     offset: int
     nbytes: int
     dtype: int  # code of `tensor_meta.DTYPES`
     shape: tuple[int, ...]
-    event: int  # index into the offer's events; has happened = the bytes are there
+    event: int  # index into the offer's events; the bytes are written once it has happened
 
     def pack(self) -> bytes:
-        """27 bytes and 8 per dimension."""
+        """Encode the tensor in 27 bytes and 8 per dimension."""
         head = _TENSOR.pack(self.pool, self.offset, self.nbytes, self.dtype, self.event, len(self.shape))
         return head + struct.pack(f"!{len(self.shape)}Q", *self.shape)
 
     @classmethod
     def unpack(cls, data: bytes) -> DeviceTensor:
-        """FrameError where these bytes are no tensor; BoundsError where dtype, shape and size do not fit together."""
+        """Decode a tensor; FrameError if these bytes are not one, BoundsError if dtype, shape and size disagree."""
         if len(data) < _TENSOR.size:
             raise FrameError(f"a device tensor has {len(data)} bytes, expected at least {_TENSOR.size}")
         pool, offset, nbytes, dtype, event, rank = _TENSOR.unpack_from(data)

@@ -1,7 +1,7 @@
-"""Copies between device and host segments at the speed of the bus, for pairs that cannot share device memory.
+"""Copies between device and host segments at the speed of the bus, for processes that cannot share device memory.
 
-Called by the tensor store at both ends of such a pair: the owner copies `to_host` into slots of its arena, waits once
-for all tensors of a message and sends it; the reader copies `to_device` out of the segment it has mapped.
+The tensor store does not call it yet. The owner copies `to_host` into slots of its arena, waits once for all tensors of
+a message and sends it; the reader copies `to_device` out of the segment that it has mapped.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ class PinnedStaging:
 
     def __init__(self, device: Device) -> None:
         self.device = device
-        self._registered: list[tuple[int, memoryview]] = []  # (address, what keeps it mapped)
+        self._registered: list[tuple[int, memoryview]] = []  # (address, buffer that keeps it mapped)
         self._reading: Afterwards[torch.Tensor] = Afterwards(device)
 
     def register(self, buffer: memoryview) -> None:
         """Pin a whole segment, once; it stays mapped until `close`.
 
         Raises:
-            DeviceFailed: it stays as it is, and copies run at the speed of pageable memory.
+            DeviceFailed: the segment stays pageable, and copies are slower.
         """
         address = torch.frombuffer(buffer, dtype=torch.uint8).data_ptr()
         self.device.pin(address, buffer.nbytes)
         self._registered.append((address, buffer))
 
     def to_host(self, tensor: torch.Tensor, window: torch.Tensor) -> None:
-        """Queue a copy into a slot's view on the current stream; it is there after `wait`."""
+        """Queue a copy into a slot's view on the current stream; it is complete after `wait`."""
         window.copy_(tensor.detach(), non_blocking=True)
 
     def wait(self, *, deadline_s: float) -> None:
-        """Until all that was queued on the current stream has run.
+        """Wait until everything queued on the current stream has run.
 
         Raises:
             DeadlineExceeded
@@ -56,7 +56,7 @@ class PinnedStaging:
         return copy
 
     def collect(self) -> int:
-        """Drop the views whose copies have run; how many. To be asked before every message and in idle moments."""
+        """Drop the views whose copies have run and return their number. Call it before every message and when idle."""
         return len(self._reading.collect())
 
     def close(self, *, deadline_s: float) -> None:

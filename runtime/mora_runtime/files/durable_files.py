@@ -1,6 +1,6 @@
-"""Files that outlive a crash: synced to disk, and vouched for by size and hash. Starts without torch.
+"""Files that survive a crash: synced to disk, described by size and hash. Starts without torch.
 
-Used for the files of a checkpoint, and by whoever looks at one.
+Used by the code that writes or reads checkpoints.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ def write_text(path: Path, text: str) -> None:
 
 
 def replace_text(path: Path, text: str, *, synced: bool = True) -> None:
-    """Write a text file so that its name stands for the old or the new content at every moment, and never for a part.
+    """Replace a text file atomically: readers see the old or the new content, never a part.
 
     Args:
         synced: the new content survives a crash of the machine once this returns.
 
     Raises:
-        OSError: it could not be written; the old content stands.
+        OSError: the write failed; the old content is kept.
     """
     write_fresh(path, text, synced=synced)
 

@@ -11,13 +11,13 @@ _TRY_EVERY_S = 0.02
 
 
 def lock_file(descriptor: int, deadline_s: float, *, shown: str) -> None:
-    """Take the exclusive lock of an open file; closing the descriptor gives it back.
+    """Take the exclusive lock of an open file; closing the descriptor releases it.
 
     Args:
-        shown: what is locked, for the error.
+        shown: name of the file, for the error.
 
     Raises:
-        DeadlineExceeded: another process has held it for so long.
+        DeadlineExceeded: another process has not released it by then.
     """
     deadline = time.monotonic() + deadline_s
     while True:
@@ -29,4 +29,4 @@ def lock_file(descriptor: int, deadline_s: float, *, shown: str) -> None:
                 raise DeadlineExceeded(
                     f"{shown}: another process has held its lock for {deadline_s:.0f} s; stop it, then start again"
                 ) from None
-            time.sleep(_TRY_EVERY_S)  # flock has no wait with a deadline
+            time.sleep(_TRY_EVERY_S)  # flock cannot wait with a deadline

@@ -1,7 +1,7 @@
-"""JSON of other people: any bytes are one value within bounds, or one ValueError.
+"""JSON from untrusted sources: any bytes give one value within bounds, or one ValueError.
 
-Starts without torch. `json.loads` alone takes keys that come twice, NaN, numbers beyond every float, nesting until the
-interpreter gives up, and texts that cannot be written down again.
+Starts without torch. `json.loads` alone accepts duplicate keys, NaN, numbers that overflow a float, nesting up to the
+recursion limit, and texts with unpaired surrogates, which cannot be encoded again.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ MAX_NUM_VALUES = 2_000_000  # in one text: about 200 MB of objects at worst
 
 
 def parse_json(text: bytes, *, max_depth: int = MAX_DEPTH, max_num_values: int = MAX_NUM_VALUES) -> Any:
-    """The value that UTF-8 text is.
+    """Parse UTF-8 text.
 
     Raises:
-        ValueError: it is none; in one line, what is wrong.
+        ValueError: the text is not JSON within the bounds; the message is one line.
     """
     if sum(text.count(mark) for mark in (b",", b"[", b"{")) > max_num_values:
         raise ValueError(f"expected at most {max_num_values} values, got more")
@@ -41,7 +41,7 @@ def parse_json(text: bytes, *, max_depth: int = MAX_DEPTH, max_num_values: int =
 
 
 def parse_object(text: bytes, *, max_depth: int = MAX_DEPTH, max_num_values: int = MAX_NUM_VALUES) -> dict[str, Any]:
-    """The object that UTF-8 text is. Raises: ValueError: it is none."""
+    """Parse UTF-8 text as a JSON object. Raises: ValueError: it is not one."""
     value = parse_json(text, max_depth=max_depth, max_num_values=max_num_values)
     if not isinstance(value, dict):
         raise ValueError(f"expected a JSON object, got {type(value).__name__}")
@@ -53,7 +53,7 @@ def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) != len(pairs):
         seen: set[str] = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise ValueError(f"the key {twice[:60]!r} comes twice")
+        raise ValueError(f"the key {twice[:60]!r} occurs twice")
     return found
 
 
@@ -75,7 +75,7 @@ def _short_integer(text: str) -> int:
 
 
 def _check(value: Any, max_depth: int) -> None:
-    """Look at every level and text, without recursion."""
+    """Check every level and text, without recursion."""
     level = [value]
     for _ in range(max_depth + 1):
         inner: list[Any] = []
@@ -97,4 +97,4 @@ def _check_text(text: str) -> None:
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
-        raise ValueError("holds half of a surrogate pair, which is no text") from None
+        raise ValueError("contains an unpaired surrogate, which is not valid text") from None

@@ -1,7 +1,7 @@
-"""A new file that takes its name when it is whole. Every result, state and record is written through it.
+"""Atomic writes: a new file gets its name only when it is complete. Used for all results, states and records.
 
-It is made under a random name, exclusively and through no link, in the folder where it will stay: in a folder that
-others can write to, nobody can have put a link or a file of his own where this one is written.
+The file is created under a random name, exclusively and without following links, in its final folder. So another user
+who can write to that folder cannot place a link or file where this one is written.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from pathlib import Path
 from typing import BinaryIO
 
 _EXCLUSIVE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_PRIVATE = 0o600  # until it is whole
+_PRIVATE = 0o600  # until it is complete
 
 
 @contextlib.contextmanager
 def fresh_file(target: Path, *, synced: bool = False) -> Iterator[BinaryIO]:
-    """A file to write to, which replaces `target` when the block ends well and is gone when it does not.
+    """Open a file for writing that replaces `target` when the block succeeds and is deleted when it fails.
 
     Args:
         synced: content and name survive a crash of the machine.
 
     Raises:
-        OSError: it could not be written; what was there before is there still.
+        OSError: the write failed; a previous file is kept.
     """
     folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     name = f".{secrets.token_hex(12)}.partial"
@@ -55,13 +55,13 @@ def _made(folder: int, name: str) -> Iterator[BinaryIO]:
 
 
 def write_fresh(target: Path, content: bytes | str, *, synced: bool = False) -> None:
-    """Write a whole file; texts as UTF-8. Raises: OSError: as `fresh_file`."""
+    """Write a file atomically; text as UTF-8. Raises: OSError: as `fresh_file`."""
     with fresh_file(target, synced=synced) as file:
         file.write(content.encode() if isinstance(content, str) else content)
 
 
 def check_writable(target: Path) -> None:
-    """Make and remove a file in the folder of `target`. Raises: OSError: nothing can be written there."""
+    """Create and remove a file in the folder of `target`. Raises: OSError: the folder is not writable."""
     folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     name = f".{secrets.token_hex(12)}.partial"
     try:
@@ -72,6 +72,6 @@ def check_writable(target: Path) -> None:
 
 
 def _umask() -> int:
-    """Of this process; `os.umask` would have to change it for a moment, for every thread."""
+    """This process's umask; `os.umask` would have to change it for a moment, for every thread."""
     with open("/proc/self/status", encoding="ascii", errors="replace") as status:
         return next((int(line.split()[1], 8) for line in status if line.startswith("Umask:")), 0o077)

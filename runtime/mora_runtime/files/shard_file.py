@@ -1,7 +1,7 @@
 """One file of a checkpoint, as its manifest names it. Starts without torch.
 
-A manifest may be a stranger's: a name is checked wherever one is read, and the file behind it is opened below its
-checkpoint's folder, through no link.
+A manifest may be untrusted: every name is checked when it is read, and the file is opened below its checkpoint's
+folder, without following links.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from mora_runtime.files.foreign_file import ForeignFileRefused, open_beneath
 from mora_runtime.limits import MAX_SHARD_NAME_LENGTH, MAX_SHARD_NAME_PARTS
 
 _CHUNK_NBYTES = 1 << 20
-# Plain ASCII names: nothing that is hidden, that another file system writes otherwise, or that a shell or a terminal
-# takes for something else.
+# Plain ASCII names: no hidden files, no names that another file system would store differently, and nothing that a
+# shell or a terminal interprets.
 _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_FOREIGN = "mora did not write this manifest"
 
 
 @dataclass(frozen=True)
@@ -34,9 +35,9 @@ class ShardFile:
 
     @classmethod
     def read(cls, content: Any) -> ShardFile:
-        """An entry of a manifest. Raises: CheckpointError: a key is missing or unknown, or a value is none of its."""
+        """Parse an entry of a manifest. Raises: CheckpointError: a key or value does not fit."""
         if not isinstance(content, dict) or content.keys() != {"path", "nbytes", "sha256"}:
-            raise CheckpointError("expected files with `path`, `nbytes` and `sha256` alone; the manifest is foreign")
+            raise CheckpointError(f"expected files with only `path`, `nbytes` and `sha256`; {_FOREIGN}")
         path, nbytes, sha256 = content["path"], content["nbytes"], content["sha256"]
         check_name(path)
         if isinstance(nbytes, bool) or not isinstance(nbytes, int) or not 0 <= nbytes < 1 << 63:
@@ -47,32 +48,32 @@ class ShardFile:
 
 
 def check_name(name: Any) -> None:
-    """Refuse what is no plain relative path. Raises: CheckpointError."""
+    """Refuse anything but a plain relative path. Raises: CheckpointError."""
     if not isinstance(name, str):
-        raise CheckpointError(f"checkpoint file {_short(name)}: expected a relative path; the manifest is foreign")
+        raise CheckpointError(f"checkpoint file {_short(name)}: expected a relative path; {_FOREIGN}")
     parts = name.split("/")
     if name.startswith("/") or ".." in parts:
-        raise CheckpointError(f"checkpoint file {_short(name)} lies outside its checkpoint; the manifest is foreign")
+        raise CheckpointError(f"checkpoint file {_short(name)} is outside its checkpoint; {_FOREIGN}")
     if len(name) > MAX_SHARD_NAME_LENGTH or len(parts) > MAX_SHARD_NAME_PARTS:
         raise CheckpointError(
             f"checkpoint file {_short(name)}: expected at most {MAX_SHARD_NAME_LENGTH} characters and "
-            f"{MAX_SHARD_NAME_PARTS} parts; the manifest is foreign"
+            f"{MAX_SHARD_NAME_PARTS} parts; {_FOREIGN}"
         )
     if not all(_PART.fullmatch(part) for part in parts):
         raise CheckpointError(
-            f"checkpoint file {_short(name)}: expected names of letters, digits, `_`, `-` and `.` that begin with no "
-            "`.`, joined by `/`; the manifest is foreign"
+            f"checkpoint file {_short(name)}: expected names of letters, digits, `_`, `-` and `.` that do not begin "
+            f"with `.`, joined by `/`; {_FOREIGN}"
         )
 
 
 def verify(file: ShardFile, root: Path, copy: Callable[[bytes], object] = len) -> Path:
-    """Path of a file whose size and hash match the manifest.
+    """Check that a file's size and hash match the manifest, and return its path.
 
     Args:
-        copy: takes the very bytes that are hashed, piece by piece.
+        copy: called with each piece of the hashed bytes.
 
     Raises:
-        CheckpointError: the name or a link leaves the folder, the file is missing, no file, truncated or changed.
+        CheckpointError: the name or a link leaves the folder; the file is missing, not regular, truncated or changed.
     """
     check_name(file.path)
     try:
@@ -83,13 +84,13 @@ def verify(file: ShardFile, root: Path, copy: Callable[[bytes], object] = len) -
         raise CheckpointError(f"checkpoint file `{file.path}` is missing: {error.strerror}") from None
     except NotADirectoryError:
         raise CheckpointError(
-            f"checkpoint file `{file.path}` lies outside its checkpoint: a folder on the way is a link or no folder"
+            f"checkpoint file `{file.path}` is outside its checkpoint: a folder on the way is a link or not a folder"
         ) from None
     except OSError as error:
         raise CheckpointError(f"checkpoint file `{file.path}` cannot be read: {error.strerror}") from None
     digest, nbytes = hashlib.sha256(), 0
     with open(descriptor, "rb", buffering=0) as handle:
-        # one byte too many tells as much as all of them
+        # reading one byte too many is enough to detect a wrong size
         while nbytes <= file.nbytes and (chunk := handle.read(min(_CHUNK_NBYTES, file.nbytes + 1 - nbytes))):
             digest.update(chunk)
             nbytes += len(chunk)
@@ -98,12 +99,12 @@ def verify(file: ShardFile, root: Path, copy: Callable[[bytes], object] = len) -
         found = (root / file.path).stat(follow_symlinks=False).st_size
         raise CheckpointError(
             f"checkpoint file `{file.path}`: expected {file.nbytes} bytes with SHA-256 {file.sha256[:12]}..., got "
-            f"{found} bytes with another hash; it was changed or cut off: resume from an earlier one"
+            f"{found} bytes with another hash; it was changed or truncated: resume from an earlier checkpoint"
         )
     return root / file.path
 
 
 def _short(value: Any) -> str:
-    """As the source of a literal, so without control characters, and cut."""
+    """The value as an ASCII literal, so without control characters, cut to 100 characters."""
     text = ascii(value if not isinstance(value, str) else value[:80])
     return text if len(text) <= 100 else text[:97] + "..."

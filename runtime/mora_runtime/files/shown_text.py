@@ -1,15 +1,15 @@
-"""Foreign text as a terminal may show it: without the characters that a terminal obeys instead of showing.
+"""Untrusted text made safe for a terminal: without the characters that a terminal interprets instead of printing.
 
-Used wherever text of a file, a child or a network comes near a terminal, a log line or a status.
+Used before text of a file, a role process or a network reaches a terminal, a log line or a status.
 """
 
 from __future__ import annotations
 
-# C0 but newline and tab, DEL, C1 (0x9b begins an escape sequence as ESC [ does), and the marks that turn the direction
-# of text around, so that a line reads otherwise than it is.
+# C0 except newline and tab, DEL, C1 (0x9b begins an escape sequence as ESC [ does), and the marks that reverse the
+# direction of text, so that a line reads differently from its content.
 _OBEYED = [*range(0x09), *range(0x0B, 0x20), *range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A)]
 _CLEANED: dict[int, str | None] = dict.fromkeys(_OBEYED)
-# Half of a pair: what file names with odd bytes come as. Some terminals' encodings would turn it back into that byte.
+# Unpaired surrogates, which stand for undecodable bytes of file names. Some encodings would turn them back into bytes.
 _CLEANED.update(dict.fromkeys(range(0xD800, 0xE000), "\ufffd"))
 
 

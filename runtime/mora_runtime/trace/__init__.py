@@ -1,1 +1,1 @@
-"""What a process did and when: spans, message arrows, tensor moves, counters, and the thread that writes them down."""
+"""Tracing of one process: spans, message arrows, tensor moves, counters, and the thread that writes them to a file."""

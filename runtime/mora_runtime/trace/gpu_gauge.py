@@ -1,4 +1,4 @@
-"""How busy this process's GPU is, asked of the driver's own library; used by `trace_writer` alone."""
+"""How busy this process's GPU is, according to the driver's library (NVML); used only by `trace_writer`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class _Utilization(ctypes.Structure):
 
 
 class GpuGauge:
-    """Use of the GPU on which this process has most memory; finds out which when the process first uses one."""
+    """Use of the GPU on which this process has the most memory; the GPU is chosen at the first sample after its use."""
 
     def __init__(self) -> None:
         self._device: int | None = None
@@ -22,11 +22,11 @@ class GpuGauge:
         self._handle = ctypes.c_void_p()
 
     def sample(self) -> dict[str, float]:
-        """`busy` (share of time in which a kernel ran) and `allocated_nbytes` (by torch); empty without a GPU.
+        """Return `busy` (share of time in which a kernel ran) and `allocated_nbytes` (by torch); empty without a GPU.
 
-        Memory alone where the driver's library gives no answer.
+        Only memory if the driver's library gives no answer.
         """
-        if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]  # asking more would open a context
+        if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]  # any other query would create a context
             return {}
         if self._device is None:
             self._device = max(range(torch.cuda.device_count()), key=torch.cuda.memory_allocated)
@@ -41,7 +41,7 @@ class GpuGauge:
         try:
             library = ctypes.CDLL("libnvidia-ml.so.1")
         except OSError:
-            return  # no driver library in this container: memory is told, use is not
+            return  # no driver library in this container: report memory only
         if (
             library.nvmlInit_v2() == _OK
             and library.nvmlDeviceGetHandleByUUID(uuid.encode(), ctypes.byref(self._handle)) == _OK

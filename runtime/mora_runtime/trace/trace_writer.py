@@ -1,7 +1,6 @@
-"""Bringing a process's trace to its file, a few times a second and beside the process's work; owned by `Tracer`.
+"""Writing a process's trace to its file several times a second, in a thread of its own; owned by `Tracer`.
 
-What stands in the file when the process is killed is all but what the last fraction of a second recorded, and what the
-process was in the middle of.
+After a kill, the file contains everything but the last fraction of a second, and the spans that were open.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ FORMAT_VERSION = 1
 
 
 class TraceWriter:
-    """Writes the events of a tracer and samples its counters, in a thread of its own."""
+    """A thread that writes the events of a tracer and samples its counters."""
 
     def __init__(self, tracer: Tracer) -> None:
         self._tracer = tracer
@@ -79,11 +78,11 @@ class TraceWriter:
         self._file.write(json.dumps(line) + "\n")
 
     def end(self) -> None:
-        """Write what is left and the line that says so; without that line where the disk takes too long."""
+        """Write the remaining events and the end line; give up if the thread does not finish in time."""
         self._ended.set()
         self._thread.join(FILES_DEADLINE_S)
         if self._thread.is_alive():
-            log.error("the trace was not written within %.0f s; it is incomplete", FILES_DEADLINE_S)
+            log.error("the trace was not written within %.0f s, so it is incomplete", FILES_DEADLINE_S)
             return
         self._sample()
         self._write()

@@ -1,8 +1,8 @@
-"""What a process does when: spans, message arrows, tensor moves and counters of one process, on the clock all share.
+"""Recording of one process: spans, message arrows, tensor moves and counters, on the clock that all processes share.
 
-Off by default: `active` is None, and every place that would record looks at it first. `mora profile` turns it on
-through each role's settings and merges the files (`mora_launch.profiling`). Recording appends to a queue; a thread of
-its own (`trace_writer`) writes it, so that a role that is killed leaves a trace of all but its last moments.
+Off by default: `active` is None, and all recording code checks it first. `mora profile` turns it on through each role's
+settings and merges the files (`mora_launch.profiling`). Recording appends to a queue; a separate thread
+(`trace_writer`) writes it, so that a killed role leaves a trace of all but its last moments.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MoveKind = Literal["inline", "copied", "resident", "reference", "spilled"]
 
 
 class Event(NamedTuple):
-    """One thing that was recorded, in the order of a line of the trace file; `kind` as in Chrome's trace format."""
+    """One recorded event, with the fields of a line of the trace file; `kind` as in Chrome's trace format."""
 
     kind: str  # X span, s and f ends of an arrow, i moved tensor, C counter
     name: str
@@ -38,7 +38,7 @@ class Tracer:
     """Records events of this process. Any thread may record.
 
     Args:
-        path: file that grows while the process lives: one JSON array a line, the fields of `Event`.
+        path: file that grows while the process runs: one JSON array per line, the fields of `Event`.
         role: of this process.
     """
 
@@ -46,8 +46,8 @@ class Tracer:
         self.path = path
         self.role = role
         self.events: deque[Event] = deque()
-        self.open_spans: dict[int, Span] = {}  # by id; those that have not ended
-        self.gauges: dict[str, Callable[[], dict[str, float]]] = {}  # by counter, read a few times a second
+        self.open_spans: dict[int, Span] = {}  # by id; spans that have not ended
+        self.gauges: dict[str, Callable[[], dict[str, float]]] = {}  # by counter; sampled several times a second
         self.num_dropped = 0
         self.is_paused = False
         self._numbers = itertools.count()
@@ -56,37 +56,37 @@ class Tracer:
     def add(
         self, kind: str, name: str, category: str, at_ns: int, spent_ns: int, args: dict[str, Any] | None = None
     ) -> None:
-        """Record one event of the calling thread; beyond the limit of a process it is counted and dropped."""
+        """Record one event of the calling thread; above the process's limit it is counted and dropped."""
         if next(self._numbers) < MAX_NUM_TRACE_EVENTS:
             self.events.append(Event(kind, name, category, at_ns, spent_ns, threading.get_native_id(), args))
         else:
             self.num_dropped += 1
 
     def flow(self, flow: str, *, is_start: bool, at_ns: int) -> None:
-        """One end of an arrow, at a time inside the span that sends a message, or inside the one that takes it in."""
+        """Record one end of an arrow, at a time inside the span that sends or receives the message."""
         self.add("s" if is_start else "f", flow, "message", at_ns, 0)
 
     def move(self, kind: MoveKind, nbytes: int, source: str, target: str, *, spent_ns: int = 0) -> None:
-        """A tensor of one message.
+        """Record a tensor of one message.
 
         Args:
-            source, target: identities of who owns its bytes and of who is given them.
-            spent_ns: on bringing it into a slot.
+            source, target: identities of the owner of its bytes and of the receiver.
+            spent_ns: time to place it in a slot.
         """
         args = {"nbytes": nbytes, "from": source, "to": target, "spent_ns": spent_ns}
         self.add("i", kind, "move", time.monotonic_ns(), 0, args)
 
     def count(self, name: str, values: Mapping[str, float]) -> None:
-        """Values of a counter from now on."""
+        """Record the values of a counter from now on."""
         self.add("C", name, "counter", time.monotonic_ns(), 0, dict(values))
 
     def close(self) -> None:
-        """Write what is left, and that it is all."""
+        """Write the remaining events and the end line."""
         self._writer.end()
 
 
 class Span:
-    """A block of a traced process; a context manager."""
+    """A context manager that records a block of a traced process."""
 
     __slots__ = ("_cpu_ns", "_started_ns", "_tracer", "args", "category", "name", "thread")
 
@@ -104,18 +104,18 @@ class Span:
 
     def __exit__(self, *_: object) -> None:
         spent_ns = time.monotonic_ns() - self._started_ns
-        if self.category == "compute":  # of all threads: less than the time passed means that the core was taken away
+        if self.category == "compute":  # CPU time of all threads: less than the elapsed time = core was lost
             self.args = {**(self.args or {}), "cpu_ns": time.process_time_ns() - self._cpu_ns}
         self._tracer.open_spans.pop(id(self), None)
         self._tracer.add("X", self.name, self.category, self._started_ns, spent_ns, self.args)
 
     def opened(self) -> Event:
-        """The span as far as it has come; kind B because its end is not known."""
+        """An event for a span that has not ended; kind B because its end is unknown."""
         return Event("B", self.name, self.category, self._started_ns, 0, self.thread, self.args)
 
 
 class _Off:
-    """A block of a process that is not traced."""
+    """The context manager of a process that is not traced."""
 
     __slots__ = ()
 
@@ -138,7 +138,7 @@ def start(path: Path, role: str) -> Tracer:
 
 
 def stop() -> None:
-    """End the trace of this process, if there is one; its file is whole then."""
+    """End the trace of this process, if there is one, and complete its file."""
     global active
     tracer, active = active, None
     if tracer is not None:
@@ -146,7 +146,7 @@ def stop() -> None:
 
 
 def pause() -> None:
-    """Record nothing until `resume`, as if this process were not traced."""
+    """Stop recording until `resume`, as if this process were not traced."""
     global active
     tracer, active = active, None
     if tracer is not None:
@@ -161,7 +161,7 @@ def resume(tracer: Tracer) -> None:
 
 
 def span(name: str, category: Category, args: dict[str, Any] | None = None) -> Span | _Off:
-    """Record the time inside the block where this process is traced.
+    """Record the time inside the block if this process is traced.
 
     Spans of one thread nest; the time of each moment belongs to the innermost one.
     """

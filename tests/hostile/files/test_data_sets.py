@@ -28,7 +28,7 @@ SHAPE = ClipShape(num_frames=2, height=16, width=16, fps=8)
         (b'{"prompt": "x", "video": "v", "fps": 1e999}', "finite"),
         (b'{"prompt": "x", "video": "v", "fps": NaN}', "finite"),
         (b'{"prompt": "x", "video": "v", "fps": Infinity}', "finite"),
-        (b'{"prompt": "x", "prompt": "y", "video": "v"}', "comes twice"),
+        (b'{"prompt": "x", "prompt": "y", "video": "v"}', "occurs twice"),
         (b'{"prompt": ["x"], "video": "v"}', "`prompt` must be"),
         (b'{"prompt": "\\ud800", "video": "v"}', "surrogate"),
         (b'{"prompt": "x", "video": ["/etc/passwd"]}', "`video` must be a path"),

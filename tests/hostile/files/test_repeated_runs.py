@@ -151,7 +151,7 @@ def broken(change: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
         (b" " * (17 << 20), "bytes"),
         (b"\xff", "not UTF-8"),
         (b"[1]", "expected a JSON object"),
-        (b'{"mora": 1, "mora": 2}', "comes twice"),
+        (b'{"mora": 1, "mora": 2}', "occurs twice"),
         (b'{"mora": NaN}', "finite"),
         (broken(lambda c: c.update(extra=1)), "extra: unknown key"),
         (broken(lambda c: c.pop("mora")), "mora: field required"),

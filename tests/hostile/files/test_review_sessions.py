@@ -51,7 +51,7 @@ def test_an_honest_session_gives_its_frames_back(session: ReviewSession) -> None
         (b"[" * 100_000, "nesting"),
         (b" " * ((1 << 20) + 1), "bytes"),
         (b"[]", "expected a JSON object"),
-        (b'{"version": 1, "version": 2}', "comes twice"),
+        (b'{"version": 1, "version": 2}', "occurs twice"),
         (b'{"version": NaN}', "finite"),
         (b"\xff", "not UTF-8"),
         (b"", "is not JSON"),

@@ -306,7 +306,7 @@ def test_a_tensor_that_does_not_lie_in_the_pool_is_refused(pair: Pair, fields: d
 
 
 def test_ones_own_pool_is_not_opened(pool: DevicePool) -> None:
-    with pytest.raises(DeviceUnavailable, match="very process"):
+    with pytest.raises(DeviceUnavailable, match="pool of this process itself"):
         OpenedPool(pool.offer, FakeDevice(), owner="peer.1", is_alive=lambda: True)
 
 

@@ -99,7 +99,7 @@ def test_a_pipe_a_socket_and_a_directory_are_refused(tmp_path: Path) -> None:
     folder = os.open(tmp_path, os.O_RDONLY)
     one, other = socket.socketpair()
     for descriptor in (reading, writing, folder, one.fileno()):
-        with pytest.raises(SegmentRefused, match="no memory file"):
+        with pytest.raises(SegmentRefused, match="not a memory file"):
             check_descriptor(descriptor, 4096)
     for descriptor in (reading, writing, folder):
         os.close(descriptor)
