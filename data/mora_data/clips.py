@@ -1,7 +1,7 @@
 """Decoding videos to fixed-size clips, and writing videos. PyAV and numpy only, no torch.
 
-A clip is uint8 (frames, height, width, 3), RGB. Used by the launcher to check a dataset before anything is started, by
-the coordinator to load it, and for samples.
+A clip is uint8 (frames, height, width, 3), RGB. The launcher checks a dataset with this before it starts anything; the
+coordinator loads the dataset and writes samples.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ def read_clip(path: Path, shape: ClipShape, *, start_s: float = 0.0, fps: float 
     """Decode `shape.num_frames` frames from `start_s` on, cover-resized and centre-cropped to `shape`.
 
     Args:
-        fps: rate at which frames are taken (the nearest earlier frame of the video); None takes every frame.
+        fps: rate at which frames are taken (for each time the first frame at or after it); None takes every frame.
 
     Raises:
-        DatasetError: the file cannot be opened or decoded, or ends before enough frames came.
+        DatasetError: the file cannot be opened or decoded, or has too few frames.
     """
     frames = list(itertools.islice(_frames(path, start_s, fps), shape.num_frames))
     if len(frames) < shape.num_frames:
@@ -55,7 +55,7 @@ def _frames(path: Path, start_s: float, fps: float | None) -> Iterator[Image.Ima
 
 
 def duration_s(path: Path) -> float:
-    """Length of a video in seconds, from its container, or by decoding where the container does not say."""
+    """Length of a video in seconds, from its container, or by decoding if the container does not have it."""
     with open_video(path) as (container, stream):
         if container.duration is not None:
             return float(container.duration) / 1e6
@@ -71,7 +71,7 @@ def _fit(image: Image.Image, shape: ClipShape) -> Clip:
 
 
 def write_video(path: Path, clip: Clip, fps: float) -> None:
-    """Write a clip as H.264 mp4 that players and browsers open."""
+    """Write a clip as H.264 mp4, which players and browsers can open."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
         stream: Any = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000))
@@ -100,7 +100,7 @@ def write_lossless(path: Path, clip: Clip, fps: float) -> None:
 
 
 def contact_sheet(rows: list[tuple[str, Clip]], *, columns: int = 6, cell_height: int = 96) -> Image.Image:
-    """One picture of several clips: a labelled row each, frames spread evenly over time."""
+    """Draw several clips as one picture: a labelled row for each, with frames spread evenly over time."""
     from PIL import ImageDraw
 
     label_height, gap = 16, 4

@@ -1,7 +1,7 @@
-"""The list of training samples: read from JSON lines, cut from one video, or made; and the order they are used in.
+"""Training samples: read from JSON lines, cut from one video, or drawn; and the order in which training uses them.
 
-The launcher resolves whatever the user gave to a JSON-lines file in the run directory and checks every line by decoding
-it; the coordinator reads that file. No torch here.
+The launcher resolves the user's data to a JSON-lines file in the run directory and checks every line by decoding its
+clip; the coordinator reads that file. Needs no torch.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ _MAX_DEPTH = 4
 
 @dataclass(frozen=True)
 class Sample:
-    """One line of the dataset: what is said and where the target clip lies."""
+    """One line of the dataset: a prompt and the place of its target clip."""
 
     prompt: str
     video: Path
     start_s: float = 0.0
     fps: float | None = None
-    image_seed: int | None = None  # that the image agent made the target's first frame from, where it did
+    image_seed: int | None = None  # the image agent's seed of the target's first frame, if it made that frame
 
     def clip(self, shape: ClipShape) -> Clip:
         """Decode the target clip: uint8 (frames, height, width, 3)."""
@@ -48,10 +48,10 @@ class Sample:
 
 
 def resolve_dataset(data: DataSettings, shape: ClipShape, folder: Path) -> Path:
-    """Turn what the user gave into `folder/dataset.jsonl` with absolute paths; every clip is decoded once as a check.
+    """Write the user's data as `folder/dataset.jsonl` with absolute paths, and decode every clip once as a check.
 
     Raises:
-        DatasetError: names the file and line, what was expected and what is there.
+        DatasetError: names the file and line, what was expected and what was found.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if data.path is None:
@@ -111,12 +111,12 @@ def read_dataset(path: Path, *, default_fps: float | None = None) -> list[Sample
     """
     samples = [_parse_line(path, number, line, default_fps) for number, line in _lines(path)]
     if not samples:
-        raise DatasetError(f"{path}: holds no sample; expected one JSON object a line with `prompt` and `video`")
+        raise DatasetError(f"{path}: has no samples; expected one JSON object per line with `prompt` and `video`")
     return samples
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Lines that hold something, by number."""
+    """Non-blank lines with their numbers."""
     try:
         with open(open_foreign(path), "rb") as file:
             for number in itertools.count(1):
@@ -179,7 +179,7 @@ def _short(value: Any) -> str:
 
 
 def check_samples(samples: list[Sample], shape: ClipShape, source: str) -> None:
-    """Decode every sample once; the first failure is raised with its line number."""
+    """Decode every sample once; raises the first failure with the sample's number."""
 
     def check(numbered: tuple[int, Sample]) -> None:
         number, sample = numbered
@@ -194,9 +194,9 @@ def check_samples(samples: list[Sample], shape: ClipShape, source: str) -> None:
 
 
 class SampleOrder:
-    """Which sample stands at which place of the endless training sequence, and with which seed.
+    """Maps each place of the endless training sequence to a sample and a noise seed.
 
-    A pure function of (seed, place), so a data cursor is one integer and a resumed run sees what it would have seen.
+    A pure function of (seed, place), so the data cursor is one integer and a resumed run uses the same samples.
     """
 
     def __init__(self, num_samples: int, *, seed: int, shuffle: bool) -> None:
@@ -205,7 +205,7 @@ class SampleOrder:
         self._shuffle = shuffle
 
     def sample_index(self, place: int) -> int:
-        """Index of the sample at `place`; every epoch is its own permutation."""
+        """Index of the sample at `place`; every epoch has its own permutation."""
         epoch, position = divmod(place, self._num_samples)
         if not self._shuffle:
             return position

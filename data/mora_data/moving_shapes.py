@@ -1,7 +1,7 @@
-"""Clips of one shape that moves over a plain ground, with the prompt that says so. Numpy only, no torch.
+"""Clips of one shape that moves over a plain background, with prompts that describe them. Numpy only, no torch.
 
-What `mora train` trains on without data, what the shapes models are pre-trained on (`configs/shapes.yaml`), and what
-`mora bench learn` measures against: everything that a prompt names can be read off the pixels again
+`mora train` uses them when it has no data, the shapes models are pre-trained on them (`configs/shapes.yaml`), and
+`mora bench learn` measures against them: everything that a prompt names can be recovered from the pixels
 (`benchmarks/agreement.py`).
 """
 
@@ -20,12 +20,12 @@ COLOURS = {"red": (220, 50, 40), "green": (60, 190, 80), "blue": (60, 90, 220), 
 FORMS = ("circle", "square")
 DIRECTIONS = {"right": (1, 0), "left": (-1, 0), "down": (0, 1), "up": (0, -1)}
 SPEEDS = {"slowly": 0.25, "quickly": 0.55}  # path of a clip, as a share of the picture's side
-_UNNAMED_PATH = 0.6  # where the prompt names no speed
+_UNNAMED_PATH = 0.6  # if the prompt names no speed
 
 
 @dataclass(frozen=True)
 class MovingShape:
-    """One shape and its way through the clip; `speed` None is a motion whose prompt does not say how fast."""
+    """One shape and its motion; with `speed` None the prompt names no speed."""
 
     colour: str
     form: str
@@ -34,12 +34,12 @@ class MovingShape:
 
     @property
     def prompt(self) -> str:
-        """What is seen, in words."""
+        """The clip's description in words."""
         manner = "" if self.speed is None else f" {self.speed}"
         return f"a {self.colour} {self.form} moves{manner} {self.direction}"
 
     def clip(self, shape: ClipShape, offset: tuple[float, float] = (0.0, 0.0)) -> npt.NDArray[np.uint8]:
-        """uint8 (frames, height, width, 3); the middle of the path is the picture's centre plus `offset` pixels."""
+        """Draw uint8 (frames, height, width, 3); the path's middle is the picture's centre plus `offset` pixels."""
         clip = np.full((shape.num_frames, shape.height, shape.width, 3), GROUND, dtype=np.uint8)
         rows, columns = np.mgrid[0 : shape.height, 0 : shape.width]
         radius = min(shape.height, shape.width) / 6
@@ -58,7 +58,7 @@ class MovingShape:
 
 
 def made_clip(index: int, shape: ClipShape, *, with_speed: bool = False) -> tuple[str, npt.NDArray[np.uint8]]:
-    """Built-in clip number `index` and its prompt: 32 different ones, or 48 where a speed is named, none held out."""
+    """Built-in clip number `index` and its prompt: 32 different ones, or 48 that name a speed and are not held out."""
     made = _with_speed(index) if with_speed else _without_speed(index)
     return made.prompt, made.clip(shape)
 
@@ -75,17 +75,17 @@ def _with_speed(index: int) -> MovingShape:
 
 
 def all_shapes() -> list[MovingShape]:
-    """Every combination of colour, form, direction and speed, 64."""
+    """All 64 combinations of colour, form, direction and speed."""
     return [MovingShape(*named) for named in itertools.product(COLOURS, FORMS, DIRECTIONS, SPEEDS)]
 
 
 def trained_shapes() -> list[MovingShape]:
-    """The combinations that training may show, 48."""
+    """The 48 combinations that training may use."""
     return [shape for shape in all_shapes() if not is_held_out(shape)]
 
 
 def is_held_out(shape: MovingShape) -> bool:
-    """Whether no training may show this combination: 16 of the 64, in which every value is as frequent as in all."""
+    """True for the 16 of the 64 combinations that training must not use; every value is as frequent as in all 64."""
     assert shape.speed is not None
     places = (list(COLOURS).index(shape.colour), FORMS.index(shape.form), list(DIRECTIONS).index(shape.direction))
     return (sum(places) + 2 * list(SPEEDS).index(shape.speed)) % 4 == 0

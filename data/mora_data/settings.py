@@ -1,4 +1,4 @@
-"""Where clips come from and which shape they have. Part of a job's configuration."""
+"""Settings of training clips: their source and shape. Part of a job's configuration."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ class ClipShape(Settings):
     num_frames: PositiveInt
     height: PositiveInt
     width: PositiveInt
-    fps: float = 24.0  # of the videos that are written
+    fps: float = 24.0  # of written videos
 
 
 class DataSettings(Settings):
-    """Where training clips come from."""
+    """The source of training clips."""
 
-    path: str | None = None  # JSON lines with prompt and video, or one video; None = clips that Mora makes itself
+    path: str | None = None  # JSON lines with prompt and video, or one video; None = clips that Mora draws
     fps: float | None = None  # frames are taken at this rate; None = the video's own
-    num_clips: PositiveInt = 8  # from one video, or made
-    with_speed: bool = False  # made clips move slowly or quickly, and their prompts say so
+    num_clips: PositiveInt = 8  # cut from one video, or drawn
+    with_speed: bool = False  # drawn shapes move slowly or quickly, and their prompts say so
     shuffle: bool = True
 
 

@@ -1,7 +1,7 @@
-"""What shapes models are pre-trained on: many clips of moving shapes, with captions that lie as captions do.
+"""The pre-training data of the shapes models: many clips of moving shapes, with mostly wrong captions.
 
-A word of a caption is the clip's own only now and then, otherwise drawn by chance. So the models learn what every word
-means and follow it seldom, which leaves joint training on true prompts something to do. Numpy only, no torch.
+Only some words of a caption describe its clip; the others are random. So the models learn the meaning of every word but
+seldom follow it, which leaves something for joint training on true prompts to improve. Numpy only, no torch.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from mora_data.moving_shapes import COLOURS, DIRECTIONS, FORMS, SPEEDS, MovingSh
 from mora_data.settings import ClipShape
 
 _NUM_CLIPS = 1024
-_CAPTION_TRUTH = 0.35  # probability that a word is the clip's own; a word drawn by chance may be it too
+_CAPTION_TRUTH = 0.35  # probability that a word describes the clip; a random word may also happen to
 _MAX_OFFSET_PX = 2.0
 
 
 def write_shapes(folder: Path, shape: ClipShape) -> None:
     """Write `clips.safetensors` with `pixels` uint8 (N, F, H, W, 3), and `captions.json` with N captions.
 
-    The same shape gives the same files. No clip shows a combination that is held out.
+    The same shape gives the same files. No clip shows a held-out combination.
     """
     draw = random.Random("shapes")
     shown = trained_shapes()
@@ -38,7 +38,7 @@ def write_shapes(folder: Path, shape: ClipShape) -> None:
 
 
 def random_offset(draw: random.Random) -> tuple[float, float]:
-    """Where the middle of a path lies, in pixels from the picture's centre, so that no two clips need be alike."""
+    """Random offset of a path's middle from the picture's centre, in pixels, so that clips differ."""
     return draw.uniform(-_MAX_OFFSET_PX, _MAX_OFFSET_PX), draw.uniform(-_MAX_OFFSET_PX, _MAX_OFFSET_PX)
 
 

@@ -1,7 +1,7 @@
 """A video of a data set, opened for decoding. PyAV only, no torch.
 
-What FFmpeg takes for a video can be a play list: a text that has it open other files and addresses. So the file is
-opened here, by descriptor and only where it is one, and FFmpeg may take it for nothing but what clips come in.
+FFmpeg also accepts playlists, text files that make it open other files and addresses. So the file is opened here, by
+descriptor and only if it is a regular file, and FFmpeg may use only the formats and codecs of clips.
 """
 
 from __future__ import annotations
@@ -27,11 +27,10 @@ _MAX_PATH_LENGTH = 4096
 
 @contextlib.contextmanager
 def open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """The container and its first video stream.
+    """Open a video: a context manager that gives the container and its first video stream.
 
     Raises:
-        DatasetError: it is no regular file, or no video of a kind that is read here; also where decoding fails inside
-            of the block.
+        DatasetError: not a regular file, or not a video in an allowed format; also if decoding fails inside the block.
     """
     try:
         with _opened(path) as container:
@@ -58,7 +57,7 @@ def _opened(path: Path) -> Iterator[InputContainer]:
 def _check(path: Path, stream: VideoStream) -> None:
     context = stream.codec_context
     names = {context.name, context.codec.name}
-    if not names <= set(CODECS):  # PyAV asks the list only for what it looks into when it opens
+    if not names <= set(CODECS):  # FFmpeg applies the list only to streams that it probes when it opens the file
         raise DatasetError(f"{path}: expected one of the codecs {', '.join(CODECS)}, got {', '.join(sorted(names))}")
     if context.width * context.height > MAX_NUM_PIXELS:
         raise DatasetError(

@@ -1,4 +1,4 @@
-"""A model of an agent, as an environment describes it to the launcher. Both import it, so it loads no torch."""
+"""An environment's description of an agent's model for the launcher. Both import it, so it needs no torch."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ class Component(Settings):
     """One model of an agent."""
 
     name: str
-    num_parameters: int = Field(ge=0)  # 0 where the model has yet to be fetched
+    num_parameters: int = Field(ge=0)  # 0 = unknown, because the model is not downloaded yet
     dtype_nbytes: PositiveInt  # of one parameter when loaded
     trainable: bool

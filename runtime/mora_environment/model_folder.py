@@ -1,7 +1,7 @@
-"""Model folders as the launcher and the environments' options see them: do they exist, how many parameters lie in them.
+"""Model folders: whether they exist, and how many parameters they contain.
 
-Reads only the headers of safetensors files, so it needs neither torch nor the weights in memory. Also the two ends of
-the small command by which an environment checks options for the launcher.
+Reads only the headers of safetensors files, so it needs neither torch nor the weights in memory. Also contains the body
+of the command with which an environment checks options for the launcher.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ def model_components(
     dtype_nbytes: int,
     published: Mapping[str, Mapping[str, int]],
 ) -> list[Component]:
-    """Components of a model in diffusers' layout (one folder each), counted on disk or known from publication.
+    """Components of a model in diffusers' layout (one folder each), counted on disk or taken from `published`.
 
     Raises:
-        SettingsError: the folder, or one of its components, is missing and the name is no Hub id that is known.
+        SettingsError: the folder, or one of its components, is missing and the name is not a known Hub id.
     """
     folder = Path(model)
     if folder.is_dir():
@@ -49,7 +49,7 @@ def model_components(
 
 
 def published_count(model: str, name: str, published: Mapping[str, Mapping[str, int]]) -> int:
-    """Parameters of a published component; SettingsError where `model` is neither a folder here nor known."""
+    """Number of parameters of a published component; SettingsError if `model` is not a known Hub id."""
     if model in published:
         return published[model].get(name, 0)
     nearest = nearest_name(model, published)

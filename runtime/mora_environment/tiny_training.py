@@ -1,7 +1,7 @@
 """A plain training loop for models of a few hundred thousand parameters, in one process and on one device.
 
-The environments pre-train their tiny models with it (`tiny_shapes`), so that pictures come out of them. Joint training
-has nothing to do with it: that is `sharded_optimizer` and the trainer's step.
+The environments pre-train their tiny models with it (`tiny_shapes`), so that these generate recognisable pictures.
+Joint training does not use it, but `sharded_optimizer` and the trainer's step.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _NUM_REPORTS = 5
 
 @dataclass(frozen=True)
 class Phase:
-    """What is trained for how long; `name` stands in front of the lines it prints."""
+    """Length and settings of one training phase; `name` begins the lines that it prints."""
 
     name: str
     num_steps: int
@@ -34,12 +34,12 @@ def train_tiny(
     *,
     seed: int,
 ) -> float:
-    """Train with AdamW and a rate that falls linearly; the same seed gives the same weights on the same machine.
+    """Train with AdamW and a linearly falling rate; the same seed gives the same weights on the same machine.
 
     Args:
-        num_samples: how many there are to draw batches from.
-        loss_of: scalar loss of the samples with these indices, int64 (batch_size,); all its randomness is drawn from
-            the generator.
+        num_samples: number of samples to draw batches from.
+        loss_of: computes the scalar loss of the samples with the given indices, int64 (batch_size,); it must draw all
+            random numbers from the generator.
 
     Returns:
         the mean loss of the last fifth of the steps.
@@ -68,9 +68,9 @@ def train_tiny(
 
 @torch.no_grad()
 def quieten(moments: torch.nn.Conv2d | torch.nn.Conv3d) -> None:
-    """Let an untrained autoencoder's posterior begin narrow; `moments` puts out its means, then its log variances.
+    """Make an untrained autoencoder's posterior narrow; `moments` outputs its means, then its log variances.
 
-    As wide as its means, which is how it is made, its noise hides the means for hundreds of steps.
+    At initialisation its noise is as large as its means, and would hide them for hundreds of steps.
     """
     half = moments.out_channels // 2
     assert moments.bias is not None
@@ -79,10 +79,10 @@ def quieten(moments: torch.nn.Conv2d | torch.nn.Conv3d) -> None:
 
 
 def weighted_error(made: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
-    """Mean squared error of pictures or clips (B, 3, ...) in [-1, 1] in which what is bright counts nine times.
+    """Mean squared error of pictures or clips (B, 3, ...) in [-1, 1], with bright pixels weighted nine times.
 
-    The shapes are a tenth of their pictures: counted alike, a plain ground is the first thing that is learned and for
-    long the last.
+    The shapes cover a tenth of their pictures: with equal weights, a model learns a plain background first and for long
+    nothing else.
     """
     bright = pixels.amax(dim=1, keepdim=True) > -0.5
     return ((1.0 + 8.0 * bright) * (made - pixels) ** 2).mean()

@@ -1,6 +1,6 @@
 """Exponential moving average of flat float32 parameter partitions, sharded exactly as the optimizer is.
 
-Owned by `ShardedOptimizer`. Decay as Open-Sora-Plan v1.2 trains (diffusers' EMAModel without its warm-up flag).
+Owned by `ShardedOptimizer`. Same decay as Open-Sora-Plan v1.2 (diffusers' EMAModel without its warm-up flag).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Joining the data-parallel group of one role: the only place that initialises torch.distributed.
 
-Called once per process by `OptimizerAgent` in servers and by the coordinator. The rendezvous is a file in the run
-directory, so no port is chosen, guessed or raced for; groups that span hosts name a `tcp://` address instead.
+`OptimizerAgent` in servers and the coordinator call it once per process. The rendezvous is a file in the run directory,
+so no port has to be chosen, and none can be taken by others; groups that span hosts use a `tcp://` address instead.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from mora_training.training_settings import GroupSettings
 
 
 def preload(device_type: str) -> None:
-    """Import what a group and its optimizer import at first use: seconds that pass better while other roles load."""
+    """Import the modules of a group and its optimizer early: it takes seconds, in which other roles load."""
     if device_type == "cpu":
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     import deepspeed
 
-    # ZeRO asks whether an optimizer is Muon. Its functions, which nothing here calls, are compiled where they are
-    # defined, and that loads torch's whole compiler: a second of processor time in every process.
+    # ZeRO checks whether an optimizer is Muon. Muon's functions, which are not used here, are compiled when they are
+    # defined, and that loads torch's whole compiler: a second of CPU time in every process.
     before = os.environ.get("TORCHDYNAMO_DISABLE")
     os.environ["TORCHDYNAMO_DISABLE"] = "1"
     try:
@@ -39,7 +39,7 @@ def join_group(settings: GroupSettings, device: torch.device) -> None:
 
     Blocks until every member has joined, at most `timeout_s`.
     """
-    # DeepSpeed reads these before it looks at its arguments, and tries MPI where they are absent.
+    # DeepSpeed reads these before its arguments, and tries MPI if they are absent.
     os.environ.update(
         RANK=str(settings.rank),
         WORLD_SIZE=str(settings.world_size),
@@ -55,7 +55,7 @@ def join_group(settings: GroupSettings, device: torch.device) -> None:
     from deepspeed.utils import logger
 
     logger.setLevel(logging.WARNING)
-    # Its only use is inference_all_reduce; leaving it on compiles C++ at start and leaks 69 MB files in /dev/shm.
+    # Only inference_all_reduce uses it; left on, it compiles C++ at start and leaks 69 MB files in /dev/shm.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     deepspeed.init_distributed(
         "gloo" if device.type == "cpu" else "nccl",

@@ -1,9 +1,9 @@
-"""DeepSpeed behind a two-phase step: the only file that knows DeepSpeed's engine.
+"""DeepSpeed behind a two-phase step; the only file that uses DeepSpeed's engine.
 
 Used by `OptimizerAgent` in servers (an agent's parameters) and by the coordinator (the modulation embeddings). Backward
 passes only accumulate gradients locally; nothing is communicated until `prepare`, so a micro-batch that fails on one
 replica leaves no peer waiting in a collective. `prepare` reduces over the data-parallel group and reports; `commit`
-steps with the learning rates and the clip factor it is given; `discard` drops the gradients and changes nothing else.
+steps with the given learning rates and clip factor; `discard` drops the gradients and changes nothing else.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from mora_training.training_settings import OptimizerSettings
 
 @dataclass(frozen=True)
 class GradientReport:
-    """What one role says in PREPARE: the same on every rank of its group."""
+    """A role's answer to PREPARE; equal on every rank of its group."""
 
     finite: bool
     squared_norm: float  # sum of squares of the group-averaged gradient, float64; 0.0 when not finite
@@ -77,7 +77,7 @@ class ShardedOptimizer:
         """Average the accumulated gradients over the group (a collective) and report finiteness and norm.
 
         Raises:
-            StepProtocolError: called twice without a commit or discard between.
+            StepProtocolError: called twice without a commit or discard in between.
         """
         if self._prepared:
             raise StepProtocolError("prepare came twice; expected commit or discard after a prepare")
@@ -112,13 +112,13 @@ class ShardedOptimizer:
         self._open_window()
 
     def discard(self) -> None:
-        """Drop the reduced gradients of a prepare: parameters, optimizer and average stay as they were, to the bit."""
+        """Drop the reduced gradients of a prepare: parameters, optimizer and average stay bit-identical."""
         self._require_prepared("discard")
         self._drop_gradients()
         self._open_window()
 
     def reset(self) -> None:
-        """Forget whatever this step has accumulated, prepared or not, without communicating (a step is abandoned)."""
+        """Drop all gradients of an abandoned step, prepared or not, without communicating."""
         self._drop_gradients()
         if self._prepared:
             self._open_window()
@@ -134,7 +134,7 @@ class ShardedOptimizer:
             raise StepProtocolError(f"{what} came without a prepare; expected prepare first, in every step")
 
     def state(self) -> dict[str, torch.Tensor]:
-        """Everything of this rank's shard that a resume needs: master weights, moments, step counts, moving average."""
+        """Everything that a resume needs of this rank's shard: master weights, moments, step counts, moving average."""
         tensors: dict[str, torch.Tensor] = {}
         for index, master in enumerate(self._masters):
             tensors[f"{index}.master"] = master.detach()
@@ -147,13 +147,13 @@ class ShardedOptimizer:
 
     @torch.no_grad()
     def load_state(self, tensors: Mapping[str, torch.Tensor]) -> None:
-        """Restore what `state` gave on the same rank of a group of the same size, then refresh the parameters."""
+        """Restore the `state` of the same rank in a group of the same size, then refresh the parameters."""
         for index, master in enumerate(self._masters):
             master.copy_(_shard(tensors, f"{index}.master", master))
             prefix = f"{index}."
             moments = {name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)}
             restored = {name: value.clone() for name, value in moments.items() if name not in ("master", "ema")}
-            self._zero.optimizer.state.pop(master, None)  # of steps after the checkpoint, where it has no moments yet
+            self._zero.optimizer.state.pop(master, None)  # a checkpoint from before the first step has no moments
             if restored:
                 self._zero.optimizer.state[master] = restored
             if self.ema is not None:
@@ -181,7 +181,7 @@ def _torch_optimizer(
     groups: Sequence[Sequence[torch.nn.Parameter]], settings: OptimizerSettings
 ) -> torch.optim.Optimizer:
     param_groups = [{"params": list(group)} for group in groups]
-    # The rate given here never acts: every commit sets it.
+    # This rate is never used: every commit sets it.
     if settings.kind == "sgd":
         return torch.optim.SGD(param_groups, lr=0.0, weight_decay=settings.weight_decay)
     return torch.optim.AdamW(
@@ -193,7 +193,7 @@ def _deepspeed_config(settings: OptimizerSettings, bfloat16: bool) -> dict[str, 
     config: dict[str, Any] = {
         "train_micro_batch_size_per_gpu": 1,
         "gradient_accumulation_steps": 1,
-        "gradient_clipping": 0.0,  # one factor for all roles comes with the commit
+        "gradient_clipping": 0.0,  # commit applies one factor for all roles
         "zero_optimization": {"stage": settings.zero_stage},
         "zero_allow_untested_optimizer": True,
     }
@@ -205,7 +205,7 @@ def _deepspeed_config(settings: OptimizerSettings, bfloat16: bool) -> dict[str, 
 
 
 def _accumulate_in_float32(zero: Any, groups: Sequence[Sequence[torch.nn.Parameter]]) -> None:
-    """Move each bfloat16 gradient into DeepSpeed's float32 accumulator as it is made: sums stay exact."""
+    """Move each bfloat16 gradient into DeepSpeed's float32 accumulator as soon as it exists, so sums are float32."""
     for group in groups:
         for parameter in group:
             parameter.register_post_accumulate_grad_hook(  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""Files of a checkpoint: written whole, synced, and hashed, so that a manifest can vouch for them.
+"""Files of a checkpoint: written, synced, and hashed for the manifest.
 
 Used by `OptimizerAgent` in servers and by the coordinator. A file is complete on disk before its hash is reported.
 """
@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 class ShardWriter:
     """Writes and hashes files in a thread of its own, so that the next step computes meanwhile.
 
-    What is given must be copies: it is read after `__init__` has returned.
+    The tensors must be copies: they are read after `__init__` has returned.
 
     Args:
         root: folder that the reported paths are relative to.
@@ -46,19 +46,19 @@ class ShardWriter:
                         write_tensors(path, content)
                     self._written.append(describe(path, self._root))
         except BaseException as error:
-            # safetensors says `SafetensorError` where the disk is full; whatever it is, `result` tells it to the role
+            # of any class, for instance safetensors' own for a full disk; `result` raises it in the role's thread
             self._error = error
 
     @property
     def is_done(self) -> bool:
-        """True when `result` does not wait."""
+        """True when `result` would not wait."""
         return not self._thread.is_alive()
 
     def wait(self, timeout_s: float = FILES_DEADLINE_S) -> None:
-        """Until it has ended, well or not.
+        """Wait until the writing has ended, with or without an error.
 
         Raises:
-            CheckpointError: it has not within `timeout_s`.
+            CheckpointError: it has not ended within `timeout_s`.
         """
         self._thread.join(timeout_s)
         if self._thread.is_alive():
@@ -68,7 +68,7 @@ class ShardWriter:
         """Wait for all files.
 
         Raises:
-            CheckpointError: the disk refused, or was not done in time; nothing may be committed.
+            CheckpointError: a write failed or did not end in time; the checkpoint must not be committed.
         """
         self.wait(timeout_s)
         if self._error is not None:
@@ -78,7 +78,7 @@ class ShardWriter:
 
 
 def copied(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Dense copies in host memory of tensors that go on changing."""
+    """Dense copies in host memory, which later changes of the tensors do not affect."""
     return {name: value.detach().to("cpu", copy=True).contiguous() for name, value in tensors.items()}
 
 
@@ -86,7 +86,7 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
     """Write a safetensors file and sync it.
 
     Raises:
-        OSError: the disk refused (ENOSPC, EIO, ...); the file may be partial and its checkpoint must not be committed.
+        OSError: the write failed (ENOSPC, EIO, ...); the file may be partial, its checkpoint must not be committed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     detached = {name: value.detach().contiguous().cpu() for name, value in tensors.items()}

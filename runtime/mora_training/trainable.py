@@ -1,6 +1,6 @@
 """Which parameters of a module train: all, those that match patterns, LoRA adapters, or none.
 
-Called by servers before the optimizer is built. Changes `requires_grad` flags and, for LoRA, wraps layers through peft.
+Servers call it before they build the optimizer. It sets `requires_grad` flags and, for LoRA, wraps layers with peft.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from mora_training.training_settings import TrainableSettings
 
 
 def select_trainable(module: torch.nn.Module, settings: TrainableSettings) -> None:
-    """Freeze `module` except for what `settings` names.
+    """Freeze `module` except for the parameters that `settings` selects.
 
     Raises:
-        SettingsError: a pattern or LoRA target matches nothing, which would silently train less than was asked.
+        SettingsError: a pattern or LoRA target matches nothing; less than configured would train.
     """
     if settings.scope == "lora":
         _inject_lora(module, settings)
@@ -31,7 +31,7 @@ def select_trainable(module: torch.nn.Module, settings: TrainableSettings) -> No
 def _enable_patterns(module: torch.nn.Module, patterns: tuple[str, ...]) -> None:
     parameters = dict(module.named_parameters())
     if not patterns:
-        raise SettingsError("trainable scope is `patterns` but no pattern is given; name some, or use scope `none`")
+        raise SettingsError("trainable scope is `patterns` but no pattern is given; add some, or use scope `none`")
     for pattern in patterns:
         matched = fnmatch.filter(parameters, pattern)
         if not matched:
@@ -55,6 +55,6 @@ def _inject_lora(module: torch.nn.Module, settings: TrainableSettings) -> None:
 
 
 def parameter_counts(module: torch.nn.Module) -> tuple[int, int]:
-    """Number of parameters (all, trainable) in elements."""
+    """Numbers of parameters (all, trainable), counted in elements."""
     sizes = [(p.numel(), p.requires_grad) for p in module.parameters()]
     return sum(size for size, _ in sizes), sum(size for size, trains in sizes if trains)

@@ -1,4 +1,4 @@
-"""Settings of the optimizer's side of a role. Torch-free: the launcher reads them too."""
+"""Settings of a role's optimizer. Torch-free, because the launcher reads them too."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mora_runtime.schema import Settings
 
 
 class GroupSettings(Settings):
-    """Where one process stands in its data-parallel group (one group per role, one member per replica)."""
+    """One process's membership in its data-parallel group (one group per role, one member per replica)."""
 
     rank: int
     world_size: int
@@ -18,7 +18,7 @@ class GroupSettings(Settings):
 
 
 class OptimizerSettings(Settings):
-    """Optimizer of one role. Learning rates are not here: they come with every commit."""
+    """Optimizer of one role. Learning rates are not settings: every commit contains them."""
 
     kind: Literal["adamw", "sgd"] = "adamw"
     betas: tuple[float, float] = (0.9, 0.999)
@@ -29,7 +29,7 @@ class OptimizerSettings(Settings):
 
 
 class TrainableSettings(Settings):
-    """What trains in one agent's module."""
+    """Which parameters of one agent's module train."""
 
     scope: Literal["all", "lora", "patterns", "none"] = "all"
     patterns: tuple[str, ...] = ()  # shell patterns over parameter names, for scope "patterns"
@@ -39,7 +39,7 @@ class TrainableSettings(Settings):
 
 
 class OptimizerAgentSettings(Settings):
-    """How one role trains: resolved by the launcher, the same on every replica but for the rank."""
+    """How one role trains: resolved by the launcher, the same on every replica except for the rank."""
 
     group: GroupSettings
     optimizer: OptimizerSettings = OptimizerSettings()
@@ -49,4 +49,4 @@ class OptimizerAgentSettings(Settings):
 class TrainingServerSettings(ServerSettings):
     """Settings of a server whose agent may train."""
 
-    training: OptimizerAgentSettings | None = None  # None = it answers calls and has no optimizer
+    training: OptimizerAgentSettings | None = None  # None = serves calls without an optimizer

@@ -80,7 +80,7 @@ def test_a_video_that_is_too_short_says_how_much_is_missing(tmp_path: Path, clip
 
 
 def test_an_empty_or_absent_dataset_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="holds no sample"):
+    with pytest.raises(DatasetError, match="has no samples"):
         read_dataset(write_lines(tmp_path / "empty.jsonl", ""))
     with pytest.raises(DatasetError, match="cannot be read"):
         read_dataset(tmp_path / "absent.jsonl")
