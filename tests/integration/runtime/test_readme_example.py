@@ -31,7 +31,7 @@ def test_the_library_example_of_the_readme_gives_the_gradient_of_one_process(tmp
 
 def _gradient_in_one_process() -> torch.Tensor:
     with torch.random.fork_rng():
-        torch.manual_seed(0)  # as a server does where its settings name no other seed
+        torch.manual_seed(0)  # as server.py does
         net = torch.nn.Linear(4, 1)
     x = torch.ones(8, 4, requires_grad=True)
     net(x).square().mean().backward()
