@@ -16,11 +16,24 @@ from pathlib import Path
 import pytest
 import torch
 from hostile_peer import Peer, Target
+from lock_versions import differing
 from mora_runtime import Client, RunDirectory, Session
 from mora_runtime.wire.sockets import make_keys
 
 # What launcher and trainer do is tested where they are: in the control environment.
-collect_ignore = [] if importlib.util.find_spec("mora_launch") else ["http", "files", "processes"]
+IS_CONTROL = importlib.util.find_spec("mora_launch") is not None
+collect_ignore = [] if IS_CONTROL else ["http", "files", "processes"]
+
+
+@pytest.hookimpl(tryfirst=True)  # before tests are chosen by their markers
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Outside of the control environment most tests repeat its result: the libraries that read peers are the same."""
+    if IS_CONTROL or differing():
+        return
+    for item in items:
+        is_here = item.path.is_relative_to(Path(__file__).parent)
+        if is_here and item.get_closest_marker("every_environment") is None:
+            item.add_marker(pytest.mark.long)
 
 
 @pytest.fixture(scope="session")
@@ -61,16 +74,22 @@ def honest(session: Session) -> Client:
 
 @pytest.fixture
 def serves(session: Session) -> Callable[[], None]:
-    """Asserts that a new honest client is greeted and served within a second."""
+    """Asserts that a new honest client is greeted and served within a second, or as soon as others are right after."""
 
-    def check() -> None:
+    def serve_once() -> float:
         started_s = time.monotonic()
         client = session.connect("adder.0", deadline_s=10)
         returned = client.call("adder", "add_one", {"x": torch.ones(3)}, deadline_s=10).values["value"]
         assert torch.equal(returned.tensor(), torch.full((3,), 2.0))
         assert client.ping(5).num_tickets == 0
-        assert time.monotonic() - started_s < 1
+        spent_s = time.monotonic() - started_s
         client.close()
+        return spent_s
+
+    def check() -> None:
+        spent_s = serve_once()
+        # On a machine that others use, everything takes longer; after an attack that holds the server, only this does.
+        assert spent_s < 1 or spent_s < 1 + 5 * min(serve_once() for _ in range(3))
 
     return check
 

@@ -151,6 +151,7 @@ def test_a_header_that_claims_more_than_is_there_is_refused(claim: bytes) -> Non
             decode(frame)
 
 
+@pytest.mark.every_environment
 def test_a_bomb_of_empty_maps_is_refused() -> None:
     with pytest.raises(FrameError):
         decode(HEADER + b"\xdc\xff\x00" + b"\x80" * 0xFF00)
@@ -265,6 +266,7 @@ def test_random_bytes_behind_a_good_header_give_a_message_or_a_frame_error() -> 
         assert encode(message) == frame
 
 
+@pytest.mark.every_environment
 @settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=300))
 def test_any_bytes_give_a_message_or_a_frame_error(data: bytes) -> None:
@@ -298,6 +300,7 @@ messages = (
 )  # fmt: skip
 
 
+@pytest.mark.every_environment
 @settings(max_examples=300, deadline=None)
 @given(messages)
 def test_decoding_gives_back_what_was_encoded_or_encoding_refused_it(

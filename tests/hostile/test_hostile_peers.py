@@ -64,6 +64,7 @@ def test_raw_bytes_on_a_socket_of_zeromq_reach_nobody(target: Target, serves: Se
         serves()
 
 
+@pytest.mark.every_environment
 def test_a_peer_without_a_key_gets_nothing(target: Target, serves: Serves) -> None:
     with zmq.Context() as context, context.socket(zmq.DEALER) as stranger:
         stranger.connect(f"ipc://{target.path('calls')}")
@@ -146,6 +147,7 @@ def test_frames_that_are_no_messages_are_dropped_whoever_sends_them(peers: Peers
     serves()
 
 
+@pytest.mark.every_environment
 def test_a_frame_over_the_limit_costs_its_sender_the_connection_and_nobody_else(peers: Peers, serves: Serves) -> None:
     peers().socket.send(b"\xff" * ((64 << 10) + 1))
     serves()
@@ -277,6 +279,7 @@ def test_a_peer_that_greets_again_starts_anew(peers: Peers, serves: Serves) -> N
     serves()
 
 
+@pytest.mark.every_environment
 def test_a_flood_does_not_keep_an_honest_call_waiting(peers: Peers, serves: Serves) -> None:
     peer = peers()
     peer.greet()
@@ -302,6 +305,7 @@ def test_an_error_whose_text_is_no_utf8_is_still_an_answer(honest: Client, serve
     serves()
 
 
+@pytest.mark.every_environment
 def test_an_agent_that_wants_to_exit_fails_its_call_and_nothing_else(honest: Client, serves: Serves) -> None:
     with pytest.raises(AgentFailed, match=r"adder\.leave: SystemExit"):
         honest.call("adder", "leave", {}, deadline_s=10)

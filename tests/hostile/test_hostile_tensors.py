@@ -44,6 +44,7 @@ def large_tensor(peer: Peer) -> WireTensor:
     return tensor(peer, nbytes=LARGE_NBYTES, shape=(LARGE_NBYTES // 4,))
 
 
+@pytest.mark.every_environment
 def test_an_honest_tensor_of_this_file_is_served(peer: Peer, segment: Segment) -> None:
     segment.buffer[:16] = torch.arange(4.0).numpy().tobytes()
     answer = peer.ask(tensor(peer))
@@ -106,6 +107,7 @@ def test_a_slot_of_an_earlier_generation_is_stale(peer: Peer) -> None:
     assert peer.refused(tensor(peer, owner="adder.0.0.0123456789abcdef")) == "stale"
 
 
+@pytest.mark.every_environment
 def test_one_bad_tensor_among_good_ones_ends_the_leases_of_all(peer: Peer, segment: Segment) -> None:
     good, bad, late = tensor(peer), tensor(peer, lease=2, offset=32), tensor(peer, lease=3)
     assert peer.refused(good, bad, late) == "bounds"
@@ -142,6 +144,7 @@ def test_an_offer_in_the_name_of_another_reaches_only_the_offerer(peer: Peer, ho
     assert torch.equal(returned.tensor(), torch.ones(4000))
 
 
+@pytest.mark.every_environment
 def test_what_a_peer_offered_is_closed_when_it_leaves(peers: Peers, target: Target, honest: Client) -> None:
     peer = peers("brief.0.1.0000")
     peer.greet()

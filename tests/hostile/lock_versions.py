@@ -1,0 +1,23 @@
+"""Which packages that read what peers send have other versions in one environment than in another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+LOCKS = tuple(ROOT / name / "requirements.lock" for name in ("launch", "env_sd3", "env_opensora"))
+READERS = ("msgpack", "psutil", "pydantic", "pydantic-core", "pyzmq", "torch")
+
+
+def pinned(lock: Path) -> dict[str, str]:
+    """Versions by the names of packages."""
+    pins = (line.partition("==") for line in lock.read_text(encoding="utf-8").splitlines())
+    return {name.lower().replace("_", "-"): version for name, _, version in pins}
+
+
+def differing(locks: Sequence[Path] = LOCKS, packages: Sequence[str] = READERS) -> Mapping[str, list[str | None]]:
+    """Packages whose version is not the same in all locks, with what each lock has."""
+    contents = [pinned(lock) for lock in locks]
+    found = {package: [content.get(package) for content in contents] for package in packages}
+    return {package: versions for package, versions in found.items() if len(set(versions)) > 1}
