@@ -53,7 +53,7 @@ def published_count(model: str, name: str, published: Mapping[str, Mapping[str, 
     if model in published:
         return published[model].get(name, 0)
     nearest = nearest_name(model, published)
-    hint = f"; did you mean the Hub id `{nearest}`?" if nearest else ""
+    hint = f"; did you mean the Hub id `{nearest}`?" if nearest else "."
     kind = "folder or known Hub id" if _HUB_ID.fullmatch(model) else "folder"
     raise SettingsError(
         f"`{model}`: no such {kind}{hint} Expected a folder with {name}/ in it, absolute or relative to the checkout"

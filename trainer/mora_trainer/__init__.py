@@ -1,1 +1,1 @@
-"""The coordinator of joint training: algorithm 1 of the Mora paper over agents that live in other processes."""
+"""The coordinator of joint training: algorithm 1 of the Mora paper over agents in other processes."""

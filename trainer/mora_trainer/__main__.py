@@ -14,7 +14,7 @@ from mora_runtime.schema import settings_from_argv
 from mora_trainer.settings import CoordinatorSettings
 from mora_trainer.terminal import clean_tracebacks
 
-EXIT_STOPPED = 3  # ended cleanly on request before the last step; the launcher turns it into its own exit code
+EXIT_STOPPED = 3  # ended cleanly on request before the last step; the launcher maps it to its own exit code
 
 
 def main() -> int:
@@ -24,8 +24,8 @@ def main() -> int:
     link = SupervisorLink(descriptor)
     role = f"coordinator.{settings.replica}"
     start_logging(RunDirectory.open(Path(settings.run_dir)), role=role, generation=settings.generation)
-    from mora_runtime.process import faults  # torch: seconds, after the settings are known good
-    from mora_runtime.trace import tracing  # torch: seconds, after the settings are known good
+    from mora_runtime.process import faults  # imports torch, which takes seconds: after the settings have been checked
+    from mora_runtime.trace import tracing  # the same
 
     faults.arm(role, Path(settings.run_dir))
 
@@ -53,7 +53,7 @@ def main() -> int:
 
 
 def _lost_a_process(error: MoraError) -> bool:
-    """True where this rank failed only because another process died or fell silent."""
+    """True if this rank failed only because another process died or did not answer."""
     if isinstance(error, StepAborted):
         return error.__cause__ is None or isinstance(error.__cause__, PeerDied | DeadlineExceeded)
     return isinstance(error, PeerDied | DeadlineExceeded)

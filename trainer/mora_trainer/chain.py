@@ -1,12 +1,12 @@
 """The differentiable chain prompt -> image agent -> video agent -> loss, and its gradient, over two servers.
 
-Driven by `JointStep`; owns nothing but the two clients. The image O_1 and its gradient pass from server to server by
-reference: the coordinator maps neither, and the norm of dL/dO_1 comes with the video server's answer. Gradients of
-model parameters stay in the servers; only z_i, dL/dz_i (kilobytes) and scalars come here.
+Driven by `JointStep`; owns only the two clients. The image O_1 and its gradient pass from server to server by
+reference: the coordinator maps neither, and the video server's answer contains the norm of dL/dO_1. Gradients of model
+parameters stay in the servers; only z_i, dL/dz_i (kilobytes) and scalars reach the coordinator.
 
-Micro-batches overlap (1F1B): while the video server goes forward and back through micro-batch k, the image server goes
-back through k - 1 and forward through k + 1. Each server still sees its backwards in the order of the micro-batches, so
-every sum is the same to the bit as without the overlap.
+Micro-batches overlap (1F1B): while the video server runs forward and backward of micro-batch k, the image server runs
+the backward of k - 1 and the forward of k + 1. Each server still runs its backwards in the order of the micro-batches,
+so every sum is bit-identical to the one without overlap.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ AGENTS = (IMAGE, VIDEO)  # the order of all sums
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """Samples that go through the chain together. Keys name what `encode` and `store_target` left in the servers."""
+    """Samples that pass through the chain together. Keys refer to results of `encode` and `store_target`."""
 
     image_prompts: tuple[str, ...]
     video_prompts: tuple[str, ...]
     targets: tuple[str, ...]
-    frames: tuple[str, ...]  # first frames of the targets, in the image server; used by the image agent's own loss
+    frames: tuple[str, ...]  # first frames of the targets, in the image server; for the image agent's own loss
     seeds: tuple[int, ...]
-    image_seeds: tuple[int, ...]  # of O_1's initial noise: the seeds, or those that targets were made from
+    image_seeds: tuple[int, ...]  # of O_1's initial noise: `seeds`, or the seeds that the targets were made from
 
 
 @dataclass(frozen=True)
 class MicroBatchResult:
-    """What comes back of one micro-batch."""
+    """Losses and gradients of one micro-batch."""
 
     loss: float
     image_loss: float | None
@@ -76,7 +76,7 @@ class Stopwatch:
 
 @dataclass(frozen=True)
 class _Rendered:
-    """An image forward that has come back: O_1 by reference and the ticket of its graph."""
+    """The result of an image forward: O_1 by reference and the ticket of its graph."""
 
     images: TensorRef  # (B, 3, H, W) in [-1, 1]
     own_loss: float | None
@@ -86,7 +86,7 @@ class _Rendered:
 
 @dataclass(frozen=True)
 class _LossDone:
-    """A video forward and backward that has come back: the loss, dL/dz_2, and dL/dO_1 by reference."""
+    """The result of a video forward and backward: the loss, dL/dz_2, and dL/dO_1 by reference."""
 
     rendered: _Rendered
     loss: float
@@ -124,7 +124,7 @@ class RemoteChain:
     def run(
         self, batches: Sequence[MicroBatch], embeddings: dict[str, torch.Tensor], watch: Stopwatch
     ) -> Iterator[MicroBatchResult]:
-        """Forward and backward of every micro-batch, gradients of their mean loss, results in order."""
+        """Run forward and backward of every micro-batch; yields results in order, with gradients of the mean loss."""
         scale = 1.0 / len(batches)
         rendering: deque[PendingReply] = deque()
         judging: deque[tuple[_Rendered, PendingReply]] = deque()
@@ -148,7 +148,7 @@ class RemoteChain:
                     judging.append((rendered, self._submit_video(batches[num_rendered], rendered, embeddings, scale)))
                     num_rendered += 1
                 else:
-                    # each server answers in order, so only the first of each kind can be next
+                    # each server answers in order, so the next answer belongs to the first of one of the queues
                     wait_any([*list(rendering)[:1], *_firsts(judging), *_firsts(returning)])
         finally:
             for pending in (*rendering, *(p for _, p in judging), *(p for _, p in returning if p is not None)):
@@ -174,7 +174,7 @@ class RemoteChain:
     def _submit_video(
         self, batch: MicroBatch, rendered: _Rendered, embeddings: dict[str, torch.Tensor], scale: float
     ) -> PendingReply:
-        """Loss and its backward in one message: the last server of a chain waits for nobody in between."""
+        """Submit the loss and its backward in one message: the last server of a chain needs nothing in between."""
         arguments = {
             "z": embeddings.get(VIDEO),
             "prompt_keys": list(batch.video_prompts),
@@ -203,7 +203,7 @@ class RemoteChain:
     def _image_output_grads(
         self, rendered: _Rendered, image_gradient: TensorRef | None, scale: float
     ) -> dict[str, torch.Tensor | TensorRef]:
-        """Gradients of what the image agent gave: of O_1 from the video agent, of its own loss."""
+        """Gradients of the image agent's outputs: of O_1 from the video agent, and of its own loss."""
         grads: dict[str, torch.Tensor | TensorRef] = {}
         if image_gradient is not None:
             grads["images"] = image_gradient

@@ -1,6 +1,6 @@
-"""A training job as one coordinator rank runs it: connect, prepare, train, checkpoint, show.
+"""One coordinator rank's part of a training job: connect, prepare, train, checkpoint, show progress.
 
-Started by `__main__`; every rank runs the same code, rank 0 also writes metrics, samples and what a person sees.
+Started by `__main__`; every rank runs the same code, rank 0 also writes metrics, samples and the terminal output.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class TrainingJob:
 
     Args:
         settings: resolved settings of this rank.
-        stop_requested: asked once a step on rank 0; True ends the job cleanly with a checkpoint.
+        stop_requested: called once per step on rank 0; True ends the job cleanly with a checkpoint.
     """
 
     def __init__(self, settings: CoordinatorSettings, stop_requested: Callable[[], bool]) -> None:
@@ -77,10 +77,10 @@ class TrainingJob:
         self._torch_profile = TorchProfile(self._clients, settings.torch_trace_step, deadline_s=self._deadline_s)
         self._samples = read_dataset(Path(settings.dataset))
         self._order = SampleOrder(len(self._samples), seed=settings.seed, shuffle=settings.shuffle)
-        self._done = 0  # steps, for the heartbeats
+        self._done = 0  # number of steps done, for the heartbeats
 
     def train(self) -> int:
-        """Run to the end, or to a requested stop. Returns the number of steps done; the state is committed then."""
+        """Train to the end, or to a requested stop, and commit the state. Returns the number of steps done."""
         self._prepare()
         progress = TrainingProgress(
             num_steps=self._settings.training.num_steps, first_step=self._first_step, visible=self._is_first
@@ -111,11 +111,11 @@ class TrainingJob:
         initial = initial_embeddings(
             self._clients, settings.modulation, seed=settings.seed, deadline_s=self._deadline_s
         )
-        for name, client in self._clients.items():  # the encoders outweigh the models; all prompts are encoded by now
+        for name, client in self._clients.items():  # text encoders are larger than the models, and not needed any more
             client.call(name, "unload_text_encoder", {}, deadline_s=self._deadline_s)
         modulation = settings.modulation
         self._modulation = Modulation(initial, modulation.alpha, modulation.optimizer) if initial else None
-        close_listeners()  # of the groups that its optimizer has made
+        close_listeners()  # of the process groups that the modulation's optimizer has made
         chain = RemoteChain(
             self._clients[IMAGE],
             self._clients[VIDEO],
@@ -167,7 +167,7 @@ class TrainingJob:
             self._sampler.take(label, embeddings)
 
     def _loop(self, progress: TrainingProgress) -> int:
-        """Steps until the last, or until rank 0 is asked to stop; every exit leaves a committed checkpoint."""
+        """Run steps until the last, or until rank 0 is asked to stop; commits a checkpoint before it returns."""
         training = self._settings.training
         log = MetricsLog(self._run.path, first_step=self._first_step) if self._is_first else None
         num_skips = 0
@@ -189,8 +189,8 @@ class TrainingJob:
                 self._done = step = step + 1
                 if num_skips >= training.max_consecutive_skips:
                     raise TrainingDiverged(
-                        f"gradients were not finite in {num_skips} steps in a row, up to step {report.step}; weights "
-                        "are as the last finite step left them: lower the learning rate, or look at the data"
+                        f"gradients were not finite in {num_skips} steps in a row, up to step {report.step}; the "
+                        "weights are those of the last finite step: lower the learning rate, or check the data"
                     )
                 if training.checkpoint_every and step % training.checkpoint_every == 0:
                     self._checkpointer.begin(step)
@@ -212,10 +212,10 @@ class TrainingJob:
         return self._step.run(step, batches, rates)
 
     def _agreed_to_stop(self) -> bool:
-        """Rank 0's wish, told to all: ranks that stopped at different steps would wait for each other for ever."""
-        wish = torch.tensor([float(self._is_first and self._stop_requested())])
-        dist.all_reduce(wish)
-        return bool(wish.item() > 0)
+        """Share rank 0's stop request with all ranks; if they stopped at different steps, they would deadlock."""
+        is_requested = torch.tensor([float(self._is_first and self._stop_requested())])
+        dist.all_reduce(is_requested)
+        return bool(is_requested.item() > 0)
 
     def _rates(self, step: int) -> LearningRates:
         training = self._settings.training
@@ -229,7 +229,7 @@ class TrainingJob:
         )
 
     def _batches(self, step: int) -> list[MicroBatch]:
-        """This replica's share of the batch of `step`: a contiguous block, cut into micro-batches."""
+        """This replica's share of the batch of `step`: a contiguous block, split into micro-batches."""
         size = self._settings.training.micro_batch_size
         places = self._places(step)
         return [
@@ -247,11 +247,11 @@ class TrainingJob:
         if report.image_gradient_norm == 0.0 and not report.skipped:
             progress.warn(f"step {report.step + 1}: {_ZERO_GRADIENT_WARNING}")
         if report.skipped:
-            progress.warn(f"step {report.step + 1} was skipped: a gradient was not finite; nothing has changed")
+            progress.warn(f"step {report.step + 1} was skipped: a gradient was not finite; no weight has changed")
 
     def _summarise(self, progress: TrainingProgress, done: int, finished: bool) -> None:
         run = self._run.path
-        state = f"finished {done} steps" if finished else f"stopped after {done} steps; --resume goes on from there"
+        state = f"finished {done} steps" if finished else f"stopped after {done} steps; --resume continues from there"
         entries: list[tuple[str, Path | str]] = [
             (state, run),
             ("checkpoint", self._run.checkpoints / f"step-{done:08d}" if done else "none"),
@@ -263,12 +263,12 @@ class TrainingJob:
         progress.console.print(summary_table(entries))
 
     def vitals(self) -> Vitals:
-        """How far training is, for the heartbeats; called by another thread."""
+        """Progress of training, for the heartbeats; called by another thread."""
         arena = self._session.store.arena
         return {"step": self._done, "num_leases": arena.num_live, "arena_nbytes": arena.allocated_nbytes}
 
     def close(self) -> None:
-        """Leave servers and group."""
+        """Disconnect from the servers and leave the process group."""
         for client in self._clients.values():
             client.close()
         self._session.close()

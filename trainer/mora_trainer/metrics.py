@@ -1,6 +1,6 @@
-"""Metrics of a run: `metrics.jsonl`, one JSON object a step, and the same values for TensorBoard. Rank 0 only.
+"""Metrics of a run: `metrics.jsonl`, one JSON object per step, and the same values for TensorBoard. Rank 0 only.
 
-Files are written by a thread of their own: a slow disk does not keep the next step waiting.
+A separate thread writes the files, so that a slow disk does not delay the next step.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from mora_trainer.step import LearningRates, StepReport
 
 
 class MetricsLog:
-    """Appends each step to `<run>/metrics.jsonl` and `<run>/tensorboard/`; lines past a resumed step go first."""
+    """Appends steps to `<run>/metrics.jsonl` and `<run>/tensorboard/`; first removes those from `first_step` on."""
 
     def __init__(self, run: Path, *, first_step: int) -> None:
         self._path = run / "metrics.jsonl"
@@ -33,7 +33,7 @@ class MetricsLog:
         """Record one step; non-finite numbers become null in JSON.
 
         Raises:
-            OSError: a step before this one could not be written.
+            OSError: an earlier step could not be written.
         """
         if self._last is not None and self._last.done():
             self._last.result()
@@ -48,7 +48,7 @@ class MetricsLog:
                     self._writer.add_scalar(name, value, values["step"])
 
     def close(self) -> None:
-        """Write what is left, flush and close both.
+        """Write the remaining steps and close both files.
 
         Raises:
             OSError: a step could not be written (TimeoutError: not in time).
@@ -61,7 +61,7 @@ class MetricsLog:
 
 
 def as_record(report: StepReport, rates: LearningRates, step_s: float) -> dict[str, Any]:
-    """One line of metrics.jsonl."""
+    """Build one line of metrics.jsonl."""
     record: dict[str, Any] = {
         "step": report.step,
         "loss": _finite(report.loss),
@@ -96,7 +96,7 @@ def _flat(values: dict[str, Any], prefix: str = "") -> list[tuple[str, float | N
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """All complete lines of a metrics file; a line cut off by a crash is left out."""
+    """Read all complete lines of a metrics file; a line truncated by a crash is skipped."""
     if not path.exists():
         return []
     lines = path.read_text(encoding="utf-8").split("\n")

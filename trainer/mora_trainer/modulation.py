@@ -1,7 +1,7 @@
 """The modulation embeddings z_i, their optimizer, and the modulation factors alpha_i (paper section 3.2, algorithm 1).
 
-Owned by every coordinator rank, kept equal by DeepSpeed's reduction. z_i is float32 whatever the agents' dtype: at a
-learning rate of 1e-5 a bfloat16 z would never move.
+Every coordinator rank owns a copy; DeepSpeed's reduction keeps the copies equal. z_i is float32 whatever the agents'
+dtype: at a learning rate of 1e-5 a bfloat16 z would never change.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def modulation_factors(embeddings: Mapping[str, torch.Tensor], reading: AlphaRea
     """alpha_i of every agent from its z_i.
 
     Args:
-        embeddings: z_i by agent, (rows, d_i) float32; the UPDATED ones of the step.
+        embeddings: z_i by agent, (rows, d_i) float32, after this step's update.
         reading: `norm` = ||z_i||_2 / n, as the paper writes it; `share` = n ||z_i|| / sum of norms; `one` = 1.
     """
     norms = {name: float(z.detach().double().norm()) for name, z in embeddings.items()}
@@ -45,7 +45,7 @@ class Modulation(torch.nn.Module):
     Args:
         initial: first value of each z_i by agent name, (rows, d_i); the order of agents is the order of all sums.
         alpha: reading of the modulation factor.
-        kind: optimizer of the embeddings; no weight decay, which would shrink every alpha_i with time.
+        kind: optimizer of the embeddings; used without weight decay, which would shrink every alpha_i over time.
 
     The coordinators' process group must have been joined.
     """
@@ -58,18 +58,18 @@ class Modulation(torch.nn.Module):
         self.optimizer = ShardedOptimizer(self, [[z] for z in self.embeddings.values()], settings)
 
     def embedding(self, agent: str) -> torch.Tensor:
-        """Present z_i of an agent, detached: (rows, d_i) float32."""
+        """Current z_i of an agent, detached: (rows, d_i) float32."""
         z: torch.Tensor = self.embeddings[agent].detach()
         return z
 
     def accumulate(self, gradients: Mapping[str, torch.Tensor]) -> None:
-        """Add dL/dz_i of one micro-batch, in the agents' order whatever order the gradients arrived in."""
+        """Add dL/dz_i of one micro-batch, in the order of the agents, not of the gradients."""
         for name, z in self.embeddings.items():
             gradient = gradients[name].to(z.device, torch.float32)
             z.grad = gradient.clone() if z.grad is None else z.grad.add_(gradient)
 
     def prepare(self) -> GradientReport:
-        """Average the accumulated gradients over all replicas (a collective) and report."""
+        """Average the accumulated gradients over all replicas (a collective) and report finiteness and norm."""
         return self.optimizer.prepare()
 
     def commit(self, learning_rates: Sequence[float], clip: float) -> None:
@@ -77,7 +77,7 @@ class Modulation(torch.nn.Module):
         self.optimizer.commit(learning_rates, clip)
 
     def factors(self) -> dict[str, float]:
-        """alpha_i from the embeddings as they are now."""
+        """alpha_i of the current embeddings, by agent."""
         return modulation_factors({name: z for name, z in self.embeddings.items()}, self._alpha)
 
     def norms(self) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""What happens between connecting to the servers and the first step: prompts, targets, first value of every z_i."""
+"""Preparation between connecting to the servers and the first step: prompts, targets, first value of every z_i."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _PROMPTS_PER_CALL = 16
 
 
 class Corpus:
-    """The dataset as the servers know it: prompt keys, and targets that are sent to the servers on first use.
+    """The servers' copy of the dataset: keys of encoded prompts, and targets that are sent on first use.
 
     Args:
         samples: the dataset, in file order.
-        needs_frames: True when the image agent's own loss is on, which needs the targets' first frames there.
+        needs_frames: send the targets' first frames to the image server, for the image agent's own loss.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Corpus:
         self.keys = {name: encode_prompts(clients[name], name, prompts, deadline_s) for name in AGENTS}
 
     def micro_batch(self, order: SampleOrder, places: range) -> MicroBatch:
-        """The micro-batch of the samples at these places of the training sequence; their targets are sent if new."""
+        """Make the micro-batch of the samples at these places of the training sequence; sends their targets if new."""
         indices = [order.sample_index(place) for place in places]
         seeds = tuple(order.noise_seed(place) for place in places)
         return MicroBatch(
@@ -71,7 +71,7 @@ class Corpus:
         return seed if known is None else known
 
     def decode_ahead(self, order: SampleOrder, places: range) -> None:
-        """Begin to decode the clips of these places that no server has yet; `micro_batch` takes them from here."""
+        """Begin to decode the clips of these places that no server has yet, for a later `micro_batch`."""
         for index in {order.sample_index(place) for place in places}:
             if index not in self._targets and index not in self._clips:
                 self._clips[index] = self._decoder.submit(self._decode, index)
@@ -98,7 +98,7 @@ class Corpus:
 
 
 def encode_prompts(client: Client, agent: str, prompts: Sequence[str], deadline_s: float) -> list[str]:
-    """Have an agent encode prompts, a few a call; returns the keys under which it keeps them, in order."""
+    """Have an agent encode prompts, 16 per call; returns the keys under which it keeps them, in order."""
     keys: list[str] = []
     for start in range(0, len(prompts), _PROMPTS_PER_CALL):
         arguments = {"prompts": list(prompts[start : start + _PROMPTS_PER_CALL])}
@@ -115,7 +115,7 @@ def initial_embeddings(
 ) -> dict[str, torch.Tensor]:
     """First value of each z_i by agent, (rows, d_i) float32; empty when modulation is off.
 
-    `learned`: the rows that the agent's text encoder gives for "[Mod]", all content tokens, their mean, or a new token;
+    `learned`: the agent's text encoding of "[Mod]": the rows of all content tokens, their mean, or a new token's row;
     `random_init`: one random row (ablation RI).
     """
     if settings.mode == "none":
@@ -137,7 +137,7 @@ def initial_embeddings(
 def parameter_rows(
     clients: dict[str, Client], rates: dict[str, float], *, deadline_s: float
 ) -> list[tuple[str, str, int, int, float]]:
-    """Rows of the table of counts printed at the start: agent, what trains, all and trained parameters, rate."""
+    """Rows of the table printed at the start: agent, what trains, all and trained parameters, learning rate."""
     rows = []
     for name in AGENTS:
         values = clients[name].call(PARTICIPANT, "counts", {}, deadline_s=deadline_s).values

@@ -1,4 +1,4 @@
-"""What a person sees while a job trains: a bar on a terminal, one line a step elsewhere, warnings, a summary."""
+"""Terminal output of training: a progress bar, or one line per step if there is no terminal; warnings; a summary."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from rich.table import Table
 from mora_trainer.step import StepReport
 from mora_trainer.terminal import Console
 
-_PIPED_WIDTH = 160  # without a terminal there is no width to fit, only tables to keep whole
+_PIPED_WIDTH = 160  # without a terminal: wide enough that no table wraps
 
 
 class TrainingProgress:
-    """Rank 0 shows; other ranks make it with `visible=False` and stay silent."""
+    """Progress of rank 0; other ranks pass `visible=False` and print nothing."""
 
     def __init__(self, *, num_steps: int, first_step: int, visible: bool) -> None:
         width = None if sys.stdout.isatty() else _PIPED_WIDTH
@@ -34,7 +34,7 @@ class TrainingProgress:
         self._task = self._bar.add_task("training", total=num_steps, completed=first_step, line="")
 
     def start(self) -> None:
-        """Begin to draw."""
+        """Start drawing the bar."""
         self._bar.start()
 
     def step(self, report: StepReport, step_s: float) -> None:
@@ -45,11 +45,11 @@ class TrainingProgress:
             self.console.print(f"step {report.step + 1}/{self._num_steps}  {line}")
 
     def warn(self, text: str) -> None:
-        """A warning above the bar."""
+        """Print a warning above the bar."""
         self.console.print(f"warning: {text}", style="yellow")
 
     def close(self) -> None:
-        """Stop drawing."""
+        """Stop drawing the bar."""
         self._bar.stop()
 
 
@@ -67,7 +67,7 @@ def _line(report: StepReport, step_s: float) -> str:
 
 
 def parameter_table(rows: list[tuple[str, str, int, int, float]]) -> Table:
-    """Table of (agent, what trains, all parameters, trained parameters, learning rate)."""
+    """Build the table of (agent, what trains, all parameters, trained parameters, learning rate)."""
     table = Table("agent", "trains", "parameters", "trained", "learning rate", box=None, pad_edge=False)
     for agent, scope, total, trained, rate in rows:
         table.add_row(agent, scope, f"{total:,}", f"{trained:,}", f"{rate:g}")
@@ -75,7 +75,7 @@ def parameter_table(rows: list[tuple[str, str, int, int, float]]) -> Table:
 
 
 def summary_table(entries: list[tuple[str, Path | str]]) -> Table:
-    """Closing summary: what lies where."""
+    """Build the closing summary: where the results are."""
     table = Table(box=None, show_header=False, pad_edge=False)
     for label, place in entries:
         table.add_row(label, str(place))

@@ -1,4 +1,4 @@
-"""The look before and after training: what the chain generates for a few prompts, as mp4 and one contact sheet."""
+"""Samples before and after training: videos of the chain for a few prompts, as mp4 and one contact sheet."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from mora_trainer.chain import IMAGE, VIDEO
 
 
 class Sampler:
-    """Generates with the agents as they are now.
+    """Generates videos with the agents' current weights.
 
     Args:
-        prompts: text and its key in each server.
-        targets: the training clip of each prompt, shown beside for comparison.
+        prompts: text of each prompt, and its key in each server.
+        targets: the training clip of each prompt, shown for comparison.
     """
 
     def __init__(
@@ -40,12 +40,12 @@ class Sampler:
         self._seed = seed
         self._folder = folder
         self._deadline_s = deadline_s
-        self._rows: list[list[tuple[str, Clip]]] = [  # of each prompt, so that they stand below one another
+        self._rows: list[list[tuple[str, Clip]]] = [  # by prompt, so that the rows of a prompt are adjacent
             [(f"target: {text}", clip)] for (text, _, _), clip in zip(prompts, targets, strict=True)
         ]
 
     def take(self, label: str, embeddings: dict[str, torch.Tensor]) -> list[Path]:
-        """Generate one video a prompt, write `<label>-<n>.mp4` and the contact sheet of all rows so far."""
+        """Generate one video per prompt; write `<label>-<n>.mp4` and the contact sheet of all rows so far."""
         written: list[Path] = []
         for number, (text, image_key, video_key) in enumerate(self._prompts):
             clip = self._generate(image_key, video_key, embeddings)

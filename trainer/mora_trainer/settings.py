@@ -1,4 +1,4 @@
-"""Settings of a training job: the sections a user writes, and the resolved file that one coordinator rank reads.
+"""Settings of a training job: the sections that a user writes, and the resolved file that one coordinator rank reads.
 
 The launcher imports this module too, so it needs neither torch nor DeepSpeed.
 """
@@ -23,9 +23,9 @@ class ModulationSettings(Settings):
 
 
 class PipelineSettings(Settings):
-    """How the micro-batches of one step overlap. Gradients are the same to the bit whatever is set here."""
+    """How the micro-batches of one step overlap. All settings give bit-identical gradients."""
 
-    max_in_flight: PositiveInt = 3  # micro-batches between their first forward and their last backward; 1 = no overlap
+    max_in_flight: PositiveInt = 3  # micro-batches between first forward and last backward; 1 = no overlap
     inputs_first: bool = False  # the video server answers before it computes its parameters' gradients
 
 
@@ -33,8 +33,8 @@ class TrainingSettings(Settings):
     """The optimisation loop."""
 
     num_steps: PositiveInt = 12
-    batch_size: PositiveInt = 4  # samples of one optimisation step, over all replicas and micro-batches
-    micro_batch_size: PositiveInt = 1  # samples of one pass through the chain on one replica
+    batch_size: PositiveInt = 4  # samples per optimisation step, over all replicas and micro-batches
+    micro_batch_size: PositiveInt = 1  # samples per pass through the chain on one replica
     clip_norm: float | None = 1.0  # over the gradients of all roles together; None = no clipping
     pipeline: PipelineSettings = PipelineSettings()
     schedule: Literal["constant", "cosine"] = "constant"
@@ -43,11 +43,11 @@ class TrainingSettings(Settings):
     checkpoint_every: int = Field(default=4, ge=0)  # steps; 0 = only at the end
     keep_checkpoints: PositiveInt = 3
     call_deadline_s: float = Field(default=600.0, gt=0.0)
-    max_consecutive_skips: PositiveInt = 10  # non-finite steps in a row before the job gives up
+    max_consecutive_skips: PositiveInt = 10  # non-finite steps in a row after which the job ends
 
 
 class SampleSettings(Settings):
-    """The look before and after training."""
+    """Samples generated before and after training."""
 
     enabled: bool = True
     num_prompts: PositiveInt = 1
@@ -55,11 +55,11 @@ class SampleSettings(Settings):
 
 
 class RemoteAgentSettings(Settings):
-    """One trained agent as the coordinator sees it."""
+    """The coordinator's settings of one trained agent."""
 
     name: str  # image, video
     server: str  # image.0
-    lock_hash: str  # of the environment that the server must run in
+    lock_hash: str  # of the environment in which the server must run
     learning_rate: float = Field(ge=0.0)
     modulation_learning_rate: float = Field(ge=0.0)
 
@@ -69,7 +69,7 @@ class CoordinatorSettings(Settings):
 
     run_dir: str
     replica: int
-    generation: int = 1  # grows with every restart of the job's roles
+    generation: int = 1  # increases with every restart of the job's roles
     num_replicas: PositiveInt
     rendezvous: str
     num_threads: PositiveInt = 1
@@ -86,7 +86,7 @@ class CoordinatorSettings(Settings):
     arena_nbytes: PositiveInt  # budget of this rank's own tensors in shared memory
     spill_nbytes: int = Field(ge=0)
     lock_hashes: dict[str, str]
-    trace: str | None = None  # file that this process's trace goes to
+    trace: str | None = None  # file for this process's trace
     torch_trace_step: int | None = None  # the step that torch's profiler records in every role, counted from 0
 
     @model_validator(mode="after")
@@ -96,7 +96,7 @@ class CoordinatorSettings(Settings):
 
 
 def check_batch(training: TrainingSettings, num_replicas: int) -> None:
-    """Refuse a batch that replicas and micro-batches cannot share equally (ValueError)."""
+    """Refuse a batch that cannot be divided equally among replicas and micro-batches (ValueError)."""
     unit = num_replicas * training.micro_batch_size
     if training.batch_size % unit:
         raise ValueError(

@@ -1,7 +1,7 @@
 """One optimisation step of one replica: micro-batches, PREPARE, one decision, COMMIT or SKIP (docs/architecture.md).
 
-Every coordinator rank runs the same steps in the same order. Every number the decision depends on has been reduced over
-the replicas before, so all ranks decide alike without a vote.
+Every coordinator rank runs the same steps in the same order. Every number that the decision depends on is reduced over
+the replicas first, so all ranks decide the same without a vote.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MODULATION = "modulation"
 
 @dataclass(frozen=True)
 class LearningRates:
-    """Rates of one step: eta_theta and eta_z by agent, schedule applied."""
+    """Rates of one step by agent, eta_theta and eta_z, with the schedule applied."""
 
     parameters: dict[str, float]
     embeddings: dict[str, float]
@@ -36,7 +36,7 @@ class LearningRates:
 
 @dataclass(frozen=True)
 class StepReport:
-    """What one step did, for metrics and progress; equal on every rank but for `breakdown_s`."""
+    """Results of one step, for metrics and progress; equal on every rank except for `breakdown_s`."""
 
     step: int
     loss: float  # mean over the whole batch
@@ -47,17 +47,17 @@ class StepReport:
     gradient_norms: dict[str, float]  # by role: image, video, modulation
     image_gradient_norm: float  # ||dL/dO_1||, largest over this rank's micro-batches
     norms: dict[str, float]  # ||z_i||
-    alphas: dict[str, float]  # by agent, as committed; what would have been committed for a skipped step
+    alphas: dict[str, float]  # by agent, as committed; for a skipped step those that a commit would have used
     breakdown_s: dict[str, float]
 
 
 def clip_factor(total_norm: float, clip_norm: float | None) -> float:
-    """Factor that brings a norm down to `clip_norm`: min(1, clip_norm / (norm + 1e-6)), as torch's clip_grad_norm_."""
+    """Factor that reduces a norm to `clip_norm`: min(1, clip_norm / (norm + 1e-6)), as torch's clip_grad_norm_."""
     return 1.0 if clip_norm is None else min(1.0, clip_norm / (total_norm + 1e-6))
 
 
 class JointStep:
-    """Runs steps over a chain and its participants.
+    """Runs optimisation steps over a chain and its participants.
 
     Args:
         chain: forward and backward of micro-batches.
@@ -83,10 +83,10 @@ class JointStep:
         self._deadline_s = deadline_s
 
     def run(self, step: int, batches: Sequence[MicroBatch], rates: LearningRates) -> StepReport:
-        """Do one step.
+        """Run one step.
 
         Raises:
-            StepAborted: a replica failed before the decision; no role has changed, the step may be run again.
+            StepAborted: a replica failed before the decision; no role has changed, so the step may be run again.
         """
         watch = Stopwatch()
         results = self._accumulate(batches, watch)
@@ -114,7 +114,7 @@ class JointStep:
         )
 
     def _accumulate(self, batches: Sequence[MicroBatch], watch: Stopwatch) -> MicroBatchResult:
-        """All micro-batches of this rank; then agree with the other ranks that all of theirs went through too."""
+        """Run all micro-batches of this rank, then agree with the other ranks that none of theirs failed."""
         embeddings = {} if self._modulation is None else {name: self._modulation.embedding(name) for name in AGENTS}
         failure: MoraError | None = None
         results: list[MicroBatchResult] = []
@@ -175,7 +175,7 @@ class JointStep:
         return dict.fromkeys(AGENTS, 1.0) if self._modulation is None else self._modulation.factors()
 
     def _abandon(self, *, alive: bool) -> None:
-        """Forget this step's gradients on this rank; servers of a failed replica may be gone and are not asked."""
+        """Drop this step's gradients on this rank; if it failed, its servers may be gone and are not called."""
         if self._modulation is not None:
             self._modulation.optimizer.reset()
         if alive:

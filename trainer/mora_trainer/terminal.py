@@ -1,8 +1,8 @@
-"""The terminal that Mora's processes write to: rich's, with no way for foreign text to give the terminal orders.
+"""The console of Mora's processes: rich's, with control characters removed from all untrusted text.
 
-Prompts, paths, errors of endpoints and of children come from elsewhere, and a terminal obeys what is in them: escape
-codes move the cursor, change the title, hide lines. So every piece of text is cleaned when it is rendered, wherever it
-stands: in a line, a table, a progress bar or a question. Rich's own styling is added after that, and works.
+Prompts, paths, and errors of endpoints and role processes are untrusted, and a terminal interprets escape codes in
+them: they move the cursor, change the title, hide lines. So every piece of text is cleaned when it is rendered, in
+lines, tables, progress bars and questions. Rich adds its own styling afterwards, so that still works.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from rich.segment import Segment
 
 
 class Console(console.Console):
-    """Rich's console. Markup is off unless it is asked for: `[link=...]` in foreign text would be obeyed too."""
+    """Rich's console with markup off by default, because `[link=...]` in untrusted text would be interpreted too."""
 
     def __init__(self, *, markup: bool = False, highlight: bool = False, emoji: bool = False, **options: Any) -> None:
         super().__init__(markup=markup, highlight=highlight, emoji=emoji, **options)
@@ -31,7 +31,7 @@ class Console(console.Console):
 
 
 def _cleaned(segment: Segment) -> Segment:
-    if segment.control:  # of rich itself: it moves the cursor of a bar
+    if segment.control:  # from rich itself, for instance to move the cursor of a progress bar
         return segment
     text = shown(segment.text)
     return segment if text is segment.text else Segment(text, segment.style)
@@ -43,7 +43,7 @@ class _CleanFormatter(logging.Formatter):
 
 
 def clean_tracebacks() -> None:
-    """Show errors that nobody expected, and warnings, without control characters; their texts are foreign, too."""
+    """Print uncaught exceptions and warnings without control characters, because their texts are untrusted too."""
 
     def show(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
         sys.stderr.write(shown("".join(traceback.format_exception(kind, error, trace))))
@@ -53,7 +53,7 @@ def clean_tracebacks() -> None:
             sys.stderr.write(f"in thread {args.thread.name if args.thread else '?'}:\n")
             show(args.exc_type, args.exc_value, args.exc_traceback)
 
-    if logging.lastResort is not None:  # takes warnings where no log has been opened
+    if logging.lastResort is not None:  # prints warnings if no log has been opened
         logging.lastResort.setFormatter(_CleanFormatter())
     sys.excepthook = show
     threading.excepthook = show_of_thread

@@ -10,11 +10,11 @@ from mora_runtime.rpc.torch_trace import PROFILER, TorchTrace
 
 
 class TorchProfile:
-    """Begins before the step and ends after it, so that the step itself holds nothing of either.
+    """Profiles one step; starts before it and stops after it, so that neither is part of the measured step.
 
     Args:
-        clients: by agent name; their servers are traced too.
-        step: the one to record; None records none.
+        clients: by agent name; their servers are profiled too.
+        step: the step to record; None records none.
     """
 
     def __init__(self, clients: Mapping[str, Client], step: int | None, *, deadline_s: float) -> None:
@@ -24,7 +24,7 @@ class TorchProfile:
 
     @contextmanager
     def around(self, step: int) -> Iterator[None]:
-        """Record the block where it is the step to record."""
+        """Record the block if `step` is the step to record."""
         if step != self._step:
             yield
             return

@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from click.testing import CliRunner
+from mora_launch.cli import cli
+from mora_runtime.errors import MoraError
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -17,6 +20,7 @@ from .mora_process import QUICK, ROOT, MoraTrain, train
 # several whole jobs a test, each of which loads all models
 pytestmark = pytest.mark.timeout(900)
 
+TINY = ROOT / "configs" / "tiny.yaml"
 WEIGHTS = "weights/diffusion_pytorch_model.safetensors"
 
 
@@ -40,16 +44,6 @@ def mora(command: str, run: Path, *options: str) -> tuple[int, str]:
 
 def losses(run: Path) -> list[float]:
     return [json.loads(line)["loss"] for line in (run / "metrics.jsonl").read_text().splitlines()]
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An uninterrupted run of four steps with samples."""
-    run = tmp_path_factory.mktemp("jobs") / "finished"
-    said = train(run, [*QUICK, "training.num_steps=4", "training.checkpoint_every=2", "samples.enabled=true"])
-    assert "finished 4 steps" in said
-    assert "294,592" in said, "the table of parameter counts is printed"
-    return run
 
 
 def test_a_run_leaves_metrics_samples_and_a_loadable_checkpoint(finished: Path) -> None:
@@ -85,7 +79,7 @@ def test_interrupted_and_resumed_is_uninterrupted_byte_for_byte(finished: Path, 
     job.process.send_signal(signal.SIGINT)
     code, said = job.finish()
     assert code == 130, said
-    assert "--resume goes on from there" in said
+    assert "--resume continues from there" in said
     assert job.nothing_left()
     code, said = second.finish()
     assert code == 1
@@ -127,15 +121,37 @@ def test_a_job_that_keeps_dying_is_given_up_with_the_cause(tmp_path: Path) -> No
     assert "recovered: video.0 was killed by SIGKILL" in said
 
 
-def test_a_run_is_stopped_from_another_terminal_with_a_checkpoint(tmp_path: Path) -> None:
-    job = MoraTrain(tmp_path / "run", [*QUICK, "training.num_steps=500"])
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory: pytest.TempPathFactory) -> MoraTrain:
+    """A job that another terminal stops, of a video model that gives the image agent no gradient."""
+    folder = tmp_path_factory.mktemp("stopped")
+    job = MoraTrain(folder / "run", [*QUICK, "training.num_steps=500", f"agents.video.options.model={deaf(folder)}"])
     job.read_until(lambda line: line.startswith("step 1/500"))
     assert mora("stop", job.run) == (0, f"{job.run}: stopped\n")
-    code, said = job.finish()
-    assert code == 130, said
-    assert (job.run / "checkpoints" / "COMMITTED").exists()
-    assert mora("status", job.run)[1].startswith(f"{job.run}\ntrain: interrupted, generation 1")
-    assert mora("stop", job.run) == (0, f"{job.run}: is not running\n")
+    job.finish()
+    return job
+
+
+def deaf(folder: Path) -> Path:
+    """The tiny video model as a freshly initialised inpaint model is: the given frames do not reach its output."""
+    fresh = folder / "fresh"
+    shutil.copytree(ROOT / "models" / "tiny" / "opensora" / "transformer_i2v", fresh)
+    path = fresh / "diffusion_pytorch_model.safetensors"
+    weights = load_file(path)
+    weights["pos_embed_masked_video.1.weight"].zero_()
+    save_file(weights, path, metadata={"format": "pt"})
+    return fresh
+
+
+def test_a_run_is_stopped_from_another_terminal_with_a_checkpoint(stopped: MoraTrain) -> None:
+    assert stopped.process.returncode == 130, stopped.lines
+    assert (stopped.run / "checkpoints" / "COMMITTED").exists()
+    assert mora("status", stopped.run)[1].startswith(f"{stopped.run}\ntrain: interrupted, generation 1")
+    assert mora("stop", stopped.run) == (0, f"{stopped.run}: is not running\n")
+
+
+def test_a_zero_gradient_to_the_image_agent_is_warned_about(stopped: MoraTrain) -> None:
+    assert "dL/dO_1 is exactly zero" in "\n".join(stopped.lines)
 
 
 def test_the_death_of_the_launcher_ends_every_role(tmp_path: Path) -> None:
@@ -170,17 +186,6 @@ def test_an_agent_that_dies_at_load_says_why_and_leaves_nothing(tmp_path: Path) 
     assert job.nothing_left()
 
 
-def test_a_zero_gradient_to_the_image_agent_is_warned_about(tmp_path: Path) -> None:
-    fresh = tmp_path / "fresh"
-    shutil.copytree(ROOT / "models" / "tiny" / "opensora" / "transformer_i2v", fresh)
-    path = fresh / "diffusion_pytorch_model.safetensors"
-    weights = load_file(path)
-    weights["pos_embed_masked_video.1.weight"].zero_()  # as a freshly initialised inpaint model has it
-    save_file(weights, path, metadata={"format": "pt"})
-    said = train(tmp_path / "run", [*QUICK, "training.num_steps=1", f"agents.video.options.model={fresh}"])
-    assert "dL/dO_1 is exactly zero" in said
-
-
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -193,17 +198,18 @@ def test_a_zero_gradient_to_the_image_agent_is_warned_about(tmp_path: Path) -> N
     ],
 )
 def test_what_does_not_fit_is_refused_before_anything_starts(changes: list[str], words: str, tmp_path: Path) -> None:
-    job = MoraTrain(tmp_path / "run", changes)
-    code, said = job.finish()
-    assert code == 1
-    assert re.search(words, said, flags=re.DOTALL), said
+    settings = [word for change in changes for word in ("--set", change)]
+    refused = CliRunner().invoke(cli, ["train", str(TINY), "--run", str(tmp_path / "run"), *settings])
+    assert isinstance(refused.exception, MoraError), refused.output
+    assert re.search(words, str(refused.exception), flags=re.DOTALL), refused.exception
+    assert not (tmp_path / "run" / "logs").exists(), "no role has been started"
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
 
 
 def test_a_dry_run_prints_the_placement_and_starts_nothing(tmp_path: Path) -> None:
-    job = MoraTrain(tmp_path / "run", [], "--dry-run", config="configs/mora-osp-8xh100.yaml")
-    code, said = job.finish()
-    assert code == 0
+    paper = str(ROOT / "configs" / "mora-osp-8xh100.yaml")
+    planned = CliRunner().invoke(cli, ["train", paper, "--run", str(tmp_path / "run"), "--dry-run"])
+    assert planned.exit_code == 0, planned.output
     for role in ("image.3", "video.0", "coordinator.2", "cuda:7"):
-        assert role in said
+        assert role in planned.output
     assert not (tmp_path / "run").exists()

@@ -1,8 +1,8 @@
-"""Checkpoints: a checkpoint is what its commit record says (docs/architecture.md, state).
+"""Writing and restoring checkpoints; only the one in the commit record is valid (docs/architecture.md, state).
 
 Every role writes its shards under `checkpoints/step-N.tmp/`; rank 0 gathers their hashes in `manifest.json`, renames
-the folder and replaces the record `COMMITTED` atomically. Whatever kills the job, the record names a checkpoint that is
-whole. Called by every coordinator rank; servers write their own parts through `OptimizerAgent`.
+the folder and replaces the record `COMMITTED` atomically. So the record names a complete checkpoint, however the job is
+killed. Every coordinator rank calls this; servers write their own parts through `OptimizerAgent`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from mora_trainer.modulation import Modulation
 
 @dataclass(frozen=True)
 class _OpenCheckpoint:
-    """One that is being written."""
+    """A checkpoint that is being written."""
 
     step: int
     folder: Path  # step-00000012.tmp
@@ -42,18 +42,18 @@ class _OpenCheckpoint:
 
 @contextlib.contextmanager
 def _disk_may_refuse(step: int) -> Iterator[None]:
-    """Turn what the disk says to this rank's own files into the error of a checkpoint that is not committed."""
+    """Turn a disk error of this rank's own files into the error that the checkpoint is not committed."""
     try:
         yield
     except OSError as error:
         raise CheckpointError(
-            f"the checkpoint of step {step} could not be written: {error.strerror}; it is not committed, the one "
-            "before it is: make room, then go on with --resume"
+            f"the checkpoint of step {step} could not be written: {error.strerror}; the previous one is kept: free "
+            "disk space, then continue with --resume"
         ) from error
 
 
 def _all_agree(mine: bool) -> bool:
-    """Whether every rank says yes; a rank that committed alone would leave the others behind."""
+    """True if all ranks pass True (a collective), because no rank may commit alone."""
     says_no = torch.tensor([float(not mine)])
     dist.all_reduce(says_no)
     return bool(says_no.item() == 0)
@@ -96,11 +96,11 @@ class Checkpointer:
     def begin(self, step: int) -> None:
         """Begin to write the state after `step` steps (a collective of all ranks); `finish` commits it.
 
-        Training may go on meanwhile: every role has copied its state when this returns.
+        Training may continue meanwhile: every role has copied its state when this returns.
 
         Raises:
-            MoraError: of this checkpoint, or of the one before, which is finished first. What could not be written is
-                not committed; the record still names the checkpoint before it.
+            MoraError: this checkpoint, or the previous one, which is finished first, could not be written. It is not
+                committed; the record still names the checkpoint before it.
         """
         self.finish(wait=True)
         with tracing.span("begin checkpoint", "io"), _disk_may_refuse(step):
@@ -119,13 +119,13 @@ class Checkpointer:
         self._open = _OpenCheckpoint(step, temporary, writer)
 
     def finish(self, *, wait: bool) -> bool:
-        """Commit what `begin` began, once every role of every rank has written its part (a collective).
+        """Commit the checkpoint of `begin` once every role of every rank has written its part (a collective).
 
         Args:
-            wait: False returns at once where a role still writes.
+            wait: False returns at once if a role is still writing.
 
         Returns:
-            True when nothing is open any more.
+            True when no checkpoint is open.
 
         Raises:
             MoraError: a role could not write; nothing is committed.
@@ -180,7 +180,7 @@ class Checkpointer:
         write_text(temporary / MANIFEST, json.dumps(manifest, indent=1))
         for folder in [temporary, *(path for path in temporary.rglob("*") if path.is_dir())]:
             sync(folder)
-        shutil.rmtree(final, ignore_errors=True)  # only ever an uncommitted leftover of the same step
+        shutil.rmtree(final, ignore_errors=True)  # can only be an uncommitted leftover of the same step
         os.rename(temporary, final)
         sync(self._checkpoints)
         faults.reach("renamed")
@@ -197,10 +197,10 @@ class Checkpointer:
             shutil.rmtree(leftover)
 
     def restore(self, info: CheckpointInfo) -> None:
-        """Load a committed checkpoint into every role (a collective), after its files' hashes matched.
+        """Check the files' hashes of a committed checkpoint, then load it into every role (a collective).
 
         Raises:
-            CheckpointError: a file is missing or changed, or the checkpoint was written by another number of replicas.
+            CheckpointError: a file is missing or changed, or another number of replicas wrote the checkpoint.
         """
         if info.num_replicas != self._world_size:
             raise CheckpointError(

@@ -1,6 +1,6 @@
-"""What the commit record and the manifests of a run say of its checkpoints. Starts without torch.
+"""Reading the commit record and the manifests of a run's checkpoints. Starts without torch.
 
-Written by `checkpoint`, which has the whole account; read by whoever goes on from a checkpoint, or looks at one.
+`checkpointer` writes them; everything that resumes from or inspects a checkpoint reads them here.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _MAX_NBYTES = 16 << 20
 
 
 def committed(checkpoints: Path) -> CheckpointInfo | None:
-    """The checkpoint a resume starts from, or None when nothing has been committed.
+    """The checkpoint that a resume starts from, or None when nothing has been committed.
 
     Raises:
         CheckpointError: the record or its manifest is unreadable or belongs to another folder.
@@ -45,12 +45,12 @@ def committed(checkpoints: Path) -> CheckpointInfo | None:
         raise CheckpointError(f"{RECORD}: `folder` must be `step-` and eight digits, got {ascii(folder)[:60]}")
     info = read_manifest(checkpoints, str(folder))
     if "step" in content and (content["step"] != info.step or isinstance(content["step"], bool | float)):
-        raise CheckpointError(f"{RECORD}: says step {ascii(content['step'])[:60]} of {folder}; it is foreign")
+        raise CheckpointError(f"{RECORD}: has step {ascii(content['step'])[:60]} for {folder}; mora did not write it")
     return info
 
 
 def read_manifest(checkpoints: Path, folder: str) -> CheckpointInfo:
-    """Read the manifest of one checkpoint folder; CheckpointError where it does not fit."""
+    """Read the manifest of one checkpoint folder; CheckpointError if it is missing or invalid."""
     check_folder(checkpoints)
     if not is_folder_name(folder):
         raise CheckpointError(f"checkpoint {ascii(folder)[:60]}: expected `step-` and eight digits")
@@ -58,7 +58,7 @@ def read_manifest(checkpoints: Path, folder: str) -> CheckpointInfo:
 
 
 def check_folder(checkpoints: Path) -> None:
-    """Refuse a link in the place of a run's folder of checkpoints: a resume removes old checkpoints from it."""
+    """Refuse a run whose checkpoints folder is a link, because a resume deletes old checkpoints in it."""
     if checkpoints.is_symlink():
         raise CheckpointError(f"{checkpoints}: is a symbolic link; expected the folder itself inside its run")
 
@@ -77,7 +77,7 @@ def _read_json(checkpoints: Path, name: str) -> dict[str, Any]:
     except OSError as error:
         raise CheckpointError(f"{name}: cannot be read: {error.strerror}") from None
     if len(text) > _MAX_NBYTES:
-        raise CheckpointError(f"{name}: expected at most {_MAX_NBYTES} bytes, got more; it is foreign")
+        raise CheckpointError(f"{name}: expected at most {_MAX_NBYTES} bytes, got more; mora did not write it")
     try:
         return parse_object(text)
     except ValueError as error:

@@ -1,7 +1,7 @@
-"""What a checkpoint's manifest says, checked: it may be a stranger's. Starts without torch.
+"""A checkpoint's manifest, checked because it may be untrusted. Starts without torch.
 
-`commit_record` reads manifests here, and so does everything that uses a checkpoint: verify, export, generate, serve,
-resume. What lies in the folder is compared with it by `CheckpointInfo.check_files`.
+`commit_record` parses manifests here for everything that uses a checkpoint: verify, export, generate, serve, resume.
+`CheckpointInfo.check_files` compares the folder's files with it.
 """
 
 from __future__ import annotations
@@ -26,11 +26,12 @@ _KEYS = {"step", "folder", "num_replicas", "lock_hashes", "files"}
 _MAX_REPLICAS = 100_000
 _MAX_HASHES = 64
 _MAX_HASH_LENGTH = 256
+_FOREIGN = "mora did not write this manifest"
 
 
 @dataclass(frozen=True)
 class CheckpointInfo:
-    """What the commit record and manifest say of a committed checkpoint."""
+    """The content of a checkpoint's manifest."""
 
     step: int  # number of steps done
     folder: str  # step-00000012
@@ -39,13 +40,13 @@ class CheckpointInfo:
     files: tuple[ShardFile, ...]
 
     def check_files(self, root: Path) -> None:
-        """Compare what lies in the checkpoint's folder with the manifest, by name.
+        """Compare the names of all files in the checkpoint's folder with the manifest.
 
-        Libraries load what they find in a folder: a file of which the manifest says nothing, or a link, would be loaded
-        unseen.
+        Libraries load the files that they find in a folder: a link, or a file that the manifest does not name, would be
+        loaded unchecked.
 
         Raises:
-            CheckpointError: naming the first link, device, pipe, or file that the manifest does not name.
+            CheckpointError: for the first link, device, pipe, or file that the manifest does not name.
         """
         known = {file.path for file in self.files} | {MANIFEST}
         for number, (path, is_file) in enumerate(_entries(root, self.folder)):
@@ -53,34 +54,35 @@ class CheckpointInfo:
             if number > 2 * MAX_NUM_FILES or not (is_file and (hidden or path in known)):
                 what = "which its manifest does not name" if is_file else "a link, device or pipe"
                 raise CheckpointError(
-                    f"checkpoint {self.folder} holds `{shown_line(path, 120)}`, {what}; it is foreign or was changed: "
-                    "remove that, or take another checkpoint"
+                    f"checkpoint {self.folder} contains `{shown_line(path, 120)}`, {what}; mora did not write that: "
+                    "remove it, or use another checkpoint"
                 )
 
 
 def is_folder_name(name: Any) -> bool:
-    """Whether it is `step-` and eight digits."""
+    """True for `step-` and eight digits."""
     return isinstance(name, str) and _FOLDER.fullmatch(name) is not None
 
 
 def checked_manifest(content: Mapping[str, Any], folder: str) -> CheckpointInfo:
-    """The manifest of `folder`.
+    """Check the manifest of `folder` and return its content.
 
     Raises:
-        CheckpointError: a key is missing, a value is of another kind, a name leads elsewhere, or it is another's.
+        CheckpointError: a key is missing or unknown, a value or file name is invalid, or it is of another checkpoint.
     """
     if missing := sorted(_KEYS - content.keys()):
-        raise CheckpointError(f"checkpoint {folder}: the manifest lacks `{missing[0]}`; it is foreign")
+        raise CheckpointError(f"checkpoint {folder}: the manifest lacks `{missing[0]}`; mora did not write it")
     if unknown := sorted(content.keys() - _KEYS - {"format"}):
-        raise CheckpointError(f"checkpoint {folder}: the manifest has `{shown_line(unknown[0], 60)}`; it is foreign")
+        name = shown_line(unknown[0], 60)
+        raise CheckpointError(f"checkpoint {folder}: unknown key `{name}` in the manifest; mora did not write it")
     if content.get("format", FORMAT_VERSION) != FORMAT_VERSION or isinstance(content.get("format"), bool | float):
-        raise CheckpointError(f"checkpoint {folder}: the manifest is of another format than {FORMAT_VERSION}")
+        raise CheckpointError(f"checkpoint {folder}: the manifest has another format than {FORMAT_VERSION}")
     if content["folder"] != folder:
         name = shown_line(ascii(content["folder"]), 60)
-        raise CheckpointError(f"checkpoint {folder}: its manifest says it is {name}; it was moved or is foreign")
+        raise CheckpointError(f"checkpoint {folder}: its manifest is of {name}; expected the one of {folder}")
     step = _integer(content, folder, "step", 0, 10**8 - 1)
     if step != int(folder.removeprefix("step-")):
-        raise CheckpointError(f"checkpoint {folder}: its manifest says it is of step {step}; it is foreign")
+        raise CheckpointError(f"checkpoint {folder}: its manifest is of step {step}; mora did not write it")
     replicas = _integer(content, folder, "num_replicas", 1, _MAX_REPLICAS)
     return CheckpointInfo(step, folder, replicas, _lock_hashes(content, folder), _files(content["files"], folder))
 
@@ -90,7 +92,7 @@ def _integer(content: Mapping[str, Any], folder: str, key: str, least: int, most
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
         raise CheckpointError(
             f"checkpoint {folder}: `{key}` must be an integer from {least} to {most}, got "
-            f"{shown_line(ascii(value), 60)}; the manifest is foreign"
+            f"{shown_line(ascii(value), 60)}; {_FOREIGN}"
         )
     return value
 
@@ -106,28 +108,28 @@ def _lock_hashes(content: Mapping[str, Any], folder: str) -> dict[str, str]:
         )
     ):
         raise CheckpointError(
-            f"checkpoint {folder}: `lock_hashes` must be short texts by name; the manifest is foreign"
+            f"checkpoint {folder}: `lock_hashes` must be an object of at most {_MAX_HASHES} short texts; {_FOREIGN}"
         )
     return dict(found)
 
 
 def _files(found: Any, folder: str) -> tuple[ShardFile, ...]:
     if not isinstance(found, list) or len(found) > MAX_NUM_FILES:
-        raise CheckpointError(f"checkpoint {folder}: `files` must be a list of at most {MAX_NUM_FILES}; it is foreign")
+        raise CheckpointError(f"checkpoint {folder}: `files` must be a list of at most {MAX_NUM_FILES}; {_FOREIGN}")
     files = tuple(ShardFile.read(each) for each in found)
     seen: set[str] = set()
     for file in files:
         role, _, rest = file.path.partition("/")
         if _ROLE.fullmatch(role) is None or not rest:
-            raise CheckpointError(f"checkpoint file `{file.path}`: expected ROLE/FILE, ROLE as agents are named")
-        if file.path.lower() in seen:  # the same file on some file systems
-            raise CheckpointError(f"checkpoint file `{file.path}` comes twice; the manifest is foreign")
+            raise CheckpointError(f"checkpoint file `{file.path}`: expected ROLE/FILE, where ROLE is an agent's name")
+        if file.path.lower() in seen:  # the same file on a case-insensitive file system
+            raise CheckpointError(f"checkpoint file `{file.path}` occurs twice; {_FOREIGN}")
         seen.add(file.path.lower())
     return files
 
 
 def _entries(root: Path, name: str) -> Iterator[tuple[str, bool]]:
-    """(path, whether it is a regular file) of everything below a checkpoint's folder but its folders."""
+    """(path, whether it is a regular file) of everything below a checkpoint's folder except folders."""
     waiting = [""]
     try:
         while waiting:
@@ -140,4 +142,4 @@ def _entries(root: Path, name: str) -> Iterator[tuple[str, bool]]:
                     else:
                         yield path, entry.is_file(follow_symlinks=False)
     except OSError as error:
-        raise CheckpointError(f"checkpoint {name}: cannot be looked through: {error.strerror}") from None
+        raise CheckpointError(f"checkpoint {name}: cannot be listed: {error.strerror}") from None
