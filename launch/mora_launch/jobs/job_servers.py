@@ -120,7 +120,8 @@ class JobServers:
         if not living:
             check_devices(place(self._config, self._checked))
         with self.attended() as supervisor:
-            self._servers += self._group.start(supervisor, self.attempt, self.generation, skip=living)
+            missing = [role for role in self._group.roles if role not in living]
+            self._servers += self._group.start(supervisor, self.attempt, self.generation, missing)
 
     def wait_ready(self) -> bool:
         """Wait until every server has loaded its models; False when interrupted meanwhile.

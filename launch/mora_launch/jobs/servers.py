@@ -6,7 +6,7 @@ Used by everything that starts servers: training, serving, rounds and their judg
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
@@ -69,43 +69,46 @@ class ServerGroup:
         self._memory = divide_memory(config)
         self._cores = pin_cores(config, available_cores())
 
-    def start(
-        self, supervisor: Supervisor, attempt: int, generation: int = 1, *, skip: Collection[str] = ()
-    ) -> list[RoleProcess]:
+    @property
+    def roles(self) -> list[Role]:
+        """Every server of the configuration, replica by replica."""
+        return [
+            Role.of(name, replica)
+            for replica in range(self._config.replicas)
+            for name, _ in self._config.agents.items()
+        ]
+
+    def start(self, supervisor: Supervisor, attempt: int, generation: int, roles: Sequence[Role]) -> list[RoleProcess]:
         """Write the settings and start the servers; wait for them with `supervisor.wait_ready`.
 
         Args:
             attempt: a number that is unique in the run, because a rendezvous file must never be used twice.
             generation: generation of the started roles.
-            skip: roles that already run.
+            roles: which servers to start.
         """
-        return [
-            self._start_one(supervisor, name, agent, replica, attempt, generation)
-            for replica in range(self._config.replicas)
-            for name, agent in self._config.agents.items()
-            if Role.of(name, replica) not in skip
-        ]
+        agents = dict(self._config.agents.items())
+        return [self._start_one(supervisor, role, agents[role.name], attempt, generation) for role in roles]
 
     def _start_one(
-        self, supervisor: Supervisor, name: str, agent: AgentConfig, replica: int, attempt: int, generation: int
+        self, supervisor: Supervisor, role: Role, agent: AgentConfig, attempt: int, generation: int
     ) -> RoleProcess:
-        role = Role.of(name, replica)
         settings = server_settings(
-            self._directory, name, agent, self._checked[name].options, replica=replica, generation=generation,
+            self._directory, role.name, agent, self._checked[role.name].options, replica=role.replica,
+            generation=generation,
             cpu_affinity=self._cores.get(role),
             spin_ns=LONGEST_SPIN_NS if role in self._cores else None,  # no other server uses its cores
-            training=self._training(name, agent, replica, attempt) if self._train else None,
+            training=self._training(role, agent, attempt) if self._train else None,
             arena_budget_nbytes=self._memory[role], spill_budget_nbytes=self._config.spill_nbytes,
             activation_budget_nbytes=agent.activation_nbytes, recompute=agent.recompute,
             trace=trace_file(self._traces, role), seed=self._config.seed,
         )  # fmt: skip
         return start_server(supervisor, self._directory, settings)
 
-    def _training(self, name: str, agent: AgentConfig, replica: int, attempt: int) -> OptimizerAgentSettings:
+    def _training(self, role: Role, agent: AgentConfig, attempt: int) -> OptimizerAgentSettings:
         group = GroupSettings(
-            rank=replica,
+            rank=role.replica,
             world_size=self._config.replicas,
-            rendezvous=rendezvous(self._directory, name, attempt),
+            rendezvous=rendezvous(self._directory, role.name, attempt),
         )
         return OptimizerAgentSettings(group=group, optimizer=agent.optimizer, trainable=agent.trainable)
 

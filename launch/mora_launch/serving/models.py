@@ -46,11 +46,6 @@ class ServedModels:
         """Roles of all servers, `image.0`, ..."""
         return [Role.of(name, number) for name, count in self.num_servers.items() for number in range(count)]
 
-    def unused_roles(self) -> set[Role]:
-        """Roles that the configuration's replicas would add."""
-        names = [name for name, _ in self.config.agents.items()]
-        return {Role.of(name, number) for name in names for number in range(self.config.replicas)} - set(self.roles())
-
 
 def served_models(config: TrainConfig) -> ServedModels:
     """Models and numbers of servers of a configuration; with the weights and z of `serving.checkpoint` where it is set.

@@ -105,8 +105,7 @@ class RunningServers:
         self._watcher.start()
 
     def _start(self, roles: Sequence[Role], generation: int) -> list[RoleProcess]:
-        others = (set(self._models.roles()) | self._models.unused_roles()) - set(roles)
-        started = self._group.start(self._supervisor, time.time_ns(), generation, skip=others)
+        started = self._group.start(self._supervisor, time.time_ns(), generation, roles)
         self._children.update({child.role: child for child in started})
         return started
 
