@@ -37,7 +37,7 @@ class PromptSettings(Settings):
     file: str | None = None  # one prompt a line
     endpoint: EndpointSettings | None = None
     mode: Literal["few_shot", "zero_shot"] = "few_shot"  # with examples, or from the instruction alone
-    max_similarity: float = Field(default=0.8, gt=0.0, le=1.0)  # estimated Jaccard of two prompts' word pairs
+    max_similarity: float = Field(default=0.8, gt=0.0, le=1.0)  # Jaccard of two prompts' word pairs
     max_length: PositiveInt = 600  # characters
 
     @model_validator(mode="after")

@@ -18,7 +18,7 @@ from mora_launch.rounds.judging.ranking import RankingDialogue, parse_ranking
 from mora_launch.rounds.prompting.grammar import grammar_prompts
 from mora_launch.rounds.prompting.prompt_writer import parse_prompts
 from mora_launch.rounds.prompting.prompts import new_prompts
-from mora_launch.rounds.prompting.seen_prompts import signature, similarity
+from mora_launch.rounds.prompting.seen_prompts import SeenPrompts, similarity, word_pairs
 from mora_launch.rounds.settings import PromptSettings, SynthesisSettings
 from mora_runtime.errors import JudgeError, RoundError, SettingsError
 from mora_runtime.schema import read_settings
@@ -48,13 +48,36 @@ def test_the_grammar_is_a_function_of_its_seed() -> None:
     assert all("  " not in prompt and prompt == prompt.strip(" ,") for prompt in first)
 
 
-def test_minhash_estimates_the_jaccard_similarity_of_word_pairs() -> None:
+def test_similarity_is_the_share_of_word_pairs_that_two_prompts_have_in_common() -> None:
+    first, second = word_pairs("A red fox runs, over snow!"), word_pairs("a red fox runs over ice")
+    assert first == {"a red", "red fox", "fox runs", "runs over", "over snow"}
+    assert similarity(first, second) == 4 / 6
+    assert similarity(first, first) == 1.0
+    assert similarity(first, word_pairs("fox")) == 0.0
+
+
+def test_a_prompt_repeats_another_over_the_limit_and_not_at_it() -> None:
+    for max_similarity, is_new in ((4 / 6 - 1e-9, False), (4 / 6, True)):
+        seen = SeenPrompts(max_similarity)
+        assert seen.add("a red fox runs over snow")
+        assert seen.add("a red fox runs over ice") == is_new
+    seen = SeenPrompts(0.8)
+    assert seen.add("?!")
+    assert not seen.add("...")  # no words like the first
+
+
+@pytest.mark.parametrize("max_similarity", [0.1, 0.5, 0.8, 1.0])
+def test_prompts_are_found_to_repeat_as_by_comparing_each_with_all(max_similarity: float) -> None:
     draw = random.Random(0)
-    for overlap in (0, 30, 60, 100):
-        shared = [f"w{draw.getrandbits(60)}" for _ in range(overlap)]
-        texts = [" ".join(shared + [f"{side}{draw.getrandbits(60)}" for _ in range(100 - overlap)]) for side in "ab"]
-        expected = max(0, overlap - 1) / (2 * 99 - max(0, overlap - 1))
-        assert similarity(signature(texts[0]), signature(texts[1])) == pytest.approx(expected, abs=0.15)
+    prompts = [" ".join(draw.choices("abcd", k=draw.randint(1, 7))) for _ in range(400)]
+    seen, kept = SeenPrompts(max_similarity), list[frozenset[str]]()
+    for prompt in prompts:
+        pairs = word_pairs(prompt)
+        is_new = all(similarity(pairs, other) <= max_similarity for other in kept)
+        kept += [pairs] if is_new else []
+        assert seen.add(prompt) == is_new
+    assert len(kept) > 3
+    assert len(kept) < len(prompts) or max_similarity == 1.0
 
 
 def test_prompts_repeat_neither_each_other_nor_used_ones() -> None:

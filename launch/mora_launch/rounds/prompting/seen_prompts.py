@@ -1,45 +1,23 @@
-"""Which prompts say nearly the same: MinHash over pairs of neighbouring words.
-
-The share of equal places in two signatures estimates the Jaccard similarity of their sets of word pairs, with a
-standard error of at most 0.5 / sqrt(NUM_HASHES) = 0.044.
-"""
+"""Which prompts say nearly the same: the Jaccard similarity of their sets of pairs of neighbouring words."""
 
 from __future__ import annotations
 
 import re
-from hashlib import blake2b
+from collections import defaultdict
+from collections.abc import Set
 from itertools import pairwise
 
-import numpy as np
-import numpy.typing as npt
 
-NUM_HASHES = 128
-_PRIME = (1 << 31) - 1  # products of two 31-bit numbers fit into 64 bits
-_draw = np.random.default_rng(20240319)
-_FACTORS = _draw.integers(1, _PRIME, NUM_HASHES, dtype=np.uint64)
-_OFFSETS = _draw.integers(0, _PRIME, NUM_HASHES, dtype=np.uint64)
-
-Signature = npt.NDArray[np.uint64]
-
-
-def word_pairs(text: str) -> set[str]:
-    """Pairs of neighbouring words, punctuation and case aside; single words where there is but one."""
+def word_pairs(text: str) -> frozenset[str]:
+    """Pairs of neighbouring words, punctuation and case aside; the word itself where there is only one."""
     words = re.findall(r"\w+", text.lower())
-    return {f"{first} {second}" for first, second in pairwise(words)} or set(words)
+    return frozenset(f"{first} {second}" for first, second in pairwise(words)) or frozenset(words)
 
 
-def signature(text: str) -> Signature:
-    """The least value of each hash over the text's word pairs, uint64 (NUM_HASHES,)."""
-    hashed = [int.from_bytes(blake2b(pair.encode(), digest_size=8).digest(), "big") for pair in word_pairs(text)]
-    values = np.array([value % _PRIME for value in hashed], dtype=np.uint64)
-    if not len(values):
-        return np.full(NUM_HASHES, _PRIME, dtype=np.uint64)
-    return np.asarray(((values[:, None] * _FACTORS + _OFFSETS) % np.uint64(_PRIME)).min(axis=0), dtype=np.uint64)
-
-
-def similarity(first: Signature, second: Signature) -> float:
-    """Estimated Jaccard similarity, 0 to 1."""
-    return float((first == second).mean())
+def similarity(first: Set[str], second: Set[str]) -> float:
+    """Jaccard similarity of two sets that are not both empty: shared elements over all elements, 0 to 1."""
+    num_shared = len(first & second)
+    return num_shared / (len(first) + len(second) - num_shared)
 
 
 class SeenPrompts:
@@ -47,12 +25,24 @@ class SeenPrompts:
 
     def __init__(self, max_similarity: float) -> None:
         self._max_similarity = max_similarity
-        self._signatures: list[Signature] = []
+        self._seen: list[frozenset[str]] = []
+        self._by_pair: defaultdict[str, list[int]] = defaultdict(list)  # indices into `_seen`
 
     def add(self, prompt: str) -> bool:
         """Remember a prompt; False, and nothing remembered, where it repeats one."""
-        mine = signature(prompt)
-        if any(similarity(mine, other) > self._max_similarity for other in self._signatures):
+        mine = word_pairs(prompt) or frozenset([""])  # prompts without any word repeat each other
+        if any(similarity(mine, self._seen[index]) > self._max_similarity for index in self._candidates(mine)):
             return False
-        self._signatures.append(mine)
+        for pair in mine:
+            self._by_pair[pair].append(len(self._seen))
+        self._seen.append(mine)
         return True
+
+    def _candidates(self, mine: frozenset[str]) -> set[int]:
+        """A superset of the prompts over the limit: each lacks less than a share of (1 - limit) of these pairs.
+
+        So each has at least one of any larger number of them, and the rarest are found in the fewest prompts.
+        """
+        num_pairs = int((1.0 - self._max_similarity) * len(mine)) + 1
+        rarest = sorted(mine, key=lambda pair: len(self._by_pair[pair]))[:num_pairs]
+        return set().union(*(self._by_pair[pair] for pair in rarest))
