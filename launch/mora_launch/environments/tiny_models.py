@@ -1,7 +1,7 @@
-"""Tiny models of a configuration, made by their environments where they are absent or were made by other code.
+"""Tiny models of a configuration, made by their environments if they are missing or were made by other code.
 
 Random ones take seconds (`python -m <package>.tiny`). With `tiny_task: shapes` they are pre-trained for some minutes on
-clips of moving shapes (`python -m <package>.tiny_shapes`), so that pictures come out of them.
+clips of moving shapes (`python -m <package>.tiny_shapes`), so that they generate pictures.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ _STAMP = "mora-stamp.json"
 
 
 def ensure_tiny_models(config: TrainConfig, console: Console) -> None:
-    """Make what is missing, the agents' side by side.
+    """Make the missing tiny models of all agents in parallel.
 
     Raises:
-        EnvironmentFailed: a maker ended badly; what it last said is in the text.
-        SettingsError: a folder for them holds something else.
+        EnvironmentFailed: a maker failed; the message has its last lines.
+        SettingsError: a folder for tiny models contains something else.
     """
     wanted = [(name, agent) for name, agent in config.agents.items() if agent.tiny_models is not None]
     with ThreadPoolExecutor(max(1, len(wanted))) as pool:
@@ -57,7 +57,7 @@ def _ensure(name: str, agent: AgentConfig, shape: ClipShape, console: Console) -
     if _read_stamp(folder) == stamp:
         return
     with open(folder.with_name(f".{folder.name}.lock"), "w", encoding="utf-8") as lock:
-        # another mora may be making the same: its result serves
+        # another mora may be making the same models; then its result is used
         lock_file(lock.fileno(), TINY_MODELS_DEADLINE_S, shown=lock.name)
         if _read_stamp(folder) == stamp:
             return
@@ -71,12 +71,12 @@ def _ensure(name: str, agent: AgentConfig, shape: ClipShape, console: Console) -
 
 
 def _check_ours(name: str, folder: Path) -> None:
-    """Refuse a folder with something else in it than tiny models: it would be removed before they are made there."""
+    """Refuse a folder that contains something other than tiny models, because it would be replaced."""
     is_ours = os.path.isfile(folder / _STAMP) and not os.path.islink(folder / _STAMP)
     if os.path.islink(folder) or (os.path.lexists(folder) and not is_ours and not _is_empty(folder)):
         raise SettingsError(
-            f"agents.{name}.tiny_models: {folder} is there and holds no tiny models; expected a folder that is made "
-            "when it is absent: choose another"
+            f"agents.{name}.tiny_models: {folder} exists and contains no tiny models; expected a folder that can be "
+            "created or replaced; choose another"
         )
 
 
@@ -102,7 +102,7 @@ def _make(agent: AgentConfig, shape: ClipShape, folder: Path, console: Console) 
 
 
 def _maker_hash(agent: AgentConfig, shape: ClipShape) -> str:
-    """Of everything that the models depend on: code, locks, and for pre-trained ones the clips."""
+    """Hash everything that the models depend on: code, locks, and for pre-trained ones the clips."""
     environment = ENVIRONMENTS[agent.environment]
     digest = hashlib.sha256(environment.lock_hash.encode())
     sources = sorted((environment.distributions[-1] / PACKAGES[agent.environment]).rglob("tiny*.py"))
@@ -117,7 +117,7 @@ def _maker_hash(agent: AgentConfig, shape: ClipShape) -> str:
 
 
 def _run(environment: str, module: str, arguments: list[str], console: Console | None) -> None:
-    """Run a maker; its progress goes to the console, its last words to the error."""
+    """Run a maker; print its progress, and put its last lines into the error if it fails."""
     command = [str(ENVIRONMENTS[environment].python), "-m", module, *arguments]
     said: deque[str] = deque(maxlen=_NUM_LAST_LINES)
     with subprocess.Popen(
@@ -138,4 +138,4 @@ def _run(environment: str, module: str, arguments: list[str], console: Console |
                 process.kill()
     if process.returncode != 0:
         tail = "\n    ".join(said)
-        raise EnvironmentFailed(f"environment {environment}: {module} ended with {process.returncode}:\n    {tail}")
+        raise EnvironmentFailed(f"environment {environment}: {module} exited with {process.returncode}:\n    {tail}")

@@ -1,8 +1,8 @@
-"""The virtual environments: what each holds, whether it is built, and building it.
+"""The virtual environments: what each contains, whether it is built, and how to build it.
 
-Called by the `mora` script before any environment exists, so this module is standard library only and runs on
-Python 3.10. It owns the folder `.venvs/` of the checkout. An environment counts as built when its stamp, written last,
-carries the hash of everything it was built from; anything else (no stamp, another hash) is rebuilt from nothing.
+The `mora` script calls this module before any environment exists, so it uses only the standard library and runs on
+Python 3.10. It owns the folder `.venvs/` of the checkout. An environment counts as built if its stamp, written last,
+contains the hash of everything it was built from. Without a stamp, or with another hash, it is rebuilt from scratch.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ from mora_launch.limits import BUILD_LOCK_DEADLINE_S, BUILD_STEP_DEADLINE_S
 
 ROOT = Path(__file__).resolve().parents[3]
 STAMP_NAME = "mora-stamp.json"
-PYTHON_VERSION = "3.11"  # numpy 1.24.4 of Open-Sora-Plan has no wheel past 3.11; numpy 2.4 of SD3 none before it
+PYTHON_VERSION = "3.11"  # the only one with wheels of both numpy 1.24.4 (Open-Sora-Plan) and numpy 2.4 (SD3)
 SHOWN_PACKAGES = ("torch", "diffusers", "transformers", "huggingface_hub", "numpy", "deepspeed")
 REASON = (
     "diffusers 0.42 (Stable Diffusion 3) requires huggingface_hub >= 1.32, transformers 4.40.1 (Open-Sora-Plan v1.2) "
-    "requires huggingface_hub < 1.0: no single environment can hold both. "
+    "requires huggingface_hub < 1.0: one environment cannot contain both. "
     "Proof: pip install --dry-run diffusers==0.42.1 transformers==4.40.1"
 )
 
 
-# The command line itself runs inside an environment, which has no pip: what builds others is the Python beneath it.
+# The command line itself runs inside an environment without pip, so the Python beneath that one builds the others.
 HOST_PYTHON: str = getattr(sys, "_base_executable", sys.executable)
 
 
 class EnvironmentBuildError(Exception):
-    """An environment could not be built; the text says which, why, and what to do."""
+    """An environment could not be built; the message says which, why, and what to do."""
 
 
 @dataclass(frozen=True)
 class Environment:
-    """One virtual environment: a lock file and the distributions of this checkout that are installed into it."""
+    """One virtual environment: a lock file and the distributions of this checkout to install into it."""
 
     name: str
     lock_file: Path
@@ -52,12 +52,12 @@ class Environment:
 
     @property
     def folder(self) -> Path:
-        """Where the environment lives: `.venvs/<name>` of the checkout."""
+        """Folder of the environment: `.venvs/<name>` of the checkout."""
         return ROOT / ".venvs" / self.name
 
     @property
     def python(self) -> Path:
-        """Interpreter of the environment (exists only once built)."""
+        """Interpreter of the environment; it exists once the environment is built."""
         return self.folder / "bin" / "python"
 
     @property
@@ -70,7 +70,7 @@ class Environment:
         return digest.hexdigest()[:16]
 
     def is_built(self) -> bool:
-        """True when the stamp matches the present lock; a half-built or outdated environment is not built."""
+        """Return whether the stamp matches the current lock; a partly built or outdated environment is not built."""
         try:
             stamp = json.loads((self.folder / STAMP_NAME).read_text())
         except (OSError, ValueError):
@@ -90,15 +90,15 @@ ENVIRONMENTS: Mapping[str, Environment] = {
 
 
 def torch_backend() -> str:
-    """`cuda` where an NVIDIA driver is loaded, else `cpu`: decides which build of torch an environment gets."""
+    """Return the build of torch to install: `cuda` if an NVIDIA driver is loaded, else `cpu`."""
     return "cuda" if Path("/proc/driver/nvidia/version").exists() or Path("/dev/nvidiactl").exists() else "cpu"
 
 
 def ensure(names: Sequence[str], *, progress: TextIO = sys.stderr) -> None:
-    """Build whichever of the named environments are missing or outdated; safe to call from two processes at once.
+    """Build the named environments that are missing or outdated. Two processes may call this at once.
 
     Raises:
-        EnvironmentBuildError: a build failed; the environment is left unstamped and will be rebuilt next time.
+        EnvironmentBuildError: a build failed; the environment has no stamp and will be rebuilt next time.
     """
     if all(ENVIRONMENTS[name].is_built() for name in names):
         return
@@ -110,7 +110,7 @@ def ensure(names: Sequence[str], *, progress: TextIO = sys.stderr) -> None:
 
 @contextlib.contextmanager
 def _build_lock(progress: TextIO) -> Iterator[None]:
-    """Hold the one lock under which environments change; wait, saying so, while another process builds."""
+    """Take the lock that protects all environments; say so while another process holds it."""
     (ROOT / ".venvs").mkdir(exist_ok=True)
     with open(ROOT / ".venvs" / ".lock", "a+", encoding="utf-8") as handle:
         deadline = time.monotonic() + BUILD_LOCK_DEADLINE_S
@@ -121,14 +121,14 @@ def _build_lock(progress: TextIO) -> Iterator[None]:
                 break
             except BlockingIOError:
                 if not announced:
-                    print("mora: another mora is building the environments, waiting for it", file=progress, flush=True)
+                    print("mora: waiting for another mora that builds the environments", file=progress, flush=True)
                     announced = True
                 if time.monotonic() > deadline:
                     raise EnvironmentBuildError(
-                        f"another process has held {handle.name} for {BUILD_LOCK_DEADLINE_S:.0f} s; stop it, then "
-                        "start again"
+                        f"another process has held {handle.name} for {BUILD_LOCK_DEADLINE_S:.0f} s; stop it and try "
+                        "again"
                     ) from None
-                time.sleep(0.2)  # flock has no wait with a deadline
+                time.sleep(0.2)  # flock cannot wait with a deadline
         yield
 
 
@@ -160,12 +160,12 @@ def _build(environment: Environment, position: str, progress: TextIO) -> None:
 def _build_with_uv(environment: Environment, uv: str) -> None:
     variables = _install_variables()
     variables.update(_uv_variables())
-    python = _host_python() or PYTHON_VERSION  # a bare version makes uv look for, or fetch, an interpreter
+    python = _host_python() or PYTHON_VERSION  # given only a version, uv finds or downloads an interpreter
     _run(environment, [uv, "venv", "-q", "--python", python, str(environment.folder)], variables)
     install = [uv, "pip", "install", "-q", "--python", str(environment.python)]
     backend = [] if "UV_FIND_LINKS" in variables or torch_backend() == "cuda" else ["--torch-backend", "cpu"]
-    # Without bytecode every start of a process compiles torch, diffusers and transformers anew: seconds of processor
-    # time wherever site-packages cannot be written to, or PYTHONDONTWRITEBYTECODE is set. pip compiles by default.
+    # Without bytecode every process compiles torch, diffusers and transformers again when it starts, which takes
+    # seconds if site-packages is read-only or PYTHONDONTWRITEBYTECODE is set. pip compiles by default.
     compiled = ["--compile-bytecode"]
     _run(environment, [*install, *compiled, *backend, "-r", str(environment.lock_file)], variables)
     _run(environment, [*install, "--no-deps", *_editable(environment)], variables)
@@ -177,7 +177,7 @@ def _build_with_pip(environment: Environment) -> None:
     if python is None:
         raise EnvironmentBuildError(
             f"environment {environment.name} needs Python {PYTHON_VERSION}; found {sys.version.split()[0]} and no "
-            f"python{PYTHON_VERSION} on PATH; install Python {PYTHON_VERSION}, or uv, and start again"
+            f"python{PYTHON_VERSION} on PATH; install Python {PYTHON_VERSION} or uv, and try again"
         )
     _run(environment, [python, "-m", "venv", str(environment.folder)], variables)
     install = [str(environment.python), "-m", "pip", "install", "-q"]
@@ -190,14 +190,14 @@ def _editable(environment: Environment) -> list[str]:
 
 
 def _host_python() -> str | None:
-    """A Python of the version the locks were made for: the running one, or one on PATH."""
+    """Return a Python of the version that the locks need: the running one, or one on PATH; None if neither fits."""
     if f"{sys.version_info[0]}.{sys.version_info[1]}" == PYTHON_VERSION:
         return HOST_PYTHON
     return shutil.which(f"python{PYTHON_VERSION}")
 
 
 def _find_uv() -> str | None:
-    """uv on PATH, or fetched through pip into `.venvs/.tools`; None where neither works (pip then builds, slower)."""
+    """Return uv from PATH or, installed with pip, from `.venvs/.tools`; None if neither works: pip is then used."""
     found = shutil.which("uv")
     if found is not None:
         return found
@@ -222,7 +222,7 @@ def _succeeds(command: Sequence[str]) -> bool:
 
 
 def _install_variables() -> dict[str, str]:
-    # DeepSpeed compiles its operators at install time unless told not to; torch.optim.AdamW is used instead of them.
+    # By default DeepSpeed compiles its operators at install time. They are not needed: torch.optim.AdamW replaces them.
     variables = {**os.environ, "DS_BUILD_OPS": "0"}
     if torch_backend() == "cpu":
         variables["DS_ACCELERATOR"] = "cpu"
@@ -230,7 +230,7 @@ def _install_variables() -> dict[str, str]:
 
 
 def _uv_variables() -> dict[str, str]:
-    """What pip is configured with, in uv's words: uv reads neither pip.conf nor PIP_* by itself."""
+    """Return pip's configuration as variables for uv, which reads neither pip.conf nor PIP_*."""
     listing = subprocess.run(
         [HOST_PYTHON, "-m", "pip", "config", "list"],
         stdin=subprocess.DEVNULL,
@@ -259,7 +259,7 @@ def _run(environment: Environment, command: Sequence[str], variables: Mapping[st
     except subprocess.TimeoutExpired:
         raise EnvironmentBuildError(
             f"environment {environment.name} could not be built: `{' '.join(command)}` took more than "
-            f"{BUILD_STEP_DEADLINE_S:.0f} s; check the network or the package index, then start again"
+            f"{BUILD_STEP_DEADLINE_S:.0f} s; check the network or the package index, then try again"
         ) from None
     if done.returncode == 0:
         return
@@ -267,13 +267,13 @@ def _run(environment: Environment, command: Sequence[str], variables: Mapping[st
     raise EnvironmentBuildError(
         f"environment {environment.name} could not be built: `{' '.join(command)}` exited with {done.returncode}:\n"
         f"    {tail}\n"
-        f"Expected: every package of {environment.lock_file.relative_to(ROOT)} to be installable. Check the network or "
-        "the package index pip is configured with, then start again: it is rebuilt from nothing."
+        f"Expected every package of {environment.lock_file.relative_to(ROOT)} to be installable. Check the network and "
+        "the package index in pip's configuration, then try again: the environment is rebuilt from scratch."
     )
 
 
 def installed_versions(environment: Environment) -> dict[str, str]:
-    """Versions of the packages that make the environments differ, read from metadata without importing anything."""
+    """Return the versions of the packages in which the environments differ, from metadata, without importing them."""
     from importlib.metadata import distributions
 
     site_packages = str(environment.folder / "lib" / f"python{PYTHON_VERSION}" / "site-packages")
@@ -282,7 +282,7 @@ def installed_versions(environment: Environment) -> dict[str, str]:
 
 
 def describe() -> dict[str, dict[str, object]]:
-    """What `mora env list --json` prints: interpreter, state, lock hash and package versions of each environment."""
+    """Return interpreter, state, lock hash and package versions of each environment, for `mora env list --json`."""
     return {
         name: {
             "python": str(environment.python),

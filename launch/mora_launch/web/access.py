@@ -1,7 +1,7 @@
-"""Who may ask: the host that a request names, the page that sent it, the user or the token behind it.
+"""Access control: checks the host that a request names, the page that sent it, and its user or token.
 
-No cookie is used. A browser sends a host's cookies to every port of it, so on a shared machine another user's server
-would be given them. The page keeps its token in storage that belongs to its origin, port included.
+There are no cookies. A browser sends a host's cookies to all its ports, so on a shared machine the server of another
+user would receive them. The page keeps its token in storage that belongs to its origin, which includes the port.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _DEFAULT_PORTS = {"http": "80", "https": "443"}
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why a request is not answered."""
+    """The reason for refusing a request."""
 
     status: int
     field: str
@@ -35,13 +35,13 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Access:
-    """Who may ask one server.
+    """The access rules of one server.
 
     Attributes:
-        token: that requests must bear.
-        uid: of the user who needs no token on this machine; None where all do.
-        hosts: names that the Host header may have; None allows any. It keeps sites whose name points at this machine
-            (DNS rebinding) from acting as the user who visits them.
+        token: the token that requests must carry.
+        uid: id of the user who needs no token on this machine; None if every user needs it.
+        hosts: allowed names in the Host header; None allows any. This stops a site whose name resolves to this machine
+            (DNS rebinding) from acting as the user who visits it.
     """
 
     token: str
@@ -50,35 +50,33 @@ class Access:
 
     @classmethod
     def at(cls, host: str, token: str | None, run: Path) -> Access:
-        """Who may ask a server of this user's at `host`.
+        """Return the rules for a server of this user at `host`.
 
         Args:
-            token: of the user's own file, which everybody needs then; None makes one for the run, which this user
-                does not need on this machine.
+            token: token from the user's file, which every client then needs; None makes one for the run, which this
+                user does not need on this machine.
         """
         if token is not None:
-            return cls(token, None, None)  # every request proves itself, so a proxy may use any name
+            return cls(token, None, None)  # every request carries the token, so a proxy may use any name
         return cls(token_of_run(run), os.getuid() if is_loopback(host) else None, names_of(host))
 
     def wrong_sender(self, scope: Scope, *, is_page: bool) -> Refusal | None:
-        """Whether the request names another host than this one, or was sent by a page of another site or port.
+        """Return a refusal if the request names another host, or a page of another site or port sent it.
 
         Args:
-            is_page: the address may be opened by a link on any site; it holds no data.
+            is_page: links on any site may open the address, because it contains no data.
         """
         hosts = header_values(scope, b"host")
         own = _AUTHORITY.fullmatch(hosts[0]) if len(hosts) == 1 else None
         if own is None:
-            return Refusal(400, "host", "expected one Host header with a name or address, and perhaps a port")
+            return Refusal(400, "host", "expected one Host header with a name or address and an optional port")
         if self.hosts is not None and own["name"].lower().strip("[]") not in self.hosts:
             names = ", ".join(sorted(self.hosts))
-            text = f"expected one of {names}, got {own['name'][:60]}; behind a proxy start the server with --token-file"
+            text = f"expected one of {names}, got {own['name'][:60]}; use --token-file for a server behind a proxy"
             return Refusal(403, "host", text)
         origins = header_values(scope, b"origin")
         if len(origins) > 1 or any(not _is_same(origin, own) for origin in origins):
-            text = (
-                f"expected the server's own pages, at {hosts[0][:80]}, got {origins[0][:80]}; a proxy has to keep Host"
-            )
+            text = f"expected the server's own pages, at {hosts[0][:80]}, got {origins[0][:80]}; a proxy must keep Host"
             return Refusal(403, "origin", text)
         if self._is_foreign_fetch(scope, is_page=is_page):
             return Refusal(403, "origin", "a page of another site or port sent this request")
@@ -86,17 +84,17 @@ class Access:
 
     @staticmethod
     def _is_foreign_fetch(scope: Scope, *, is_page: bool) -> bool:
-        """What browsers say of requests that carry no Origin, such as pictures and forms of other sites."""
+        """Return whether Sec-Fetch-Site names another site. It covers requests without Origin, such as pictures."""
         sites = header_values(scope, b"sec-fetch-site")
         if all(site in ("same-origin", "none") for site in sites):
             return False
         return not (is_page and scope["method"] == "GET" and header_values(scope, b"sec-fetch-mode") == ["navigate"])
 
     def is_allowed(self, scope: Scope, *, is_page: bool) -> bool:
-        """Whether the request comes from this server's own user, or bears its token.
+        """Return whether the request comes from the server's user or carries its token.
 
         Args:
-            is_page: the token may be in the address, where the link that the server prints has it.
+            is_page: the token may also be in the query, as in the link that the server prints.
         """
         if self.uid is not None and scope.get("state", {}).get(PEER_UID) == self.uid:
             return True
@@ -112,7 +110,7 @@ def _bearer(value: str) -> str:
 
 
 def _is_same(origin: str, own: re.Match[str]) -> bool:
-    """Whether an Origin is the host and port that the request was sent to."""
+    """Return whether an Origin has the host and port that the request was sent to."""
     parts = _ORIGIN.fullmatch(origin)
     theirs = _AUTHORITY.fullmatch(parts["authority"]) if parts else None
     if parts is None or theirs is None or theirs["name"].lower() != own["name"].lower():

@@ -1,4 +1,4 @@
-"""Names of ASGI's parts."""
+"""Type names of the ASGI interface."""
 
 from __future__ import annotations
 
@@ -13,5 +13,5 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 def header_values(scope: Scope, name: bytes) -> list[str]:
-    """All values of one header, in their order; `name` in lower case."""
+    """Return all values of one header in order; `name` is in lower case."""
     return [value.decode("latin-1") for key, value in scope["headers"] if key == name]

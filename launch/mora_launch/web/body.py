@@ -1,4 +1,4 @@
-"""Bodies of requests: how long they may be, how slowly they may come, and how much of them may be held together."""
+"""Limits on request bodies: the length and speed of each, and the memory of all together."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from mora_launch.web.asgi import Message, Receive
 
 _GRACE_S = 0.1
 _FLOOD_NBYTES = 16 << 20
-_LET_GO_AFTER_S = 1.0  # when those requests are done with
+_LET_GO_AFTER_S = 1.0  # after the last of those requests has ended
 
 
 class BodyRefused(Exception):
-    """A body is not read any further.
+    """A body was refused and is not read further.
 
     Attributes:
-        status, text: of the answer.
+        status, text: HTTP status and message of the answer.
     """
 
     def __init__(self, status: int, text: str) -> None:
@@ -31,10 +31,10 @@ class BodyRefused(Exception):
 
 @dataclass
 class BodyRoom:
-    """The bytes of all bodies of one server that are being worked on, small ones left out. Of one event loop.
+    """Counts the bytes of all bodies that a server is processing, except small ones. Used in one event loop.
 
     Attributes:
-        max_body_nbytes: of one body.
+        max_body_nbytes: limit of one body.
     """
 
     max_body_nbytes: int
@@ -46,12 +46,12 @@ class BodyRoom:
         self.max_nbytes = max(MAX_BODIES_NBYTES, self.max_body_nbytes)
 
     def take(self, nbytes: int) -> None:
-        """Hold so many more."""
+        """Count `nbytes` more."""
         self.nbytes += nbytes
         self._peak_nbytes = max(self._peak_nbytes, self.nbytes)
 
     def give_back(self, nbytes: int) -> None:
-        """Hold so many fewer."""
+        """Count `nbytes` less."""
         self.nbytes -= nbytes
         if self.nbytes == 0 and self._peak_nbytes > _FLOOD_NBYTES:
             self._peak_nbytes = 0
@@ -59,19 +59,19 @@ class BodyRoom:
 
 
 def _let_go() -> None:
-    """Give memory back to the system after a flood: errors of refused requests hold what was read in cycles of
-    references, and the C library keeps what came in small pieces."""
+    """Return memory to the system after a flood: errors of refused requests keep bodies alive in reference cycles, and
+    the C library keeps freed memory of small pieces."""
     gc.collect()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc alone
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # only in glibc
     if trim is not None:
         trim(0)
 
 
 class Body:
-    """One request's body on its way; `receive` is what the application reads it with.
+    """The body of one request while it arrives. The application reads it with `receive`.
 
     Args:
-        room: that it shares with the others; `close` gives its part back.
+        room: counts it together with all other bodies until `close`.
         window_s: see `limits.BODY_WINDOW_S`.
     """
 
@@ -79,15 +79,15 @@ class Body:
         self._receive = receive
         self._room = room
         self._window_s = window_s
-        self._waited_s = 0.0  # in this window; the time that the application takes is not the client's
+        self._waited_s = 0.0  # for the client in this window; the application's own time does not count
         self._window_nbytes = 0
         self._nbytes = 0
         self._held = 0
         self._is_whole = False
-        self.refused: tuple[int, str] | None = None  # no error, whose traceback would hold what has been read
+        self.refused: tuple[int, str] | None = None  # not an exception: its traceback would keep the body alive
 
     async def receive(self) -> Message:
-        """The next message. Raises: BodyRefused: too long, too slow, or there is no room for it now."""
+        """Return the next message. Raises: BodyRefused: the body is too long or slow, or all bodies are too large."""
         if self.refused is not None:
             raise BodyRefused(*self.refused)
         try:
@@ -98,7 +98,7 @@ class Body:
 
     async def _next(self) -> Message:
         if self._is_whole:
-            return await self._receive()  # only the client's leaving can come now
+            return await self._receive()  # the next message can only be a disconnect
         message = await self._in_time()
         self._is_whole = message["type"] != "http.request" or not message.get("more_body", False)
         self._count(len(message.get("body", b"")))
@@ -115,11 +115,11 @@ class Body:
             if (late := await self._already_there()) is not None:
                 return late
             raise BodyRefused(
-                408, f"expected {MIN_BODY_RATE} bytes a second or the end of the body, got less; send it again"
+                408, f"expected at least {MIN_BODY_RATE} bytes a second or the end of the body, got less; send it again"
             ) from None
 
     async def _already_there(self) -> Message | None:
-        """What came while the event loop had no time to look: that it was slow is not the client's fault."""
+        """Return a message that arrived while the event loop was busy, which is not the client's fault."""
         try:
             async with asyncio.timeout(_GRACE_S):
                 return await self._receive()
@@ -137,12 +137,12 @@ class Body:
         more = self._nbytes - self._held if self._nbytes > SMALL_BODY_NBYTES else 0
         if self._room.nbytes + more > self._room.max_nbytes:
             raise BodyRefused(
-                429, f"the requests that are being worked on hold {self._room.nbytes} bytes already; retry later"
+                429, f"requests in progress already have {self._room.nbytes} bytes in memory; retry later"
             )
         self._room.take(more)
         self._held += more
 
     def close(self) -> None:
-        """The request is done with."""
+        """Stop counting the body, after the request has ended."""
         self._room.give_back(self._held)
         self._held = 0

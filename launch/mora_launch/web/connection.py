@@ -1,4 +1,4 @@
-"""One connection of a client: whose it is, and how long it may take to ask and to listen. uvicorn's protocol class."""
+"""uvicorn's protocol class for one connection: finds its user, and limits how slowly a client may send and read."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from mora_launch.limits import (
 from mora_launch.web.listening import is_loopback
 from mora_launch.web.peer import peer_uid
 
-PEER_UID = "peer_uid"  # in the state of every request's scope: int, or None where it is not known
-_LEAST_PIECE_NBYTES = 64  # on average: each chunk of a body costs time, however short it is
+PEER_UID = "peer_uid"  # key in the state of every request's scope: int, or None if unknown
+_LEAST_PIECE_NBYTES = 64  # on average, because every chunk of a body costs time, however short it is
 
 
 class HttpConnection(H11Protocol):
-    """Puts the peer's user id into the scope, and closes the connection of a client that holds it for nothing."""
+    """Puts the peer's user id into the scope, and closes connections that a client keeps open without progress."""
 
     _num_open: ClassVar[Counter[int | str]] = Counter()  # by user, or address
 
@@ -61,7 +61,7 @@ class HttpConnection(H11Protocol):
         self._watch_head()
 
     def _is_unwanted(self, data: bytes) -> bool:
-        """Much more of a body whose request has been answered, or a body in pieces that are all work and no content."""
+        """Return whether to abort: a long rest of a body after the answer, or a body in many tiny chunks."""
         if self.conn.their_state is not h11.SEND_BODY:
             self._left_over_nbytes = 0
             return False
@@ -82,8 +82,8 @@ class HttpConnection(H11Protocol):
         super().connection_lost(exc)
 
     def _watch_head(self) -> None:
-        """Between requests uvicorn closes an idle connection; this closes one whose next request has begun, or that
-        has never made one, or that was answered before it had sent its body."""
+        """Limit the time for the first request, for a request that has begun, and for the rest of a body after the
+        answer. uvicorn itself limits the idle time between requests."""
         is_served = self.cycle is not None and not self.cycle.response_complete
         waits_for_head = self.conn.their_state is h11.IDLE and (self.cycle is None or bool(self.conn.trailing_data[0]))
         if is_served or not (waits_for_head or self.conn.their_state is h11.SEND_BODY):
@@ -96,7 +96,7 @@ class HttpConnection(H11Protocol):
         self._watch_head()
 
     def pause_writing(self) -> None:
-        """The client does not take what it asked for as fast as it is given."""
+        """Watch a client that reads its answer more slowly than it is written."""
         super().pause_writing()  # type: ignore[no-untyped-call, unused-ignore]
         self._watch_writing(self.transport.get_write_buffer_size())
 

@@ -1,4 +1,4 @@
-"""What the web framework itself refuses, unknown paths and fields of a wrong type, in the shape of all other errors."""
+"""Errors of the web framework itself (unknown paths, fields of a wrong type), in the format of all other errors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _KIND = "invalid_request_error"
 
 
 def install_framework_errors(app: FastAPI) -> None:
-    """Answer as `error_body` does; the text names the path, or the field and what came."""
+    """Install handlers that answer in the format of `error_body` and name the path, or the field and its value."""
 
     @app.exception_handler(HTTPException)
     async def answer_unknown(request: Request, error: Exception) -> Response:

@@ -1,4 +1,4 @@
-"""What every request passes first: who may ask, from where, and how much may be sent. Plain ASGI."""
+"""The checks that every request passes first: access, origin, and the size of its body. Plain ASGI."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mora_launch.web.body import Body, BodyRoom
 _HEALTH = frozenset({"/healthz", "/readyz"})
 _WITHOUT_BODY = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
 _REFUSED_METHODS = frozenset({"TRACE", "CONNECT"})
-# A page of another site can neither show nor read what this server gives, and no address of it leaks on.
+# Pages of other sites can neither embed nor read answers of this server, and its addresses do not leak as referrers.
 _HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -32,9 +32,9 @@ class Guard:
     """Checks host, origin, user or token, and the body's length and speed before anything is read.
 
     Args:
-        pages: addresses of pages, which hold no data. Without a token they are given with status 401, and ask for it.
-        assets: addresses of the pages' scripts and styles, open to all.
-        max_body_nbytes: of one request.
+        pages: addresses of pages, which contain no data. Without a token they are sent with status 401 and ask for it.
+        assets: addresses of the pages' scripts and styles, which need no token.
+        max_body_nbytes: limit of one request's body.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Guard:
             return
         send = _quiet(send)
         if scope["type"] != "http":
-            await send({"type": "websocket.close", "code": 1008})  # nothing here speaks it
+            await send({"type": "websocket.close", "code": 1008})  # no application here uses websockets
             return
         is_page = scope["path"] in self._pages
         refusal = self._access.wrong_sender(scope, is_page=is_page) or self._wrong_request(scope)
@@ -67,7 +67,7 @@ class Guard:
             refusal = Refusal(
                 401,
                 "authorization",
-                "expected `Authorization: Bearer TOKEN`; ask whoever started the server for its link",
+                "expected `Authorization: Bearer TOKEN`; the server printed a link with the token when it started",
             )
         if refusal is not None:
             await _refuse(send, refusal)
@@ -76,7 +76,7 @@ class Guard:
 
     def _wrong_request(self, scope: Scope) -> Refusal | None:
         if scope["method"] in _REFUSED_METHODS:
-            return Refusal(405, "method", f"{scope['method']} is not answered")
+            return Refusal(405, "method", f"{scope['method']} is not allowed")
         lengths = header_values(scope, b"content-length")
         encodings = header_values(scope, b"transfer-encoding")
         if lengths and encodings:
@@ -95,7 +95,7 @@ class Guard:
         async def watched(message: Message) -> None:
             nonlocal started
             if body.refused is not None:
-                return  # the application's word about a body that it could not read; ours follows
+                return  # drop the application's own answer to the refused body; `_refuse` answers below
             started = True
             if message["type"] == "http.response.start":
                 known = {name.lower() for name, _ in message.get("headers", [])}
@@ -107,7 +107,7 @@ class Guard:
         try:
             await self._app(scope, body.receive, watched)
         except Exception:
-            if body.refused is None:  # else it is `BodyRefused`, or what frameworks have made of it on its way
+            if body.refused is None:  # otherwise it is `BodyRefused`, possibly wrapped by the framework
                 raise
         finally:
             body.close()
@@ -117,8 +117,8 @@ class Guard:
 
 
 def _quiet(send: Send) -> Send:
-    """Drop answers on a connection that is closed already: the rest of the request was no HTTP, and the server has said
-    so itself."""
+    """Drop answers on a connection that is already closed: the rest of the request was not HTTP, and the server has
+    answered that itself."""
 
     async def send_if_open(message: Message) -> None:
         with contextlib.suppress(h11.LocalProtocolError):
@@ -141,6 +141,6 @@ async def _refuse(send: Send, refusal: Refusal) -> None:
 
 
 def error_body(field: str | None, text: str, kind: str, code: str | None = None) -> dict[str, Any]:
-    """OpenAI's shape of an error."""
+    """Return an error in OpenAI's format."""
     param = None if field is None else shown_line(field)
     return {"error": {"message": shown_line(text, MAX_REFUSAL_LENGTH), "type": kind, "param": param, "code": code}}

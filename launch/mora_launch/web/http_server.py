@@ -1,4 +1,4 @@
-"""Serving an application on an address until it is told to stop; the same for `mora serve` and the page of reviews."""
+"""The HTTP server of `mora serve` and `mora review --web`."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from mora_launch.web.rare_warnings import RareWarnings
 
 
 def http_server(app: App, *, grace_s: int) -> uvicorn.Server:
-    """A server of plain HTTP/1.1, whose log no client can fill.
+    """Return a server for plain HTTP/1.1, whose log a client cannot fill.
 
     Args:
-        grace_s: that requests under way have when it is told to stop.
+        grace_s: time for requests in progress when the server stops.
     """
     logging.getLogger("uvicorn.error").addFilter(RareWarnings())
-    gc.freeze()  # what is there now stays: collections while requests come look at the rest alone
+    gc.freeze()  # objects that exist now live until the end: garbage collection need not look at them again
     return uvicorn.Server(
         uvicorn.Config(
             app,
@@ -32,7 +32,7 @@ def http_server(app: App, *, grace_s: int) -> uvicorn.Server:
             log_level="warning",
             access_log=False,
             server_header=False,
-            proxy_headers=False,  # nothing here believes what a client says of its address
+            proxy_headers=False,  # a client's own claim about its address is ignored
             timeout_graceful_shutdown=grace_s,
         )
     )
@@ -41,14 +41,14 @@ def http_server(app: App, *, grace_s: int) -> uvicorn.Server:
 def tell_address(
     console: Console, what: str, url: str, access: Access, run: Path, token_file: Path | None = None
 ) -> None:
-    """Say where a server is, and how others come in.
+    """Print the address of a server, and the link for clients that need the token.
 
     Args:
-        token_file: of the user, whose token is not shown.
+        token_file: the user's token file; its token is not printed.
     """
     console.print(f"{what} {url}  run {run}", markup=False)
     if token_file is not None:
-        console.print(f"everybody needs the token in {token_file}; the page asks for it", markup=False)
+        console.print(f"every client needs the token in {token_file}; the page asks for it", markup=False)
         return
-    who = "everybody" if access.uid is None else "other users of this machine"
+    who = "all clients" if access.uid is None else "other users of this machine"
     console.print(f"for {who}: {url}/page?token={access.token}", markup=False)

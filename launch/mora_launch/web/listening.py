@@ -1,4 +1,4 @@
-"""The address that a page or service is at: bound before anything else is done, and told from one outside loopback."""
+"""The address of a page or service: binds it before anything else starts, and checks whether it is loopback."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 def bound(host: str, port: int) -> socket.socket:
-    """A socket with the address, which nobody can connect to yet.
+    """Return a socket that is bound to the address but does not listen yet.
 
     Raises:
-        SettingsError: it is taken, or no address of this machine.
+        SettingsError: the address is in use, or is not one of this machine.
     """
     found = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
     try:
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        for direction in (socket.SO_SNDBUF, socket.SO_RCVBUF):  # connections take them over
+        for direction in (socket.SO_SNDBUF, socket.SO_RCVBUF):  # connections inherit them
             found.setsockopt(socket.SOL_SOCKET, direction, SOCKET_BUFFER_NBYTES)
         found.bind((host, port))
     except OSError as error:
         found.close()
-        raise SettingsError(f"--host {host} --port {port}: cannot be listened on: {error.strerror or error}") from None
+        raise SettingsError(f"--host {host} --port {port}: cannot listen on it: {error.strerror or error}") from None
     return found
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches it."""
+    """Return whether only this machine can reach the host."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
@@ -42,10 +42,10 @@ def is_loopback(host: str) -> bool:
 
 
 def names_of(host: str) -> frozenset[str] | None:
-    """What the Host header of an honest request may say; None, anything, outside loopback."""
+    """Return the names that the Host header may have; None, for any name, outside loopback."""
     return _LOOPBACK | {host.lower()} if is_loopback(host) else None
 
 
 def url_of(host: str, port: int) -> str:
-    """The address as a browser takes it."""
+    """Return the address as a URL for a browser."""
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

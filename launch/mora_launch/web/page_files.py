@@ -1,8 +1,8 @@
 """The files of a page: HTML, style, scripts and examples, read once at start, each at a fixed path.
 
-`mora serve` and `mora review --web` each have one page, at `/page`. Its files hold no data of a run and no secret, so
-the guard lets everybody have them (`PageFiles.pages`, `PageFiles.assets`). The scripts ask for what the page shows,
-with the token.
+`mora serve` and `mora review --web` each have one page, at `/page`. Its files contain no data of a run and no secret,
+so the guard sends them without a token (`PageFiles.pages`, `PageFiles.assets`). The scripts fetch the data with the
+token.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class PageFiles:
     """The files of one page.
 
     Args:
-        shell: the HTML file, which `/page` and `/page/` give; `/` leads there.
-        names: of the page's own files, each at `/page/NAME`; those that all pages share come besides.
+        shell: name of the HTML file, served at `/page` and `/page/`; `/` redirects there.
+        names: names of the page's own files, each served at `/page/NAME` like the files that all pages share.
     """
 
     def __init__(self, shell: str, names: Sequence[str]) -> None:
@@ -45,21 +45,21 @@ class PageFiles:
 
     @property
     def pages(self) -> frozenset[str]:
-        """Addresses that a person opens."""
+        """Addresses that a user opens."""
         return frozenset(("/", PAGE, f"{PAGE}/"))
 
     @property
     def assets(self) -> frozenset[str]:
-        """Addresses that the page itself asks for."""
+        """Addresses that the page itself loads."""
         return frozenset(self._assets)
 
     @property
     def paths(self) -> frozenset[str]:
-        """Everything that is open to everybody."""
+        """All addresses that need no token."""
         return self.pages | self.assets
 
     def routes(self) -> APIRouter:
-        """One route for each file, so that no path of a request is ever looked up on disk."""
+        """Return one route for each file, so that the path of a request is never looked up on disk."""
         router = APIRouter()
         router.add_api_route("/", _to_page, methods=["GET", "HEAD"], include_in_schema=False)
         for path, (name, content) in {**self._assets, PAGE: self._shell, f"{PAGE}/": self._shell}.items():

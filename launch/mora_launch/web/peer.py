@@ -1,7 +1,7 @@
-"""Which user of this machine has the other end of a TCP connection, as the kernel tells it.
+"""Asks the kernel which user of this machine owns the other end of a TCP connection.
 
-Asked once a connection, when it is accepted. The kernel answers for one socket by its two addresses (`sock_diag(7)`),
-so the cost does not depend on how many connections there are.
+This happens once, when a connection is accepted. The kernel finds the socket by its two addresses (`sock_diag(7)`), so
+the cost does not depend on the number of connections.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ Address = tuple[str, int]
 
 
 def peer_uid(ours: Address, theirs: Address) -> int | None:
-    """User id of whoever opened the peer's socket; None where the kernel does not tell.
+    """Return the id of the user who opened the peer's socket; None if the kernel does not tell.
 
-    A process that has closed its socket already owns it no longer, and the kernel may then give 0 for its user: such a
-    socket has no inode, and the answer is None. It is asked twice, since the socket may be closed between the two
-    fields of one answer.
+    For a socket that its process has already closed, the kernel may report user 0. Such a socket has no inode, and the
+    result is None. The kernel is asked twice, because the socket may be closed while it fills in the two fields of one
+    answer.
 
     Args:
         ours, theirs: (address, port) of both ends of a connection on this machine.
@@ -45,7 +45,7 @@ def peer_uid(ours: Address, theirs: Address) -> int | None:
 
 
 def _owner(kernel: socket.socket, local: Address, remote: Address) -> tuple[int, int] | None:
-    """(user id, inode) of the socket between two addresses; None where no process holds it."""
+    """Return (user id, inode) of the socket between two addresses; None if no process has it open."""
     family, source = _packed(local[0])
     _, destination = _packed(remote[0])
     request = (
@@ -63,7 +63,7 @@ def _owner(kernel: socket.socket, local: Address, remote: Address) -> tuple[int,
 
 
 def _packed(address: str) -> tuple[int, bytes]:
-    """Family and 16 bytes of an address; an IPv4 client of an IPv6 listener has an IPv4 socket."""
+    """Return family and 16 bytes of an address. An IPv4 client of an IPv6 listener has an IPv4 socket."""
     parsed = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is not None:
         parsed = parsed.ipv4_mapped

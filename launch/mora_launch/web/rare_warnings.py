@@ -1,4 +1,4 @@
-"""Warnings that clients cause, a few of them a minute, so that no client writes the server's log full."""
+"""A log filter that limits warnings per minute, so that a client cannot fill the server's log."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _WINDOW_S = 60.0
 
 
 class RareWarnings(logging.Filter):
-    """Lets errors pass, and of warnings the first few of each minute."""
+    """Passes all errors, and the first `MAX_NUM_WARNINGS` warnings of each minute."""
 
     def __init__(self, now_s: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
@@ -21,7 +21,7 @@ class RareWarnings(logging.Filter):
         self._num = 0
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether a line is logged."""
+        """Return whether to log the record."""
         if record.levelno >= logging.ERROR:
             return True
         if self._now_s() - self._since_s > _WINDOW_S:

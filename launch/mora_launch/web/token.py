@@ -1,4 +1,4 @@
-"""The token of a server: read from a file that the user keeps, or made for the run."""
+"""The token of a server: read from a file of the user, or made for the run."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from mora_runtime.errors import SettingsError
 from mora_launch.limits import MAX_TOKEN_FILE_NBYTES
 
 _NAME = "token"
-_FORM = re.compile(r"[!-~]{16,1024}")  # what fits into a header as it is
+_FORM = re.compile(r"[!-~]{16,1024}")  # needs no escaping in a header
 
 
 def read_token(path: Path) -> str:
-    """The token in a file of the user's.
+    """Read the token from a file of the user.
 
     Raises:
-        SettingsError: it cannot be read, others can read it too, or it holds no token.
+        SettingsError: the file cannot be read, is readable by others, or contains no token.
     """
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe must not keep us waiting
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # do not block on a pipe
     except OSError as error:
         raise SettingsError(f"--token-file {path}: cannot be read: {error.strerror}") from None
     with open(handle, "rb") as file:
@@ -33,7 +33,7 @@ def read_token(path: Path) -> str:
         if status.st_uid not in (os.getuid(), 0) or stat.S_IMODE(status.st_mode) & 0o077:
             raise SettingsError(
                 f"--token-file {path}: other users can read or replace it (mode {stat.S_IMODE(status.st_mode):04o}, "
-                f"user id {status.st_uid}); expected a file of yours, chmod 600"
+                f"user id {status.st_uid}); expected a file that you own, with chmod 600"
             )
         text = file.read(MAX_TOKEN_FILE_NBYTES + 1).decode("utf-8", "replace").strip()
     if _FORM.fullmatch(text) is None:
@@ -44,8 +44,8 @@ def read_token(path: Path) -> str:
 
 
 def token_of_run(folder: Path) -> str:
-    """The token of a run directory: the one that is there, so that pages stay open when a server is started again, or
-    a new one, in a file of mode 0600."""
+    """Return the token of a run directory; make one, in a file of mode 0600, if there is none. A restarted server keeps
+    its token, so that open pages still work."""
     path = folder / _NAME
     try:
         return read_token(path)

@@ -105,7 +105,7 @@ def test_a_port_that_is_taken_is_refused_before_models_are_loaded(small: Serving
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
     assert done.stdout.strip() == (
-        f"mora: --host 127.0.0.1 --port {small.port}: cannot be listened on: Address already in use"
+        f"mora: --host 127.0.0.1 --port {small.port}: cannot listen on it: Address already in use"
     )
 
 

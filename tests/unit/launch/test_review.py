@@ -153,7 +153,7 @@ def test_a_candidate_that_nobody_looks_at_stops_the_session_in_time(tmp_path: Pa
 
 
 def test_a_candidate_that_a_reviewer_has_not_seen_cannot_be_decided(tmp_path: Path) -> None:
-    with pytest.raises(ReviewRefused, match="nothing waits for a decision"):
+    with pytest.raises(ReviewRefused, match="no candidate waits for a decision"):
         ReviewSession.create(tmp_path, {}).decide(StageDecision(version=1, action="accept"))
     with pytest.raises(ValueError, match="edit needs a prompt"):
         StageDecision(version=1, action="edit")

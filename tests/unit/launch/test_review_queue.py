@@ -89,5 +89,5 @@ def test_an_address_that_is_taken_is_refused_in_one_line(run: Path) -> None:
     with bound("127.0.0.1", 0) as taken:
         taken.listen()
         address = taken.getsockname()
-        with pytest.raises(SettingsError, match=r"^--host 127\.0\.0\.1 --port \d+: cannot be listened on: [^\n]*$"):
+        with pytest.raises(SettingsError, match=r"^--host 127\.0\.0\.1 --port \d+: cannot listen on it: [^\n]*$"):
             review(run, "ann", address, False, Console(quiet=True))

@@ -98,7 +98,7 @@ def test_a_folder_with_something_else_in_it_is_never_replaced(
     if stamp is not None:
         (tmp_path / "stamp").write_text("{}")
         (tmp_path / "image" / "mora-stamp.json").symlink_to(tmp_path / "stamp")
-    with pytest.raises(SettingsError, match=r"agents\.image\.tiny_models: .*image is there and holds no tiny models"):
+    with pytest.raises(SettingsError, match=r"agents\.image\.tiny_models: .*image exists and contains no tiny models"):
         ensure_tiny_models(config(tmp_path), CONSOLE)
     assert (tmp_path / "image" / "thesis.txt").read_text() == "precious"
 
@@ -106,5 +106,5 @@ def test_a_folder_with_something_else_in_it_is_never_replaced(
 def test_a_link_is_not_followed_to_where_models_would_be_made(tmp_path: Path, made: list[str]) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "image").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(SettingsError, match="holds no tiny models"):
+    with pytest.raises(SettingsError, match="contains no tiny models"):
         ensure_tiny_models(config(tmp_path), CONSOLE)
