@@ -138,4 +138,4 @@ def _run(environment: str, module: str, arguments: list[str], console: Console |
                 process.kill()
     if process.returncode != 0:
         tail = "\n    ".join(said)
-        raise EnvironmentFailed(f"environment {environment}: {module} exited with {process.returncode}:\n    {tail}")
+        raise EnvironmentFailed(f"environment {environment}: {module} ended with {process.returncode}:\n    {tail}")
