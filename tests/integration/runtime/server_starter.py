@@ -15,7 +15,7 @@ Starter = Callable[..., RoleProcess]
 
 
 def starter(run: RunDirectory, supervisor: Supervisor) -> Starter:
-    def start(role: str, *, wait: bool = True, **changes: Any) -> RoleProcess:
+    def start(role: str, *, wait: bool = True, python: str = sys.executable, **changes: Any) -> RoleProcess:
         settings = {
             "role": role,
             "name": role.partition(".")[0],
@@ -28,7 +28,7 @@ def starter(run: RunDirectory, supervisor: Supervisor) -> Starter:
         }
         path = run.role_folder(role) / "settings.json"
         path.write_text(json.dumps(settings))
-        command = [sys.executable, str(HERE / "echo_server.py"), "--settings", str(path)]
+        command = [python, str(HERE / "echo_server.py"), "--settings", str(path)]
         child = supervisor.start(
             role, command, variables={"OMP_NUM_THREADS": "1"}, output=run.logs / f"{role}.out", folder=HERE
         )

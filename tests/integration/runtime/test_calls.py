@@ -25,6 +25,7 @@ from mora_runtime.process.role_process import RoleProcess
 from mora_runtime.wire.codec import encode
 from mora_runtime.wire.messages import Call, Pong
 from server_starter import Starter
+from slack import slack
 
 
 def settled(client: Client, *, num_slots: int = 0, num_tickets: int = 0) -> Pong:
@@ -203,7 +204,7 @@ def test_what_a_server_gave_stays_readable_after_its_death_and_its_role_can_star
         client.ping(60)
     with pytest.raises(PeerDied):
         client.call("echo", "count", {}, deadline_s=60)
-    assert time.monotonic() - started_s < 2
+    assert time.monotonic() - started_s < 2 * slack()
     onward = other_server.call("echo", "add_one", {"x": reference}, deadline_s=10).values["value"]
     assert torch.equal(onward.tensor(), torch.full((3000,), 2.0))
     assert torch.equal(reference.tensor(), torch.ones(3000))
@@ -229,7 +230,7 @@ def test_a_killed_server_is_noticed_within_two_seconds_and_by_every_later_call(
             client.call("echo", "add_one", {"x": torch.zeros(3)}, deadline_s=60)
     with pytest.raises(PeerDied):
         client.ping(60)
-    assert time.monotonic() - started_s < 2
+    assert time.monotonic() - started_s < 2 * slack()
     assert session.store.arena.num_live == 0
 
 
