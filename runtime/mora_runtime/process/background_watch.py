@@ -1,4 +1,4 @@
-"""Watching children in a thread, while the launcher's main thread does something that is no supervision."""
+"""Watching role processes in a thread while the main thread does other work."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ _LOOK_EVERY_S = 0.5
 
 
 class BackgroundWatch:
-    """Reads heartbeats, kills children that froze and collects those that ended.
+    """Reads heartbeats, kills frozen role processes and collects exit codes.
 
-    It starts nothing again: the main thread stops the watch and then finds the exit codes. While the watch runs, no
-    other thread may use the supervisor.
+    It restarts nothing: the main thread stops the watch and then checks the exit codes. While the watch runs, no other
+    thread may use the supervisor.
     """
 
     def __init__(self, supervisor: Supervisor) -> None:
@@ -23,7 +23,7 @@ class BackgroundWatch:
         self._error: Exception | None = None
 
     def start(self) -> None:
-        """Begin to watch; nothing where it has begun already."""
+        """Start watching; does nothing if already started."""
         if self._thread is not None:
             return
         self._ending.clear()
@@ -31,10 +31,10 @@ class BackgroundWatch:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop watching, at once; nothing where it has not begun.
+        """Stop watching at once; does nothing if not started.
 
         Raises:
-            Exception: what ended the watch early. Children were unsupervised since.
+            Exception: an error that ended the watch early; the role processes have not been watched since.
         """
         if self._thread is None:
             return
@@ -50,5 +50,5 @@ class BackgroundWatch:
         try:
             while not self._ending.is_set():
                 self._supervisor.look(timeout_s=_LOOK_EVERY_S)
-        except Exception as error:  # of the launcher itself: `stop` raises it in the main thread
+        except Exception as error:  # a fault of the launcher; `stop` raises it in the main thread
             self._error = error

@@ -1,9 +1,9 @@
-"""Closing the doors of a group once all members are in: its listening sockets take no new connection any more.
+"""Blocking a process group's listening sockets once all its members have connected.
 
-Gloo, which connects the replicas of a role, listens on TCP for as long as the group lives, and asks nobody who
-connects for a key: any user of the machine could. All connections of a group are made when it is, so from then on a
-filter has the kernel drop whatever comes to its listening sockets; the connections that stand are not touched. The
-sockets themselves are gloo's and cannot be closed without ending it.
+Gloo, which connects the replicas of a role, listens on TCP for as long as the group lives and does not authenticate
+peers: any user of the machine could connect. A group makes all its connections when it is created, so afterwards a
+filter makes the kernel drop all packets to its listening sockets; existing connections are not affected. Gloo owns the
+sockets, so they cannot be closed without ending the group.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ import struct
 log = logging.getLogger(__name__)
 _SO_ATTACH_FILTER = 26
 _SO_DOMAIN = 39
-_BPF_RET = 0x06  # `ret 0`: of every packet, keep nothing
+_BPF_RET = 0x06  # `ret 0`: drop every packet
 
 
 def close_listeners() -> int:
-    """Have the kernel drop all that comes to this process's listening TCP sockets; returns how many there are.
+    """Make the kernel drop all packets to this process's listening TCP sockets; returns the number of sockets.
 
-    Call it when every group that this process is a member of has been made. Where the kernel refuses, the sockets stay
-    as they are, with one warning in the log.
+    Call it after all groups of this process have been created. If the kernel refuses, the sockets stay open, and the
+    log gets one warning.
     """
     closed = 0
     for descriptor in _own_sockets():
@@ -33,29 +33,29 @@ def close_listeners() -> int:
             closed += _close(descriptor)
         except OSError as error:
             log.warning(
-                "this process listens on TCP for members of its group, and the kernel refuses a filter for that (%s): "
-                "other users of this machine can connect there", error.strerror,
+                "this process listens on TCP for members of its group, and the kernel refuses a filter for the socket "
+                "(%s): other users of this machine can connect to it", error.strerror,
             )  # fmt: skip
             break
     return closed
 
 
 def _own_sockets() -> list[int]:
-    """Descriptors of sockets."""
+    """Descriptors of all sockets of this process."""
     found: list[int] = []
     for name in os.listdir("/proc/self/fd"):
         try:
             if stat.S_ISSOCK(os.fstat(int(name)).st_mode):
                 found.append(int(name))
         except OSError:
-            continue  # the listing's own, or closed by another thread meanwhile
+            continue  # the descriptor of the listing itself, or one that another thread has closed meanwhile
     return found
 
 
 def _close(descriptor: int) -> bool:
-    """Attach the filter where a descriptor listens on TCP; whether it does."""
+    """Attach the filter if the descriptor listens on TCP; returns whether it does."""
     try:
-        own = os.dup(descriptor)  # another thread may close the number, and open it for something else
+        own = os.dup(descriptor)  # another thread may close the number and reuse it
     except OSError:
         return False
     with socket.socket(fileno=own) as duplicate:

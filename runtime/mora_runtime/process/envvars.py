@@ -11,10 +11,10 @@ def log_level() -> str:
 
 
 def fault() -> str:
-    """`MORA_FAULT`: faults to suffer, for tests and storms (see `faults`); empty = none."""
+    """`MORA_FAULT`: faults to inject, for tests (see `faults`); empty = none."""
     return os.environ.get("MORA_FAULT", "")
 
 
 def set_fault(text: str) -> None:
-    """Give `MORA_FAULT` to this process and those that it starts from now on."""
+    """Set `MORA_FAULT` for this process and those that it starts from now on."""
     os.environ["MORA_FAULT"] = text

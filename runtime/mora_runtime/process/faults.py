@@ -1,12 +1,12 @@
-"""Faults on demand: `MORA_FAULT` makes a role die, stop or meet a full disk exactly where it matters.
+"""Fault injection: `MORA_FAULT` makes a role die, stop or get a disk error at a chosen point.
 
-A specification is `<role>:<point>:<n>[:<action>]`, several are joined by commas: what happens when that role passes
-that point for the n-th time, counted from the start of its process. Each happens once in the life of a run: a marker
-in `<run>/faults/` is written before it, so that the role started again passes unharmed. Without `MORA_FAULT` a point
-costs one look at a module's variable.
+A specification is `<role>:<point>:<n>[:<action>]`, several are joined by commas: the action happens when that role
+passes that point for the n-th time since the start of its process. Each fault happens once per run: a marker in
+`<run>/faults/` is written before it, so that the restarted role passes unharmed. Without `MORA_FAULT` a point costs one
+check of a module variable.
 
-Points stand where a death hurts most: between a write and its announcement, between a decision and its effect. Called
-by the code that passes them; armed by each role's start.
+Points are where a death does most harm: between a write and its announcement, between a decision and its effect. The
+code that passes a point calls `reach`; each role calls `arm` at start.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ from mora_runtime.schema import nearest_name
 Action = Literal["kill", "stop", "exit0", "enospc", "eio"]
 Kind = Literal["server", "coordinator"]
 
-# Where roles of a training job can be hit, in the order of a step, with the kinds of role that pass there.
+# The points of a training job, in the order of a step, with the kinds of role that pass them.
 POINTS: dict[str, tuple[Kind, ...]] = {
     "before_receive": ("server", "coordinator"),
     "after_receive": ("server", "coordinator"),
-    "mapped": ("server", "coordinator"),  # tensors of a peer are views of its memory now
+    "mapped": ("server", "coordinator"),  # a peer's tensors have become views of its memory
     "mid_forward": ("server",),
-    "slot_written": ("server", "coordinator"),  # tensors lie in shared memory, and nobody knows yet
+    "slot_written": ("server", "coordinator"),  # tensors are in shared memory, but not announced
     "header_sent": ("server", "coordinator"),
     "mid_backward": ("server",),
     "gradient_ready": ("server", "coordinator"),
     "prepared": ("server", "coordinator"),
     "mid_optimizer": ("server", "coordinator"),  # parameters have stepped, their moving average has not
     "committed": ("server", "coordinator"),
-    "acked": ("server", "coordinator"),  # the peer has said which tensors it needs no longer
+    "acked": ("server", "coordinator"),  # the peer has released tensors
     "shard_written": ("server", "coordinator"),
     "fsynced": ("server", "coordinator"),
     "renamed": ("coordinator",),
@@ -51,7 +51,7 @@ _ERRORS = {"enospc": errno.ENOSPC, "eio": errno.EIO}
 
 @dataclass(frozen=True)
 class Fault:
-    """One fault: `role` is hit when it passes `point` for the n-th time."""
+    """One fault: `action` happens when `role` passes `point` for the n-th time."""
 
     role: str  # image.0
     point: str
@@ -66,7 +66,7 @@ def parse(text: str) -> tuple[Fault, ...]:
     """Read the value of `MORA_FAULT`.
 
     Raises:
-        SettingsError: naming the part that does not fit and what was expected.
+        SettingsError: names the invalid part and what was expected.
     """
     return tuple(_parse_one(word.strip()) for word in text.split(",") if word.strip())
 
@@ -74,14 +74,14 @@ def parse(text: str) -> tuple[Fault, ...]:
 def _parse_one(word: str) -> Fault:
     parts = word.split(":")
     if len(parts) not in (3, 4) or not all(parts):
-        raise SettingsError(f"MORA_FAULT `{word}`: expected role:point:n or role:point:n:action, as image.0:prepared:2")
+        raise SettingsError(f"MORA_FAULT `{word}`: expected role:point:n[:action], for example image.0:prepared:2")
     role, point, number, action = (*parts, "kill")[:4]
     if point not in POINTS:
         nearest = nearest_name(point, POINTS)
         hint = f"; did you mean `{nearest}`?" if nearest else ""
         raise SettingsError(f"MORA_FAULT `{word}`: no point `{point}`{hint} (known: {', '.join(POINTS)})")
     if not number.isascii() or not number.isdigit() or int(number) < 1:
-        raise SettingsError(f"MORA_FAULT `{word}`: expected a passage counted from 1, got `{number}`")
+        raise SettingsError(f"MORA_FAULT `{word}`: expected n as an integer from 1, got `{number}`")
     if action not in get_args(Action):
         raise SettingsError(f"MORA_FAULT `{word}`: no action `{action}` (known: {', '.join(get_args(Action))})")
     return Fault(role, point, int(number), action)  # type: ignore[arg-type]
@@ -91,7 +91,7 @@ class FaultPlan:
     """The faults of one process.
 
     Args:
-        folder: of the run's markers, made when absent.
+        folder: where the run's markers are; made if absent.
     """
 
     def __init__(self, role: str, faults: Sequence[Fault], folder: Path) -> None:
@@ -101,10 +101,10 @@ class FaultPlan:
         folder.mkdir(mode=0o700, exist_ok=True)
 
     def pass_by(self, point: str) -> None:
-        """Count one passage, and do what is planned for it.
+        """Count one passage of a point, and execute the fault planned for it.
 
         Raises:
-            OSError: the planned action is a disk that refuses.
+            OSError: the planned action is a disk error.
         """
         self._passed[point] += 1
         for fault in self._mine:
@@ -135,19 +135,19 @@ active: FaultPlan | None = None
 
 
 def arm(role: str, run: Path) -> None:
-    """Read `MORA_FAULT` for this process; called once, at start."""
+    """Read `MORA_FAULT` for this process; call it once at start."""
     global active
     text = envvars.fault()
     active = FaultPlan(role, parse(text), run / "faults") if text else None
 
 
 def reach(point: str) -> None:
-    """This process passes a point where it could be hit."""
+    """Pass a point: execute a fault if one is planned for it."""
     if active is not None:
         active.pass_by(point)
 
 
 def happened(run: Path) -> list[str]:
-    """The specifications that have come true in a run."""
+    """The specifications of all faults that have happened in a run."""
     folder = run / "faults"
     return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []

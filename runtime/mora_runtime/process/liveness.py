@@ -1,7 +1,7 @@
-"""Whether a process that should be working still lives: its heartbeats and, where these stay away, its processor time.
+"""Whether a process is alive, judged by its heartbeats and, if these are missing, by its CPU time.
 
-A heartbeat needs Python's interpreter lock, which a library may hold for minutes while it computes. Such a process is
-alive; one that is stopped, or asleep while it holds the lock, is not. Used by `Supervisor`.
+A heartbeat needs Python's global interpreter lock (GIL), which a library may hold for minutes while it computes. Such a
+process is alive; one that is stopped, or sleeps while it holds the GIL, is frozen. Used by `Supervisor`.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from pathlib import Path
 
 LATE_AFTER_S = 2.0  # heartbeats come every second
 _LOOK_EVERY_S = 1.0
-# Threads that wait for the interpreter lock wake up every few milliseconds, 0.5 % of a core each; computing takes more.
+# Threads that wait for the GIL wake up every few milliseconds, which uses 0.5 % of a core each; computing uses more.
 _ALIVE_SHARE = 0.10
 _TICKS_IN_1_S = os.sysconf("SC_CLK_TCK")
 
 
 class LivenessProbe:
-    """The signs of life of one process.
+    """Decides whether one process is frozen.
 
     Args:
-        frozen_after_s: without any.
-        read: gives (state letter, processor seconds used) of the process, as /proc tells.
+        frozen_after_s: a process without any sign of life for so long is frozen.
+        read: returns (state letter, used CPU seconds) of a process, as in /proc.
     """
 
     def __init__(
@@ -38,16 +38,16 @@ class LivenessProbe:
         self._frozen_after_s = frozen_after_s
         self._now_s = now_s
         self._read = read or process_time
-        self._seen: tuple[float, float] | None = None  # when we looked last, and the processor time until then
+        self._seen: tuple[float, float] | None = None  # time of the last check, and the CPU time until then
         self.last_life_s = now_s()
 
     def beat(self) -> None:
-        """A heartbeat has come."""
+        """Record a heartbeat."""
         self.last_life_s = self._now_s()
         self._seen = None
 
     def find_frozen(self) -> str | None:
-        """What is wrong, in words, where there has been no sign of life for too long; call it about once a second."""
+        """Describe how the process is frozen, or return None if it is alive; call it about once a second."""
         now_s = self._now_s()
         if now_s - self.last_life_s < LATE_AFTER_S:
             return None
@@ -56,9 +56,9 @@ class LivenessProbe:
         try:
             state, used_s = self._read(self._pid)
         except (OSError, ValueError, IndexError):
-            return None  # it has ended, which others notice
+            return None  # it has ended, which the supervisor notices by itself
         before, self._seen = self._seen, (now_s, used_s)
-        # who waits for a disk cannot be helped by a kill, which would wait for the disk too
+        # a process that waits for a disk (D) is left alone: a kill would take effect only after the disk's answer
         if state == "D" or (before is not None and used_s - before[1] >= _ALIVE_SHARE * (now_s - before[0])):
             self.last_life_s = now_s
             return None
@@ -70,10 +70,10 @@ class LivenessProbe:
 
 
 def process_time(pid: int) -> tuple[str, float]:
-    """State letter and processor seconds (user and system, all threads) of a process.
+    """State letter and CPU seconds (user and system, all threads) of a process.
 
     Raises:
-        OSError: there is no such process any more.
+        OSError: the process does not exist.
     """
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     return fields[0], (int(fields[11]) + int(fields[12])) / _TICKS_IN_1_S

@@ -1,7 +1,7 @@
-"""Structured logs: one JSON object a line, one file for each role and attempt, through the standard logging module.
+"""Structured logs: one JSON object per line, one file for each role and generation, through Python's logging module.
 
-Every line has `ts`, `level`, `event`, `logger`, `run`, `role`, `gen` and `pid`, and where it is known what the thread
-works on: `step`, or `peer` and `req`, the id of this peer's call.
+Every line has `ts`, `level`, `event`, `logger`, `run`, `role`, `gen` and `pid`; lines inside a step also have `step`,
+lines inside a call `peer` and `req`, the id of the peer's call.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _fields: ContextVar[dict[str, object]] = ContextVar("fields of log lines", defau
 
 
 class LogFields:
-    """A context manager: lines that this thread logs meanwhile have these fields too."""
+    """A context manager that adds fields to all lines which this thread logs inside the block."""
 
     __slots__ = ("_mine", "_token")
 
@@ -56,7 +56,7 @@ class _JsonLines(logging.Formatter):
 
 
 def start_logging(run: RunDirectory, *, role: str, generation: int) -> None:
-    """Send this process's log to `<run>/logs/<role>.<generation>.jsonl`, older lines in `.jsonl.1`."""
+    """Send this process's log to `<run>/logs/<role>.<generation>.jsonl`, and rotate older lines to `.jsonl.1`."""
     path = run.logs / f"{role}.{generation}.jsonl"
     handler = RotatingFileHandler(path, maxBytes=MAX_LOG_NBYTES, backupCount=1, encoding="utf-8")
     handler.setFormatter(_JsonLines(run.path.name, role, generation))

@@ -1,4 +1,4 @@
-"""A role of a run: which agent (or the coordinator), and which replica of it. Built and parsed here alone."""
+"""The role of a process in a run: an agent or the coordinator, and its replica. Built and parsed only here."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _FORM = re.compile(r"([A-Za-z][A-Za-z0-9_-]*)\.([0-9]{1,6})")
 
 
 class Role(str):
-    """`<name>.<replica>`, for example `image.0`. A text, so that it goes into paths, JSON and keys as it is.
+    """`<name>.<replica>`, for example `image.0`. A `str`, so that it can be used in paths, JSON and keys.
 
     Raises:
         ValueError: the text has another form.

@@ -1,11 +1,12 @@
-"""Messages on the link between a child and its launcher: JSON lines up, words down. Encoded and decoded here alone.
+"""Messages between a role process and its launcher: JSON lines up, single words down. Encoded and decoded only here.
 
-    child -> launcher   Ready     this role serves
+    role -> launcher    Ready     this role serves
                         Failed    why this role ends, and whether starting it again could help
-                        Beat      it lives; vitals: what it is doing
-    launcher -> child   go, stop
+                        Beat      it is alive; vitals: what it is doing
+    launcher -> role    go, stop
 
-A child may have a fault. Any bytes are messages or one BadRoleMessage; no line and no value is without a bound.
+A role process may be faulty, so the decoder is total: any bytes give messages or one BadRoleMessage, and every line and
+value has a bound.
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ Vitals = dict[str, str | int | float | bool | None]
 GO = b"go"
 STOP = b"stop"
 _MAX_DEPTH = 3
-_MAX_NUM_VALUES = MAX_ROLE_LINE_NBYTES  # texts may hold commas and brackets
+_MAX_NUM_VALUES = MAX_ROLE_LINE_NBYTES  # the parser also counts commas and brackets inside texts
 
 
 class BadRoleMessage(ValueError):
-    """What came is no message; the text says why, in one line."""
+    """The bytes are not a message; the text says why, in one line."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Ready:
 
 @dataclass(frozen=True)
 class Failed:
-    """Why this role ends: for a person to read, without control characters."""
+    """Why this role ends; the text is for a person and has no control characters."""
 
     error: str
     is_recoverable: bool = False
@@ -49,7 +50,7 @@ class Beat:
     """A sign of life.
 
     Attributes:
-        vitals: by name; sizes (`..._nbytes`), numbers (`num_...`) and `step` are integers, times (`..._s`) numbers.
+        vitals: by name; sizes (`..._nbytes`), counts (`num_...`) and `step` are integers, times (`..._s`) numbers.
     """
 
     vitals: Vitals = field(default_factory=dict)
@@ -59,7 +60,7 @@ RoleMessage = Ready | Failed | Beat
 
 
 def encode(message: RoleMessage) -> bytes:
-    """The message as one line; texts are cut to what the other end takes."""
+    """Encode a message as one line; texts are cut to the decoder's limits."""
     content: dict[str, Any]
     if isinstance(message, Ready):
         content = {"event": "ready"}
@@ -79,7 +80,7 @@ def _sent(value: Any) -> Any:
 
 
 def decode(line: bytes) -> RoleMessage:
-    """The message that a line is. Raises: BadRoleMessage: it is none."""
+    """Decode one line. Raises: BadRoleMessage: it is not a message."""
     try:
         content = parse_object(line, max_depth=_MAX_DEPTH, max_num_values=_MAX_NUM_VALUES)
     except ValueError as error:
@@ -111,14 +112,14 @@ def _failed(error: Any, is_recoverable: Any) -> Failed:
 
 
 def checked_vitals(found: Any) -> Vitals:
-    """Vitals as they may be shown. Raises: BadRoleMessage: too many, or a name or value of another kind."""
+    """Check vitals and make them safe to print. Raises: BadRoleMessage: too many, or an invalid name or value."""
     if not isinstance(found, dict) or len(found) > MAX_NUM_VITALS:
         raise BadRoleMessage(f"`vitals` must be an object of at most {MAX_NUM_VITALS} entries")
     for name, value in found.items():
         if not isinstance(name, str) or not 0 < len(name) <= MAX_VITAL_LENGTH or shown_line(name) != name:
-            raise BadRoleMessage(f"`vitals` has the name {_short(name)}, which is no short plain text")
+            raise BadRoleMessage(f"`vitals` has the name {_short(name)}; expected a short plain text")
         if not _fits(name, value):
-            raise BadRoleMessage(f"vital {_short(name)}: {_short(value)} is not of its kind")
+            raise BadRoleMessage(f"vital {_short(name)}: the value {_short(value)} has the wrong type or range")
     return {name: shown_line(value, MAX_VITAL_LENGTH) if isinstance(value, str) else value for name, value in
             found.items()}  # fmt: skip
 
@@ -140,14 +141,14 @@ def _short(value: Any) -> str:
 
 
 class Lines:
-    """Whole lines of a stream that comes in pieces. Keeps at most one line's bytes, and looks at none twice."""
+    """Splits a stream that arrives in pieces into lines. Buffers at most one line, and scans no byte twice."""
 
     def __init__(self, max_nbytes: int = MAX_ROLE_LINE_NBYTES) -> None:
         self._max_nbytes = max_nbytes
         self._begun = bytearray()
 
     def take(self, piece: bytes) -> Iterator[bytes]:
-        """Lines that the piece ends, one after another. Raises: BadRoleMessage: one is too long."""
+        """Add a piece and yield the lines that it completes. Raises: BadRoleMessage: a line is too long."""
         start = 0
         while (end := piece.find(b"\n", start)) >= 0:
             self._keep(piece[start:end])

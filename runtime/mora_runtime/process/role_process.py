@@ -1,4 +1,4 @@
-"""One child process of a job: a server or a coordinator, with the socket that ties its life to the launcher's."""
+"""One role process of a job, a server or a coordinator, and the launcher's end of the socket to it."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ _LOG_LINE_LENGTH = 1000
 
 
 class RoleProcess:
-    """A started role.
+    """A started role process.
 
-    The supervisor socket carries the messages of `role_messages`; its end-of-file tells either side that the other is
-    gone. A child that sends anything else has a fault and is killed.
-    `pidfd` becomes readable when the process has ended, even where something that it started still holds the socket.
+    The supervisor socket carries the messages of `role_messages`; its end-of-file tells either side that the other has
+    ended. A role process that sends anything else is faulty and is killed.
+    `pidfd` becomes readable when the process has ended, even if a process that it started still has the socket open.
 
     Args:
         role: image.0, coordinator.1, ...
-        generation: how many times the job has begun anew, counted from 1.
-        frozen_after_s: without a sign of life; None = never looked at.
+        generation: 1 for the job's first set of processes, one more after each restart.
+        frozen_after_s: kill it after so long without a sign of life; None = never.
         command: program and arguments; `--supervisor-fd N` is appended.
-        output: file that takes stdout and stderr; None lets the role write to the terminal.
+        output: file for stdout and stderr; None = the terminal.
     """
 
     def __init__(
@@ -61,15 +61,15 @@ class RoleProcess:
         self.is_ready = False
         self.error: str | None = None
         self.vitals: Vitals = {}  # of the last heartbeat
-        self._fault: str | None = None  # of its last message, where that was none
+        self._fault: str | None = None  # why its last bytes were not a message
         self._frozen: str | None = None
         self._may_recover = False
         self._lines = Lines()
         self.link, theirs = socket.socketpair()
         self.link.setblocking(False)
-        sink = None if output is None else open(output, "wb")  # noqa: SIM115 - closed below, once the child has it
+        sink = None if output is None else open(output, "wb")  # noqa: SIM115 - closed below, once the role has it
         try:
-            # An own session: the terminal's Ctrl-C reaches the launcher alone, which then decides for all.
+            # A session of its own: the terminal's Ctrl-C reaches only the launcher, which then decides for all roles.
             self.process = subprocess.Popen(
                 [*command, "--supervisor-fd", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
@@ -88,7 +88,7 @@ class RoleProcess:
                 sink.close()
 
     def receive(self) -> bool:
-        """Take in what the child sent; False at end-of-file, when the child is gone or going."""
+        """Handle the messages that have arrived; False at end-of-file, when the process has ended or is about to."""
         if self._fault is not None:
             return False
         try:
@@ -116,24 +116,24 @@ class RoleProcess:
         else:
             self.is_ready = True
         if self.pulse is not None:
-            self.pulse.beat()  # one that is ready is looked at from now on
+            self.pulse.beat()  # ready roles are checked for heartbeats from now on
 
     def let_go(self) -> None:
-        """Send `go`: all that the child needs is there now."""
+        """Send `go`: everything that the role needs is ready."""
         self._tell(GO)
 
     def ask_to_stop(self) -> None:
-        """Send `stop`; the child ends by itself at its next safe point."""
+        """Send `stop`; the role ends by itself at its next safe point."""
         self._tell(STOP)
 
     def _tell(self, word: bytes) -> None:
         try:
             self.link.send(word + b"\n")
         except OSError:
-            return  # already gone, or deaf, which is noticed elsewhere
+            return  # it has ended or does not read; the supervisor notices either by itself
 
     def kill_if_frozen(self) -> bool:
-        """Kill it where it has given no sign of life for too long; whoever loads models may take its time."""
+        """Kill the process if it is ready and has given no sign of life for too long; loading has no limit here."""
         if self.pulse is None or not self.is_ready or self._frozen is not None:
             return False
         self._frozen = self.pulse.find_frozen()
@@ -143,33 +143,33 @@ class RoleProcess:
         return True
 
     def close(self) -> None:
-        """Give back what the launcher holds of a child that has ended."""
+        """Close the launcher's descriptors of a process that has ended."""
         self.link.close()
         os.close(self.pidfd)
 
     def kill(self) -> None:
-        """Kill the child and everything it started."""
+        """Kill the process and everything that it started."""
         try:
             os.killpg(self.process.pid, signal.SIGKILL)
         except ProcessLookupError:
-            return  # already gone
+            return  # already ended
 
     @property
     def was_killed(self) -> bool:
-        """True where it ended by a signal, without a word."""
+        """True if it ended by a signal without reporting an error."""
         code = self.process.returncode
         return (self.error is None or self._fault is not None) and code is not None and code < 0
 
     @property
     def is_recoverable(self) -> bool:
-        """Of one that has ended: whether it could go on when started again."""
+        """After its end: True if starting it again could help."""
         return self.was_killed or self._may_recover
 
     def exit_cause(self) -> str:
         """One line: how the process ended."""
         code = self.process.poll()
         if self._fault is not None:
-            return f"sent something that is no message on its link to the launcher ({self._fault}) and was killed"
+            return f"sent invalid bytes on its link to the launcher ({self._fault}) and was killed"
         if self.error is not None:
             return self.error
         if self._frozen is not None:
@@ -181,7 +181,7 @@ class RoleProcess:
         return f"ended by itself with exit code {code}"
 
     def log_tail(self) -> str:
-        """Last lines that the role wrote, for an error message; empty where there are none."""
+        """Last lines of the role's output, for an error message; empty if there are none."""
         if self.output is None:
             return ""
         try:

@@ -1,7 +1,7 @@
-"""The run directory: everything of one job, private to its user, locked by its launcher.
+"""The run directory: all files of one job, private to its user, locked by its launcher.
 
 Layout: `config.json`, `roles/<role>/settings.json`, `logs/`, `sockets/`, `keys/`, `checkpoints/`, `samples/`. The lock
-is taken before any socket is bound, because a second bind on an ipc path silently steals the first one's traffic.
+is taken before any socket is bound, because a second bind on an ipc path silently takes over the first one's traffic.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _LONGEST_SOCKET_NAME = "/coordinator.999.doorbell.sock"
 
 
 class RunDirectory:
-    """Paths of a run. `create` makes it, and takes the lock; roles `open` it."""
+    """Paths of a run. The launcher calls `create`, which can take the lock; roles call `open`."""
 
     def __init__(self, path: Path, sockets: Path, lock: int | None) -> None:
         self.path = path
@@ -31,11 +31,11 @@ class RunDirectory:
 
     @classmethod
     def create(cls, path: Path, *, lock: bool = False) -> RunDirectory:
-        """Make (or reuse) a run directory, mode 0700, with fresh sockets.
+        """Make or reuse a run directory, mode 0700, and remove old sockets in it.
 
         Raises:
-            RunLocked: another launcher works on it; its process id is in the text.
-            ConfigurationError: the path is a file, a link, belongs to another user, or holds links, pipes or devices.
+            RunLocked: another launcher is using it; its process id is in the text.
+            ConfigurationError: the path is a file, a link, another user's, or contains links, pipes or devices.
         """
         path = Path(path).absolute()
         try:
@@ -43,7 +43,7 @@ class RunDirectory:
         except FileExistsError:
             raise ConfigurationError(f"run directory {path}: is not a directory; choose another --run") from None
         except OSError as error:
-            raise ConfigurationError(f"run directory {path}: cannot be made ({error.strerror})") from None
+            raise ConfigurationError(f"run directory {path}: cannot be created ({error.strerror})") from None
         _check_owner(path)
         _check_contents(path)
         path.chmod(0o700)
@@ -55,45 +55,45 @@ class RunDirectory:
 
     @classmethod
     def open(cls, path: Path) -> RunDirectory:
-        """A run directory that a launcher has made.
+        """Open a run directory that a launcher has made.
 
         Raises:
-            ConfigurationError: it is not there, not ours, or open to others.
+            ConfigurationError: it does not exist, belongs to another user, or is open to others.
         """
         path = Path(path).absolute()
         if not path.is_dir():
-            raise ConfigurationError(f"run directory {path}: is not there; it is made by the launcher")
+            raise ConfigurationError(f"run directory {path}: does not exist; the launcher creates it")
         _check_owner(path)
         if stat.S_IMODE(path.stat().st_mode) & 0o077:
             raise ConfigurationError(f"run directory {path}: is open to other users; expected mode 0700")
         try:
             sockets = Path((path / _SOCKETS_FILE).read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise ConfigurationError(f"run directory {path}: was not made by a launcher of mora") from None
+            raise ConfigurationError(f"run directory {path}: was not created by mora's launcher") from None
         return cls(path, sockets, None)
 
     @property
     def logs(self) -> Path:
-        """One JSON-lines file, and one file of plain output, for each role."""
+        """Folder of logs: for each role one JSON-lines file and one file of plain output."""
         return self.path / "logs"
 
     @property
     def keys(self) -> Path:
-        """Keys of this run, 0600."""
+        """Folder of the run's keys, whose files have mode 0600."""
         return self.path / "keys"
 
     @property
     def checkpoints(self) -> Path:
-        """Committed checkpoints and their record."""
+        """Folder of the committed checkpoints and their record."""
         return self.path / "checkpoints"
 
     @property
     def samples(self) -> Path:
-        """What was generated before and after training."""
+        """Folder of the videos generated before and after training."""
         return self.path / "samples"
 
     def role_folder(self, role: str) -> Path:
-        """Private folder of a role, made when absent."""
+        """Private folder of a role, made if absent."""
         folder = self.path / "roles" / role
         folder.mkdir(exist_ok=True)
         return folder
@@ -103,7 +103,7 @@ class RunDirectory:
         return self.sockets / f"{role}.{kind}.sock"
 
     def close(self) -> None:
-        """Remove the sockets and give the lock back (launcher only)."""
+        """Remove the sockets and release the lock (launcher only)."""
         if self._lock is None:
             return
         for path in self.sockets.glob("*.sock"):
@@ -121,7 +121,7 @@ class RunDirectory:
 
 
 def lock_holder(path: Path) -> int | None:
-    """Process id of the launcher that works on a run now; None where nobody does."""
+    """Process id of the launcher that is using a run; None if there is none."""
     try:
         handle = os.open(path / "lock", os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     except FileNotFoundError:
@@ -145,19 +145,19 @@ def _check_owner(path: Path) -> None:
 
 
 def _check_contents(path: Path) -> None:
-    """Refuse a run, perhaps a stranger's, in which a link would have our files written, or removed, elsewhere."""
+    """Refuse a run, perhaps an untrusted one, in which a link would redirect writes or deletions elsewhere."""
     waiting = [path]
     while waiting:
         with os.scandir(waiting.pop()) as entries:
             for entry in entries:
                 mode = entry.stat(follow_symlinks=False).st_mode
                 if stat.S_ISDIR(mode):
-                    if entry.name != "sockets":  # which is emptied, whatever is in it
+                    if entry.name != "sockets":  # its sockets are removed in any case
                         waiting.append(Path(entry.path))
                 elif not (stat.S_ISREG(mode) or stat.S_ISSOCK(mode)):
                     raise ConfigurationError(
-                        f"run directory {path}: holds `{shown_line(entry.path, 200)}`, a link, pipe or device, as no "
-                        "run does; remove that, or choose another --run"
+                        f"run directory {path}: contains `{shown_line(entry.path, 200)}`, a link, pipe or device, "
+                        "which mora never creates; remove it, or choose another --run"
                     )
 
 
@@ -169,7 +169,7 @@ def _take_lock(path: Path) -> int:
         holder = os.pread(handle, 32, 0).decode(errors="replace").strip() or "unknown"
         os.close(handle)
         raise RunLocked(
-            f"run directory {path}: another mora (process {holder}) works on it; wait for it, or choose another --run"
+            f"run directory {path}: another mora (process {holder}) is using it; wait for it, or choose another --run"
         ) from None
     os.ftruncate(handle, 0)
     os.pwrite(handle, str(os.getpid()).encode(), 0)
@@ -177,7 +177,7 @@ def _take_lock(path: Path) -> int:
 
 
 def _elsewhere(path: Path) -> Path | None:
-    """The temporary folder that a launcher before us made for this run and was killed before it could remove."""
+    """The temporary socket folder that an earlier launcher of this run left because it was killed."""
     try:
         folder = Path((path / _SOCKETS_FILE).read_text(encoding="utf-8"))
         status = folder.lstat()
@@ -188,7 +188,7 @@ def _elsewhere(path: Path) -> Path | None:
 
 
 def _make_sockets(path: Path) -> Path:
-    """The folder for sockets: inside the run, or a private temporary one where the run's path is too long for them."""
+    """Make the folder for sockets: inside the run, or a private temporary one if the run's path is too long."""
     sockets = path / "sockets"
     if len(os.fsencode(f"{sockets}{_LONGEST_SOCKET_NAME}")) > MAX_SOCKET_PATH_NBYTES:
         sockets = _elsewhere(path) or Path(tempfile.mkdtemp(prefix="mora-"))

@@ -1,4 +1,4 @@
-"""Starting, watching and ending the processes of one job. The launcher's event loop; it computes nothing itself."""
+"""Starting, watching and ending the role processes of one job: the launcher's event loop."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from mora_runtime.errors import RoleFailed
 from mora_runtime.process.role_process import RoleProcess
 
 STOP_DEADLINE_S = 10.0
-_AFTERMATH_S = 0.5  # in which those that end because another has ended are seen to end
-_MAX_LAST_WORDS = 8  # reads from the link of one that has ended: more than it can hold
-_TICK_S = 0.5  # between looks at what does not announce itself
-_ASLEEP_S = 2.0  # ticks so far apart tell that this process itself did not run
+_AFTERMATH_S = 0.5  # after one role has ended: wait so long for roles that end because of it
+_MAX_LAST_WORDS = 8  # reads from the link of an ended role: more than the socket's buffer needs
+_TICK_S = 0.5  # between checks for frozen roles
+_ASLEEP_S = 2.0  # a longer gap between ticks means that the launcher itself did not run
 
 
 class RolesEnded(RoleFailed):
-    """Roles of a running job have ended that should not have.
+    """Roles of a running job have ended unexpectedly.
 
     Attributes:
-        is_recoverable: a process died, or a worker lost one; False where a worker itself gave up for a reason that
-            would be there again.
+        is_recoverable: a process died, or a worker failed because of that; False if a worker failed by an error that a
+            restart would only reproduce.
     """
 
     def __init__(self, text: str, *, is_recoverable: bool) -> None:
@@ -38,14 +38,14 @@ class RolesEnded(RoleFailed):
 
 
 class Supervisor:
-    """Owns the children of a job; leaving the context ends every one of them, whatever happened.
+    """Owns the role processes of a job; leaving the context ends all of them in any case.
 
     Args:
-        print_line: shows one line to the person at the terminal.
-        frozen_after_s: a role that is ready and gives no sign of life for so long is killed; None waits for ever.
-        observe: called about twice a second with the children, while they are waited for.
-        takes_signals: SIGINT and SIGTERM are counted in `num_interrupts`, from the main thread alone; False leaves
-            them to whoever has them, for use as a library.
+        print_line: prints one line on the terminal.
+        frozen_after_s: a ready role without a sign of life for so long is killed; None = never.
+        observe: called about twice a second with the role processes, while the supervisor waits for events.
+        takes_signals: count SIGINT and SIGTERM in `num_interrupts`, which needs the main thread; False leaves the
+            handlers unchanged, for use as a library.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Supervisor:
         self._selector = selectors.DefaultSelector()
         self._wakeup, self._signalled = socket.socketpair()
         self._old_wakeup = -1
-        self._old_handlers: dict[signal.Signals, Any] = {}  # what `take_signals` replaced; empty while it has not
+        self._old_handlers: dict[signal.Signals, Any] = {}  # handlers that `take_signals` replaced
         self.num_interrupts = 0
 
     def __enter__(self) -> Supervisor:
@@ -77,7 +77,7 @@ class Supervisor:
         return self
 
     def take_signals(self) -> None:
-        """Count SIGINT and SIGTERM in `num_interrupts` from now on; in the main thread alone."""
+        """Count SIGINT and SIGTERM in `num_interrupts` from now on; call it in the main thread."""
         if self._old_handlers:
             return
         self._old_wakeup = signal.set_wakeup_fd(self._signalled.fileno(), warn_on_full_buffer=False)
@@ -86,7 +86,7 @@ class Supervisor:
         }
 
     def give_signals_back(self) -> None:
-        """Let SIGINT and SIGTERM act as they did before `take_signals`; the children are supervised all the same."""
+        """Restore the handlers from before `take_signals`; the role processes stay supervised."""
         if not self._old_handlers:
             return
         for number, handler in self._old_handlers.items():
@@ -95,8 +95,8 @@ class Supervisor:
         self._old_handlers = {}
 
     def wake(self) -> None:
-        """End the present or the next wait for events early; may be called by any thread."""
-        with contextlib.suppress(BlockingIOError):  # full of wake-ups that have not been read yet
+        """End the current or the next wait for events early; may be called by any thread."""
+        with contextlib.suppress(BlockingIOError):  # the socket is full of unread wake-ups
             self._signalled.send(b"w")
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
@@ -121,7 +121,7 @@ class Supervisor:
         folder: Path,
         generation: int = 1,
     ) -> RoleProcess:
-        """Start one role; it is watched from now on."""
+        """Start one role process and watch it from now on."""
         child = RoleProcess(
             role,
             command,
@@ -140,8 +140,8 @@ class Supervisor:
         """Wait until all of `children` are ready; False when interrupted meanwhile.
 
         Raises:
-            RolesEnded: a child died or reported failure; its last log lines are in the text.
-            RoleFailed: one was not ready in time.
+            RolesEnded: a role died or reported failure; its last log lines are in the text.
+            RoleFailed: a role was not ready in time.
         """
         deadline = time.monotonic() + deadline_s
         while not all(child.is_ready for child in children):
@@ -155,12 +155,12 @@ class Supervisor:
         return True
 
     def wait_finished(self, workers: Sequence[RoleProcess]) -> list[int]:
-        """Wait until every worker has ended by itself; the other children must live as long. Returns exit codes.
+        """Wait until every worker has ended by itself, while all servers must stay alive. Returns exit codes.
 
         The first interrupt asks the workers to stop at their next safe point, the second ends everything.
 
         Raises:
-            RolesEnded: a server ended, or a worker failed; the others still run.
+            RolesEnded: a server ended, or a worker failed; the other roles still run.
             KeyboardInterrupt: interrupted twice.
         """
         running = set(workers)
@@ -168,11 +168,11 @@ class Supervisor:
         while running:
             if self.num_interrupts and not asked:
                 asked = True
-                self._print_line("stopping after this step, with a checkpoint; once more to end at once")
+                self._print_line("stopping after this step, with a checkpoint; interrupt again to end at once")
                 for child in running:
                     child.ask_to_stop()
             if self.num_interrupts > 1:
-                raise KeyboardInterrupt("ended at once; the last committed checkpoint is intact")
+                raise KeyboardInterrupt("ended immediately; the last committed checkpoint is intact")
             for child in self._gone(timeout_s=None):
                 if child not in running or child.process.returncode not in (0, 3):
                     raise self._ended_unasked(child, workers)
@@ -180,23 +180,23 @@ class Supervisor:
         return [child.process.returncode for child in workers]
 
     def _ended_unasked(self, first: RoleProcess, workers: Sequence[RoleProcess]) -> RolesEnded:
-        """What happened, once those have ended too that could not go on without the first."""
+        """Wait briefly for roles that end because of the first, and build the error that names the cause."""
         gone = [first]
         deadline = time.monotonic() + _AFTERMATH_S
         while (remaining_s := deadline - time.monotonic()) > 0:
             gone += self._gone(timeout_s=remaining_s)
         cause = min(gone, key=lambda child: (not child.was_killed, child in workers, child.error is None))
-        # where a process was lost, others fail for that, in ways of their own
+        # once a process has died, others fail because of it, with various errors
         lost = any(child not in workers or child.was_killed for child in gone)
         is_recoverable = lost or all(child.is_recoverable for child in gone)
         return RolesEnded(_account(cause, "while the job was running"), is_recoverable=is_recoverable)
 
     def look(self, *, timeout_s: float) -> list[RoleProcess]:
-        """Wait for events at most so long, look after every child; returns those that have ended meanwhile."""
+        """Wait for events, at most half a second, and handle them; returns role processes that have ended."""
         return self._gone(timeout_s=timeout_s)
 
     def discard(self, children: Sequence[RoleProcess]) -> None:
-        """End children at once, those that have ended already included, and forget them."""
+        """Kill role processes, if they still run, and forget them."""
         for child in children:
             self._unwatch(child)
             child.kill()
@@ -205,7 +205,7 @@ class Supervisor:
             self._children.remove(child)
 
     def _gone(self, *, timeout_s: float | None) -> list[RoleProcess]:
-        """Wait for events, a tick at most; return children that have ended, their exit codes collected."""
+        """Wait for events, one tick at most; return role processes that have ended, with exit codes collected."""
         gone: list[RoleProcess] = []
         for key, _ in self._selector.select(_TICK_S if timeout_s is None else min(timeout_s, _TICK_S)):
             child = key.data
@@ -216,14 +216,14 @@ class Supervisor:
                 _collect(child)
                 gone.append(child)
         self._tick()
-        # Where several end at once the one that says why comes first: it is the cause, the others follow from it.
+        # If several end at once, one that reported an error comes first: it is the cause of the others.
         return sorted(gone, key=lambda child: child.error is None)
 
     def _is_alive(self, child: RoleProcess, descriptor: int) -> bool:
         if descriptor != child.pidfd:
             return child.receive()
-        for _ in range(_MAX_LAST_WORDS):  # which may lie behind its end
-            # something that it started may hold the other end still, and may even go on to write
+        for _ in range(_MAX_LAST_WORDS):  # its last messages may arrive after its end
+            # a process that it started may still have the socket's other end open, and may even write
             if not child.receive() or not _is_readable(child.link):
                 break
         return False
@@ -241,13 +241,13 @@ class Supervisor:
         self._next_tick_s = now_s + _TICK_S
         for child in self._children:
             if was_asleep and child.pulse is not None:
-                child.pulse.beat()  # nobody could be heard meanwhile
+                child.pulse.beat()  # heartbeats could not be read meanwhile
             child.kill_if_frozen()
         if self._observe is not None:
             self._observe(self._children)
 
     def _end_all(self, *, orderly: bool) -> None:
-        """Stop every child in reverse order of start within the deadline; what is left then is killed."""
+        """Stop all role processes in reverse order of start; after the deadline kill those that are left."""
         if orderly:
             deadline = time.monotonic() + STOP_DEADLINE_S
             for child in reversed(self._children):
@@ -262,7 +262,7 @@ class Supervisor:
 
 def _collect(child: RoleProcess) -> None:
     _wait(child, STOP_DEADLINE_S)
-    child.kill()  # what it may have started ends with it
+    child.kill()  # also ends the processes that it started
     _wait(child, STOP_DEADLINE_S)
 
 
@@ -275,7 +275,7 @@ def _wait(child: RoleProcess, timeout_s: float) -> bool:
 
 
 def _when(child: RoleProcess) -> str:
-    return "while others were loading" if child.is_ready else "before it was ready"
+    return "while other roles were loading" if child.is_ready else "before it was ready"
 
 
 def _account(child: RoleProcess, when: str) -> str:
@@ -285,6 +285,6 @@ def _account(child: RoleProcess, when: str) -> str:
 
 
 def _is_readable(link: socket.socket) -> bool:
-    poller = select.poll()  # select takes no descriptor beyond 1,023, and a front may have as many clients
+    poller = select.poll()  # select takes no descriptor above 1,023, and `serve` may have more clients
     poller.register(link, select.POLLIN)
     return bool(poller.poll(0))

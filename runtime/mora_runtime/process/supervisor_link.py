@@ -1,9 +1,9 @@
-"""A child's end of the socket that ties its life to the launcher's.
+"""The role process's end of the socket to its launcher.
 
-Up go messages (`role_messages`): `Ready`, `Failed`, and a `Beat` every second from a thread that does nothing else, so
-that it comes while the process computes. Down come `go` and `stop`. End-of-file means that the launcher is gone: the
-child then ends at once, whatever it is doing, from a thread that does nothing but watch. PR_SET_PDEATHSIG is the second
-line of defence, for the moment before that thread runs.
+The role sends `role_messages`: `Ready`, `Failed`, and a `Beat` every second from a separate thread, so that it is sent
+while the process computes. The launcher sends `go` and `stop`. End-of-file means that the launcher has ended: another
+thread, which only watches for this, then ends the process at once. PR_SET_PDEATHSIG does the same in the moment before
+that thread runs.
 """
 
 from __future__ import annotations
@@ -38,18 +38,18 @@ _PAGE_NBYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 def die_with_parent() -> None:
-    """Have the kernel kill this process when the thread that started it ends."""
+    """Make the kernel kill this process when the thread that started it ends."""
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class SupervisorLink:
-    """The child's half.
+    """A role process's link to its launcher.
 
     Args:
-        descriptor: number of the inherited socket; None runs without a launcher (tests, by hand).
+        descriptor: number of the inherited socket; None runs without a launcher (in tests or by hand).
 
     Attributes:
-        describe: what every heartbeat tells besides memory and descriptors: what the role is doing. Called by the
+        describe: returns what the role is doing, for every heartbeat, besides memory and descriptors. Called by the
             heartbeat's thread.
     """
 
@@ -64,7 +64,7 @@ class SupervisorLink:
             return
         die_with_parent()
         self._socket = socket.socket(fileno=descriptor)
-        self._socket.set_inheritable(False)  # a tool that this process starts must not hold the link open after it
+        self._socket.set_inheritable(False)  # or a tool that this process starts could keep the link open after its end
         for work in (self._watch, self._beat):
             threading.Thread(target=work, args=(self._socket,), name=work.__name__.strip("_"), daemon=True).start()
 
@@ -80,7 +80,7 @@ class SupervisorLink:
             try:
                 for word in lines.take(data):
                     self._obey(word)
-            except BadRoleMessage:  # whatever is at the other end, it is no launcher
+            except BadRoleMessage:  # the other end is not a launcher
                 os._exit(EXIT_ORPHANED)
 
     def _obey(self, word: bytes) -> None:
@@ -95,15 +95,15 @@ class SupervisorLink:
             try:
                 vitals = {**own_vitals(), **self.describe()}
             except OSError:
-                vitals = {}  # no descriptor is left to look with; the beat itself needs none
+                vitals = {}  # no descriptor is free to read /proc; the beat itself needs none
             line = encode(Beat(vitals))
             with self._sending:
                 try:
-                    link.send(line, socket.MSG_DONTWAIT)  # small, so it goes whole or not at all
+                    link.send(line, socket.MSG_DONTWAIT)  # small, so it is sent completely or not at all
                 except BlockingIOError:
-                    continue  # the launcher does not read: it is stopped, and this thread must not be
+                    continue  # the launcher is stopped and does not read; this thread must not block
                 except OSError:
-                    return  # it is gone, which the other thread notices
+                    return  # the launcher has ended, which the other thread notices
 
     def request_stop(self) -> None:
         """Ask this process to end at its next safe point (also called by signal handlers)."""
@@ -111,7 +111,7 @@ class SupervisorLink:
         self._waker.send(b"s")
 
     def wait_for_go(self) -> bool:
-        """Wait until the launcher says that the roles which this one needs are ready; False when asked to stop."""
+        """Wait until the launcher sends `go`, because the roles that this one needs are ready; False on `stop`."""
         while not self._go.wait(0.2):
             if self.stop_requested():
                 return False

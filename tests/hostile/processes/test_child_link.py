@@ -77,7 +77,7 @@ def test_a_child_that_sends_it_is_killed_by_name_and_may_be_started_again(faulty
     with Supervisor(print) as supervisor:
         honest = faulty(supervisor, 'say(b\'{"event": "ready"}\\n\')', "video.0")
         child = faulty(supervisor, f"say({NO_MESSAGES[name]!r} + b'\\n')")
-        with pytest.raises(RolesEnded, match=r"image\.0 sent something that is no message on its link") as caught:
+        with pytest.raises(RolesEnded, match=r"image\.0 sent invalid bytes on its link") as caught:
             supervisor.wait_ready([child], deadline_s=20)
         assert caught.value.is_recoverable
         assert child.process.returncode is not None

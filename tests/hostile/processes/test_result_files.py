@@ -128,6 +128,6 @@ def test_a_run_with_a_link_or_pipe_in_it_is_not_gone_on_with(tmp_path: Path, nam
     if planted.is_dir():
         planted.rmdir()
     os.mkfifo(planted) if kind == "pipe" else planted.symlink_to(precious if kind == "link" else tmp_path / "nowhere")
-    with pytest.raises(ConfigurationError, match=f"holds `.*{name}`, a link, pipe or device"):
+    with pytest.raises(ConfigurationError, match=f"contains `.*{name}`, a link, pipe or device"):
         RunDirectory.create(tmp_path / "run", lock=True)
     assert precious.read_text() == "precious"

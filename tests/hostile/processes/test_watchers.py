@@ -162,7 +162,7 @@ def test_garbage_on_a_servers_link_costs_that_server_which_is_started_again(tmp_
     process.send_signal(signal.SIGTERM)
     output, _ = process.communicate(timeout=90)
     assert process.returncode == 0, output
-    assert "image.0 sent something that is no message on its link to the launcher (is not JSON" in output
+    assert "image.0 sent invalid bytes on its link to the launcher (is not JSON" in output
 
 
 def command_of(process: psutil.Process) -> str:

@@ -24,8 +24,8 @@ def test_several_specifications_are_read_in_order() -> None:
     [
         ("image.0:prepared", "expected role:point:n"),
         ("image.0:preparred:1", "did you mean `prepared`"),
-        ("image.0:prepared:0", "counted from 1, got `0`"),
-        ("image.0:prepared:x", "counted from 1, got `x`"),
+        ("image.0:prepared:0", "expected n as an integer from 1, got `0`"),
+        ("image.0:prepared:x", "expected n as an integer from 1, got `x`"),
         ("image.0:prepared:1:explode", "no action `explode`"),
         (":prepared:1", "expected role:point:n"),
     ],

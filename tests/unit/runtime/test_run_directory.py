@@ -46,7 +46,7 @@ def test_a_second_launcher_learns_who_holds_the_run(tmp_path: Path) -> None:
         )
         command = [sys.executable, "-c", script, str(tmp_path / "run")]
         said = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
-    assert f"another mora (process {os.getpid()}) works on it; wait for it, or choose another --run" in said
+    assert f"another mora (process {os.getpid()}) is using it; wait for it, or choose another --run" in said
 
 
 def test_a_refused_launcher_leaves_the_sockets_of_the_other_alone(tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_a_link_a_file_and_a_path_below_a_file_are_refused(tmp_path: Path) -> No
         RunDirectory.open(tmp_path / "link")
     with pytest.raises(ConfigurationError, match="is not a directory"):
         RunDirectory.create(tmp_path / "file")
-    with pytest.raises(ConfigurationError, match="cannot be made"):
+    with pytest.raises(ConfigurationError, match="cannot be created"):
         RunDirectory.create(tmp_path / "file" / "run")
 
 
@@ -86,10 +86,10 @@ def test_a_directory_of_another_user_is_refused(tmp_path: Path, monkeypatch: pyt
 
 
 def test_a_directory_that_is_missing_or_not_a_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="is not there"):
+    with pytest.raises(ConfigurationError, match="does not exist"):
         RunDirectory.open(tmp_path / "absent")
     (tmp_path / "empty").mkdir(mode=0o700)
-    with pytest.raises(ConfigurationError, match="was not made by a launcher"):
+    with pytest.raises(ConfigurationError, match="was not created by mora.s launcher"):
         RunDirectory.open(tmp_path / "empty")
 
 
