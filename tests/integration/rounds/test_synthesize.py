@@ -2,6 +2,8 @@
 
 import json
 import random
+import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +12,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(ROOT))  # the benchmarks are not installed; tests share their runs
+
+from training.mora_process import MoraTrain  # noqa: E402
 
 from benchmarks.rounds import command, fingerprint, interrupted, left_alone  # noqa: E402
 
@@ -61,3 +65,74 @@ def test_a_finished_run_makes_nothing_twice_and_a_changed_one_is_refused(whole: 
     code, said = mora(*command(run, *ONE_ROUND, "--resume", "--set", "seed=1")[1:])
     assert code == 1
     assert "another configuration (seed)" in said
+
+
+def events(run: Path, role: str) -> list[str]:
+    """What a server has logged, over all its generations and commands."""
+    logs = sorted((run / "logs").glob(f"{role}.*.jsonl"))
+    return [json.loads(line)["event"] for path in logs for line in path.read_text().splitlines()]
+
+
+def num_starts(run: Path) -> dict[str, int]:
+    """How often each server has loaded its models."""
+    roles = ("image.0", "video.0")
+    return {role: sum(event.startswith("serving ") for event in events(run, role)) for role in roles}
+
+
+def differing(expected: Path, found: Path) -> list[str]:
+    """Files of two runs that are not the same."""
+    first, second = fingerprint(expected), fingerprint(found)
+    return [path for path in sorted({*first, *second}) if first.get(path) != second.get(path)]
+
+
+def test_two_rounds_start_each_server_once_and_give_what_two_commands_give(tmp_path: Path) -> None:
+    """The moving average makes candidates, so each round has to bring back the weights that train."""
+    average = ("--set", "synthesis.weights=average")
+    at_once, in_two = tmp_path / "at-once", tmp_path / "in-two"
+    left_alone(at_once, *average)
+    assert num_starts(at_once) == {"image.0": 1, "video.0": 1}
+    num_loads = sum(event.startswith("loading text encoders") for event in events(at_once, "image.0"))
+    assert num_loads == 3, "for the held-out prompts and for those of each round; not for training"
+    left_alone(in_two, *average, *ONE_ROUND)
+    left_alone(in_two, *average, "--resume")
+    assert num_starts(in_two) == {"image.0": 2, "video.0": 2}
+    assert differing(at_once, in_two) == []
+
+
+def test_a_server_that_dies_while_candidates_are_made_is_started_again(
+    whole: tuple[Path, float], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    job = MoraTrain(run, command=command(run, *ONE_ROUND)[1:])
+    job.read_until(lambda line: line.startswith("candidate 1/4"))
+    job.child("video.0").kill()
+    code, said = job.finish()
+    assert code == 0, said
+    assert "video.0 was killed by SIGKILL, while the job was running" in said
+    assert "continuing as generation 2 (1 of 3 restarts in 600 s)" in said
+    assert num_starts(run) == {"image.0": 2, "video.0": 2}, "without a checkpoint all start again"
+    assert differing(whole[0], run) == []
+
+
+def test_ctrl_c_while_candidates_are_made_or_judged_ends_everything(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # a judge that never answers
+        endpoint = f"{{base_url: 'http://127.0.0.1:{silent.getsockname()[1]}/v1', model: silent, timeout_s: 300}}"
+        judges = f"synthesis.judges=[{{kind: endpoint, endpoint: {endpoint}}}, {{kind: measured}}]"
+        words = command(run, *ONE_ROUND, "--set", judges)[1:]
+        job = MoraTrain(run, command=words)
+        job.read_until(lambda line: line.startswith("candidate 1/4"))
+        job.process.send_signal(signal.SIGINT)
+        code, said = job.finish()
+        assert code == 130, said
+        assert f"stopped; go on with --resume --run {run}" in said
+        assert job.nothing_left()
+        silent.settimeout(250.0)
+        job = MoraTrain(run, command=[*words, "--resume"])
+        asked, _ = silent.accept()
+        with asked:
+            assert len(job.children()) == 2, "the servers wait for what follows the judges"
+            job.process.send_signal(signal.SIGINT)
+            code, said = job.finish()
+    assert code == 130, said
+    assert job.nothing_left()
