@@ -134,7 +134,8 @@ def chain_session(config: TrainConfig, path: Path, *, traces: Path | None = None
     checked = check_agents(config, console)
     with RunDirectory.create(path, lock=True) as directory, Supervisor(console.print) as supervisor:
         attempt = time.time_ns()
-        servers = ServerGroup(config, checked, directory, traces=traces).start(supervisor, attempt)
+        group = ServerGroup(config, checked, directory, traces=traces)
+        servers = group.start(supervisor, attempt, 1, group.roles)
         supervisor.wait_ready(servers, deadline_s=DEADLINE_S)
         join_group(
             GroupSettings(rank=0, world_size=1, rendezvous=rendezvous(directory, "coordinator", attempt)),
