@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,11 @@ from mora_env_opensora.pipelines.schedulers import least_steps
 from mora_env_opensora.text.cache import TextCache
 from mora_env_opensora.text.dropout import TextDropout
 from mora_env_opensora.text.encoder import TextEncoder
-from mora_env_opensora.video_generator import RowMemory, VideoGenerator, clip_requests, stacked
+from mora_env_opensora.video_generator import VideoGenerator, clip_requests, stacked
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _DROPOUT_STREAM = 0x74657874
+_NUM_SERVED_PROMPTS = 256  # whose encoder rows are kept; a server that runs for days must not keep them all
 
 
 class OpenSoraAgent(Agent):
@@ -57,7 +59,7 @@ class OpenSoraAgent(Agent):
         self._vae = vae.requires_grad_(False)
         self._objective = VideoObjective(model, vae, self._size, settings)
         self._sampling = sampling
-        self._memory = RowMemory(encoder.rows_of)
+        self._rows_of = lru_cache(_NUM_SERVED_PROMPTS)(encoder.rows_of)
 
     @classmethod
     def from_options(cls, options: OpenSoraOptions, device: torch.device) -> OpenSoraAgent:
@@ -263,14 +265,14 @@ class OpenSoraAgent(Agent):
         sampling: tuple[int | None, float | None],
         z: Tensor | None,
     ) -> Tensor:
-        texts = [self._memory.get(prompt) for prompt in prompts]
+        texts = [self._rows_of(prompt) for prompt in prompts]
         pipeline = self._pipeline(*sampling, allocate=ordinary_memory)
         generator = VideoGenerator(pipeline, report_step, cancelled_samples)
         made = generator.generate(clip_requests(texts, seeds, list(frames), given), self._negative(), z)
         size = self._size
         outputs = empty((len(texts), size.frames, size.height, size.width, 3), torch.uint8)
-        for place in range(len(texts)):
-            outputs[place] = made.get(place, torch.zeros((), dtype=torch.uint8))
+        for index in range(len(texts)):
+            outputs[index] = made.get(index, torch.zeros((), dtype=torch.uint8))
         return outputs
 
     def _pipeline(

@@ -5,7 +5,6 @@ A clip's bytes depend on its prompt, seed, frames and settings alone: clips of o
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -17,8 +16,7 @@ from mora_env_opensora.pipelines import GivenFramesPipeline
 from mora_env_opensora.pipelines.pixels import frames_to_pixels
 
 OnStep = Callable[[int, int], None]  # step done, number of steps of the whole call; raises to stop all of it
-GivenUp = Callable[[], frozenset[int]]  # places whose callers do not want them any more
-_MAX_NUM_KEPT = 256
+GivenUp = Callable[[], frozenset[int]]  # indices of clips that their callers do not want any more
 
 
 @dataclass(frozen=True)
@@ -28,24 +26,7 @@ class ClipRequest:
     text: Tensor  # encoder rows (L, C)
     seed: int
     frames: Tensor  # uint8 (N, H, W, 3)
-    given: tuple[int, ...]  # their places in the clip
-
-
-class RowMemory:
-    """The latest prompts' encoder rows; a server that runs for days must not keep them all."""
-
-    def __init__(self, encode: Callable[[str], Tensor]) -> None:
-        self._encode = encode
-        self._kept: OrderedDict[str, Tensor] = OrderedDict()
-
-    def get(self, prompt: str) -> Tensor:
-        """Rows (L, C), computed where they are not among the latest."""
-        if prompt not in self._kept:
-            self._kept[prompt] = self._encode(prompt)
-        self._kept.move_to_end(prompt)
-        while len(self._kept) > _MAX_NUM_KEPT:
-            self._kept.popitem(last=False)
-        return self._kept[prompt]
+    given: tuple[int, ...]  # their indices in the clip
 
 
 class _GivenUp(Exception):
@@ -65,26 +46,26 @@ class VideoGenerator:
         self._given_up = given_up
 
     def generate(self, requests: Sequence[ClipRequest], negative: Tensor, z: Tensor | None) -> dict[int, Tensor]:
-        """Clips uint8 (F, H, W, 3) by place in the batch; places given up meanwhile are absent."""
+        """Clips uint8 (F, H, W, 3) by index in the batch; clips given up meanwhile are absent."""
         made: dict[int, Tensor] = {}
         per_clip = self._pipeline.sampler.num_model_calls()
-        for place, request in enumerate(requests):
+        for index, request in enumerate(requests):
             try:
-                made[place] = self._one(place, request, negative, z, per_clip, per_clip * len(requests))
+                made[index] = self._one(index, request, negative, z, per_clip, per_clip * len(requests))
             except _GivenUp:
                 continue
         return made
 
     def _one(
-        self, place: int, request: ClipRequest, negative: Tensor, z: Tensor | None, per_clip: int, total: int
+        self, index: int, request: ClipRequest, negative: Tensor, z: Tensor | None, per_clip: int, total: int
     ) -> Tensor:
         def on_step(number: int, latents: Tensor) -> None:
-            self._on_step(place * per_clip + number + 1, total)
-            if place in self._given_up():
+            self._on_step(index * per_clip + number + 1, total)
+            if index in self._given_up():
                 raise _GivenUp
 
-        self._on_step(place * per_clip, total)
-        if place in self._given_up():
+        self._on_step(index * per_clip, total)
+        if index in self._given_up():
             raise _GivenUp
         size = self._pipeline.size
         images = [frame[None] for frame in frames_to_pixels(request.frames, size.height, size.width)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -10,12 +11,13 @@ from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, SD3Transfo
 from mora_runtime import Agent, cancelled_samples, empty, remote, report_step
 from mora_runtime.errors import BadArgument
 
-from mora_env_sd3.image_generator import EmbeddingMemory, ImageGenerator, PictureRequest, sized
+from mora_env_sd3.image_generator import ImageGenerator, PictureRequest
 from mora_env_sd3.options import Sd3Options
 from mora_env_sd3.renderer import FeatureMap, Renderer, RenderSettings
 from mora_env_sd3.text_encoders import TextEmbedding, TextEncoders
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+_NUM_SERVED_PROMPTS = 256  # whose embeddings are kept; a server that runs for days must not keep them all
 
 
 class Sd3Agent(Agent):
@@ -48,9 +50,11 @@ class Sd3Agent(Agent):
         self.renderer = Renderer(self._transformer, vae, scheduler)
         self._encoders = TextEncoders(options.model, dtype, device, options.max_sequence_length)
         self._negative: TextEmbedding | None = None
+        # uint8 on the CPU. At most one for each sample of the data set: the key is the content, and training stores
+        # the frame of a sample once.
         self._frames: dict[str, torch.Tensor] = {}
         self._generator = ImageGenerator(self.renderer)
-        self._memory = EmbeddingMemory(self._encoders.embed)
+        self._embedding = lru_cache(_NUM_SERVED_PROMPTS)(self._encoders.embed)
 
     def module(self) -> torch.nn.Module:
         """The transformer; VAE and text encoders never train."""
@@ -62,13 +66,24 @@ class Sd3Agent(Agent):
         config = {name: value for name, value in config.items() if not name.startswith("_")}
         return {"_class_name": type(self._transformer).__name__, **config}
 
-    def settings(self, num_inference_steps: int | None = None, guidance_scale: float | None = None) -> RenderSettings:
+    def settings(
+        self,
+        height: int | None = None,
+        width: int | None = None,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+    ) -> RenderSettings:
         """How images are made, with what a call changes."""
         options = self._options
         num_steps = options.num_inference_steps if num_inference_steps is None else num_inference_steps
-        steps = num_steps if options.gradient_steps == "all" else min(options.gradient_steps, num_steps)
-        guidance = options.guidance_scale if guidance_scale is None else guidance_scale
-        return RenderSettings(options.height, options.width, num_steps, guidance, steps, options.position)
+        return RenderSettings(
+            height=height or options.height,
+            width=width or options.width,
+            num_inference_steps=num_steps,
+            guidance_scale=options.guidance_scale if guidance_scale is None else guidance_scale,
+            gradient_steps=num_steps if options.gradient_steps == "all" else min(options.gradient_steps, num_steps),
+            position=options.position,
+        )
 
     @remote
     def encode(self, prompts: list[str]) -> dict[str, Any]:
@@ -104,7 +119,8 @@ class Sd3Agent(Agent):
         if pixels.dtype != torch.uint8 or tuple(pixels.shape) != expected:
             raise BadArgument(f"pixels: expected uint8 {expected}, got {pixels.dtype} {tuple(pixels.shape)}")
         key = hashlib.sha256(pixels.cpu().numpy().tobytes()).hexdigest()[:32]
-        self._frames[key] = pixels.permute(2, 0, 1).to(self._device, torch.float32) / 127.5 - 1.0
+        if key not in self._frames:
+            self._frames[key] = pixels.cpu().clone()  # the caller's memory goes back to the caller
         return {"key": key}
 
     @remote(differentiable=True)
@@ -134,7 +150,7 @@ class Sd3Agent(Agent):
     def _frame(self, key: str) -> torch.Tensor:
         if key not in self._frames:
             raise BadArgument(f"unknown frame key `{key[:40]}`; expected one that `store_frame` returned")
-        return self._frames[key]
+        return self._frames[key].permute(2, 0, 1).to(self._device, torch.float32) / 127.5 - 1.0
 
     @remote
     def initial_noise(self, seed: int) -> dict[str, Any]:
@@ -174,7 +190,8 @@ class Sd3Agent(Agent):
         The same prompt, seed and settings give the same bytes in any batch. Rows of samples that their callers have
         cancelled are zero.
         """
-        return self._make(prompts, seeds, None, 1.0, (height, width), (num_inference_steps, guidance_scale), z)
+        settings = self.settings(height, width, num_inference_steps, guidance_scale)
+        return self._make(prompts, seeds, settings, z)
 
     @remote
     def image_to_image(
@@ -196,34 +213,34 @@ class Sd3Agent(Agent):
             raise BadArgument(f"images: expected uint8 (B, H, W, 3), got {images.dtype} {tuple(images.shape)}")
         if not 0.0 < strength <= 1.0:
             raise BadArgument(f"strength: expected over 0 to 1, got {strength}")
-        size = (int(images.shape[1]), int(images.shape[2]))
-        return self._make(prompts, seeds, images, strength, size, (num_inference_steps, guidance_scale), z)
+        height, width = images.shape[1:3]
+        settings = self.settings(height, width, num_inference_steps, guidance_scale)
+        return self._make(prompts, seeds, settings, z, images=images, strength=strength)
 
     def _make(
         self,
         prompts: list[str],
         seeds: list[int],
-        images: torch.Tensor | None,
-        strength: float,
-        size: tuple[int | None, int | None],
-        sampling: tuple[int | None, float | None],
+        settings: RenderSettings,
         z: torch.Tensor | None,
+        *,
+        images: torch.Tensor | None = None,
+        strength: float = 1.0,
     ) -> dict[str, Any]:
         if not prompts or len(prompts) != len(seeds) or (images is not None and len(images) != len(seeds)):
             raise BadArgument(f"expected as many seeds (and images) as prompts, got {len(seeds)} and {len(prompts)}")
-        settings = sized(self.settings(*sampling), *size)
         if settings.height % 16 or settings.width % 16:
             raise BadArgument(f"size: expected multiples of 16, got {settings.width}x{settings.height}")
         negative = self._negative_embedding()
         pictures = [None] * len(prompts) if images is None else list(images.permute(0, 3, 1, 2).float() / 127.5 - 1.0)
         requests = [
-            PictureRequest(self._memory.get(prompt), negative, seed, picture)
+            PictureRequest(self._embedding(prompt), negative, seed, picture)
             for prompt, seed, picture in zip(prompts, seeds, pictures, strict=True)
         ]
         made = self._generator.generate(
             requests, settings, strength=strength, z=z, on_step=report_step, given_up=cancelled_samples
         )
         outputs = empty((len(prompts), settings.height, settings.width, 3), torch.uint8)
-        for place in range(len(prompts)):
-            outputs[place] = made.get(place, torch.zeros((), dtype=torch.uint8))
+        for index in range(len(prompts)):
+            outputs[index] = made.get(index, torch.zeros((), dtype=torch.uint8))
         return {"outputs": outputs}

@@ -6,9 +6,8 @@ A sample's bytes depend on its prompt, seed, picture and settings alone, never o
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 
@@ -17,8 +16,7 @@ from mora_env_sd3.renderer import Renderer, RenderSettings
 from mora_env_sd3.text_encoders import TextEmbedding
 
 OnStep = Callable[[int, int], None]  # step done, number of steps; raises to stop the whole batch
-GivenUp = Callable[[], frozenset[int]]  # places whose callers do not want them any more
-_MAX_NUM_KEPT = 256
+GivenUp = Callable[[], frozenset[int]]  # indices of samples that their callers do not want any more
 
 
 @dataclass(frozen=True)
@@ -29,23 +27,6 @@ class PictureRequest:
     negative: TextEmbedding
     seed: int
     picture: torch.Tensor | None = None  # (3, H, W) in [-1, 1]; None = from noise alone
-
-
-class EmbeddingMemory:
-    """The latest prompts' embeddings; a server that runs for days must not keep them all."""
-
-    def __init__(self, embed: Callable[[str], TextEmbedding]) -> None:
-        self._embed = embed
-        self._kept: OrderedDict[str, TextEmbedding] = OrderedDict()
-
-    def get(self, prompt: str) -> TextEmbedding:
-        """The embedding, computed where it is not among the latest."""
-        if prompt not in self._kept:
-            self._kept[prompt] = self._embed(prompt)
-        self._kept.move_to_end(prompt)
-        while len(self._kept) > _MAX_NUM_KEPT:
-            self._kept.popitem(last=False)
-        return self._kept[prompt]
 
 
 class ImageGenerator:
@@ -67,7 +48,7 @@ class ImageGenerator:
         on_step: OnStep,
         given_up: GivenUp,
     ) -> dict[int, torch.Tensor]:
-        """uint8 pictures (H, W, 3) by place in the batch; places given up meanwhile are absent.
+        """uint8 pictures (H, W, 3) by index in the batch; samples given up meanwhile are absent.
 
         Args:
             strength: share of the denoising steps that run over the given pictures; 1 without pictures.
@@ -82,36 +63,36 @@ class ImageGenerator:
         scheduler.set_begin_index(num_skipped)
         if requests[0].picture is not None:
             latents = self._noised(requests, latents, scheduler, timesteps[:1])
-        places = list(range(len(requests)))
+        indices = list(range(len(requests)))
         on_step(0, len(timesteps))
         for number, timestep in enumerate(timesteps, start=1):
-            places, latents = self._without(given_up(), places, latents)
-            if not places:
+            indices, latents = self._without(given_up(), indices, latents)
+            if not indices:
                 return {}
-            velocity = self._velocity([requests[place] for place in places], latents, timestep, settings, z)
+            velocity = self._velocity([requests[index] for index in indices], latents, timestep, settings, z)
             latents = scheduler.step(velocity, timestep, latents, return_dict=False)[0]
             on_step(number, len(timesteps))
-        places, latents = self._without(given_up(), places, latents)
-        return {place: _to_uint8(renderer.decode(latents[i : i + 1])[0]) for i, place in enumerate(places)}
+        indices, latents = self._without(given_up(), indices, latents)
+        return {index: _to_uint8(renderer.decode(latents[i : i + 1])[0]) for i, index in enumerate(indices)}
 
     def _noised(
         self, requests: Sequence[PictureRequest], noise: torch.Tensor, scheduler: object, timestep: torch.Tensor
     ) -> torch.Tensor:
         """Pictures' latents with as much of each sample's noise as the first step expects."""
         latents = []
-        for place, request in enumerate(requests):
+        for index, request in enumerate(requests):
             assert request.picture is not None, "a batch is from pictures or from noise alone"
             clean = self._renderer.encode(request.picture[None], [request.seed ^ 0x696D67]).to(noise)
-            noised = scheduler.scale_noise(clean, timestep, noise[place : place + 1])  # type: ignore[attr-defined]
+            noised = scheduler.scale_noise(clean, timestep, noise[index : index + 1])  # type: ignore[attr-defined]
             latents.append(noised)
         return torch.cat(latents)
 
     @staticmethod
-    def _without(gone: frozenset[int], places: list[int], latents: torch.Tensor) -> tuple[list[int], torch.Tensor]:
-        if not gone.intersection(places):
-            return places, latents
-        rows = [row for row, place in enumerate(places) if place not in gone]
-        return [places[row] for row in rows], latents[rows]
+    def _without(gone: frozenset[int], indices: list[int], latents: torch.Tensor) -> tuple[list[int], torch.Tensor]:
+        if not gone.intersection(indices):
+            return indices, latents
+        rows = [row for row, index in enumerate(indices) if index not in gone]
+        return [indices[row] for row in rows], latents[rows]
 
     def _velocity(
         self,
@@ -151,11 +132,6 @@ class ImageGenerator:
 def skipped_steps(num_steps: int, strength: float) -> int:
     """Denoising steps that a picture spares: none at strength 1; at least one is always run."""
     return min(int(num_steps - min(num_steps * strength, num_steps)), num_steps - 1)
-
-
-def sized(settings: RenderSettings, height: int | None, width: int | None) -> RenderSettings:
-    """The settings with another size, where one is asked for."""
-    return replace(settings, height=height or settings.height, width=width or settings.width)
 
 
 def _to_uint8(image: torch.Tensor) -> torch.Tensor:

@@ -15,6 +15,7 @@ from mora_env_opensora.models import OpenSoraInpaint
 from mora_env_opensora.objective import Target, VideoObjective
 from mora_env_opensora.options import OpenSoraOptions
 from mora_env_opensora.pipelines.pixels import frames_to_pixels
+from mora_env_opensora.text.encoder import TextEncoder
 from mora_runtime import RunDirectory, Session
 from mora_runtime.errors import BadArgument, SettingsError
 from mora_runtime.schema import read_settings
@@ -210,6 +211,16 @@ def test_a_served_clip_has_the_same_bytes_alone_and_in_a_batch(agent: OpenSoraAg
     assert torch.equal(both[1], second[0])
     key = agent.encode(prompts=["a dog"])["keys"][0]
     assert torch.equal(second[0], agent.animate(z=None, prompt_key=key, image=frames[1], seed=4)["frames"])
+
+
+def test_a_served_prompt_is_encoded_once(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoded: list[str] = []
+    rows_of = TextEncoder.rows_of
+    monkeypatch.setattr(TextEncoder, "rows_of", lambda self, text: (encoded.append(text), rows_of(self, text))[1])
+    agent = _agent(tiny)
+    for prompt in ("a cat", "a dog", "a cat"):
+        agent.image_to_video([prompt], [1], _clip()[:1])
+    assert encoded == ["a cat", "a dog"]
 
 
 def test_a_served_extension_continues_the_frames_it_was_given(agent: OpenSoraAgent) -> None:

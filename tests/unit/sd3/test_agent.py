@@ -8,6 +8,7 @@ import torch
 from diffusers import StableDiffusion3Img2ImgPipeline, StableDiffusion3Pipeline
 from mora_env_sd3.agent import Sd3Agent
 from mora_env_sd3.options import Sd3Options
+from mora_env_sd3.text_encoders import TextEncoders
 from mora_runtime import RunDirectory, Session
 from mora_runtime.errors import BadArgument, Cancelled, SettingsError
 from mora_runtime.schema import read_settings
@@ -160,6 +161,34 @@ def test_its_own_loss_is_differentiable_and_depends_on_the_frame(agent: Sd3Agent
     assert losses[0] != losses[1]
 
 
+def test_a_frame_is_kept_once_as_bytes_of_its_own(options: Sd3Options) -> None:
+    agent = Sd3Agent(options, CPU)
+    pixels = torch.full((32, 32, 3), 255, dtype=torch.uint8)
+    key = agent.store_frame(pixels=pixels)["key"]
+    assert agent.store_frame(pixels=pixels.clone())["key"] == key
+    pixels.zero_()  # the caller's memory is used again
+    (kept,) = agent._frames.values()
+    assert kept.dtype == torch.uint8
+    assert torch.equal(agent._frame(key), torch.ones(3, 32, 32))
+
+
+def test_a_served_prompt_is_embedded_once(options: Sd3Options, monkeypatch: pytest.MonkeyPatch) -> None:
+    embedded: list[str] = []
+    embed = TextEncoders.embed
+    monkeypatch.setattr(TextEncoders, "embed", lambda self, prompt: (embedded.append(prompt), embed(self, prompt))[1])
+    agent = Sd3Agent(options, CPU)
+    for prompt in ("a cat", "a dog", "a cat"):
+        agent.text_to_image([prompt], [1], num_inference_steps=1)
+    assert [prompt for prompt in embedded if prompt] == ["a cat", "a dog"]
+
+
+def test_a_call_overrides_the_options_of_a_picture(agent: Sd3Agent) -> None:
+    usual, changed = agent.settings(), agent.settings(64, 48, 7, 1.5)
+    assert (changed.height, changed.width, changed.num_inference_steps, changed.guidance_scale) == (64, 48, 7, 1.5)
+    assert agent.settings(None, None, None, None) == usual
+    assert agent.settings(num_inference_steps=1).gradient_steps == 1
+
+
 def test_encoding_after_unloading_loads_again(options: Sd3Options) -> None:
     agent = Sd3Agent(options, CPU)
     first = keys(agent, "a cat")[0]
@@ -218,7 +247,7 @@ def test_a_served_picture_has_the_same_bytes_alone_and_in_a_batch_of_any_size(ag
         alone = [agent.text_to_image([prompt], [seed], **size)["outputs"][0] for seed, prompt in enumerate(prompts)]
         for number in (2, 3, 5):
             batch = agent.text_to_image(prompts[:number], list(range(number)), **size)["outputs"]
-            assert all(torch.equal(batch[place], alone[place]) for place in range(number))
+            assert all(torch.equal(batch[index], alone[index]) for index in range(number))
         assert not torch.equal(alone[0], alone[1])
 
 
