@@ -1,4 +1,4 @@
-"""Decoded frames. A clip is uint8 (frames, height, width, 3), RGB; a picture the same without its first dimension."""
+"""Decoded frames. A clip is uint8 (frames, height, width, 3), RGB; a picture is uint8 (height, width, 3)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Video:
 
 
 def fitted(frames: Clip, height: int, width: int) -> Clip:
-    """Frames scaled to cover height x width and cut around the centre; those of the right size as they are."""
+    """Scale frames to cover height x width and crop them around the centre; the right size is returned unchanged."""
     if frames.shape[1:3] == (height, width):
         return frames
     own_height, own_width = frames.shape[1:3]
@@ -33,7 +33,7 @@ def fitted(frames: Clip, height: int, width: int) -> Clip:
 
 
 def at_rate(video: Video, fps: float) -> Clip:
-    """The video's frames at another rate: for each new time the latest frame."""
+    """Return the video's frames at another rate: for each new time, the latest frame."""
     if abs(video.fps - fps) < 1e-6:
         return video.frames
     num_frames = max(1, round(len(video.frames) * fps / video.fps))

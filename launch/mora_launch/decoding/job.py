@@ -1,4 +1,4 @@
-"""One picture or video to decode: what it is, what it will cost, and what comes of it."""
+"""One picture or video to decode: its content, its cost and its result."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from mora_launch.limits import (
 )
 from mora_launch.tasks.errors import BadRequest
 
-_VIDEO_COST = 1 << 30  # more than any picture's: how much there is to decode is not known before
+_VIDEO_COST = 1 << 30  # more than any picture's, because the size of a video is not known before decoding
 Decoded = Clip | Video
 
 
 @dataclass(eq=False)
 class DecodeJob:
-    """Work for a decoder; `future` gives a Clip (H, W, 3) of a picture, a Video of a video.
+    """Work for a decoder; `future` gives a Clip (H, W, 3) for a picture, a Video for a video.
 
     Attributes:
-        whose: field of the request that the content came in, for errors.
+        whose: field of the request that contained it, for errors.
         size: (height, width) of the result.
-        cost: pixels that will be decoded, about; cheap work is done first.
+        cost: approximate number of pixels to decode; cheap work is done first.
     """
 
     kind: Literal["picture", "video"]
@@ -48,40 +48,40 @@ class DecodeJob:
 
     @property
     def is_small(self) -> bool:
-        """Whether it is done in a moment."""
+        """Whether decoding takes only a moment."""
         return self.cost <= SMALL_PICTURE_NUM_PIXELS and len(self.content) <= SMALL_PICTURE_NBYTES
 
     @property
     def deadline_s(self) -> float:
-        """How long a decoder may work on it."""
+        """Time limit of decoding."""
         return SMALL_DECODE_DEADLINE_S if self.is_small else DECODE_DEADLINE_S
 
     @property
     def most_nbytes(self) -> int:
-        """What its frames may take."""
+        """Upper bound of the size of its frames."""
         return (self.max_frames if self.kind == "video" else 1) * self.size[0] * self.size[1] * 3
 
     def cancel(self) -> None:
-        """The result is not wanted any more: a decoder that works on it is killed."""
+        """Give up the job; a decoder that works on it is killed."""
         self.cancelled.set()
-        self.fail(Cancelled("the client has gone"))
+        self.fail(Cancelled("the client has disconnected"))
 
     def finish(self, result: Decoded) -> None:
-        """Hand the result over; nothing where it is not wanted any more."""
+        """Set the result, unless the job was cancelled."""
         with suppress(InvalidStateError):
             self.future.set_result(result)
 
     def fail(self, error: BaseException) -> None:
-        """As `finish`, with an error."""
+        """Set an error as the result, unless the job was cancelled."""
         with suppress(InvalidStateError):
             self.future.set_exception(error)
 
 
 def decode_job(content: bytes, whose: str, *, size: tuple[int, int], max_frames: int) -> DecodeJob:
-    """The job for some bytes, told apart by their first ones.
+    """Return the job for a file, whose kind is recognised by its first bytes.
 
     Raises:
-        BadRequest: naming `whose`: they are no picture or video, or cost too much as far as their headers say.
+        BadRequest: for `whose`: it is neither a picture nor a video, or its headers say that it costs too much.
     """
     kind = video_format(content)
     if kind is None and not is_picture(content):

@@ -1,4 +1,4 @@
-"""Decoding a picture."""
+"""Decoding of a picture."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from mora_launch.tasks.errors import BadRequest
 
 
 def read_picture(content: bytes, field: str, size: tuple[int, int] | None = None) -> Clip:
-    """uint8 (H, W, 3) of a PNG, JPEG or WebP.
+    """Decode a PNG, JPEG or WebP to uint8 (H, W, 3).
 
     Args:
-        size: (height, width) that it is brought to as by `fitted`; a JPEG several times as large is then decoded at a
+        size: (height, width) of the result, as by `fitted`; a JPEG several times as large is then decoded at a
             fraction of its size.
 
     Raises:
-        BadRequest: naming `field`: something else, a broken picture, or one that costs too much.
+        BadRequest: for `field`: another format, a broken picture, or one that costs too much.
     """
     header = read_header(content, field)
     try:

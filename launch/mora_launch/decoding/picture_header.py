@@ -1,7 +1,7 @@
-"""What a picture's first bytes say: its format, its size, and how often a decoder will go over it.
+"""Headers of pictures: the format, the size, and how often a decoder has to pass over the pixels.
 
-Read without a decoder, in time proportional to the headers, so that what would cost too much is refused before it is
-queued. The decoder checks again what it finds.
+They are read without a decoder, in time proportional to their length, so that a picture that costs too much is refused
+before it is queued. The decoder checks the size again.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ KINDS = "a PNG, JPEG or WebP picture"
 
 @dataclass(frozen=True)
 class PictureHeader:
-    """What decoding a picture takes.
+    """The cost of decoding a picture.
 
     Attributes:
-        num_scans: passes over all pixels; more than one in progressive JPEG alone.
+        num_scans: passes over all pixels; more than one only for progressive JPEG.
     """
 
     kind: str  # Pillow's name of the format
@@ -40,28 +40,28 @@ class PictureHeader:
 
     @property
     def num_pixels(self) -> int:
-        """Of all scans."""
+        """Pixels of all scans together."""
         return self.width * self.height * self.num_scans
 
 
 def is_picture(content: bytes) -> bool:
-    """Whether these bytes begin as a picture of a kind that is decoded here."""
+    """Return whether a file begins like a PNG, JPEG or WebP."""
     return content.startswith((_PNG, b"\xff\xd8\xff")) or (content[:4] == b"RIFF" and content[8:12] == b"WEBP")
 
 
 def read_header(content: bytes, field: str) -> PictureHeader:
-    """The header of a PNG, JPEG or WebP.
+    """Read the header of a PNG, JPEG or WebP.
 
     Raises:
-        BadRequest: naming `field`: something else, or more pixels or scans than are decoded here.
+        BadRequest: for `field`: another format, or more pixels or scans than allowed.
     """
     header = _header(content)
     if header is None:
         raise BadRequest(field, f"expected {KINDS}, got something else")
     if header.kind == "PNG" and (more := _odd_chunks(content)):
-        raise BadRequest(field, f"expected at most {MAX_NUM_PNG_CHUNKS} chunks besides the picture's data, got {more}")
+        raise BadRequest(field, f"expected at most {MAX_NUM_PNG_CHUNKS} chunks besides the image data, got {more}")
     if header.width < 1 or header.height < 1:
-        raise BadRequest(field, f"expected a picture of some size, got {header.width}x{header.height}")
+        raise BadRequest(field, f"expected a picture with at least one pixel, got {header.width}x{header.height}")
     if header.width * header.height > MAX_PICTURE_NUM_PIXELS:
         size = f"{header.width}x{header.height}"
         raise BadRequest(field, f"expected at most {MAX_PICTURE_NUM_PIXELS} pixels, got {size}; make it smaller")
@@ -84,7 +84,7 @@ def _header(content: bytes) -> PictureHeader | None:
 
 
 def _odd_chunks(content: bytes) -> str | None:
-    """What is wrong with the chunks of a PNG: each costs a decoder time whatever its size, and some are compressed."""
+    """Return what is wrong with the chunks of a PNG. Each costs time whatever its size, and some are compressed."""
     position, num_others, num_small, num_profiles = len(_PNG), 0, 0, 0
     while position + 8 <= len(content):
         nbytes, kind = _big(content[position : position + 4]), content[position + 4 : position + 8]
@@ -100,7 +100,7 @@ def _odd_chunks(content: bytes) -> str | None:
 
 
 def _jpeg(content: bytes) -> PictureHeader | None:
-    """The largest of the sizes before the first scan. Scan data cannot hold the marker that scans are counted by."""
+    """Return the largest size before the first scan and the number of scans; scan data cannot contain their marker."""
     position, width, height = 2, 0, 0
     for _ in range(MAX_NUM_JPEG_SEGMENTS):
         position = content.find(b"\xff", position)

@@ -1,6 +1,6 @@
-"""The decoders of a server and the queue before them: cheap work first, and one decoder for small pictures alone.
+"""The decoders of a server and their queue: cheap work goes first, and one decoder takes only small pictures.
 
-Threads of the front wait here for processes, so a decoder that hangs, crashes or is taken over costs one job.
+The decoders are processes, so one that hangs, crashes or is taken over by its input costs a single job.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class DecodePool:
     """Decoders that start with the first job.
 
     Args:
-        num_decoders: for work of any size, besides the one for small pictures.
+        num_decoders: number of decoders for work of any size, in addition to the one for small pictures.
     """
 
     def __init__(self, num_decoders: int = 2) -> None:
@@ -36,21 +36,21 @@ class DecodePool:
 
     @property
     def pids(self) -> list[int]:
-        """Of the decoder processes that run."""
+        """Process ids of the running decoders."""
         return [decoder.process.pid for decoder in self._decoders if decoder.process.pid is not None]
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     def start(self) -> None:
-        """Start the decoders, so that the first job does not wait for them; `submit` does it too."""
+        """Start the decoders, so that the first job need not wait for them; otherwise `submit` starts them."""
         with self._changed:
             for decoder in self._decoders:
                 if not decoder.is_alive() and not self._is_closed:
                     decoder.start()
 
     def submit(self, job: DecodeJob) -> None:
-        """Queue a job; its future tells the end."""
+        """Queue a job; its future gets the result."""
         self.start()
         with self._changed:
             if self._is_closed:
@@ -60,7 +60,7 @@ class DecodePool:
             self._changed.notify_all()
 
     def take(self, *, only_small: bool) -> DecodeJob | None:
-        """The job to do next; None once the pool is closed."""
+        """Wait for the next job; None once the pool is closed."""
         with self._changed:
             while not self._is_closed:
                 self._waiting = [job for job in self._waiting if not job.cancelled.is_set()]
@@ -73,7 +73,7 @@ class DecodePool:
         return None
 
     def close(self) -> None:
-        """End all decoders; work that is left fails."""
+        """End all decoders; the remaining jobs fail."""
         with self._changed:
             self._is_closed = True
             left, self._waiting = self._waiting, []
@@ -85,13 +85,13 @@ class DecodePool:
 
 
 def _next(jobs: list[DecodeJob]) -> DecodeJob:
-    """The oldest, where it has waited for too long; else the cheapest. Jobs are in the order of their coming."""
+    """Return the oldest job if it has waited too long, else the cheapest. Jobs are in order of arrival."""
     is_late = time.monotonic() - jobs[0].since_s > MAX_WAIT_S
     return jobs[0] if is_late else min(jobs, key=lambda each: each.cost)
 
 
 class _Decoder(threading.Thread):
-    """One thread and its process."""
+    """A thread that feeds one decoder process."""
 
     def __init__(self, pool: DecodePool, *, only_small: bool) -> None:
         super().__init__(name="decodes small pictures" if only_small else "decodes", daemon=True)
@@ -115,12 +115,12 @@ class _Decoder(threading.Thread):
         except MoraError as error:
             job.fail(error)
         except Exception as error:
-            # the boundary of a job: a decoder that answers nonsense has been killed, and this job with it
+            # one job must not end the thread; a decoder that answered nonsense has already been killed
             log.exception("a decoder failed")
             job.fail(RoleFailed(f"{job.whose}: its decoder failed ({type(error).__name__})"))
 
     def end(self) -> None:
-        """Give up the job it works on, and wait until its process has gone."""
+        """Cancel the current job, and wait until the process has ended."""
         if self._job is not None:
             self._job.cancelled.set()
         if self.is_alive():

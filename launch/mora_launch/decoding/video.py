@@ -1,5 +1,5 @@
-"""Decoding a video. FFmpeg is given the bytes and the container's name, never a file name or address, and may use a few
-decoders only: nothing in a file makes it open another file, or a decoder that no honest video needs."""
+"""Decoding of a video. FFmpeg gets the bytes and the container's name, never a file name or address, and may use only a
+few decoders. So no file can make it open another file, or a decoder that ordinary videos do not need."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _OPTIONS = {"codec_whitelist": ",".join(CODECS), "format_whitelist": "mov,mp4,m4
 
 @dataclass(frozen=True)
 class Budget:
-    """What decoding one video may take; by default whatever it takes, for files of the user's own."""
+    """The limits on decoding one video; without limits by default, for the user's own files."""
 
     max_num_pixels: float = math.inf  # of all frames together
     deadline_s: float = math.inf
@@ -32,7 +32,7 @@ SERVED = Budget(MAX_VIDEO_NUM_PIXELS, DECODE_DEADLINE_S)
 
 
 def read_video(content: bytes, field: str, *, max_frames: int, size: tuple[int, int] | None = None) -> Video:
-    """The video of a file of the user's own, whatever it takes to decode; else as `decode_frames`."""
+    """Decode a video from the user's own file, without limits on its cost; otherwise like `decode_frames`."""
     frames, fps = decode_frames(content, field, max_frames=max_frames, size=size, budget=Budget())
     return Video(np.stack(frames), fps)
 
@@ -40,14 +40,13 @@ def read_video(content: bytes, field: str, *, max_frames: int, size: tuple[int, 
 def decode_frames(
     content: bytes, field: str, *, max_frames: int, size: tuple[int, int] | None, budget: Budget
 ) -> tuple[list[Clip], float]:
-    """Frames of an mp4, webm or gif, each uint8 (height, width, 3), and how many a second there are.
+    """Return the frames of an mp4, webm or gif, each uint8 (height, width, 3), and the frames per second.
 
     Args:
-        size: (height, width) that every frame is brought to as by `fitted`; by default the first frame's.
+        size: (height, width) of every frame, as by `fitted`; by default that of the first frame.
 
     Raises:
-        BadRequest: naming `field`: another kind of file, a broken one, a single frame, too many, or one that costs too
-            much.
+        BadRequest: for `field`: another format, a broken file, a single frame, too many frames, or too high a cost.
     """
     container_format = video_format(content)
     if container_format is None:
@@ -90,7 +89,7 @@ def _decode(
 
 
 class _Costs:
-    """What a video has taken so far; each method raises BadRequest where it is too much."""
+    """Counts the cost of one video so far; each method raises BadRequest if it exceeds the budget."""
 
     def __init__(self, field: str, max_frames: int, budget: Budget) -> None:
         self._field = field
@@ -100,12 +99,12 @@ class _Costs:
         self._num_packets = self._num_frames = self._num_pixels = 0
 
     def look(self, stream: av.VideoStream) -> None:
-        """Refuse what the container itself says is too much."""
+        """Check the size and number of frames that the container claims."""
         self._check_frames(stream.frames)
         self._check_pixels(stream.width * stream.height, max(1, stream.frames))
 
     def count_packet(self) -> None:
-        """A packet is decoded, whether it shows a frame or none."""
+        """Count a packet, whether it gives a frame or not."""
         self._num_packets += 1
         if self._num_packets > 2 * self._max_frames + 100:
             self._check_frames(self._num_packets)
@@ -114,7 +113,7 @@ class _Costs:
             raise BadRequest(self._field, f"expected a video that is decoded {limit}; cut the video or shrink it")
 
     def count_frame(self, frame: av.VideoFrame) -> None:
-        """A frame has been decoded; its size may have grown on the way."""
+        """Count a decoded frame, whose size may be larger than that of earlier ones."""
         self._num_frames += 1
         self._num_pixels += frame.width * frame.height
         self._check_frames(self._num_frames)

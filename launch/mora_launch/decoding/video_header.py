@@ -1,4 +1,4 @@
-"""What a video's bytes say before it is decoded: its container and, of a gif, what all its frames will cost."""
+"""Headers of videos, read before decoding: the container and, for a gif, the cost of all frames."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _GIF_IMAGE, _GIF_EXTENSION = 0x2C, 0x21
 
 
 def video_format(content: bytes) -> str | None:
-    """FFmpeg's name of the container that these bytes are; None for anything else."""
+    """Return FFmpeg's name of a file's container; None for another format."""
     if content[4:8] == b"ftyp":
         return "mp4"
     if content[:4] == b"\x1a\x45\xdf\xa3":
@@ -18,7 +18,7 @@ def video_format(content: bytes) -> str | None:
 
 
 def check_gif(content: bytes, field: str, max_frames: int) -> int:
-    """Pixels of all frames of a gif, each as large as its canvas. Raises: BadRequest: more than are decoded here."""
+    """Return the pixels of all frames of a gif, each as large as its canvas. Raises: BadRequest: more than allowed."""
     width, height = (int.from_bytes(content[start : start + 2], "little") for start in (6, 8))
     num_frames = _num_frames(content, field, max_frames + 1)
     if num_frames > max_frames:
@@ -30,12 +30,12 @@ def check_gif(content: bytes, field: str, max_frames: int) -> int:
 
 
 def _num_frames(content: bytes, field: str, most: int) -> int:
-    """Image blocks of a gif, counted up to `most`. Raises: BadRequest: it is cut into too many pieces to count."""
+    """Count the image blocks of a gif, up to `most`. Raises: BadRequest: it has too many blocks of other kinds."""
     position = 13 + _colours_nbytes(content[10:11])
     number = num_blocks = 0
     while position < len(content) and number < most:
         kind = content[position]
-        if kind not in (_GIF_IMAGE, _GIF_EXTENSION):  # the trailer, or what no decoder reads any further
+        if kind not in (_GIF_IMAGE, _GIF_EXTENSION):  # the trailer, or bytes at which every decoder stops
             break
         number += kind == _GIF_IMAGE
         position += 11 + _colours_nbytes(content[position + 9 : position + 10]) if kind == _GIF_IMAGE else 2

@@ -1,5 +1,5 @@
-"""What the front and a decoder say to each other: one packet a job, one packet back, content and frames in sealed
-memory files. A decoder may have been taken over by what it decoded, so its answers are checked like a stranger's."""
+"""Messages between the front and a decoder: one packet per job, one packet back, content and frames in sealed memory
+files. A file may have taken over its decoder, so the decoder's answers are checked like a stranger's."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_
 
 
 class Order(Settings):
-    """To a decoder, with the content's memory file."""
+    """Sent to a decoder, with the memory file of the content."""
 
     kind: Literal["picture", "video"]
     whose: str
@@ -31,7 +31,7 @@ class Order(Settings):
 
 
 class DecodeAnswer(Settings):
-    """From a decoder, with the frames' memory file where there are any."""
+    """Sent by a decoder, with the memory file of the frames, if any."""
 
     refused: str | None = Field(default=None, max_length=4000)
     num_frames: int = Field(default=0, ge=0, le=1_000_000)
@@ -41,7 +41,7 @@ class DecodeAnswer(Settings):
 
 
 def sealed_file(name: str, parts: Sequence[bytes | memoryview]) -> int:
-    """A memory file that cannot change any more, from its parts; whoever takes the descriptor closes it."""
+    """Create a memory file from parts and seal it against changes; the caller closes the descriptor."""
     handle = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         for part in parts:
@@ -56,17 +56,17 @@ def sealed_file(name: str, parts: Sequence[bytes | memoryview]) -> int:
 
 
 def send(link: socket.socket, message: Settings, handle: int | None) -> None:
-    """One packet. Raises: OSError: the other side has gone."""
+    """Send one packet. Raises: OSError: the other side has closed the socket."""
     handles = [] if handle is None else [handle]
     socket.send_fds(link, [message.model_dump_json().encode()], handles, socket.MSG_NOSIGNAL)
 
 
 def receive(link: socket.socket) -> tuple[dict[str, Any], list[int]]:
-    """One packet and its descriptors, which the caller closes. Raises: EOFError, ValueError: no JSON object came."""
+    """Receive a packet and its descriptors, which the caller closes. Raises: EOFError. ValueError: not an object."""
     data, handles, flags, _ = socket.recv_fds(link, MAX_PACKET_NBYTES, 1, socket.MSG_CMSG_CLOEXEC)
     try:
         if not data:
-            raise EOFError("the other side has gone")
+            raise EOFError("the other side has closed the socket")
         content = json.loads(data) if not flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC) else None
         if not isinstance(content, dict):
             raise ValueError("expected one JSON object in a packet")
@@ -78,16 +78,16 @@ def receive(link: socket.socket) -> tuple[dict[str, Any], list[int]]:
 
 
 def frames_of(answer: DecodeAnswer, handle: int, kind: str) -> Decoded:
-    """The frames that an answer describes, copied out of its memory file. Raises: ValueError: the file is another."""
+    """Copy the frames of an answer out of its memory file. Raises: ValueError: the file does not match the answer."""
     shape = (answer.num_frames, answer.height, answer.width, 3)
     nbytes = int(np.prod(shape, dtype=np.int64))
     if fcntl.fcntl(handle, fcntl.F_GET_SEALS) & _SEALS != _SEALS:
-        raise ValueError("the frames may still change")
+        raise ValueError("expected a sealed memory file of frames, got one that can still change")
     if not 0 < nbytes == os.fstat(handle).st_size <= MAX_CLIP_NBYTES:
         raise ValueError(f"expected {nbytes} bytes of frames, got {os.fstat(handle).st_size}")
     frames: Clip = np.empty(shape, dtype=np.uint8)
     with open(handle, "rb", buffering=0, closefd=False) as file:
-        file.seek(0)  # the writer has left the position that both share at the end
+        file.seek(0)  # the position is shared with the writer, which left it at the end
         left = frames.data.cast("B")
         while left:
             num_read = file.readinto(left)

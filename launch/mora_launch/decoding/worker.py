@@ -1,7 +1,7 @@
 """A decoder process: `python -m mora_launch.decoding.worker DESCRIPTOR`.
 
-It reads orders from the socket it was started with until that ends. It has no network, no environment variables but a
-few, little memory and low priority, and it is killed when a job takes too long or its client leaves.
+It reads orders from the socket that it was started with, until end-of-file. It has no network, few environment
+variables, little memory and a low priority. It is killed when a job takes too long or its client disconnects.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def _confine() -> None:
-    """Give up what decoding does not need. Each is one more wall; where the kernel refuses one the others stand."""
+    """Drop every right that decoding does not need. If the kernel refuses one step, the others still protect."""
     libc = ctypes.CDLL(None, use_errno=True)
     libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNET)
     libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
@@ -74,10 +74,10 @@ def _decoded(order: wire.Order, content: bytes) -> tuple[wire.DecodeAnswer, int 
         return wire.DecodeAnswer(refused=str(error)[:2000]), None
     except MemoryError:
         return wire.DecodeAnswer(
-            refused=f"{order.whose}: needs more memory than decoding may take; make it smaller"
+            refused=f"{order.whose}: needs more memory than decoding may use; make it smaller"
         ), None
     except Exception as error:
-        # the boundary of a decoder: whatever its libraries raise about foreign bytes is that content's fault
+        # the boundary of a decoder: any error of its libraries is blamed on the untrusted content
         return wire.DecodeAnswer(refused=f"{order.whose}: cannot be decoded ({type(error).__name__})"), None
 
 

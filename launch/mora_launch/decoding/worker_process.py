@@ -1,4 +1,4 @@
-"""The front's end of one decoder process: started when needed, killed when a job takes too long or is unwanted."""
+"""The front's end of one decoder process: starts it when needed, kills it when a job takes too long or is cancelled."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _PASSED_ON_PREFIXES = ("OPENBLAS_", "MKL_")
 
 
 class WorkerProcess:
-    """One decoder. Used by one thread, which must live as long: the process dies with the thread that started it."""
+    """One decoder, for use by one thread that lives as long: the process dies with the thread that started it."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
@@ -32,11 +32,11 @@ class WorkerProcess:
 
     @property
     def pid(self) -> int | None:
-        """Of the process that runs now."""
+        """Process id, or None if no process runs."""
         return None if self._process is None else self._process.pid
 
     def start(self) -> None:
-        """Start the process, where none runs."""
+        """Start the process unless it runs."""
         if self._process is not None and self._process.poll() is None:
             return
         self.kill()
@@ -48,17 +48,17 @@ class WorkerProcess:
                 env=_environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,  # libraries complain there about what they are given
+                stderr=subprocess.DEVNULL,  # libraries print complaints about their input there
                 start_new_session=True,
             )
         self._link = ours
 
     def decode(self, job: DecodeJob) -> Decoded:
-        """The job's frames.
+        """Return the job's frames.
 
         Raises:
-            BadRequest: they cannot be decoded, or not within the bounds.
-            Cancelled: the job was, meanwhile.
+            BadRequest: the content cannot be decoded, or not within the limits.
+            Cancelled: the job was cancelled meanwhile.
         """
         self.start()
         try:
@@ -66,7 +66,7 @@ class WorkerProcess:
         except (BadRequest, MemoryError):
             raise
         except BaseException:
-            self.kill()  # what it does now is unwanted, or it cannot be trusted any more
+            self.kill()  # its work is not needed, or it cannot be trusted
             raise
 
     def _decode(self, job: DecodeJob) -> Decoded:
@@ -79,7 +79,7 @@ class WorkerProcess:
             answer, handles = wire.receive(self._link)
         except (OSError, EOFError):
             self.kill()
-            raise BadRequest(job.whose, "cannot be decoded: it ended its decoder") from None
+            raise BadRequest(job.whose, "cannot be decoded: the decoder crashed on it") from None
         finally:
             os.close(content)
         try:
@@ -95,13 +95,13 @@ class WorkerProcess:
         deadline = time.monotonic() + job.deadline_s + AFTER_DEADLINE_S
         while not poller.poll(_TICK_S * 1000):
             if job.cancelled.is_set():
-                raise Cancelled("the client has gone")
+                raise Cancelled("the client has disconnected")
             if time.monotonic() > deadline:
                 self.kill()
                 raise BadRequest(job.whose, f"was not decoded within {job.deadline_s:g} s; make it smaller")
 
     def kill(self) -> None:
-        """End the process at once."""
+        """Kill the process."""
         if self._link is not None:
             self._link.close()
             self._link = None
@@ -112,11 +112,11 @@ class WorkerProcess:
 
 
 def _result(job: DecodeJob, content: dict[str, object], handles: list[int]) -> Decoded:
-    """What a decoder answered. Raises: BadRequest: a refusal. ValueError: no answer of a decoder."""
+    """Return the frames of an answer. Raises: BadRequest: a refusal. ValueError: not a valid answer."""
     try:
         answer = wire.DecodeAnswer.model_validate(content)
     except ValidationError as error:
-        raise ValueError(f"a decoder answered {error.error_count()} wrong fields") from None
+        raise ValueError(f"a decoder's answer has {error.error_count()} wrong fields") from None
     if answer.refused is not None:
         raise BadRequest(job.whose, answer.refused.removeprefix(f"{job.whose}: "))
     if len(handles) != 1:
@@ -125,7 +125,7 @@ def _result(job: DecodeJob, content: dict[str, object], handles: list[int]) -> D
 
 
 def _environment() -> dict[str, str]:
-    """No key and no token of the front's."""
+    """Return the decoder's environment variables, without keys and tokens of the front."""
     kept = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
     kept |= {name: value for name, value in os.environ.items() if name.startswith(_PASSED_ON_PREFIXES)}
     return {**kept, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}

@@ -1,1 +1,1 @@
-"""Long-lived servers outside of training: started, supervised, fed from one queue. For `generate` and `serve`."""
+"""Long-lived servers for `generate` and `serve`: starts and supervises them, and feeds them from one queue."""

@@ -1,4 +1,4 @@
-"""`mora serve`: servers that stay up, behind HTTP."""
+"""`mora serve`: keeps servers running behind HTTP."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ _GRACE_S = 10
 def serve(
     config: TrainConfig, *, host: str, port: int, run: Path | None, token_file: Path | None, console: Console
 ) -> int:
-    """Serve until Ctrl-C or SIGTERM. Returns 0.
+    """Serve until Ctrl-C or SIGTERM; return 0.
 
     Raises:
-        MoraError: refused before anything started, or a server could not start.
+        MoraError: the configuration or address was refused, or a server could not start.
     """
     given = None if token_file is None else read_token(token_file)
     path = run or ROOT / "runs" / f"serve-{config.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     with (
-        bound(host, port) as address,  # before models are loaded for nothing
+        bound(host, port) as address,  # fails before any model is loaded
         RunDirectory.create(path, lock=True) as directory,
         StatusWriter(path, "serve") as status,
     ):

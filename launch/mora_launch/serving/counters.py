@@ -1,4 +1,4 @@
-"""What `/metrics` shows of the queue and the servers, in Prometheus' terms."""
+"""Prometheus metrics of the queue and the servers, for `/metrics`."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ _SECONDS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
 
 
 class Counters:
-    """Counted while work goes through; a registry of its own, so that several pools do not meet."""
+    """Counters of one pool. Each pool has its own registry, so that several pools do not share metrics."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         kept = self.registry
         self.batch_size = Histogram(
-            "mora_batch_size", "Samples of a call", ["capability"], buckets=(1, 2, 4, 8, 16, 32), registry=kept
+            "mora_batch_size", "Samples per call", ["capability"], buckets=(1, 2, 4, 8, 16, 32), registry=kept
         )
         self.call_s = Histogram(
             "mora_call_seconds", "From sending a batch to its result", ["capability"], buckets=_SECONDS, registry=kept
@@ -24,4 +24,4 @@ class Counters:
             registry=kept,
         )  # fmt: skip
         self.num_requests = Counter("mora_requests", "Requests answered", ["endpoint", "status"], registry=kept)
-        self.num_runs_again = Counter("mora_runs_again", "Samples run again after a server's death", registry=kept)
+        self.num_runs_again = Counter("mora_runs_again", "Samples repeated after a server's death", registry=kept)

@@ -1,6 +1,6 @@
-"""Which models a server process loads: the one place where `serve` and `generate` resolve them.
+"""The models that each server process loads, resolved here for both `serve` and `generate`.
 
-A checkpoint's weights come in here, as other `options.model` folders and as modulation embeddings.
+With a checkpoint, the agents' options name its weights, and every call carries its modulation embeddings.
 """
 
 from __future__ import annotations
@@ -18,40 +18,40 @@ from mora_launch.serving.settings import CAPABILITIES
 
 
 class ServedAgents(AgentsConfig):
-    """The chain's agents and those that stand beside them."""
+    """The agents of the chain and those of `serving.agents`."""
 
     others: dict[str, AgentConfig]
 
     def items(self) -> list[tuple[str, AgentConfig]]:
-        """(name, agent), the chain's first."""
+        """Return (name, agent) pairs, those of the chain first."""
         return [*super().items(), *self.others.items()]
 
 
 @dataclass(frozen=True)
 class ServedModels:
-    """A configuration whose `replicas` are the most servers that an agent has, and what every call carries."""
+    """A configuration whose `replicas` is the largest number of servers of an agent, and the z of every call."""
 
     config: TrainConfig
     num_servers: Mapping[str, int]
     modulation: Mapping[str, Any] = field(default_factory=dict)  # agent -> z_i, float32 (rows, d)
 
     def allowed_capabilities(self, agent: str) -> frozenset[str]:
-        """What an agent may be asked for: all that no other agent was given by name."""
+        """Return the capabilities of an agent: those in its configuration, or all that no other agent has there."""
         others = self.config.serving.agents
         if agent in others:
             return frozenset(others[agent].capabilities)
         return frozenset(CAPABILITIES).difference(*(other.capabilities for other in others.values()))
 
     def roles(self) -> list[Role]:
-        """Roles of all servers, `image.0`, ..."""
+        """Return the roles of all servers: `image.0`, ..."""
         return [Role.of(name, number) for name, count in self.num_servers.items() for number in range(count)]
 
 
 def served_models(config: TrainConfig) -> ServedModels:
-    """Models and numbers of servers of a configuration; with the weights and z of `serving.checkpoint` where it is set.
+    """Return the models and numbers of servers of a configuration, with the weights and z of `serving.checkpoint`.
 
     Raises:
-        CheckpointError: there is none, it is damaged, or it was trained by other agents.
+        CheckpointError: the checkpoint is missing or damaged, or was trained with other agents.
     """
     embeddings: dict[str, Any] = {}
     if config.serving.checkpoint is not None:

@@ -1,4 +1,4 @@
-"""Server processes that stay up: started, watched by a thread, started again when they die."""
+"""Long-lived server processes: starts them, watches them in a thread, and restarts those that die."""
 
 from __future__ import annotations
 
@@ -33,15 +33,17 @@ _TELL_EVERY_S = 3.0
 
 
 class RunningServers:
-    """A context manager, entered in the main thread (it takes the signals); `pool` does the work.
+    """A context manager that runs the servers; `pool` submits work to them.
+
+    Enter it in the main thread, because it handles signals.
 
     Args:
-        status: of the run, told of servers and their deaths; whoever made it says how the run ends.
-        on_watcher_death: called with the cause where the thread that watches fails, to end the command; None sends
-            SIGTERM to the main thread until it leaves the context.
+        status: status of the run, which records servers and their deaths; its owner records the end of the run.
+        on_watcher_death: called with the cause if the watching thread fails, to end the command; None sends SIGTERM to
+            the main thread until it leaves the context.
 
     Attributes:
-        death: why the thread that watches failed, if it did. Leaving the context raises it then.
+        death: why the watching thread failed, if it did. Leaving the context then raises it.
     """
 
     def __init__(
@@ -118,11 +120,11 @@ class RunningServers:
     def _watch(self) -> None:
         try:
             self._watch_until_the_end()
-        except BaseException as error:  # whatever it is: servers that nobody watches must not go on
+        except BaseException as error:  # on any error: unwatched servers must not keep running
             self._die(error)
 
     def _die(self, error: BaseException) -> None:
-        cause = f"the servers can be watched no more ({type(error).__name__}: {shown_line(str(error))}); ending them"
+        cause = f"the servers can no longer be watched ({type(error).__name__}: {shown_line(str(error))}); ending them"
         self.death = cause
         log.critical("the thread that watches the servers has failed", exc_info=error)
         self._console.print(cause, style="red", markup=False)
@@ -132,7 +134,7 @@ class RunningServers:
         main = threading.main_thread().ident
         while main is not None and not self._ending.is_set():
             signal.pthread_kill(main, signal.SIGTERM)
-            self._ending.wait(_TELL_EVERY_S)  # told too early, before somebody listened, it has to be told again
+            self._ending.wait(_TELL_EVERY_S)  # repeated, because a signal before the handler is installed is lost
 
     def _watch_until_the_end(self) -> None:
         while not self._ending.is_set():
@@ -149,7 +151,7 @@ class RunningServers:
         is_coming_back = self._budget.take()
         self._tell_incident(
             cause, f"starting it again ({self._budget})" if is_coming_back
-            else f"{self._budget} are used up, it is not started again",
+            else f"{self._budget} are used up, it is not restarted",
         )  # fmt: skip
         if is_coming_back:
             self._start([Role(child.role)], child.generation + 1)

@@ -1,4 +1,4 @@
-"""The servers as their capabilities: whoever asks names what it needs, not who does it."""
+"""The servers by capability: callers name the capability that they need, not a server."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from mora_launch.serving.work_queue import Step, Work, WorkQueue
 
 
 class ServerPool:
-    """Submits work to whichever server has the capability.
+    """Submits work to the servers that have a capability.
 
     Args:
-        workers: one for each server, not started yet.
-        promised: capabilities that the configuration says an agent has, by agent.
+        workers: one per server, not yet started.
+        promised: capabilities of each agent according to the configuration.
     """
 
     def __init__(
@@ -36,39 +36,40 @@ class ServerPool:
         self._lost: set[str] = set()
 
     def start(self, deadline_s: float) -> None:
-        """Start feeding; returns when every server has told its capabilities.
+        """Start the workers and wait until every server has reported its capabilities.
 
         Raises:
-            RoleFailed: one did not in time, or an agent lacks a capability that the configuration says it has.
+            RoleFailed: a server did not report in time, or lacks a capability that the configuration names.
         """
         for worker in self.workers:
             worker.start()
         for worker in self.workers:
             if not worker.wait_connected(deadline_s):
-                raise RoleFailed(f"{worker.role} did not tell its capabilities within {deadline_s:.0f} s; see its log")
+                raise RoleFailed(f"{worker.role} did not report its capabilities in {deadline_s:.0f} s; see its log")
             lacking = sorted(set(self._promised.get(worker.agent, ())) - set(worker.capabilities))
             if lacking:
                 raise RoleFailed(
                     f"serving.agents.{worker.agent}.capabilities: its model has no {', '.join(lacking)}; "
-                    f"of those named it has {', '.join(worker.capabilities) or 'none'}"
+                    f"of the named ones it has {', '.join(worker.capabilities) or 'none'}"
                 )
             for capability in worker.capabilities:
                 self._described[capability] = {**worker.description, "agent": worker.agent}
 
     @property
     def is_ready(self) -> bool:
-        """True while every capability has a server."""
+        """True while every capability has a connected server."""
         present = {capability for worker in self.workers for capability in worker.capabilities}
         return present >= set(self._described)
 
     def capabilities(self) -> list[str]:
-        """All that the servers can do."""
+        """Return all capabilities of the servers."""
         return [capability for capability in CAPABILITIES if capability in self._described]
 
     def describe(self, capability: str) -> dict[str, Any]:
-        """The agent behind a capability: `agent`, `model`, `height`, `width`, `num_frames`, ... RoleFailed if none."""
+        """Describe a capability's agent: `agent`, `model`, `height`, `width`, `num_frames`... Raises: RoleFailed."""
         if capability not in self._described:
-            raise RoleFailed(f"no server can do {capability}; the configured ones can {', '.join(self.capabilities())}")
+            known = ", ".join(self.capabilities())
+            raise RoleFailed(f"no server has the capability {capability}; the configured servers have {known}")
         return self._described[capability]
 
     def submit(
@@ -78,19 +79,19 @@ class ServerPool:
         agent = self.describe(capability)["agent"]
         work = Work(capability, sample, shared, on_step)
         if agent in self._lost:
-            work.fail(RoleFailed(f"the servers of {agent} have died too often and are not started again"))
+            work.fail(RoleFailed(f"the servers of {agent} have died too often and are not restarted"))
         else:
             self.queue.put(work)
         return work
 
     def give_up(self, agent: str) -> None:
-        """No server of this agent will come back."""
+        """Fail all work of an agent whose servers are not restarted."""
         self._lost.add(agent)
         capabilities = [name for name, about in self._described.items() if about["agent"] == agent]
         self.queue.fail_all(capabilities, RoleFailed(f"the servers of {agent} have died too often"))
 
     def close(self) -> None:
-        """End all threads; work that is left fails."""
+        """End all threads; the remaining work fails."""
         for worker in self.workers:
             worker.end()
         for worker in self.workers:

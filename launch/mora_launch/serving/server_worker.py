@@ -1,4 +1,4 @@
-"""The thread that feeds one server: takes batches, sends them, tells progress, passes cancellations on."""
+"""The thread that feeds one server: takes batches, sends them, reports progress, forwards cancellations."""
 
 from __future__ import annotations
 
@@ -23,32 +23,32 @@ if TYPE_CHECKING:
     from mora_runtime import Client, PendingReply
 
 log = logging.getLogger(__name__)
-_DEPTH = 2  # batches that a server has at once: it need not wait for us between them
-_IDLE_S = 1.0  # an idle server is looked at that often
-_TICK_S = 0.05  # between two looks at progress and cancellations
+_DEPTH = 2  # batches sent to a server at once, so that it need not wait between them
+_IDLE_S = 1.0  # interval of pings to an idle server
+_TICK_S = 0.05  # interval of checks for progress and cancellations
 _WARM_NBYTES = 4 << 20
 
 
 class _Batch:
-    """Work that one call carries."""
+    """The work of one call."""
 
     def __init__(self, works: list[Work], pending: PendingReply) -> None:
         self.works = works
         self.pending = pending
         self.started_s = time.monotonic()
-        self.told: set[int | None] = set()  # places whose cancellation the server knows; None = all
+        self.told: set[int | None] = set()  # positions whose cancellation was sent to the server; None = all
 
 
 class ServerWorker(threading.Thread):
-    """One for each server role; lives as long as the pool, over all generations of its server.
+    """Feeds the server of one role. It lives as long as the pool, over all generations of its server.
 
     Args:
-        allowed: capabilities that its agent may be asked for, where it has them.
+        allowed: capabilities to use, if the agent has them.
 
     Attributes:
-        is_connected: a server has told its capabilities and lives.
-        capabilities: of the connected server; empty while there is none.
-        description: of its agent, as `describe` answers.
+        is_connected: a live server has reported its capabilities.
+        capabilities: capabilities of the connected server; empty without one.
+        description: answer of the agent's method `describe`.
     """
 
     def __init__(
@@ -83,25 +83,25 @@ class ServerWorker(threading.Thread):
         self.is_connected = False
 
     def server_is_ready(self, generation: int) -> None:
-        """The server's process of this generation takes connections."""
+        """Announce that the server's process of this generation accepts connections."""
         with self._changed:
             if generation > self._ready_generation:
                 self._ready_generation = generation
                 self._changed.notify_all()
 
     def end(self) -> None:
-        """Ask the thread to end; it does within a second."""
+        """Ask the thread to end, which takes at most about a second."""
         with self._changed:
             self._ended = True
             self._changed.notify_all()
 
     def wait_connected(self, timeout_s: float) -> bool:
-        """True once the server's capabilities are known."""
+        """Wait until the server's capabilities are known; False if that takes too long."""
         with self._changed:
             return self._changed.wait_for(lambda: self.is_connected or self._ended, timeout_s) and self.is_connected
 
     def run(self) -> None:
-        """Serve one generation after the other."""
+        """Feed one generation of the server after the other."""
         from mora_runtime import Session
 
         with Session.open(
@@ -120,7 +120,7 @@ class ServerWorker(threading.Thread):
                     self._lose_server()
 
     def _next_generation(self, last: int) -> int:
-        """Wait for a server newer than the last; 0 when there will be none."""
+        """Wait for a server newer than the last; return its generation, or 0 at the end."""
         with self._changed:
             while not self._ended and self._ready_generation <= last:
                 self._changed.wait(1.0)
@@ -146,7 +146,7 @@ class ServerWorker(threading.Thread):
             if work.num_runs < MAX_NUM_RUNS and not self._ended:
                 again.append(work)
             else:
-                work.fail(PeerDied(f"{self.role} ended while it worked on this request, run {MAX_NUM_RUNS} times"))
+                work.fail(PeerDied(f"{self.role} died while it worked on this request, in {MAX_NUM_RUNS} attempts"))
         self._counters.num_runs_again.inc(len(again))
         self._queue.put_back(again)
 
@@ -154,7 +154,7 @@ class ServerWorker(threading.Thread):
         while not self._ended:
             self._fill(client, wait_s=_IDLE_S)
             if not self._in_flight:
-                # notices a death while idle, and takes leases back
+                # detects a death while idle, and collects released leases
                 self._remember(client.ping(CONTROL_DEADLINE_S)._asdict())
                 continue
             batch = self._in_flight[0]
@@ -164,7 +164,7 @@ class ServerWorker(threading.Thread):
                 self._finish(client, batch)
 
     def _fill(self, client: Client, *, wait_s: float) -> None:
-        """Send what there is; where the server would have nothing to do, wait for it that long."""
+        """Send waiting work; if the server is idle, wait up to `wait_s` for some."""
         while len(self._in_flight) < _DEPTH:
             is_idle = not self._in_flight
             works = self._queue.take(self.capabilities, timeout_s=wait_s if is_idle else 0.0, only_full=not is_idle)
@@ -173,7 +173,7 @@ class ServerWorker(threading.Thread):
             try:
                 pending = self._submit(client, works)
             except PeerDied:
-                self._queue.put_back(works)  # nothing was sent, so this is no run
+                self._queue.put_back(works)  # nothing was sent, so it does not count as a run
                 raise
             except MoraError as error:
                 for work in works:
@@ -194,7 +194,7 @@ class ServerWorker(threading.Thread):
         return client.submit(self.agent, works[0].capability, arguments, deadline_s=self._deadline_s)
 
     def _wait(self, client: Client, batch: _Batch) -> None:
-        """Until something arrives or a tick has passed; then progress and cancellations."""
+        """Wait for a message or one tick, then report progress and forward cancellations."""
         from mora_runtime.rpc.client import wait_for_messages
 
         wait_for_messages([client], _TICK_S)
@@ -232,7 +232,7 @@ class ServerWorker(threading.Thread):
                 work.fail(error)
             return
         self._in_flight.popleft()
-        self._fill(client, wait_s=0.0)  # before the results are looked at: the server goes on meanwhile
+        self._fill(client, wait_s=0.0)  # before handling the results, so that the server keeps working
         self._counters.call_s.labels(capability).observe(time.monotonic() - batch.started_s)
         for work, output in zip(batch.works, outputs, strict=True):
             work.finish(output)

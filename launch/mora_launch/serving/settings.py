@@ -17,44 +17,44 @@ AgentName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
 
 
 class ServedAgentConfig(AgentConfig):
-    """An agent beside those of the trained chain: a model that does some of what they do in their place."""
+    """An additional agent: a model that takes over some capabilities from the agents of the trained chain."""
 
-    # All others are left to the agents of the chain. `abilities` is what the first edition called them.
+    # The agents of the chain keep all other capabilities. `abilities` is the old name of this key.
     capabilities: tuple[Capability, ...] = Field(
         min_length=1, validation_alias=AliasChoices("capabilities", "abilities")
     )
 
 
 class PromptAgentSettings(ChatSettings):
-    """What enhances prompts: templates offline, or a language model behind an OpenAI-compatible endpoint."""
+    """The prompt agent: offline templates, or a language model behind an OpenAI-compatible endpoint."""
 
     kind: Literal["template", "openai"] = "template"
     model: str = "gpt-4o"
-    max_retries: int = Field(default=1, ge=0)  # somebody waits for it
+    max_retries: int = Field(default=1, ge=0)  # fewer than elsewhere, because a client waits for the prompt
 
 
 class ServingSettings(Settings):
-    """Servers, batches and limits."""
+    """Models, servers, batches and limits of `generate` and `serve`."""
 
-    checkpoint: str | None = None  # RUN or RUN:STEP: trained weights and z, instead of what the agents' options name
+    checkpoint: str | None = None  # RUN or RUN:STEP: trained weights and z to use instead of the agents' options
     average: bool = False  # the checkpoint's moving average instead of its weights
-    agents: dict[AgentName, ServedAgentConfig] = Field(default_factory=dict)  # besides the chain's
-    servers: dict[str, PositiveInt] = Field(default_factory=dict)  # of each agent, by name; default 1
+    agents: dict[AgentName, ServedAgentConfig] = Field(default_factory=dict)  # in addition to the chain's
+    servers: dict[str, PositiveInt] = Field(default_factory=dict)  # number of servers by agent; default 1
     max_batch: dict[str, PositiveInt] = Field(default_factory=lambda: {"text_to_image": 4, "image_to_image": 4})
-    gather_s: float = Field(default=0.01, ge=0.0)  # that the first of a batch waits for others where a server is idle
-    max_waiting: PositiveInt = 256  # requests under way; beyond that the answer is 429
+    gather_s: float = Field(default=0.01, ge=0.0)  # how long an idle server waits to fill a batch
+    max_waiting: PositiveInt = 256  # requests in progress; beyond that the answer is 429
     max_video_jobs: PositiveInt = 4  # tasks that run at the same time; others wait
-    max_reviews: PositiveInt = 64  # video jobs under review, which do not count among `max_waiting`
-    max_waiting_nbytes: PositiveInt = 4 << 30  # of decoded pictures and videos that wait for their turn
-    max_kept_reviews: PositiveInt = 256  # that were stopped; the oldest expire first
-    max_review_nbytes: PositiveInt = 1 << 30  # on disk, of all reviews that are not done
-    keep_videos_s: float = Field(default=3600.0, gt=0.0)  # finished jobs; afterwards they are expired
-    keep_reviews_s: float = Field(default=7 * 86400.0, gt=0.0)  # reviews that were stopped
+    max_reviews: PositiveInt = 64  # video jobs under review, which do not count in `max_waiting`
+    max_waiting_nbytes: PositiveInt = 4 << 30  # of decoded pictures and videos of waiting jobs
+    max_kept_reviews: PositiveInt = 256  # stopped reviews; the oldest expire first
+    max_review_nbytes: PositiveInt = 1 << 30  # on disk, of all unfinished reviews
+    keep_videos_s: float = Field(default=3600.0, gt=0.0)  # how long finished jobs are kept
+    keep_reviews_s: float = Field(default=7 * 86400.0, gt=0.0)  # how long stopped reviews are kept
     max_upload_nbytes: PositiveInt = 64 << 20
     max_prompt_length: PositiveInt = 4000  # characters
-    max_seconds: float = Field(default=60.0, gt=0.0)  # of a video that is asked for
-    max_frames_read: PositiveInt = 1000  # of a video that is sent
-    sizes: tuple[str, ...] = ()  # pictures' WIDTHxHEIGHT besides the agent's own
+    max_seconds: float = Field(default=60.0, gt=0.0)  # of a requested video
+    max_frames_read: PositiveInt = 1000  # of an uploaded video
+    sizes: tuple[str, ...] = ()  # more sizes of pictures, as WIDTHxHEIGHT, in addition to the agent's
     call_deadline_s: float = Field(default=1800.0, gt=0.0)
     edit_strength: float = Field(default=0.6, gt=0.0, le=1.0)  # of image-to-image by instruction
     review_timeout_s: float = Field(default=3600.0, gt=0.0)  # then the session is stopped, to be resumed later
@@ -62,13 +62,13 @@ class ServingSettings(Settings):
 
 
 def check_served(settings: ServingSettings, chain: Collection[str]) -> None:
-    """Refuse names that do not fit together.
+    """Check that agents, capabilities and servers are consistent.
 
     Args:
         chain: names of the trained chain's agents.
 
     Raises:
-        ValueError: which, and what was expected.
+        ValueError: names the wrong key and what was expected.
     """
     taken = {*chain, "coordinator", "front"}
     owners: dict[str, str] = {}
@@ -78,8 +78,8 @@ def check_served(settings: ServingSettings, chain: Collection[str]) -> None:
         for capability in agent.capabilities:
             if capability in owners:
                 raise ValueError(
-                    f"serving.agents.{name}.capabilities: {capability} is {owners[capability]}'s already; one agent "
-                    "has each, so that the same seed gives the same bytes"
+                    f"serving.agents.{name}.capabilities: {owners[capability]} already has {capability}; only one "
+                    "agent may have it, so that the same seed gives the same bytes"
                 )
             owners[capability] = name
     unknown = set(settings.servers) - {*chain, *settings.agents}

@@ -1,4 +1,4 @@
-"""Work for the servers, in the order of its coming, handed out in batches of what fits together."""
+"""Work for the servers, in order of arrival, handed out in batches of compatible samples."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class Work:
     """One sample of one capability: a picture, a clip.
 
     Args:
-        sample: its own arguments, by the plural names of the capability: `prompts`, `seeds`, `images`, ...
-        shared: arguments that all samples of a batch have in common.
-        on_step: told (step, number of steps) by the thread that feeds the server.
+        sample: arguments of this sample, by the plural names of the capability: `prompts`, `seeds`, `images`, ...
+        shared: arguments that are equal for all samples of a batch.
+        on_step: called with (step, number of steps) by the thread that feeds the server.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Work:
         self.key = (capability, tuple(sorted(self.shared.items())), shapes)
 
     def cancel(self) -> None:
-        """Nobody wants the result any more: it leaves the queue, or its batch within a denoising step."""
+        """Give up the result: the work leaves the queue, or its batch within one denoising step."""
         self._cancelled.set()
         self.fail(Cancelled("the request was cancelled"))
 
@@ -49,22 +49,23 @@ class Work:
         return self._cancelled.is_set() or self.future.cancelled()
 
     def finish(self, result: Any) -> None:
-        """Hand the result over; nothing where nobody waits any more."""
+        """Set the result, unless the work was cancelled."""
         with contextlib.suppress(InvalidStateError):
             self.future.set_result(result)
 
     def fail(self, error: BaseException) -> None:
-        """As `finish`, with an error."""
+        """Set an error as the result, unless the work was cancelled."""
         with contextlib.suppress(InvalidStateError):
             self.future.set_exception(error)
 
 
 class WorkQueue:
-    """Shared by all threads; what bounds it is the admission of requests, since a task's later stages must come in.
+    """The queue that all threads share. It is unbounded, because later stages of admitted tasks must always fit; the
+    admission of requests limits it.
 
     Args:
-        max_batch: by capability; 1 where it is not named.
-        gather_s: that the first work of a batch waits for others; without it a burst's first request goes alone.
+        max_batch: largest batch by capability; 1 by default.
+        gather_s: how long an incomplete batch waits for more work, so that the first request of a burst is not alone.
     """
 
     def __init__(self, max_batch: Mapping[str, int], gather_s: float = 0.0) -> None:
@@ -77,22 +78,22 @@ class WorkQueue:
         return len(self._waiting)
 
     def put(self, work: Work) -> None:
-        """At the end."""
+        """Append work."""
         with self._changed:
             self._waiting.append(work)
             self._changed.notify_all()
 
     def put_back(self, works: Collection[Work]) -> None:
-        """At the front: what a dead server had taken."""
+        """Put work that a dead server had taken back to the front."""
         with self._changed:
             self._waiting[:0] = works
             self._changed.notify_all()
 
     def take(self, capabilities: Collection[str], *, timeout_s: float, only_full: bool = False) -> list[Work]:
-        """The next work of these capabilities and what fits into one batch with it; empty when there is none in time.
+        """Take the next work of these capabilities with all that fits into its batch; empty after the timeout.
 
         Args:
-            only_full: take nothing less than a whole batch.
+            only_full: take only a full batch.
         """
         deadline = time.monotonic() + timeout_s
         with self._changed:
@@ -108,7 +109,7 @@ class WorkQueue:
                 self._changed.wait(remaining_s)
 
     def _gathered(self, capabilities: Collection[str]) -> list[Work]:
-        """The next batch, after a moment for others to come where it is not full."""
+        """Return the next batch; wait a moment for more work if it is not full."""
         batch = self._next(capabilities)
         if batch and len(batch) < self._limit(batch[0]):
             self._changed.wait_for(lambda: self._is_full(self._next(capabilities)), self._gather_s)
@@ -137,7 +138,7 @@ class WorkQueue:
         return batch
 
     def fail_all(self, capabilities: Collection[str], error: Exception) -> None:
-        """Nobody will ever take work of these capabilities."""
+        """Fail all waiting work of these capabilities."""
         with self._changed:
             lost = [work for work in self._waiting if work.capability in capabilities]
             self._waiting = [work for work in self._waiting if work.capability not in capabilities]

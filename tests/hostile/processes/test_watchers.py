@@ -108,14 +108,14 @@ def test_a_watcher_that_fails_ends_serve(tmp_path: Path, started: Started, fault
     children = psutil.Process(process.pid).children(recursive=True)
     fault.touch()
     output = ended(process, children)
-    assert "the servers can be watched no more (RuntimeError: evil [2J fault)" in output
+    assert "the servers can no longer be watched (RuntimeError: evil [2J fault)" in output
     assert "Traceback" not in output, "it is in the log"
     log = (tmp_path / "run" / "logs" / "front.1.jsonl").read_text()
     assert "RuntimeError" in log
     assert "running_servers.py" in log, "with the traceback"
     status = json.loads((tmp_path / "run" / "status.json").read_text())
     assert status["state"] == "failed"
-    assert "watched no more" in status["cause"]
+    assert "no longer be watched" in status["cause"]
 
 
 def test_a_watcher_that_fails_ends_generate(tmp_path: Path, started: Started, fault: Path) -> None:

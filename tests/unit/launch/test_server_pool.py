@@ -27,7 +27,7 @@ def test_who_asks_names_an_ability_and_not_an_agent() -> None:
     made.start(1.0)
     assert made.capabilities() == ["text_to_image", "connect_videos"]
     assert made.describe("connect_videos") == {"agent": "connector", "model": "connector"}
-    with pytest.raises(RoleFailed, match="no server can do extend_video; the configured ones can text_to_image, conn"):
+    with pytest.raises(RoleFailed, match="no server has the capability extend_video; the configured servers have text_to_image, conn"):
         made.describe("extend_video")
 
 
