@@ -1,4 +1,4 @@
-"""What a server is doing, told by a thread that does nothing else: heartbeats are answered while an agent computes."""
+"""The state of a server, and the thread that answers PING and CANCEL with it while an agent computes."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ BAD_FRAMES_LOGGED = 20
 
 @dataclass
 class Activity:
-    """Written by the thread that serves calls, read by the control thread; each field is written whole."""
+    """A server's state. The thread that serves calls writes it, the control thread reads it; no lock is needed."""
 
     busy: str = ""
-    busy_call: tuple[bytes, int] | None = None  # who called, and the id
+    busy_call: tuple[bytes, int] | None = None  # caller's identity and id of the running call
     busy_since_ns: int = 0
     num_calls: int = 0
     num_tickets: int = 0
@@ -36,11 +36,11 @@ class Activity:
     step: int = 0
     num_steps: int = 0
     memory_nbytes: Callable[[], int] = lambda: 0
-    # who called, id, and which sample (None = all); the control thread adds, the thread that serves calls takes away
+    # (caller, id, sample or None for all); the control thread adds entries, the thread that serves calls removes them
     cancelled: dict[tuple[bytes, int, int | None], None] = field(default_factory=dict)
 
     def pong(self, number: int) -> Pong:
-        """The present state as an answer to a PING."""
+        """The current state as an answer to a PING."""
         busy_ns = time.monotonic_ns() - self.busy_since_ns if self.busy else 0
         return Pong(
             number, self.busy, busy_ns, self.num_calls, self.num_tickets, self.activation_nbytes, self.num_slots,
@@ -48,13 +48,13 @@ class Activity:
         )  # fmt: skip
 
     def cancel(self, identity: bytes, call: int, sample: int | None) -> None:
-        """Remember a CANCEL, also of a call that has not begun; the oldest are forgotten where they pile up."""
+        """Store a CANCEL, even of a call that has not begun; above 1,024 the oldest are dropped."""
         self.cancelled[identity, call, sample] = None
         while len(self.cancelled) > MAX_NUM_CANCELLED:
             self.cancelled.pop(next(iter(self.cancelled)), None)
 
     def ended(self, identity: bytes, call: int) -> None:
-        """Forget progress, and CANCELs of this caller up to this call."""
+        """Reset the progress, and drop CANCELs of this caller up to this call."""
         self.step = self.num_steps = 0
         for entry in list(self.cancelled):
             if entry[0] == identity and entry[1] <= call:
@@ -65,20 +65,20 @@ _activity: Activity | None = None
 
 
 def publish(activity: Activity) -> None:
-    """Make a server's activity the one that `check_cancelled` asks."""
+    """Make a server's activity the one that `check_cancelled` reads."""
     global _activity
     _activity = activity
 
 
 def check_cancelled() -> None:
-    """Called by agents between denoising steps; raises Cancelled when the caller has given the running call up."""
+    """Raise Cancelled if the caller has cancelled the running call. Agents call it between denoising steps."""
     activity = _activity
     if activity is not None and activity.busy_call is not None and (*activity.busy_call, None) in activity.cancelled:
         raise Cancelled("the caller cancelled this call")
 
 
 def cancelled_samples() -> frozenset[int]:
-    """Places in the batch of the running call whose callers have given them up; the others go on."""
+    """Indices of the samples in the running call's batch that were cancelled; the other samples continue."""
     activity = _activity
     if activity is None or activity.busy_call is None or not activity.cancelled:
         return frozenset()
@@ -88,7 +88,7 @@ def cancelled_samples() -> frozenset[int]:
 
 
 def report_step(step: int, num_steps: int) -> None:
-    """Called by agents after each denoising step: PONG tells it to whoever asks. Raises Cancelled as above."""
+    """Report progress for PONG, and raise Cancelled as `check_cancelled`. Agents call it after each denoising step."""
     activity = _activity
     if activity is not None:
         activity.step, activity.num_steps = step, num_steps
@@ -96,7 +96,7 @@ def report_step(step: int, num_steps: int) -> None:
 
 
 class ControlThread(threading.Thread):
-    """Answers PING and takes CANCEL on a server's control socket."""
+    """Answers PING and CANCEL on a server's control socket."""
 
     def __init__(self, control: zmq.Socket[bytes], activity: Activity) -> None:
         super().__init__(name="control", daemon=True)
@@ -106,7 +106,7 @@ class ControlThread(threading.Thread):
         self._num_bad_frames = 0
 
     def run(self) -> None:
-        """Serve until `end`."""
+        """Serve until `end` is called."""
         while not self._ended.is_set():
             if self._control.poll(_POLL_MS):
                 self._serve_one()
@@ -126,9 +126,9 @@ class ControlThread(threading.Thread):
             try:
                 self._control.send_multipart([parts[0], encode(self._activity.pong(question.id))], zmq.NOBLOCK)
             except zmq.ZMQError as error:
-                log.warning("control socket: answer to a peer that is gone: %s", error)
+                log.warning("control socket: cannot answer a peer that has gone: %s", error)
 
     def end(self, timeout_s: float) -> None:
-        """Stop and wait."""
+        """Stop the thread and wait for it."""
         self._ended.set()
         self.join(timeout_s)

@@ -1,4 +1,4 @@
-"""What an agent is: a model with a small closed table of methods. Agents never see a socket, a frame or a segment."""
+"""Agents: models with a small closed table of methods. Agents never see a socket, a frame or a segment."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def remote(*, differentiable: bool) -> Callable[[MethodT], MethodT]: ...
 def remote(method: MethodT | None = None, *, differentiable: bool = False) -> Any:
     """Put a method into the agent's table. Arguments are passed by name and checked against their annotations.
 
-    Allowed: Tensor, bool, int, float, str, list of these, and `| None`. Return a dict of such values (or one value,
-    which the caller finds under `value`). A differentiable method may be called with a graph kept for backward.
+    Allowed: Tensor, bool, int, float, str, list of these, and `| None`. Return a dict of such values, or one value,
+    which the caller gets as `value`. A call of a differentiable method can have the server keep a graph for backward.
     """
 
     def mark(function: MethodT) -> MethodT:
@@ -61,7 +61,7 @@ _TABLES: dict[type[Agent], dict[str, Method]] = {}
 
 
 def methods_of(kind: type[Agent]) -> Mapping[str, Method]:
-    """The closed table of a class of agents, made once."""
+    """The method table of a class of agents, built once."""
     if kind not in _TABLES:
         _TABLES[kind] = _make_table(kind)
     return _TABLES[kind]
@@ -85,10 +85,10 @@ def _describe(name: str, function: Callable[..., Any], differentiable: bool) -> 
 
 
 class ModuleAgent(Agent):
-    """Hosts any torch module: its tensors in, its tensors out, by position `0`, `1`, ... of forward's arguments.
+    """Hosts any torch module; tensors go in and out in the order of forward's arguments and results.
 
     Args:
-        optimizer: of the module's parameters, for `step`; None is plain gradient descent.
+        optimizer: of the module's parameters, for `step`; None = plain gradient descent.
     """
 
     def __init__(self, module: torch.nn.Module, optimizer: torch.optim.Optimizer | None = None) -> None:
@@ -101,9 +101,9 @@ class ModuleAgent(Agent):
 
     @remote(differentiable=True)
     def forward(self, inputs: list[torch.Tensor]) -> dict[str, Any]:
-        """The module's forward; `outputs` is a list even where the module returns one tensor.
+        """Run the module's forward; `outputs` is a list even if the module returns one tensor.
 
-        `differentiable` says of each output whether a gradient reaches anything from it.
+        `differentiable` tells for each output whether it has a gradient to pass back.
         """
         outputs = self._module(*inputs)
         listed = list(outputs) if isinstance(outputs, tuple | list) else [outputs]
@@ -111,7 +111,7 @@ class ModuleAgent(Agent):
 
     @remote
     def step(self, lr: float) -> dict[str, Any]:
-        """One step of the optimizer with the gradients that backwards have summed, which are zero afterwards.
+        """Step the optimizer with the accumulated gradients, then clear them.
 
         Raises:
             BadArgument: no parameter of the module trains.
@@ -129,7 +129,7 @@ class ModuleAgent(Agent):
 
 
 def method_of(agent: Agent, agent_name: str, method: str) -> Method:
-    """Look a method up in the agent's table; UnknownMethod names those that exist."""
+    """Look up a method in the agent's table; UnknownMethod lists those that exist."""
     table = methods_of(type(agent))
     if method not in table:
         raise UnknownMethod(f"agent `{agent_name}` has no method `{method}`; it has {', '.join(sorted(table))}")
@@ -137,7 +137,7 @@ def method_of(agent: Agent, agent_name: str, method: str) -> Method:
 
 
 def check_arguments(where: str, method: Method, arguments: Mapping[str, Any]) -> None:
-    """Refuse missing, superfluous and wrongly typed arguments (BadArgument names agent.method(argument))."""
+    """Refuse missing, unknown and wrongly typed arguments (BadArgument names agent.method(argument))."""
     for name in arguments:
         if name not in method.arguments:
             raise BadArgument(f"{where}({name}): no such argument; expected {', '.join(method.arguments) or 'none'}")
@@ -151,7 +151,7 @@ def check_arguments(where: str, method: Method, arguments: Mapping[str, Any]) ->
 
 
 def _fits(hint: Any) -> Callable[[object], bool]:
-    """A function that says whether a value is of the annotated type; made once for each argument."""
+    """Build a function that tells whether a value has the annotated type; called once for each argument."""
     if hint is Any:
         return lambda value: True
     origin = typing.get_origin(hint)

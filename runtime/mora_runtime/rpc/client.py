@@ -1,7 +1,7 @@
 """A connection to one server: calls, results, tickets. Used by one thread; several calls may be in flight.
 
-Calls go through the doorbell, a Unix socket between the two processes (`wire.doorbell`), or over ZeroMQ where a client
-asks for that. Greeting, heartbeats and cancellation always go over ZeroMQ.
+Calls go through the doorbell, a Unix socket between the two processes (`wire.doorbell`), or over ZeroMQ if the client
+is made so. Greeting, heartbeats and cancellation always go over ZeroMQ.
 """
 
 from __future__ import annotations
@@ -54,16 +54,16 @@ from mora_runtime.wire.spin import Spin
 log = logging.getLogger(__name__)
 _RELEASES_BEFORE_SENDING = 64
 _DROPS_IN_ONE_MESSAGE = 512
-_LAST_WORDS_MS = 50  # what a server said before it ended may be read a little later than its end is seen
+_LAST_WORDS_MS = 50  # messages of a server that has ended may arrive a little later than its end-of-file
 
 
 def wait_any(pending: Sequence[PendingReply]) -> list[PendingReply]:
-    """Those of `pending` (of one client or several) that have ended; waits until there is one.
+    """Wait until at least one of `pending` (of one client or several) has ended, and return those that have.
 
-    A call whose deadline has passed, or whose server has died, has ended: its `result` raises.
+    A call whose deadline has passed, or whose server has died, has ended too: its `result` raises.
     """
     clients = list({id(each.client): each.client for each in pending}.values())
-    spin = clients[0].spin  # of the process
+    spin = clients[0].spin  # all clients of a process share it
     faults.reach("before_receive")
     started_ns = time.monotonic_ns()
     with tracing.span("wait for any", "wait"):
@@ -81,7 +81,7 @@ def wait_any(pending: Sequence[PendingReply]) -> list[PendingReply]:
 
 
 def wait_for_messages(clients: Sequence[Client], timeout_s: float) -> None:
-    """Take in what has arrived for these clients; where that is nothing, wait for it."""
+    """Accept messages that have arrived for these clients; if there are none, wait for some first."""
     if not any([client._take_arrived() for client in clients]):
         _park(clients, timeout_s)
         for client in clients:
@@ -102,7 +102,7 @@ def _park(clients: Sequence[Client], timeout_s: float) -> None:
 
 
 class Client:
-    """One connected server. Made by `Session.connect`."""
+    """A connection to one server. Made by `Session.connect`."""
 
     def __init__(
         self,
@@ -117,7 +117,7 @@ class Client:
         spin: Spin,
     ) -> None:
         self.server = server
-        self.identity = identity  # of both sockets; the server knows this client by it
+        self.identity = identity  # of both ZeroMQ sockets; the server identifies this client by it
         self.welcome: Welcome
         self.spin = spin
         self._store = store
@@ -135,11 +135,11 @@ class Client:
         self._is_dead = False
 
     def greet(self, deadline_s: float, expected_lock_hash: str | None) -> None:
-        """HELLO, which waits in the socket until the server is there; then the doorbell.
+        """Send HELLO, which waits in the socket until the server has started, then connect the doorbell.
 
         Raises:
-            DeadlineExceeded: nobody answered.
-            ProtocolError: the server speaks another protocol version or was built from another lock.
+            DeadlineExceeded: no answer came in time.
+            ProtocolError: the server has another protocol version or was built from another lock.
         """
         self._send_over_zeromq(Hello(PROTOCOL_VERSION, self._store.identity), self._calls)
         if not self._calls.poll(round(deadline_s * 1000)):
@@ -151,8 +151,8 @@ class Client:
             raise ProtocolError(f"{self.server}: expected WELCOME, got {type(answer).__name__}")
         if expected_lock_hash is not None and answer.lock_hash != expected_lock_hash:
             raise ProtocolError(
-                f"{self.server} runs in environment {answer.environment} built from lock {answer.lock_hash}, this side "
-                f"expects {expected_lock_hash}; rebuild the environments and start the run again"
+                f"{self.server} runs in environment {answer.environment} built from lock {answer.lock_hash}, this "
+                f"process expects {expected_lock_hash}; rebuild the environments and start the run again"
             )
         self.welcome = answer
         self._peer.name = answer.name
@@ -168,7 +168,7 @@ class Client:
         grad: Collection[str] | None = None,
         deadline_s: float,
     ) -> Reply:
-        """`submit` and wait."""
+        """`submit` a call and wait for its reply."""
         return self.submit(agent, method, arguments, grad=grad, deadline_s=deadline_s).result()
 
     def submit(
@@ -187,10 +187,10 @@ class Client:
 
         Args:
             arguments: by name: numbers, text, lists, tensors (placed in shared memory) and references (passed on).
-            grad: tensor arguments that need a gradient; () keeps a graph for the agent's parameters alone; None keeps
-                none.
-            output_grads: run the backward at once with these gradients of the outputs, in the same message: no ticket
-                comes back, but the gradients of the inputs.
+            grad: tensor arguments that need a gradient; () keeps a graph only for the agent's parameters; None keeps no
+                graph.
+            output_grads: run the backward at once with these gradients of the outputs: the reply has the gradients of
+                the inputs, and no ticket.
             inputs_first, norms: of that backward, see `submit_backward`.
 
         Raises:
@@ -218,7 +218,7 @@ class Client:
         inputs_first: bool = False,
         deadline_s: float,
     ) -> dict[str, TensorRef]:
-        """`submit_backward` and wait."""
+        """`submit_backward` and wait for the input gradients."""
         return self.submit_backward(ticket, grads, inputs_first=inputs_first, deadline_s=deadline_s).gradients()
 
     def submit_backward(
@@ -230,14 +230,14 @@ class Client:
         norms: Collection[str] = (),
         deadline_s: float,
     ) -> PendingBackward:
-        """Send the backward of a ticket. Parameters' gradients stay in the server, input gradients come back.
+        """Send the backward of a ticket. Parameters' gradients stay in the server, the reply has those of the inputs.
 
         Args:
-            grads: by output name; None where the only differentiable output is a scalar (its gradient is 1).
-            inputs_first: the answer comes before the parameters' gradients are computed, which the server does when it
-                has nothing else to do and at the latest before anything that could look at them.
-            norms: inputs whose gradients' norms shall come with the answer (`Reply.norms`): the caller then knows the
-                size of a gradient that it passes on without mapping it.
+            grads: by output name; None if the only differentiable output is a scalar (its gradient is 1).
+            inputs_first: answer before the parameters' gradients are computed. The server computes them when it is
+                idle, and at the latest before anything that could read them.
+            norms: inputs whose gradients' norms the answer contains (`Reply.norms`), so that the caller need not map a
+                gradient that it only passes on.
 
         Raises:
             TicketSpent: the ticket has been used; run the forward again.
@@ -263,7 +263,7 @@ class Client:
         grads: Mapping[str, Any] | None,
         make: Callable[[dict[str, Any], dict[str, Any] | None, list[int]], Message],
     ) -> None:
-        """Send a message that leases tensors to the server; when it cannot be sent, nothing stays leased."""
+        """Send a message that leases tensors to the server; if that fails, end the leases."""
         with tracing.span("send " + what, "protocol"):
             sent_ns = self._send_leased(values, grads, make)
             self._waiting.add(number)
@@ -276,7 +276,7 @@ class Client:
         grads: Mapping[str, Any] | None,
         make: Callable[[dict[str, Any], dict[str, Any] | None, list[int]], Message],
     ) -> int:
-        """Returns when the message was about to leave, in ns."""
+        """As `_send_values`; returns the time just before the message was sent, in ns."""
         wire: dict[str, Any] = {}
         wire_grads: dict[str, Any] | None = None
         try:
@@ -293,7 +293,7 @@ class Client:
         return sent_ns
 
     def _send_released(self, make: Callable[[list[int]], Message]) -> None:
-        """Send a message that gives leases back; when it cannot be sent, the next one does."""
+        """Send a message that gives leases back; if that fails, the next message gives them back."""
         released = self._peer.released()
         try:
             self._send(make(released))
@@ -302,7 +302,7 @@ class Client:
             raise
 
     def ping(self, deadline_s: float) -> Pong:
-        """Ask the server's control thread what it is doing; answered while an agent computes."""
+        """Ask the server's control thread what the server is doing; it answers even while an agent computes."""
         return self._ask_control(Ping(next(self._numbers)), deadline_s)
 
     def cancel(self, pending: PendingReply, deadline_s: float, *, sample: int | None = None) -> Pong:
@@ -325,7 +325,7 @@ class Client:
         raise DeadlineExceeded(f"{self.server} did not answer on its control socket within {deadline_s:.1f} s")
 
     def flush(self) -> None:
-        """Give back leases and tickets that have ended, without waiting for the next call."""
+        """Give back ended leases and dropped tickets now, instead of with the next call."""
         while self._forgotten:
             tickets = [self._forgotten.popleft() for _ in range(min(len(self._forgotten), _DROPS_IN_ONE_MESSAGE))]
             try:
@@ -337,7 +337,7 @@ class Client:
             self._send_released(Release)
 
     def take_result(self, number: int, what: str, deadline: float, deadline_s: float) -> Reply:
-        """For `PendingReply.result`: wait for the reply of a call and take it out."""
+        """For `PendingReply.result`: wait for the reply of a call and remove it from the client."""
         if not self._is_dead and (len(self._peer.to_release) > _RELEASES_BEFORE_SENDING or self._forgotten):
             self.flush()
         with tracing.span("wait for " + what, "wait"):
@@ -371,16 +371,16 @@ class Client:
         self._replies.pop(number, None)
 
     def has_ended(self, number: int) -> bool:
-        """Whether the reply of a call is there, or can never come."""
+        """True if the reply of a call has arrived, or never will because the server is dead."""
         return number in self._replies or self._is_dead
 
     @property
     def peer(self) -> Peer:
-        """What this process shares with the server."""
+        """Everything that this process shares with the server."""
         return self._peer
 
     def _take_arrived(self) -> bool:
-        """Take in every message that has arrived, without waiting; notice that the server has ended."""
+        """Accept all messages that have arrived, without waiting, and detect its end; False if there are none."""
         doorbell = self._peer.doorbell
         if self._is_dead or doorbell is None:
             return False
@@ -394,7 +394,7 @@ class Client:
         if not self._uses_doorbell:
             took = self._take_from_zeromq(0) or took
         if not doorbell.is_open:
-            # what it said over ZeroMQ before it ended may be read a little later than its end is seen
+            # messages over ZeroMQ from before its end may arrive a little later than the end-of-file
             while not self._uses_doorbell and self._take_from_zeromq(_LAST_WORDS_MS):
                 took = True
             self._died()
@@ -408,11 +408,11 @@ class Client:
         return True
 
     def _is_readable(self) -> bool:
-        """True where ZeroMQ has a message already, which its descriptor does not tell again."""
+        """True if ZeroMQ already has a message, which its descriptor does not signal again."""
         return not self._uses_doorbell and has_messages(self._calls)
 
     def _descriptors(self) -> list[tuple[int, int]]:
-        """What to poll for, and which events."""
+        """Descriptors to poll, each with its events."""
         doorbell = self._peer.doorbell
         if doorbell is None or self._is_dead:
             return []
@@ -434,7 +434,7 @@ class Client:
         try:
             return decode(frame)
         except FrameError as error:
-            raise ProtocolError(f"{self.server} sent what is no message: {error}") from None
+            raise ProtocolError(f"{self.server} sent an invalid message: {error}") from None
 
     def _accept(self, message: Message) -> None:
         if not isinstance(message, Result | Failure):
@@ -451,7 +451,7 @@ class Client:
         if isinstance(message, Failure):
             outcome = error_from_code(message.code, f"{self.server}: {message.text}")
             if isinstance(outcome, SegmentLost):
-                self._peer.announced.clear()  # the next tensor brings its segment's descriptor again
+                self._peer.announced.clear()  # the next tensors send their segments' descriptors again
         else:
             ticket = None if message.ticket is None else GraphHandle(message.ticket, self._forgotten)
             try:
@@ -460,8 +460,8 @@ class Client:
                 times_s = (message.forward_ns / 1e9, message.backward_ns / 1e9)
                 outcome = Reply(values, gradients, ticket, *times_s, message.norms or {})
             except MoraError as error:
-                outcome = error  # of this call, whichever call is being waited for
-        # a reply that nobody waits for any more is let go here, and its leases and ticket with it
+                outcome = error  # belongs to this call, even while another call is awaited
+        # a reply that is not awaited is dropped here, and its leases and ticket with it
         if message.id in self._waiting:
             self._waiting.discard(message.id)
             self._replies[message.id] = outcome
@@ -482,7 +482,7 @@ class Client:
             raise DeadlineExceeded(f"{self.server} takes no more messages; its queue is full") from None
 
     def close(self) -> None:
-        """End the connection; the server then frees what this client held."""
+        """End the connection; the server then frees this client's leases and tickets."""
         if not self._is_dead:
             self._died()
         self._calls.close()

@@ -33,12 +33,12 @@ class Caller(Peer):
     def __init__(self, name: str, identity: bytes) -> None:
         super().__init__(name)
         self.identity = identity
-        self.owner = identity.decode("latin-1")  # of its tickets
+        self.owner = identity.decode("latin-1")  # owner of its tickets in the graph table
 
 
 @dataclass(frozen=True)
 class _Outcome:
-    """What a call or a backward gave."""
+    """The outcome of a call or a backward."""
 
     values: dict[str, Any]
     gradients: dict[str, torch.Tensor] | None = None
@@ -63,7 +63,7 @@ class Executor:
     Args:
         agents: by name.
         device: where tensor arguments are moved before an agent sees them.
-        tickets: graphs that wait for their backward.
+        tickets: table of the graphs that wait for their backward.
         recompute: keep the arguments of a forward instead of its graph, and run it again for its backward.
     """
 
@@ -89,7 +89,7 @@ class Executor:
         """Run one call; returns the frame of its RESULT.
 
         Raises:
-            MoraError, or whatever the agent raised: nothing stays leased or kept for the call.
+            MoraError, or any exception of the agent: nothing stays leased or kept for the call.
         """
         self._activity.num_calls += 1
         outcome = self._call(caller, message) if isinstance(message, Call) else self._backward(caller, message)
@@ -119,23 +119,23 @@ class Executor:
 
     def _call(self, caller: Caller, message: Call) -> _Outcome:
         where = f"{message.agent}.{message.method}"
-        # before anything is refused, so that the leases of its tensors end with it
+        # first, so that the leases of the message's tensors end even if the call is refused
         received = from_wire(self._store, caller, message.arguments)
         received_grads = from_wire(self._store, caller, message.output_grads) if message.output_grads else {}
         agent = self._agents.get(message.agent)
         if agent is None:
-            raise UnknownAgent(f"no agent `{message.agent}` here; there are {', '.join(sorted(self._agents))}")
+            raise UnknownAgent(f"no agent `{message.agent}`; this server has {', '.join(sorted(self._agents))}")
         method = method_of(agent, message.agent, message.method)
         if message.grad is not None and not method.differentiable:
             raise BadArgument(f"{where} is not differentiable; call it without grad")
         if message.grad is None and message.output_grads is not None:
-            raise BadArgument(f"{where}: gradients of its outputs are given, but no graph is asked for; give grad")
+            raise BadArgument(f"{where}: output_grads without grad; pass grad too, () for parameters only")
         if message.grad is None:
             return self._plain(caller, message, agent, method, received)
         return self._differentiable(caller, message, agent, method, received, received_grads)
 
     def _plain(self, caller: Caller, message: Call, agent: Agent, method: Method, received: dict[str, Any]) -> _Outcome:
-        self._finish_late()  # what this method looks at may be gradients
+        self._finish_late()  # the method may read gradients
         with tracing.span("arguments", "copy"):
             arguments = {name: self._local(name, value, [], {}) for name, value in received.items()}
         faults.reach("mapped")
@@ -158,7 +158,7 @@ class Executor:
         where = f"{message.agent}.{message.method}"
         wanted = message.grad or []
         at_once = message.output_grads is not None
-        # no other graph's size is asked for; where faults are planned, what autograd saves tells the middle of a pass
+        # only kept graphs need a size; with planned faults, the meter's hooks mark the middle of a pass
         is_measured = (not at_once and not self._recompute) or faults.active is not None
         if not at_once:
             self._tickets.check_room()
@@ -200,14 +200,14 @@ class Executor:
         return _Outcome({}, gradients, None, 0, spent.ns, _norms(gradients, message.norms))
 
     def finish_late(self) -> bool:
-        """Compute parameters' gradients that were left for later; False when there are none."""
+        """Compute the late parameter gradients of `inputs_first` backwards; False when there are none."""
         if not self._tickets.has_late:
             return False
         try:
             self._finish_late()
         except Exception as error:
-            # nobody waits for this; the next call that could look at the gradients is told
-            log.exception("parameters' gradients of an answered backward failed")
+            # no caller waits for this; the next call that could read the gradients raises it
+            log.exception("computing the parameter gradients of an answered backward failed")
             self._late_failure = f"{type(error).__name__}: {error}"
         return True
 
@@ -238,7 +238,7 @@ class Executor:
 
 
 class _Spent:
-    """Tells what the server is busy with while a block runs, and how long that took."""
+    """Publishes what the server is busy with while a block runs, and measures the time."""
 
     def __init__(self, activity: Activity, call: tuple[bytes, int], what: str) -> None:
         self._activity = activity
@@ -264,7 +264,7 @@ def _without_graph() -> contextlib.AbstractContextManager[None]:
 
 
 def _again(forward: Callable[[], _Forward], randomness: RandomState) -> Callable[[], Graph]:
-    """The same forward with the same random numbers; the generators are left where they are now."""
+    """Build a function that repeats the forward with the same random numbers and then restores the generators."""
 
     def run() -> Graph:
         now = RandomState.now(randomness.device)
@@ -280,7 +280,7 @@ def _again(forward: Callable[[], _Forward], randomness: RandomState) -> Callable
 def _check_leaves(where: str, wanted: list[str], leaves: Mapping[str, torch.Tensor]) -> None:
     for name in wanted:
         if not any(leaf == name or leaf.startswith(f"{name}.") for leaf in leaves):
-            raise BadArgument(f"{where}({name}): a gradient is asked for, but it is no floating-point tensor")
+            raise BadArgument(f"{where}({name}): in grad, but not a floating-point tensor")
 
 
 def _as_dict(returned: Any) -> dict[str, Any]:
@@ -295,7 +295,7 @@ def _tensors(received: Mapping[str, Any]) -> dict[str, torch.Tensor]:
 
 
 def _norms(gradients: Mapping[str, torch.Tensor], wanted: list[str] | None) -> dict[str, float] | None:
-    """L2 norms in float32, for a client that needs the size of a gradient which it passes on by reference."""
+    """L2 norms in float32, for a client that needs only the norm of a gradient and passes the gradient on."""
     if wanted is None:
         return None
     with tracing.span("norms of gradients", "compute"):

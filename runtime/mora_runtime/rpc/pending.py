@@ -1,4 +1,4 @@
-"""What a client has asked for and not seen yet: calls in flight, and tickets for backwards that may still come."""
+"""A client's open requests: calls in flight, and tickets for later backwards."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class GraphHandle:
-    """The right to run one backward; forgotten tickets free their graph on the server."""
+    """The right to run one backward; when this object is deleted, the server frees the graph."""
 
     def __init__(self, number: int, forgotten: deque[int]) -> None:
         self.number = number
@@ -30,24 +30,24 @@ class GraphHandle:
         self.spent = True
 
     def check(self) -> None:
-        """Raises TicketSpent where it is."""
+        """Raise TicketSpent if the ticket cannot be used again."""
         if self.spent:
             raise TicketSpent("backward of this ticket has already run, or it was dropped; run the forward again")
 
     def sent(self) -> None:
-        """Its backward is on its way."""
+        """Mark the ticket as spent, because its backward has been sent."""
         self.spent = True
         self._forget.detach()
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What a call gave: values by name (tensors as `TensorRef`), and what differentiation added.
+    """The reply to a call: values by name (tensors as `TensorRef`), and the results of differentiation.
 
-    gradients: of inputs by argument name, where a backward ran; inputs that no gradient reached are absent.
-    ticket: when a graph was kept.
-    forward_s, backward_s: inside the agent.
-    norms: L2 norms of the gradients that were asked for, float32; inputs that no gradient reached are absent.
+    gradients: of inputs by argument name, if a backward ran; inputs that no gradient reached are absent.
+    ticket: of the kept graph, if any.
+    forward_s, backward_s: time inside the agent.
+    norms: L2 norms of the requested gradients, float32; inputs that no gradient reached are absent.
     """
 
     values: dict[str, Any]
@@ -72,13 +72,13 @@ class PendingReply:
         """Wait for the reply.
 
         Raises:
-            DeadlineExceeded, PeerDied: naming server and call.
-            MoraError: what the server answered, as the class it raised.
+            DeadlineExceeded, PeerDied: the text names server and call.
+            MoraError: the server's error, as the same class.
         """
         return self.client.take_result(self.id, self._what, self._deadline, self._deadline_s)
 
     def forget(self) -> None:
-        """Nobody will ask for the result: its leases and its ticket are given back when it comes."""
+        """Discard the result: its leases and its ticket are given back when it arrives."""
         self.client.forget(self.id)
 
     @property
@@ -88,7 +88,7 @@ class PendingReply:
 
     @property
     def remaining_s(self) -> float:
-        """Until the deadline."""
+        """Time until the deadline; negative after it."""
         return self._deadline - time.monotonic()
 
 

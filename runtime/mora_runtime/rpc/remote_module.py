@@ -1,4 +1,4 @@
-"""`RemoteModule`: a module in another process that behaves, in autograd, as if it were here."""
+"""`RemoteModule`: a module in another process that autograd treats like a local one."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from mora_runtime.tensors.tensor_store import TensorRef
 
 
 class RemoteModule(torch.nn.Module):
-    """Calls a `ModuleAgent` of a server through the autograd boundary.
+    """Calls a `ModuleAgent` of a server, with forward and backward as parts of the local autograd graph.
 
-    Several inputs and outputs; inputs that need no gradient; under `torch.no_grad` no graph is kept anywhere. The
-    server's parameters accumulate their gradients there, also when no input needs one. A graph can be used for one
-    backward (a second raises TicketSpent: run the forward again) and is freed on the server when it is forgotten here.
+    Supports several inputs and outputs, and inputs that need no gradient; under `torch.no_grad` no graph is kept
+    anywhere. The server's parameters accumulate their gradients there, even if no input needs one. A graph allows one
+    backward (a second raises TicketSpent: run the forward again); the server frees it when it is freed here.
 
     Args:
         client: connection to the server.
@@ -32,9 +32,9 @@ class RemoteModule(torch.nn.Module):
         self._deadline_s = deadline_s
 
     def forward(self, *inputs: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
-        """The remote forward: one tensor, or a tuple where the remote module returns several."""
+        """Run the remote forward; returns one tensor, or a tuple if the remote module returns several."""
         if torch.is_grad_enabled():
-            # its gradient is never used: it makes autograd call backward for the remote parameters' sake
+            # its gradient is never used: it makes autograd call backward even if only remote parameters need gradients
             anchor = torch.empty((), requires_grad=True)
             outputs: tuple[torch.Tensor, ...] = _Boundary.apply(self, anchor, *inputs)  # type: ignore[no-untyped-call]
         else:
@@ -67,7 +67,7 @@ class _Boundary(torch.autograd.Function):
         ctx.remote, ctx.wants = remote, wants
         ctx.ticket = reply.ticket
         outputs = tuple(ref.tensor() for ref in remote._outputs(reply))
-        # as in the local module: a gradient can come only through outputs that have one on the server
+        # as in the local module: only outputs that require a gradient on the server pass one back
         ctx.mark_non_differentiable(
             *(output for output, has in zip(outputs, reply.values["differentiable"], strict=True) if not has)
         )

@@ -1,7 +1,7 @@
 """A server: one process that hosts agents of one environment and runs their methods one after the other.
 
-The thread that runs agents reads the sockets itself, so a call costs no hand-over between threads. Errors of any call
-become one answer; nothing a peer sends ends the loop.
+The thread that runs agents reads the sockets itself, so a call needs no hand-over between threads. An error of a call
+becomes its answer; nothing that a peer sends ends the loop.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ from mora_runtime.wire.sockets import authenticator, has_messages, server_socket
 log = logging.getLogger(__name__)
 _MAX_ERROR_LENGTH = 4000
 _TICK_S = 1.0
-_LAST_ANSWER_MS = 1000  # that an answer may still take on its way when the server ends
+_LAST_ANSWER_MS = 1000  # time for the last answers to leave when the server ends
 
 
 class PeerConnection(Caller):
@@ -59,7 +59,7 @@ class PeerConnection(Caller):
         super().__init__(name, identity)
         self.token = token
         self.greeted_s = time.monotonic()
-        self.last_id = 0  # ids increase, so an id that is not larger has been run already
+        self.last_id = 0  # ids increase, so a call whose id is not larger has already run
         self.is_watched_for_room = False
 
 
@@ -93,7 +93,7 @@ class Server:
         self._next_tick_s = 0.0
         self._idle_since_ns = 0
         run = session.run
-        # first, because it refuses where another server listens, while ZeroMQ would silently take its traffic over
+        # first, because it refuses to start next to another server, whose traffic ZeroMQ would silently take over
         self._doorbell = DoorbellListener(str(run.socket(settings.role, "doorbell")))
         self._authenticator = authenticator(session.context, run)
         self._router, self._control = (
@@ -117,7 +117,7 @@ class Server:
         torch.set_grad_enabled(False)  # of this thread, until a call asks for a graph
         while not self._link.stop_requested():
             while self._early:
-                self._dispatch(*self._early.popleft())  # of a peer that has left meanwhile: nobody reads the answer
+                self._dispatch(*self._early.popleft())  # even if the peer has gone meanwhile; its answer is dropped
             for descriptor, events in self._wait():
                 connection = self._by_descriptor.get(descriptor)
                 if connection is not None:
@@ -129,7 +129,7 @@ class Server:
                 self._next_tick_s = time.monotonic() + _TICK_S
 
     def _wait(self) -> list[tuple[int, int]]:
-        """What has become readable. Does late work where that is nothing, then looks for a while before it sleeps."""
+        """Wait for readable descriptors. If there are none, do late work first, then spin for a while, then sleep."""
         with tracing.span("wait for calls", "wait"):
             ready = self._poller.poll(0)
             if not ready and self._executor.finish_late():
@@ -138,7 +138,7 @@ class Server:
             while not ready and time.monotonic_ns() < self._idle_since_ns + spin.ns:
                 spin.give_way()
                 ready = self._poller.poll(0)
-            # ZeroMQ signals once for many messages, and any use of the socket may take the signal away
+            # ZeroMQ signals once for many messages, and any use of the socket may clear the signal
             if not ready and not self._router_is_signalled and not has_messages(self._router):
                 ready = self._poller.poll(_TICK_S)
         if ready and self._idle_since_ns:
@@ -151,7 +151,7 @@ class Server:
         return ready
 
     def _take_from_router(self) -> bool:
-        """One message of one peer over ZeroMQ; False when there is none."""
+        """Handle one message of one peer from ZeroMQ; False when there is none."""
         try:
             identity, *frames = self._router.recv_multipart(zmq.NOBLOCK)
         except zmq.Again:
@@ -177,25 +177,25 @@ class Server:
             return decode(frames[0])
         except FrameError as error:
             self._count_bad_frame(identity, error)
-            if identity not in self._connections:  # most likely a peer of another version, which should learn it now
+            if identity not in self._connections:  # most likely a peer of another version, which must be told
                 self._send_over_zeromq(identity, encode(Failure(0, error.code, str(error), [])))
             return None
 
     def _take_from_doorbell(self, connection: PeerConnection, events: int) -> None:
-        """One message of one peer through its doorbell; its end."""
+        """Handle the messages of one peer's doorbell, and its end."""
         doorbell = connection.doorbell
         if doorbell is None:
             return
         if events & select.EPOLLOUT:
             self._flush(connection)
         self._read_doorbell(connection, self._dispatch)
-        while doorbell.has_frames:  # read already, so the kernel will not tell of them again
+        while doorbell.has_frames:  # already out of the socket, so the poller will not signal them again
             self._read_doorbell(connection, self._dispatch)
         if not doorbell.is_open:
             self._part(connection)
 
     def _read_doorbell(self, connection: PeerConnection, take: Callable[[PeerConnection, Message, bool], None]) -> bool:
-        """Give the next message that a peer has sent through its doorbell to `take`; False when there is none."""
+        """Read the next message of a peer's doorbell and call `take` with it; False when there is none."""
         if connection.doorbell is None:
             return False
         faults.reach("before_receive")
@@ -225,7 +225,7 @@ class Server:
     def _greet(self, identity: bytes, hello: Hello) -> None:
         if hello.protocol != PROTOCOL_VERSION or not identity.startswith(f"{hello.name}#".encode()):
             text = (
-                f"expected a HELLO of protocol version {PROTOCOL_VERSION} with the name of its own socket, got version "
+                f"expected a HELLO of protocol version {PROTOCOL_VERSION} with the name of its socket, got version "
                 f"{hello.protocol}; update the older side"
             )
             self._send_over_zeromq(identity, encode(Failure(0, ProtocolError.code, text, [])))
@@ -242,7 +242,7 @@ class Server:
         self._send_over_zeromq(identity, encode(welcome))
 
     def _tend_doorbells(self) -> None:
-        """Match new doorbells to their connections; forget peers that died before they had one."""
+        """Match new doorbells to their connections; drop peers that have not connected theirs in time."""
         by_token = {connection.token: connection for connection in self._connections.values()}
         for token, connected in self._doorbell.accept():
             connection = by_token.get(token)
@@ -257,7 +257,7 @@ class Server:
                 self._part(connection)
 
     def _part(self, connection: PeerConnection) -> None:
-        """A peer is gone: its tickets, leases and segments go with it."""
+        """Drop a peer that has gone: free its tickets, leases and segments."""
         log.info("%s has gone; its tickets and leases are freed", connection.name)
         self._tickets.drop_all_of(connection.owner)
         if connection.doorbell is not None:
@@ -276,7 +276,7 @@ class Server:
                 faults.reach("acked")
         if isinstance(message, Call | Backward):
             if message.id <= connection.last_id:
-                log.warning("%s: call %d came twice and is not run again", connection.name, message.id)
+                log.warning("%s: call %d arrived twice and is not run again", connection.name, message.id)
                 return
             connection.last_id = message.id
             faults.reach("after_receive")
@@ -286,38 +286,39 @@ class Server:
         if isinstance(message, Drop):
             self._tickets.drop(connection.owner, message.tickets)
         elif not isinstance(message, Release):
-            self._count_bad_frame(connection.identity, ProtocolError(f"{type(message).__name__} is not for a server"))
+            error = ProtocolError(f"a server does not accept {type(message).__name__}")
+            self._count_bad_frame(connection.identity, error)
         self._describe_activity()
 
     def _answer(self, connection: PeerConnection, message: Call | Backward, by_doorbell: bool) -> None:
-        """Run one call and send its one answer, whatever happens."""
+        """Run one call and send its one answer: a result or a failure."""
         if tracing.active is not None:
             tracing.active.flow(f"{connection.owner}>{message.id}", is_start=False, at_ns=time.monotonic_ns())
         frame = self._run(connection, message)
         self._activity.busy, self._activity.busy_call = "", None
         self._activity.ended(connection.identity, message.id)
-        self._describe_activity()  # before the answer: who has it may ask what is kept now
+        self._describe_activity()  # before the answer, because the client may ask for the state right after it
         self._reply(connection, message.id, frame, by_doorbell)
         faults.reach("header_sent")
 
     def _run(self, connection: PeerConnection, message: Call | Backward) -> bytes:
-        """The frame of a call's one answer."""
+        """Run one call and return the frame of its answer."""
         try:
             return self._executor.run(connection, message)
         except MoraError as error:
             code, text = error.code, str(error)
         except (Exception, SystemExit) as error:
             # the boundary of the process: the caller gets type and message, the traceback stays in this server's log
-            what = self._activity.busy or "before the agent was asked"
+            what = self._activity.busy or "before the agent was called"
             log.exception("%s failed", what)
             code, text = AgentFailed.code, f"{what}: {type(error).__name__}: {error}"
-        # only now, when the error and all that its traceback held is gone, are the call's leases over;
-        # its text may hold what is no UTF-8, such as a file name
+        # the call's leases end only here, after the error and everything in its traceback is gone;
+        # its text may contain characters that UTF-8 cannot encode, such as those of a file name
         shown = text[:_MAX_ERROR_LENGTH].encode("utf-8", "backslashreplace").decode()
         return encode(Failure(message.id, code, shown, connection.released()))
 
     def _reply(self, connection: PeerConnection, number: int, frame: bytes, by_doorbell: bool) -> None:
-        """Answer the way the call came."""
+        """Answer on the socket on which the call arrived."""
         if tracing.active is not None:
             tracing.active.flow(f"{connection.owner}<{number}", is_start=True, at_ns=time.monotonic_ns())
         if not by_doorbell:
@@ -344,20 +345,20 @@ class Server:
         try:
             connection.doorbell.flush()
         except TransportError:
-            return  # its end is read next
+            return  # the peer has ended, which the next read detects
         self._watch_for_room(connection)
 
     def _watch_for_room(self, connection: PeerConnection) -> None:
-        """Be told when a socket that was full takes packets again."""
+        """Poll for room in a peer's socket as long as packets for it are queued."""
         doorbell = connection.doorbell
         if doorbell is not None and doorbell.has_unsent != connection.is_watched_for_room:
             connection.is_watched_for_room = doorbell.has_unsent
             self._poller.modify(doorbell.fileno(), select.EPOLLIN | (select.EPOLLOUT if doorbell.has_unsent else 0))
 
     def reclaim(self, timeout_s: float) -> bool:
-        """Wait until a client may have given slots back (for `Arena`); False when none holds any.
+        """Wait until a client may have released slots (for `Arena`); False when no client has a lease.
 
-        Messages that come meanwhile are served after the present call.
+        Messages that arrive meanwhile are served after the current call.
         """
         if not any(connection.exports for connection in self._connections.values()):
             return False
@@ -379,8 +380,8 @@ class Server:
         self._early.append((connection, message, by_doorbell))
 
     def holders(self) -> str:
-        """Which clients hold what (for `Arena`)."""
-        return "; ".join(connection.holding() for connection in self._connections.values()) or "nobody else any"
+        """Describe the clients' leases (for `Arena`)."""
+        return "; ".join(connection.holding() for connection in self._connections.values()) or "no client has a lease"
 
     def _describe_activity(self) -> None:
         arena = self._session.store.arena
@@ -394,7 +395,7 @@ class Server:
             tracing.active.count("activations", kept)
 
     def vitals(self) -> Vitals:
-        """What this server is doing, for its heartbeats; called by another thread."""
+        """This server's state for its heartbeats; called by another thread."""
         pong = self._activity.pong(0)
         return {
             "busy": pong.busy,
@@ -408,7 +409,7 @@ class Server:
         }
 
     def close(self) -> None:
-        """End orderly: agents first, then sockets."""
+        """Close the agents, then the sockets."""
         for agent in self._agents.values():
             agent.close()
         self._control_thread.end(timeout_s=2.0)
@@ -420,7 +421,7 @@ class Server:
 
 
 def memory_gauge(device: torch.device) -> Callable[[], int]:
-    """A function that tells the bytes allocated on the device; of the CPU the process's resident memory."""
+    """Build a function that returns the bytes allocated on the device; for the CPU the process's resident memory."""
     if device.type == "cuda":
         return lambda: torch.cuda.memory_allocated(device)
     process = psutil.Process()
@@ -428,7 +429,7 @@ def memory_gauge(device: torch.device) -> Callable[[], int]:
 
     def resident() -> int:
         nonlocal last
-        with contextlib.suppress(OSError):  # no descriptor is left to look with
+        with contextlib.suppress(OSError):  # no descriptor is free to read /proc
             last = int(process.memory_info().rss)
         return last
 

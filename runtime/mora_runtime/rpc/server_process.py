@@ -1,4 +1,4 @@
-"""The life of a server process, from its settings to its exit code. Called by the entry of each environment."""
+"""The body of a server process, from its settings to its exit code. Called by each environment's entry point."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ SettingsT = TypeVar("SettingsT", bound=ServerSettings)
 
 
 def serve(settings: SettingsT, build: Callable[[SettingsT], Mapping[str, Agent]]) -> int:
-    """Body of a server process: build the agents, say ready, serve until asked to stop.
+    """Run a server process: build the agents, report ready, serve until asked to stop.
 
     Args:
-        build: loads the agents; what it raises is told to the launcher in one line and ends the process.
+        build: loads the agents; an exception is reported to the launcher in one line and ends the process.
 
     Returns:
         Exit code: 0 after an orderly stop, 1 when building or the server itself failed.
     """
     link = SupervisorLink(settings.supervisor_fd)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the launcher's to act on
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the launcher handles Ctrl-C
     signal.signal(signal.SIGTERM, lambda number, frame: link.request_stop())
     run = RunDirectory.open(settings.run_dir)  # type: ignore[arg-type]
     start_logging(run, role=settings.role, generation=settings.generation)
@@ -52,7 +52,7 @@ def serve(settings: SettingsT, build: Callable[[SettingsT], Mapping[str, Agent]]
 
 
 def host(**modules: torch.nn.Module | Agent) -> NoReturn:
-    """Serve modules, by name, to the process that started this script with `spawn`; ends the process with it.
+    """Serve modules, by name, to the process that started this script with `spawn`; exits when serving ends.
 
     Args:
         modules: a plain module becomes a `ModuleAgent`; an agent is served as it is.
@@ -71,7 +71,7 @@ def _serve(
     try:
         agents = {**build(settings), **profiler_agents()}
     except Exception as error:
-        # whatever a model library raises while loading: one line for the person, the traceback for the log
+        # model libraries raise any class while loading: one line for the terminal, the traceback for the log
         log.exception("building the agents failed")
         link.failed(f"could not load its agents: {type(error).__name__}: {error}")
         return 1
@@ -82,15 +82,15 @@ def _serve(
         return 1
     link.describe = server.vitals
     gc.collect()
-    gc.freeze()  # a model library's million objects live as long as the server; no later collection need look at them
+    gc.freeze()  # model libraries' million objects live as long as the server; later collections skip them
     link.ready()
     log.info("serving %s", ", ".join(agents))
     try:
         server.serve()
     except Exception as error:
-        # a fault of this module, never of a call: the launcher ends the job rather than wait for answers
-        log.exception("the server ended by a fault of its own")
-        link.failed(f"ended by a fault of its own: {type(error).__name__}: {error}", is_recoverable=True)
+        # a fault of the server itself, never of a call: the launcher must not wait for answers
+        log.exception("the server failed with an internal error")
+        link.failed(f"failed with an internal error: {type(error).__name__}: {error}", is_recoverable=True)
         return 1
     server.close()
     session.close()
@@ -98,7 +98,7 @@ def _serve(
 
 
 def _open_session(run: RunDirectory, settings: ServerSettings) -> Session:
-    """Threads and cores first: the arena's pages then lie on the memory node of the cores that use them."""
+    """Set cores and threads, then open the session: so the arena's pages are on the memory node of these cores."""
     if settings.cpu_affinity:
         os.sched_setaffinity(0, settings.cpu_affinity)
     torch.set_num_threads(settings.num_threads)

@@ -1,4 +1,4 @@
-"""Resolved settings of one server: written by the launcher, read by the server, nothing else configures it."""
+"""Resolved settings of one server: the launcher writes them, and nothing else configures the server."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class AgentSettings(Settings):
 
 
 class ServerSettings(Settings):
-    """What a server needs to know. Environments whose agents train read a subclass with more fields."""
+    """All settings of a server. Environments whose agents train read a subclass with more fields."""
 
     role: str  # image.0
     name: str  # image
@@ -27,18 +27,18 @@ class ServerSettings(Settings):
     run_dir: str
     device: str = "cpu"
     num_threads: int = Field(default=1, ge=1)
-    cpu_affinity: tuple[int, ...] | None = None  # cores that no other role is given
-    spin_ns: int | None = Field(default=None, ge=0)  # looking for a message before it sleeps; see `Session.open`
+    cpu_affinity: tuple[int, ...] | None = None  # cores for this role only
+    spin_ns: int | None = Field(default=None, ge=0)  # longest spin for a message before it sleeps; see `Session.open`
     heartbeat_timeout_s: float = Field(default=HEARTBEAT_TIMEOUT_S, gt=0)  # of ZeroMQ; see `Session.open`
-    environment: str = ""  # name and lock that WELCOME tells; empty for servers that no environment was built for
+    environment: str = ""  # name and lock of the built environment, for WELCOME; empty if there is none
     lock_hash: str = ""
     agents: dict[str, AgentSettings] = Field(default_factory=dict)
     arena_budget_nbytes: int = Field(default=DEFAULT_ARENA_NBYTES, ge=1)
     spill_budget_nbytes: int = Field(default=DEFAULT_SPILL_NBYTES, ge=0)
-    warm_nbytes: int = Field(default=WARM_NBYTES, ge=0)  # of the arena, made at start
+    warm_nbytes: int = Field(default=WARM_NBYTES, ge=0)  # part of the arena that is allocated at start
     activation_budget_nbytes: int | None = Field(default=None, ge=0)  # of graphs that wait for their backward
     recompute: bool = False  # keep a forward's inputs instead of its graph, and run it again for the backward
-    trace: str | None = None  # file that this process's trace goes to
+    trace: str | None = None  # file for this process's trace
     seed: int = 0
     supervisor_fd: int | None = None
 

@@ -1,4 +1,4 @@
-"""A process's presence in a run: its identity, its arena, its connections."""
+"""A process's membership in a run: its identity, its arena, its connections."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ _current: Session | None = None
 
 
 class Session:
-    """Opened once a process; a context manager."""
+    """The session of a process, opened once; a context manager."""
 
     def __init__(
         self, run: RunDirectory, name: str, generation: int, arena: Arena, spin: Spin, heartbeat_timeout_s: float
     ) -> None:
         self.run = run
         self.heartbeat_timeout_s = heartbeat_timeout_s
-        # never reused: a restarted peer with its predecessor's identity would be silently ignored by ZeroMQ
+        # never reused: ZeroMQ would silently ignore a restarted peer with its predecessor's identity
         self.identity = f"{name}.{generation}.{secrets.token_hex(8)}"
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.store = TensorStore(self.identity, arena)
@@ -61,9 +61,9 @@ class Session:
 
         Args:
             arena_budget_nbytes, spill_budget_nbytes, warm_nbytes: see `Arena`.
-            spin_ns: longest that this process looks for a message before it sleeps: more where nobody else needs its
-                core; None = 2 ms, or not at all where it may use one core alone.
-            heartbeat_timeout_s: after which ZeroMQ drops a connection whose peer is silent, and connects again.
+            spin_ns: longest spin for a message before this process sleeps; set more if it has a core for itself.
+                None = 2 ms, or no spinning if the process is confined to one core.
+            heartbeat_timeout_s: silence of a peer after which ZeroMQ drops the connection and connects again.
         """
         global _current
         make_keys(run)
@@ -82,18 +82,18 @@ class Session:
         return {"allocated_nbytes": arena.allocated_nbytes, "spilled_nbytes": arena.spilled_nbytes}
 
     def reclaim(self, timeout_s: float) -> bool:
-        """Wait until a server may have given slots back (for `Arena`); False when none holds any."""
+        """Wait until a server may have released slots (for `Arena`); False when no server has a lease."""
         holding = [client for client in self._clients if client.peer.exports]
         if holding:
             wait_for_messages(holding, timeout_s)
         return bool(holding)
 
     def holders(self) -> str:
-        """Which servers hold what (for `Arena`)."""
-        return "; ".join(client.peer.holding() for client in self._clients) or "nobody else any"
+        """Describe the servers' leases (for `Arena`)."""
+        return "; ".join(client.peer.holding() for client in self._clients) or "no server has a lease"
 
     def empty(self, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> torch.Tensor:
-        """An uninitialised CPU tensor in a slot of this process: sending it whole costs no copy."""
+        """Make an uninitialised CPU tensor in a slot of this process; sending the whole tensor copies nothing."""
         return self.store.arena.empty(shape, dtype)
 
     def connect(
@@ -102,12 +102,12 @@ class Session:
         """Connect to a role of this run and greet it.
 
         Args:
-            expected_lock_hash: of the environment that the server should run in; None accepts any.
-            doorbell: send calls through the Unix socket beside the connection; False sends them over ZeroMQ, slower.
+            expected_lock_hash: of the environment in which the server must run; None accepts any.
+            doorbell: send calls through the doorbell; False sends them over ZeroMQ, which is slower.
 
         Raises:
             DeadlineExceeded: it did not answer in time.
-            ProtocolError: version or lock skew, naming both sides.
+            ProtocolError: another protocol version or lock; the text names both sides.
         """
         identity = f"{self.identity}#{next(self._numbers)}"
         calls, control = (
@@ -130,7 +130,7 @@ class Session:
         return client
 
     def close(self) -> None:
-        """Close every connection and give all memory back."""
+        """Close every connection and free all memory."""
         global _current
         for client in self._clients:
             client.close()
@@ -148,8 +148,8 @@ class Session:
 
 
 def empty(shape: Sequence[int], dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    """An uninitialised CPU tensor in a slot of this process's session; ordinary memory where no session is open.
+    """Make an uninitialised CPU tensor in a slot of this process's session, or in ordinary memory without a session.
 
-    Agents make their outputs with it, so that handing them over copies nothing; the same code runs without a server.
+    Agents make their outputs with it, so that sending them copies nothing; the same code runs without a server.
     """
     return torch.empty(tuple(shape), dtype=dtype) if _current is None else _current.empty(shape, dtype)

@@ -1,8 +1,8 @@
-"""Servers for a program that is no launcher: another interpreter runs a script, whose modules this process then uses.
+"""Servers without a launcher: another interpreter runs a script and hosts its modules for this process.
 
-All servers that a process spawns share one run, in a temporary folder, so a tensor passes from one to another by
-reference. Each dies with this process, whatever ends it, and this process learns of a server's death at the next call.
-The folder of a process that was killed is removed by the next one that spawns.
+All servers that a process spawns share one run, in a temporary folder, so tensors pass between them by reference. Each
+server ends with this process, even if it is killed; a server's death raises an error at the next call. The folder of a
+killed process is removed by the next process that spawns.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from mora_runtime.rpc.pending import Reply
 from mora_runtime.rpc.remote_module import RemoteModule
 from mora_runtime.rpc.session import Session
 
-START_DEADLINE_S = 120.0  # a first import of torch from a cold disk takes most of a minute
+START_DEADLINE_S = 120.0  # the first import of torch from a cold disk takes most of a minute
 CALL_DEADLINE_S = 600.0
 _END_DEADLINE_S = 5.0
 _PREFIX = "mora-spawn-"
 
 
 class SpawnedServer:
-    """A server of another interpreter, and the connection to it. A context manager; leaving it ends the server."""
+    """A server in another interpreter, and the connection to it. A context manager; leaving it ends the server."""
 
     def __init__(self, run: _SpawnRun, process: RoleProcess, client: Client) -> None:
         self._run = run
@@ -48,15 +48,15 @@ class SpawnedServer:
 
     @property
     def pid(self) -> int:
-        """Of the server's process."""
+        """Process id of the server."""
         return self._process.process.pid
 
     def module(self, name: str, *, deadline_s: float = CALL_DEADLINE_S) -> RemoteModule:
-        """One of the modules that the script hosts, for use in autograd as if it were here."""
+        """One of the modules that the script hosts; autograd treats it like a local module."""
         return RemoteModule(self.client, name, deadline_s=deadline_s)
 
     def step(self, name: str, lr: float, *, deadline_s: float = CALL_DEADLINE_S) -> None:
-        """Step a hosted module's optimizer with the gradients that backwards have left there, and zero them."""
+        """Step a hosted module's optimizer with its accumulated gradients, then clear them."""
         self.client.call(name, "step", {"lr": lr}, deadline_s=deadline_s)
 
     def call(self, name: str, method: str, /, *, deadline_s: float = CALL_DEADLINE_S, **arguments: Any) -> Reply:
@@ -64,7 +64,7 @@ class SpawnedServer:
         return self.client.call(name, method, arguments, deadline_s=deadline_s)
 
     def close(self) -> None:
-        """End the server; nothing where it has been ended already."""
+        """End the server; does nothing if it has already been ended."""
         if self._is_open:
             self._is_open = False
             self._run.end(self._process, self.client)
@@ -84,20 +84,20 @@ def spawn(
     num_threads: int = 1,
     deadline_s: float = START_DEADLINE_S,
 ) -> SpawnedServer:
-    """Run a script, which calls `host`, with another interpreter, and connect to it.
+    """Run a script that calls `host` with another interpreter, and connect to it.
 
-    Call it from a thread that lives as long as the server: the kernel ends a server with the thread that started it.
+    Call it in a thread that lives as long as the server: the kernel kills a server when its starting thread ends.
 
     Args:
-        python: interpreter of an environment that has `mora_runtime`; its other packages, torch among them, may differ.
-        script: it is given `--settings FILE --supervisor-fd N`; what it prints goes to this process's output.
-        variables: environment variables on top of this process's own.
-        num_threads: of torch's computations there.
-        deadline_s: for the script to import what it needs, make its modules and call `host`.
+        python: interpreter of an environment with `mora_runtime`; its other packages, even torch, may differ.
+        script: called with `--settings FILE --supervisor-fd N`; it prints to this process's output.
+        variables: environment variables in addition to this process's own.
+        num_threads: of torch in the server.
+        deadline_s: for the script to import its packages, make its modules and call `host`.
 
     Raises:
-        RoleFailed: it ended before it served, or was not ready in time.
-        ProtocolError: its `mora_runtime` speaks another version of the protocol.
+        RoleFailed: the script ended before it served, or was not ready in time.
+        ProtocolError: its `mora_runtime` has another protocol version.
     """
     run = _shared_run()
     try:
@@ -156,7 +156,7 @@ class _SpawnRun:
 
     @contextlib.contextmanager
     def _supervised(self) -> Iterator[None]:
-        """The supervisor for this thread alone; otherwise the watch reads the servers' heartbeats."""
+        """Stop the background watch during the block, because only one thread may use the supervisor."""
         self._watch.stop()
         try:
             yield
@@ -194,14 +194,14 @@ class _SpawnRun:
 
 
 def _remove_stale_folders() -> None:
-    """Those of this user's processes that were killed: their locks are free."""
+    """Remove the folders of this user's killed processes, whose locks are free."""
     for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
         try:
             if folder.lstat().st_uid == os.getuid() and not folder.is_symlink():
                 RunDirectory.create(folder, lock=True).close()
                 shutil.rmtree(folder, ignore_errors=True)
         except (RunLocked, ConfigurationError, OSError):
-            continue  # in use, or no run: not ours to remove
+            continue  # in use, or not a run
 
 
 _run: _SpawnRun | None = None

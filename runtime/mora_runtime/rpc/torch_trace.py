@@ -1,6 +1,6 @@
-"""What torch does inside one step of a traced process: torch's own profiler, and the marks that put it on our clock.
+"""Torch's own profiler for one step of a traced process, and the marks that align it with the trace's clock.
 
-The coordinator turns it on in every role around one step, through the agent `profiler` that each traced server hosts.
+The coordinator turns it on in every role for one step, through the agent `profiler` that each traced server hosts.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from mora_runtime.rpc.agent import Agent, remote
 from mora_runtime.trace import tracing
 
 PROFILER = "profiler"
-CLOCK_MARK = "mora clock mark"  # a span that torch's profiler and the tracer both record: the same moment on two clocks
-_NUM_MARKS = 5  # the first of them pays for torch's own start
+CLOCK_MARK = "mora clock mark"  # a span that torch's profiler and the tracer both record: one moment on two clocks
+_NUM_MARKS = 5  # the first one includes the start of torch's profiler
 
 
 class TorchTrace:
@@ -27,7 +27,7 @@ class TorchTrace:
         self._profile: torch.profiler.profile | None = None
 
     def begin(self) -> None:
-        """Record every operation of the calling thread from now on (and every kernel on the GPU)."""
+        """Start recording every operation of the calling thread, and every kernel on the GPU."""
         has_gpu = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
         activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if has_gpu else [])]
         self._profile = torch.profiler.profile(activities=activities, record_shapes=True)
@@ -35,14 +35,14 @@ class TorchTrace:
         _mark_clock()
 
     def end(self) -> Path:
-        """Stop and write the file; returns its path.
+        """Stop recording and write the file; returns its path.
 
         Raises:
-            ProtocolError: nothing was begun, or this process is not traced.
+            ProtocolError: `begin` was not called, or this process is not traced.
         """
         tracer, profile, self._profile = tracing.active, self._profile, None
         if tracer is None or profile is None:
-            raise ProtocolError("torch's profiler was to end, but it has not begun in this process; call begin first")
+            raise ProtocolError("torch's profiler has not begun in this process; call begin before end")
         _mark_clock()
         profile.stop()
         path = torch_trace_path(tracer.path)
@@ -57,12 +57,12 @@ def _mark_clock() -> None:
 
 
 def torch_trace_path(trace: Path) -> Path:
-    """Where the torch profile of the process lies whose trace is `trace`."""
+    """Path of the torch profile that belongs to the trace file `trace`."""
     return trace.with_suffix(".torch.json")
 
 
 class ProfilerAgent(Agent):
-    """Turns torch's profiler, and tracing itself, on and off in a server whose thread runs every agent."""
+    """Turns torch's profiler, and tracing itself, on and off in a server."""
 
     def __init__(self, tracer: tracing.Tracer) -> None:
         self._tracer = tracer
@@ -82,17 +82,17 @@ class ProfilerAgent(Agent):
 
     @remote
     def pause(self) -> dict[str, Any]:
-        """Record nothing until `resume`: how a measurement compares on with off in one process."""
+        """Stop tracing until `resume`; measurements use it to compare on with off in one process."""
         tracing.pause()
         return {}
 
     @remote
     def resume(self) -> dict[str, Any]:
-        """Record again."""
+        """Trace again."""
         tracing.resume(self._tracer)
         return {}
 
 
 def profiler_agents() -> dict[str, Agent]:
-    """The agent by its name where this process is traced, else none."""
+    """The profiler agent by name if this process is traced, else an empty dict."""
     return {} if tracing.active is None else {PROFILER: ProfilerAgent(tracing.active)}

@@ -260,7 +260,7 @@ def test_a_server_that_is_not_there_is_a_deadline_with_its_name(run: RunDirector
 
 
 def test_another_lock_is_refused_naming_both(client: Client, session: Session) -> None:
-    with pytest.raises(ProtocolError, match=r"control built from lock 0123456789abcdef, this side expects fedc"):
+    with pytest.raises(ProtocolError, match=r"control built from lock 0123456789abcdef, this process expects fedc"):
         session.connect("echo.0", deadline_s=10, expected_lock_hash="fedc")
 
 
