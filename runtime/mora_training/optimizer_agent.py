@@ -1,8 +1,8 @@
-"""A server's half of the two-phase optimisation step, and of a checkpoint.
+"""A server's part of the two-phase optimisation step and of checkpoints.
 
-Hosted as the agent named `participant` in every server that trains; called by that replica's coordinator. It owns the
-optimizer over the trainable parameters of one agent's module. The coordinator decides, once for all roles, whether a
-step happens (COMMIT) or not (SKIP): a participant never decides alone, so no half step can exist.
+Hosted as the agent named `participant` in every server that trains; that replica's coordinator calls it. It owns the
+optimizer of one agent's trainable parameters. The coordinator decides, once for all roles, whether a step happens
+(COMMIT) or not (SKIP): a participant never decides alone, so no half step can exist.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _FOLDER_PATTERN = re.compile(r"step-\d{8}(\.tmp)?|probe-[a-z0-9-]{1,32}")
 
 @runtime_checkable
 class Trainable(Protocol):
-    """What an agent offers so that a participant can train it."""
+    """An agent that a participant can train."""
 
     def module(self) -> torch.nn.Module | None:
         """The module whose parameters train."""
@@ -50,10 +50,10 @@ class OptimizerAgent(Agent):
 
     Args:
         agent: the agent that trains; the participant shares its module.
-        settings: group, optimizer, what trains.
-        device: where the module lives.
-        checkpoints: folder of the run that holds all checkpoints.
-        role: name that the role's files carry, for example `image`.
+        settings: group, optimizer, trainable parameters.
+        device: of the module.
+        checkpoints: the run's folder of checkpoints.
+        role: name of the role in file names, for example `image`.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class OptimizerAgent(Agent):
     ) -> None:
         module = agent.module()
         if module is None:
-            raise StepProtocolError(f"{role}: this agent has no module, so nothing of it can train")
+            raise StepProtocolError(f"{role}: this agent has no module, so it cannot train")
         self._agent = agent
         self._module: torch.nn.Module = module
         self._settings = settings
@@ -74,18 +74,18 @@ class OptimizerAgent(Agent):
         if parameters:
             join_group(settings.group, device)
             self._optimizer = ShardedOptimizer(module, [parameters], settings.optimizer)
-            if device.type == "cpu":  # NCCL connects when it is used first
+            if device.type == "cpu":  # not on CUDA: NCCL connects at first use
                 close_listeners()
         self._prepared_step: int | None = None
         self._writer: ShardWriter | None = None
-        # what the module holds: a checkpoint's folder (None: what it was started with), and whether its moving average;
-        # None: weights of no checkpoint
+        # the module's weights: (a checkpoint's folder or None for those from the start, whether its moving average);
+        # None: weights that no checkpoint has
         self._holds: tuple[str | None, bool] | None = (None, False)
-        self._only_shows = False  # weights that the optimizer knows nothing of
+        self._only_shows = False  # the weights are not those of the optimizer
 
     @remote
     def counts(self) -> dict[str, Any]:
-        """Number of parameters of the agent's module: `{"num_parameters": all, "num_trainable": those that train}`."""
+        """Number of parameters of the agent's module, all (`num_parameters`) and trainable (`num_trainable`)."""
         total, trainable = parameter_counts(self._module)
         return {"num_parameters": total, "num_trainable": trainable, "scope": self._settings.trainable.scope}
 
@@ -94,8 +94,8 @@ class OptimizerAgent(Agent):
         """Average this step's gradients over the replicas; report `finite` and `squared_norm` (the same on each)."""
         if self._only_shows:
             raise StepProtocolError(
-                f"{self._role}: shows the weights of {self._holds}, which its optimizer does not know; expected `load` "
-                "of a checkpoint before the first step"
+                f"{self._role}: has the weights of {self._holds}, which are not those of its optimizer; expected "
+                "`load` of a checkpoint before the first step"
             )
         self._prepared_step = step
         if self._optimizer is None:
@@ -108,7 +108,7 @@ class OptimizerAgent(Agent):
     def commit(self, step: int, alpha: float, learning_rate: float, clip: float) -> dict[str, Any]:
         """Step with learning rate alpha * learning_rate (paper, algorithm 1) on gradients scaled by `clip`.
 
-        alpha multiplies the rate, never the gradient: AdamW would normalise a scaled gradient away.
+        alpha multiplies the rate, never the gradient, because AdamW is invariant to the gradient's scale.
         """
         self._expect_prepared(step, "commit")
         self._holds = None
@@ -127,7 +127,7 @@ class OptimizerAgent(Agent):
 
     @remote
     def abandon(self) -> dict[str, Any]:
-        """Forget the gradients of a step that will not be prepared (a peer failed, or only gradients were wanted)."""
+        """Drop the gradients of a step that will not be prepared (a peer failed, or only gradients were needed)."""
         self._prepared_step = None
         if self._optimizer is not None:
             self._optimizer.reset()
@@ -136,7 +136,7 @@ class OptimizerAgent(Agent):
     def _expect_prepared(self, step: int, what: str) -> None:
         if self._prepared_step != step:
             raise StepProtocolError(
-                f"{self._role}: {what} of step {step} came, but the prepared step is {self._prepared_step}; "
+                f"{self._role}: got {what} of step {step}, but the prepared step is {self._prepared_step}; "
                 "the coordinator and this server disagree: resume the run from its last checkpoint"
             )
         self._prepared_step = None
@@ -152,7 +152,7 @@ class OptimizerAgent(Agent):
     @remote
     def save(self, folder: str) -> dict[str, Any]:
         """Begin to write this rank's part of a checkpoint: optimizer shard and generator state; rank 0 also weights and
-        average. What is written is the state at this call; training may go on while it is (`saved`)."""
+        average. The state of this call is copied first, so training may continue during the write (`saved`)."""
         root = self._folder(folder)
         target = root / self._role
         rank, world_size = self._settings.group.rank, self._settings.group.world_size
@@ -171,14 +171,14 @@ class OptimizerAgent(Agent):
 
     @remote
     def saved(self, wait_s: float) -> dict[str, Any]:
-        """Whether the last `save` is on disk, waiting at most so long when `wait_s` > 0.
+        """Tell whether the last `save` is on disk; waits at most `wait_s`.
 
         Returns:
             `{"done": False}`, or `{"done": True, "files": [path, ...], "nbytes": [...], "sha256": [...]}` with paths
             relative to the checkpoint's folder.
         """
         if self._writer is None:
-            raise CheckpointError(f"{self._role}: nothing is being saved; expected save before saved")
+            raise CheckpointError(f"{self._role}: `saved` came without `save`; call `save` first")
         if wait_s <= 0 and not self._writer.is_done:
             return {"done": False}
         return {"done": True, **_columns(self._writer.result(wait_s))}
@@ -201,13 +201,13 @@ class OptimizerAgent(Agent):
 
     @remote
     def load(self, folder: str) -> dict[str, Any]:
-        """Restore what `save` wrote; the coordinator has checked the files' hashes against the manifest first.
+        """Restore what `save` wrote; the coordinator must have checked the files' hashes against the manifest.
 
-        Nothing of a step or a checkpoint that was under way here is left.
+        Gradients of an unfinished step are dropped, and an unfinished checkpoint is abandoned.
         """
         self.abandon()
         if self._writer is not None:
-            self._writer.wait()  # nobody will commit what it writes, but its folder will be written again
+            self._writer.wait()  # its checkpoint will not be committed, but the same folder will be written again
             self._writer = None
         target = self._folder(folder) / self._role
         if self._settings.trainable.scope == "lora":
@@ -221,8 +221,8 @@ class OptimizerAgent(Agent):
             path = target / f"optimizer-{rank:05d}-of-{world_size:05d}.safetensors"
             if not path.is_file():
                 raise CheckpointError(
-                    f"{self._role}: {path.name} is not in checkpoint {folder}; it was written with another number of "
-                    f"replicas than the {world_size} of this run: set `replicas` as it was"
+                    f"{self._role}: {path.name} is not in checkpoint {folder}, which was written with another number "
+                    f"of replicas than the {world_size} of this run: set `replicas` to the number of that run"
                 )
             state = load_file(path)
             RandomState.taken_from(state, self._device).restore()
@@ -232,22 +232,22 @@ class OptimizerAgent(Agent):
 
     @remote
     def show_weights(self, folder: str | None, average: bool) -> dict[str, Any]:
-        """Make the module hold a checkpoint's weights, or their moving average, to generate with them.
+        """Load a checkpoint's weights, or their moving average, into the module, to generate with them.
 
-        Optimizer and generators stay as they are; `load` has to come before the next step. The caller has checked the
-        files' hashes against the manifest first.
+        Optimizer and generators stay unchanged, so `load` must come before the next step. The caller must have checked
+        the files' hashes against the manifest.
 
         Args:
-            folder: None = the weights that the agent was started with, which only a restart brings back.
+            folder: None = the weights from the agent's start, which only a restart can bring back.
 
         Returns:
-            `{"read": True}` where a file was read; False where the module held these weights already.
+            `{"read": True}` if a file was read; False if the module had these weights already.
         """
         if self._holds == (folder, average):
             return {"read": False}
         if folder is None:
             raise StepProtocolError(
-                f"{self._role}: the weights that it was started with were replaced; start this server again"
+                f"{self._role}: the weights from its start have been replaced; start this server again"
             )
         self.abandon()
         self._holds = None  # until all is copied
@@ -258,7 +258,7 @@ class OptimizerAgent(Agent):
 
     def _folder(self, name: str) -> Path:
         if _FOLDER_PATTERN.fullmatch(name) is None:
-            raise CheckpointError(f"{self._role}: `{name}` names no checkpoint; expected step-00000012 or the like")
+            raise CheckpointError(f"{self._role}: `{name}` is not a checkpoint's name; expected one like step-00000012")
         return self._checkpoints / name
 
 

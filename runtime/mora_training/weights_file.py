@@ -1,4 +1,4 @@
-"""A file of weights, copied into a module that is in use: the parameters keep their memory, which ZeRO has packed."""
+"""Copying a file of weights into a module in place: the parameters keep their memory, which ZeRO has packed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def copy_weights(path: Path, module: torch.nn.Module) -> None:
     """Copy every tensor of a safetensors file into the module's tensor of the same name, rounded to its dtype.
 
     Raises:
-        CheckpointError: the file cannot be read, or names or shapes are not the module's; then nothing was copied.
+        CheckpointError: the file cannot be read, or has other names or shapes than the module; nothing is copied then.
     """
     state = module.state_dict()
     try:
@@ -41,11 +41,11 @@ def _check(path: Path, found: dict[str, tuple[int, ...]], state: dict[str, torch
     if faults:
         more = f"; and {len(faults) - _NUM_SHOWN} more" if len(faults) > _NUM_SHOWN else ""
         raise CheckpointError(
-            f"{_shown(path)}: its weights do not fit the loaded model ({'; '.join(faults[:_NUM_SHOWN])}{more}); it "
-            "belongs to another configuration"
+            f"{_shown(path)}: its weights do not fit the loaded model ({'; '.join(faults[:_NUM_SHOWN])}{more}); use "
+            "a checkpoint of the same configuration"
         )
 
 
 def _shown(path: Path) -> str:
-    """Checkpoint, role, part and file."""
+    """The last parts of the path: checkpoint, role, part and file."""
     return "/".join(path.parts[-4:])

@@ -1,4 +1,4 @@
-"""Settings of the process that makes candidate videos. Torch-free: the launcher writes them."""
+"""Settings of the process that makes candidate videos. Torch-free, because the launcher writes them."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pydantic import Field
 
 from mora_trainer.settings import ModulationSettings
 
-VIDEO_FILE = "frames.mkv"  # lossless: what judges see and training reads
-PREVIEW_FILE = "video.mp4"  # the same for people; H.264 gives other bytes for the same frames now and then
-FIRST_FRAME_FILE = "first-frame.png"  # O_1 as the image agent gave it, before the video agent saw it
+VIDEO_FILE = "frames.mkv"  # lossless; for judges and for training
+PREVIEW_FILE = "video.mp4"  # the same frames for people; H.264 does not always give the same bytes
+FIRST_FRAME_FILE = "first-frame.png"  # O_1, the image agent's output
 NOISE_FILE = "noise.safetensors"  # initial noise of both agents, float32
 RECORD_FILE = "candidate.json"
 
@@ -21,20 +21,20 @@ class CandidateOrder(Settings):
     prompt: str
     image_seed: int = Field(ge=0)
     video_seed: int = Field(ge=0)
-    folder: str  # absolute; is there, whole, once the candidate is made
+    folder: str  # absolute; it appears, complete, once the candidate is made
 
 
 class CandidateSettings(Settings):
-    """The resolved settings of one such process; it reads nothing else."""
+    """The resolved settings of one process that makes candidates; it reads nothing else."""
 
     run_dir: str
     role: str = "coordinator.0"
     servers: dict[str, str]  # image: image.0
-    lock_hashes: dict[str, str]  # by agent, of the environment that its server must run in
+    lock_hashes: dict[str, str]  # by agent, of the environment in which its server must run
     modulation: ModulationSettings
-    checkpoint: str | None = None  # folder of the run's checkpoint that the servers load; None = as they were started
-    average: bool = False  # its moving average instead of its weights
-    embeddings: str | None = None  # z_i as a checkpoint holds them; None starts from the text encoders
+    checkpoint: str | None = None  # folder of the checkpoint that the servers load; None = weights from their start
+    average: bool = False  # load its moving average instead of its weights
+    embeddings: str | None = None  # a checkpoint's file of z_i; None = initial values from the text encoders
     seed: int
     clip: ClipShape
     orders: tuple[CandidateOrder, ...]

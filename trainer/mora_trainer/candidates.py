@@ -1,9 +1,9 @@
-"""Candidate videos: the chain makes the ordered ones between two parts of its training, each whole or not at all.
+"""Making candidate videos with the chain, between two trainings of a data-free round.
 
-`python -m mora_trainer.candidates --settings FILE --supervisor-fd N`, started by the launcher next to servers that
-train. It loads a checkpoint's weights into them, but leaves their optimizers and random generators as they are. A
-candidate's folder appears by one rename, so that a process killed at any moment leaves nothing half made, and one that
-starts again makes only what is missing. The same order gives the same bytes.
+The launcher starts `python -m mora_trainer.candidates --settings FILE --supervisor-fd N` next to servers that train. It
+loads a checkpoint's weights into them, but leaves their optimizers and random generators unchanged. A candidate's
+folder appears by one rename, so a kill leaves no partial candidate, and a restarted process makes only the missing
+ones. The same order gives the same bytes.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ EXIT_STOPPED = 3
 
 @dataclass(frozen=True)
 class Candidate:
-    """What the chain made of one order."""
+    """The chain's output for one order."""
 
     frames: Clip
     first_frame: Clip  # (H, W, 3)
@@ -58,11 +58,11 @@ class Candidate:
 
 
 class CandidateMaker:
-    """Makes videos with the agents as they are.
+    """Makes videos with the agents' current weights.
 
     Args:
         embeddings: z_i by agent; empty without modulation.
-        keys: of every prompt, by agent, as the agents know them.
+        keys: agent -> prompt -> key of the encoded prompt in that agent.
     """
 
     def __init__(
@@ -78,10 +78,10 @@ class CandidateMaker:
         self._settings = settings
 
     def make(self, order: CandidateOrder) -> None:
-        """Write one candidate's folder; nothing where it is there already.
+        """Generate one candidate and write its folder, unless the folder exists.
 
         Raises:
-            StorageError: the disk took not all of it; nothing is left of it.
+            StorageError: a write failed; the partial folder is removed.
         """
         target = Path(order.folder)
         if target.is_dir():
@@ -94,12 +94,12 @@ class CandidateMaker:
             _write(temporary, candidate, order, self._settings.clip.fps)
             os.rename(temporary, target)
             sync(target.parent)
-        except (OSError, SafetensorError) as error:  # safetensors words what the disk said in an error of its own
+        except (OSError, SafetensorError) as error:  # safetensors has its own error for a full disk
             shutil.rmtree(temporary, ignore_errors=True)
             said = getattr(error, "strerror", None) or error
             raise StorageError(
-                f"candidate {target.parent.name}/{target.name}: cannot be written ({said}); what is "
-                "whole is kept: make room and run the same command with --resume"
+                f"candidate {target.parent.name}/{target.name}: cannot be written ({said}); complete candidates are "
+                "kept: free disk space and run the same command with --resume"
             ) from None
 
     def _generate(self, order: CandidateOrder) -> Candidate:
@@ -155,7 +155,7 @@ def _write(folder: Path, candidate: Candidate, order: CandidateOrder, fps: float
 def _embeddings(clients: dict[str, Client], settings: CandidateSettings) -> dict[str, torch.Tensor]:
     if settings.modulation.mode == "none":
         return {}
-    # Training asks for the same rows. The agents keep them, and need not load their text encoders again then.
+    # The agents keep these rows, so training, which needs the same ones, does not load the text encoders again.
     initial = initial_embeddings(clients, settings.modulation, seed=settings.seed, deadline_s=settings.call_deadline_s)
     if settings.embeddings is None:
         return initial
@@ -176,7 +176,7 @@ def _show_weights(clients: dict[str, Client], settings: CandidateSettings) -> No
 
 
 def _keys(clients: dict[str, Client], settings: CandidateSettings) -> dict[str, dict[str, str]]:
-    """One prompt a call, so that no encoding can depend on what is encoded beside it: a resumed run asks for fewer."""
+    """Encode one prompt per call, so that no encoding depends on the others of a batch: a resumed run has fewer."""
     prompts = sorted({order.prompt for order in settings.orders})
     return {
         agent: {

@@ -380,7 +380,7 @@ class Client:
         return self._peer
 
     def _take_arrived(self) -> bool:
-        """Accept all messages that have arrived, without waiting, and detect its end; False if there are none."""
+        """Accept all arrived messages, without waiting, and detect the server's end; False if there are none."""
         doorbell = self._peer.doorbell
         if self._is_dead or doorbell is None:
             return False

@@ -132,7 +132,7 @@ def test_weights_that_the_module_holds_are_not_read_again(tmp_path: Path) -> Non
     server = Server(tmp_path)
     assert server.agent.show_weights(None, average=False) == {"read": False}
     server.train(0, 2)
-    with pytest.raises(StepProtocolError, match="weights that it was started with were replaced; start this server"):
+    with pytest.raises(StepProtocolError, match="weights from its start have been replaced; start this server"):
         server.agent.show_weights(None, average=False)
     server.save(2)
     assert server.agent.show_weights(STEP_2, average=False) == {"read": False}
