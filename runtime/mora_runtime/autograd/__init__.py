@@ -1,4 +1,4 @@
 """Autograd graphs between a forward and a backward call: their memory, and the order of the backward.
 
-Owns the tickets of one server. Uses no other process.
+Owns the tickets of one server.
 """

@@ -78,7 +78,7 @@ class Device:
     Raises:
         DeviceUnavailable: no CUDA device, no cuda-bindings, or a device that cannot share its memory.
 
-    Every method raises DeviceFailed where CUDA refuses.
+    Every method raises DeviceFailed if a CUDA call fails.
     """
 
     def __init__(self, ordinal: int) -> None:

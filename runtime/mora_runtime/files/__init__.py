@@ -1,4 +1,4 @@
-"""Files that processes exchange, and files that strangers wrote.
+"""Files that processes exchange, and files from untrusted sources.
 
-Owns writes that are whole or absent, shards, bounded reads, and the display of foreign text.
+Owns atomic writes, shards, bounded reads, and the display of untrusted text.
 """

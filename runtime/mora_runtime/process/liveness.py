@@ -65,7 +65,7 @@ class LivenessProbe:
         silent_s = now_s - self.last_life_s
         if silent_s < self._frozen_after_s:
             return None
-        how = "was stopped" if state in "Tt" else "neither computed nor answered"
+        how = "was stopped" if state in "Tt" else "used almost no CPU and sent no heartbeat"
         return f"froze: it {how} for {silent_s:.0f} s"
 
 

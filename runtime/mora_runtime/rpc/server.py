@@ -381,7 +381,7 @@ class Server:
 
     def holders(self) -> str:
         """Describe the clients' leases (for `Arena`)."""
-        return "; ".join(connection.holding() for connection in self._connections.values()) or "no client has a lease"
+        return "; ".join(connection.holding() for connection in self._connections.values()) or "none"
 
     def _describe_activity(self) -> None:
         arena = self._session.store.arena

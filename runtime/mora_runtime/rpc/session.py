@@ -90,7 +90,7 @@ class Session:
 
     def holders(self) -> str:
         """Describe the servers' leases (for `Arena`)."""
-        return "; ".join(client.peer.holding() for client in self._clients) or "no server has a lease"
+        return "; ".join(client.peer.holding() for client in self._clients) or "none"
 
     def empty(self, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> torch.Tensor:
         """Make an uninitialised CPU tensor in a slot of this process; sending the whole tensor copies nothing."""

@@ -261,10 +261,10 @@ class Arena:
 
     def __str__(self) -> str:
         """How full the arena is, and which peers have leases."""
-        held = "" if self.lenders is None else f"; of them {self.lenders.holders()}"
+        leases = "" if self.lenders is None else f"; leases: {self.lenders.holders()}"
         return (
             f"{self.num_live} slots are in use, {self.allocated_nbytes} of {self._budget_nbytes} bytes are allocated "
-            f"and {self.spilled_nbytes} of {self._spill_nbytes} spilled{held}"
+            f"and {self.spilled_nbytes} of {self._spill_nbytes} spilled{leases}"
         )
 
     def _collect(self) -> None:

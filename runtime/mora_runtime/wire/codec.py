@@ -2,8 +2,7 @@
 
 A frame is the magic, one version byte, and msgpack with every length limited. References to tensors are extension type
 1 with fixed fields, small tensors extension type 2 with a fixed header and their bytes. A frame that was not packed
-canonically (duplicate keys, overlong integers, trailing bytes) is refused, so there is exactly one byte string for each
-message.
+canonically (duplicate keys, overlong integers, trailing bytes) is refused, so every message has exactly one encoding.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ class Doorbell:
         self._window = memoryview(self._buffer)
         self._frames: deque[bytes] = deque()
         self._offers: list[OfferedSegment] = []
-        self._unsent: deque[tuple[bytes, int | None]] = deque()  # with a descriptor of its own
+        self._unsent: deque[tuple[bytes, int | None]] = deque()  # (packet, duplicated descriptor)
         self.is_open = True
 
     @classmethod
@@ -151,7 +151,7 @@ class Doorbell:
         return self.take_offers()
 
     def _read_packet(self) -> bool:
-        """Take in one packet; False when there is none."""
+        """Read one packet from the socket; False when there is none."""
         try:
             nbytes, ancillary, flags, _ = self._socket.recvmsg_into(
                 [self._buffer], _ANCILLARY_NBYTES, socket.MSG_CMSG_CLOEXEC

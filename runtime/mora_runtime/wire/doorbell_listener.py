@@ -17,7 +17,7 @@ _BACKLOG = 512
 
 
 def _remove_stale(path: str) -> None:
-    """Remove the socket of a server that was killed; ProtocolError where one still listens."""
+    """Remove the socket of a server that was killed; ProtocolError if one still listens."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as asking:
         asking.settimeout(HANDSHAKE_TIMEOUT_S)
         try:

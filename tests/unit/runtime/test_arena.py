@@ -148,7 +148,7 @@ def test_a_full_arena_says_how_full_it_is_who_holds_it_and_what_to_do() -> None:
     arena.lenders = Lender([])
     text = (
         f"no slot of {BIG} bytes left: 2 slots are in use, {2 * BIG} of {2 * BIG} bytes are allocated and 0 of 0 "
-        "spilled; of them echo.0 0 tensors; raise arena_nbytes, or free tensors sooner"
+        "spilled; leases: echo.0 0 tensors; raise arena_nbytes, or free tensors sooner"
     )
     with pytest.raises(ArenaFull, match=text):
         arena.empty(BIG_SHAPE)

@@ -35,7 +35,7 @@ def test_who_beats_lives_whatever_it_computes() -> None:
 def test_who_neither_beats_nor_computes_is_found_within_fifteen_seconds() -> None:
     machine = Machine()
     assert machine.pass_time(9, share=0.0) is None
-    assert machine.pass_time(5, share=0.0) == "froze: it neither computed nor answered for 10 s"
+    assert machine.pass_time(5, share=0.0) == "froze: it used almost no CPU and sent no heartbeat for 10 s"
 
 
 def test_who_is_stopped_is_called_so() -> None:
