@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,12 +24,12 @@ from rich.console import Console
 
 ROOT = Path(__file__).resolve().parents[3]
 pytestmark = pytest.mark.timeout(60)
-# Says ready, sends as many heartbeats as nobody would read, says so in a file, and lives until it is told to stop.
+# Says ready, sends heartbeats, says in a file that all are sent, and lives until it is told to stop.
 SERVER = """
 import socket, sys
 link = socket.socket(fileno=int(sys.argv[-1]))
 link.sendall(b'{"event": "ready"}\\n')
-link.sendall(b'{"event": "beat", "vitals": {}}\\n' * 20000)
+link.sendall(b'{"event": "beat", "vitals": {}}\\n' * int(sys.argv[2]))
 open(sys.argv[1], "w").close()
 while (word := link.recv(100)) and b"stop" not in word:
     pass
@@ -39,21 +39,21 @@ while (word := link.recv(100)) and b"stop" not in word:
 class FakeGroup:
     """Starts processes that load no model."""
 
+    num_beats = 1
+
     def __init__(self, config: TrainConfig, _checked: object, directory: RunDirectory, *, traces: object) -> None:
-        self._config = config
         self._directory = directory
+        self.roles = [f"{name}.{r}" for r in range(config.replicas) for name in ("image", "video")]
         self.started: list[tuple[str, int]] = []
 
-    def start(
-        self, supervisor: Supervisor, attempt: int, generation: int, *, skip: Collection[str]
-    ) -> list[RoleProcess]:
-        roles = [f"{name}.{r}" for r in range(self._config.replicas) for name in ("image", "video")]
-        self.started += [(role, generation) for role in roles if role not in skip]
-        return [self._start_one(supervisor, role, generation) for role in roles if role not in skip]
+    def start(self, supervisor: Supervisor, attempt: int, generation: int, roles: Sequence[str]) -> list[RoleProcess]:
+        self.started += [(role, generation) for role in roles]
+        return [self._start_one(supervisor, role, generation) for role in roles]
 
     def _start_one(self, supervisor: Supervisor, role: str, generation: int) -> RoleProcess:
+        sent = self._directory.path / f"{role}.{generation}.sent"
         return supervisor.start(
-            role, [sys.executable, "-c", SERVER, str(self._directory.path / f"{role}.{generation}.sent")],
+            role, [sys.executable, "-c", SERVER, str(sent), str(self.num_beats)],
             variables={}, output=None, folder=ROOT, generation=generation,
         )  # fmt: skip
 
@@ -113,7 +113,7 @@ def kill_beside_a_worker(job: Job, role: str) -> None:
     """Kill a server while a worker runs, and begin the next generation as a job does."""
     with job.servers.attended() as supervisor:
         worker = supervisor.start(
-            "worker", [sys.executable, "-c", SERVER, os.devnull], variables={}, output=None, folder=ROOT
+            "worker", [sys.executable, "-c", SERVER, os.devnull, "1"], variables={}, output=None, folder=ROOT
         )
         os.kill(job.pid(role), signal.SIGKILL)
         with pytest.raises(RolesEnded) as caught:
@@ -197,7 +197,10 @@ def test_servers_are_ended_for_untouched_ones_only_where_a_worker_may_have_chang
         assert job.started[2:] == [("image.0", 2), ("video.0", 2)]
 
 
-def test_heartbeats_are_read_while_the_launcher_does_something_else(open_job: Opener) -> None:
+def test_heartbeats_are_read_while_the_launcher_does_something_else(
+    open_job: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FakeGroup, "num_beats", 20_000)  # three times as many as the socket holds
     with open_job() as job:
         with job.servers.attended():
             job.start()
