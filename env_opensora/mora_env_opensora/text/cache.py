@@ -16,15 +16,15 @@ class TextCache:
     """Rows (L, C) on the CPU. Files are written whole and renamed; one that cannot be read counts as absent."""
 
     def __init__(self, folder: Path | None) -> None:
-        self._folder = folder
+        self.folder = folder
         self._rows: dict[str, Tensor] = {}
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
 
     def find(self, key: str) -> Tensor | None:
-        if key not in self._rows and self._folder is not None:
+        if key not in self._rows and self.folder is not None:
             try:
-                self._rows[key] = load_file(self._folder / f"{key}.safetensors")["rows"]
+                self._rows[key] = load_file(self.folder / f"{key}.safetensors")["rows"]
             except (FileNotFoundError, SafetensorError, KeyError):
                 return None
         return self._rows.get(key)
@@ -41,6 +41,6 @@ class TextCache:
     def store(self, key: str, rows: Tensor) -> None:
         rows = rows.detach().cpu().contiguous()
         self._rows[key] = rows
-        if self._folder is not None:
+        if self.folder is not None:
             # Two writers of the same key write the same content, each a file of its own that then takes the name.
-            write_fresh(self._folder / f"{key}.safetensors", save({"rows": rows}))
+            write_fresh(self.folder / f"{key}.safetensors", save({"rows": rows}))

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from mora_environment.file_digests import FileDigests
 from torch import Tensor
 
 from mora_env_opensora.model_source import resolve_folder
@@ -23,7 +24,6 @@ from mora_env_opensora.text.cleaning import clean_caption, lower_caption
 
 _log = logging.getLogger(__name__)
 _WEIGHT_SUFFIXES = (".safetensors", ".bin")
-_PROBE_BYTES = 1 << 16
 
 
 class TextEncoder:
@@ -59,7 +59,7 @@ class TextEncoder:
         self._max_length = max_length
         self._prepare: Callable[[str], str] = clean_caption if clean else lower_caption
         self._cache = cache or TextCache(None)
-        self._identity = _fingerprint(self._folder, self._tokenizer_folder, dtype, max_length)
+        self._identity = _fingerprint(self._folder, self._tokenizer_folder, dtype, max_length, self._cache.folder)
         self._model: Any = None
         self._tokenizer: Any = None
         self._new_token_row: Tensor | None = None
@@ -151,8 +151,13 @@ def _tokenizer_folder(encoder: Path, given: str | Path | None) -> Path:
     )
 
 
-def _fingerprint(encoder: Path, tokenizer: Path, dtype: torch.dtype, max_length: int) -> str:
-    """A hash of what the rows depend on. Of weight files the size and both ends, which is enough to tell them apart."""
+def _fingerprint(encoder: Path, tokenizer: Path, dtype: torch.dtype, max_length: int, cache: Path | None) -> str:
+    """A hash of what the rows depend on: settings, tokenizer and weights.
+
+    Args:
+        cache: the folder of rows that outlive this process. With it every byte of the weights counts, and a file in it
+            remembers what was read; without it their size, time and inode tell them apart well enough.
+    """
     digest = hashlib.sha256(f"{dtype} {max_length}".encode())
     if not (encoder / "config.json").is_file():
         raise WeightsFileError(f"text encoder `{encoder.name}`: expected config.json, which is not there")
@@ -160,12 +165,14 @@ def _fingerprint(encoder: Path, tokenizer: Path, dtype: torch.dtype, max_length:
     for name in ("spiece.model", "tokenizer.json"):
         if (tokenizer / name).is_file():
             digest.update((tokenizer / name).read_bytes())
+    digests = None if cache is None else FileDigests(cache / "weights.json")
     for path in sorted(encoder.iterdir()):
         if path.suffix in _WEIGHT_SUFFIXES:
-            size = path.stat().st_size
-            digest.update(f"{path.name} {size}".encode())
-            with path.open("rb") as file:
-                digest.update(file.read(_PROBE_BYTES))
-                file.seek(max(0, size - _PROBE_BYTES))
-                digest.update(file.read(_PROBE_BYTES))
+            content = _file_state(path) if digests is None else digests.sha256(path)
+            digest.update(f"{path.name} {content}".encode())
     return digest.hexdigest()
+
+
+def _file_state(path: Path) -> str:
+    found = path.stat()
+    return f"{path.resolve()} {found.st_size} {found.st_mtime_ns} {found.st_ino}"

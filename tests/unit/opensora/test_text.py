@@ -87,7 +87,7 @@ def test_a_broken_cache_file_counts_as_absent(tiny: Path, tmp_path: Path) -> Non
     (tmp_path / f"{key}.safetensors").write_bytes(b"\x00" * 20)
     again = TextEncoder(tiny / "text_encoder", cache=TextCache(tmp_path))
     assert torch.equal(again.rows(again.encode("a dog")), encoder.rows(key))
-    assert [path.suffix for path in tmp_path.iterdir()] == [".safetensors"]
+    assert {path.name for path in tmp_path.iterdir()} == {f"{key}.safetensors", "weights.json"}
 
 
 def test_keys_tell_encoders_and_settings_apart(tiny: Path, tmp_path: Path) -> None:
@@ -101,6 +101,19 @@ def test_keys_tell_encoders_and_settings_apart(tiny: Path, tmp_path: Path) -> No
         TextEncoder(tmp_path / "text_encoder").encode("a cat"),
     }
     assert len(keys) == 4
+
+
+def test_one_other_byte_in_the_middle_of_the_weights_gives_other_keys(tiny: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny / "text_encoder", tmp_path / "text_encoder")
+    shutil.copytree(tiny / "tokenizer", tmp_path / "tokenizer")
+    (weights,) = (tmp_path / "text_encoder").glob("*.safetensors")
+    cache = tmp_path / "cache"
+    before = TextEncoder(tmp_path / "text_encoder", cache=TextCache(cache)).encode("a cat")
+    assert TextEncoder(tmp_path / "text_encoder", cache=TextCache(cache)).encode("a cat") == before
+    content = bytearray(weights.read_bytes())
+    content[len(content) // 2] ^= 1
+    weights.write_bytes(content)
+    assert TextEncoder(tmp_path / "text_encoder", cache=TextCache(cache)).encode("a cat") != before
 
 
 def test_unknown_keys_and_folders_are_refused(tiny: Path, tmp_path: Path) -> None:
