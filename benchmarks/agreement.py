@@ -1,7 +1,7 @@
-"""What a clip of a moving shape shows, read off its pixels: the counterpart of `mora_data.moving_shapes`.
+"""Reads from the pixels of a clip what its moving shape does: the counterpart of `mora_data.moving_shapes`.
 
-No judge is needed to say whether a generated clip agrees with its prompt. Form is left out: a circle and a square of
-ten pixels that a tiny model has smeared cannot be told apart with certainty.
+So no judge is needed to say whether a generated clip agrees with its prompt. Form is left out, because a circle and a
+square of ten pixels, smeared by a tiny model, cannot be told apart reliably.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 from mora_data.moving_shapes import COLOURS, DIRECTIONS, GROUND, SPEEDS, MovingShape
 
-_CONTRAST = 60  # grey levels over the ground from which a pixel belongs to the shape
-_LEAST_AREA = 0.02  # of the picture; less is no shape. A whole one has 0.09
-_LEAST_WAY = 0.1  # of the picture's side; less is no motion. A slow one has 0.25
-_LEAST_DISTANCE = 0.04  # of the picture's side from its centre; less is no side of it. A slow motion begins at 0.125
+_CONTRAST = 60  # grey levels: a pixel this much brighter than the ground belongs to the shape
+_LEAST_AREA = 0.02  # share of the picture; less is no shape. A whole shape has 0.09
+_LEAST_WAY = 0.1  # share of the picture's side; less is no motion. A slow motion has 0.25
+_LEAST_DISTANCE = 0.04  # from the centre, as a share of the side; less is no direction. A slow motion begins at 0.125
 _PALETTE = np.array(list(COLOURS.values()), dtype=float)
 
 Pixels = npt.NDArray[np.uint8]
@@ -23,16 +23,16 @@ Pixels = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Sight:
-    """What is seen in a clip; None where it cannot be told."""
+    """What a clip shows; None where the pixels do not tell."""
 
     colour: str | None
-    begins: str | None  # direction of the motion that would begin where the shape is in the first frame
+    begins: str | None  # direction of a motion that begins where the shape is in the first frame
     direction: str | None
     speed: str | None
 
 
 def look(clip: Pixels) -> Sight:
-    """Look at a clip, uint8 (frames, height, width, 3); of one frame only colour and place can be told."""
+    """Look at a clip, uint8 (frames, height, width, 3); a single frame shows only colour and place."""
     centres = [_centre(frame) for frame in clip]
     first, last = centres[0], centres[-1]
     begins = None if first is None else _direction(np.array([0.5, 0.5]) - first, _LEAST_DISTANCE)
@@ -43,11 +43,11 @@ def look(clip: Pixels) -> Sight:
 
 
 def agreement(prompt: MovingShape, picture: Pixels, clip: Pixels) -> dict[str, float]:
-    """1 or 0 for everything that can be compared.
+    """1 (agrees) or 0 for each property that can be compared.
 
     Args:
-        picture: the image agent's, uint8 (height, width, 3).
-        clip: what the video agent made of it.
+        picture: from the image agent, uint8 (height, width, 3).
+        clip: what the video agent made from it.
     """
     still, moving = look(picture[None]), look(clip)
     found = {

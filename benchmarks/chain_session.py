@@ -1,4 +1,4 @@
-"""A running chain to measure: real servers, a coordinator in this process, and the single-process twin beside them.
+"""A running chain to measure: real servers, a coordinator in this process, and the same chain in a single process.
 
 Runs in the control environment. Used by `benchmarks.parity`, `benchmarks.train` and the integration tests.
 """
@@ -52,7 +52,7 @@ class ChainSession:
     options: dict[str, dict[str, Any]]
 
     def batches(self, step: int = 0) -> list[MicroBatch]:
-        """The micro-batches of one step, as the trainer cuts them."""
+        """The micro-batches of one step, divided as the trainer does."""
         training = self.config.training
         order = self._order()
         return [self.corpus.micro_batch(order, places) for places in self._places(step, training.micro_batch_size)]
@@ -73,7 +73,7 @@ class ChainSession:
         )
 
     def accumulate(self, batches: Sequence[MicroBatch]) -> dict[str, torch.Tensor]:
-        """Forward and backward of all micro-batches; parameter gradients stay in the servers, dL/dz_i come back."""
+        """Forward and backward of all micro-batches; parameter gradients stay in the servers, dL/dz_i are returned."""
         gradients = {name: torch.zeros_like(z) for name, z in self.embeddings.items()}
         for result in self.chain.run(batches, self.embeddings, Stopwatch()):
             for name, gradient in result.gradients.items():
@@ -85,7 +85,7 @@ class ChainSession:
         return self.joint_step.run(step, self.batches(step) if batches is None else batches, self.rates())
 
     def write_spec(self, folder: Path) -> Path:
-        """Everything the single-process twin needs to do the first step on the same numbers."""
+        """Write what the single-process chain needs to do the first step on the same numbers; returns its path."""
         order, size = self._order(), self.config.training.micro_batch_size
         tensors = {f"z.{name}": z for name, z in self.embeddings.items()}
         for index, sample in enumerate(self.samples):
@@ -118,13 +118,13 @@ class ChainSession:
 
 @contextlib.contextmanager
 def chain_session(config: TrainConfig, path: Path, *, traces: Path | None = None) -> Iterator[ChainSession]:
-    """Start the servers of `config` (one replica), connect as coordinator, yield; end everything afterwards.
+    """Start the servers of `config` (one replica), connect as coordinator, yield; then end everything.
 
     Args:
-        traces: folder for the servers' traces; None traces nothing.
+        traces: folder for the servers' traces; None switches tracing off.
     """
     if config.replicas != 1:
-        raise ValueError(f"a chain session drives one replica, the configuration asks for {config.replicas}")
+        raise ValueError(f"a chain session drives one replica, but the configuration has {config.replicas}")
     console = Console(stderr=True)
     cache = path / "text-cache"
     video = config.agents.video.model_copy(
@@ -202,7 +202,7 @@ class SingleProcessTwin:
         self._process.stdout.close()
 
     def ask(self, **command: Any) -> dict[str, Any]:
-        """Send one command, return its answer."""
+        """Send one command and return its answer."""
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(command) + "\n")
         self._process.stdin.flush()

@@ -1,15 +1,15 @@
-"""Device memory between two processes on one GPU: what a hand-over costs, and what kills leave behind.
+"""Device memory between two processes on one GPU: what a hand-over costs, and what killed processes leave behind.
 
 `python -m benchmarks.cuda_ipc [--json FILE]`, in any environment with torch for CUDA, `cuda-bindings` and this runtime.
-`--peer-python` names another environment's interpreter for the second process. Times are wall-clock medians of rounds
-that are taken in turn; GPU work is waited for at both ends of each.
+`--peer-python` names another environment's interpreter for the second process. Times are wall-clock medians of
+interleaved rounds; the GPU is synchronised before and after each.
 
-1. 256 MB that lie in a slot: handed over, the peer computes x + 1 and answers; against a cudaMemcpy of the same bytes
-   on the device, and against the same addition in one process.
-2. 1 KB: the hand-over with its event, with and without a kernel, against a bare message there and back.
-3. A view in a pool that is open against opening and closing the handle for each tensor.
-4. Staging: device to host and back through a pinned segment against a pageable one.
-5. SIGKILL of a reader that holds views, and of an owner whose views are held: hangs, memory that does not come back.
+1. 256 MB in a slot are handed over, and the peer computes x + 1 and answers; compared with a cudaMemcpy of the same
+  bytes on the device, and with the same addition in one process.
+2. 1 KB: the hand-over with its event, with and without a kernel, compared with a bare message there and back.
+3. A view in an open pool, compared with opening and closing the handle for each tensor.
+4. Staging: device to host and back through a pinned segment, compared with a pageable one.
+5. SIGKILL of a reader that has views, and of an owner whose tensors a reader views: hangs, and memory not freed.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ HELD_NUMEL = 4 * MB  # float32: 16 MB
 BUSY_MS = 2000
 MEMORY_DEADLINE_S = 10.0
 WAITING = "waiting for its work: "
-HELD, NOTICED = "views held: readable", WAITING + "peer_died"  # what is expected of a reader whose owner is killed
-SLACK_NBYTES = 2 * MB  # what may be missing from the device's free memory without being called a leak
+HELD, NOTICED = "views held: readable", WAITING + "peer_died"  # the expected answers of a reader whose owner is killed
+SLACK_NBYTES = 2 * MB  # less missing from the device's free memory than this does not count as a leak
 GIVE_UP_S = 1200
 
 
 class Session:
-    """One owner, this process, and one reader."""
+    """This process, which owns the pool, and one reader."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
@@ -86,7 +86,7 @@ def timed(work: Callable[[], object]) -> float:
 
 
 def in_turn(rounds: int, warm_up: int, **works: Callable[[], object]) -> dict[str, list[float]]:
-    """Seconds of each work, round by round."""
+    """Seconds of each piece of work, round by round."""
     taken: dict[str, list[float]] = {name: [] for name in works}
     for turn in range(warm_up + rounds):
         for name, work in works.items():
@@ -188,7 +188,7 @@ def measure_staging(session: Session) -> dict[str, Any]:
 
 
 def memory_back(start: int, free: Callable[[], int]) -> tuple[float, int]:
-    """Seconds until the device's free memory is back at `start`, and the bytes that are still missing then."""
+    """Seconds until the device's free memory is back at `start`, and the bytes still missing at the end."""
     began = time.monotonic()
     while (missing := start - free()) > SLACK_NBYTES and time.monotonic() - began < MEMORY_DEADLINE_S:
         time.sleep(0.005)
@@ -196,7 +196,7 @@ def memory_back(start: int, free: Callable[[], int]) -> tuple[float, int]:
 
 
 def peers(session: Session, count: int) -> Iterator[DevicePeer]:
-    """Peers one after the other, the next ones starting meanwhile."""
+    """Yield peers one after the other; the next ones start meanwhile."""
     waiting: list[DevicePeer] = []
     for number in range(count):
         while len(waiting) < min(6, count - number):
@@ -206,7 +206,7 @@ def peers(session: Session, count: int) -> Iterator[DevicePeer]:
 
 
 def kill_readers(session: Session) -> dict[str, Any]:
-    """Readers with live views, every third with kernels running on them; this process is the owner."""
+    """Kill readers with live views, every third with kernels running on them; this process is the owner."""
     seconds: list[float] = []
     missing: list[int] = []
     wrong = 0
@@ -222,7 +222,7 @@ def kill_readers(session: Session) -> dict[str, Any]:
         peer.kill()
         exported.clear()
         del slot
-        if number == 0:  # the first one warms up what stays, and its end is the start to come back to
+        if number == 0:  # the first kill allocates what remains for good, so free memory after it is the reference
             time.sleep(2)
             start = torch.cuda.mem_get_info(session.device.ordinal)[0]
             continue
@@ -243,7 +243,7 @@ def _kills(seconds: list[float], missing: list[int], wrong: int) -> dict[str, An
 
 
 def kill_owners(session: Session) -> dict[str, Any]:
-    """Owners whose views a reader holds, every third before its work has run; the reader is a third process."""
+    """Kill owners whose tensors a reader views, every third before its work has run; the reader is a third process."""
     seconds: list[float] = []
     missing: list[int] = []
     outcomes: dict[str, int] = {}
@@ -271,7 +271,7 @@ def kill_owners(session: Session) -> dict[str, Any]:
             for text in filter(None, (outcome, held)):
                 outcomes[text] = outcomes.get(text, 0) + 1
             if held != HELD or outcome not in ("", NOTICED):
-                break  # the reader can no longer be asked; `problems` says so
+                break  # the reader answers no more questions; `problems` says so
             reader.ask(b"K")
             if number == 0:
                 time.sleep(2)
@@ -297,7 +297,7 @@ def read(reader: DevicePeer, expected: float) -> str:
 
 
 def outcome_of(work: Callable[[], object]) -> str:
-    """What it returned, the error's code, or a hang."""
+    """What the call returned, the code of its error, or that it hangs."""
     try:
         returned = work()
         return returned if isinstance(returned, str) else "given"
@@ -318,7 +318,7 @@ MEASUREMENTS: dict[str, Callable[[Session], dict[str, Any]]] = {
 
 
 def main() -> int:
-    """Measure, print, write; 0 where nothing was wrong."""
+    """Measure, print, write; returns 0 if nothing was wrong."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--device", type=int, default=0)
@@ -346,13 +346,13 @@ def main() -> int:
         for name in options.only:
             results[name] = MEASUREMENTS[name](session)
             print(f"{name}: {json.dumps(results[name])}", flush=True)
-            if options.json is not None:  # after each, so that a run cut short has left what it found
+            if options.json is not None:  # after each measurement, so that an interrupted run leaves its figures
                 options.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     return 1 if problems(results) else 0
 
 
 def problems(results: dict[str, Any]) -> list[str]:
-    """What should not have been seen; printed."""
+    """Return, and print, each result that differs from what is expected."""
     found = [name for name, key in (("large", "result_is_right"), ("staging", "bytes_are_right"))
              if not results.get(name, {key: True})[key]]  # fmt: skip
     for name in ("killed_readers", "killed_owners"):

@@ -1,8 +1,8 @@
-"""The other process of `benchmarks.cuda_ipc` and of the GPU tests: owns or reads device pools as it is told.
+"""The second process of `benchmarks.cuda_ipc` and of the GPU tests: owns or reads device pools on request.
 
-`DevicePeer` starts one and asks it over a Unix socket pair; run as `python -m benchmarks.device_peer DESCRIPTOR DEVICE`
-the module is the peer itself. A request is one packet: a letter and packed fields, as each method of `_Peer` says. An
-answer is `k` and packed fields, or `e` with an error's code and text. CUDA starts with the first request that needs it.
+`DevicePeer` starts one and asks it over a Unix socket pair; `python -m benchmarks.device_peer DESCRIPTOR DEVICE` is the
+peer itself. A request is one packet: a letter and packed fields; the docstring of each method of `_Peer` defines one.
+An answer is `k` and packed fields, or `e` with an error's code and text. The first request that needs CUDA starts it.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from mora_runtime.errors import DeviceFailed, MoraError, PeerDied, error_from_co
 
 ROOT = Path(__file__).resolve().parents[1]
 MAX_PACKET_NBYTES = 64 << 10
-CYCLES_PER_MS = 2_000_000  # a little more than any device's clock gives
+CYCLES_PER_MS = 2_000_000  # a little more than the clock of any device
 VIEW_DEADLINE_S = 20.0
 NAME = "the peer"
 
 
 class DevicePeer:
-    """A handle on a peer process. Every question has a deadline; a peer that does not answer is a TimeoutError."""
+    """A handle on a peer process. Every question has a deadline; a peer that does not answer raises TimeoutError."""
 
     def __init__(self, ordinal: int = 0, python: str = sys.executable) -> None:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -46,7 +46,7 @@ class DevicePeer:
         return self.process.poll() is None
 
     def send(self, request: bytes) -> None:
-        """Ask without waiting; `receive` has the answer."""
+        """Ask without waiting; `receive` returns the answer."""
         self._socket.send(request)
 
     def receive(self, deadline_s: float = 60.0) -> bytes:
@@ -65,20 +65,20 @@ class DevicePeer:
         return self.receive(deadline_s)
 
     def open(self, offer: bytes, owner_pid: int) -> None:
-        """Let it open a pool of the process `owner_pid`."""
+        """Let the peer open a pool of the process `owner_pid`."""
         self.ask(b"O" + struct.pack("!I", owner_pid) + offer)
 
     def view(self, tensor: DeviceTensor, lease: int = 0) -> None:
-        """Let it hold a view."""
+        """Let the peer make a view and store it."""
         self.ask(b"V" + struct.pack("!I", lease) + tensor.pack())
 
     def sums(self, deadline_s: float = 60.0) -> list[float]:
-        """Sums of the views it holds."""
+        """Sums of the views that the peer has."""
         data = self.ask(b"R", deadline_s)
         return list(struct.unpack(f"!{len(data) // 8}d", data))
 
     def make(self, numel: int, value: float, busy_ms: int = 0) -> DeviceTensor:
-        """Let it fill a float32 tensor in its pool, after keeping its stream busy; it does not wait for that."""
+        """Let the peer keep its stream busy and then fill a float32 tensor in its pool; it does not wait for either."""
         return DeviceTensor.unpack(self.ask(b"T" + struct.pack("!QfI", numel, value, busy_ms)))
 
     def about(self) -> dict[str, Any]:
@@ -87,7 +87,7 @@ class DevicePeer:
         return told
 
     def kill(self) -> None:
-        """SIGKILL, and reap it."""
+        """Kill the peer (SIGKILL) and wait for its end."""
         self.process.kill()
         self.process.wait(30)
         self._socket.close()
@@ -101,7 +101,7 @@ class DevicePeer:
 
 
 def process_is_alive(pid: int) -> Callable[[], bool]:
-    """Tells whether the process that now has this id still runs."""
+    """Tells whether the process with this id at the time of creation still runs."""
     try:
         descriptor = os.pidfd_open(pid)
     except ProcessLookupError:
@@ -112,7 +112,7 @@ def process_is_alive(pid: int) -> Callable[[], bool]:
 
 
 def forbid_torch_ipc() -> None:
-    """From now on every inter-process CUDA function of torch raises: handles must not come from it."""
+    """Make every inter-process CUDA function of torch raise: handles must not come from it."""
 
     def refused(*_: object, **__: object) -> NoReturn:
         raise AssertionError("torch's own inter-process code was called")
@@ -149,7 +149,7 @@ class _Peer:
 
     @property
     def opened(self) -> OpenedPool:
-        assert self._opened is not None, "O comes first"
+        assert self._opened is not None, "expected O before this request"
         return self._opened
 
     def ping(self, _: bytes) -> bytes:
@@ -181,17 +181,17 @@ class _Peer:
         return struct.pack(f"!{len(leases)}I", *leases)
 
     def view(self, data: bytes) -> bytes:
-        """V: lease u32, tensor. Holds the view."""
+        """V: lease u32, tensor. Makes a view and stores it."""
         self._held.append(self._view(data))
         return b""
 
     def look(self, data: bytes) -> bytes:
-        """L: lease u32, tensor -> leases that are over. A view is made and dropped."""
+        """L: lease u32, tensor -> ended leases. Makes a view and drops it."""
         self._view(data)
         return self._leases()
 
     def add(self, data: bytes) -> bytes:
-        """A: lease u32, tensor -> leases that are over. Computes x + 1, waits for it, drops the view."""
+        """A: lease u32, tensor -> ended leases. Computes x + 1, waits for it, drops the view."""
         x = self._view(data)
         if self._result is None or self._result.shape != x.shape:
             self._result = torch.empty(x.shape, dtype=x.dtype, device=x.device)
@@ -202,21 +202,21 @@ class _Peer:
 
     def result(self, _: bytes) -> bytes:
         """S -> checksum of the last x + 1, i64."""
-        assert self._result is not None, "A comes first"
+        assert self._result is not None, "expected A before this request"
         return struct.pack("!q", checksum(self._result))
 
     def sums(self, _: bytes) -> bytes:
-        """R -> sum of each held view, f64."""
+        """R -> sum of each stored view, f64."""
         return struct.pack(f"!{len(self._held)}d", *(view.double().sum().item() for view in self._held))
 
     def busy(self, data: bytes) -> bytes:
-        """B: ms u32. Keeps the stream busy and then reads the held views; does not wait."""
+        """B: ms u32. Keeps the stream busy and then reads the stored views; does not wait."""
         torch.cuda._sleep(struct.unpack("!I", data)[0] * CYCLES_PER_MS)
         self._result = sum((view.sum() for view in self._held), torch.zeros((), device=self.device.torch_device))
         return b""
 
     def drop(self, _: bytes) -> bytes:
-        """D -> leases that are over. Drops the held views; does not wait."""
+        """D -> ended leases. Drops the stored views; does not wait."""
         self._held.clear()
         return self._leases()
 
@@ -236,7 +236,7 @@ class _Peer:
 
     def make(self, data: bytes) -> bytes:
         """T: numel u64, value f32, ms u32 -> tensor."""
-        assert self._pool is not None, "M comes first"
+        assert self._pool is not None, "expected M before this request"
         numel, value, busy_ms = struct.unpack("!QfI", data)
         tensor = self._pool.empty((numel,))
         tensor.fill_(-1)
@@ -250,7 +250,7 @@ class _Peer:
         return struct.pack("!Q", torch.cuda.mem_get_info(self._ordinal)[0])
 
     def handle_costs(self, data: bytes) -> bytes:
-        """C: rounds u32, lease u32, tensor -> seconds per tensor, f64: pool open; opened and closed for each."""
+        """C: rounds u32, lease u32, tensor -> seconds per tensor, f64: with the pool open; opened and closed for each."""
         rounds = struct.unpack_from("!I", data)[0]
         began = time.perf_counter()
         for _ in range(rounds):
@@ -278,7 +278,7 @@ class _Peer:
             return b"k" + actions[request[:1]](request[1:])
         except MoraError as error:
             return b"e" + f"{error.code}:{error}".encode()
-        except RuntimeError as error:  # torch's word for an error of CUDA
+        except RuntimeError as error:  # torch raises it for errors of CUDA
             return b"e" + f"{DeviceFailed.code}:{error}".encode()[:2000]
 
 

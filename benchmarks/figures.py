@@ -1,4 +1,4 @@
-"""Where a benchmark's figures go: to the terminal, and to a file for who measures with it."""
+"""Writes a benchmark's figures to the terminal and, with `--json`, to a file."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from typing import Any
 
 def add_json_option(parser: argparse.ArgumentParser) -> None:
     """`--json FILE`."""
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here too")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to this file")
 
 
 def publish(figures: Mapping[str, Any], file: Path | None) -> None:
-    """Print the figures as JSON, and write them where a file was named."""
+    """Print the figures as JSON, and write them to the file of `--json`, if any."""
     print(json.dumps(figures, indent=1))
     save(figures, file)
 
 
 def save(figures: Mapping[str, Any], file: Path | None) -> None:
-    """Write the figures as JSON where a file was named; for benchmarks that show people something else."""
+    """Write the figures as JSON to the file of `--json`, if any; for benchmarks that print a table instead."""
     if file is not None:
         file.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")

@@ -1,8 +1,9 @@
-"""How surely the offline judge prefers a clip to the same clip with something broken in it.
+"""How reliably the offline judge prefers a clip to a broken version of it.
 
 Clean clips are cut from a film (`--film`), made by Mora (moving shapes), and taken from a folder of generated videos
-(`--generated`, for example the rounds of a run). Each is broken in four ways and shown beside the clean one, both as
-the H.264 files that rounds write. A case counts where the judge ranks the clean one first. Run as `mora bench judges`.
+(`--generated`, for example the rounds of a run). Each is broken in four ways and judged together with the clean one,
+both as the H.264 files that rounds write. A case counts if the judge ranks the clean one first. Run it as
+`mora bench judges`.
 """
 
 from __future__ import annotations
@@ -34,14 +35,14 @@ _SHAPES = tuple(
 
 
 def corrupted(clip: Clip, kind: str, draw: random.Random) -> Clip:
-    """The clip broken in one way, with a strength drawn from the range below."""
+    """The clip broken in one way; the strength is drawn from the range below."""
     if kind == "noise":  # standard deviation of 6 to 30 grey levels
         noise = np.random.default_rng(draw.getrandbits(32)).normal(0.0, draw.uniform(6, 30), clip.shape)
         return (clip + noise).round().clip(0, 255).astype(np.uint8)
     if kind == "blur":  # Gaussian of 1 to 3 pixels
         radius = ImageFilter.GaussianBlur(draw.uniform(1.0, 3.0))
         return np.stack([np.asarray(Image.fromarray(frame).filter(radius)) for frame in clip])
-    if kind == "frozen":  # from some frame in the first half on, nothing changes
+    if kind == "frozen":  # nothing changes after some frame in the first half
         start = draw.randrange(0, len(clip) // 2)
         return np.concatenate([clip[: start + 1], np.repeat(clip[start : start + 1], len(clip) - start - 1, axis=0)])
     order = list(range(len(clip)))
@@ -51,7 +52,7 @@ def corrupted(clip: Clip, kind: str, draw: random.Random) -> Clip:
 
 
 def clean_clips(film: Path | None, generated: Path | None, number: int, seed: int) -> Iterator[tuple[str, Clip]]:
-    """Clips of each source in turn, with the source's name."""
+    """Yield clips from each source in turn, with the source's name."""
     draw = random.Random(seed)
     videos = sorted(generated.rglob(VIDEO_FILE)) if generated is not None else []
     sources = [name for name, there in (("film", film), ("generated", videos), ("made", True)) if there]
@@ -68,7 +69,7 @@ def clean_clips(film: Path | None, generated: Path | None, number: int, seed: in
 
 
 def written(clip: Clip, folder: Path) -> Clip:
-    """The clip as it is after it was written as a video and read again."""
+    """The clip after it was written as a video and read back."""
     path = folder / "clip.mp4"
     frames, height, width = clip.shape[:3]
     write_video(path, clip, 8.0)
@@ -76,7 +77,7 @@ def written(clip: Clip, folder: Path) -> Clip:
 
 
 def measure_judges(film: Path | None, generated: Path | None, number: int, seed: int) -> dict[str, object]:
-    """Share of cases in which the clean clip is preferred, by judge, corruption and source."""
+    """Share of cases in which the judge prefers the clean clip, by judge, corruption and source."""
     judges = [MeasuredJudge("even"), MeasuredJudge("picture"), MeasuredJudge("motion")]
     wins: dict[tuple[str, str, str], list[bool]] = {}
     draw = random.Random(seed)
@@ -115,7 +116,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="mora bench judges", description=__doc__)
     parser.add_argument("--film", type=Path, help="a video to cut clean clips from")
     parser.add_argument("--generated", type=Path, help="a folder with candidates of a run")
-    parser.add_argument("--cases", type=int, default=400, help="of each corruption")
+    parser.add_argument("--cases", type=int, default=400, help="number of cases for each corruption")
     parser.add_argument("--seed", type=int, default=0)
     add_json_option(parser)
     arguments = parser.parse_args()

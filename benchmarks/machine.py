@@ -1,4 +1,4 @@
-"""What the figures were taken on."""
+"""Describes the machine on which figures were measured."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 _WATCHED_NS = 250_000_000
-_GAP_NS = 100_000  # no interrupt takes as long
+_GAP_NS = 100_000  # longer than any interrupt
 
 
 def describe_machine() -> dict[str, Any]:
@@ -30,7 +30,7 @@ def describe_machine() -> dict[str, Any]:
 def lost_share(core: int) -> float:
     """Share of a quarter of a second in which a busy loop on this core did not run.
 
-    A virtual machine whose host is busy loses its cores without being told: figures taken then say little.
+    A busy host takes the cores of a virtual machine away without a notice; figures measured meanwhile say little.
     """
     every_core = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {core})

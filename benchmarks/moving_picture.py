@@ -1,12 +1,12 @@
-"""The moving picture of the README, taken by a rule: what the chain makes before and after joint training.
+"""Makes the moving picture of the README by a fixed rule: what the chain generates before and after joint training.
 
     ./mora train configs/shapes.yaml --run RUN
     .venvs/control/bin/python -m benchmarks.moving_picture RUN docs/shapes.webp
 
-The rule: configs/shapes.yaml as it is; every fourth held-out prompt (`benchmarks.learn.data.HELD_OUT`, which no
-training shows), so the first of each colour; seed 0; every other setting is the configuration's. The upper row is
-made with the models that training begins with, the lower row with the last committed checkpoint of RUN. All four are
-shown, whatever they look like. `./mora generate text-to-video --no-enhance --seed 0` makes the same clips one by one.
+The rule: configs/shapes.yaml as it is; every fourth held-out prompt (`benchmarks.learn.data.HELD_OUT`, which are in
+no training data), so the first of each colour; seed 0; every other setting is from the configuration. The upper row
+comes from the models before training, the lower row from the last committed checkpoint of RUN. All four are shown,
+good or bad. `./mora generate text-to-video --no-enhance --seed 0` makes the same clips one by one.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def clips(config: TrainConfig, prompts: Sequence[str]) -> list[Clip]:
-    """What text-to-video makes of each prompt as it is, uint8 (frames, height, width, 3)."""
+    """What text-to-video makes from each unchanged prompt, uint8 (frames, height, width, 3)."""
     console = Console(stderr=True)
     with (
         tempfile.TemporaryDirectory(prefix="mora-picture-") as folder,
@@ -74,7 +74,7 @@ def clips(config: TrainConfig, prompts: Sequence[str]) -> list[Clip]:
 
 
 def frames(prompts: Sequence[str], rows: Sequence[tuple[str, Sequence[Clip]]]) -> list[Image.Image]:
-    """One picture a frame: a column a prompt, a row a state of the models."""
+    """One picture per frame, with a column per prompt and a row per state of the models."""
     height, width = (side * _SCALE for side in rows[0][1][0].shape[1:3])
     size = (
         _SIDE_WIDTH + len(prompts) * (width + _GAP),
@@ -102,7 +102,7 @@ def _frame(
 
 
 def write(path: Path, pictures: Sequence[Image.Image], fps: float) -> None:
-    """An animation without end, at the clips' rate, whose last frame stays a while."""
+    """Write an endless animation at the clips' frame rate that pauses on the last frame."""
     durations = [round(1000 / fps)] * (len(pictures) - 1) + [_LAST_FRAME_MS]
     pictures[0].save(
         path, save_all=True, append_images=pictures[1:], duration=durations, loop=0, lossless=True, quality=100

@@ -1,9 +1,9 @@
-"""Time and memory of the video model against what the machine can do.
+"""Time and memory of the video model, compared with what the machine can do.
 
 Run with the opensora environment's interpreter: `python -m benchmarks.opensora [--json FILE]`.
 
 1. The transformer at 1/8 width (3 heads of 96 instead of 24) and 4,096 tokens: forward, and forward with backward,
-   against the time that its floating-point operations take at the matmul rate measured in the same run.
+  compared with the time of its floating-point operations at the matmul rate measured in the same run.
 2. Other ways to write its attention, and where the time goes (a profile by operator).
 3. Peak memory of the autoencoder at its published width for clips of growing length, tiled and untiled.
 """
@@ -54,7 +54,7 @@ VAE_CONFIG: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Rate:
-    """A piece of work against the floor that the measured matmul rate sets."""
+    """A piece of work, compared with the least time that the measured matmul rate allows."""
 
     work: str
     seconds: float
@@ -63,7 +63,7 @@ class Rate:
 
 
 def forward_flop(layers: int, tokens: int, text_rows: int, width: int) -> int:
-    """Multiply-adds count as two. Norms, GELU, rotary and modulation are not counted: the floor is matmuls alone."""
+    """Multiply-adds count as two. Only matmuls count, so norms, GELU, rotary and modulation are left out."""
     self_attention = 8 * tokens * width**2 + 4 * tokens**2 * width  # q, k, v, out; scores and mixing
     cross_attention = 4 * tokens * width**2 + 4 * text_rows * width**2 + 4 * tokens * text_rows * width
     feed_forward = 16 * tokens * width**2
@@ -72,9 +72,9 @@ def forward_flop(layers: int, tokens: int, text_rows: int, width: int) -> int:
 
 
 def best_seconds(work: Callable[[], object], repeats: int) -> float:
-    """The fastest of several runs: what the machine can do when nothing else disturbs it.
+    """The fastest of several runs: what the machine can do without other load.
 
-    On one thread in processor time, which does not count the time that other processes had the core.
+    One thread is measured in processor time, which leaves out the time that other processes had the core.
     """
     clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
     times = []
@@ -132,7 +132,7 @@ def operator_shares(work: Callable[[], object]) -> list[dict[str, Any]]:
 
 
 def attention_ways(repeats: int, rate: float) -> list[Rate]:
-    """What else could compute the self-attention: the chosen way first."""
+    """Ways to compute the self-attention, the chosen one first."""
     tokens, width = 4096, HEADS * HEAD_DIM
     query, key, value = torch.randn(3, 1, HEADS, tokens, HEAD_DIM)
     flop = 4 * tokens**2 * width
@@ -165,7 +165,7 @@ def _written_out(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class VaeMemory:
-    """Peak above the idle process: bytes, and float32s per pixel of the tile (or clip) and channel of level 0."""
+    """Peak above the idle process: in bytes, and in float32s per pixel of the tile (or clip) and channel of level 0."""
 
     work: str
     frames: int
@@ -177,7 +177,7 @@ class VaeMemory:
 
 
 def vae_memory() -> list[VaeMemory]:
-    """Each case in a fresh process, since a process's peak never falls."""
+    """Measure each case in a fresh process, because the peak of a process never falls."""
     cases = [
         ("encode", 17, 96, None, None),
         ("decode", 17, 64, None, None),
@@ -199,12 +199,12 @@ def vae_memory() -> list[VaeMemory]:
 
 @torch.no_grad()
 def vae_case(work: str, frames: int, side: int, tile: int, tile_frames: int) -> int:
-    """Peak bytes above what the process held before the call."""
+    """Peak bytes above the memory of the process before the call."""
     with torch.device("meta"):
         vae = CausalVAEModel.from_config(VAE_CONFIG).eval().requires_grad_(False)
     vae.to_empty(device="cpu")
     for parameter in vae.parameters():
-        parameter.zero_()  # memory does not depend on the weights, and random ones take seconds to make
+        parameter.zero_()  # memory does not depend on the weights, and random weights take seconds to make
     if tile:
         vae.enable_tiling()
         vae.tile_sample_min_size, vae.tile_latent_min_size = tile, tile // 8
@@ -244,7 +244,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, help="also write all figures to this file")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--layers", type=int, default=4, help="of the transformer; the published one has 32")
+    parser.add_argument("--layers", type=int, default=4, help="layers of the transformer; the published one has 32")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--vae-case", nargs=5, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -256,7 +256,7 @@ def main() -> None:
     rate = matmul_flops(arguments.repeats)
     print(f"float32 matmul: {rate / 1e9:.1f} GFLOP/s on {arguments.threads} thread(s)", flush=True)
     rates, table = transformer_rates(arguments.layers, arguments.repeats, rate)
-    # Where other work shares the machine the rate swings: the better of before and after gives the smaller share.
+    # Other load on the machine changes the rate. The better of before and after gives the smaller, safer share.
     again = matmul_flops(arguments.repeats)
     rates = [replace(row, share_of_matmul_rate=row.share_of_matmul_rate * rate / max(rate, again)) for row in rates]
     rate = max(rate, again)

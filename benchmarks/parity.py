@@ -44,7 +44,7 @@ def remote_gradients(session: ChainSession) -> dict[str, torch.Tensor]:
 
 
 def compare(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> dict[str, Any]:
-    """Largest difference over all tensors; names that only one side has count as a difference."""
+    """Largest difference over all tensors; a name that only one side has counts as a difference."""
     missing = sorted(set(ours) ^ set(theirs))
     common = sorted(set(ours) & set(theirs))
     differences = {name: float((ours[name].double() - theirs[name].double()).abs().max()) for name in common}

@@ -1,4 +1,4 @@
-"""What overlapping micro-batches gains: two agents of equal cost, a core each, against one micro-batch at a time.
+"""What overlapping micro-batches gains over one at a time: two agents of equal cost, each on its own core.
 
 Part of `mora bench train`. Both ways run interleaved on the same servers; the ideal is computed from the agents' own
 compute times of the same steps (`mora_launch.profiling.schedule`).
@@ -30,11 +30,11 @@ _MAX_NUM_IMAGE_STEPS = 64
 
 
 def measure_pipeline(config: Path, *, num_micro_batches: int, num_rounds: int) -> dict[str, Any]:
-    """Step times with and without overlap over interleaved rounds, and what could be reached.
+    """Step times with and without overlap over interleaved rounds, and the ideal.
 
-    The image agent of the tiny configuration is made as dear as the video agent by giving it more denoising steps, all
-    of them with gradient; how many is measured first. Each measurement is a process of its own, because DeepSpeed can
-    be started once in a process.
+    More denoising steps, all with gradient, make the image agent of the tiny configuration as expensive as the video
+    agent; their number is measured first. Each measurement has its own process, because DeepSpeed can be started only
+    once in a process.
     """
     common = ["--config", str(config), "--micro-batches", str(num_micro_batches)]
     costs = _in_own_process([*common, "--image-steps", "4", "--rounds", "1"])
@@ -82,7 +82,7 @@ def _interleaved(session: ChainSession, num_rounds: int) -> dict[str, Any]:
         session.chain.pipeline = _OVERLAPPED if name == "overlapped" else _ONE_BY_ONE
         results, step_s, ending_s = _run(session, number)
         if number < 2:
-            continue  # warm-up of both
+            continue  # warm-up of both ways
         times[name].append(step_s)
         if name == "overlapped":
             ideal_s = critical_path_s([_times(result) for result in results], _OVERLAPPED.max_in_flight) + ending_s
@@ -104,21 +104,21 @@ def _interleaved(session: ChainSession, num_rounds: int) -> dict[str, Any]:
 
 
 class _Recorder:
-    """Keeps what a chain's micro-batches gave while a whole step runs."""
+    """Stores the results of a chain's micro-batches while a whole step runs."""
 
     def __init__(self, chain: RemoteChain) -> None:
         self.results: list[MicroBatchResult] = []
         self._chain = chain
 
     def run(self, *arguments: Any) -> Any:
-        """As the chain's."""
+        """Call the chain's method of this name and store what it returns."""
         for result in self._chain.run(*arguments):
             self.results.append(result)
             yield result
 
 
 def _run(session: ChainSession, number: int) -> tuple[list[MicroBatchResult], float, float]:
-    """One whole step on the first batch: micro-batches, step time, and the part of it after the micro-batches."""
+    """Run a whole step on the first batch: its micro-batches, its time, and the part of it after the micro-batches."""
     recorder = _Recorder(session.chain)
     session.joint_step.chain = recorder  # type: ignore[assignment]
     batches = session.batches(0)
@@ -130,7 +130,7 @@ def _run(session: ChainSession, number: int) -> tuple[list[MicroBatchResult], fl
 
 
 def main() -> None:
-    """One measurement with a given number of denoising steps; prints JSON."""
+    """Measure with a given number of denoising steps and print JSON."""
     parser = argparse.ArgumentParser(prog="benchmarks.pipeline", description=__doc__)
     parser.add_argument("--config", type=Path, default=ROOT / "configs" / "tiny.yaml")
     parser.add_argument("--micro-batches", type=int, default=8)

@@ -1,7 +1,7 @@
 """`mora bench profiler_cost`: what tracing costs a training step, on and off.
 
-On: the same servers and coordinator take the same step with tracing on and off by turns in one run, so that the
-machine's drift hits both. Off: what the hooks of a step cost, from a loop over one of them and their number in a step.
+On: the same servers and coordinator repeat the same step with tracing on and off alternately, so that the machine's
+drift affects both. Off: the cost of a step's hooks, which is the time of one hook in a loop times their number.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from mora_runtime.trace import tracing
 from benchmarks.chain_session import DEADLINE_S, ChainSession, chain_session
 from benchmarks.figures import add_json_option, publish
 
-_NUM_HOOKS = 200_000  # of the loop that times one
+_NUM_HOOKS = 200_000  # in the loop that measures one
 
 
 def measure(config_path: Path, folder: Path, *, num_rounds: int) -> dict[str, Any]:
-    """Ratios of step times by round, and the price of a hook that records nothing."""
+    """Ratios of step times by round, and the cost of a hook that records nothing."""
     off_ns = hook_ns()
     traces = folder / "trace"
     traces.mkdir()
@@ -53,7 +53,7 @@ def measure(config_path: Path, folder: Path, *, num_rounds: int) -> dict[str, An
 
 
 def hook_ns() -> float:
-    """Time of one `with tracing.span(...)` of a process that is not traced, less that of an empty loop."""
+    """Time of one `with tracing.span(...)` in a process that is not traced, minus that of an empty loop."""
 
     def loop() -> float:
         started_ns = time.perf_counter_ns()
@@ -72,7 +72,7 @@ def hook_ns() -> float:
 
 
 def recorded_ns(folder: Path) -> float:
-    """Time of one span of a traced process, of the category that costs most, its way to the file included."""
+    """Time of one span of the most expensive category in a traced process, writing it to the file included."""
     tracing.start(folder / "cost.jsonl", "cost.0")
     started_ns = time.process_time_ns()
     for _ in range(_NUM_HOOKS // 10):
@@ -84,7 +84,7 @@ def recorded_ns(folder: Path) -> float:
 
 @contextmanager
 def _paused(session: ChainSession) -> Iterator[None]:
-    """Tracing off in every role."""
+    """Switch tracing off in every role."""
     _tell_servers(session, "pause")
     tracer = tracing.active
     assert tracer is not None
@@ -102,7 +102,7 @@ def _tell_servers(session: ChainSession, method: str) -> None:
 
 
 def _interleaved(session: ChainSession, num_rounds: int) -> dict[str, list[float]]:
-    """The same step by turns, off and on first by turns too; the first round of both is warm-up."""
+    """Run the same step with and without tracing; the order alternates. The first round of both is warm-up."""
     times: dict[str, list[float]] = {"on": [], "off": []}
     batches = session.batches(0)
     number = 0
@@ -126,7 +126,7 @@ def _step_s(session: ChainSession, number: int, batches: Any) -> float:
 
 
 def _events_of_a_step(traces: Path, num_steps: int) -> int:
-    """Spans, arrows and moves of an average traced step, over all roles."""
+    """Number of spans, arrows and moves in an average traced step, over all roles."""
     found = read_role_traces(traces)
     first_ns = min(span.start_ns for trace in found for span in trace.spans if span.name == "micro-batches")
     spans = [span for trace in found for span in trace.spans if span.start_ns >= first_ns]

@@ -1,6 +1,6 @@
-"""`mora bench rounds`: rounds killed at random moments and resumed, against the same rounds left alone.
+"""`mora bench rounds`: rounds killed at random moments and resumed, compared with undisturbed rounds.
 
-Every manifest, dataset, decision, verdict, candidate, and every tensor of the last checkpoint are compared to the bit.
+Every manifest, dataset, decision, verdict and candidate, and each tensor of the last checkpoint, must be bit-identical.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def command(run: Path, *options: str) -> list[str]:
 
 
 def fingerprint(run: Path) -> dict[str, str]:
-    """SHA-256 of everything that rounds leave behind, by path; the checkpoint's manifest of files included."""
+    """SHA-256 of every file that rounds leave, by path; the checkpoint's manifest included."""
     files = [path for kind in _KEPT for path in (run / "rounds").rglob(kind)]
     files += [path for kind in _KEPT for path in (run / "evaluation").rglob(kind)]
     record = json.loads((run / "checkpoints" / "COMMITTED").read_text(encoding="utf-8"))
@@ -55,21 +55,21 @@ def _sha256(path: Path, run: Path) -> str:
 
 
 def left_alone(run: Path, *options: str) -> float:
-    """Run to the end; seconds it took."""
+    """Run to the end; returns the seconds it took."""
     started_s = time.monotonic()
     subprocess.run(command(run, *options), check=True, cwd=ROOT, stdout=subprocess.DEVNULL, timeout=_DEADLINE_S)
     return time.monotonic() - started_s
 
 
 def interrupted(run: Path, num_kills: int, whole_s: float, draw: random.Random, *options: str) -> list[float]:
-    """Kill (SIGKILL) and start again; returns after how many seconds each attempt was killed."""
+    """Kill (SIGKILL) and start again until done; returns the seconds after which each attempt was killed."""
     moments: list[float] = []
     while True:
         resume = ("--resume",) if (run / "config.json").exists() else ()
         process = subprocess.Popen(
             command(run, *options, *resume), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT
         )
-        # long enough, on the average, that all of them together reach the end of the work
+        # on average long enough that all attempts together reach the end of the work
         moment_s = draw.uniform(2.0, 2.5 * whole_s / max(1, num_kills)) if len(moments) < num_kills else _DEADLINE_S
         try:
             code = process.wait(moment_s)
@@ -91,7 +91,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         whole_s = left_alone(Path(name) / "whole")
-        print(f"left alone: {whole_s:.0f} s", flush=True)
+        print(f"undisturbed: {whole_s:.0f} s", flush=True)
         run = Path(name) / "interrupted"
         moments = interrupted(run, arguments.interruptions, whole_s, random.Random(arguments.seed))
         expected, found = fingerprint(Path(name) / "whole"), fingerprint(run)

@@ -1,8 +1,8 @@
-"""`mora bench safety_cost`: what checkpoints and heartbeats cost a job in which nothing goes wrong.
+"""`mora bench safety_cost`: what checkpoints and heartbeats cost a job without failures.
 
-Checkpoints: the same servers and coordinator run blocks of steps with and without one by turns, so that the machine's
-drift hits both; a block is as long as `training.checkpoint_every` says, and its checkpoint is committed before it ends.
-Heartbeats: the processor time of one, as its thread makes it, once a second in every role.
+Checkpoints: the same servers and coordinator run blocks of steps with and without a checkpoint alternately, so that the
+machine's drift affects both. A block has `training.checkpoint_every` steps and ends when its checkpoint is committed.
+Heartbeats: the processor time of one; every role's thread makes one a second.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _NUM_BEATS = 500
 
 
 def measure(config_path: Path, folder: Path, *, num_rounds: int, every: int | None) -> dict[str, Any]:
-    """Ratios of blocks of steps by round, and the share of a core that heartbeats take."""
+    """Ratios of block times by round, and the share of a core that heartbeats take."""
     config = load_config(config_path, [])
     num_steps = every or config.training.checkpoint_every
     with chain_session(config, folder / "run") as session:
@@ -60,7 +60,7 @@ def beat_s() -> float:
 def _interleaved(
     session: ChainSession, checkpointer: Checkpointer, num_rounds: int, num_steps: int
 ) -> dict[str, list[float]]:
-    """Blocks by turns, with and without first by turns too; the first round of both is warm-up."""
+    """Run blocks with and without a checkpoint; the order alternates. The first round of both is warm-up."""
     times: dict[str, list[float]] = {"on": [], "off": []}
     done = 0
     for round_number in range(num_rounds + 1):
@@ -84,7 +84,7 @@ def main() -> None:
     parser.add_argument("--config", type=Path, default=ROOT / "configs" / "tiny.yaml")
     add_json_option(parser)
     parser.add_argument("--rounds", type=int, default=10, help="pairs of blocks, 2 or more")
-    parser.add_argument("--every", type=int, help="steps between checkpoints; by default as the configuration says")
+    parser.add_argument("--every", type=int, help="steps between checkpoints; default: from the configuration")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="mora-bench-safety-") as folder:
         result = measure(arguments.config, Path(folder), num_rounds=arguments.rounds, every=arguments.every)

@@ -1,6 +1,6 @@
-"""`mora bench serve`: requests through HTTP, queue and server beside a bare loop over the same agent in one process.
+"""`mora bench serve`: requests through HTTP, queue and server, compared with a bare loop over the agent in one process.
 
-Bare: `python -m benchmarks.serve --bare`, in the image environment, with the options and threads of the server.
+`python -m benchmarks.serve --bare` is the loop, in the image environment, with the options and threads of the server.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SETTLED_WITHIN_S = 5.0
 
 
 def answer_bare(batch: int) -> None:
-    """In the image environment: one loop over the agent for every line that comes, answered by pictures a second."""
+    """In the image environment: for each line on standard input, loop over the agent and print pictures per second."""
     import torch
     from mora_env_sd3.agent import Sd3Agent
     from mora_env_sd3.options import Sd3Options
@@ -49,7 +49,7 @@ def answer_bare(batch: int) -> None:
 
 
 class Bare:
-    """The loop without HTTP, queue and server, in a process with the server's variables; a context manager."""
+    """The bare loop in a process with the server's environment variables; a context manager."""
 
     def __init__(self, batch: int, options: dict[str, Any]) -> None:
         from mora_launch.environments.venvs import ENVIRONMENTS
@@ -62,14 +62,14 @@ class Bare:
         )
 
     def __enter__(self) -> Bare:
-        self.rate()  # loads, and warms up
+        self.rate()  # loads the models and warms up
         return self
 
     def __exit__(self, *_: object) -> None:
         self._process.communicate(timeout=30)
 
     def rate(self) -> float:
-        """Pictures a second."""
+        """Pictures per second."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write("\n")
@@ -127,7 +127,7 @@ class Served:
 
 
 async def load(port: int, num_requests: int, at_once: int, steps: int | None = None) -> tuple[float, list[float], int]:
-    """(requests a second, seconds of each, requests lost), all queued as fast as `at_once` connections let them."""
+    """(requests per second, seconds of each, failed requests), sent as fast as `at_once` connections allow."""
     import httpx
 
     limits = httpx.Limits(max_connections=at_once, max_keepalive_connections=at_once)
@@ -154,7 +154,7 @@ async def load(port: int, num_requests: int, at_once: int, steps: int | None = N
 
 @dataclass
 class RoundRunner:
-    """Of one batch size: served and bare by turns, because the machine is faster in some seconds than in others."""
+    """Figures of one batch size; served and bare alternate, because the speed of the machine varies."""
 
     served: list[float]
     bare: list[float]
@@ -163,12 +163,12 @@ class RoundRunner:
 
     @property
     def ratio(self) -> float:
-        """Median over the rounds of served / bare."""
+        """Median of served / bare over the rounds."""
         return statistics.median(mine / theirs for mine, theirs in zip(self.served, self.bare, strict=True))
 
 
 def take_rounds(served: Served, batch: int, options: dict[str, Any]) -> RoundRunner:
-    """All rounds of a batch size; one before them warms both up."""
+    """Run all rounds of a batch size, after one that warms up both."""
     found = RoundRunner([], [], [])
     asyncio.run(load(served.port, NUM_REQUESTS, NUM_REQUESTS))
     with Bare(batch, options) as bare:
@@ -213,12 +213,12 @@ def measure(num_soak: int) -> dict[str, Any]:
 
 
 def _soak(served: Served, num_requests: int) -> dict[str, Any]:
-    """RSS and descriptors before and after; the first fifth warms pools and caches and does not count."""
+    """Resident memory and descriptors before and after; the first fifth fills pools and caches and does not count."""
     asyncio.run(load(served.port, num_requests // 5, 8, 1))
     before = served.usage()
     rate, _, lost = asyncio.run(load(served.port, num_requests - num_requests // 5, 8, 1))
     deadline = time.monotonic() + SETTLED_WITHIN_S
-    # the front closes the load's connections a moment after the load has
+    # the front closes its end of the connections a moment after the client
     while (after := served.usage())["front"][1] > before["front"][1] and time.monotonic() < deadline:
         time.sleep(0.1)
     return {
@@ -235,7 +235,7 @@ def _soak(served: Served, num_requests: int) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="mora bench serve", description=__doc__)
     add_json_option(parser)
-    parser.add_argument("--soak", type=int, default=0, metavar="N", help="Then N small requests, for example 5000.")
+    parser.add_argument("--soak", type=int, default=0, metavar="N", help="then send N small requests, for example 5000")
     parser.add_argument("--bare", type=int, metavar="BATCH", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.bare:

@@ -1,9 +1,9 @@
-"""The same chain in ONE process: what parity is measured against and what the border's cost is measured against.
+"""The same chain in ONE process: the reference for parity and for the cost of the process border.
 
 Runs in the sd3 environment (`python -m benchmarks.single_process`) with the video model imported from the checkout,
-which works because that model needs torch and safetensors alone. It answers one JSON command a line on standard input:
-`{"do": "gradients", "to": FILE}`, `{"do": "steps", "count": N}`, `{"do": "state", "to": FILE}`, and `{"do": "loss_at",
-"agent": A, "parameter": P, "index": I, "delta": D}` for finite differences.
+which works because that model needs torch and safetensors alone. It reads one JSON command per line from standard input and
+answers each: `{"do": "gradients", "to": FILE}`, `{"do": "steps", "count": N}`, `{"do": "state", "to": FILE}`, and
+`{"do": "loss_at", "agent": A, "parameter": P, "index": I, "delta": D}` for finite differences.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ AGENTS = ("image", "video")
 
 
 class SingleProcessChain:
-    """Prompt -> image -> video loss in one autograd graph, and algorithm 1 written out in plain torch.
+    """Prompt -> image -> video loss in one autograd graph, and the paper's algorithm 1 in plain torch.
 
     Args:
-        spec: what `benchmarks.chain_session.ChainSession.write_spec` wrote.
+        spec: written by `benchmarks.chain_session.ChainSession.write_spec`.
     """
 
     def __init__(self, spec: dict[str, Any]) -> None:
@@ -51,7 +51,7 @@ class SingleProcessChain:
 
     @torch.no_grad()
     def _target(self, pixels: torch.Tensor) -> Target:
-        # laid out in memory as the video agent lays it out: convolutions choose their algorithm by strides too
+        # the video agent's memory layout, because convolutions choose their algorithm by strides too
         clip = (pixels.permute(0, 3, 1, 2).contiguous().float() / 127.5 - 1.0).transpose(0, 1)[None]
         posterior = self._objective.vae.encode(clip)
         return Target(posterior.mean[0], posterior.std[0])
@@ -84,7 +84,7 @@ class SingleProcessChain:
 
     @torch.no_grad()
     def loss_at(self, agent: str, parameter: str, index: int, delta: float) -> float:
-        """Mean loss with one element of one parameter moved by `delta`; the parameter is put back."""
+        """Mean loss with `delta` added to one element of one parameter; the parameter is restored."""
         flat = self.parameters()[agent][parameter].view(-1)
         kept = flat[index].clone()
         flat[index] += delta
@@ -130,7 +130,7 @@ class SingleProcessChain:
                 parameter.grad = None
 
     def gradients(self) -> dict[str, torch.Tensor]:
-        """Gradients accumulated so far, `image.<parameter>`, `video.<parameter>`, `z.<agent>`."""
+        """Gradients accumulated so far, named `image.<parameter>`, `video.<parameter>`, `z.<agent>`."""
         named = {f"{agent}.{n}": p for agent, ps in self.parameters().items() for n, p in ps.items()}
         named.update({f"z.{name}": z for name, z in self.z.items()})  # type: ignore[misc]
         return {name: p.grad for name, p in named.items() if p.grad is not None}

@@ -1,8 +1,8 @@
 """`mora bench train`: what does the border between processes cost a training step, and what does overlap gain?
 
-Two processes against one, both on the same core(s), interleaved in one run so that the machine's drift hits both; then
-two agents of equal cost on a core each, with and without overlap (`benchmarks.pipeline`); then the two halves of a
-multilayer perceptron, beside other libraries (`benchmarks.mlp`).
+Two processes and one alternate on the same core(s), so that the machine's drift affects both; then two agents of equal
+cost run on a core each, with and without overlap (`benchmarks.pipeline`); then the two halves of a multilayer
+perceptron are compared with other libraries (`benchmarks.mlp`).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def measure_border(
 ) -> dict[str, Any]:
     """Median step time of both chains over interleaved rounds; the first round of each is warm-up."""
     every_core = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, cores)  # inherited by every process started from here on
+    os.sched_setaffinity(0, cores)  # every process started after this inherits it
     try:
         return _measure_border(config, path, cores=cores, num_rounds=num_rounds, steps_a_round=steps_a_round)
     finally:
@@ -89,8 +89,8 @@ def main() -> None:
     add_json_option(parser)
     parser.add_argument("--core", type=int, action="append", help="core that all processes share (default: 0)")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--steps", type=int, default=4, help="steps a round")
-    parser.add_argument("--micro-batches", type=int, default=8, help="of a step in the measurement of overlap")
+    parser.add_argument("--steps", type=int, default=4, help="steps per round")
+    parser.add_argument("--micro-batches", type=int, default=8, help="micro-batches of a step when measuring overlap")
     arguments = parser.parse_args()
     config = load_config(arguments.config, [])
     with tempfile.TemporaryDirectory(prefix="mora-bench-train-") as folder:
@@ -108,7 +108,7 @@ def main() -> None:
         result["mlp"] = as_report(*measure(Plan(num_rounds=arguments.rounds + 1)))
     publish(result, arguments.json)
     if not result["mlp"]["weights_equal"]:
-        sys.exit("mora bench train: weights differ from one process's, so the times of `mlp` compare different things")
+        sys.exit("mora bench train: weights differ from those of one process, so the times of `mlp` are not comparable")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A tiny random autoencoder overfitted on a few frames of a clip: does it show the pictures again?
+"""Overfits a tiny random autoencoder on a few frames of a clip: does it reproduce them?
 
 Run with the opensora environment's interpreter: `python -m benchmarks.vae_roundtrip CLIP.mkv OUT.png`. The picture has
 the original frames in its upper row and the decoded ones below.
@@ -22,7 +22,7 @@ _LEARNING_RATE = 2e-3
 
 
 def read_frames(path: Path, count: int, every: int) -> Tensor:
-    """uint8 (count, H, W, 3): every n-th frame of the clip from its start."""
+    """Every n-th frame of the clip from its start, uint8 (count, H, W, 3)."""
     with av.open(str(path)) as container:
         frames = []
         for index, frame in enumerate(container.decode(video=0)):
@@ -30,11 +30,11 @@ def read_frames(path: Path, count: int, every: int) -> Tensor:
                 frames.append(torch.from_numpy(frame.to_ndarray(format="rgb24")))
             if len(frames) == count:
                 return torch.stack(frames)
-    raise SystemExit(f"{path.name}: expected {count} frames at every {every}th, got {len(frames)}")
+    raise SystemExit(f"{path.name}: expected {count} frames when taking every {every}th, got {len(frames)}")
 
 
 def overfit(clip: Tensor, seconds: float) -> tuple[CausalVAEModel, list[float]]:
-    """Train on one clip (1, 3, F, H, W) for so much processor time; returns the model and each step's mean error."""
+    """Train on one clip (1, 3, F, H, W) for the given processor time; returns the model and each step's mean error."""
     torch.manual_seed(0)
     model = CausalVAEModel.from_config(VAE_CONFIG)
     optimizer = torch.optim.Adam(model.parameters(), lr=_LEARNING_RATE)
@@ -54,7 +54,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("clip", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--seconds", type=float, default=60.0, help="of processor time")
+    parser.add_argument("--seconds", type=float, default=60.0, help="processor time of the training")
     parser.add_argument("--frames", type=int, default=9)
     parser.add_argument("--every", type=int, default=4)
     parser.add_argument("--side", type=int, default=64)

@@ -1,8 +1,8 @@
-"""`mora bench chaos --kills N --json FILE`: kill processes of real jobs and see whether the result is the same.
+"""`mora bench chaos --kills N --json FILE`: kill processes of real jobs and check that the result is the same.
 
-Half of the deaths are planned at the kill points of a step, each (role, point) in turn; the others strike at random
-moments, some on two processes at once, the launcher among them (the job is then resumed). Every job must come to the
-bytes of one that nobody disturbed, and leave nothing behind.
+Half of the deaths are planned at the kill points of a step, each (role, point) in turn; the others happen at random
+moments, some to two processes at once. If the launcher is one of them, the job is resumed. Every job must end with the
+bytes of an undisturbed job, and leave nothing behind.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _KILLS_A_JOB = 12
 
 
 def measure(num_kills: int, seed: int, folder: Path, console: Console) -> dict[str, Any]:
-    """Run a storm; the figures of `mora bench chaos`."""
+    """Run a storm; returns the figures of `mora bench chaos`."""
     ensure_tiny_models(load_config(ROOT / "configs" / "tiny.yaml", []), console)
     calm = HurtJob(folder / "undisturbed")
     if calm.wait(600) != 0:
         calm.end()
-        raise SystemExit(f"the undisturbed job did not end well:\n{calm.said[-3000:]}")
+        raise SystemExit(f"the undisturbed job failed:\n{calm.said[-3000:]}")
     storm = Storm(calm.run, folder, seed, lambda line: console.print(line, markup=False))
     report = storm.rage(num_kills, num_double=max(1, num_kills // 10), kills_a_job=min(_KILLS_A_JOB, num_kills))
     return _figures(report)
@@ -58,7 +58,7 @@ def _figures(report: StormReport) -> dict[str, Any]:
 
 
 def main() -> int:
-    """Command line of the storm; 1 where anything hung, leaked or came out different."""
+    """Command line of the storm; returns 1 if anything hung, leaked or differed."""
     parser = argparse.ArgumentParser(prog="mora bench chaos", description=__doc__)
     parser.add_argument("--kills", type=int, default=24)
     parser.add_argument("--seed", type=int, default=0)

@@ -1,4 +1,4 @@
-"""One `mora train` job of tiny models that is hurt on purpose: start it, kill its processes, see what it leaves."""
+"""One `mora train` job of tiny models whose processes are killed on purpose, and what it leaves behind."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ SETTINGS = (
     "samples.enabled=false",
     "restarts.max_num=1000",
 )
-_MARK = "MORA_CHAOS_JOB"  # inherited by everything that a job starts, however it comes loose from it
+_MARK = "MORA_CHAOS_JOB"  # every process that a job starts inherits it, even if it leaves the job's session
 
 
 @dataclass(frozen=True)
 class Leaks:
-    """What a job has left behind when it was over; all zero is what everybody expects."""
+    """What a job left behind when it ended; all values should be zero."""
 
     num_processes: int
     num_segments: int
@@ -42,7 +42,7 @@ class Leaks:
 
 
 class HurtJob:
-    """A job in a run directory; a launcher that was killed is started again with `resume`.
+    """A job in a run directory; `resume` starts a killed launcher again.
 
     Args:
         run: its directory.
@@ -69,24 +69,24 @@ class HurtJob:
             )  # fmt: skip
 
     def resume(self) -> None:
-        """Start a launcher again after the one before was killed."""
+        """Start a launcher again after the previous one was killed."""
         self.process.wait(30)
         self.process = self._start("--resume")
 
     @property
     def said(self) -> str:
-        """Everything that the job's launchers have printed."""
+        """All output of the job's launchers."""
         return self._output.read_text(encoding="utf-8", errors="replace")
 
     def wait(self, timeout_s: float) -> int | None:
-        """Exit code, or None where it has not ended in time."""
+        """Exit code, or None if the launcher has not ended in time."""
         try:
             return self.process.wait(timeout_s)
         except subprocess.TimeoutExpired:
             return None
 
     def roles(self) -> dict[str, psutil.Process]:
-        """Living processes by role."""
+        """Process ids of living processes by role."""
         found = {}
         for process in psutil.process_iter(["cmdline", "status"]):
             words = process.info["cmdline"] or []
@@ -97,7 +97,7 @@ class HurtJob:
         return found
 
     def kill(self, role: str) -> bool:
-        """SIGKILL to a role, or to the `launcher`; False where it is not there."""
+        """Send SIGKILL to a role, or to the `launcher`; False if it has no process."""
         if role == "launcher":
             self.process.send_signal(signal.SIGKILL)
             return True
@@ -107,7 +107,7 @@ class HurtJob:
         return process is not None
 
     def steady_num_fds(self) -> int | None:
-        """Descriptors of the launcher while every role is ready and trains; None in any other moment."""
+        """Number of the launcher's descriptors while every role is ready and trains; None at any other moment."""
         try:
             status = read_status(self.run)
             if status.state != "running" or len(status.roles) != 3 or any(r.state != "ready" for r in status.roles):
@@ -117,14 +117,14 @@ class HurtJob:
             return None
 
     def end(self) -> None:
-        """Leave nothing running, whatever state the job is in."""
+        """End all processes of the job, whatever its state."""
         self.process.kill()
         self.process.wait(30)
         for process in self._own_processes():
             process.kill()
 
     def leaks(self, within_s: float = 15.0) -> Leaks:
-        """What is left once the launcher has ended; processes that are about to end are waited for."""
+        """What is left after the launcher's end; waits for processes that are about to end."""
         deadline = time.monotonic() + within_s
         while (left := self._own_processes()) and time.monotonic() < deadline:
             psutil.wait_procs(left, timeout=0.5)
@@ -149,12 +149,12 @@ def _num_segments(process: psutil.Process) -> int:
     try:
         links = [os.readlink(f"/proc/{process.pid}/fd/{name}") for name in os.listdir(f"/proc/{process.pid}/fd")]
     except OSError:
-        return 0  # it has ended meanwhile
+        return 0  # the process has ended meanwhile
     return sum("memfd:" in link for link in links)
 
 
 def outcome(run: Path) -> dict[str, bytes]:
-    """All that a run has come to: every file of its last checkpoint (but the manifest, which lists their hashes in the
+    """The result of a run: every file of its last checkpoint (except the manifest, which lists their hashes in the
     order in which they were written) and the loss of every step."""
     record = json.loads((run / "checkpoints" / "COMMITTED").read_text())
     folder = run / "checkpoints" / record["folder"]
@@ -169,5 +169,5 @@ def outcome(run: Path) -> dict[str, bytes]:
 
 
 def differences(mine: dict[str, bytes], theirs: dict[str, bytes]) -> list[str]:
-    """Names of what is not the same to the byte."""
+    """Names of results that are not byte-identical."""
     return sorted(name for name in mine.keys() | theirs.keys() if mine.get(name) != theirs.get(name))

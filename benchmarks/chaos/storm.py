@@ -1,4 +1,4 @@
-"""A storm: jobs whose processes are killed at kill points and at moments nobody chose, until enough have died."""
+"""A storm: jobs whose processes are killed at kill points and at random moments, until enough have died."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from benchmarks.chaos.points import ROLES, pairs, specification
 
 JOB_TIMEOUT_S = 900.0
 _POLL_S = 0.25
-_CALM_S = (3.0, 9.0)  # between two kills that the storm does itself
+_CALM_S = (3.0, 9.0)  # between two random kills
 LOADING, TRAINING, DOUBLE = "loading", "training", "two at once"
 
 
 @dataclass
 class StormReport:
-    """What a storm came to."""
+    """The results of a storm."""
 
     by_phase: Counter[str] = field(default_factory=Counter)
     num_double: int = 0
@@ -36,17 +36,17 @@ class StormReport:
 
     @property
     def num_kills(self) -> int:
-        """Processes that died."""
+        """Number of processes that died."""
         return sum(self.by_phase.values())
 
 
 class Storm:
-    """Hurts one job after the other.
+    """Kills processes of one job after the other.
 
     Args:
-        undisturbed: run of a job that nobody hurt; every other one must come to the same.
-        folder: for the runs.
-        say: shows one line.
+        undisturbed: run of an undisturbed job; every other job must end with the same bytes.
+        folder: receives the runs.
+        say: prints one line.
     """
 
     def __init__(self, undisturbed: Path, folder: Path, seed: int, say: Callable[[str], None]) -> None:
@@ -58,7 +58,7 @@ class Storm:
         self.report = StormReport()
 
     def rage(self, num_kills: int, *, num_double: int, kills_a_job: int) -> StormReport:
-        """Hurt jobs until so many processes have died; `num_double` times two at once, half of these the launcher."""
+        """Run jobs until `num_kills` processes died, `num_double` times two at once, half of these with the launcher."""
         number = 0
         while self.report.num_kills < num_kills:
             number += 1
@@ -87,7 +87,7 @@ class Storm:
             job.end()
 
     def _plan(self, count: int) -> list[str]:
-        """The next kill points, in an order of chance; all have had their turn before one comes again."""
+        """The next kill points in random order; every one has its turn before any repeats."""
         if len(self._unused) < count:
             again = [specification(role, point) for role, point in pairs()]
             again = [each for each in again if each not in self._unused]
@@ -95,7 +95,7 @@ class Storm:
         return [self._unused.pop() for _ in range(count)]
 
     def _weather(self, job: HurtJob, kills: int, doubles: int) -> bool:
-        """Kill at random moments until the job has ended well; False where it did not."""
+        """Kill at random moments until the job succeeds; False if it does not in time."""
         deadline = time.monotonic() + JOB_TIMEOUT_S
         num_fds: list[int] = []
         next_s = time.monotonic() + self._random.uniform(*_CALM_S)
@@ -104,7 +104,7 @@ class Storm:
             if code == 0:
                 self.report.leaked_fds += max(0, num_fds[-1] - num_fds[0]) if num_fds else 0
                 return True
-            if code is not None:  # the launcher was killed by us
+            if code is not None:  # the storm has killed the launcher
                 num_fds.clear()
                 job.resume()
             elif (count := job.steady_num_fds()) is not None:
@@ -113,15 +113,15 @@ class Storm:
                 kills -= self._strike(job, with_double=doubles > 0)
                 doubles -= 1
                 next_s = time.monotonic() + self._random.uniform(*_CALM_S)
-        self._say(f"{job.run}: has not ended in {JOB_TIMEOUT_S:.0f} s\n{job.said[-2000:]}")
+        self._say(f"{job.run}: the job has not ended within {JOB_TIMEOUT_S:.0f} s\n{job.said[-2000:]}")
         return False
 
     def _is_wanted(self, phase: str) -> bool:
-        """A job that is hurt this often spends most of its time loading; strikes in training must not fall behind."""
+        """A job with so many deaths mostly loads models; kills while loading must not outnumber those in training."""
         return phase == TRAINING or self.report.by_phase[LOADING] <= self.report.by_phase[TRAINING]
 
     def _strike(self, job: HurtJob, *, with_double: bool) -> int:
-        """One kill, or two at the same moment; how many processes died."""
+        """Kill one process, or two at the same moment; returns how many died."""
         phase = _phase(job.run)
         victims = [self._random.choice(sorted(ROLES))]
         if with_double:

@@ -1,14 +1,14 @@
-"""`mora bench learn`: does joint fine-tuning make the chain do what prompts say that it never saw?
+"""`mora bench learn`: does joint fine-tuning make the chain follow prompts that it never saw?
 
-Tiny models that draw moving shapes (`configs/shapes.yaml`, pre-trained on first use) follow their prompts now and then.
+Tiny models that draw moving shapes (`configs/shapes.yaml`, pre-trained on first use) rarely follow their prompts.
 They are trained jointly on 48 combinations of colour, form, direction and speed with true prompts. Measured on the 16
-others, which no training showed: the denoising loss of the clip given the prompt and the picture that the image agent
-makes for it, and how often colour, place of the beginning, direction and speed of what is generated are those of the
-prompt, read off the pixels. No judge is asked.
+other combinations, which training never shows: the denoising loss of the clip given the prompt and the image agent's
+picture for it, and how often the generated clip has the prompt's colour, starting place, direction and speed. These
+are read from the pixels, without a judge.
 
-The image agent is told nothing but the gradient of the video agent's loss with respect to its picture.
+The image agent learns only from the gradient of the video agent's loss with respect to its picture.
 All variants of a seed begin with the same weights and see the same samples and noise in the same order. Intervals are
-95 % of Student's t over the seeds, of which order, noise of training and noise of generation are made.
+95 % of Student's t over the seeds, which determine order, training noise and generation noise.
 """
 
 from __future__ import annotations

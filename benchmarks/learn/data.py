@@ -1,4 +1,4 @@
-"""Clips that the chain is trained on, and those of the combinations that no training shows."""
+"""Clips for training, and clips of the held-out combinations."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from mora_data.moving_shapes import MovingShape, all_shapes, is_held_out, traine
 from mora_data.settings import ClipShape
 from mora_data.shapes_corpus import random_offset
 
-_NUM_OFFSETS = 2  # of each combination that is trained on
+_NUM_OFFSETS = 2  # clips of each training combination
 HELD_OUT = [shape for shape in all_shapes() if is_held_out(shape)]
 TRAINED = [shape for shape in trained_shapes() for _ in range(_NUM_OFFSETS)]
 
 
 def write_dataset(folder: Path, shape: ClipShape) -> Path:
-    """Write clips and `shapes.jsonl` with true prompts: those that are trained on, then those that are held out."""
+    """Write clips and `shapes.jsonl` with true prompts: first those for training, then those held out."""
     draw = random.Random("learn")
     lines = []
     for number, made in enumerate([*TRAINED, *HELD_OUT]):
@@ -30,5 +30,5 @@ def write_dataset(folder: Path, shape: ClipShape) -> Path:
 
 
 def held_out(place: int) -> MovingShape:
-    """Held-out combination at a place of their endless sequence."""
+    """The held-out combination at this place of their endless repetition."""
     return HELD_OUT[place % len(HELD_OUT)]

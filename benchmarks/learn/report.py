@@ -1,4 +1,4 @@
-"""Means and intervals of what a comparison of trainings measured, and the table of them."""
+"""Means and intervals of a comparison of trainings, and their table."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from benchmarks.learn.session import LOSS, Measured
 from benchmarks.learn.variants import REFERENCE
 
-Pairs = dict[str, list[tuple[Measured, Measured]]]  # before and after, of every seed, by variant
+Pairs = dict[str, list[tuple[Measured, Measured]]]  # (before, after) for every seed, by variant
 _T95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}
 
 
@@ -23,7 +23,7 @@ def interval(values: Sequence[float]) -> dict[str, Any]:
 
 
 def figures(found: Pairs) -> dict[str, Any]:
-    """By variant and what was measured: before, after, their difference, and the difference to `learned` after."""
+    """By variant and measure: before, after, their difference, and the difference from `learned` after training."""
     return {name: {what: _compare(found, name, what) for what in pairs[0][0]} for name, pairs in found.items()}
 
 
@@ -40,7 +40,7 @@ def _compare(found: Pairs, name: str, what: str) -> dict[str, Any]:
 
 
 def table(compared: Mapping[str, Any]) -> list[str]:
-    """Lines for a terminal: one a variant and measure."""
+    """Lines for a terminal, one per variant and measure."""
     lines = []
     for name, measures in compared.items():
         for what, figure in measures.items():

@@ -1,4 +1,4 @@
-"""All variants of one scope, in a process of its own: DeepSpeed joins one process group in its life."""
+"""All variants of one scope, in their own process, because DeepSpeed can join only one process group in a process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from benchmarks.learn.variants import VARIANTS
 
 
 def measure_scope(config: TrainConfig, folder: Path, names: list[str], seeds: int, num_steps: int) -> Pairs:
-    """The named variants, all of `config.scope`, over all seeds; once in a process."""
+    """Run the named variants, all of `config.scope`, over all seeds; call it once in a process."""
     torch.set_num_threads(1)
     found: Pairs = {name: [] for name in names}
     with chain_session(config, folder) as session:

@@ -1,4 +1,4 @@
-"""One chain that is put back to its first weights, trained as a variant says, and measured on held-out prompts."""
+"""One chain that is reset to its first weights, trained as a variant says, and measured on held-out prompts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from benchmarks.learn.variants import Variant
 _START = "probe-start"
 _CLIPS_A_PROMPT = 2
 LOSS = "loss"
-Measured = dict[str, float]  # `loss`, and shares of clips that agree, by what is compared
+Measured = dict[str, float]  # `loss`, and for each property the share of clips that agree
 Embeddings = dict[str, torch.Tensor]
 
 
@@ -35,11 +35,11 @@ class HeldOutOrder:
     seed: int
 
     def sample_index(self, place: int) -> int:
-        """Index of the sample at a place."""
+        """Index of the sample at this place of the order."""
         return len(TRAINED) + place % len(HELD_OUT)
 
     def noise_seed(self, place: int) -> int:
-        """Seed of a place."""
+        """Noise seed at this place of the order."""
         return 1_000_003 * (place + 1) + self.seed
 
 
@@ -54,7 +54,7 @@ class LearningSession:
             client.call(PARTICIPANT, "saved", {"wait_s": DEADLINE_S}, deadline_s=DEADLINE_S)
 
     def run(self, variant: Variant, seed: int, num_steps: int) -> tuple[Measured, Measured]:
-        """Held-out prompts before and after so many steps."""
+        """Train for `num_steps`; returns what held-out prompts gave before and after."""
         session, training, settings = self._session, self._session.config.training, variant.modulation
         for client in session.clients.values():
             client.call(PARTICIPANT, "load", {"folder": _START}, deadline_s=DEADLINE_S)
@@ -64,7 +64,7 @@ class LearningSession:
             session.chain, session.clients, modulation, clip_norm=training.clip_norm, deadline_s=DEADLINE_S
         )
         order = SampleOrder(len(TRAINED), seed=seed, shuffle=True)
-        untrained = f"{settings.mode} {seed}"  # whatever alpha is going to be
+        untrained = f"{settings.mode} {seed}"  # independent of alpha
         if untrained not in self._before:
             self._before[untrained] = self._measure(_values(modulation), seed)
         rates = self._learned_rates() if variant.learned_rates else session.rates()
@@ -84,7 +84,7 @@ class LearningSession:
         return [self._session.corpus.micro_batch(order, places[at : at + size]) for at in range(0, len(places), size)]
 
     def _measure(self, z: Embeddings, seed: int) -> Measured:
-        """Every held-out prompt some times: its denoising loss, and how what is generated agrees with it."""
+        """Measure every held-out prompt several times: its denoising loss, and how the generated clip agrees with it."""
         order, size = HeldOutOrder(seed), len(HELD_OUT)
         losses: list[float] = []
         agreements: list[Measured] = []

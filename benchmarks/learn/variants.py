@@ -9,11 +9,11 @@ from mora_trainer.settings import ModulationSettings
 
 @dataclass(frozen=True)
 class Variant:
-    """What a training differs by; all but `learned_rates` as a configuration says it."""
+    """What distinguishes a training; all but `learned_rates` are settings of a configuration."""
 
     modulation: ModulationSettings = field(default_factory=ModulationSettings)
     scope: str = "joint"
-    learned_rates: bool = False  # the rates that `learned` begins with, alpha_i * eta_i, whatever alpha is here
+    learned_rates: bool = False  # use the rates that `learned` begins with, alpha_i * eta_i, regardless of this alpha
 
 
 REFERENCE = "learned"

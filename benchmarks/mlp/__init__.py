@@ -1,5 +1,5 @@
-"""`mora bench train`, key `mlp`: two halves of a multilayer perceptron, each in a process, trained jointly.
+"""`mora bench train`, key `mlp`: two halves of a multilayer perceptron, each in its own process, trained jointly.
 
-`stages` is what is trained, the same for everybody. Each of `trainers` trains it in a process of its own (`trainer`);
-`measurement` gives them turns and compares times and weights, ours to the bit. `report` judges them.
+`stages` are trained, the same for all contestants. Each of `trainers` trains them in its own process (`trainer`);
+`measurement` gives them turns and compares times and weights, Mora's bit for bit. `report` compares with the targets.
 """

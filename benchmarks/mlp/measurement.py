@@ -1,4 +1,4 @@
-"""Turns of all contestants, interleaved, so that the machine's drift hits all of them; then their weights."""
+"""Interleaves the turns of all contestants, so that the machine's drift affects all of them; then compares weights."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class Plan:
     """How much is measured.
 
     Args:
-        widths: of the stages.
+        widths: of the stages, measured one after the other.
         num_rounds: turns of each contestant, of which the first is warm-up.
-        steps_by_width: in a turn.
+        steps_by_width: number of steps in a turn.
     """
 
     widths: tuple[int, ...] = (256, 2048)
@@ -38,10 +38,10 @@ class Plan:
 
 
 class Contestant:
-    """A trainer in a process of its own, which is stopped, with all it started, while others have their turns."""
+    """A trainer in its own process, which is stopped, with all it started, while others have their turns."""
 
     def __init__(self, name: str, folder: Path) -> None:
-        # the same settings of the mathematics library for everybody, or no two would agree to the bit
+        # all contestants need the same settings of the mathematics library to be bit-identical
         variables = ONE_THREAD | child_variables(1, "cpu")
         self.process = TurnProcess(name, "benchmarks.mlp.trainer", [name], folder, variables)
         self._weights = folder / f"{name}.safetensors"
@@ -51,12 +51,12 @@ class Contestant:
         self._ask(do="begin", width=width)
 
     def steps(self, count: int) -> float:
-        """Milliseconds of a step."""
+        """Take `count` steps; returns milliseconds per step."""
         step_ms: float = self._ask(do="steps", count=count)["step_ms"]
         return step_ms
 
     def weights(self) -> dict[str, torch.Tensor]:
-        """Of both stages."""
+        """Weights of both stages."""
         self._ask(do="weights", path=str(self._weights))
         return load_file(self._weights)
 
@@ -69,18 +69,18 @@ class Contestant:
 
 @dataclass
 class Result:
-    """Of one width."""
+    """Measurements of one width."""
 
     width: int
     times_ms: dict[str, list[float]]
-    largest_difference: dict[str, float]  # of any weight from one process's, after 20 steps
+    largest_difference: dict[str, float]  # between any weight and that of one process, after 20 steps
 
     def median_ms(self, name: str) -> float:
-        """Of a step."""
+        """Median milliseconds of a step."""
         return statistics.median(self.times_ms[name])
 
     def ratio(self, name: str) -> float:
-        """To one process: the median of the ratios of each round."""
+        """Step time relative to one process: the median of the ratios of all rounds."""
         pairs = zip(self.times_ms[name], self.times_ms[ONE_PROCESS], strict=True)
         return statistics.median(mine / theirs for mine, theirs in pairs)
 
@@ -123,7 +123,7 @@ def _measure_width(contestants: dict[str, Contestant], width: int, plan: Plan) -
 
 
 def _difference(found: Mapping[str, torch.Tensor], reference: Mapping[str, torch.Tensor]) -> float:
-    """Largest absolute difference; infinite where names differ."""
+    """Largest absolute difference; infinite if names differ."""
     if found.keys() != reference.keys():
         return float("inf")
     return max(float((found[name] - reference[name]).abs().max()) for name in reference)

@@ -1,4 +1,4 @@
-"""The measurement as JSON, and whether it is what was aimed for."""
+"""The measurement as JSON, and whether it meets the targets."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from benchmarks.machine import describe_machine
 from benchmarks.mlp.measurement import Result
 from benchmarks.mlp.trainers import ONE_PROCESS, OURS
 
-# width -> (key, most that it may be): ratios to one process with one thread
+# width -> (key, upper limit): ratios to one process with one thread
 LIMITS = {256: ("ratio_fused", 1.10), 2048: ("ratio_inputs_first", 0.90)}
-PEER_TOLERANCE = 1e-3  # of weights; other libraries add in other orders
+PEER_TOLERANCE = 1e-3  # difference of weights; other libraries add in other orders
 
 
 def as_report(results: list[Result], absent: list[str]) -> dict[str, Any]:
-    """`sizes`, one entry a width; `not_installed`; `weights_equal`, which is what makes the times mean anything."""
+    """`sizes`, one entry per width; `not_installed`; `weights_equal`, without which the times mean nothing."""
     sizes = [_size(result) for result in results]
     return {
         "machine": describe_machine(),
@@ -43,5 +43,5 @@ def _ratio_key(name: str) -> str:
 
 
 def weights_equal(differences: dict[str, float]) -> bool:
-    """Ours to the bit, others nearly."""
+    """True if Mora's weights are bit-identical and those of others nearly equal."""
     return all(difference <= (0.0 if name in OURS else PEER_TOLERANCE) for name, difference in differences.items())

@@ -13,7 +13,7 @@ AGENT = "stage"
 
 
 class StageAgent(Agent):
-    """One stage and its optimizer. `begin` comes first.
+    """One stage and its optimizer. Call `begin` first.
 
     Args:
         is_first: which of the two stages.
@@ -24,29 +24,29 @@ class StageAgent(Agent):
 
     @remote
     def begin(self, width: int) -> None:
-        """A fresh stage and optimizer."""
+        """Make a fresh stage and optimizer."""
         self._stage = self._make(width)
         self._optimizer = stages.optimizer_of(self._stage)
 
     @remote(differentiable=True)
     def forward(self, x: Tensor) -> dict[str, Any]:
-        """`hidden` of the first stage."""
+        """Forward of the first stage; returns `hidden`."""
         return {"hidden": self._stage(x)}
 
     @remote(differentiable=True)
     def loss(self, hidden: Tensor, target: Tensor) -> dict[str, Any]:
-        """`loss` of the second stage."""
+        """Forward of the second stage; returns `loss`."""
         return {"loss": stages.loss_of(self._stage(hidden), target)}
 
     @remote
     def step(self) -> None:
-        """The optimizer's, on the gradients that backwards have left."""
+        """Step the optimizer with the accumulated gradients."""
         self._optimizer.step()
         self._optimizer.zero_grad()
 
     @remote
     def weights(self) -> dict[str, Any]:
-        """By `0_weight` and the like."""
+        """Weights of the stage by names such as `0_weight`."""
         return {name.replace(".", "_"): value for name, value in self._stage.state_dict().items()}
 
 

@@ -28,7 +28,7 @@ def loss_of(output: Tensor, target: Tensor) -> Tensor:
 
 
 def optimizer_of(stage: nn.Module) -> torch.optim.Optimizer:
-    """One for each stage."""
+    """The optimizer of one stage."""
     return torch.optim.SGD(stage.parameters(), lr=LEARNING_RATE)
 
 
@@ -40,6 +40,6 @@ def batch(width: int) -> tuple[Tensor, Tensor]:
 
 
 def named_weights(first: nn.Module, second: nn.Module) -> dict[str, Tensor]:
-    """Weights of both stages, by `first.0.weight` and the like."""
+    """Weights of both stages by names such as `first.0.weight`."""
     stages = {"first": first, "second": second}
     return {f"{name}.{key}": value for name, stage in stages.items() for key, value in stage.state_dict().items()}

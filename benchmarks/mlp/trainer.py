@@ -1,4 +1,4 @@
-"""What trains the two stages for `measurement`, and the process in which it does.
+"""A trainer of the two stages for `measurement`, and the process that runs it.
 
 `python -m benchmarks.mlp.trainer FOLDER RESULTS_FD NAME` runs a trainer of `trainers`; see `turn_process`. Commands
 are `{"do": "begin", "width": w}`, `{"do": "steps", "count": n}` and `{"do": "weights", "path": p}`.
@@ -35,10 +35,10 @@ class Trainer(ABC):
 
     @abstractmethod
     def step(self) -> None:
-        """Forward, backward and the step of both optimizers; when it returns, or at the next `settle`, all is done."""
+        """Forward, backward and the step of both optimizers; complete when it returns, or at the next `settle`."""
 
-    def settle(self) -> None:  # noqa: B027 - most have nothing under way between steps
-        """Wait for what steps have left under way."""
+    def settle(self) -> None:  # noqa: B027 - most have nothing pending between steps
+        """Wait for what is still pending from earlier steps."""
 
     @abstractmethod
     def weights(self) -> dict[str, torch.Tensor]:
@@ -49,7 +49,7 @@ class Trainer(ABC):
 
 
 def steps(trainer: Trainer, count: int) -> float:
-    """Milliseconds of a step, over `count` of them."""
+    """Milliseconds per step, over `count` steps."""
     started_s = time.perf_counter()
     for _ in range(count):
         trainer.step()
@@ -79,7 +79,7 @@ def main() -> None:
         try:
             answer = _answer(trainer, json.loads(line))
         except Exception as error:
-            # the boundary of the process: whatever a library raises ends this contestant, not the benchmark
+            # the boundary of the process: any error of a library ends this contestant, not the benchmark
             traceback.print_exc()
             answer = {"error": f"{type(error).__name__}: {error}"}
         os.write(results, json.dumps(answer).encode() + b"\n")

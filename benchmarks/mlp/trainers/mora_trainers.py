@@ -28,19 +28,19 @@ from benchmarks.mlp.trainer import Trainer
 
 FIRST, SECOND = "first.0", "second.0"
 _ARENA_NBYTES = 256 << 20
-_SPIN_NS = 5_000_000  # each process has a core of its own, so nobody else needs it
+_SPIN_NS = 5_000_000  # each process has its own core, so spinning costs no other process
 
 
 class MoraTrainer(Trainer):
-    """What both have in common: servers, and the second stage.
+    """The common part of both trainers: servers, and the second stage.
 
     Args:
         fused: loss and backward of the second stage in one message.
-        inputs_first: of that backward, so that the first stage goes back while the second still computes.
+        inputs_first: input gradients first, so that the first stage runs its backward while the second still computes.
     """
 
     roles: Sequence[str]  # of the servers
-    is_on_own_core: bool  # this process
+    is_on_own_core: bool  # true if this process has its own core
 
     def __init__(self, *, fused: bool, inputs_first: bool = False) -> None:
         self._fused = fused
@@ -97,11 +97,11 @@ class MoraTrainer(Trainer):
         behind = self._under_way
         self._under_way = self.submit_step()
         for pending in behind:
-            pending.result()  # of the step before, so that no failure goes unseen and no more than one is under way
+            pending.result()  # of the previous step, so that every failure is seen and at most one step is pending
 
     @abstractmethod
     def submit_step(self) -> list[PendingReply]:
-        """Forward, backward and optimizers; returns what need not be waited for."""
+        """Forward, backward and optimizers; returns replies that are still pending."""
 
     def gradient_of_hidden(self, hidden: torch.Tensor | TensorRef) -> TensorRef:
         """Loss and backward of the second stage."""
@@ -122,7 +122,7 @@ class MoraTrainer(Trainer):
         return client.backward(reply.ticket, deadline_s=DEADLINE_S)["hidden"]
 
     def submit(self, role: str, method: str) -> PendingReply:
-        """A call without arguments."""
+        """Submit a call without arguments."""
         return self.clients[role].submit(AGENT, method, {}, deadline_s=DEADLINE_S)
 
     def settle(self) -> None:
@@ -131,7 +131,7 @@ class MoraTrainer(Trainer):
         self._under_way = []
 
     def server_weights(self, role: str) -> dict[str, torch.Tensor]:
-        """Of the stage that the server has."""
+        """Weights of the server's stage."""
         values = self.clients[role].call(AGENT, "weights", {}, deadline_s=DEADLINE_S).values
         name = role.partition(".")[0]
         return {f"{name}.{key.replace('_', '.')}": value.tensor().clone() for key, value in values.items()}
@@ -155,7 +155,7 @@ class OneServer(MoraTrainer):
     def submit_step(self) -> list[PendingReply]:
         hidden = self._first(self.x)
         gradient = self.gradient_of_hidden(hidden.detach())
-        stepping = self.submit(SECOND, "step")  # while the first stage goes back
+        stepping = self.submit(SECOND, "step")  # runs during the backward of the first stage
         hidden.backward(gradient.tensor())
         self._optimizer.step()
         self._optimizer.zero_grad()
@@ -167,7 +167,7 @@ class OneServer(MoraTrainer):
 
 
 class TwoServers(MoraTrainer):
-    """Both stages in servers, which run the calls they are sent in order: only tensors are waited for."""
+    """Both stages in servers, which run their calls in order, so this process waits only for tensors."""
 
     roles = (FIRST, SECOND)
     is_on_own_core = False

@@ -1,4 +1,4 @@
-"""Both stages in one process with one thread on one core: what every border is compared with."""
+"""Both stages in one process with one thread on one core: the reference for all others."""
 
 from __future__ import annotations
 

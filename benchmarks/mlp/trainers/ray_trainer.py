@@ -31,7 +31,7 @@ class _Stage:
         return self._hidden.detach()
 
     def backward_of_loss(self, hidden: torch.Tensor) -> torch.Tensor:
-        leaf = hidden.clone().requires_grad_(True)  # what comes out of the object store may not be written
+        leaf = hidden.clone().requires_grad_(True)  # tensors from the object store are read-only
         stages.loss_of(self._stage(leaf), self._target).backward()
         self._step()
         assert leaf.grad is not None
