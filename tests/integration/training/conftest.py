@@ -13,6 +13,8 @@ from mora_launch.config.train_config import load_config  # noqa: E402
 
 from benchmarks.chain_session import ChainSession, SingleProcessTwin, chain_session  # noqa: E402
 
+from .mora_process import QUICK, train  # noqa: E402
+
 SMALL = [
     "training.batch_size=4",
     "training.micro_batch_size=1",
@@ -34,3 +36,13 @@ def twin(session: ChainSession, tmp_path_factory: pytest.TempPathFactory) -> Ite
     """Made once, as the session is; steps are taken in both or in neither."""
     with SingleProcessTwin(session.write_spec(tmp_path_factory.mktemp("twin"))) as started:
         yield started
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An uninterrupted run of four steps with samples."""
+    run = tmp_path_factory.mktemp("jobs") / "finished"
+    said = train(run, [*QUICK, "training.num_steps=4", "training.checkpoint_every=2", "samples.enabled=true"])
+    assert "finished 4 steps" in said
+    assert "294,592" in said, "the table of parameter counts is printed"
+    return run

@@ -172,8 +172,9 @@ def test_alpha_scales_the_learning_rate_and_not_the_gradient(session: ChainSessi
     after = weights(session, "probe-after")
     rates = session.rates().parameters
     for name in AGENTS:
+        assert report.alphas[name] > 4, "a step that ignores alpha is far from what is expected"
         moved = [
             (after[key] - before[key]).abs().max() for key in before if key.startswith(f"{name}.") and "proj_out" in key
         ]
         largest = float(max(moved))
-        assert largest == pytest.approx(report.alphas[name] * rates[name], rel=0.5)
+        assert largest == pytest.approx(report.alphas[name] * rates[name], rel=0.1)
