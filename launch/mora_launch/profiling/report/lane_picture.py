@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from html import escape
+from typing import NamedTuple
+
+from markupsafe import Markup
 
 from mora_launch.profiling.bubble import Idle, bubble
 from mora_launch.profiling.critical_path import MESSAGE, PathPiece, critical_path
 from mora_launch.profiling.lane import Lane, LanePiece
 from mora_launch.profiling.message import Message
 from mora_launch.profiling.step_window import StepWindow
+from mora_launch.web.page_templates import page_templates
+
+TEMPLATES = page_templates("mora_launch.profiling.report")
 
 COLOURS = {
     "compute": "#3f7fbf",
@@ -32,8 +37,17 @@ _NUM_TICKS = 8
 _THINNEST = 0.15  # pixels of a block that is drawn at all
 
 
-def lane_picture(lanes: Sequence[Lane], messages: Sequence[Message], step: StepWindow) -> str:
-    """One step of one replica."""
+class _Shape(NamedTuple):
+    """An element of the picture; `title` is shown where the mouse points at it."""
+
+    tag: str
+    attributes: dict[str, str | float]
+    title: str = ""
+    text: str = ""
+
+
+def lane_picture(lanes: Sequence[Lane], messages: Sequence[Message], step: StepWindow) -> Markup:
+    """One step of one replica, as an `<svg>` element."""
     return _Picture([lane for lane in lanes if lane.replica == step.replica], messages, step).svg()
 
 
@@ -45,17 +59,14 @@ class _Picture:
         self._scale = (_WIDTH - _LEFT - 12) / (step.end_ns - step.start_ns)
         self._row = {lane.role: number for number, lane in enumerate(lanes)}
 
-    def svg(self) -> str:
+    def svg(self) -> Markup:
         height = _TOP + _LANE_HEIGHT * len(self._lanes) + 8
-        parts = [
-            f'<svg viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" role="img" aria-label="lanes of a step">',
-            *self._axis(height),
-        ]
+        shapes = [*self._axis(height)]
         for lane in self._lanes:
-            parts += self._lane(lane)
-        parts += self._bubble()
-        parts += self._path(critical_path(self._lanes, self._messages, self._step))
-        return "\n".join([*parts, "</svg>"])
+            shapes += self._lane(lane)
+        shapes += self._bubble()
+        shapes += self._path(critical_path(self._lanes, self._messages, self._step))
+        return Markup(TEMPLATES.get_template("lanes.svg").render(width=_WIDTH, height=height, shapes=shapes))
 
     def _x(self, at_ns: float) -> float:
         return _LEFT + (at_ns - self._step.start_ns) * self._scale
@@ -63,17 +74,18 @@ class _Picture:
     def _y(self, role: str) -> float:
         return _TOP + _LANE_HEIGHT * self._row[role] + 8
 
-    def _axis(self, height: int) -> Iterator[str]:
+    def _axis(self, height: int) -> Iterator[_Shape]:
         tick_ns = _round_step((self._step.end_ns - self._step.start_ns) / _NUM_TICKS)
         for at_ns in range(0, self._step.end_ns - self._step.start_ns, tick_ns):
             x = self._x(self._step.start_ns + at_ns)
-            yield f'<line class="tick" x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP - 8}" y2="{height - 8}"/>'
+            ends: dict[str, str | float] = {"x1": f"{x:.1f}", "x2": f"{x:.1f}", "y1": _TOP - 8, "y2": height - 8}
+            yield _Shape("line", {"class": "tick", **ends})
             yield _text("axis", x, _TOP - 14, f"{at_ns / 1e6:g} ms")
 
-    def _lane(self, lane: Lane) -> Iterator[str]:
+    def _lane(self, lane: Lane) -> Iterator[_Shape]:
         y = self._y(lane.role)
         width = self._x(self._step.end_ns) - _LEFT
-        yield f'<text class="role" x="8" y="{y + _BLOCK_HEIGHT / 2 + 5}">{escape(lane.role)}</text>'
+        yield _Shape("text", {"class": "role", "x": 8, "y": y + _BLOCK_HEIGHT / 2 + 5}, text=lane.role)
         yield _rect(_LEFT, y, width, COLOURS["wait"], f"{lane.role} waits")
         numbers: dict[str, set[int]] = {}  # starts of the spans of a name so far
         for piece in lane.within(self._step.start_ns, self._step.end_ns):
@@ -82,7 +94,7 @@ class _Picture:
                 seen.add(piece.span.start_ns)
                 yield from self._block(piece, y, len(seen))
 
-    def _block(self, piece: LanePiece, y: float, number: int) -> Iterator[str]:
+    def _block(self, piece: LanePiece, y: float, number: int) -> Iterator[_Shape]:
         x, width = self._x(piece.start_ns), piece.spent_ns * self._scale
         if width < _THINNEST:
             return
@@ -96,7 +108,7 @@ class _Picture:
                     yield _text("block", x + width / 2, y + _BLOCK_HEIGHT / 2 + 4, label)
                     break
 
-    def _bubble(self) -> Iterator[str]:
+    def _bubble(self) -> Iterator[_Shape]:
         found = bubble(self._lanes, self._step).idle
         widest = max(found, key=lambda idle: idle.spent_ns, default=None)
         for idle in found:
@@ -107,24 +119,25 @@ class _Picture:
             yield _rect(x, self._y(idle.role), width, "url(#hatch)", told)
             yield from self._bubble_label(idle, x, width, is_widest=idle is widest)
 
-    def _bubble_label(self, idle: Idle, x: float, width: float, *, is_widest: bool) -> Iterator[str]:
+    def _bubble_label(self, idle: Idle, x: float, width: float, *, is_widest: bool) -> Iterator[_Shape]:
         text = f"bubble: waits {_ms(idle.spent_ns)}" if is_widest else f"waits {_ms(idle.spent_ns)}"
         space = _LETTER_WIDTH * len(text) + 10
         if width > space:
             left, y = x + (width - space) / 2, self._y(idle.role)
-            yield f'<rect class="plate" x="{left:.1f}" y="{y + 9}" width="{space:.1f}" height="18" rx="3"/>'
+            size: dict[str, str | float] = {"width": f"{space:.1f}", "height": 18, "rx": 3}
+            yield _Shape("rect", {"class": "plate", "x": f"{left:.1f}", "y": y + 9, **size})
             yield _text("bubble", x + width / 2, y + 22, text)
 
-    def _path(self, path: Sequence[PathPiece]) -> Iterator[str]:
+    def _path(self, path: Sequence[PathPiece]) -> Iterator[_Shape]:
         """Under the blocks while a role works; from lane to lane while a message is on its way."""
         below = _BLOCK_HEIGHT + 5
         for before, piece in zip([None, *path], path, strict=False):
             x1, x2 = self._x(piece.start_ns), self._x(piece.end_ns)
             y2 = self._y(piece.role) + below
             y1 = self._y(before.role) + below if piece.category == MESSAGE and before is not None else y2
-            told = escape(_told(f"{piece.role}: {piece.name}", f"critical path, {piece.category}", piece.spent_ns))
-            line = f'<line class="path" x1="{x1:.1f}" y1="{y1}" x2="{x2:.1f}" y2="{y2}">'
-            yield f"{line}<title>{told}</title></line>"
+            told = _told(f"{piece.role}: {piece.name}", f"critical path, {piece.category}", piece.spent_ns)
+            ends: dict[str, str | float] = {"x1": f"{x1:.1f}", "y1": y1, "x2": f"{x2:.1f}", "y2": y2}
+            yield _Shape("line", {"class": "path", **ends}, told)
 
 
 def _round_step(least_ns: float) -> int:
@@ -133,15 +146,13 @@ def _round_step(least_ns: float) -> int:
     return round(next(power * factor for factor in (1, 2, 5, 10) if power * factor >= least_ns))
 
 
-def _rect(x: float, y: float, width: float, fill: str, told: str) -> str:
-    return (
-        f'<rect x="{x:.2f}" y="{y}" width="{width:.2f}" height="{_BLOCK_HEIGHT}" fill="{fill}">'
-        f"<title>{escape(told)}</title></rect>"
-    )
+def _rect(x: float, y: float, width: float, fill: str, told: str) -> _Shape:
+    size: dict[str, str | float] = {"width": f"{width:.2f}", "height": _BLOCK_HEIGHT, "fill": fill}
+    return _Shape("rect", {"x": f"{x:.2f}", "y": y, **size}, told)
 
 
-def _text(kind: str, x: float, y: float, text: str) -> str:
-    return f'<text class="{kind}" x="{x:.1f}" y="{y}">{escape(text)}</text>'
+def _text(kind: str, x: float, y: float, text: str) -> _Shape:
+    return _Shape("text", {"class": kind, "x": f"{x:.1f}", "y": y}, text=text)
 
 
 def _told(name: str, category: str, spent_ns: int) -> str:

@@ -1,0 +1,81 @@
+"""A round's page: what it shows, and that no text of a model, judge or reviewer becomes markup."""
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from jinja2 import UndefinedError
+from mora_launch.rounds.judging.judge import Verdict
+from mora_launch.rounds.report import write_report
+from mora_launch.rounds.store import RoundFolder, SetDecision
+from mora_launch.web.page_templates import page_templates
+
+from tests.unit.launch.undecided_round import CONFIG, make_undecided_round
+
+MARKUP = "<script>alert('\"')</script>"
+
+
+class Page(HTMLParser):
+    """Names of the elements, and the text between them."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.elements: list[str] = []
+        self.text = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append(tag)
+        self.text += " "
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+@pytest.fixture(scope="module")
+def content(tmp_path_factory: pytest.TempPathFactory) -> str:
+    run = tmp_path_factory.mktemp("run")
+    make_undecided_round(run)
+    folder = RoundFolder(run, 1)
+    folder.set(0).write_decision(SetDecision(1, "reviewer", reviewer=MARKUP, reason=MARKUP))
+    folder.set(1).write_decision(SetDecision(None, "rule"))
+    folder.set(2).write_verdict(0, Verdict(MARKUP, "flicker", (1, 0), None, (MARKUP, "again"), note=MARKUP))
+    write_report(run, folder, CONFIG)
+    return folder.report.read_text(encoding="utf-8")
+
+
+def test_the_page_shows_every_set_its_candidates_and_what_became_of_it(content: str) -> None:
+    text = re.sub(r"\s+", " ", Page(content).text)
+    assert content.count("<video") == 6
+    assert content.count('class="cell chosen"') == 1
+    assert "1 taken, 1 dropped, 1 waiting for review, 1 decided by a person" in text
+    assert "candidate 1 taken: reviewer" in text
+    assert "dropped: rule" in text
+    assert "waits for review" in text
+    assert "not trained yet" in text
+
+
+def test_text_of_others_is_shown_and_is_no_markup(content: str) -> None:
+    page = Page(content)
+    assert "script" not in page.elements
+    assert page.text.count(MARKUP) >= 4  # reviewer, reason, judge, raw answer, note
+
+
+def test_the_same_round_gives_the_same_bytes(content: str, tmp_path: Path) -> None:
+    make_undecided_round(tmp_path)
+    folder = RoundFolder(tmp_path, 1)
+    write_report(tmp_path, folder, CONFIG)
+    first = folder.report.read_bytes()
+    write_report(tmp_path, folder, CONFIG)
+    assert folder.report.read_bytes() == first
+    assert first.decode() != content
+
+
+@pytest.mark.parametrize("package", ["mora_launch.rounds", "mora_launch.profiling.report"])
+def test_templates_of_pages_escape_and_refuse_what_they_do_not_get(package: str) -> None:
+    templates = page_templates(package)
+    assert templates.from_string("{{ text }} {{ 0.125|percent(1) }}").render(text="<b>") == "&lt;b&gt; 12.5%"
+    with pytest.raises(UndefinedError, match="'text' is undefined"):
+        templates.from_string("{{ text }}").render()
+    assert templates.list_templates()
