@@ -250,7 +250,7 @@ class _Peer:
         return struct.pack("!Q", torch.cuda.mem_get_info(self._ordinal)[0])
 
     def handle_costs(self, data: bytes) -> bytes:
-        """C: rounds u32, lease u32, tensor -> seconds per tensor, f64: with the pool open; opened and closed for each."""
+        """C: rounds u32, lease u32, tensor -> seconds per tensor, f64: pool open; opened and closed for each."""
         rounds = struct.unpack_from("!I", data)[0]
         began = time.perf_counter()
         for _ in range(rounds):

@@ -1,8 +1,8 @@
 """The same chain in ONE process: the reference for parity and for the cost of the process border.
 
 Runs in the sd3 environment (`python -m benchmarks.single_process`) with the video model imported from the checkout,
-which works because that model needs torch and safetensors alone. It reads one JSON command per line from standard input and
-answers each: `{"do": "gradients", "to": FILE}`, `{"do": "steps", "count": N}`, `{"do": "state", "to": FILE}`, and
+which works because that model needs torch and safetensors alone. It reads one JSON command per line from standard input
+and answers each: `{"do": "gradients", "to": FILE}`, `{"do": "steps", "count": N}`, `{"do": "state", "to": FILE}`, and
 `{"do": "loss_at", "agent": A, "parameter": P, "index": I, "delta": D}` for finite differences.
 """
 

@@ -58,7 +58,7 @@ class Storm:
         self.report = StormReport()
 
     def rage(self, num_kills: int, *, num_double: int, kills_a_job: int) -> StormReport:
-        """Run jobs until `num_kills` processes died, `num_double` times two at once, half of these with the launcher."""
+        """Run jobs until `num_kills` processes died; `num_double` times two at once, half of these the launcher."""
         number = 0
         while self.report.num_kills < num_kills:
             number += 1

@@ -1,4 +1,4 @@
-"""`mora bench ipc`: what carrying a tensor to another process and one back costs, beside the floor and the peers."""
+"""`mora bench ipc`: the cost of sending a tensor to another process and one back, compared with other libraries."""
 
 from __future__ import annotations
 
@@ -48,13 +48,15 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__,
         epilog=f"Ray is an optional extra: {HOW_TO_INSTALL}",
     )
-    parser.add_argument("--json", type=Path, help="write the result here too, and a plot beside it (same name, .svg)")
-    parser.add_argument("--quick", action="store_true", help="two sizes, few rounds, few peers: does it work?")
+    parser.add_argument("--json", type=Path, help="also write the result to this file, and a plot next to it (.svg)")
+    parser.add_argument(
+        "--quick", action="store_true", help="two sizes, few rounds and few peers, to see that it works"
+    )
     parser.add_argument("--soak", type=int, default=0, metavar="N", help="then run N messages of mixed size")
     parser.add_argument("--scale", type=float, default=1.0, metavar="F", help="F times as many rounds (default 1)")
-    parser.add_argument("--bytes", type=int, nargs="+", metavar="N", help="of the sizes only these")
+    parser.add_argument("--bytes", type=int, nargs="+", metavar="N", help="measure only these sizes")
     parser.add_argument(
-        "--peers", nargs="*", choices=names, metavar="PEER", help=f"of the peers only these: {', '.join(names)}"
+        "--peers", nargs="*", choices=names, metavar="PEER", help=f"measure only these peers: {', '.join(names)}"
     )
     return parser
 
@@ -64,14 +66,16 @@ def _order(arguments: argparse.Namespace) -> Order:
     chosen = [plan for plan in plans if arguments.bytes is None or plan.nbytes in arguments.bytes]
     if not chosen:
         sizes = ", ".join(str(plan.nbytes) for plan in plans)
-        raise SystemExit(f"mora bench ipc: --bytes {arguments.bytes}: none of these is measured; choose from {sizes}")
+        raise SystemExit(
+            f"mora bench ipc: --bytes {arguments.bytes}: none of these sizes is measured; choose from {sizes}"
+        )
     reference_nbytes = _QUICK_REFERENCE_NBYTES if arguments.quick else REFERENCE_NBYTES
     plans_to_run = [plan.scaled(arguments.scale) for plan in chosen]
     return Order(plans_to_run, _families(arguments), reference_nbytes, arguments.soak)
 
 
 def _families(arguments: argparse.Namespace) -> list[Family]:
-    """Those asked for; by default all that are installed, fewer where it shall be quick."""
+    """Families chosen by the options; by default all that are installed, or few of them with `--quick`."""
     if arguments.peers is not None:
         wanted = [family for family in FAMILIES if family.module in arguments.peers]
     else:
@@ -83,4 +87,4 @@ if __name__ == "__main__":
     try:
         main()
     except KeyboardInterrupt:
-        sys.exit("mora bench ipc: ended at once; everything it had started is gone")
+        sys.exit("mora bench ipc: interrupted; all processes that it started have ended")

@@ -1,4 +1,4 @@
-"""One run of the benchmark: everybody started once, every size measured in interleaved rounds, everybody ended."""
+"""One run of the benchmark: starts all contestants, measures every size in interleaved rounds, ends all."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Order:
     """What to measure.
 
     Args:
-        families: peers that play; those that are installed and not among them are reported as left out.
+        families: peers to measure; the report lists other installed ones as left out.
         num_soaked: messages of the soak, 0 for none.
     """
 
@@ -42,20 +42,20 @@ class Order:
 
 @dataclass
 class Peers:
-    """Those that could be started, and why others could not."""
+    """The peers that started, and why others did not."""
 
     playing: list[RemotePeer] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
 
 
 def run(order: Order, folder: Path, progress: Progress) -> dict[str, Any]:
-    """Measure everything; the report.
+    """Measure everything and return the report.
 
     Args:
-        folder: for sockets, logs and the run directory; its path should be short.
+        folder: receives sockets, logs and the run directory; its path should be short.
 
     Raises:
-        WrongAnswer: Mora's answer, or the floor's, is not x + 1.
+        WrongAnswer: Mora's answer, or that of the lower bound, is not x + 1.
         KeyboardInterrupt
     """
     with peers_of(order.families, folder) as peers, our_servers(folder) as opened:
@@ -72,7 +72,7 @@ def run(order: Order, folder: Path, progress: Progress) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def peers_of(families: Sequence[Family], folder: Path) -> Iterator[Peers]:
-    """Start every peer, all at once; end them afterwards."""
+    """Start all peers at the same time, yield, then end them."""
     words = list(dict.fromkeys(family.caller for family in families))
     callers: list[Caller] = []
     is_orderly = False
@@ -111,7 +111,7 @@ def _measure_size(plan: SizePlan, opened: OurServers, peers: Sequence[RemotePeer
 
 
 def _ticker(progress: Progress, title: str, total: int, opened: OurServers) -> Callable[[], None]:
-    """What to call after every step: shows it, and ends everything after Ctrl-C."""
+    """Make the function to call after every step: it shows progress, and ends the measurement after Ctrl-C."""
     task = progress.add_task(title, total=total)
 
     def tick() -> None:
@@ -123,7 +123,7 @@ def _ticker(progress: Progress, title: str, total: int, opened: OurServers) -> C
 
 def _left_out(families: Sequence[Family]) -> dict[str, str]:
     return {
-        name: "not asked for in this run"
+        name: "not selected for this run"
         for family in FAMILIES
         if family.is_installed and family not in families
         for name in family.names

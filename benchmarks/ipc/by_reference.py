@@ -1,4 +1,4 @@
-"""Handing a large tensor from one server to another through this process, which never maps it."""
+"""Passes a large tensor from one server to another through this process, which never maps it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _HANDOVERS_A_ROUND = 20
 
 
 class HandOver(Contestant):
-    """A gives a tensor it has, B is asked for its shape."""
+    """Server A returns a tensor that it stores, and server B returns the shape of it."""
 
     name = "by_reference"
 
@@ -58,7 +58,7 @@ class HandOver(Contestant):
             raise WrongAnswer(f"{self.name}: expected shape [{self._nbytes // 4}] and sum {expected}, got {y}, {got}")
 
     def close(self) -> None:
-        self._keep(4)  # the large slot is free again
+        self._keep(4)  # frees the large slot
 
 
 def measure_by_reference(

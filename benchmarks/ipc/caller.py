@@ -1,8 +1,8 @@
 """A process that calls peers' echo servers: `python -m benchmarks.ipc.caller FOLDER RESULTS_FD MODULE...`.
 
-Started by `remote_peers.Caller`. One process apart from Mora's, so that no peer's threads, allocator or environment
-variables touch another's figures. Commands come as JSON lines on stdin, answers go to the descriptor, because
-libraries write what they like to stdout.
+`remote_peers.Caller` starts it. It is separate from Mora's process, so that threads, allocator or environment
+variables of a peer do not affect other figures. Commands are JSON lines on stdin; answers go to the descriptor,
+because libraries write to stdout.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from benchmarks.ipc.lifetime import die_with_parent
 
 @dataclass
 class CallerLoop:
-    """Contestants of this process, and where answers go."""
+    """Contestants of this process, and the descriptor for answers."""
 
     contestants: dict[str, Contestant]
     results: int
@@ -43,21 +43,21 @@ class CallerLoop:
             try:
                 self.answer(times_us=take_turn(contestant, Turn(**command["turn"])))
             except Exception as error:
-                # as in Peer: this turn is lost, and with it the contestant
+                # as in Peer: ends this turn, and with it the contestant
                 traceback.print_exc()
                 self.answer(error=f"{type(error).__name__}: {error}")
 
 
 @dataclass
 class Peer:
-    """The contestants of one peer module, and why they cannot play."""
+    """The contestants of one peer module, and why they cannot be measured."""
 
     module: str
     contestants: list[Contestant] = field(default_factory=list)
     error: str | None = None
 
     def make(self, folder: Path) -> None:
-        """Have the module make its contestants, which begin to start their servers."""
+        """Let the module make its contestants, which begin to start their servers."""
         self._attempt(lambda: self.contestants.extend(importlib.import_module(self.module).contestants(folder)))
 
     def start(self) -> None:
@@ -69,7 +69,7 @@ class Peer:
         try:
             step()
         except Exception as error:
-            # the boundary of the process: whatever a library raises ends this peer, not the benchmark
+            # the boundary of the process: any error of a library ends this peer, not the benchmark
             traceback.print_exc()
             self.error = f"{self.module.rpartition('.')[2]}: {type(error).__name__}: {error}"
 
@@ -78,7 +78,7 @@ def main() -> None:
     """Start the peers, serve turns, close the peers."""
     die_with_parent()
     folder, results, modules = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]
-    # views of received bytes are only read
+    # this process never writes to views of received bytes
     warnings.filterwarnings("ignore", message="The given (buffer|NumPy array) is not writable")
     torch.set_num_threads(1)
     peers = [Peer(module) for module in modules]
@@ -93,7 +93,9 @@ def main() -> None:
     try:
         loop.run()
     finally:
-        for contestant in playing.values():  # what never started, or cannot close, is killed by who started this
+        for (
+            contestant
+        ) in playing.values():  # the starter of this process kills those that never started or cannot close
             contestant.close()
     loop.answer(closed=True)
 

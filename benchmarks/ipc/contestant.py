@@ -1,4 +1,4 @@
-"""What every contestant of the echo benchmark is: something that gets y = x + 1 made from x."""
+"""The interface of every contestant of the echo benchmark: it gets y = x + 1 from another process."""
 
 from __future__ import annotations
 
@@ -9,48 +9,48 @@ from typing import Any
 
 import torch
 
-DEADLINE_S = 120.0  # of one step of any contestant: start, echo, close
+DEADLINE_S = 120.0  # for one step of any contestant: start, echo, close
 
 
 class WrongAnswer(Exception):
-    """A contestant's answer is not x + 1; what it was timed at means nothing."""
+    """A contestant's answer is not x + 1, so its times mean nothing."""
 
 
 class Contestant(ABC):
-    """One way to get y = x + 1.
+    """One way to get y = x + 1 from another process.
 
-    Used by one thread: `start`; in every turn `prepare`, then `expect` and that many `echo`s, then `finish`; `close`.
+    One thread calls `start`; in every turn `prepare`, `expect`, that many times `echo`, then `finish`; at last `close`.
     """
 
     name: str
-    note: str | None = None  # what a reader of its figures has to know
-    max_nbytes: int | None = None  # the largest x that it can carry, None for any of this benchmark
+    note: str | None = None  # what readers of its figures have to know
+    max_nbytes: int | None = None  # the largest x that it can carry; None if it can carry all sizes of this benchmark
 
     def start(self) -> None:  # noqa: B027 - many have nothing to start
-        """Bring everything up; when it returns, the next echo is answered."""
+        """Start all processes; after it returns, the next echo is answered."""
 
     def prepare(self, x: torch.Tensor) -> torch.Tensor:
-        """Get ready for echoes of x, untimed; returns what `echo` shall be given for x."""
+        """Prepare for echoes of x, untimed; returns the argument of `echo`."""
         return x
 
-    def expect(self, count: int) -> None:  # noqa: B027 - few need to know
-        """Exactly `count` echoes come now."""
+    def expect(self, count: int) -> None:  # noqa: B027 - few need the number
+        """Announce that exactly `count` echoes follow."""
 
     @abstractmethod
     def echo(self, x: torch.Tensor) -> Any:
-        """y as the caller sees it; it need not stay valid past the next echo."""
+        """Return y as the caller sees it; it may become invalid with the next echo."""
 
     def check(self, x: torch.Tensor, y: Any) -> None:
-        """Compare every value.
+        """Compare every value of y with x + 1.
 
         Raises:
-            WrongAnswer: the contestant does not do what it is timed for.
+            WrongAnswer: a value differs.
         """
         if not torch.equal(torch.as_tensor(y), x + 1):
             raise WrongAnswer(f"{self.name}: expected y = x + 1 for {x.nbytes} bytes, got other values")
 
-    def finish(self) -> None:  # noqa: B027 - many hold nothing between turns
-        """Let go of what the turn held, untimed."""
+    def finish(self) -> None:  # noqa: B027 - many have nothing to release
+        """Release what the turn has used, untimed."""
 
     def close(self) -> None:  # noqa: B027 - many have nothing to close
         """End everything that `start` started."""
@@ -58,13 +58,13 @@ class Contestant(ABC):
 
 @dataclass(frozen=True)
 class Turn:
-    """What a contestant does when it is its turn in a round.
+    """The work of a contestant in one turn of a round.
 
     Args:
         nbytes: size of x and of y.
-        count: timed echoes, at most.
-        budget_s: fewer echoes where `count` of them would take longer than this; at least one.
-        seed: values of x depend on it, so that an answer to an older x is seen to be wrong.
+        count: largest number of timed echoes.
+        budget_s: fewer echoes if `count` of them would take longer than this; at least one.
+        seed: determines the values of x, so that an answer to an older x is recognised as wrong.
     """
 
     nbytes: int
@@ -74,10 +74,10 @@ class Turn:
 
 
 def take_turn(contestant: Contestant, turn: Turn) -> list[float]:
-    """One echo that warms up and is checked, then the timed ones. Returns microseconds each.
+    """Run one echo that warms up and is checked, then the timed ones. Returns microseconds of each.
 
-    An echo is timed from x in hand until y was there and has been dropped: freeing what an answer came in is part of
-    every message.
+    The timed span begins with x ready and ends when y has arrived and is dropped, because every message also has to
+    free the memory of its answer.
     """
     values = request(turn)
     try:
@@ -96,7 +96,7 @@ def take_turn(contestant: Contestant, turn: Turn) -> list[float]:
 
 
 def request(turn: Turn) -> torch.Tensor:
-    """x of a turn: float32, in ordinary memory that has been touched."""
+    """Make the x of a turn: float32, in ordinary memory that has been touched."""
     ramp = torch.arange(turn.nbytes // 4, dtype=torch.float32)
     return ramp.remainder_(4093).add_(turn.seed % 1000)
 

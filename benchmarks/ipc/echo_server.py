@@ -8,7 +8,7 @@ from mora_runtime import Agent, ServerSettings, remote, serve
 
 
 class EchoAgent(Agent):
-    """What is called in the benchmark."""
+    """The methods that the benchmark calls."""
 
     def __init__(self) -> None:
         self._kept = torch.empty(0)
@@ -19,12 +19,12 @@ class EchoAgent(Agent):
 
     @remote
     def add_one(self, x: torch.Tensor) -> torch.Tensor:
-        """As an agent is written that knows of no slots: the answer is made wherever the allocator puts it."""
+        """The code of an agent that does not use slots: the allocator decides where the answer is."""
         return x + 1
 
     @remote
     def add_one_in_slot(self, x: torch.Tensor) -> torch.Tensor:
-        """The answer is made where it is sent from."""
+        """Make the answer in a slot, from where it is sent without a copy."""
         return torch.add(x, 1, out=mora_runtime.empty(x.shape, x.dtype))
 
     @remote
@@ -36,12 +36,12 @@ class EchoAgent(Agent):
 
     @remote
     def kept(self) -> torch.Tensor:
-        """A tensor that was made before."""
+        """Return the tensor that was made before."""
         return self._kept
 
     @remote
     def shape(self, x: torch.Tensor) -> list[int]:
-        """Of a tensor whose values nobody reads."""
+        """Shape of a tensor whose values this server does not read."""
         return list(x.shape)
 
     @remote

@@ -1,4 +1,4 @@
-"""What no transport can beat, measured in this process with one thread: moving and adding the same bytes in memory."""
+"""The lower bound of any transport, measured in this process with one thread: copying and adding the same bytes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Copy(Contestant):
     name = "copy"
 
     def prepare(self, x: torch.Tensor) -> torch.Tensor:
-        self._arrived = torch.zeros_like(x)  # written once, so that its pages are there
+        self._arrived = torch.zeros_like(x)  # written once, so that its pages are allocated
         return x
 
     def echo(self, x: torch.Tensor) -> torch.Tensor:
@@ -29,7 +29,7 @@ class Copy(Contestant):
 
 
 class Add(Contestant):
-    """One addition into warm memory: the echo where x is already where it is needed."""
+    """One addition into warm memory: the echo without any transport of x."""
 
     name = "add"
 
@@ -62,7 +62,7 @@ class Floor(Contestant):
 
 
 class FreshAdd(Contestant):
-    """One addition into memory that the allocator hands out for it: what an agent pays that returns `x + 1`."""
+    """One addition into newly allocated memory: the cost of an agent that returns `x + 1`."""
 
     name = "fresh_add"
 
@@ -71,5 +71,5 @@ class FreshAdd(Contestant):
 
 
 def contestants() -> list[Contestant]:
-    """All of them."""
+    """All contestants of this module."""
     return [Copy(), Add(), Floor(), FreshAdd()]

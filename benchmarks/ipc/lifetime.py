@@ -1,4 +1,4 @@
-"""Ending with one's parent, and a child process that serves echoes. Used by callers and by every peer's server."""
+"""Ends a process with its parent, and runs echo servers as children. Callers and all servers of peers use it."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THRE
 
 
 def die_with_parent() -> None:
-    """Have the kernel kill this process when the thread that started it ends, however that ends.
+    """Let the kernel kill this process when the thread that started it ends, for any reason.
 
-    A contestant that waits for its turn is stopped, and a stopped process notices no closed socket.
+    A contestant without a turn is stopped (SIGSTOP), and a stopped process notices no closed socket.
     """
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def say_ready() -> None:
-    """Tell the caller, who waits in `EchoServer.start`, that the next request will be answered."""
+    """Tell the caller, which waits in `EchoServer.start`, that this server answers the next request."""
     os.write(sys.stdout.fileno(), READY)
 
 
 class EchoServer:
-    """A peer's server: `python -m MODULE ARGUMENTS...`, which says ready and ends by itself when it is told to."""
+    """A peer's server, `python -m MODULE ARGUMENTS...`: it reports when it is ready and ends on request."""
 
     def __init__(self, module: str, arguments: Sequence[str]) -> None:
         self._module = module
@@ -44,10 +44,10 @@ class EchoServer:
         )
 
     def wait_ready(self) -> None:
-        """Wait until it has said ready.
+        """Wait until the server is ready.
 
         Raises:
-            RuntimeError: it ended, or was not ready in time.
+            RuntimeError: the server ended, or was not ready in time.
         """
         assert self._process.stdout is not None
         received = b""
@@ -62,7 +62,7 @@ class EchoServer:
             received += chunk
 
     def close(self) -> None:
-        """Wait until it has ended, as the peer's own protocol told it to; kill it where it has not."""
+        """Wait for the end that the peer's own protocol has requested; kill the server if it does not end."""
         try:
             self._process.wait(10)
         except subprocess.TimeoutExpired:

@@ -1,4 +1,4 @@
-"""Interleaved rounds: every contestant has a turn in each, and the one that begins changes from round to round."""
+"""Interleaved rounds: every contestant has a turn in each, and each round begins with another contestant."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _UNLIMITED_S = 1e9
 
 @dataclass
 class RemotePeer:
-    """A contestant in a caller's process; it plays until it fails."""
+    """A contestant in a caller's process; after a failure it has no more turns."""
 
     name: str
     caller: Caller
@@ -25,7 +25,7 @@ class RemotePeer:
     failure: str | None = None
 
     def can_carry(self, nbytes: int) -> bool:
-        """True where it plays at this size."""
+        """True if it has not failed and can carry this size."""
         return self.failure is None and (self.max_nbytes is None or nbytes <= self.max_nbytes)
 
 
@@ -38,11 +38,11 @@ class Measurement:
     num_checked: dict[str, int] = field(default_factory=dict)
 
     def median_us(self, name: str) -> float:
-        """Over all echoes of all rounds."""
+        """Median over all echoes of all rounds."""
         return statistics.median(time_us for times_us in self.times_us[name] for time_us in times_us)
 
     def ratio_by_round(self, name: str, other: str) -> list[float]:
-        """Median over median within each round: how blurred the ratio is."""
+        """Ratio of the medians in each round, which shows how noisy the ratio is."""
         pairs = zip(self.times_us[name], self.times_us[other], strict=True)
         return [statistics.median(a) / statistics.median(b) for a, b in pairs]
 
@@ -58,9 +58,9 @@ def measure(
     """All rounds of one size.
 
     Args:
-        local: play in this process, in every round.
-        peers: play in their callers', in some rounds; one that fails is left out from then on.
-        progress: called after every turn; what it raises ends the measurement.
+        local: contestants in this process; they have a turn in every round.
+        peers: contestants in callers' processes, with turns in some rounds; one that fails has no more turns.
+        progress: called after every turn; an exception from it ends the measurement.
     """
     measurement = Measurement(plan)
     for number in range(plan.num_rounds):

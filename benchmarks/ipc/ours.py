@@ -21,7 +21,7 @@ from benchmarks.ipc.lifetime import ONE_THREAD
 
 AGENT = "echo"
 SERVERS = ("echo.0", "echo.1")
-ARENA_NBYTES = 2 << 30  # limit; segments are made as sizes are first sent
+ARENA_NBYTES = 2 << 30  # upper limit; a segment is made when its size is first sent
 
 
 @dataclass
@@ -36,10 +36,10 @@ class OurServers:
     zmq_client: Client  # to the first server, without the doorbell
 
     def check_interrupt(self) -> None:
-        """The supervisor takes Ctrl-C, so that servers are ended in order.
+        """Raise after Ctrl-C, which the supervisor catches so that the servers end in order.
 
         Raises:
-            KeyboardInterrupt: it was pressed.
+            KeyboardInterrupt: Ctrl-C was pressed.
         """
         if self.supervisor.num_interrupts:
             raise KeyboardInterrupt
@@ -47,7 +47,7 @@ class OurServers:
 
 @contextlib.contextmanager
 def our_servers(folder: Path) -> Iterator[OurServers]:
-    """Start two echo servers below `folder` and connect; end them afterwards."""
+    """Start two echo servers below `folder`, connect, yield; then end them."""
     with RunDirectory.create(folder / "run", lock=True) as run, Supervisor(print) as supervisor:
         servers = {role: _start(role, run, supervisor) for role in SERVERS}
         if not supervisor.wait_ready(list(servers.values()), deadline_s=DEADLINE_S):
@@ -89,11 +89,11 @@ class Echo(Contestant):
         return y
 
     def finish(self) -> None:
-        self._client.flush()  # the last answer's slot is the server's again
+        self._client.flush()  # gives the slot of the last answer back to the server
 
 
 class ResidentEcho(Echo):
-    """The same with x in a slot of this process from the beginning."""
+    """The same, with x in a slot of this process from the beginning."""
 
     def __init__(self, client: Client, session: Session) -> None:
         super().__init__("resident", client, "add_one_in_slot")
@@ -120,7 +120,7 @@ class EmptyCall(Contestant):
 
 
 def bulk_contestants(opened: OurServers) -> list[Contestant]:
-    """Those of every size."""
+    """The contestants for every size."""
     return [
         Echo("ours", opened.client, "add_one_in_slot"),
         ResidentEcho(opened.client, opened.session),
@@ -129,5 +129,5 @@ def bulk_contestants(opened: OurServers) -> list[Contestant]:
 
 
 def small_contestants(opened: OurServers) -> list[Contestant]:
-    """Those of the smallest size alone."""
+    """The contestants for the smallest size only."""
     return [EmptyCall(opened.client), Echo("zmq_path", opened.zmq_client, "add_one")]

@@ -1,4 +1,4 @@
-"""Which sizes are measured, how often."""
+"""Which sizes are measured, and how often."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ class SizePlan:
     """How one size is measured.
 
     Args:
-        num_rounds: in every round each contestant has one turn.
-        num_echoes: timed in a turn of Mora's and the floor's.
-        num_peer_echoes: timed in a turn of a peer, at most; fewer where they would take longer than `budget_s`.
-        num_peer_rounds: rounds in which peers play; they are spread evenly.
+        num_rounds: number of rounds; each contestant has one turn in each.
+        num_echoes: timed echoes in a turn of Mora or of the lower bound.
+        num_peer_echoes: timed echoes in a turn of a peer; fewer if they would take longer than `budget_s`.
+        num_peer_rounds: rounds in which peers have turns; they are spread evenly.
     """
 
     nbytes: int
@@ -26,7 +26,7 @@ class SizePlan:
     budget_s: float = 1.0
 
     def has_peers(self, number: int) -> bool:
-        """True where peers play in this round."""
+        """True if peers have turns in this round."""
         before, after = (n * self.num_peer_rounds // self.num_rounds for n in (number, number + 1))
         return after > before
 

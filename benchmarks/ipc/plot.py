@@ -1,4 +1,4 @@
-"""The table as a picture: time over size, everybody in one plot."""
+"""The table as a picture: time over size, all contestants in one plot."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _OURS = {
 def draw(report: Mapping[str, Any], path: Path) -> None:
     """Write the picture in the format of the path's ending (.svg, .png)."""
     mpl.use("agg")
-    mpl.rcParams["svg.hashsalt"] = "mora"  # the same figures give the same file
+    mpl.rcParams["svg.hashsalt"] = "mora"  # makes the same file from the same figures
     from matplotlib import pyplot as plt
 
     sizes = report["sizes"]
@@ -37,7 +37,7 @@ def draw(report: Mapping[str, Any], path: Path) -> None:
     axes.set_yscale("log")
     axes.set_xticks([size["bytes"] for size in sizes], [size_label(size["bytes"]) for size in sizes])
     axes.set_xlabel("size of x and of y")
-    axes.set_ylabel("microseconds an echo, median")
+    axes.set_ylabel("microseconds per echo, median")
     machine = report["machine"]
     axes.set_title(f"Echo of y = x + 1 between two processes, {machine['num_cores']} cores of {machine['cpu']}")
     axes.grid(alpha=0.3)

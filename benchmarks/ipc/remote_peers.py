@@ -17,14 +17,14 @@ class Caller(TurnProcess):
     """One process that calls the echo servers of some families of peers.
 
     Args:
-        folder: for sockets and the callers' output; its path should be short.
+        folder: receives sockets and the callers' output; its path should be short.
     """
 
     def __init__(self, word: str, families: Sequence[Family], folder: Path) -> None:
         super().__init__(word, "benchmarks.ipc.caller", [family.path for family in families], folder, ONE_THREAD)
 
     def wait_ready(self) -> tuple[dict[str, dict[str, Any]], list[str]]:
-        """The contestants that it has, by name (`note`, `max_nbytes`), and why others could not be started."""
+        """The contestants of this caller, by name (`note`, `max_nbytes`), and why others did not start."""
         answer = self.first_answer()
         return answer["contestants"], answer["failed"]
 
@@ -32,14 +32,14 @@ class Caller(TurnProcess):
         """Microseconds of each timed echo.
 
         Raises:
-            TurnFailed: it gave a wrong answer, failed, or took too long.
+            TurnFailed: the contestant gave a wrong answer, failed, or took too long.
         """
         if self.is_closed:
-            raise TurnFailed(f"{name}: its caller was ended when another contestant of it failed")
+            raise TurnFailed(f"{name}: its caller ended when another of its contestants failed")
         try:
             answer = self.ask({"name": name, "turn": asdict(turn)})
         except (TurnFailed, OSError) as error:
-            self.close(orderly=False)  # in the middle of something, so it cannot take another turn
+            self.close(orderly=False)  # it stopped in the middle of a turn and cannot take another
             raise TurnFailed(f"{name}: {error}") from None
         if "error" in answer:
             raise TurnFailed(f"{name}: {answer['error']}")

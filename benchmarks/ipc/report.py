@@ -14,13 +14,13 @@ from benchmarks.machine import describe_machine
 _LOCAL = ("copy", "add", "floor", "fresh_add", "ours", "resident", "fresh_output", "empty_call", "zmq_path")
 NOTES = (
     "echo of y = x + 1 between two processes, float32, one torch thread on either side; medians of all timed echoes",
-    "an echo is timed from x in hand until y was there and has been dropped",
+    "the timed span of an echo begins with x ready and ends when y has arrived and is dropped",
     "floor: one copy and one addition into warm memory; add and copy: one of them; fresh_add: x + 1 into new memory",
     "ours: x in ordinary memory, y made in a slot; resident: x in a slot too; fresh_output: y made outside a slot",
     "fresh_output_ratio: against two copies and one fresh_add",
     "small: 1 KiB through a method that returns x + 1; zmq is a bare DEALER/ROUTER ping-pong of one byte",
     "the first echo of every turn is compared with x + 1, whole, and not timed",
-    "peers are called from processes of their own, which are stopped while others have their turn",
+    "peers are called from their own processes, which are stopped while others have their turn",
 )
 
 
@@ -104,7 +104,7 @@ def _notes_of(measurements: Sequence[Measurement], peers: Sequence[RemotePeer]) 
         if peer.max_nbytes is not None and m.plan.nbytes > peer.max_nbytes
     ]
     notes += [
-        f"at {m.plan.nbytes} bytes peers played in {m.plan.num_peer_rounds} of {m.plan.num_rounds} rounds, at most "
+        f"at {m.plan.nbytes} bytes peers had turns in {m.plan.num_peer_rounds} of {m.plan.num_rounds} rounds, at most "
         f"{m.plan.num_peer_echoes} echoes or {m.plan.budget_s:.0f} s each"
         for m in measurements
     ]
@@ -112,7 +112,7 @@ def _notes_of(measurements: Sequence[Measurement], peers: Sequence[RemotePeer]) 
 
 
 def not_installed() -> dict[str, str]:
-    """Contestants that cannot play, and what to do about it."""
+    """Contestants that cannot be measured, and what to do about it."""
     return {
         name: f"needs the package {family.needs}: {HOW_TO_INSTALL}"
         for family in FAMILIES

@@ -1,4 +1,4 @@
-"""The long run in miniature: very many messages of mixed size, watched for anything that grows or slows down."""
+"""Many messages of mixed size, watched for anything that grows or slows down."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from benchmarks.ipc.ours import SERVERS, Echo, OurServers
 from benchmarks.ipc.plan import MIB
 
 _NUM_TENTHS = 10
-_PERIOD = 1000  # messages; sizes repeat after this many, so that every tenth does the same work
+_PERIOD = 1000  # messages; the sizes repeat with this period, so that every tenth of the run does the same work
 _SEED = 20240321
 _METHODS = ("add_one_in_slot", "add_one")
 
 
 @dataclass(frozen=True)
 class Message:
-    """One of the sequence: x, through which method."""
+    """One message of the sequence: its x and the method it calls."""
 
     x: torch.Tensor
     echo: Echo
@@ -40,10 +40,10 @@ def soak(opened: OurServers, num_messages: int, progress: Callable[[], None]) ->
     """Key `soak` of the report.
 
     Args:
-        num_messages: at least 10,000; what does not fill a period in every tenth is left out.
+        num_messages: at least 10,000; rounded down so that every tenth has whole periods.
 
     Raises:
-        WrongAnswer: one of the answers that are looked at (one in a period, whole) is not x + 1.
+        WrongAnswer: a checked answer (one in each period) is not x + 1.
     """
     periods = num_messages // (_PERIOD * _NUM_TENTHS)
     if periods < 1:
@@ -53,7 +53,7 @@ def soak(opened: OurServers, num_messages: int, progress: Callable[[], None]) ->
         "caller": psutil.Process(),
         "server": psutil.Process(opened.servers[SERVERS[0]].process.pid),
     }
-    _run(messages, 0)  # warms up: every size class has its slots afterwards
+    _run(messages, 0)  # warms up, so that every size class has its slots
     tenths = []
     for _ in range(_NUM_TENTHS):
         started_s, started_cpu_s = time.perf_counter(), _cpu_s(processes)
@@ -75,7 +75,7 @@ def _messages(opened: OurServers) -> list[Message]:
 
 
 def _run(messages: Sequence[Message], number: int) -> None:
-    """One period; another of its answers is compared each time."""
+    """Run one period and compare one of its answers, another one each time."""
     for message in messages:
         message.echo.echo(message.x)
     compared = messages[number * 7919 % _PERIOD]
@@ -85,7 +85,7 @@ def _run(messages: Sequence[Message], number: int) -> None:
 
 
 def _cpu_s(processes: dict[str, psutil.Process]) -> float:
-    """Processor time of all, which a busy machine blurs less than the time that passes."""
+    """Processor time of all processes; other load on the machine affects it less than wall-clock time."""
     times = [process.cpu_times() for process in processes.values()]
     return float(sum(time_s.user + time_s.system for time_s in times))
 

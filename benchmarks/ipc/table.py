@@ -1,4 +1,4 @@
-"""The report as a person reads it."""
+"""The report as tables."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def size_label(nbytes: int) -> str:
 
 
 def time_label(us: float | None) -> str:
-    """With the unit that fits."""
+    """The time with a suitable unit."""
     if us is None:
         return "-"
     return f"{us / 1e3:.1f} ms" if us >= 1e4 else f"{us:.0f} us"

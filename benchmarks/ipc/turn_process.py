@@ -1,8 +1,7 @@
-"""A process that is given turns: started, asked, stopped between turns, ended. Used by `remote_peers` and by `mlp`.
+"""A process that is given turns: started, asked, stopped between turns, ended. `remote_peers` and `mlp` use it.
 
-It is stopped (SIGSTOP) with everything it started while it waits for its turn, because some libraries' threads keep a
-core busy while they wait for messages (torch.distributed.rpc, a compiled graph of Ray's) and the next contestant would
-pay for it.
+Between turns SIGSTOP stops it and all its children, because the threads of some libraries keep a core busy while they
+wait for messages (torch.distributed.rpc, Ray's compiled graphs), which would slow the next contestant down.
 """
 
 from __future__ import annotations
@@ -26,18 +25,18 @@ _CLOSE_DEADLINE_S = 40.0
 
 
 class TurnFailed(Exception):
-    """A contestant, or the process it plays in, could not be started or did not finish its turn."""
+    """A contestant, or its process, did not start or did not finish its turn."""
 
 
 class TurnProcess:
-    """`python -m MODULE FOLDER RESULTS_FD ARGUMENTS...`: takes JSON lines on stdin, answers each on the descriptor.
+    """`python -m MODULE FOLDER RESULTS_FD ARGUMENTS...`: reads JSON lines from stdin, answers each on the descriptor.
 
-    Its first answer says that it is ready, its last, after the end of stdin, that it has closed.
+    Its first answer says that it is ready; its last, after the end of stdin, that it has closed.
 
     Args:
-        word: names it in messages and its output's file.
-        folder: for sockets and output; its path should be short.
-        variables: of its environment, beside this process's own.
+        word: its name in messages and in the name of its output file.
+        folder: receives sockets and output; its path should be short.
+        variables: environment variables, in addition to those of this process.
     """
 
     def __init__(
@@ -58,25 +57,25 @@ class TurnProcess:
                 stderr=sink,
                 pass_fds=[theirs],
                 env={**os.environ, **variables},
-                start_new_session=True,  # the terminal's Ctrl-C is for the benchmark, which then ends its processes
+                start_new_session=True,  # Ctrl-C reaches only the benchmark, which then ends its processes
             )
         os.close(theirs)
 
     def first_answer(self) -> dict[str, Any]:
-        """Wait until it is ready; it is stopped then.
+        """Wait until the process is ready, and stop it.
 
         Raises:
-            TurnFailed: it ended, or took too long.
+            TurnFailed: the process ended, or took too long.
         """
         answer = self._read(DEADLINE_S)
         self.stop()
         return answer
 
     def ask(self, command: Mapping[str, Any]) -> dict[str, Any]:
-        """Let it go on until it has answered one command.
+        """Resume the process until it has answered one command.
 
         Raises:
-            TurnFailed: it has ended, or took too long; OSError likewise.
+            TurnFailed or OSError: the process has ended, or took too long.
         """
         self.resume()
         assert self._process.stdin is not None
@@ -87,12 +86,12 @@ class TurnProcess:
         return answer
 
     def stop(self) -> None:
-        """Halt every process of this tree where it stands."""
+        """Stop every process of this tree."""
         self._signal(signal.SIGSTOP)
         self._is_stopped = True
 
     def resume(self) -> None:
-        """Let them go on."""
+        """Resume every process of this tree."""
         self._signal(signal.SIGCONT)
         self._is_stopped = False
 
@@ -101,7 +100,7 @@ class TurnProcess:
             try:
                 process.send_signal(number)
             except psutil.NoSuchProcess:
-                continue  # ended by itself meanwhile
+                continue  # the process ended meanwhile
 
     def _tree(self) -> list[psutil.Process]:
         try:
@@ -128,7 +127,7 @@ class TurnProcess:
         return "last line of its output: " + (lines[-1] if lines else "none")
 
     def close(self, *, orderly: bool = True) -> None:
-        """End the process and all it started: by its own means, or killed where those fail or are not wanted."""
+        """End the process and all it started; kill them if not `orderly` or if they do not end on request."""
         if self.is_closed:
             return
         self.is_closed = True
@@ -142,11 +141,11 @@ class TurnProcess:
                 self._read(_CLOSE_DEADLINE_S)
                 self._process.wait(_CLOSE_DEADLINE_S)
             except (TurnFailed, subprocess.TimeoutExpired) as error:
-                print(f"{self.word}: did not close by itself and is killed ({error})", file=sys.stderr)
+                print(f"{self.word}: did not end on request, so it is killed ({error})", file=sys.stderr)
         for process in reversed(started):
             try:
                 process.kill()
             except psutil.NoSuchProcess:
-                continue  # as it should be
+                continue  # the process has ended, as expected
         self._process.wait(_CLOSE_DEADLINE_S)
         os.close(self._results)

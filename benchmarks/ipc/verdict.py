@@ -1,4 +1,4 @@
-"""The project's targets for its transport, each beside what was measured."""
+"""The project's targets for its transport, each with the measured value."""
 
 from __future__ import annotations
 
@@ -16,13 +16,15 @@ MIDDLE_NBYTES, MIDDLE_FACTOR = MIB, 1.2
 ZMQ_LIMIT, DOORBELL_LIMIT = 1.25, 0.6  # times a bare ping-pong
 REFERENCE_LIMIT = 2.0  # small messages
 THROUGHPUT_LIMIT = 0.97  # of the last tenth to the first
-MEMORY_LIMIT_NBYTES = 4 * MIB  # that resident memory may grow from the first tenth's end to the last's
+MEMORY_LIMIT_NBYTES = (
+    4 * MIB
+)  # largest growth of resident memory from the end of the first tenth to the end of the last
 
 Entry = dict[str, Any]
 
 
 def judge(report: Mapping[str, Any]) -> list[Entry]:
-    """One entry per target that this run can say something about."""
+    """One entry for each target that this run has measured."""
     sizes = {size["bytes"]: size for size in report["sizes"]}
     entries = [entry for nbytes, size in sizes.items() for entry in _bulk(nbytes, size)]
     small = report["small"]
@@ -82,12 +84,12 @@ def _soak(soak: Mapping[str, Any]) -> list[Entry]:
 
 
 def at_most(target: str, measured: float, limit: float) -> Entry:
-    """A target that is met where no more was measured."""
+    """A target that is met if the measured value is at most `limit`."""
     return {"target": target, "comparison": "<=", "limit": limit, "measured": measured, "met": measured <= limit}
 
 
 def at_least(target: str, measured: float, limit: float) -> Entry:
-    """A target that is met where no less was measured."""
+    """A target that is met if the measured value is at least `limit`."""
     return {"target": target, "comparison": ">=", "limit": limit, "measured": measured, "met": measured >= limit}
 
 

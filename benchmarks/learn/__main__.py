@@ -1,6 +1,6 @@
 """`mora bench learn`: does joint fine-tuning make the chain follow prompts that it never saw?
 
-Tiny models that draw moving shapes (`configs/shapes.yaml`, pre-trained on first use) rarely follow their prompts.
+Tiny models that draw moving shapes (`configs/shapes.yaml`, pre-trained on first use) sometimes follow their prompts.
 They are trained jointly on 48 combinations of colour, form, direction and speed with true prompts. Measured on the 16
 other combinations, which training never shows: the denoising loss of the clip given the prompt and the image agent's
 picture for it, and how often the generated clip has the prompt's colour, starting place, direction and speed. These

@@ -84,7 +84,7 @@ class LearningSession:
         return [self._session.corpus.micro_batch(order, places[at : at + size]) for at in range(0, len(places), size)]
 
     def _measure(self, z: Embeddings, seed: int) -> Measured:
-        """Measure every held-out prompt several times: its denoising loss, and how the generated clip agrees with it."""
+        """Measure every held-out prompt several times: denoising loss, and how the generated clip agrees with it."""
         order, size = HeldOutOrder(seed), len(HELD_OUT)
         losses: list[float] = []
         agreements: list[Measured] = []

@@ -1,6 +1,7 @@
 """Mora's peers: other ways to carry a tensor to another process and one back, one file each.
 
-A peer's module has `contestants(folder)`, run in a caller's process, and is its own echo server when run as a program.
+The function `contestants(folder)` of a peer's module runs in a caller's process; run as a program, the module is the
+peer's echo server.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ class Family:
     """Peers of one module.
 
     Args:
-        module: below `benchmarks.ipc.peers`.
-        names: of its contestants.
-        needs: top-level module without which it cannot run; None where the control environment has all it needs.
+        module: name of the module in `benchmarks.ipc.peers`.
+        names: names of its contestants.
+        needs: optional top-level module that it imports; None if the control environment has all it needs.
         caller: families with the same word share a caller's process; they must not disturb each other.
-        is_quick: plays in a quick run too; every peer more means two more processes to import torch.
+        is_quick: part of a quick run; each additional peer means two more processes that import torch.
     """
 
     module: str
@@ -29,12 +30,12 @@ class Family:
 
     @property
     def path(self) -> str:
-        """Name to import it by."""
+        """Full name of the module."""
         return f"{__name__}.{self.module}"
 
     @property
     def is_installed(self) -> bool:
-        """True when what it needs can be imported."""
+        """True if the module that it needs can be imported."""
         return self.needs is None or importlib.util.find_spec(self.needs) is not None
 
 
@@ -54,7 +55,7 @@ FAMILIES = (
     Family("ray_graph", ("ray_graph_numpy", "ray_graph_torch"), needs="ray", caller="ray_graph"),
 )
 HOW_TO_INSTALL = "uv pip install --python .venvs/control/bin/python -e 'launch[peers]'"
-# Those that the targets name: what a user would take instead of Mora.
+# The alternatives to Mora that the targets are compared with.
 RIVALS = (
     *("gloo", "torch_rpc", "grpc", "torch_queue"),
     *("ray_actor_numpy", "ray_actor_torch", "ray_graph_numpy", "ray_graph_torch"),

@@ -1,4 +1,4 @@
-"""torch.distributed's gloo: send and receive between two ranks, into warm tensors whose size both know beforehand."""
+"""torch.distributed's gloo: send and receive between two ranks, into warm tensors whose size both know in advance."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _CALLER, _SERVER = 0, 1
 
 
 def join(rendezvous: str, rank: int) -> None:
-    """Both ranks meet through a file; over the loopback interface, whatever the host's name resolves to."""
+    """Join both ranks through a file, over the loopback interface, regardless of what the host's name resolves to."""
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     method, timeout = f"file://{rendezvous}", timedelta(seconds=DEADLINE_S)
     dist.init_process_group("gloo", init_method=method, rank=rank, world_size=2, timeout=timeout)
@@ -27,7 +27,7 @@ class Gloo(Contestant):
     """The caller's side."""
 
     name = "gloo"
-    note = "sizes are agreed on before the timed echoes, so no header travels with them"
+    note = "both ranks know the size before the timed echoes, so no header is sent"
 
     def __init__(self, folder: Path) -> None:
         self._rendezvous = f"{folder}/gloo.store"
@@ -59,12 +59,12 @@ class Gloo(Contestant):
 
 
 def contestants(folder: Path) -> list[Contestant]:
-    """For the caller."""
+    """The contestants for the caller."""
     return [Gloo(folder)]
 
 
 def serve(rendezvous: str) -> None:
-    """Answer as many echoes as announced, until none are."""
+    """Answer as many echoes as announced, until zero are announced."""
     join(rendezvous, _SERVER)
     announced = torch.zeros(2, dtype=torch.int64)
     x = y = torch.empty(0)

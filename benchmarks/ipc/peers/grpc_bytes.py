@@ -1,4 +1,4 @@
-"""gRPC over a Unix socket, the tensor's bytes as request and response of a generic method (no generated code)."""
+"""gRPC over a Unix socket; request and response of a generic method (no generated code) are the tensor's bytes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from benchmarks.ipc.contestant import DEADLINE_S, Contestant
 from benchmarks.ipc.lifetime import EchoServer, die_with_parent, say_ready
 
 _SERVICE = "mora.bench.Echo"
-# without these it refuses messages above 4 MiB
+# by default gRPC refuses messages above 4 MiB
 _OPTIONS = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
 
 
@@ -44,7 +44,7 @@ class GrpcBytes(Contestant):
 
 
 def contestants(folder: Path) -> list[Contestant]:
-    """For the caller."""
+    """The contestants for the caller."""
     return [GrpcBytes(folder)]
 
 
@@ -70,7 +70,7 @@ def serve(target: str) -> None:
     server.add_insecure_port(target)
     server.start()
     say_ready()
-    stopped.wait()  # for as long as the caller lives: this process dies with it
+    stopped.wait()  # waits as long as the caller lives; this process dies with it
     server.stop(grace=2).wait(10)
 
 

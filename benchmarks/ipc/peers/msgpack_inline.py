@@ -1,4 +1,4 @@
-"""MessagePack with the tensor's bytes inside the packed message, over ZeroMQ: the obvious way to begin."""
+"""MessagePack with the tensor's bytes inside the packed message, over ZeroMQ: the simplest approach."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from benchmarks.ipc.lifetime import EchoServer, die_with_parent, say_ready
 
 
 def pack(tensor: torch.Tensor) -> bytes:
-    """Shape and bytes."""
+    """Pack the tensor's shape and bytes."""
     packed: bytes = msgpack.packb({"shape": list(tensor.shape), "data": tensor.numpy().tobytes()})
     return packed
 
 
 def unpack(message: bytes) -> torch.Tensor:
-    """The tensor, in the bytes that msgpack made of the message."""
+    """Unpack a tensor that shares the bytes of the decoded message."""
     fields = msgpack.unpackb(message)
     return torch.frombuffer(fields["data"], dtype=torch.float32).view(fields["shape"])
 
@@ -52,7 +52,7 @@ class MsgpackInline(Contestant):
 
 
 def contestants(folder: Path) -> list[Contestant]:
-    """For the caller."""
+    """The contestants for the caller."""
     return [MsgpackInline(folder)]
 
 

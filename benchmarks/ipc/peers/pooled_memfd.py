@@ -1,7 +1,7 @@
-"""Shared memory made once, written by hand for this one benchmark: x and y in two memfds mapped by both processes.
+"""Shared memory made once, written by hand for this benchmark: both processes map two memfds for x and y.
 
-No framework stands between: the size goes there and back, over ZeroMQ or over a Unix seqpacket socket (the doorbell).
-What is left of Mora's time above this is what its generality costs.
+It uses no framework: only the size travels there and back, over ZeroMQ or a Unix seqpacket socket (the doorbell). The
+additional time of Mora is the cost of its generality.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _WORD_NBYTES = 8
 
 
 class Pool:
-    """x and y, each as large as the largest message."""
+    """Two shared buffers for x and y, each as large as the largest message."""
 
     def __init__(self, descriptors: list[int]) -> None:
         self.descriptors = descriptors
@@ -32,29 +32,29 @@ class Pool:
 
     @classmethod
     def create(cls) -> Pool:
-        """Two new memfds; their pages are there when first written."""
+        """Make two new memfds; their pages are allocated by the first write."""
         descriptors = [os.memfd_create(name) for name in ("x", "y")]
         for descriptor in descriptors:
             os.ftruncate(descriptor, _POOL_NBYTES)
         return cls(descriptors)
 
     def x(self, nbytes: int) -> torch.Tensor:
-        """Where a request is."""
+        """The x of a request."""
         return self._x[: nbytes // 4]
 
     def y(self, nbytes: int) -> torch.Tensor:
-        """Where an answer is."""
+        """The y of an answer."""
         return self._y[: nbytes // 4]
 
     def answer(self, word: bytes) -> bytes:
-        """Fill in y for the request that the word announces; the word that announces y."""
+        """Compute y for the request that the word announces; returns the word that announces y."""
         nbytes = int.from_bytes(word, "little")
         torch.add(self.x(nbytes), 1, out=self.y(nbytes))
         return word
 
 
 class PooledMemfdDoorbell(Contestant):
-    """The caller's side. The socket that carries the words has first carried the descriptors."""
+    """The caller's side. The socket first carries the descriptors, then the words."""
 
     name = "pooled_memfd_doorbell"
     max_nbytes = _POOL_NBYTES
@@ -89,14 +89,14 @@ class PooledMemfdDoorbell(Contestant):
 
 
 class PooledMemfdZmq(PooledMemfdDoorbell):
-    """The same with the words over ZeroMQ."""
+    """The same, with the words over ZeroMQ."""
 
     name = "pooled_memfd_zmq"
 
     def start(self) -> None:
         super().start()
         self._doorbell.send(b"zmq")
-        self._doorbell.recv(_WORD_NBYTES)  # bound
+        self._doorbell.recv(_WORD_NBYTES)  # the server has bound its ZeroMQ socket
         self._socket.connect(self._endpoint)
 
     def _exchange(self, word: bytes) -> bytes:
@@ -109,7 +109,7 @@ class PooledMemfdZmq(PooledMemfdDoorbell):
 
 
 def contestants(folder: Path) -> list[Contestant]:
-    """For the caller."""
+    """The contestants for the caller."""
     return [PooledMemfdZmq(folder), PooledMemfdDoorbell(folder)]
 
 

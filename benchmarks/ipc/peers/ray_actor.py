@@ -1,4 +1,4 @@
-"""Ray: a call of an actor's method; x and y pass through Ray's object store."""
+"""Ray: calls a method of an actor; x and y pass through Ray's object store."""
 
 from __future__ import annotations
 

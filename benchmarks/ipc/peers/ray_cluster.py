@@ -1,6 +1,6 @@
 """A local Ray cluster with one echo actor, for `ray_actor` and `ray_graph`.
 
-Each has a cluster of its own: the worker of a compiled graph keeps a core busy while it waits.
+Each has its own cluster, because the worker of a compiled graph keeps a core busy while it waits.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ _STORE_NBYTES = 2 << 30
 
 @ray.remote(num_cpus=0)
 class EchoActor:
-    """Runs in a worker process of Ray's."""
+    """The actor, in a worker process of Ray."""
 
     def __init__(self) -> None:
         torch.set_num_threads(1)
 
     def add_one(self, x: Any) -> Any:
-        """x + 1, of a numpy array or a tensor."""
+        """Return x + 1 for a numpy array or a tensor."""
         return x + 1
 
 
 def open_cluster() -> tempfile.TemporaryDirectory[str]:
-    """Start a cluster of this process's own; `ray.shutdown` ends it, then its folder can be cleaned up."""
+    """Start a cluster for this process. `ray.shutdown` ends it; after that its folder can be deleted."""
     os.environ.update(ONE_THREAD, RAY_USAGE_STATS_ENABLED="0", RAY_AUTH_MODE="disabled")
-    # Ray's socket paths are long and the kernel's limit is 107 bytes: a short folder of its own
+    # Ray's socket paths are long and the kernel's limit is 107 bytes, so its folder needs a short path
     folder = tempfile.TemporaryDirectory(prefix="ray-")
     ray.init(
         address="local",
@@ -49,7 +49,7 @@ def open_cluster() -> tempfile.TemporaryDirectory[str]:
 
 
 class Cluster:
-    """Started by the first contestant that needs it, ended by the first that closes."""
+    """A cluster that the first contestant starts and the first `close` ends."""
 
     def __init__(self) -> None:
         self.actor: ActorHandle[Any] | None = None
@@ -70,7 +70,7 @@ class Cluster:
 
 
 class RayContestant(Contestant):
-    """What calls through objects and compiled graphs have in common."""
+    """The common part of calls through objects and through compiled graphs."""
 
     def __init__(self, name: str, cluster: Cluster) -> None:
         self.name = name

@@ -11,7 +11,7 @@ from ray.dag import InputNode
 from benchmarks.ipc.contestant import DEADLINE_S, Contestant
 from benchmarks.ipc.peers.ray_cluster import Cluster, RayContestant
 
-_BUFFER_NBYTES = (256 << 20) + (1 << 20)  # the largest message and its wrapping
+_BUFFER_NBYTES = (256 << 20) + (1 << 20)  # the largest message and its envelope
 
 
 class GraphCluster(Cluster):
@@ -22,7 +22,7 @@ class GraphCluster(Cluster):
         self.graph: Any = None
 
     def compiled(self) -> Any:
-        """The graph, compiled by whoever asks first."""
+        """The graph; the first access compiles it."""
         actor = self.start()
         if self.graph is None:
             with InputNode() as x:
@@ -52,6 +52,6 @@ class RayGraph(RayContestant):
 
 
 def contestants(folder: Path) -> list[Contestant]:
-    """For the caller: one graph, given numpy arrays and tensors."""
+    """The contestants for the caller: one graph that gets numpy arrays or tensors."""
     cluster = GraphCluster()
     return [RayGraph("ray_graph_numpy", cluster), RayGraph("ray_graph_torch", cluster)]

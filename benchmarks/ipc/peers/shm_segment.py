@@ -1,4 +1,4 @@
-"""A named shared-memory segment made for every message, its name sent over a pipe: `multiprocessing.shared_memory`."""
+"""`multiprocessing.shared_memory`: a new named segment for every message; its name is sent over a pipe."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from benchmarks.ipc.lifetime import EchoServer, die_with_parent, say_ready
 
 
 def attach(name: str) -> SharedMemory:
-    """Map a segment that the other process made and will remove."""
+    """Map a segment that the other process made and later removes."""
     segment = SharedMemory(name)
-    # before Python 3.13 whoever attaches also registers it for removal, which is its maker's to do
+    # before Python 3.13 attaching also registers the segment for removal, but only its maker should remove it
     resource_tracker.unregister(f"/{segment.name}", "shared_memory")
     return segment
 
 
 def tensor_in(segment: SharedMemory, nbytes: int) -> torch.Tensor:
-    """The first bytes of a segment as float32; to be dropped before the segment is closed."""
+    """The first bytes of a segment as float32; drop the tensor before the segment is closed."""
     return torch.frombuffer(segment.buf, dtype=torch.float32, count=nbytes // 4)
 
 
@@ -46,7 +46,7 @@ class ShmSegment(Contestant):
 
     def echo(self, x: torch.Tensor) -> torch.Tensor:
         if self._segment is not None:
-            self._segment.close()  # of the last answer, whose tensor is gone by now
+            self._segment.close()  # the segment of the previous answer, whose tensor has been dropped
         request = SharedMemory(create=True, size=x.nbytes)
         tensor_in(request, x.nbytes).copy_(x)
         self._connection.send((request.name, x.nbytes))
@@ -69,7 +69,7 @@ class ShmSegment(Contestant):
 
 
 def contestants(folder: Path) -> list[Contestant]:
-    """For the caller."""
+    """The contestants for the caller."""
     return [ShmSegment(folder)]
 
 
@@ -90,7 +90,7 @@ def serve(path: str) -> None:
 def _answered(
     connection: Connection, request: tuple[str, int] | None, last: SharedMemory | None
 ) -> SharedMemory | None:
-    """Answer in a new segment and return it; the last answer has been seen and goes."""
+    """Answer in a new segment and return it; removes the previous answer, which the caller has read."""
     if last is not None:
         last.close()
         last.unlink()

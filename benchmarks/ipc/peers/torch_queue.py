@@ -1,7 +1,7 @@
 """Two torch.multiprocessing queues, as a data loader's workers use them: tensors move through shared memory.
 
-A tensor in ordinary memory would be copied into shared memory by `put`, for good; each message is therefore written
-straight into a new shared tensor, which is what torch's own data loader does and the least that this way allows.
+`put` would move a tensor in ordinary memory into shared memory permanently. So each message is written into a new
+shared tensor, as torch's own data loader does; fewer copies are not possible here.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from benchmarks.ipc.lifetime import die_with_parent
 
 
 def new_shared(like: torch.Tensor) -> torch.Tensor:
-    """An uninitialised tensor in shared memory of its own."""
+    """An uninitialised tensor like x in new shared memory."""
     storage = torch.UntypedStorage._new_shared(like.nbytes)
     return torch.empty(0, dtype=like.dtype).set_(storage).view(like.shape)
 
@@ -34,7 +34,7 @@ class TorchQueue(Contestant):
         self._answers: Any = context.Queue()
         self._server = context.Process(target=serve, args=(self._requests, self._answers), daemon=True)
         self._server.start()
-        self._take()  # it says that it is there
+        self._take()  # the server's first message says that it is ready
 
     def _take(self) -> Any:
         try:
@@ -55,7 +55,7 @@ class TorchQueue(Contestant):
 
 
 def contestants(folder: Path) -> list[Contestant]:
-    """For the caller."""
+    """The contestants for the caller."""
     return [TorchQueue()]
 
 

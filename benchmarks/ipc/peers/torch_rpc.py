@@ -16,7 +16,7 @@ _CALLER, _SERVER = "caller", "server"
 
 
 def join(rendezvous: str, name: str, rank: int) -> None:
-    """Both processes meet through a file; over the loopback interface."""
+    """Connect both processes through a file, over the loopback interface."""
     os.environ["TP_SOCKET_IFNAME"] = os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     options = rpc.TensorPipeRpcBackendOptions(init_method=f"file://{rendezvous}", rpc_timeout=DEADLINE_S)
     rpc.init_rpc(name, rank=rank, world_size=2, rpc_backend_options=options)
@@ -49,7 +49,7 @@ class TorchRpc(Contestant):
 
 
 def contestants(folder: Path) -> list[Contestant]:
-    """For the caller."""
+    """The contestants for the caller."""
     return [TorchRpc(folder)]
 
 

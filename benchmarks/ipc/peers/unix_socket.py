@@ -1,4 +1,4 @@
-"""A Unix stream socket: eight bytes that say how many follow, then the tensor's bytes, into warm memory both ways."""
+"""A Unix stream socket: eight bytes with the length, then the tensor's bytes, into warm memory in both directions."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ _LENGTH_NBYTES = 8
 
 
 class TensorStream:
-    """Tensors through a connected socket; a received one is valid until the next."""
+    """Tensors through a connected socket; a received tensor is valid until the next arrives."""
 
     def __init__(self, connected: socket.socket) -> None:
         self._socket = connected
         self._arrived = torch.empty(0)
 
     def send(self, tensor: torch.Tensor) -> None:
-        """Length and bytes."""
+        """Send length and bytes of a tensor."""
         self._socket.sendall(tensor.nbytes.to_bytes(_LENGTH_NBYTES, "little"))
         self._socket.sendall(tensor.numpy())
 
     def receive(self) -> torch.Tensor | None:
-        """The next tensor; None when the other side has closed."""
+        """Receive the next tensor; None when the other side has closed."""
         header = self._socket.recv(_LENGTH_NBYTES, socket.MSG_WAITALL)
         if not header:
             return None
@@ -74,7 +74,7 @@ def _timeval(seconds: float) -> bytes:
 
 
 def contestants(folder: Path) -> list[Contestant]:
-    """For the caller."""
+    """The contestants for the caller."""
     return [UnixSocket(folder)]
 
 

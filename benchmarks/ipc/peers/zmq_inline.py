@@ -39,7 +39,7 @@ class ZmqInline(Contestant):
 
 
 def contestants(folder: Path) -> list[Contestant]:
-    """For the caller."""
+    """The contestants for the caller."""
     return [ZmqInline(folder)]
 
 

@@ -1,6 +1,6 @@
 """A bare ZeroMQ ping-pong: one byte there and one back, DEALER and ROUTER, no encryption, no encoding.
 
-What ZeroMQ itself costs from Python. It carries no tensor; the byte that comes back is the one sent plus one.
+It measures what ZeroMQ itself costs from Python. It carries no tensor; the answer is the sent byte plus one.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class ZmqPing(Contestant):
     """The caller's side."""
 
     name = "zmq_ping"
-    note = "one byte there and back whatever the size of x"
+    note = "one byte there and back, for any size of x"
 
     def __init__(self, folder: Path) -> None:
         self._endpoint = f"ipc://{folder}/zmq_ping.sock"
@@ -47,7 +47,7 @@ class ZmqPing(Contestant):
 
 
 def contestants(folder: Path) -> list[Contestant]:
-    """For the caller."""
+    """The contestants for the caller."""
     return [ZmqPing(folder)]
 
 
