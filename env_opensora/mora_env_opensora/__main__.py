@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import cast
 
-# Before transformers is imported: ffmpeg forks after tokenizers ran, which would warn or hang.
+# Set before transformers is imported, because ffmpeg forks after tokenizers ran, which would warn or hang.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import torch
@@ -28,7 +28,7 @@ def build_agents(settings: TrainingServerSettings) -> dict[str, Agent]:
         agents[name] = OpenSoraAgent.from_options(options, device)
     if settings.training is not None:
         checkpoints = Path(settings.run_dir) / "checkpoints"
-        own = cast(Trainable, agents[settings.name])  # its configuration says that it trains
+        own = cast(Trainable, agents[settings.name])  # an agent that trains has this type
         agents[PARTICIPANT] = OptimizerAgent(own, settings.training, device, checkpoints, settings.name)
     return agents
 

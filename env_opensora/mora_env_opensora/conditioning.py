@@ -1,6 +1,6 @@
-"""Given frames as conditioning of `OpenSoraInpaint`: which ones, the masked clip's latents, the mask in latent layout.
+"""Given frames as conditioning of `OpenSoraInpaint`: indices, the masked clip's latents, the mask in latent layout.
 
-Needs torch alone. Used by the training objective and the pipelines, so that both condition alike.
+It needs only torch. The training objective and the pipelines both use it, so that they condition in the same way.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from torch.nn import functional as F
 from mora_env_opensora.models import CausalVAEModel, InputError
 
 LATENT_SCALE = 0.18215  # latents of the diffusion model = this * a sample of the autoencoder's posterior
-FRAMES_PER_LATENT = 4  # after the first; also the channels of the mask
-SIDE_MULTIPLE = 16  # 8 pixels a latent cell, 2 cells a patch
+FRAMES_PER_LATENT = 4  # except in the first; also the number of the mask's channels
+SIDE_MULTIPLE = 16  # 8 pixels per latent cell, 2 cells per patch
 
 
 @dataclass(frozen=True)
 class ClipSize:
-    """Frames, height and width in pixels of clips that model and autoencoder take without a remainder.
+    """Frames, height and width in pixels of a clip that divides evenly into latent cells and patches.
 
     Raises:
         InputError: frames are not 4k + 1, or a side is not a multiple of 16.
@@ -46,12 +46,12 @@ class ClipSize:
 
     @property
     def latent_shape(self) -> tuple[int, int, int, int]:
-        """(C, T, h, w) of one clip."""
+        """Shape (C, T, h, w) of one clip's latents."""
         return (4, self.latent_frames, self.height // 8, self.width // 8)
 
 
 def frame_mask(frames: int, given: Sequence[int]) -> Tensor:
-    """float32 (F,): 0 at given frames, 1 at those to be generated. Indices may count from the end.
+    """Mask, float32 (F,): 0 at given frames, 1 at frames to generate. Negative indices count from the end.
 
     Raises:
         InputError: an index is outside the clip.
@@ -67,8 +67,8 @@ def frame_mask(frames: int, given: Sequence[int]) -> Tensor:
 def latent_mask(mask_BF: Tensor, height: int, width: int) -> Tensor:
     """Pixel-frame masks (B, F) -> (B, 4, T, h, w), constant over each frame.
 
-    The first frame stands four times, then the sequence of length 4T is read as (4, T): mask[k, l] = s[k*T + l]. That
-    interleaves time and channel otherwise than the autoencoder compresses frames, and the checkpoint was trained so.
+    The first frame is repeated four times, then the sequence of length 4T is read as (4, T): mask[k, l] = s[k*T + l].
+    This order of time and channel differs from the autoencoder's, but the checkpoint was trained with it.
     """
     sequence = torch.cat([mask_BF[:, :1].expand(-1, FRAMES_PER_LATENT - 1), mask_BF], dim=1)
     layout = sequence.unflatten(1, (FRAMES_PER_LATENT, -1))
@@ -90,18 +90,18 @@ def place_frames(images: Sequence[Tensor], given: Sequence[int], frames: int) ->
 def masked_latents(vae: CausalVAEModel, masked_clip: Tensor, noise: Tensor) -> Tensor:
     """Scaled posterior sample of the whole masked clip (B, 3, F, H, W) -> (B, 4, T, h, w), in the dtype of the vae.
 
-    A sample, not the mode: so upstream trains and samples. `noise` is standard normal of the result's shape.
+    Upstream also uses a sample, not the mode, to train and to sample. `noise` is standard normal of the result's shape.
     """
     return LATENT_SCALE * vae.encode(masked_clip).at(noise)
 
 
 def fit_image(images: Tensor, height: int, width: int) -> Tensor:
-    """(B, 3, h, w) -> (B, 3, height, width): scaled to cover, then cut around the centre; differentiable.
+    """(B, 3, h, w) -> (B, 3, height, width): scaled to cover, then cropped at the centre; differentiable.
 
-    An image of the right size passes unchanged.
+    An image of the right size is returned unchanged.
 
     Raises:
-        InputError: not (B, 3, h, w).
+        InputError: the shape is not (B, 3, h, w).
     """
     if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
         raise InputError(f"images: expected float (B, 3, H, W) in [-1, 1], got {images.dtype} {tuple(images.shape)}")

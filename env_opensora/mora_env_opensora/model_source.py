@@ -1,4 +1,4 @@
-"""Where a model lies: a local folder, or a folder of a Hub repository that has been downloaded."""
+"""Finds a model: a local folder, or a folder of a downloaded Hub repository."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from mora_env_opensora.models import WeightsFileError
 
 
 def resolve_folder(name: str | Path) -> Path:
-    """The folder that `name` stands for: a path, or a Hub id `owner/repository[/folder]` from the local Hub cache.
+    """The folder of `name`, which is a path or a Hub id `owner/repository[/folder]` in the local Hub cache.
 
-    Nothing is downloaded here, so that a run starts the same with and without a network.
+    It downloads nothing, so that a run starts the same with and without a network.
 
     Raises:
-        WeightsFileError: neither is there.
+        WeightsFileError: neither exists.
     """
     if Path(name).is_dir():
         return Path(name)

@@ -1,4 +1,4 @@
-"""The forward diffusion of Open-Sora-Plan v1.2: 1000 steps, linear betas, and min-SNR loss weights. Torch alone."""
+"""The forward diffusion of Open-Sora-Plan v1.2: 1000 steps, linear betas, min-SNR loss weights. Needs only torch."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class NoiseSchedule:
         return signal * clean + spread * noise
 
     def target(self, kind: PredictionType, clean: Tensor, noise: Tensor, timesteps_B: Tensor) -> Tensor:
-        """What the model should predict: the noise, or the velocity sqrt(abar) noise - sqrt(1 - abar) clean."""
+        """The target of the model: the noise, or the velocity sqrt(abar) noise - sqrt(1 - abar) clean."""
         if kind == "epsilon":
             return noise
         signal, spread = self._roots(clean, timesteps_B)
@@ -35,7 +35,7 @@ class NoiseSchedule:
         return abar / (1 - abar)
 
     def min_snr_weight(self, kind: PredictionType, gamma: float | None, timesteps: Tensor) -> Tensor:
-        """min(SNR, gamma) / SNR for epsilon, / (SNR + 1) for velocity; ones when gamma is None."""
+        """min(SNR, gamma) / SNR for epsilon, min(SNR, gamma) / (SNR + 1) for velocity; ones if gamma is None."""
         snr = self.snr(timesteps)
         if gamma is None:
             return torch.ones_like(snr)

@@ -1,8 +1,7 @@
-"""The training objective of the video model, from plain tensors to a scalar. Torch alone.
+"""The training objective of the video model, from plain tensors to a scalar. It needs only torch.
 
-The agent fetches tensors from its stores and calls `VideoObjective`; a test in another environment calls it the same
-way. All randomness of a sample comes from one generator seeded with that sample's seed, so that the loss of a batch is
-the mean of the losses of its samples, whatever the batch.
+The agent and tests in another environment call `VideoObjective` in the same way. All randomness of a sample comes from
+one generator with that sample's seed, so the loss of any batch is the mean of the losses of its samples.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ class LossSettings:
 
 
 class Target(NamedTuple):
-    """Posterior of a target clip: mean and standard deviation (4, T, h, w) as the autoencoder gives them, unscaled."""
+    """Posterior of a target clip: mean and standard deviation (4, T, h, w) from the autoencoder, unscaled."""
 
     mean: Tensor
     std: Tensor
@@ -51,10 +50,10 @@ class TextBatch(NamedTuple):
 
 
 def stack_texts(texts: Sequence[Tensor], z: Tensor | None, like: OpenSoraT2V) -> TextBatch:
-    """Rows (L_b, C) of several texts, padded to the longest with mask 0; then z (rows, C) with mask 1 for each.
+    """Rows (L_b, C) of several texts, padded to the longest with mask 0, each followed by z (rows, C) with mask 1.
 
-    Cross-attention has no positions and gives masked rows a weight of exactly 0, so neither where the padding stands
-    nor how long it is changes the result.
+    Cross-attention has no positions and gives masked rows a weight of exactly 0, so place and length of the padding
+    do not change the result.
 
     Raises:
         InputError: a text is not (L >= 1, C) of the model's caption width, or z is not (rows, C).
@@ -74,12 +73,12 @@ def stack_texts(texts: Sequence[Tensor], z: Tensor | None, like: OpenSoraT2V) ->
 
 
 class NoiseDraw(NamedTuple):
-    """What one training step draws, stacked over the batch."""
+    """The random numbers of one training step, stacked over the batch."""
 
     timesteps: Tensor  # int64 (B,)
     noise: Tensor  # (B, 4, T, h, w), offset included
-    target: Tensor  # (B, 4, T, h, w), for the target's posterior
-    condition: Tensor  # (B, 4, T, h, w), for the masked clip's posterior
+    target: Tensor  # (B, 4, T, h, w), to sample the target's posterior
+    condition: Tensor  # (B, 4, T, h, w), to sample the masked clip's posterior
 
 
 def draw_noise(generators: Sequence[torch.Generator], shape: tuple[int, ...], settings: LossSettings) -> NoiseDraw:
@@ -116,11 +115,11 @@ class DenoisingLoss:
 
         Args:
             clean: scaled latents (B, 4, T, h, w).
-            noise: of the same shape, its offset included.
+            noise: same shape, offset included.
             timesteps: int64 (B,).
             condition: further input channels (B, C', T, h, w) of the inpaint model.
-            attention_mask: (B, T, h, w), 1 for cells of the clip and 0 for padding; cells of padding do not count.
-                None means that all count.
+            attention_mask: (B, T, h, w), 1 for cells of the clip and 0 for padding, which is not counted.
+                None counts all cells.
         """
         settings = self.settings
         noisy = self.schedule.add_noise(clean, noise, timesteps)
@@ -138,7 +137,7 @@ class DenoisingLoss:
 
 
 class VideoObjective:
-    """Losses of the inpaint model on clips of one size. Holds no state; the caller freezes the autoencoder."""
+    """Losses of the inpaint model on clips of one size. It has no state; the caller freezes the autoencoder."""
 
     def __init__(
         self, model: OpenSoraInpaint, vae: CausalVAEModel, size: ClipSize, settings: LossSettings | None = None
@@ -160,10 +159,10 @@ class VideoObjective:
 
         Args:
             z: modulation rows (rows, C) float32, or None.
-            texts: encoder rows (L_b, C) of each prompt.
-            images: (B, 3, H, W) in [-1, 1]; of another size they are scaled to cover and cut around the centre.
+            texts: encoder rows (L_b, C), one tensor per prompt.
+            images: (B, 3, H, W) in [-1, 1]; other sizes are scaled to cover and cropped at the centre.
             targets: posterior of each target clip.
-            seeds: what each sample's timestep, noise and posterior samples are drawn from.
+            seeds: one per sample, for its timestep, noise and posterior samples.
 
         Returns:
             float32 scalar, differentiable with respect to z, images and the model's parameters.

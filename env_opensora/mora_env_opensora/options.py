@@ -20,7 +20,7 @@ from mora_env_opensora.text.prompts import NEGATIVE_PROMPT
 
 _RELEASE = "LanguageBind/Open-Sora-Plan-v1.2.0"
 _MT5_XXL_ENCODER = 5_655_173_120
-# Parameters as published: for the memory table when the weights are not on this machine yet.
+# Numbers of parameters of the published models, for the memory table while the weights are not on this machine.
 PUBLISHED = {
     f"{_RELEASE}/93x480p_i2v": {"transformer": 2_782_603_024},
     f"{_RELEASE}/93x480p": {"transformer": 2_771_907_856},
@@ -41,12 +41,12 @@ def _whole_latents(frames: int) -> int:
 class OpenSoraOptions(Settings):
     """Options of the Open-Sora-Plan v1.2 image-to-video agent (`kind: opensora`)."""
 
-    # Each a folder (relative to the checkout) or a Hub id `owner/repository[/folder]` that has been downloaded.
+    # Each is a folder (relative to the checkout) or a downloaded Hub id `owner/repository[/folder]`.
     model: str
     vae: str
     text_encoder: str
-    tokenizer: str | None = None  # by default in the text encoder's folder, or `tokenizer/` beside it
-    dtype: Literal["float32", "bfloat16"] = "float32"  # of transformer and text encoder
+    tokenizer: str | None = None  # default: the text encoder's folder, or `tokenizer/` next to it
+    dtype: Literal["float32", "bfloat16"] = "float32"  # for transformer and text encoder
     vae_dtype: Literal["float32", "bfloat16"] = "float32"  # upstream trains with float32 and samples with bfloat16
     from_text_to_video: bool = False  # `model` is a text-to-video folder to start image-to-video training from
 
@@ -54,13 +54,13 @@ class OpenSoraOptions(Settings):
     height: int = Field(ge=16, multiple_of=16)
     width: int = Field(ge=16, multiple_of=16)
     vae_tiling: bool = False
-    gradient_checkpointing: bool = False  # of the transformer and the autoencoder
+    gradient_checkpointing: bool = False  # for the transformer and the autoencoder
 
     max_length: int = Field(default=512, ge=2)  # tokens, </s> included; longer prompts are cut
     clean_caption: bool = True
-    text_cache: str | None = None  # folder in which encoded prompts are kept between runs
+    text_cache: str | None = None  # folder that stores encoded prompts between runs
     text_dropout: float = Field(default=0.0, ge=0.0, le=1.0)  # upstream trains with 0.1
-    default_text_ratio: float = Field(default=0.5, ge=0.0, le=1.0)  # of dropped texts, those not left empty
+    default_text_ratio: float = Field(default=0.5, ge=0.0, le=1.0)  # share of dropped texts not left empty
 
     prediction_type: Literal["epsilon", "v_prediction"] = "epsilon"
     snr_gamma: float | None = Field(default=5.0, gt=0.0)
@@ -96,13 +96,13 @@ def _count(model: str, name: str) -> int:
     folder = Path(model)
     if not folder.is_dir():
         return published_count(model, name, PUBLISHED)
-    if any(folder.glob("*.ckpt")):  # training checkpoints say no sizes without being read; one layout was published
+    if any(folder.glob("*.ckpt")):  # .ckpt files tell no sizes without loading them; use the published size
         return PUBLISHED[f"{_RELEASE}/vae"]["vae"]
     return count_parameters(folder, model)
 
 
 def _count_encoder(model: str) -> int:
-    """From the encoder's config, since the published weights are not safetensors and hold a decoder too."""
+    """Count by the encoder's config, because the published weights are not safetensors and include a decoder."""
     if not Path(model).is_dir():
         return published_count(model, "text_encoder", PUBLISHED)
     try:

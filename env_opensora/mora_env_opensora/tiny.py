@@ -1,7 +1,7 @@
-"""Makes the whole video chain small, in the published formats: `python -m mora_env_opensora.tiny FOLDER`.
+"""Makes tiny versions of the video agent's models in the published formats: `python -m mora_env_opensora.tiny FOLDER`.
 
-All real loading, training and serving code runs on it, on a CPU and without downloads. For clips of 9 frames at 64x64
-or 32x32 pixels.
+The real code loads, trains and serves it, on a CPU and without downloads. It makes clips of 9 frames at 64x64 or 32x32
+pixels.
 """
 
 from __future__ import annotations
@@ -82,12 +82,12 @@ def make_tiny(
 ) -> None:
     """Write `transformer_i2v/`, `transformer_t2v/`, `vae/`, `text_encoder/` and `tokenizer/` under `path`.
 
-    The same seed writes the same weights. The inpaint model's two added projections are not zero, unlike a fresh one's:
-    with zeros no gradient would reach the image agent.
+    The same seed writes the same weights. Unlike in a fresh inpaint model, the two added projections are not zero,
+    because with zeros no gradient would reach the image agent.
 
     Args:
         transformer, vae: configurations in upstream's keys.
-        corpus: lines that the text encoder's vocabulary is made from.
+        corpus: lines for the text encoder's vocabulary.
     """
     folder = Path(path)
     with torch.random.fork_rng(devices=[]):
@@ -132,7 +132,7 @@ def _save_text_encoder(folder: Path, corpus: Sequence[str]) -> None:
 
 
 def main() -> None:
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # before transformers is imported: ffmpeg forks later
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # before importing transformers: ffmpeg forks later
     parser = argparse.ArgumentParser(description="Write a tiny Open-Sora-Plan chain in the published formats.")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seed", type=int, default=0)

@@ -1,7 +1,7 @@
-"""A tiny Open-Sora-Plan chain that animates moving shapes: made and pre-trained here in some minutes of one CPU core.
+"""A tiny Open-Sora-Plan model that animates moving shapes, pre-trained in some minutes on one CPU core.
 
-`python -m mora_env_opensora.tiny_shapes FOLDER DATA`, where DATA holds what `mora_data.shapes_corpus` writes. The
-autoencoder learns single frames first, which is quick, then clips. Loaded, trained and served like the published model.
+`python -m mora_env_opensora.tiny_shapes FOLDER DATA`, where DATA is a folder from `mora_data.shapes_corpus`. The
+autoencoder first learns single frames, which is quick, then clips. The real code loads, trains and serves it.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from mora_env_opensora.text.encoder import TextEncoder
 from mora_env_opensora.tiny import TRANSFORMER_CONFIG, VAE_CONFIG, make_tiny
 
 _WIDTH = 96
-_TEXT_DROPOUT = 0.1  # so that guidance has an unconditional half to go by
-_DIVERGENCE_WEIGHT = 1e-6  # of the posterior from a standard normal
+_TEXT_DROPOUT = 0.1  # trains the unconditional half of guidance
+_DIVERGENCE_WEIGHT = 1e-6  # weight of the posterior's divergence from a standard normal
 _ENCODED_AT_ONCE = 64
-# Frames that are given, each entry as often: the first (image to video), the first two (extension), both ends
+# Sets of given frames, each equally often: the first (image to video), the first two (extension), both ends
 # (connection).
 GIVEN = ((0,), (0,), (0,), (0, 1), (0, -1))
 FRAMES = Phase("video autoencoder, frames", num_steps=220, batch_size=16, learning_rate=2e-3)
 CLIPS = Phase("video autoencoder, clips", num_steps=300, batch_size=16, learning_rate=2e-3)
 TRANSFORMER = Phase("video transformer", num_steps=1000, batch_size=32, learning_rate=2e-3)
-# Blocks without a third dimension at full size: half the time of a step, and motion is coded further down anyway.
+# 2-D blocks at full size halve the time of a step; deeper levels encode the motion.
 _VAE = VAE_CONFIG | {
     "encoder_resnet_blocks": ["ResnetBlock2D", "ResnetBlock2D", "ResnetBlock2D", "ResnetBlock3D"],
     "decoder_resnet_blocks": ["ResnetBlock2D", "ResnetBlock2D", "ResnetBlock3D", "ResnetBlock3D"],
@@ -43,7 +43,7 @@ _VAE = VAE_CONFIG | {
 
 
 def make_shapes(folder: Path, data: Path) -> None:
-    """Write the pre-trained chain in upstream's layout."""
+    """Write the pre-trained models in upstream's layout."""
     torch.set_num_threads(1)
     captions: list[str] = json.loads((data / "captions.json").read_text(encoding="utf-8"))
     pixels = load_file(data / "clips.safetensors")["pixels"]
@@ -71,7 +71,7 @@ def train_autoencoder(vae: CausalVAEModel, clips: Tensor) -> float:
     quieten(cast(torch.nn.Conv3d, vae.quant_conv.conv))
 
     def error(pixels: Tensor, generator: torch.Generator) -> Tensor:
-        # the whole batch at once, where `encode` and `decode` go sample by sample to save memory
+        # the whole batch at once; `encode` and `decode` would process sample by sample to save memory
         posterior = DiagonalGaussian(vae.quant_conv(vae.encoder(pixels)))
         latents = posterior.mean + posterior.std * torch.randn(posterior.mean.shape, generator=generator)
         divergence = 0.5 * (posterior.mean**2 + posterior.std**2 - 1.0 - 2.0 * posterior.std.log())
@@ -90,10 +90,10 @@ def train_autoencoder(vae: CausalVAEModel, clips: Tensor) -> float:
 
 @torch.no_grad()
 def scale_latents(vae: CausalVAEModel, clips: Tensor) -> Target:
-    """Fold a factor into the autoencoder so that its latents have the spread that `LATENT_SCALE` brings to 1.
+    """Fold a factor into the autoencoder so that its latents times `LATENT_SCALE` have a standard deviation of 1.
 
     Returns:
-        posteriors of all clips, mean and std (N, 4, T, h, w), unscaled as `Target` is.
+        posteriors of all clips, mean and std (N, 4, T, h, w), unscaled like `Target`.
     """
     parts = [vae.encode(batch) for batch in clips.split(_ENCODED_AT_ONCE)]
     mean, std = torch.cat([part.mean for part in parts]), torch.cat([part.std for part in parts])
@@ -110,7 +110,7 @@ def scale_latents(vae: CausalVAEModel, clips: Tensor) -> Target:
 
 @torch.no_grad()
 def _conditions(vae: CausalVAEModel, clips: Tensor, size: ClipSize, given: tuple[int, ...]) -> Tensor:
-    """Condition channels (N, 8, T, h, w) of clips of which some frames are given."""
+    """Condition channels (N, 8, T, h, w) of clips with some frames given."""
     shown = torch.zeros_like(clips)
     shown[:, :, given] = clips[:, :, given]
     generator = torch.Generator().manual_seed(3)

@@ -1,6 +1,6 @@
 """The networks of Open-Sora-Plan v1.2: two diffusion transformers and the causal video autoencoder.
 
-Needs torch and safetensors alone. Shape suffixes used throughout the package:
+They need only torch and safetensors. Shape suffixes used throughout the package:
 B batch, C channels, T latent frames, F pixel frames, H W height and width, N tokens, D model width, K head width,
 L text length.
 """

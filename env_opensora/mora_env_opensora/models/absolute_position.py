@@ -17,7 +17,7 @@ def _sincos(width: int, positions: Tensor) -> Tensor:
 def spatial_positions(
     grid: tuple[int, int], trained_grid: tuple[int, int], scales: tuple[float, float], width: int, device: torch.device
 ) -> Tensor:
-    """float32 (h*w, D), positions squeezed onto the grid of training; the half of w comes first.
+    """float32 (h*w, D), positions rescaled to the training grid; the half for w comes first.
 
     Args:
         grid: current tokens (h, w).
@@ -33,6 +33,6 @@ def spatial_positions(
 
 
 def temporal_positions(frames: int, trained_frames: int, scale: float, width: int, device: torch.device) -> Tensor:
-    """float32 (T, D)."""
+    """Positions along time, float32 (T, D)."""
     t = torch.arange(frames, dtype=torch.float64, device=device) / (frames / trained_frames) / scale
     return _sincos(width, t).float()

@@ -31,9 +31,9 @@ class Attention(nn.Module):
         """(B, N, D) -> (B, N, D).
 
         Args:
-            context_BLD: what keys and values are made of; the tokens themselves when None.
+            context_BLD: source of keys and values; None: the tokens themselves.
             bias: additive, broadcastable to (B, heads, N, keys).
-            rotary: tables of `rotary_tables` for queries and keys.
+            rotary: tables from `rotary_tables` for queries and keys.
         """
         context = x_BND if context_BLD is None else context_BLD
         query, key, value = (self._split(x) for x in (self.to_q(x_BND), self.to_k(context), self.to_v(context)))

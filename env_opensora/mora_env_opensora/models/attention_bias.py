@@ -1,7 +1,7 @@
-"""Keep/drop masks to additive attention biases over keys.
+"""Converts keep/drop masks to additive attention biases over keys.
 
-A bias has shape (B, 1, 1, keys) and broadcasts over heads and queries, so that no square of the sequence length is ever
-made; when nothing is dropped there is no bias at all.
+A bias has shape (B, 1, 1, keys) and broadcasts over heads and queries, so no tensor has the square of the sequence
+length. If nothing is dropped there is no bias at all.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from mora_env_opensora.models.errors import InputError
 
-# Finite, as upstream: a row with every key dropped stays a softmax of its scores instead of turning into NaN.
+# Finite, as upstream, so that a row with every key dropped gives the softmax of its scores instead of NaN.
 _DROPPED = -10000.0
 
 
@@ -39,7 +39,7 @@ def video_bias(mask_BTHW: Tensor | None, latents_BCTHW: Tensor, patch_size: int,
 def text_bias(mask_BL: Tensor, dtype: torch.dtype) -> Tensor | None:
     """Bias (B, 1, 1, L) for a text mask (B, L), 1 keep / 0 drop, or None when every row is kept.
 
-    Unlike the video mask it is not made binary: a mask value between 0 and 1 weakens a row.
+    Unlike the video mask it is not rounded to 0 or 1: a value in between weakens a row.
     """
     bias = (1 - mask_BL.to(dtype)) * _DROPPED
     return bias[:, None, None] if bias.any() else None

@@ -14,7 +14,7 @@ from mora_env_opensora.models.transformer_config import TransformerConfig
 
 
 class BlockContext(NamedTuple):
-    """What every block of one forward pass shares."""
+    """The inputs that all blocks of one forward pass share."""
 
     text_BLD: Tensor  # projected caption
     six_B6D: Tensor  # modulation from the timestep
@@ -45,5 +45,5 @@ class TransformerBlock(nn.Module):
         shift1, scale1, gate1, shift2, scale2, gate2 = (self.scale_shift_table + context.six_B6D).chunk(6, dim=1)
         attended = self.attn1(modulate(x_BND, shift1, scale1, self.eps), bias=context.video_bias, rotary=context.rotary)
         x = x_BND + gate1 * attended
-        x = x + self.attn2(x, context.text_BLD, bias=context.text_bias)  # neither normalised nor modulated nor gated
+        x = x + self.attn2(x, context.text_BLD, bias=context.text_bias)  # no norm, modulation or gate
         return x + gate2 * self.ff(modulate(x, shift2, scale2, self.eps))

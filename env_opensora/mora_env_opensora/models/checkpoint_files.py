@@ -1,7 +1,7 @@
 """The files of a checkpoint folder: config.json, safetensors in one file or in shards, and training `.ckpt` files.
 
-Readers give tensors on the CPU as stored; fitting them to a model is `pretrained`'s work. Writers make each file appear
-whole: they write beside it, then rename.
+Readers return tensors on the CPU as stored; `pretrained` checks that they fit a model. Writers write a temporary file
+and rename it, so that each file appears whole.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError  # type: ignore[attr-defined]  # of compiled code
+from safetensors import SafetensorError  # type: ignore[attr-defined]  # defined in compiled code
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -24,13 +24,13 @@ INDEX_NAME = WEIGHTS_NAME + ".index.json"
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Raises: WeightsFileError: absent, unreadable, or not a JSON object."""
+    """Raises: WeightsFileError: the file is absent, unreadable, or not a JSON object."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise WeightsFileError(
-            f"`{path.parent.name}`: expected a checkpoint folder with {path.name}, which is not there; "
-            "give the folder that holds it (for example 93x480p_i2v/ or vae/)"
+            f"`{path.parent.name}`: expected a checkpoint folder with {path.name}, which does not exist; "
+            "give the folder that contains it (for example 93x480p_i2v/ or vae/)"
         ) from None
     except (OSError, ValueError) as error:
         raise WeightsFileError(f"`{path.name}` cannot be read as JSON: {error}") from None
@@ -43,7 +43,7 @@ def read_safetensors(folder: Path) -> dict[str, Tensor]:
     """All tensors of the folder's single weights file, or of the shards that its index names.
 
     Raises:
-        WeightsFileError: neither is there, a shard is absent or broken, or the index and its shards disagree.
+        WeightsFileError: neither exists, a shard is absent or broken, or the index and its shards disagree.
     """
     if (folder / WEIGHTS_NAME).is_file():
         return _read_file(folder / WEIGHTS_NAME)
@@ -51,7 +51,7 @@ def read_safetensors(folder: Path) -> dict[str, Tensor]:
         raise WeightsFileError(f"`{folder.name}`: expected {WEIGHTS_NAME} or {INDEX_NAME}, found neither")
     shard_of = read_json(folder / INDEX_NAME).get("weight_map")
     if not isinstance(shard_of, dict) or not all(_is_plain_name(name) for name in shard_of.values()):
-        raise WeightsFileError(f"`{INDEX_NAME}`: expected `weight_map` from tensor names to file names beside it")
+        raise WeightsFileError(f"`{INDEX_NAME}`: expected `weight_map` from tensor names to files of the same folder")
     weights: dict[str, Tensor] = {}
     for name in sorted(set(shard_of.values())):
         shard = _read_file(folder / name)
@@ -66,15 +66,15 @@ def read_safetensors(folder: Path) -> dict[str, Tensor]:
 def read_training_checkpoint(path: Path, *, use_ema: bool = True) -> dict[str, Tensor]:
     """The autoencoder's weights in a `.ckpt` of upstream's trainer, without the loss network's tensors.
 
-    The moving average (`ema_state_dict`, its `module.` prefix dropped) is taken when it is there, else
-    `state_dict["gen_model"]`, else `state_dict`.
+    Taken from the moving average (`ema_state_dict`, without its `module.` prefix) if it exists, else from
+    `state_dict["gen_model"]`, else from `state_dict`.
 
     Raises:
-        WeightsFileError: not a torch file that loads without running code, or none of these dictionaries is inside.
+        WeightsFileError: not a torch file that loads without running code, or without any of these dictionaries.
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a broken or foreign file fails in torch in many ways; all mean the same here
+    except Exception as error:  # broken and foreign files make torch raise many types
         raise WeightsFileError(f"`{path.name}` cannot be read as tensors only: {error}") from None
     weights = _choose_weights(content, use_ema)
     if not isinstance(weights, Mapping) or not all(isinstance(value, Tensor) for value in weights.values()):
@@ -99,7 +99,7 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 
 def write_safetensors(folder: Path, weights: Mapping[str, Tensor], max_shard_bytes: int | None) -> None:
-    """One file, or shards of at most `max_shard_bytes` (a larger tensor has a shard to itself) with an index."""
+    """Write one file, or an index and shards of at most `max_shard_bytes` (a larger tensor gets its own shard)."""
     shards = _split(weights, max_shard_bytes)
     if len(shards) == 1:
         _write_file(folder / WEIGHTS_NAME, shards[0])
@@ -112,7 +112,7 @@ def write_safetensors(folder: Path, weights: Mapping[str, Tensor], max_shard_byt
         shard_of |= dict.fromkeys(shard, name)
     total = sum(tensor.nbytes for tensor in weights.values())
     write_json(folder / INDEX_NAME, {"metadata": {"total_size": total}, "weight_map": shard_of})
-    (folder / WEIGHTS_NAME).unlink(missing_ok=True)  # a single file left from before would win over the shards
+    (folder / WEIGHTS_NAME).unlink(missing_ok=True)  # readers would prefer an old single file to the shards
 
 
 def _split(weights: Mapping[str, Tensor], limit: int | None) -> list[dict[str, Tensor]]:
@@ -131,7 +131,7 @@ def _read_file(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except FileNotFoundError:
-        raise WeightsFileError(f"expected weights file `{path.name}`, which is not there") from None
+        raise WeightsFileError(f"expected weights file `{path.name}`, which does not exist") from None
     except (OSError, SafetensorError) as error:
         raise WeightsFileError(f"`{path.name}` is not a whole safetensors file: {error}") from None
 

@@ -1,7 +1,7 @@
-"""Turns an upstream `config.json` into a frozen dataclass, refusing by name whatever it does not understand.
+"""Turns an upstream `config.json` into a frozen dataclass, and refuses any unknown key by name.
 
-Used by the transformer's and the autoencoder's config. A silently ignored key is how a wrong interpolation scale or
-another network loads without a sound, so the set of keys is closed.
+The configs of transformer and autoencoder use it. The set of keys is closed, because an ignored key could silently
+load another network, or one with a wrong interpolation scale.
 """
 
 from __future__ import annotations
@@ -14,16 +14,15 @@ from typing import Any, ClassVar, Self
 from mora_env_opensora.models.errors import ConfigError
 
 OMIT = object()
-# Written by diffusers' ConfigMixin beside the model's own keys.
+# diffusers' ConfigMixin writes these in addition to the model's keys.
 _BOOKKEEPING = frozenset({"_class_name", "_diffusers_version", "_name_or_path", "_use_default_values"})
 
 
 class ConfigSchema:
     """Base of the config dataclasses: `parse` and `to_dict` over upstream's keys.
 
-    `fixed` maps keys that upstream has and this implementation supports with certain values only to those values, the
-    first being what is written back. `ignored` maps keys without influence on the network to what is written back
-    (`OMIT`: nothing).
+    `fixed` maps upstream's keys for which only some values are supported to these values; the first is written back.
+    `ignored` maps keys without influence on the network to the value that is written back (`OMIT`: none).
     """
 
     model_name: ClassVar[str]
@@ -84,7 +83,7 @@ class ConfigSchema:
 
 
 def _same(value: object, supported: object) -> bool:
-    """Equality that does not take 0 for False, but takes 0 for 0.0."""
+    """Equality in which 0 equals 0.0 but not False."""
     return value == supported and isinstance(value, bool) == isinstance(supported, bool)
 
 

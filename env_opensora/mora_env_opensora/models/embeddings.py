@@ -1,4 +1,4 @@
-"""Conditioning of the blocks: the diffusion step as adaLN-single modulation, and the caption's projection."""
+"""Conditioning of the blocks: adaLN-single modulation from the diffusion step, and the caption's projection."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class AdaLNSingle(nn.Module):
 
 
 class CaptionProjection(nn.Module):
-    """Text encoder rows to the model's width."""
+    """Projects text encoder rows to the model's width."""
 
     def __init__(self, caption_channels: int, width: int) -> None:
         super().__init__()

@@ -1,9 +1,9 @@
-"""What can go wrong in this distribution, one tree.
+"""All errors of this distribution, in one tree.
 
 OpenSoraError
-├── ConfigError        a config.json names or sets something these models do not have
-├── WeightsFileError    weights do not fit the model, or hold NaN
-└── InputError         a tensor, prompt or size that a model or pipeline was called with
+├── ConfigError        a config.json has a key or value that these models do not support
+├── WeightsFileError    weights do not fit the model, or contain NaN
+└── InputError         a call has a tensor, prompt or size that does not fit
 """
 
 from __future__ import annotations

@@ -16,10 +16,11 @@ from mora_env_opensora.models.transformer_config import InpaintConfig, Transform
 
 
 class OpenSoraInpaint(OpenSoraT2V):
-    """As `OpenSoraT2V`, with the masked video's latents and the mask embedded into the tokens (693 tensors).
+    """`OpenSoraT2V` that also embeds the masked video's latents and the mask into the tokens (693 tensors).
 
     `hidden_states` carry [noisy latents | masked-video latents | mask] on the channel axis. The two added projections
-    start at zero, so a fresh model is its text-to-video model: no gradient reaches the given frames until they move.
+    start at zero, so a fresh model equals its text-to-video model, and no gradient reaches the given frames until the
+    projections change.
     """
 
     config_class: ClassVar[type[TransformerConfig]] = InpaintConfig
@@ -51,10 +52,10 @@ class OpenSoraInpaint(OpenSoraT2V):
     def from_text_to_video(
         cls, path: str | Path, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
     ) -> Self:
-        """A model to train for image-to-video, started from a text-to-video folder.
+        """Make a model for image-to-video training from a text-to-video folder.
 
         Raises:
-            ConfigError, WeightsFileError: the folder is not that of a text-to-video model, or is broken.
+            ConfigError, WeightsFileError: the folder is broken, or not of a text-to-video model.
         """
         base = OpenSoraT2V.from_pretrained(path, dtype=dtype)
         model = cls.from_config(base.config.to_dict() | {"vae_scale_factor_t": base.config.in_channels}).to(dtype)
@@ -65,12 +66,12 @@ class OpenSoraInpaint(OpenSoraT2V):
     def init_from_text_to_video(self, weights: Mapping[str, Tensor], *, load_mask: bool = False) -> None:
         """Start image-to-video training from a text-to-video state dict.
 
-        Common tensors are copied; the masked video's patch embedding starts as `pos_embed.proj`, the mask's too if
-        `load_mask`. The zero projections stay as they are. A trained image-to-video checkpoint is refused: copying
-        would overwrite its masked-video embedding; load that one with `from_pretrained`.
+        Common tensors are copied. The masked video's patch embedding is a copy of `pos_embed.proj`, and so is the
+        mask's if `load_mask`. The zero projections stay zero. A trained image-to-video checkpoint is refused, because
+        copying would overwrite its masked-video embedding; load it with `from_pretrained`.
 
         Raises:
-            WeightsFileError: the weights do not fit, or are of an image-to-video model.
+            WeightsFileError: the weights do not fit, or belong to an image-to-video model.
         """
         if any(key.startswith(("pos_embed_mask", "pos_embed_masked_video")) for key in weights):
             raise WeightsFileError(

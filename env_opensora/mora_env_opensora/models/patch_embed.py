@@ -1,4 +1,4 @@
-"""Latents to tokens: a strided convolution per frame, plus absolute positions where rotary ones are off."""
+"""Latents to tokens: a strided convolution per frame, plus absolute positions if rotary positions are off."""
 
 from __future__ import annotations
 

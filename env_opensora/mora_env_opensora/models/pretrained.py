@@ -14,12 +14,12 @@ from mora_env_opensora.models.config_schema import ConfigSchema
 from mora_env_opensora.models.errors import WeightsFileError
 
 CONFIG_NAME = "config.json"
-_LISTED = 12  # names of tensors in an error, per kind of mismatch
+_LISTED = 12  # tensor names that an error lists per kind of mismatch
 _DIFFUSERS_VERSION = "0.28.0"
 
 
 class PretrainedMixin:
-    """For an `nn.Module` with `config` and `from_config`."""
+    """Mixin for an `nn.Module` with `config` and `from_config`."""
 
     config: ConfigSchema
     config_class: ClassVar[type[ConfigSchema]]
@@ -38,9 +38,9 @@ class PretrainedMixin:
             The model in eval mode, every weight of `dtype` on `device`.
 
         Raises:
-            ConfigError: `config.json` names or sets something this model does not have.
+            ConfigError: `config.json` has a key or value that this model does not support.
             WeightsFileError: a file is absent or broken; or tensors are missing, unexpected, of another shape or not
-                finite. Nothing is ever loaded in part.
+               finite. Then nothing is loaded.
         """
         folder = Path(path)
         config = read_json(folder / CONFIG_NAME)
@@ -59,14 +59,14 @@ class PretrainedMixin:
         return own | self.config.to_dict()
 
     def save_pretrained(self, path: str | Path, *, max_shard_bytes: int | None = None) -> None:
-        """Write upstream's layout to folder `path`, made if absent; each file appears whole or not at all.
+        """Write upstream's layout to folder `path`, which is created if absent; each file appears whole or not at all.
 
-        LoRA adapters injected by peft are merged into the layers they adapt, so that what is saved has exactly the
-        published keys.
+        LoRA adapters injected by peft are merged into the layers they adapt, so that the saved keys are exactly the
+        published ones.
 
         Args:
-            max_shard_bytes: split the weights over files of at most this size, with an index. None keeps one file,
-                which every version of upstream reads.
+            max_shard_bytes: split the weights over files of at most this size, with an index. None writes one file,
+            which every version of upstream can read.
         """
         assert isinstance(self, nn.Module)
         folder = Path(path)
@@ -86,7 +86,7 @@ def load_strictly(
     """Put `weights` into `model` (which may be on the meta device) only if they fit exactly.
 
     Raises:
-        WeightsFileError: lists missing, unexpected and mis-shaped tensors and those that hold NaN or infinity.
+        WeightsFileError: lists missing, unexpected and mis-shaped tensors and those with NaN or infinity.
     """
     own = model.state_dict()
     problems = {
@@ -110,7 +110,7 @@ def load_strictly(
 
 
 def merged_state_dict(model: nn.Module) -> dict[str, Tensor]:
-    """The state dict under the published keys; layers that peft wrapped for LoRA contribute weight + delta."""
+    """The state dict with the published keys; layers that peft wrapped for LoRA contribute weight + delta."""
     merged: dict[str, Tensor] = {}
     wrapped = {name: module for name, module in model.named_modules() if hasattr(module, "get_base_layer")}
     for key, tensor in model.state_dict().items():
@@ -124,7 +124,7 @@ def merged_state_dict(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _lora_delta(layer: Any) -> Tensor:
-    """Sum of the active adapters' low-rank products; zero-sized work when none is active or they are merged."""
+    """Sum of the active adapters' low-rank products; computes nothing if none is active or they are merged."""
     weight: Tensor = layer.get_base_layer().weight
     delta = torch.zeros_like(weight)
     if not layer.merged:

@@ -23,7 +23,7 @@ def rotary_angles(
     axes = []
     for axis, (length, scale) in enumerate(zip(grid, scales, strict=True)):
         positions = torch.arange(length, dtype=torch.float32, device=device) / scale
-        angles = torch.outer(positions, inverse).repeat(1, 2)  # both halves of the third turn by the same angle
+        angles = torch.outer(positions, inverse).repeat(1, 2)  # both halves of an axis's third rotate by the same angle
         shape = [1, 1, 1, third]
         shape[axis] = length
         axes.append(angles.view(shape).expand(*grid, third))
@@ -33,9 +33,9 @@ def rotary_angles(
 def rotary_tables(angles_NK: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """(cos, signed sin), each (N, K) of `dtype`.
 
-    The angles are rounded to `dtype` before cosine and sine are taken. In bfloat16 that loses precision for large
-    angles, and the published bfloat16 checkpoints were trained so.
-    The sine of each first half carries the minus sign of rotate-half, which spares a negation per token.
+    The angles are rounded to `dtype` before cosine and sine. In bfloat16 this loses precision for large angles, but
+    the published bfloat16 checkpoints were trained with it.
+    The sine of each first half includes the minus sign of rotate-half, which saves a negation per token.
     """
     angles = angles_NK.to(dtype)
     sin = angles.sin().unflatten(-1, (3, 2, -1)).clone()
@@ -44,6 +44,6 @@ def rotary_tables(angles_NK: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor
 
 
 def rotate(tokens: Tensor, cos_NK: Tensor, sin_NK: Tensor) -> Tensor:
-    """Turn `tokens` (..., N, K) by the tables of `rotary_tables`; same shape and dtype."""
+    """Rotate `tokens` (..., N, K) by the tables of `rotary_tables`; same shape and dtype."""
     halves = tokens.unflatten(-1, (3, 2, -1))
     return tokens * cos_NK + halves.flip(-2).flatten(-3) * sin_NK

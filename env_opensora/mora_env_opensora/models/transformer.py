@@ -18,7 +18,7 @@ from mora_env_opensora.models.pretrained import PretrainedMixin
 from mora_env_opensora.models.rotary import rotary_angles, rotary_tables
 from mora_env_opensora.models.transformer_config import TransformerConfig
 
-_OUTPUT_NORM_EPS = 1e-6  # whatever the config's norm_eps, which is the blocks'
+_OUTPUT_NORM_EPS = 1e-6  # independent of the config's norm_eps, which is for the blocks
 
 
 class OpenSoraT2V(PretrainedMixin, nn.Module):
@@ -44,10 +44,10 @@ class OpenSoraT2V(PretrainedMixin, nn.Module):
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
-        """A model with fresh weights from upstream's config keys.
+        """Make a model with fresh weights from upstream's config keys.
 
         Raises:
-            ConfigError: a key or value is unknown or unsupported; its name is in the text.
+            ConfigError: a key or value is unknown or unsupported; the message names it.
         """
         return cls(cls.config_class.parse(config))
 
@@ -61,7 +61,7 @@ class OpenSoraT2V(PretrainedMixin, nn.Module):
 
     @property
     def input_channels(self) -> int:
-        """Channels that `forward` expects."""
+        """Number of channels that `forward` expects."""
         return self.config.in_channels
 
     def forward(
@@ -89,7 +89,7 @@ class OpenSoraT2V(PretrainedMixin, nn.Module):
             (B, out_channels, T, H, W) of the model's dtype.
 
         Raises:
-            InputError: a shape does not fit; says which and what was expected.
+            InputError: a shape does not fit; the message says which, and what was expected.
         """
         self._check(hidden_states, encoder_hidden_states, encoder_attention_mask, use_image_num)
         assert encoder_attention_mask is not None
@@ -105,7 +105,7 @@ class OpenSoraT2V(PretrainedMixin, nn.Module):
     def _predict_jointly(
         self, latents: Tensor, timestep: Tensor, text: Tensor, mask: Tensor | None, text_mask: Tensor, images: int
     ) -> Tensor:
-        """A video and n images a sample: the images are extra batch items of one frame each."""
+        """A video and n images per sample: each image is an extra batch item of one frame."""
         frames = latents.shape[2] - images
         video_mask, image_mask = (None, None) if mask is None else (mask[:, :frames], mask[:, frames:])
         video = self._predict(latents[:, :, :frames], timestep, text[:, 0], video_mask, text_mask[:, 0])
@@ -145,14 +145,14 @@ class OpenSoraT2V(PretrainedMixin, nn.Module):
         return self.pos_embed(latents)
 
     def _rotary(self, grid: tuple[int, int, int]) -> tuple[Tensor, Tensor] | None:
-        """Tables for this grid, made anew each call: upstream's cache confuses axes of equal length, ours cannot."""
+        """Tables for this grid, not cached: upstream's cache confuses axes of equal length."""
         if not self.config.use_rope:
             return None
         scales, head_dim = self.config.interpolation_scales, self.config.attention_head_dim
         return rotary_tables(rotary_angles(grid, scales, head_dim, self.device), self.dtype)
 
     def _unpatchify(self, x_BND: Tensor, embedded_BD: Tensor, grid: tuple[int, int, int]) -> Tensor:
-        # The final modulation takes the embedding before its SiLU and linear layer, unlike the blocks.
+        # Unlike the blocks, the final modulation uses the embedding before its SiLU and linear layer.
         shift, scale = (self.scale_shift_table + embedded_BD[:, None]).chunk(2, dim=1)
         x = self.proj_out(modulate(x_BND, shift, scale, _OUTPUT_NORM_EPS))
         patch = self.config.patch_size

@@ -1,7 +1,7 @@
 """Config of the two diffusion transformers: upstream's keys, checked.
 
-A key that a config lacks takes the value of the published OpenSoraT2V-ROPE-L/122, not upstream's class default (the
-class defaults describe another network). Upstream always writes all keys, so a published config decides for itself.
+A key missing in a config gets the value of the published OpenSoraT2V-ROPE-L/122, not upstream's class default, which
+describes another network. Published configs have all keys, because upstream always writes them all.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ class TransformerConfig(ConfigSchema):
         "double_self_attention": (False,),
         "upcast_attention": (False,),
         "use_additional_conditions": (False, None),  # upstream overwrites any value with False
-        # Which kernel computes the same attention: here always scaled_dot_product_attention.
+        # These choose a kernel for the same attention; here it is always scaled_dot_product_attention.
         "attention_mode": ("xformers", "math", "flash"),
     }
-    # Without effect for this norm type; a training-time patch; derived at run time.
+    # In turn: without effect for this norm type; a patch for training; derived at run time.
     ignored: ClassVar[Mapping[str, object]] = {
         "num_embeds_ada_norm": 1000,
         "norm_num_groups": 32,
@@ -79,7 +79,7 @@ class TransformerConfig(ConfigSchema):
         self.require(isinstance(self.norm_eps, float) and self.norm_eps > 0, "norm_eps", "a positive number")
         self.require(
             self.cross_attention_dim in (None, self.width),
-            "cross_attention_dim", f"heads * head_dim = {self.width}, which the caption projection puts out",
+            "cross_attention_dim", f"heads * head_dim = {self.width}, the output width of the caption projection",
         )  # fmt: skip
         for key in ("interpolation_scale_t", "interpolation_scale_h", "interpolation_scale_w"):
             scale = getattr(self, key)
@@ -106,7 +106,7 @@ class TransformerConfig(ConfigSchema):
 
     @property
     def interpolation_scales(self) -> tuple[float, float, float]:
-        """(t, h, w); an axis given as null scales with the sample size."""
+        """Scales (t, h, w); null for an axis means that it scales with the sample size."""
         frames, (height, width) = self.sample_size_t, self.sample_size
         default_t = (frames - 1) // 16 + 1 if frames % 2 == 1 else frames / 16
         scales = (self.interpolation_scale_t, self.interpolation_scale_h, self.interpolation_scale_w)
@@ -116,7 +116,7 @@ class TransformerConfig(ConfigSchema):
 
 @dataclass(frozen=True, kw_only=True)
 class InpaintConfig(TransformerConfig):
-    """Config of `OpenSoraInpaint`: the mask comes in `vae_scale_factor_t` channels, one per frame of a latent frame."""
+    """Config of `OpenSoraInpaint`: the mask has `vae_scale_factor_t` channels, one per frame of a latent frame."""
 
     vae_scale_factor_t: int = 4
 
@@ -127,5 +127,5 @@ class InpaintConfig(TransformerConfig):
         super().__post_init__()
         self.require(
             self.vae_scale_factor_t == self.in_channels,
-            "vae_scale_factor_t", f"in_channels = {self.in_channels}, which the mask's patch embedding is built with",
+            "vae_scale_factor_t", f"in_channels = {self.in_channels}, the input channels of the mask's patch embedding",
         )  # fmt: skip

@@ -15,10 +15,10 @@ from mora_env_opensora.pipelines.sampler import LatentSampler, SamplingSettings
 
 
 class GivenFramesPipeline:
-    """Makes clips from encoder rows and the pixels of the given frames.
+    """Generates clips from encoder rows and the pixels of the given frames.
 
     Args:
-        allocate: makes the tensors that the finished frames are written into.
+        allocate: makes the tensors for the finished frames.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class GivenFramesPipeline:
 
         Args:
             text, negative: encoder rows (L, C).
-            seed: of the initial noise, the masked clip's posterior sample and the steps' noise, in this order.
+            seed: for the initial noise, the masked clip's posterior sample and the steps' noise, in this order.
             z: modulation rows (rows, C), appended to both halves of guidance.
             on_step: see `LatentSampler.run`.
         """
@@ -64,7 +64,7 @@ class GivenFramesPipeline:
         return decode_frames(self.vae, latents, self._allocate)
 
     def initial_noise(self, seed: int) -> Tensor:
-        """What a clip of this seed starts from, float32 (1, C, T, h, w)."""
+        """The initial noise for this seed, float32 (1, C, T, h, w)."""
         return self._draw(torch.Generator().manual_seed(seed))
 
     def _draw(self, generator: torch.Generator) -> Tensor:

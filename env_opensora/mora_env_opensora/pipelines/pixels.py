@@ -1,4 +1,4 @@
-"""Between uint8 frames and the models' pixels in [-1, 1]."""
+"""Conversion between uint8 frames and the models' pixels in [-1, 1]."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mora_env_opensora.conditioning import LATENT_SCALE, fit_image
 from mora_env_opensora.models import CausalVAEModel, InputError
 
 Allocate = Callable[[Sequence[int], torch.dtype], Tensor]
-"""Makes the uninitialised CPU tensor that a result is written into: ordinary memory, or memory that others share."""
+"""Makes the uninitialised CPU tensor for a result, in ordinary or in shared memory."""
 
 
 def ordinary_memory(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
@@ -20,10 +20,10 @@ def ordinary_memory(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
 
 
 def frames_to_pixels(frames: Tensor, height: int, width: int) -> Tensor:
-    """uint8 (F, H, W, 3) -> float32 (F, 3, height, width) in [-1, 1], scaled to cover and cut around the centre.
+    """uint8 (F, H, W, 3) -> float32 (F, 3, height, width) in [-1, 1], scaled to cover and cropped at the centre.
 
     Raises:
-        InputError: another dtype or shape.
+        InputError: `frames` has another dtype or shape.
     """
     if frames.dtype != torch.uint8 or frames.ndim != 4 or frames.shape[-1] != 3 or frames.shape[0] < 1:
         raise InputError(f"frames: expected uint8 (F >= 1, H, W, 3), got {frames.dtype} {tuple(frames.shape)}")
@@ -32,11 +32,11 @@ def frames_to_pixels(frames: Tensor, height: int, width: int) -> Tensor:
 
 
 def pixels_to_frames(pixels: Tensor, allocate: Allocate = ordinary_memory) -> Tensor:
-    """float (F, 3, H, W) in [-1, 1] -> uint8 (F, H, W, 3) on the CPU, truncated as upstream; outside is clamped."""
+    """float (F, 3, H, W) in [-1, 1] -> uint8 (F, H, W, 3) on the CPU, clamped, and truncated as upstream."""
     scaled = (pixels.float() / 2 + 0.5).clamp(0, 1) * 255
     num_frames, channels, height, width = pixels.shape
     frames = allocate((num_frames, height, width, channels), torch.uint8)
-    return frames.copy_(scaled.permute(0, 2, 3, 1))  # order and dtype change on the way to where the frames stay
+    return frames.copy_(scaled.permute(0, 2, 3, 1))  # one copy changes order, dtype and place
 
 
 @torch.no_grad()

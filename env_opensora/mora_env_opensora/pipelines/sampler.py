@@ -17,14 +17,14 @@ from mora_env_opensora.pipelines.schedulers import SchedulerName, least_steps, m
 
 @dataclass(frozen=True)
 class SamplingSettings:
-    """Upstream's script defaults. PNDM is what its authors recommend for image to video."""
+    """The defaults of upstream's script. Its authors recommend PNDM for image to video."""
 
     scheduler: SchedulerName = "pndm"
     num_inference_steps: int = 100
     guidance_scale: float = 7.5
     prediction_type: PredictionType = "epsilon"
-    # Upstream scales the given frames' latents and mask along with the noisy latents, which makes the Euler samplers
-    # lose them (at the first step they shrink to 1/157). Off: only the noisy latents are scaled, as trained.
+    # Upstream scales the given frames' latents and mask together with the noisy latents, so the Euler samplers lose
+    # them (they shrink to 1/157 at the first step). False scales only the noisy latents, as in training.
     scale_condition: bool = False
 
     def __post_init__(self) -> None:
@@ -40,14 +40,14 @@ class SamplingSettings:
 
 
 class LatentSampler:
-    """Runs one clip at a time, so that a seed gives the same clip whatever is asked for beside it."""
+    """Runs one clip at a time, so that a seed gives the same clip in any batch of requests."""
 
     def __init__(self, model: OpenSoraT2V, settings: SamplingSettings) -> None:
         self.model = model
         self.settings = settings
 
     def num_model_calls(self) -> int:
-        """Model calls of one clip: some schedulers take more than their number of steps."""
+        """Number of model calls for one clip; some schedulers need more calls than steps."""
         scheduler = make_scheduler(self.settings.scheduler, self.settings.prediction_type)
         scheduler.set_timesteps(self.settings.num_inference_steps)
         return len(scheduler.timesteps)
@@ -65,9 +65,9 @@ class LatentSampler:
         """Denoise `noise` to scaled latents (1, C, T, h, w), float32.
 
         Args:
-            text: two entries, negative then positive, when guided; else one.
+            text: with guidance two entries, negative then positive; otherwise one.
             noise: standard normal (1, C, T, h, w).
-            generator: what ancestral samplers draw their step noise from.
+            generator: source of the step noise of ancestral samplers.
             condition: further channels (1, C', T, h, w) for the inpaint model, the same for both halves of guidance.
             on_step: called with the step's number and latents after each scheduler step.
         """
@@ -106,4 +106,4 @@ class LatentSampler:
         if settings.guided:
             unconditional, conditional = prediction.chunk(2)
             prediction = unconditional + settings.guidance_scale * (conditional - unconditional)
-        return prediction[:, : latents.shape[1]]  # a model of twice the channels predicts a variance we do not use
+        return prediction[:, : latents.shape[1]]  # any further channels are a predicted variance, which is not used

@@ -1,4 +1,4 @@
-"""The diffusers schedulers as upstream constructs them: defaults, without clipping of samples."""
+"""The diffusers schedulers as upstream constructs them: with defaults, without clipping of samples."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def least_steps(name: str) -> int:
 
 
 def make_scheduler(name: str, prediction_type: PredictionType = "epsilon") -> Any:
-    """A fresh scheduler; one serves one sample, since solvers keep a history.
+    """Make a fresh scheduler. Use one per sample, because solvers store a history.
 
     Raises:
-        InputError: the name is not of `SchedulerName`.
+        InputError: the name is not in `SchedulerName`.
     """
     if name not in _CLASSES:
         raise InputError(f"scheduler: expected one of {', '.join(_CLASSES)}, got {name!r}")

@@ -10,7 +10,7 @@ from mora_env_opensora.models.vae.resnet import make_norm
 
 
 class AttnBlock3DFix(nn.Module):
-    """Attention over the positions of each frame separately, the input added. Keys `norm`, `q|k|v|proj_out.conv`."""
+    """Residual attention over the positions of each frame separately. Keys `norm`, `q|k|v|proj_out.conv`."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -27,7 +27,7 @@ class AttnBlock3DFix(nn.Module):
         return x + self.proj_out(self._video(mixed, x))
 
     def _rows(self, x: Tensor) -> Tensor:
-        """(B, C, T, H, W) -> (B, T, H*W, C): frames take the place of heads."""
+        """(B, C, T, H, W) -> (B, T, H*W, C): the frames are the heads."""
         return x.flatten(3).permute(0, 2, 3, 1)
 
     def _video(self, rows: Tensor, like: Tensor) -> Tensor:
@@ -35,7 +35,7 @@ class AttnBlock3DFix(nn.Module):
 
 
 class AttnBlock3D(AttnBlock3DFix):
-    """The form of legacy checkpoints: the channel and time axes are read as if time came first, and so get mixed."""
+    """The form in legacy checkpoints: it reads the channel and time axes as if time came first, and so mixes them."""
 
     def _rows(self, x: Tensor) -> Tensor:
         batch, channels, frames = x.shape[:3]
@@ -46,5 +46,5 @@ class AttnBlock3D(AttnBlock3DFix):
 
 
 def make_attention(name: str, channels: int) -> nn.Module:
-    """An attention block by its config name."""
+    """Make an attention block by its config name."""
     return {"AttnBlock3DFix": AttnBlock3DFix, "AttnBlock3D": AttnBlock3D}[name](channels)

@@ -22,7 +22,7 @@ class _Level(nn.Module):
     def __init__(self, blocks: list[nn.Module], resample_name: str, resample: nn.Module | None) -> None:
         super().__init__()
         self.block = nn.ModuleList(blocks)
-        self.steps: list[Callable[[Tensor], Tensor]] = list(blocks)  # a plain list: adds no keys
+        self.steps: list[Callable[[Tensor], Tensor]] = list(blocks)  # a plain list: no keys in the state dict
         if resample is not None:
             self.add_module(resample_name, resample)
             self.steps.append(resample)

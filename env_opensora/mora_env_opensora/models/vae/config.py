@@ -1,6 +1,6 @@
-"""Config of the autoencoder: the names of its blocks, checked.
+"""Config of the autoencoder, with checked names of its blocks.
 
-Nothing that shapes the network has a default: upstream's class defaults describe another autoencoder, which the
+Keys that define the network have no defaults: upstream's class defaults describe another autoencoder, which the
 published weights do not fit.
 """
 
@@ -53,7 +53,7 @@ class VAEConfig(ConfigSchema):
         "dropout": (0.0,),
         "double_z": (True,),
     }
-    # `resolution` only places the attention that `attn_resolutions` asks for; the rest belongs to upstream's trainer.
+    # `resolution` only places the attention of `attn_resolutions`; the rest are settings of upstream's trainer.
     ignored: ClassVar[Mapping[str, object]] = {
         "resolution": 256,
         "lr": OMIT,
@@ -89,7 +89,7 @@ class VAEConfig(ConfigSchema):
             self._require_names(key, ("",))
         self.require(
             self.use_quant_layer or self.embed_dim == self.z_channels,
-            "embed_dim", f"z_channels = {self.z_channels} where there is no quant layer between them",
+            "embed_dim", f"z_channels = {self.z_channels} if there is no quant layer between them",
         )  # fmt: skip
 
     def _require_name(self, key: str, names: tuple[str, ...]) -> None:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-# Frames that are worked on at a time where no graph is kept: padded copies and the kernels' workspace stay this small.
+# Without a graph, so many frames are processed at a time, which limits padded copies and the kernels' workspace.
 SLICE_FRAMES = 4
 
 
@@ -21,7 +21,7 @@ def split_frames(x: Tensor, batch: int) -> Tensor:
 
 
 class FrameConv2d(nn.Conv2d):
-    """A 2-D convolution of every frame on its own. Takes (B*T, C, H, W) too. Keys `weight`, `bias`."""
+    """A 2-D convolution of each frame separately. Also accepts (B*T, C, H, W). Keys `weight`, `bias`."""
 
     def forward(self, x: Tensor) -> Tensor:
         if x.ndim == 4:
@@ -30,7 +30,7 @@ class FrameConv2d(nn.Conv2d):
 
 
 class CausalConv3d(nn.Module):
-    """A 3-D convolution that sees no later frame: copies of the first frame stand before it. Keys `conv.*`."""
+    """A 3-D convolution that sees no later frame: it is padded with copies of the first frame. Keys `conv.*`."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class CausalConv3d(nn.Module):
         stride: int = 1,
         padding: int = 0,
     ) -> None:
-        """`padding` is of height and width; time is padded by kernel - 1 on the left, whatever the stride."""
+        """`padding` is for height and width; time is padded by kernel - 1 on the left, for any stride."""
         super().__init__()
         kernel = (kernel_size,) * 3 if isinstance(kernel_size, int) else kernel_size
         self.leading_frames = kernel[0] - 1
@@ -60,7 +60,7 @@ class CausalConv3d(nn.Module):
         return result
 
     def _convolve(self, x: Tensor, first: int, last: int) -> Tensor:
-        """Output frames first..last - 1, from the input frames they see."""
+        """Output frames first..last - 1, computed from the input frames that they see."""
         stride = self.conv.stride[0]
         start, end = first * stride - self.leading_frames, (last - 1) * stride + 1
         seen = x[:, :, max(start, 0) : end]
@@ -70,11 +70,11 @@ class CausalConv3d(nn.Module):
 
 
 def make_convolution(name: str, in_channels: int, out_channels: int, kernel_size: int) -> nn.Module:
-    """A size-preserving convolution by its config name."""
+    """Make a size-preserving convolution by its config name."""
     kind = {"Conv2d": FrameConv2d, "CausalConv3d": CausalConv3d}[name]
     return kind(in_channels, out_channels, kernel_size, padding=kernel_size // 2)
 
 
 def silu(x: Tensor) -> Tensor:
-    """x * sigmoid(x), over the input where no gradient is wanted: `x` must be a fresh result of the caller."""
+    """x * sigmoid(x), in place if no gradient is needed, so `x` must be a temporary result of the caller."""
     return F.silu(x, inplace=not torch.is_grad_enabled())

@@ -21,10 +21,10 @@ from mora_env_opensora.models.vae.tiling import TilePlan, run_tiled
 
 
 class CausalVAEModel(PretrainedMixin, nn.Module):
-    """Pixels in [-1, 1], latents unscaled (the diffusion model's factor 0.18215 is applied by its users).
+    """Pixels in [-1, 1], latents unscaled (callers apply the diffusion model's factor 0.18215).
 
-    Samples of a batch go through one after the other and clips larger than a tile in tiles when tiling is enabled:
-    peak memory is that of one tile plus the result. The tile sizes are plain attributes, in pixels or latent cells.
+    Samples of a batch are processed one after the other and, with tiling, clips larger than a tile in tiles. Peak
+    memory is one tile plus the result. The tile sizes are plain attributes, in pixels or latent cells.
     """
 
     config_class: ClassVar[type[VAEConfig]] = VAEConfig
@@ -47,16 +47,16 @@ class CausalVAEModel(PretrainedMixin, nn.Module):
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
-        """An autoencoder with fresh weights from upstream's config keys.
+        """Make an autoencoder with fresh weights from upstream's config keys.
 
         Raises:
-            ConfigError: a key or value is unknown, missing or unsupported; its name is in the text.
+            ConfigError: a key or value is unknown, missing or unsupported; the message names it.
         """
         return cls(cls.config_class.parse(config))
 
     @classmethod
     def _read_weights(cls, folder: Path) -> dict[str, Tensor]:
-        """A `.ckpt` of upstream's trainer wins over safetensors, as upstream; of several the last by name."""
+        """As upstream, prefers a `.ckpt` of upstream's trainer to safetensors; of several it takes the last by name."""
         checkpoints = sorted(folder.glob("*.ckpt"))
         return read_training_checkpoint(checkpoints[-1]) if checkpoints else super()._read_weights(folder)
 
@@ -79,11 +79,11 @@ class CausalVAEModel(PretrainedMixin, nn.Module):
     def encode(self, video: Tensor) -> DiagonalGaussian:
         """Pixels (B, 3, F, H, W) -> posterior over latents (B, 4, T, H/8, W/8).
 
-        F = 4k + 1 frames become T = k + 1. Other counts run, losing what does not fill a latent frame; the pipelines
-        refuse them.
+        F = 4k + 1 frames become T = k + 1. Other counts lose the frames that do not fill a latent frame; the pipelines
+        refuse such clips.
 
         Raises:
-            InputError: not five axes, not 3 channels, or a side that is not a multiple of 8.
+            InputError: `video` has not five axes or not 3 channels, or a side is not a multiple of 8.
         """
         factor = self.config.spatial_factor
         if video.ndim != 5 or video.shape[1] != 3 or any(side % factor for side in video.shape[-2:]):
@@ -106,7 +106,7 @@ class CausalVAEModel(PretrainedMixin, nn.Module):
         """Latents (B, 4, T, h, w) -> pixels (B, 3, F, 8h, 8w), not clamped.
 
         Raises:
-            InputError: not five axes or another number of channels.
+            InputError: `latents` has not five axes, or another number of channels.
         """
         if latents.ndim != 5 or latents.shape[1] != self.config.embed_dim:
             raise InputError(

@@ -1,4 +1,4 @@
-"""What the encoder gives: a Gaussian per latent cell."""
+"""The output of the encoder: a Gaussian per latent cell."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ class DiagonalGaussian:
         return torch.exp(0.5 * self.logvar)
 
     def sample(self, generator: torch.Generator | None = None) -> Tensor:
-        """Draw once, from torch's global generator when None; noise is drawn on the generator's device."""
+        """Draw a sample. None means torch's global generator; noise is drawn on the generator's device."""
         where = self.mean.device if generator is None else generator.device
         noise = torch.randn(self.mean.shape, generator=generator, dtype=self.mean.dtype, device=where)
         return self.at(noise)
 
     def at(self, noise: Tensor) -> Tensor:
-        """The sample that standard normal `noise` stands for: mean + std * noise."""
+        """The sample for standard normal `noise`: mean + std * noise."""
         return self.mean + self.std * noise.to(self.mean)
 
     def mode(self) -> Tensor:

@@ -10,7 +10,7 @@ from mora_env_opensora.models.vae.convolution import CausalConv3d, FrameConv2d
 
 
 class Downsample(nn.Module):
-    """Half the height and width of each frame: zeros on the right and below, then a 3x3 convolution of stride 2."""
+    """Halves height and width of each frame: zeros on the right and below, then a 3x3 convolution of stride 2."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -21,7 +21,7 @@ class Downsample(nn.Module):
 
 
 class Spatial2xTime2x3DDownsample(nn.Module):
-    """Half of height, width and time: T frames become (T - 1) // 2 + 1."""
+    """Halves height, width and time: T frames become (T - 1) // 2 + 1."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class Spatial2xTime2x3DDownsample(nn.Module):
 
 
 class SpatialUpsample2x(nn.Module):
-    """Twice the height and width by repetition, then a (1, 3, 3) convolution."""
+    """Doubles height and width by repetition, then applies a (1, 3, 3) convolution."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class SpatialUpsample2x(nn.Module):
 
 
 class Spatial2xTime2x3DUpsample(nn.Module):
-    """Twice of everything, but the first frame stays one frame: T latents become 1 + 2 (T - 1) frames."""
+    """Doubles height, width and time, except that the first frame stays one: T latents become 1 + 2 (T - 1) frames."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -58,12 +58,12 @@ class Spatial2xTime2x3DUpsample(nn.Module):
 
 
 def make_downsample(name: str, channels: int) -> nn.Module:
-    """A downsampling layer by its config name, which is not empty."""
+    """Make a downsampling layer by its config name, which is not empty."""
     kinds = {"Downsample": Downsample, "Spatial2xTime2x3DDownsample": Spatial2xTime2x3DDownsample}
     return kinds[name](channels)
 
 
 def make_upsample(name: str, channels: int) -> nn.Module:
-    """An upsampling layer by its config name, which is not empty."""
+    """Make an upsampling layer by its config name, which is not empty."""
     kinds = {"SpatialUpsample2x": SpatialUpsample2x, "Spatial2xTime2x3DUpsample": Spatial2xTime2x3DUpsample}
     return kinds[name](channels)

@@ -1,4 +1,4 @@
-"""Residual blocks of the autoencoder, 2-D (each frame on its own) and 3-D (causal)."""
+"""Residual blocks of the autoencoder, 2-D (each frame separately) and 3-D (causal)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def make_norm(channels: int) -> nn.GroupNorm:
 
 
 class ResnetBlock3D(nn.Module):
-    """norm, SiLU, conv, twice, and the input added; a 1x1x1 `nin_shortcut` where the channel count changes.
+    """Twice norm, SiLU and conv, plus the input; a 1x1x1 `nin_shortcut` if the channel count changes.
 
     The norms' statistics span all frames, so only the convolutions are causal.
     """
@@ -40,12 +40,12 @@ class ResnetBlock3D(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         hidden = self.conv1(silu(self.norm1(x)))
-        hidden = silu(self.norm2(hidden))  # a name of its own would keep the norm's input alive through conv2
+        hidden = silu(self.norm2(hidden))  # a new name would keep the norm's input alive during conv2
         return self.nin_shortcut(x) + self.conv2(hidden)
 
 
 class ResnetBlock2D(ResnetBlock3D):
-    """The same with 2-D kernels, and the norms' statistics of one frame."""
+    """The same with 2-D kernels and norm statistics per frame."""
 
     convolution = FrameConv2d
 
@@ -57,5 +57,5 @@ class ResnetBlock2D(ResnetBlock3D):
 
 
 def make_resnet(name: str, in_channels: int, out_channels: int) -> nn.Module:
-    """A residual block by its config name."""
+    """Make a residual block by its config name."""
     return {"ResnetBlock2D": ResnetBlock2D, "ResnetBlock3D": ResnetBlock3D}[name](in_channels, out_channels)

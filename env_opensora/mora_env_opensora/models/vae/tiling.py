@@ -1,8 +1,8 @@
-"""Encoding and decoding piece by piece, so that memory depends on the tile and not on the clip.
+"""Encodes and decodes piece by piece, so that memory depends on the tile and not on the clip.
 
-A clip is cut into overlapping chunks of time, each chunk into overlapping tiles of space. Tiles are blended over their
-overlap; of two chunks' common frame the earlier chunk's is kept. Each chunk starts its causal padding anew and each
-tile has its own norm statistics, so a tiled result differs from an untiled one; it equals upstream's tiled one.
+A clip is cut into overlapping chunks of time, each chunk into overlapping tiles of space. Tiles are blended where
+they overlap; a frame common to two chunks is taken from the earlier. Each chunk has its own causal padding and each
+tile its own norm statistics, so a tiled result differs from an untiled one; it equals upstream's tiled one.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class TilePlan:
-    """Sizes along one side: what goes into a tile, what comes out of it, and how many input frames make a chunk."""
+    """Sizes along one side: input and output of a tile, and the number of input frames in a chunk."""
 
     size_in: int
     size_out: int
     frames_in: int
-    overlap: float  # share of a tile
+    overlap: float  # as a share of a tile
 
     def needs_tiles(self, x: Tensor) -> bool:
-        """Whether (B, C, T, H, W) exceeds one tile."""
+        """Tells whether (B, C, T, H, W) exceeds one tile."""
         frames, height, width = x.shape[-3:]
         return max(height, width) > self.size_in or frames > self.frames_in
 
@@ -47,7 +47,7 @@ class TilePlan:
 
 
 def time_chunks(frames: int, chunk: int) -> list[tuple[int, int]]:
-    """[start, end) of chunks that share one frame with the next."""
+    """Ranges [start, end) of chunks; each shares one frame with the next."""
     starts = list(range(0, frames, chunk - 1))
     if len(starts) == 1:
         return [(0, frames)]
@@ -58,7 +58,7 @@ def time_chunks(frames: int, chunk: int) -> list[tuple[int, int]]:
 
 
 def run_tiled(process: Callable[[Tensor], Tensor], x: Tensor, plan: TilePlan) -> Tensor:
-    """`process` applied to every tile of x (B, C, T, H, W), put together."""
+    """Apply `process` to every tile of x (B, C, T, H, W) and assemble the results."""
     pieces = []
     for start, end in time_chunks(x.shape[2], plan.frames_in):
         piece = _run_chunk(process, x[:, :, start:end], plan)
@@ -67,7 +67,7 @@ def run_tiled(process: Callable[[Tensor], Tensor], x: Tensor, plan: TilePlan) ->
 
 
 def _run_chunk(process: Callable[[Tensor], Tensor], x: Tensor, plan: TilePlan) -> Tensor:
-    """All tiles of one chunk, row by row; a tile blends with neighbours that are blended already."""
+    """Process the tiles of one chunk row by row; a tile blends with neighbours that are already blended."""
     rows: list[Tensor] = []
     above: list[Tensor] = []
     for top in range(0, x.shape[-2], plan.step):
@@ -85,7 +85,7 @@ def _run_chunk(process: Callable[[Tensor], Tensor], x: Tensor, plan: TilePlan) -
 
 
 def _blend(before: Tensor, after: Tensor, extent: int, dim: int) -> Tensor:
-    """`after` with its first `extent` rows (or columns) faded in from the last ones of `before`."""
+    """`after`, whose first `extent` rows (or columns) are cross-faded with the last ones of `before`."""
     extent = min(extent, before.shape[dim], after.shape[dim])
     if extent == 0:
         return after
