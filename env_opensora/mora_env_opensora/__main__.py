@@ -28,7 +28,7 @@ def build_agents(settings: TrainingServerSettings) -> dict[str, Agent]:
         agents[name] = OpenSoraAgent.from_options(options, device)
     if settings.training is not None:
         checkpoints = Path(settings.run_dir) / "checkpoints"
-        own = cast(Trainable, agents[settings.name])  # an agent that trains has this type
+        own = cast(Trainable, agents[settings.name])  # settings.training is set only for such agents
         agents[PARTICIPANT] = OptimizerAgent(own, settings.training, device, checkpoints, settings.name)
     return agents
 

@@ -1,1 +1,1 @@
-"""The image environment: an agent for Stable Diffusion 3 through diffusers, and an agent that judges videos."""
+"""The image environment: an agent for Stable Diffusion 3 on diffusers, and an agent that judges videos."""

@@ -1,4 +1,4 @@
-"""Entry of an image server, or of one that judges: `python -m mora_env_sd3 --settings FILE --supervisor-fd N`."""
+"""Entry of an image server or a judge server: `python -m mora_env_sd3 --settings FILE --supervisor-fd N`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def build_agents(settings: TrainingServerSettings) -> dict[str, Agent]:
         agents[name] = _agent(options, device)
     if settings.training is not None:
         checkpoints = Path(settings.run_dir) / "checkpoints"
-        own = cast(Trainable, agents[settings.name])  # its configuration says that it trains
+        own = cast(Trainable, agents[settings.name])  # settings.training is set only for such agents
         agents[PARTICIPANT] = OptimizerAgent(own, settings.training, device, checkpoints, settings.name)
     return agents
 

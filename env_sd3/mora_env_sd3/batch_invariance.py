@@ -1,9 +1,9 @@
-"""Batches whose samples get the very bits that they would get alone.
+"""Makes each sample of a batch bit-identical to the same sample alone.
 
-Which matrix kernel a library takes depends on the number of rows. Measured on CPUs (MKL, oneDNN): the linear layers
-that see a batch of vectors (time and pooled embeddings, a few rows) and the convolutions change their last bits with
-the size of the batch; those over tokens (hundreds of rows), attention and norms do not. So the first kind runs sample
-by sample here, and the second, which is nearly all the work, in one batch.
+A library chooses a matrix kernel by the number of rows. Measured on CPUs (MKL, oneDNN): the last bits of convolutions
+and of linear layers over a batch of vectors (time and pooled embeddings, a few rows) depend on the batch size; those
+of linear layers over tokens (hundreds of rows), attention and norms do not. So the first kind runs sample by sample,
+and the second, which is nearly all the work, in one batch.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 
 
 class SampleBySample(TorchFunctionMode):
-    """While active, convolutions and linear layers over single vectors treat every sample of a batch on its own."""
+    """While active, convolutions and linear layers over single vectors process each sample of a batch separately."""
 
     def __torch_function__(
         self,

@@ -1,7 +1,7 @@
-"""Multimodal language models that look at videos: LLaVA-OneVision and Qwen2-VL, as transformers publishes them.
+"""Multimodal language models for videos: LLaVA-OneVision and Qwen2-VL in transformers' formats.
 
-Frames go in as pictures, not as videos: that is how several videos fit into one question, and it needs no torchvision,
-which the video processors do.
+Frames are passed as pictures, not as videos, so that one question can have several videos, and because the video
+processors need torchvision.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ from transformers import (
 
 
 class FramesOnly:
-    """Leaves the video part out of a published processor."""
+    """Mixin that leaves the video part out of a published processor."""
 
     @classmethod
     def get_attributes(cls) -> list[str]:
-        """What transformers loads and puts together."""
+        """The processor that transformers loads."""
         return ["image_processor", "tokenizer"]
 
 
 class LlavaOnevisionFrames(FramesOnly, LlavaOnevisionProcessor):
-    """LLaVA-OneVision's, for pictures."""
+    """LLaVA-OneVision's processor, for pictures only."""
 
 
 class Qwen2VLFrames(FramesOnly, Qwen2VLProcessor):
-    """Qwen2-VL's, for pictures."""
+    """Qwen2-VL's processor, for pictures only."""
 
 
 ARCHITECTURES: dict[str, tuple[type[PreTrainedModel], type[Any]]] = {
@@ -56,7 +56,7 @@ class MultimodalModel:
         name: folder in transformers' layout, or a Hub id.
 
     Raises:
-        CheckpointError: another architecture, or files are missing.
+        CheckpointError: the architecture is another one, or files are missing.
     """
 
     def __init__(self, name: str, dtype: torch.dtype, device: torch.device) -> None:
@@ -74,31 +74,31 @@ class MultimodalModel:
         self._device = device
 
     def inputs(self, messages: Sequence[dict[str, Any]], frames: Sequence[Image.Image]) -> BatchFeature:
-        """What the model's forward takes, batch of one.
+        """Arguments of the model's forward, for a batch of one.
 
         Args:
-            messages: of a conversation; parts of their content are `{"type": "text", "text": ...}` and
-                `{"type": "image"}`, one for each frame in order.
+            messages: the conversation; its content consists of parts `{"type": "text", "text": ...}` and
+               `{"type": "image"}`, one for each frame in order.
 
         Raises:
-            BadArgument: a text holds one of the model's own tokens, or all of it is longer than the model's context.
+            BadArgument: a text contains a special token of the model, or everything is longer than the model's context.
         """
         tokenizer = self.processor.tokenizer
         for part in (part for message in messages for part in message["content"]):
             own = [token for token in tokenizer.get_added_vocab() if token in part.get("text", "")]
             if own:
-                raise BadArgument(f"question: holds {own[0]}, which means something to the model; expected plain text")
+                raise BadArgument(f"question: contains {own[0]}, a special token of the model; expected plain text")
         prompt = self.processor.apply_chat_template(list(messages), add_generation_prompt=True)
-        # One list of many pictures: a picture that stands alone would be cut into tiles by LLaVA-OneVision.
+        # One list of many pictures, because LLaVA-OneVision would divide a single picture into tiles.
         made = self.processor(images=[list(frames)], text=[prompt], return_tensors="pt")
         return made.to(self._device, self._dtype)
 
     @torch.inference_mode()
     def answer(self, messages: Sequence[dict[str, Any]], frames: Sequence[Image.Image], max_new_tokens: int) -> str:
-        """The most likely continuation, token by token, of at most so many; the same question gives the same text.
+        """Greedy decoding of at most `max_new_tokens` tokens, so the same question gives the same text.
 
         Raises:
-            BadArgument: as `inputs`, or question and answer do not fit into the model's context.
+            BadArgument: as for `inputs`, or question and answer do not fit into the model's context.
         """
         inputs = self.inputs(messages, frames)
         length = inputs["input_ids"].shape[1]
@@ -116,7 +116,7 @@ class MultimodalModel:
 
 
 class _Progress(StoppingCriteria):
-    """Tells how many tokens there are, and ends an answer that nobody waits for any more (raises Cancelled)."""
+    """Reports the number of tokens, and ends a cancelled answer (raises Cancelled)."""
 
     def __init__(self, length: int, max_new_tokens: int) -> None:
         self._length = length

@@ -14,7 +14,7 @@ from mora_environment.model_folder import answer_options, count_parameters, mode
 from mora_runtime.schema import Settings
 from pydantic import Field, model_validator
 
-# SD3-medium as published: used for the memory table when the weights are not on this machine yet.
+# Parameters of the published SD3-medium, for the memory table while the weights are not on this machine.
 PUBLISHED = {
     "stabilityai/stable-diffusion-3-medium-diffusers": {
         "transformer": 2_028_328_000,
@@ -41,13 +41,13 @@ class Sd3Options(Settings):
     gradient_steps: int | Literal["all"] = 1  # K: the last K denoising steps carry gradient (DRaFT-K)
     gradient_checkpointing: bool = False
     position: Literal["after", "before", "feature"] = "after"  # of z_1: on the sequence axis, or by a learned map
-    encoders: Literal["joint", "each"] = "joint"  # z_1 from T5 alone on the joint sequence, or rows of every encoder
+    encoders: Literal["joint", "each"] = "joint"  # z_1 from T5 only on the joint sequence, or rows from each encoder
 
     @model_validator(mode="after")
     def _steps_fit(self) -> Sd3Options:
         if isinstance(self.gradient_steps, int) and not 1 <= self.gradient_steps <= self.num_inference_steps:
             raise ValueError(
-                f"gradient_steps {self.gradient_steps} must lie between 1 and num_inference_steps "
+                f"gradient_steps {self.gradient_steps} must be between 1 and num_inference_steps "
                 f"{self.num_inference_steps}, or be `all`"
             )
         return self
@@ -73,7 +73,7 @@ class MultimodalOptions(Settings):
     max_new_tokens: int = Field(default=512, ge=1)
 
     def components(self) -> list[Component]:
-        """The model; nothing of it trains. One that has yet to be fetched is counted as none."""
+        """The model, which does not train. A model that is not downloaded yet counts as zero parameters."""
         folder = Path(self.model)
         number = count_parameters(folder, self.model) if folder.is_dir() else 0
         dtype_nbytes = 2 if self.dtype == "bfloat16" else 4

@@ -1,7 +1,7 @@
 """The differentiable image agent: denoising with guidance, then VAE decode, gradient through the last K steps.
 
-Plain torch over diffusers' modules, no transport: used by the agent in its server and by the single-process reference
-of `mora bench parity`.
+Plain torch over diffusers' modules, without transport. The agent in its server and the single-process reference of
+`mora bench parity` both use it.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from mora_env_sd3.text_encoders import TextEmbedding
 
 @dataclass(frozen=True)
 class RenderSettings:
-    """How an image is made."""
+    """Settings of image generation."""
 
     height: int
     width: int
     num_inference_steps: int
-    guidance_scale: float  # <= 1: no guidance, one model call a step
-    gradient_steps: int  # of the last steps; the ones before run without gradient
+    guidance_scale: float  # <= 1: no guidance, one model call per step
+    gradient_steps: int  # number of last steps with gradient
     position: str = "after"
 
 
 class FeatureMap(torch.nn.Linear):
-    """Reading "feature axis": a learned map of [e ; z] on the feature axis, e + 0 z at first so nothing is disturbed.
+    """The reading "feature axis" of the paper: a learned map of [e ; z] on the feature axis, which starts near e.
 
-    The weight on z starts small rather than zero, or neither z nor the map would ever get a gradient.
+    The weight on z starts small instead of zero, because with zero neither z nor the map would ever get a gradient.
     """
 
     def __init__(self, width: int, device: torch.device, dtype: torch.dtype) -> None:
@@ -47,7 +47,7 @@ class Renderer:
     """Renders images from embeddings, z_1 and seeds.
 
     Args:
-        transformer, vae, scheduler: of one SD3 model; the scheduler's configuration is used, its state is not.
+        transformer, vae, scheduler: of one SD3 model; only the configuration of the scheduler is used, not its state.
     """
 
     def __init__(
@@ -70,8 +70,8 @@ class Renderer:
 
         Args:
             z: (rows, d) float32, or None.
-            prompts: B embeddings; negative: the other guidance half, needed when guidance_scale > 1.
-            seeds: initial noise of each image, independent of the batch it is made in.
+            prompts: B embeddings; negative: the other guidance half, required if guidance_scale > 1.
+            seeds: for the initial noise of each image, which does not depend on the rest of the batch.
 
         Returns:
             (B, 3, H, W) float32, about [-1, 1], not clamped (a clamp would cut the gradient).
@@ -93,15 +93,15 @@ class Renderer:
         negative: TextEmbedding | None,
         settings: RenderSettings,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """e~ = [e ; z] for the batch; with guidance the negative half comes first and carries z as well.
+        """e~ = [e ; z] for the batch; with guidance the negative half comes first and also has z.
 
         Returns:
-            joint (B or 2B, L + rows, d) and pooled (B or 2B, p), in the model's dtype; pooled is untouched by z.
+            joint (B or 2B, L + rows, d) and pooled (B or 2B, p), in the model's dtype; z does not change pooled.
         """
         halves = [prompts]
         if settings.guidance_scale > 1.0:
             if negative is None:
-                raise ValueError("guidance needs the embedding of the negative prompt, got none")
+                raise ValueError("guidance needs the embedding of the negative prompt, but got none")
             halves.insert(0, [negative] * len(prompts))
         joint = torch.stack([embedding.joint for half in halves for embedding in half])
         pooled = torch.stack([embedding.pooled for half in halves for embedding in half])
@@ -118,7 +118,7 @@ class Renderer:
         return torch.cat([rows, joint] if position == "before" else [joint, rows], dim=1)
 
     def initial_latents(self, seeds: Sequence[int], settings: RenderSettings) -> torch.Tensor:
-        """Standard normal latents (B, C, H/8, W/8) in the model's dtype; sample b depends on seeds[b] alone."""
+        """Standard normal latents (B, C, H/8, W/8) in the model's dtype; sample b depends only on seeds[b]."""
         channels = self.transformer.config.in_channels
         shape = (1, channels, settings.height // self._vae_scale, settings.width // self._vae_scale)
         noise = [torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
@@ -171,12 +171,12 @@ class Renderer:
         config = self.vae.config
         unscaled = latents / config.scaling_factor + config.shift_factor
         images: torch.Tensor = self.vae.decode(unscaled, return_dict=False)[0]
-        # dense in C order, as it would arrive in another process: what follows may choose its algorithm by strides
+        # dense in C order, as it arrives in another process, because later layers may choose algorithms by strides
         return images.float().contiguous()
 
     @torch.no_grad()
     def encode(self, pixels: torch.Tensor, seeds: Sequence[int]) -> torch.Tensor:
-        """Images (B, 3, H, W) in [-1, 1] to scaled latents, a posterior sample each by its seed."""
+        """Images (B, 3, H, W) in [-1, 1] to scaled latents; each seed draws one posterior sample."""
         posterior = self.vae.encode(pixels.to(self.vae.dtype)).latent_dist
         noise = [torch.randn(posterior.mean[:1].shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
         sample = posterior.mean + posterior.std * torch.cat(noise).to(posterior.mean)
@@ -192,7 +192,7 @@ class Renderer:
     ) -> torch.Tensor:
         """The image agent's own loss: rectified-flow matching on the first frames of the targets (weight 0 by default).
 
-        Timesteps are logit-normal(0, 1) as SD3 trains them; target velocity = noise - x0; mean over the batch, float32.
+        Timesteps are logit-normal(0, 1) as in SD3; target velocity = noise - x0; mean over the batch, float32.
         """
         unguided = RenderSettings(settings.height, settings.width, 1, 1.0, 1, settings.position)
         joint, pooled = self.condition(z, prompts, None, unguided)

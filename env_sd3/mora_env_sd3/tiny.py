@@ -1,6 +1,6 @@
-"""Tiny Stable Diffusion 3: every part of the published layout at a few hundred thousand parameters, made locally.
+"""Tiny Stable Diffusion 3: every part of the published layout, with a few hundred thousand parameters.
 
-`python -m mora_env_sd3.tiny FOLDER`. Random weights from a seed; all real loading and training code runs on it.
+`python -m mora_env_sd3.tiny FOLDER`. The weights are random from a seed; the real code loads and trains it.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ def make_tiny(folder: Path, *, seed: int = 0, corpus: Sequence[str] = _CORPUS, *
     """Write a tiny SD3 in diffusers' layout: transformer/, vae/, scheduler/, three text encoders and tokenizers.
 
     Args:
-        corpus: lines that T5's vocabulary is made from.
-        transformer: values of its configuration instead of those here.
+        corpus: lines for T5's vocabulary.
+        transformer: values that replace those of its configuration here.
     """
     torch.manual_seed(seed)
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
-"""Tiny LLaVA-OneVision and Qwen2-VL in the published formats, made locally: random weights, a tokenizer of bytes.
+"""Tiny LLaVA-OneVision and Qwen2-VL in the published formats, with random weights and a tokenizer of bytes.
 
-`python -m mora_env_sd3.tiny_multimodal FOLDER` writes `llava-onevision/` and `qwen2-vl/`. All real loading, prompting
-and generating code runs on them; what they say is noise.
+`python -m mora_env_sd3.tiny_multimodal FOLDER` writes `llava-onevision/` and `qwen2-vl/`. The real code loads
+and prompts them; their answers are noise.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _TEXT: dict[str, Any] = {
     "num_key_value_heads": 2,
     "max_position_embeddings": 8192,
     "tie_word_embeddings": False,
-    "initializer_range": 0.2,  # ten times the usual: pictures change what so small a model says
+    "initializer_range": 0.2,  # ten times the usual, so that pictures change the answers of so small a model
 }
 _TURNS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 _LLAVA_TEMPLATE = (
@@ -51,7 +51,7 @@ _QWEN_TEMPLATE = (
 
 
 def make_llava_onevision(folder: Path) -> None:
-    """SigLIP, a projector and Qwen2; every picture of several becomes 16 tokens and a newline."""
+    """SigLIP, a projector and Qwen2; each of several pictures becomes 16 tokens and a newline."""
     tokenizer = _tokenizer(folder, (*_TURNS, "<image>", "<video>"))
     sides = [[56, 56], [56, 112], [112, 56]]
     vision = {"model_type": "siglip_vision_model", "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}

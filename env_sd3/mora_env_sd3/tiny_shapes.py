@@ -1,8 +1,8 @@
-"""A tiny Stable Diffusion 3 that draws moving shapes: made and pre-trained here in a few minutes of one CPU core.
+"""A tiny Stable Diffusion 3 that draws moving shapes, pre-trained in a few minutes on one CPU core.
 
-`python -m mora_env_sd3.tiny_shapes FOLDER DATA`, where DATA holds what `mora_data.shapes_corpus` writes. Every frame
-is a picture to learn for the autoencoder; the transformer learns first frames. Loaded, trained and served like the
-published model.
+`python -m mora_env_sd3.tiny_shapes FOLDER DATA`, where DATA is a folder from `mora_data.shapes_corpus`. The
+autoencoder learns every frame as a picture; the transformer learns first frames. The real code loads, trains and
+serves it.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from mora_env_sd3.text_encoders import TextEmbedding, TextEncoders
 from mora_env_sd3.tiny import make_tiny
 
 _MAX_TEXT_TOKENS = 32
-_TEXT_DROPOUT = 0.1  # so that guidance has an unconditional half to go by
-_SCHEDULE_SHIFT = 3.0  # of the noise levels, as the sampler's
-_DIVERGENCE_WEIGHT = 1e-6  # of the posterior from a standard normal
+_TEXT_DROPOUT = 0.1  # trains the unconditional half of guidance
+_SCHEDULE_SHIFT = 3.0  # shift of the noise levels, as in the sampler
+_DIVERGENCE_WEIGHT = 1e-6  # weight of the posterior's divergence from a standard normal
 AUTOENCODER = Phase("image autoencoder", num_steps=450, batch_size=16, learning_rate=3e-3)
 TRANSFORMER = Phase("image transformer", num_steps=900, batch_size=32, learning_rate=2e-3)
 

@@ -11,5 +11,5 @@ class Component(Settings):
 
     name: str
     num_parameters: int = Field(ge=0)  # 0 = unknown, because the model is not downloaded yet
-    dtype_nbytes: PositiveInt  # of one parameter when loaded
+    dtype_nbytes: PositiveInt  # size of one parameter when loaded
     trainable: bool

@@ -61,7 +61,7 @@ def test_finished_pictures_lie_in_shared_memory(agent: Sd3Agent, tmp_path: Path)
     alone = agent.text_to_image(prompts, [1, 2])["outputs"]
     with Session.open(RunDirectory.create(tmp_path / "run"), "image.0") as session:
         made = agent.text_to_image(prompts, [1, 2])["outputs"]
-        slot, _ = session.store.arena.place(made)
+        slot, _ = session.store.arena.slot_of(made)
         assert slot.segment.address + slot.offset == made.data_ptr()  # handed over without a copy
         assert torch.equal(made, alone)
         del made, slot
@@ -225,7 +225,7 @@ def test_a_prompt_that_is_too_long_and_a_frame_of_another_size_are_refused(agent
     [
         ({"heigth": 32}, "did you mean `height`"),
         ({"height": 30}, "multiple of 16"),
-        ({"gradient_steps": 9}, "must lie between 1 and num_inference_steps 3"),
+        ({"gradient_steps": 9}, "must be between 1 and num_inference_steps 3"),
         ({"dtype": "float16"}, "'float32' or 'bfloat16'"),
     ],
 )
