@@ -42,7 +42,7 @@ def test_beyond_the_bound_of_requests_the_answer_is_to_come_back(small: Serving)
     for path, more in (("videos", {"prompt": "a"}), ("images/generations", {"prompt": "a"})):
         refused = small.http.post(f"/v1/{path}", json=more)
         assert refused.status_code == 429
-        assert refused.json()["error"]["message"] == "2 requests are under way, the limit is 2; retry later"
+        assert refused.json()["error"]["message"] == "2 requests are in progress, the limit is 2; retry later"
         assert 1 <= int(refused.headers["retry-after"]) <= 60
     for identifier in under_way:
         small.http.delete(f"/v1/videos/{identifier}")

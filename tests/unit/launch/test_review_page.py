@@ -116,14 +116,14 @@ def test_a_decision_must_be_about_the_set_that_is_shown(run: Path, page: httpx.C
         chosen = {"chosen": 0} if what == "decision" else {}
         answer = page.post(f"{ann.path}/{what}", json={"round": 1, "index": 1, **chosen})
         assert answer.status_code == 409
-        assert "is not the one you are shown" in answer.json()["error"]["message"]
+        assert "is not the set on your page" in answer.json()["error"]["message"]
     answer = page.post(f"{ann.path}/decision", json={"round": 1, "index": 0, "chosen": 2})
     assert (answer.status_code, decided(run)) == (409, [None, None, None])
     assert "expected a candidate from 0 to 1, got 2" in answer.json()["error"]["message"]
     RoundFolder(run, 1).set(0).write_decision(SetDecision(1, "rule"))
     answer = page.post(f"{ann.path}/decision", json={"round": 1, "index": 0, "chosen": 0})
     assert answer.status_code == 409
-    assert "was decided by somebody else meanwhile" in answer.json()["error"]["message"]
+    assert "another reviewer has decided it meanwhile" in answer.json()["error"]["message"]
     ann.look()
     assert ann.index == 1, "the next one, since nothing is left to decide here"
 
@@ -232,7 +232,7 @@ def test_there_is_a_limit_of_visitors_and_one_who_leaves_makes_room(run: Path) -
     visits = Visits(run, silent_s=3600)
     everybody = [visits.begin(f"reviewer {number}") for number in range(MOST_VISITORS)]
     assert len(set(everybody)) == MOST_VISITORS
-    with pytest.raises(TooManyReviewers, match="64 are here, the limit"):
+    with pytest.raises(TooManyReviewers, match="64 reviewers have the page open, which is the limit"):
         visits.begin("one more")
     visits.leave(everybody[0])
     visits.leave(everybody[0])

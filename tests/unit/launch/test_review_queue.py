@@ -32,7 +32,7 @@ def test_several_reviewers_are_never_shown_the_same_set(run: Path) -> None:
     with queues[3].next() as waiting:
         assert waiting is not None
         queues[3].decide(waiting, 1)
-        with pytest.raises(RoundError, match="decided by somebody else"):
+        with pytest.raises(RoundError, match="another reviewer has decided it"):
             queues[0].decide(waiting, 0)
         with pytest.raises(RoundError, match="expected a candidate from 0 to 1, got 2"):
             queues[0].decide(waiting, 2)

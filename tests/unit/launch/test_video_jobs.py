@@ -102,7 +102,7 @@ def test_jobs_that_wait_for_a_person_leave_their_place_to_others(make_jobs: Any,
 def test_a_review_that_was_stopped_is_resumed_where_it_was(make_jobs: Any, tmp_path: Path) -> None:
     jobs = make_jobs()
     made = jobs.create(job(), is_reviewed=True)
-    with pytest.raises(BadRequest, match="only a review that was stopped"):
+    with pytest.raises(BadRequest, match="only a stopped review"):
         jobs.resume(made.id)
     decide(made, "accept")
     decide(made, "stop")
@@ -146,7 +146,7 @@ def test_reviews_have_a_bound_of_their_own(make_jobs: Any) -> None:
     jobs = make_jobs("serving.max_waiting=1", "serving.max_reviews=2")
     reviewed = [jobs.create(job(), is_reviewed=True) for _ in range(2)]
     until(lambda: all(waits(each) for each in reviewed))
-    with pytest.raises(TooBusy, match="2 reviews are under way, the limit is 2"):
+    with pytest.raises(TooBusy, match="2 reviews are in progress, the limit is 2"):
         jobs.create(job(), is_reviewed=True)
     plain = jobs.create(job())
     until(lambda: plain.status == "completed")

@@ -1,1 +1,1 @@
-"""`mora review`: people decide the sets on which judges disagree, in the terminal or on a page."""
+"""`mora review`: people decide the sets on which the judges disagree, in the terminal or on a page."""

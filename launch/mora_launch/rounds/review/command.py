@@ -1,4 +1,4 @@
-"""`mora review`: people decide what judges do not agree on."""
+"""`mora review`: runs the review in the terminal or serves its page."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from mora_launch.web.listening import bound, url_of
 
 
 def review(run: Path, reviewer: str, address: tuple[str, int] | None, only_statistics: bool, console: Console) -> int:
-    """Go through the queue in the terminal, or serve the page at `address`; 0 at the end.
+    """Review the queue in the terminal, or serve the page at `address`; return 0.
 
     Raises:
-        RoundError: no run of rounds, or no terminal to ask in.
+        RoundError: the directory is not a run of rounds, or there is no terminal.
     """
     queue = ReviewQueue(run, reviewer)
     config = _config(run)
@@ -34,7 +34,7 @@ def review(run: Path, reviewer: str, address: tuple[str, int] | None, only_stati
             ReviewPage(run).serve(access, taken)
     elif not only_statistics:
         number = TerminalReview(queue, config.clip, console).run()
-        console.print(f"{number} decided, {len(queue.waiting())} wait")
+        console.print(f"{number} decided, {len(queue.waiting())} waiting")
     console.print(statistics(run), markup=False)
     return 0
 

@@ -1,4 +1,4 @@
-"""What goes wrong on the review page, as JSON answers of OpenAI's shape."""
+"""Errors of the review page, as JSON answers in OpenAI's format."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _KIND = "invalid_request_error"
 
 
 def install_errors(app: FastAPI) -> None:
-    """Every error becomes one JSON answer."""
+    """Install a handler that answers every error as JSON."""
 
     @app.exception_handler(MoraError)
     async def answer(request: Request, error: Exception) -> Response:

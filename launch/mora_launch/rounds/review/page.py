@@ -29,7 +29,7 @@ class ReviewPage:
     """The page of one run.
 
     Args:
-        silent_s: after which a page that asks nothing is taken to be closed; it asks every 5 s.
+        silent_s: a page that sends no request for so long counts as closed; open pages send one every 5 s.
     """
 
     def __init__(self, run: Path, *, silent_s: float = 20.0) -> None:
@@ -38,7 +38,7 @@ class ReviewPage:
         self._run = run
 
     def application(self, access: Access) -> FastAPI:
-        """The page behind the guard; of the run's files only candidates that a visitor is shown can be fetched."""
+        """Return the page behind the guard. A visitor can fetch only the files of the candidates on his page."""
         page = PageFiles("rounds.html", PAGE_FILES)
         app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=self._lifespan)
         install_errors(app)
@@ -51,7 +51,7 @@ class ReviewPage:
 
     def serve(self, access: Access, address: socket.socket) -> None:
         """Serve until interrupted."""
-        with contextlib.suppress(KeyboardInterrupt):  # uvicorn ends well and raises it again
+        with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises it again after a clean end
             http_server(self.application(access), grace_s=_GRACE_S).run(sockets=[address])
 
     @asynccontextmanager

@@ -1,7 +1,7 @@
 """The queue of sets that a person has to decide, safe for several reviewers at once.
 
-A reviewer who is shown a set holds a lock on a file (flock, which ends with the process), so that nobody else is shown
-it. A decision is the same file that judges' agreement writes; undo takes it back as long as the round has no
+While a reviewer sees a set, his process holds a lock on a file (flock, which ends with the process), so that no other
+reviewer gets it. A decision is the same file that agreeing judges write; undo removes it while the round has no
 manifest.
 """
 
@@ -22,7 +22,7 @@ from mora_launch.rounds.store import PlannedSet, RoundFolder, SetDecision, SetFo
 
 @dataclass(frozen=True)
 class Waiting:
-    """A set that is undecided."""
+    """An undecided set."""
 
     round: int
     index: int
@@ -31,12 +31,12 @@ class Waiting:
 
     @property
     def question(self) -> str:
-        """What the judges were asked."""
+        """The question that the judges were asked."""
         return CRITERIA[self.planned.criterion].question
 
     @property
     def videos(self) -> list[Path]:
-        """Of its candidates, in their order."""
+        """Return the videos of its candidates, in order."""
         return [self.files.preview(number) for number in range(len(self.planned.seeds))]
 
 
@@ -44,18 +44,18 @@ class ReviewQueue:
     """Undecided sets of a run, for one reviewer.
 
     Args:
-        reviewer: name that decisions and statistics carry.
+        reviewer: name recorded in decisions and statistics.
     """
 
     def __init__(self, run: Path, reviewer: str) -> None:
         self._run = run
         self._reviewer = reviewer
-        self._mine: list[Waiting] = []  # that this reviewer has decided, latest last
+        self._mine: list[Waiting] = []  # sets that this reviewer has decided, latest last
         if not (run / "rounds").is_dir():
             raise RoundError(f"{run}: has no rounds; expected the directory of a `mora synthesize` run")
 
     def waiting(self) -> list[Waiting]:
-        """Undecided sets that both judges have seen, in order, those of other reviewers included."""
+        """Return the undecided sets that both judges have seen, in order, including those of other reviewers."""
         found = []
         for path in sorted((self._run / "rounds").glob("[0-9][0-9]")):
             folder = RoundFolder(self._run, int(path.name))
@@ -68,10 +68,10 @@ class ReviewQueue:
 
     @contextmanager
     def next(self, after: Waiting | None = None) -> Iterator[Waiting | None]:
-        """The next set that nobody else is looking at, held for this reviewer inside the block; None without one.
+        """Lock the next set that no other reviewer sees, for the time of the block; None if there is none.
 
         Args:
-            after: a set that is to be skipped over for now; the queue begins anew behind its end.
+            after: a set to skip for now: the search starts after it and wraps around.
         """
         sets = self.waiting()
         if after is not None:
@@ -85,20 +85,20 @@ class ReviewQueue:
         yield None
 
     def decide(self, waiting: Waiting, chosen: int | None) -> None:
-        """Take a candidate, or none. Called while the set is held.
+        """Choose a candidate, or None. The set must be locked.
 
         Raises:
-            RoundError: there is no such candidate, or it has been decided meanwhile.
+            RoundError: there is no such candidate, or the set has been decided meanwhile.
         """
         if chosen is not None and not 0 <= chosen < len(waiting.planned.seeds):
             raise RoundError(f"expected a candidate from 0 to {len(waiting.planned.seeds) - 1}, got {chosen}")
         if waiting.files.decision() is not None:
-            raise RoundError(f"round {waiting.round}, set {waiting.index}: was decided by somebody else meanwhile")
+            raise RoundError(f"round {waiting.round}, set {waiting.index}: another reviewer has decided it meanwhile")
         waiting.files.write_decision(SetDecision(chosen, "reviewer", self._reviewer))
         self._mine.append(waiting)
 
     def undo(self) -> Waiting | None:
-        """Take this reviewer's latest decision back; None where there is none left, or its round has its manifest."""
+        """Undo this reviewer's latest decision; None if there is none, or its round already has a manifest."""
         while self._mine:
             last = self._mine.pop()
             decision = last.files.decision()
@@ -113,7 +113,7 @@ class ReviewQueue:
 
 @contextmanager
 def _held(path: Path) -> Iterator[bool]:
-    """Whether the lock is ours inside the block; never waits."""
+    """Try to take the lock for the time of the block, without waiting; yield whether it succeeded."""
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         try:

@@ -1,4 +1,4 @@
-"""Statistics of a run for many pages that ask all the time: reading all its rounds once serves them all for a while."""
+"""Cached statistics of a run, so that many pages that poll do not each read all rounds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _KEPT_S = 4.0
 
 
 class RecentStatistics:
-    """At most a few seconds old."""
+    """Statistics that are at most a few seconds old."""
 
     def __init__(self, run: Path) -> None:
         self._run = run
@@ -22,7 +22,7 @@ class RecentStatistics:
         self._lock = threading.Lock()
 
     def text(self) -> str:
-        """Agreement over all rounds, for people."""
+        """Return the agreement over all rounds as text."""
         with self._lock:
             if time.monotonic() - self._read_s >= _KEPT_S:
                 self._text = statistics(self._run)
@@ -30,6 +30,6 @@ class RecentStatistics:
             return self._text
 
     def forget(self) -> None:
-        """Something was decided here, and whoever decided it wants to see it counted."""
+        """Drop the cached text after a decision, so that its reviewer sees it counted."""
         with self._lock:
             self._read_s = -math.inf

@@ -1,4 +1,4 @@
-"""The HTTP interface of the review page: visits, the set that each is shown, and what its reviewer says."""
+"""The HTTP interface of the review page: visits, the set that each one sees, and its reviewer's decisions."""
 
 from __future__ import annotations
 
@@ -30,26 +30,26 @@ class _Body(BaseModel):
 
 
 class Beginning(_Body):
-    """Who is at the page; decisions and statistics carry the name."""
+    """The reviewer's name, recorded in decisions and statistics."""
 
     reviewer: Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_plain)]
 
 
 class SetName(_Body):
-    """The set that a reviewer looks at, so that nobody decides about one that he has not seen."""
+    """The set that a reviewer sees, so that a decision about another one is refused."""
 
     round: Number
     index: Number
 
 
 class Choice(SetName):
-    """A reviewer's decision: the number of a candidate, or None where none is good."""
+    """A reviewer's decision: the number of a candidate, or None if none is good."""
 
     chosen: Number | None
 
 
 def visit_routes(run: Path, visits: Visits) -> APIRouter:
-    """All endpoints. They are no coroutines: each reads files, in a thread of its own."""
+    """Return a router with all endpoints. They are plain functions, which run in threads because they read files."""
     router = APIRouter(prefix="/v1/visits")
 
     statistics = RecentStatistics(run)

@@ -1,4 +1,4 @@
-"""Review in a terminal, keyboard only: candidates play side by side in half blocks, one key is one decision."""
+"""Review in a terminal: candidates play side by side in half blocks, and one key makes a decision."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class TerminalReview:
     """One reviewer at one terminal.
 
     Args:
-        shape: of the run's clips.
+        shape: shape of the run's clips.
     """
 
     def __init__(self, queue: ReviewQueue, shape: ClipShape, console: Console) -> None:
@@ -43,16 +43,16 @@ class TerminalReview:
         self._shows_verdicts = False
 
     def run(self) -> int:
-        """Go through the queue; returns the number of decisions."""
+        """Review the queue; return the number of decisions."""
         if not sys.stdin.isatty():
-            raise RoundError("review: expected a terminal to press keys in; use --web for the page instead")
+            raise RoundError("review: expected a terminal as standard input; use --web to review on a page")
         num_decided = 0
         skipped: Waiting | None = None
         with _single_keys():
             while True:
                 with self._queue.next(skipped) as waiting:
                     if waiting is None:
-                        self._console.print("nothing waits for review that nobody else is looking at")
+                        self._console.print("no set waits for review, except those that other reviewers see")
                         return num_decided
                     key = self._show(waiting)
                     number = self._act(key, waiting)
@@ -62,7 +62,7 @@ class TerminalReview:
                 skipped = waiting if key == "s" else None
 
     def _act(self, key: str, waiting: Waiting) -> int:
-        """Do what a key says; returns by how much the number of decisions changes."""
+        """Act on a key; return the change in the number of decisions."""
         if key.isdigit():
             chosen = None if key == "0" else int(key) - 1
             self._queue.decide(waiting, chosen)
@@ -77,7 +77,7 @@ class TerminalReview:
         return 0
 
     def _show(self, waiting: Waiting) -> str:
-        """Play the candidates until a key that means something is pressed."""
+        """Play the candidates until a valid key is pressed."""
         clips = [read_clip(path, self._shape) for path in waiting.videos]
         meaningful = {str(number) for number in range(len(clips) + 1)} | set("suq")
         with Live(console=self._console, auto_refresh=False, transient=True) as live:
@@ -111,7 +111,7 @@ def _verdicts(waiting: Waiting) -> list[str]:
 
 
 def half_blocks(frames: list[Clip], width: int) -> list[Text]:
-    """Pictures side by side, uint8 (H, W, 3) each: one character shows two pixels, one above the other."""
+    """Draw pictures, uint8 (H, W, 3) each, side by side: one character shows two pixels, one above the other."""
     height = max(2, round(width * frames[0].shape[0] / frames[0].shape[1]) // 2 * 2)
     small = [np.asarray(Image.fromarray(frame).resize((width, height), Image.Resampling.BOX)) for frame in frames]
     lines = []
@@ -137,7 +137,7 @@ def _endless(number: int) -> Iterator[int]:
 
 @contextmanager
 def _single_keys() -> Iterator[None]:
-    """Keys arrive as they are pressed; the terminal is as it was afterwards."""
+    """Deliver keys as they are pressed inside the block; restore the terminal afterwards."""
     before = termios.tcgetattr(sys.stdin)
     try:
         tty.setcbreak(sys.stdin)
@@ -147,15 +147,15 @@ def _single_keys() -> Iterator[None]:
 
 
 def _pressed(within_s: float) -> str:
-    """The key that is pressed within this time, or an empty text after it."""
+    """Return the key pressed within this time, else an empty text."""
     deadline = time.monotonic() + within_s
     while (left := deadline - time.monotonic()) > 0:
         if select.select([sys.stdin], [], [], left)[0]:
-            return os.read(sys.stdin.fileno(), 1).decode(errors="ignore")  # sys.stdin would keep keys that follow
+            return os.read(sys.stdin.fileno(), 1).decode(errors="ignore")  # sys.stdin would buffer the keys that follow
     return ""
 
 
 def statistics(run: Path) -> str:
-    """Agreement over all rounds of a run, for people."""
+    """Return the agreement over all rounds of a run as text."""
     folders = [RoundFolder(run, int(path.name)) for path in sorted((run / "rounds").glob("[0-9][0-9]"))]
     return f"judges {agreement_of_rounds(folders)}"

@@ -1,4 +1,4 @@
-"""All open review pages of a run: bounded in number, and ended when nothing is heard of them."""
+"""All open review pages of a run: limits their number, and ends those that are silent for too long."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ class NoVisit(RoundError):
 
 
 class TooManyReviewers(RoundError):
-    """No other page can be opened now."""
+    """The limit of open pages is reached."""
 
     code = "too_many_reviewers"
 
 
 class Visits:
-    """Visitors by their ids, which nobody can guess.
+    """Visitors by their ids, which cannot be guessed.
 
     Args:
-        silent_s: after which a visitor is taken to have left.
+        silent_s: a visitor without a request for so long counts as gone.
     """
 
     def __init__(self, run: Path, silent_s: float) -> None:
@@ -46,12 +46,12 @@ class Visits:
         return identifier in self._visitors
 
     def begin(self, reviewer: str) -> str:
-        """A new visitor's id. Raises: TooManyReviewers."""
+        """Add a visitor and return its id. Raises: TooManyReviewers."""
         self.free_silent()
         visitor = Visitor(self._run, reviewer)
         with self._lock:
             if len(self._visitors) >= MOST_VISITORS:
-                raise TooManyReviewers(f"too many reviewers: {MOST_VISITORS} are here, the limit; come back later")
+                raise TooManyReviewers(f"{MOST_VISITORS} reviewers have the page open, which is the limit; retry later")
             identifier = secrets.token_urlsafe(16)
             self._visitors[identifier] = visitor
             self._heard_s[identifier] = time.monotonic()
@@ -59,7 +59,7 @@ class Visits:
 
     @contextmanager
     def visitor(self, identifier: str) -> Iterator[Visitor]:
-        """A visitor, for this thread alone inside the block. Raises: NoVisit."""
+        """Yield a visitor, locked for this thread inside the block. Raises: NoVisit."""
         with self._lock:
             visitor = self._visitors.get(identifier)
             if visitor is not None:
@@ -72,7 +72,7 @@ class Visits:
             yield visitor
 
     def leave(self, identifier: str) -> None:
-        """Free what a visitor held; one who has left already may leave again."""
+        """Unlock the set of a visitor; calling it again has no effect."""
         with self._lock:
             visitor = self._visitors.pop(identifier, None)
             self._heard_s.pop(identifier, None)
@@ -81,7 +81,7 @@ class Visits:
                 visitor.leave()
 
     def free_silent(self) -> None:
-        """End the visits that nothing has been heard of."""
+        """End the visits that have been silent for too long."""
         oldest_s = time.monotonic() - self._silent_s
         with self._lock:
             silent = [identifier for identifier, heard_s in self._heard_s.items() if heard_s < oldest_s]
@@ -95,4 +95,4 @@ class Visits:
 
 
 def _no_visit() -> NoVisit:
-    return NoVisit("this visit is over, or nothing was heard of it for too long; begin again")
+    return NoVisit("this visit has ended, or was silent for too long; reload the page")

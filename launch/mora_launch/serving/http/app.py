@@ -27,7 +27,7 @@ from mora_launch.web.access import Access
 from mora_launch.web.guard import Guard
 from mora_launch.web.page_files import PageFiles
 
-_FORM_NBYTES = 1 << 20  # of a body beside its files
+_FORM_NBYTES = 1 << 20  # of a body without its files
 PAGE_FILES = (
     "field.js", "file_slot.js", "gallery.js", "job_actions.js", "job_address.js", "job_card.js", "job_list.js",
     "job_view.js", "jobs.js", "review_view.js", "serve.js", "task_form.js", "task_tabs.js", *EXAMPLE_FILES,
@@ -35,11 +35,11 @@ PAGE_FILES = (
 
 
 def make_app(pool: ServerPool, config: TrainConfig, run: Path, access: Access) -> FastAPI:
-    """The application over running servers.
+    """Return the application for running servers.
 
     Args:
-        run: directory of the run; its `videos` holds what is made.
-        access: who may ask.
+        run: run directory; its folder `videos` contains the results.
+        access: access rules.
     """
     front = Front.over(pool, config)
     jobs = VideoJobs(front, run / "videos")
@@ -98,15 +98,15 @@ def _model(name: str) -> dict[str, Any]:
 
 
 class _PoolGauges(Collector):
-    """What is true now: looked up when it is asked for."""
+    """Gauges whose values are read when the metrics are requested."""
 
     def __init__(self, front: Front) -> None:
         self._front = front
 
     def collect(self) -> Iterator[Metric]:
-        """Queue, requests under way, and each server's memory."""
+        """Collect the queue length, requests in progress, and each server's memory."""
         pool = self._front.pool
-        yield GaugeMetricFamily("mora_queue_length", "Samples that wait for a server", len(pool.queue))
+        yield GaugeMetricFamily("mora_queue_length", "Samples waiting for a server", len(pool.queue))
         yield GaugeMetricFamily("mora_requests_under_way", "Requests admitted", self._front.admission.num_admitted)
         yield GaugeMetricFamily("mora_reviews_under_way", "Video jobs under review", self._front.reviews.num_admitted)
         gauges = {

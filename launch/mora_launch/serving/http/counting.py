@@ -1,5 +1,5 @@
-"""Counts requests by endpoint and status, and how long they took. Plain ASGI: a framework's wrapper would hide from
-the endpoints that their client has gone."""
+"""Counts requests and their times by endpoint and status. Plain ASGI, because a framework's middleware would hide a
+client's disconnect from the endpoints."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from mora_launch.web.asgi import App, Message, Receive, Scope, Send
 
 
 class Counting:
-    """Around the whole application.
+    """Wraps the whole application.
 
     Args:
-        counters: of the server, which `/metrics` shows.
+        counters: the server's counters, shown at `/metrics`.
     """
 
     def __init__(self, app: App, counters: Counters) -> None:
@@ -32,7 +32,7 @@ class Counting:
         try:
             await self._app(scope, receive, watched)
         finally:
-            endpoint = getattr(scope.get("route"), "path", "other")  # the router has put it there
+            endpoint = getattr(scope.get("route"), "path", "other")  # set by the router
             if endpoint.startswith("/v1"):
                 self._counters.num_requests.labels(endpoint, str(status)).inc()
                 self._counters.request_s.labels(endpoint).observe(time.monotonic() - started_s)

@@ -1,4 +1,4 @@
-"""What the endpoints share: the pool, the settings, who is admitted, and turning errors into answers."""
+"""The state that all endpoints share (pool, settings, admission), and the handlers that turn errors into answers."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from mora_launch.tasks.errors import BadRequest
 from mora_launch.web.framework_errors import install_framework_errors
 from mora_launch.web.guard import error_body
 
-CHAIN_MODEL = "mora"  # all agents together
+CHAIN_MODEL = "mora"  # name of all agents together
 
 
 @dataclass(frozen=True)
 class Front:
-    """One for each application.
+    """The shared state of one application.
 
     Attributes:
-        admission: of requests; those that wait for a person are not among them.
-        reviews: of video jobs with somebody who looks after each stage.
-        uploads: of requests whose files are being decoded.
-        decoders: of those files.
-        decoding: what the frames of those files may take, until their jobs hold them.
+        admission: limits requests, except reviews.
+        reviews: limits video jobs whose stages a person reviews.
+        uploads: limits requests whose files are being decoded.
+        decoders: decode these files.
+        decoding: limits the memory of decoded frames until a job owns them.
     """
 
     pool: ServerPool
@@ -43,7 +43,7 @@ class Front:
 
     @classmethod
     def over(cls, pool: ServerPool, config: TrainConfig) -> Front:
-        """With the bounds of a configuration."""
+        """Create it with the limits of a configuration."""
         settings = config.serving
         return cls(
             pool, config, Admission(settings.max_waiting), Admission(settings.max_reviews, "reviews"),
@@ -51,17 +51,17 @@ class Front:
         )  # fmt: skip
 
     def video_size(self) -> tuple[int, int]:
-        """(height, width) that the video agent makes, and that every video is brought to first."""
+        """Return (height, width) of the video agent, to which every uploaded video is resized."""
         about = self.pool.describe("image_to_video")
         return about["height"], about["width"]
 
     def models(self) -> list[str]:
-        """Names that a request may give as `model`."""
+        """Return the names that a request may give as `model`."""
         agents = {self.pool.describe(capability)["agent"] for capability in self.pool.capabilities()}
         return [CHAIN_MODEL, *sorted(agents)]
 
     def check_model(self, model: str | None, capability: str) -> str:
-        """The model's name. Raises: NotFound: an unknown one."""
+        """Return the model's name, or the default. Raises: NotFound: an unknown name."""
         allowed = [CHAIN_MODEL, self.pool.describe(capability)["agent"]]
         if model is not None and model not in allowed:
             raise NotFound("model", f"expected one of {', '.join(allowed)}, got {model[:60]}")
@@ -69,19 +69,19 @@ class Front:
 
 
 class NotFound(BadRequest):
-    """Something that is asked for by name is not there."""
+    """A named object does not exist."""
 
     code = "not_found"
 
 
 class WrongContentType(BadRequest):
-    """The body is of a kind that is not read here."""
+    """The endpoint does not accept this content type."""
 
     code = "wrong_content_type"
 
 
 def status_of(error: MoraError) -> int:
-    """HTTP status of an error."""
+    """Return the HTTP status of an error."""
     kinds: tuple[tuple[type[MoraError], int], ...] = (
         (NotFound, 404), (ReviewRefused, 409), (WrongContentType, 415), (ConfigurationError, 400), (TooBusy, 429),
         (Cancelled, 499), (RoleFailed, 503), (TransportError, 503),
@@ -90,7 +90,7 @@ def status_of(error: MoraError) -> int:
 
 
 def install_errors(app: FastAPI) -> None:
-    """Every error becomes one JSON answer of OpenAI's shape; its text names field and limit."""
+    """Install a handler that answers every error as JSON in OpenAI's format."""
 
     @app.exception_handler(MoraError)
     async def answer(request: Request, error: Exception) -> Response:

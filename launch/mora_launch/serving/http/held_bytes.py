@@ -1,4 +1,4 @@
-"""Memory that requests will take, counted before they take it."""
+"""A limit on the memory of requests, checked before they allocate it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _RETRY_AFTER_S = 10
 
 
 class HeldBytes:
-    """A bound that all requests share.
+    """A memory limit that all requests share.
 
     Args:
-        most_nbytes: of all together.
+        most_nbytes: limit of all requests together.
     """
 
     def __init__(self, most_nbytes: int) -> None:
@@ -25,10 +25,10 @@ class HeldBytes:
 
     @contextmanager
     def held(self, nbytes: int) -> Iterator[None]:
-        """Count so many more inside the block. Raises: TooBusy: there is no room for them."""
+        """Reserve `nbytes` inside the block. Raises: TooBusy: they exceed the limit."""
         with self._lock:
             if self.nbytes + nbytes > self._most_nbytes:
-                text = f"pictures and videos that are being decoded may take {self.nbytes} bytes already"
+                text = f"pictures and videos that are being decoded already need up to {self.nbytes} bytes"
                 raise TooBusy(f"{text}, the limit is {self._most_nbytes}; retry later", _RETRY_AFTER_S)
             self.nbytes += nbytes
         try:

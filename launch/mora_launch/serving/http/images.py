@@ -1,4 +1,4 @@
-"""`/v1/images/generations` and `/v1/images/edits`, shaped as OpenAI's."""
+"""`/v1/images/generations` and `/v1/images/edits`, compatible with OpenAI's."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from mora_launch.tasks.media import Clip, png
 from mora_launch.tasks.request import check_prompt, check_sampling, check_seed, check_size
 from mora_launch.web.guard import error_body
 
-_SMALL_NBYTES = 256 << 10  # of pixels that are compressed faster than a thread is found for it
+_SMALL_NBYTES = 256 << 10  # of pixels; below, compressing them takes less time than handing them to a thread
 
 
 def image_routes(front: Front) -> APIRouter:
-    """Both endpoints."""
+    """Return a router with both endpoints."""
     router = APIRouter()
 
     @router.post("/v1/images/generations", openapi_extra=ImageGeneration.documented())
@@ -50,7 +50,7 @@ def image_routes(front: Front) -> APIRouter:
     async def edits(request: Request) -> Response:
         fields = await RequestFields.read(request, ImageEdit)
         if "mask" in fields.files:
-            raise BadRequest("mask", "is not supported; the whole picture is changed by the prompt")
+            raise BadRequest("mask", "is not supported; the prompt changes the whole picture")
         front.admission.enter()
 
         async def submit(on_step: Any) -> list[Work]:
@@ -77,7 +77,7 @@ async def _submit_edit(request: Request, front: Front, fields: RequestFields, on
     prompt, seeds, shared = _common(front, fields, about)
     strength = fields.number("strength")
     if strength is not None and not 0 < strength <= 1:
-        raise BadRequest("strength", f"expected over 0 to 1, got {strength:g}")
+        raise BadRequest("strength", f"expected more than 0, at most 1, got {strength:g}")
     pictures = fields.files.get("image", [])
     if len(pictures) != 1:
         raise BadRequest("image", f"expected one picture as a file, got {len(pictures)}")
@@ -98,7 +98,7 @@ def _common(front: Front, fields: RequestFields, about: dict[str, Any]) -> tuple
     if not 1 <= count <= MAX_NUM_IMAGES:
         raise BadRequest("n", f"expected 1 to {MAX_NUM_IMAGES}, got {count}")
     if fields.text("response_format") not in (None, "b64_json"):
-        raise BadRequest("response_format", "expected b64_json; pictures are not kept here")
+        raise BadRequest("response_format", "expected b64_json; the server does not store pictures")
     given = fields.integer("seed")
     seed = random.SystemRandom().randrange(MAX_SEED) if given is None else check_seed(given)
     steps, guidance = fields.integer("num_inference_steps"), fields.number("guidance_scale")
@@ -108,7 +108,7 @@ def _common(front: Front, fields: RequestFields, about: dict[str, Any]) -> tuple
 
 
 async def _answer(request: Request, fields: RequestFields, submit: Any, front: Front, kind: str) -> Response:
-    """One JSON answer, or events by step; the admission ends with either."""
+    """Return one JSON answer, or a stream of events; the request leaves the admission when it ends."""
     try:
         if fields.flag("stream", False):
             steps: asyncio.Queue[tuple[int, int]] = asyncio.Queue()
@@ -139,7 +139,7 @@ async def _datum(picture: Clip, work: Work) -> dict[str, Any]:
 async def _events(
     works: list[Work], steps: asyncio.Queue[tuple[int, int]], front: Front, kind: str
 ) -> AsyncIterator[bytes]:
-    """Server-sent events: one a denoising step, then one a picture."""
+    """Yield server-sent events: one per denoising step, then one per picture."""
     try:
         waiting = {on_loop(work.future) for work in works}
         while waiting:

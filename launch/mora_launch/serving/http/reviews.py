@@ -1,4 +1,4 @@
-"""`/v1/videos/ID/review`: what a reviewer sees of a video job, and says. The page does the same by buttons."""
+"""`/v1/videos/ID/review`: shows the candidate of a video job and takes the reviewer's decision. The page uses it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _PNG = b"\x89PNG"
 
 
 def review_routes(jobs: VideoJobs) -> APIRouter:
-    """Look, look at the candidate, decide, resume."""
+    """Return a router with the endpoints to read the state, read the candidate, decide, and resume."""
     router = APIRouter()
 
     @router.get("/v1/videos/{video_id}/review")
@@ -37,7 +37,7 @@ def review_routes(jobs: VideoJobs) -> APIRouter:
         job = jobs.get(video_id)
         session, state = _session(job)
         if state.candidate is None:
-            raise NotFound("video_id", f"nothing waits for a reviewer; the review is {state.status}")
+            raise NotFound("video_id", f"no candidate waits for a reviewer; the review is {state.status}")
         return await run_in_threadpool(_content, session, state, state.candidate, job.request.fps)
 
     @router.post("/v1/videos/{video_id}/review", openapi_extra=ReviewDecision.documented())
@@ -58,7 +58,7 @@ def review_routes(jobs: VideoJobs) -> APIRouter:
 def _session(job: VideoJob) -> tuple[ReviewSession, ReviewState]:
     state = job.review()
     if job.session is None or state is None:
-        raise BadRequest("review", "this job asks nobody; create one with `review`: true")
+        raise BadRequest("review", "this job has no review; create one with `review`: true")
     return job.session, state
 
 
@@ -73,13 +73,13 @@ def _as_json(job: VideoJob) -> dict[str, Any]:
 
 
 def _content(session: ReviewSession, state: ReviewState, candidate: StageResult, fps: float) -> Response:
-    """The candidate as a file, which is encoded once for all who look at it."""
+    """Return the candidate as a file, which is encoded once for all reviewers."""
     if candidate.kind == "text":
         return Response(candidate.prompt, media_type="text/plain")
     try:
         shown = _shown(session, state.version, candidate, fps)
     except (OSError, SettingsError):
-        raise ReviewRefused("the candidate has just been decided about; look again") from None
+        raise ReviewRefused("this candidate has just been decided; reload the review") from None
     return Response(shown, media_type="image/png" if shown.startswith(_PNG) else "video/mp4")
 
 

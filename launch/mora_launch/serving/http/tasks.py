@@ -1,4 +1,4 @@
-"""`/v1/tasks`: what each task takes, with examples, and the limits of this server; the page makes its forms of it."""
+"""`/v1/tasks`: fields and examples of each task, and the limits of this server. The page builds its forms from it."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from mora_launch.web.page_files import PAGE
 _PICTURE, _CIRCLE, _SQUARE = "red-circle.png", "red-circle-right.mp4", "blue-square-left.mp4"
 EXAMPLE_FILES = (_PICTURE, _CIRCLE, _SQUARE)  # files of the page
 
-# What a person reads, and which fields beyond prompt, files and seed have a meaning for the task.
+# Title, description, and the fields that the task uses in addition to prompt, files and seed.
 _ABOUT: dict[str, tuple[str, str, tuple[str, ...]]] = {
-    "text_to_video": ("Text to video", "Describe what should be seen.", ("seconds", "enhance")),
-    "image_to_video": ("Image to video", "A picture is the first frame. Describe how it moves.", ("seconds",)),
-    "extend": ("Extend", "A video continues from its last frame.", ("seconds",)),
-    "edit": ("Edit", "The first frame is changed as you say, then animated again.", ("seconds", "strength")),
-    "connect": ("Connect", "A transition is made from the first video to the second.", ()),
-    "simulate": ("Simulate", "A scene in the style of a digital world.", ("seconds", "strength", "enhance")),
+    "text_to_video": ("Text to video", "Describe what the video shows.", ("seconds", "enhance")),
+    "image_to_video": ("Image to video", "Animates a picture. Describe how it moves.", ("seconds",)),
+    "extend": ("Extend", "Continues a video from its last frame.", ("seconds",)),
+    "edit": ("Edit", "Changes the first frame as you describe, then animates it again.", ("seconds", "strength")),
+    "connect": ("Connect", "Makes a transition from the first video to the second.", ()),
+    "simulate": ("Simulate", "Makes a scene in the style of a digital world.", ("seconds", "strength", "enhance")),
 }
 _EXAMPLES: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
     "text_to_video": (("a red circle moves right", ()), ("a blue square moves up", ())),
@@ -38,7 +38,7 @@ _EXAMPLES: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
 
 
 def task_routes(front: Front) -> APIRouter:
-    """The list of tasks."""
+    """Return a router with the list of tasks."""
     router = APIRouter()
     settings, clip = front.config.serving, front.config.clip
     limits = {

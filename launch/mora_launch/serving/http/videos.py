@@ -1,4 +1,4 @@
-"""`/v1/videos`: create, list, poll, content, delete, shaped as OpenAI's; the six tasks by the field `task`."""
+"""`/v1/videos`: create, list, poll, content, delete, compatible with OpenAI's. The field `task` selects the task."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ from mora_launch.tasks.request import (
 
 
 def video_routes(front: Front, jobs: VideoJobs) -> APIRouter:
-    """All endpoints of videos."""
+    """Return a router with all endpoints for videos."""
     router = APIRouter()
 
     @router.post("/v1/videos", openapi_extra=VideoCreation.documented())
     async def create(request: Request) -> Response:
         fields = await RequestFields.read(request, VideoCreation)
         contents = await sent_files(fields, "input_reference")
-        job, is_reviewed = _job(front, fields), fields.flag("review", False)  # wrong fields are told before decoding
+        job, is_reviewed = _job(front, fields), fields.flag("review", False)  # checks the fields before decoding
         image, videos = await decoded(request, front, contents, "input_reference", front.video_size())
         job.request = _with_files(job.request, image, videos)
         check_request(job.request, front.pool, front.config.serving)
@@ -56,7 +56,8 @@ def video_routes(front: Front, jobs: VideoJobs) -> APIRouter:
             if not places:
                 raise NotFound("after", f"no video `{after[:60]}`")
             found = found[places[0] + 1 :]
-        shown = await run_in_threadpool(lambda: [job.as_json() for job in found[:limit]])  # reviews are on disk
+        # in a thread, because reviews are read from disk
+        shown = await run_in_threadpool(lambda: [job.as_json() for job in found[:limit]])
         ends = {"first_id": shown[0]["id"] if shown else None, "last_id": shown[-1]["id"] if shown else None}
         return JSONResponse({"object": "list", "data": shown, "has_more": len(found) > limit, **ends})
 
@@ -72,7 +73,7 @@ def video_routes(front: Front, jobs: VideoJobs) -> APIRouter:
         if job.status != "completed":
             raise NotFound("video_id", f"the video is {job.status}, not completed; poll it until it is")
         if not jobs.file(job, variant).is_file():
-            raise NotFound("video_id", "somebody has taken the video's file out of the server's run directory")
+            raise NotFound("video_id", "the video's file is missing from the server's run directory")
         media_type = MEDIA_TYPES[job.kind] if variant == "video" else "image/png"
         return FileResponse(jobs.file(job, variant), media_type=media_type)
 
@@ -85,7 +86,7 @@ def video_routes(front: Front, jobs: VideoJobs) -> APIRouter:
 
 
 def _job(front: Front, fields: RequestFields) -> VideoJob:
-    """The job that is asked for, without its files. Raises: BadRequest: a field does not fit."""
+    """Return the requested job without its files. Raises: BadRequest: a field is invalid."""
     model = front.check_model(fields.text("model"), "image_to_video")
     kind = fields.text("format") or "mp4"
     if kind not in MEDIA_TYPES:
@@ -121,6 +122,6 @@ def _request(front: Front, fields: RequestFields) -> TaskRequest:
 
 
 def _with_files(request: TaskRequest, image: Clip | None, videos: tuple[Video, ...]) -> TaskRequest:
-    """The request with what was sent, which tells the task where none is named."""
+    """Add the decoded files to a request, and derive the task from them if the request names none."""
     default_task = "image_to_video" if image is not None else "extend" if videos else "text_to_video"
     return replace(request, task=request.task or default_task, image=image, videos=videos)

@@ -1,4 +1,4 @@
-"""Waiting for work on behalf of a client, as long as the client is there."""
+"""Waits for work on behalf of a client until the client disconnects."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ ResultT = TypeVar("ResultT")
 
 
 async def while_connected(request: Request, futures: Sequence[Future[ResultT]]) -> list[ResultT]:
-    """All results, in their order.
+    """Return all results in order.
 
     Raises:
-        Cancelled: the client has gone.
-        Exception: whatever the first future that failed says.
+        Cancelled: the client has disconnected.
+        Exception: the error of the first future that failed.
     """
     waiting = {on_loop(future) for future in futures}
     while waiting:
@@ -28,12 +28,12 @@ async def while_connected(request: Request, futures: Sequence[Future[ResultT]]) 
             if (error := each.exception()) is not None:
                 raise error
         if waiting and await request.is_disconnected():
-            raise Cancelled("the client has gone")
+            raise Cancelled("the client has disconnected")
     return [future.result() for future in futures]
 
 
 def on_loop(future: Future[ResultT]) -> asyncio.Future[ResultT]:
-    """The future for this event loop, without a complaint where the client has gone and its error is not read."""
+    """Wrap a future for this event loop. asyncio does not warn if its error is never read after a disconnect."""
     wrapped: asyncio.Future[ResultT] = asyncio.wrap_future(future)
     wrapped.add_done_callback(lambda done: done.cancelled() or done.exception())
     return wrapped

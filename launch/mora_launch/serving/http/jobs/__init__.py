@@ -1,1 +1,1 @@
-"""Video jobs of the HTTP server: their folders, states, progress, and the slots that bound how many run."""
+"""Video jobs of the HTTP server: their folders, states and progress, and the limit on how many run."""

@@ -1,8 +1,8 @@
-"""Video jobs on disk: what a server that is started again on the same run finds.
+"""Video jobs on disk, so that a server that is restarted on the same run finds them.
 
-Layout, for each job: `ID.json` its record, `ID.mp4` (or `.webm`, `.gif`) and `ID.png` its result, and where somebody
-looks after each stage `ID.review/`, the session, and `ID.input-N`, the files that were sent. The record is written
-first and removed last, so that nothing is left that no record names.
+Files of each job: `ID.json`, its record; `ID.mp4` (or `.webm`, `.gif`) and `ID.png`, its result; for a reviewed job
+`ID.review/`, the session, and `ID.input-N`, the uploaded files. The record is written first and removed last, so that
+every file has a record.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class JobFolder:
     """The folder of all jobs of a run.
 
     Args:
-        path: made when absent, private to the user.
+        path: created if missing, private to the user.
     """
 
     def __init__(self, path: Path) -> None:
@@ -72,17 +72,17 @@ class JobFolder:
         self._path = path
 
     def file(self, job: VideoJob, variant: str = "video") -> Path:
-        """Where a finished job's bytes are: of the `video`, or of its `thumbnail`."""
+        """Return the path of a finished job's `video` or `thumbnail`."""
         return self._path / (f"{job.id}.{job.kind}" if variant == "video" else f"{job.id}.png")
 
     def write(self, job: VideoJob, **changes: Any) -> None:
         """Write a job's record.
 
         Args:
-            changes: fields of `JobRecord` that the job does not have yet.
+            changes: fields of `JobRecord` that replace those of the job.
 
         Raises:
-            OSError: there is no room; an older record stands.
+            OSError: it could not be written; an older record is kept.
         """
         fields = {name: getattr(job, name) for name in JobRecord.model_fields if hasattr(job, name)}
         fields["request"] = {name: getattr(job.request, name) for name in RecordedRequest.model_fields}
@@ -90,33 +90,33 @@ class JobFolder:
         replace_text(self._record(job.id), record.model_dump_json(indent=1))
 
     def open_session(self, job: VideoJob, inputs: Sequence[bytes]) -> ReviewSession:
-        """A new review of a job; what was sent is kept for when it is resumed."""
+        """Create the review of a job, and store the uploaded files for its resumption."""
         for number, content in enumerate(inputs):
             (self._path / f"{job.id}.input-{number}").write_bytes(content)
         return ReviewSession.create(self._session(job.id), {"task": job.request.task, "prompt": job.request.prompt})
 
     def inputs(self, job: VideoJob) -> list[bytes]:
-        """The files that were sent with a job that is reviewed, in their order."""
+        """Return the uploaded files of a reviewed job, in order."""
         paths = self._path.glob(f"{job.id}.input-*")
         return [path.read_bytes() for path in sorted(paths, key=lambda path: int(path.name.rpartition("-")[2]))]
 
     def review_nbytes(self, job: VideoJob) -> int:
-        """What a review and the files that were sent for it take on disk."""
+        """Return the size on disk of a review and its uploaded files."""
         nbytes = 0
         for path in [*self._path.glob(f"{job.id}.input-*"), *self._session(job.id).glob("*")]:
-            with suppress(FileNotFoundError):  # it is being worked on
+            with suppress(FileNotFoundError):  # the job may remove files meanwhile
                 nbytes += path.stat().st_size
         return nbytes
 
     def remove(self, job: VideoJob) -> None:
-        """Everything of a job."""
+        """Remove all files of a job."""
         shutil.rmtree(self._session(job.id), ignore_errors=True)
         for path in [*self._path.glob(f"{job.id}.input-*"), self.file(job), self.file(job, "thumbnail")]:
             path.unlink(missing_ok=True)
         self._record(job.id).unlink(missing_ok=True)
 
     def read_all(self) -> list[VideoJob]:
-        """All jobs, oldest first; a record that cannot be read is passed over, and the log says why."""
+        """Return all jobs, oldest first; an unreadable record is logged and skipped."""
         return sorted(self._read(), key=lambda job: (job.created_at, job.id))
 
     def _read(self) -> Iterator[VideoJob]:
@@ -125,13 +125,13 @@ class JobFolder:
                 content = json.loads(path.read_text(encoding="utf-8"))
                 yield self._job(read_settings(JobRecord, content, source=path.name))
             except (OSError, ValueError, MoraError):
-                log.exception("%s is passed over: it is no record of a video job", path.name)
+                log.exception("%s is skipped: it is not a valid record of a video job", path.name)
 
     def _job(self, record: JobRecord) -> VideoJob:
         fields = {name: getattr(record, name) for name in JobRecord.model_fields}
         session = ReviewSession(self._session(record.id)) if fields.pop("is_reviewed") else None
         if session is not None:
-            session.state()  # a session that cannot be read is found here
+            session.state()  # raises if the session cannot be read
         request = TaskRequest(**record.request.model_dump())
         return VideoJob(**{**fields, "request": request, "session": session})
 

@@ -1,4 +1,4 @@
-"""How much of the disk reviews may take: those that were stopped give way, the oldest first; open ones never do."""
+"""Limits the disk space of reviews: stopped ones are removed, the oldest first; open ones never."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _RETRY_AFTER_S = 60
 
 
 class ReviewRoom:
-    """The bounds of one server.
+    """The limits on the reviews of one server.
 
     Args:
-        folder: where reviews and the files that were sent for them are kept.
+        folder: contains the reviews and their uploaded files.
     """
 
     def __init__(self, folder: JobFolder, settings: ServingSettings) -> None:
@@ -24,19 +24,17 @@ class ReviewRoom:
         self._settings = settings
 
     def too_old(self, jobs: Iterable[VideoJob], new_nbytes: int = 0) -> list[VideoJob]:
-        """Stopped reviews that have to go, so that `new_nbytes` more fit.
+        """Return the stopped reviews to remove so that `new_nbytes` more fit.
 
         Raises:
-            TooBusy: open reviews alone leave no room for them.
+            TooBusy: open reviews alone leave too little room.
         """
         most = self._settings.max_review_nbytes
         sizes = {job.id: self._folder.review_nbytes(job) for job in jobs if job.session is not None}
         stopped = sorted((job for job in jobs if job.is_stopped_review), key=lambda job: job.completed_at or 0)
         total = sum(sizes.values()) + new_nbytes
         if new_nbytes and total - sum(sizes[job.id] for job in stopped) > most:
-            text = (
-                f"open reviews hold {total - new_nbytes} bytes, the limit is {most}; finish or delete one, then retry"
-            )
+            text = f"open reviews use {total - new_nbytes} bytes, the limit is {most}; finish or delete one, then retry"
             raise TooBusy(text, _RETRY_AFTER_S)
         old: list[VideoJob] = []
         while len(stopped) > len(old) and (total > most or len(stopped) - len(old) > self._settings.max_kept_reviews):

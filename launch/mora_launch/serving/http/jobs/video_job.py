@@ -1,4 +1,4 @@
-"""One video job: a task on its way, as clients are told of it."""
+"""One video job: a run of a task, in the form that clients see."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class VideoJob:
     """One run of a task.
 
     Attributes:
-        request: without the pictures and videos that were sent, once the job has ended.
-        cancelled: nobody wants it any more; it is being deleted.
+        request: the request; without its pictures and videos once the job has ended.
+        cancelled: set when the job is being deleted.
     """
 
     request: TaskRequest
@@ -39,28 +39,28 @@ class VideoJob:
     completed_at: int | None = None
     expires_at: int | None = None
     error: dict[str, str] | None = None
-    session: ReviewSession | None = None  # where somebody looks after each stage
+    session: ReviewSession | None = None  # only of a reviewed job
     cancelled: threading.Event = field(default_factory=threading.Event)
 
     @property
     def has_ended(self) -> bool:
-        """Whether nobody works on it; a review that was stopped may be resumed."""
+        """Whether it has completed or failed; a stopped review counts as failed and can be resumed."""
         return self.status in ("completed", "failed")
 
     @property
     def is_stopped_review(self) -> bool:
-        """Whether it is kept so that its review can be resumed."""
+        """Whether it has a review that can be resumed."""
         return self.session is not None and self.status == "failed"
 
     def review(self) -> ReviewState | None:
-        """What its reviewers see; None where it asks nobody, or is being deleted."""
+        """Return the state of its review; None without a review, or if it is being deleted."""
         try:
             return None if self.session is None else self.session.state()
         except FileNotFoundError:
             return None
 
     def as_json(self) -> dict[str, Any]:
-        """OpenAI's `Video`, with task, seed, stage and the review's status beside."""
+        """Return OpenAI's `Video` object, with task, seed, stage and the review's status added."""
         review = self.review()
         return {
             "id": self.id, "object": "video", "created_at": self.created_at, "status": self.status,

@@ -1,7 +1,7 @@
-"""Video jobs: each a run of a task in a thread of its own, its result a file of the run until it expires.
+"""Video jobs: each runs a task in its own thread, and its result is a file of the run until it expires.
 
-So many work at a time as `serving.max_video_jobs` says; one that waits for a reviewer is not counted meanwhile. A
-server that is started again on the same run has what had ended, and reviews that had not, stopped and to be resumed.
+At most `serving.max_video_jobs` run at a time, not counting those that wait for a reviewer. A server that is restarted
+on the same run has all ended jobs; unfinished reviews are stopped and can be resumed.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ from mora_launch.tasks.request import TaskRequest, check_request
 from mora_launch.tasks.stages import Unreviewed
 
 log = logging.getLogger(__name__)
-_NUM_EXPIRED_KNOWN = 10_000  # who asks for one of these is told why it is gone
+_NUM_EXPIRED_KNOWN = 10_000  # expired ids that are remembered, to say so instead of "unknown"
 
 
 class VideoJobs:
-    """All jobs of this run; those that are done are forgotten when they expire."""
+    """All jobs of this run until they expire."""
 
     def __init__(self, front: Front, folder: Path) -> None:
         self._front = front
@@ -64,11 +64,11 @@ class VideoJobs:
         """Queue a job.
 
         Args:
-            inputs: the files that `job.request` was read from.
+            inputs: content of the files from which `job.request` was made.
 
         Raises:
-            TooBusy: there are too many.
-            StorageError: it could not be written down.
+            TooBusy: there are too many jobs.
+            StorageError: its record could not be written.
         """
         self._expire()
         admission = self._front.reviews if is_reviewed else self._front.admission
@@ -99,7 +99,7 @@ class VideoJobs:
             raise TooBusy(f"pictures and videos of waiting jobs would take {held} bytes, the limit is {most}", 10)
 
     def _make_room(self, nbytes: int) -> None:
-        """Let the oldest stopped reviews expire where there are too many. Raises: TooBusy."""
+        """Let the oldest stopped reviews expire if there are too many. Raises: TooBusy."""
         with self._lock:
             old = self._review_room.too_old(list(self._jobs.values()), nbytes)
             self._forget(old)
@@ -112,68 +112,68 @@ class VideoJobs:
             self._expired.append(job.id)
 
     def resume(self, identifier: str) -> VideoJob:
-        """Go on with a job whose review was stopped, that nobody decided about in time, or that failed on its way.
+        """Continue a reviewed job that was stopped, had no decision in time, or failed.
 
         Raises:
-            BadRequest: it was not stopped.
-            TooBusy, StorageError, NotFound: as of `create` and `get`.
+            BadRequest: the job was not stopped.
+            TooBusy, StorageError, NotFound: as for `create` and `get`.
         """
         job = self.get(identifier)
         with self._lock:
             review = job.review()
             if job.session is None or job.status != "failed" or review is None or review.status != "stopped":
-                raise BadRequest("review", f"only a review that was stopped can be resumed; this job is {job.status}")
+                raise BadRequest("review", f"only a stopped review can be resumed; this job is {job.status}")
             self._front.reviews.enter()
             try:
                 self._folder.write(job, status="queued", error=None, completed_at=None, expires_at=None)
                 job.session.resume()
             except OSError as error:
                 self._front.reviews.leave()
-                raise StorageError(f"the review cannot go on: the server's disk says {error.strerror}") from None
+                raise StorageError(f"the review cannot continue: {error.strerror} on the server's disk") from None
             job.status, job.error, job.completed_at, job.expires_at = "queued", None, None, None
         self._threads.submit(self._run, job)
         return job
 
     def get(self, identifier: str) -> VideoJob:
-        """Raises: NotFound: unknown, deleted or expired."""
+        """Return a job. Raises: NotFound: it is unknown, deleted or expired."""
         self._expire()
         job = self._jobs.get(identifier)
         if job is None and identifier in self._expired:
             settings = self._front.config.serving
             text = f"finished videos are kept for {settings.keep_videos_s:g} s"
-            reviews = f"reviews that were stopped for {settings.keep_reviews_s:g} s"
+            reviews = f"stopped reviews for {settings.keep_reviews_s:g} s"
             raise NotFound("video_id", f"`{identifier}` has expired: {text}, {reviews}")
         if job is None:
             raise NotFound("video_id", f"no video `{identifier[:60]}`; it is unknown or deleted")
         return job
 
     def all(self) -> list[VideoJob]:
-        """Oldest first."""
+        """Return all jobs, oldest first."""
         self._expire()
         return list(self._jobs.values())
 
     def delete(self, identifier: str) -> VideoJob:
-        """Cancel or forget a job."""
+        """Cancel a job and remove it with its files."""
         job = self.get(identifier)
         with self._lock:
             job.cancelled.set()
             self._jobs.pop(identifier, None)
             has_ended = job.has_ended
         if has_ended:
-            self._folder.remove(job)  # else its thread does, which still works with them
+            self._folder.remove(job)  # otherwise its thread, which still uses them, removes them
         return job
 
     def file(self, job: VideoJob, variant: str = "video") -> Path:
-        """Where a finished job's bytes are."""
+        """Return the path of a finished job's `video` or `thumbnail`."""
         return self._folder.file(job, variant)
 
     def close(self) -> None:
-        """Stop everything that runs; reviews can be resumed by the next server of the run."""
+        """Stop all jobs; the next server of the run can resume their reviews."""
         self._closing.set()
         self._threads.shutdown(wait=True, cancel_futures=True)
 
     def _take_up(self, job: VideoJob) -> None:
-        """A job that an earlier server has left: ended, or given up where it stood."""
+        """Take over a job of an earlier server; one that had not ended counts as failed."""
         now = int(time.time())
         if job.expires_at is not None and job.expires_at <= now:
             self._expired.append(job.id)
@@ -211,7 +211,7 @@ class VideoJobs:
         except MoraError as error:
             job.error = {"code": error.code, "message": str(error)}
         except Exception as error:
-            # the boundary of the job: the client gets the type, the log the traceback
+            # the boundary of a job: the client sees the error's type, the log its traceback
             log.exception("video job %s failed", job.id)
             job.error = {"code": "failed", "message": type(error).__name__}
         self._end(job, status)
@@ -227,10 +227,10 @@ class VideoJobs:
                 job.session.stop()
             self._folder.write(job, status=status)
         except OSError:
-            log.exception("what has become of video job %s cannot be written down", job.id)
+            log.exception("the end of video job %s cannot be recorded", job.id)
         (self._front.admission if job.session is None else self._front.reviews).leave()
         with self._lock:
-            job.status = status  # after everything else: from now on it may be resumed
+            job.status = status  # last, because the job may be resumed from here on
             is_deleted = job.cancelled.is_set()
         if is_deleted:
             self._folder.remove(job)
@@ -266,14 +266,16 @@ class VideoJobs:
         self.file(job, "thumbnail").write_bytes(png(clip[0]))
 
     def _whole_request(self, job: VideoJob) -> TaskRequest:
-        """The job's request; one that is resumed is read again from what was sent. Raises: BadRequest."""
+        """Return the job's request; a resumed job reads its uploaded files again. Raises: BadRequest."""
         if job.session is None or job.request.image is not None or job.request.videos:
             return job.request
         settings = self._front.config.serving
         jobs = input_jobs(self._folder.inputs(job), "input_reference", settings, self._front.video_size())
         image, videos = decoded_now(self._front.decoders, jobs, lambda: self._is_given_up(job))
         request = replace(job.request, image=image, videos=videos)
-        check_request(request, self._front.pool, settings)  # this server may be configured otherwise than the last one
+        check_request(
+            request, self._front.pool, settings
+        )  # this server's configuration may differ from that of the last one
         return request
 
     def _reviewed(
@@ -283,7 +285,7 @@ class VideoJobs:
         timeout_s = self._front.config.serving.review_timeout_s
 
         def ask(session: ReviewSession) -> StageDecision:
-            slot.close()  # another job works while this one waits for a person
+            slot.close()  # another job may run while this one waits for a person
             decision = session.wait_decision(timeout_s, lambda: self._is_given_up(job))
             slot.enter_context(self._slot(job))
             return decision
@@ -294,4 +296,4 @@ class VideoJobs:
 def _interrupted(job: VideoJob) -> dict[str, str]:
     if job.session is not None:
         return {"code": "review_stopped", "message": "the server was stopped; the review can be resumed"}
-    return {"code": "server_stopped", "message": "the server was stopped before the video was done; ask for it again"}
+    return {"code": "server_stopped", "message": "the server was stopped before the video was done; create it again"}

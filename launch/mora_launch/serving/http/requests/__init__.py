@@ -1,1 +1,1 @@
-"""Reading of requests: bodies, form fields, JSON, uploads, each within its limits."""
+"""Reading of requests: bodies, form fields, JSON and uploads, each within its limits."""

@@ -1,7 +1,7 @@
-"""What requests may hold: the fields of each endpoint's body, as `/openapi.json` shows them.
+"""The fields of each endpoint's body, as shown in `/openapi.json`.
 
 `RequestFields` reads a body by these names and checks each value where it is used, so that an error names the field and
-its limit. `ignored` are fields of OpenAI's interface that mean nothing here.
+its limit. `ignored` are fields of OpenAI's interface without a meaning here.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ class RequestBody(BaseModel):
     """Base of all bodies."""
 
     ignored: ClassVar[tuple[str, ...]] = ()
-    files: ClassVar[tuple[str, ...]] = ()  # that come as files of a form
-    data_urls: ClassVar[tuple[str, ...]] = ()  # that may be data: URLs, which are longer than other texts
+    files: ClassVar[tuple[str, ...]] = ()  # fields that are files of a form
+    data_urls: ClassVar[tuple[str, ...]] = ()  # fields that may be data: URLs, which are longer than other texts
 
     @classmethod
     def names(cls) -> frozenset[str]:
-        """Of all fields that are read."""
+        """Return the names of all fields that are read."""
         return frozenset(cls.model_fields) | frozenset(cls.files)
 
     @classmethod
     def documented(cls, *, as_json: bool = True) -> dict[str, Any]:
-        """`openapi_extra` of an endpoint that takes it: as JSON, and as a form where it has files."""
+        """Return `openapi_extra` for an endpoint with this body: as JSON, and as a form if it has files."""
         schema = cls.model_json_schema()
         content: dict[str, Any] = {"application/json": {"schema": schema}} if as_json else {}
         if cls.files:
@@ -78,7 +78,7 @@ class VideoCreation(RequestBody):
     data_urls = ("input_reference",)
 
     prompt: str = Field(min_length=1, max_length=4000)
-    input_reference: str | None = Field(default=None, description="A data: URL in base64; addresses are not opened.")
+    input_reference: str | None = Field(default=None, description="A data: URL in base64; other URLs are refused.")
     model: str | None = None
     seconds: float | str | None = None
     size: str | None = None

@@ -1,4 +1,4 @@
-"""RequestFields of a request's body, JSON or form, read one by one so that each error names its field."""
+"""Fields of a request's body, JSON or form, read one by one so that each error names its field."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from mora_launch.serving.http.requests.bodies import FORM, RequestBody
 from mora_launch.tasks.errors import BadRequest
 
 _URLENCODED = "application/x-www-form-urlencoded"
-_LONG_NBYTES = 64 << 10  # of JSON that is parsed beside the event loop
+_LONG_NBYTES = 64 << 10  # JSON from this size on is parsed in a thread, not in the event loop
 _BOUNDARY = re.compile(r""";\s*boundary=(?:"([\w'()+,./:=? -]{1,70})"|([\w'()+./:=?-]{1,70}))\s*(?:;|$)""", re.I | re.A)
-_NO_LIMIT = 1 << 62  # the guard's holds
+_NO_LIMIT = 1 << 62  # the guard limits the body
 
 
 class RequestFields:
-    """Values by name; files as their bytes."""
+    """The values of a body by name, and the content of its files."""
 
     def __init__(self, values: dict[str, Any], files: dict[str, list[bytes]]) -> None:
         self._values = values
@@ -33,7 +33,7 @@ class RequestFields:
 
     @classmethod
     async def read(cls, request: Request, body: type[RequestBody]) -> RequestFields:
-        """Raises: BadRequest: naming the field; WrongContentType."""
+        """Read a request's body. Raises: BadRequest: names the field. WrongContentType."""
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         files: dict[str, list[bytes]] = {}
         if kind == "application/json":
@@ -54,14 +54,14 @@ class RequestFields:
         return cls(values, files)
 
     def text(self, name: str) -> str | None:
-        """Text, or None where the field is absent."""
+        """Return a text, or None if the field is absent."""
         value = self._values.get(name)
         if value is not None and not isinstance(value, str):
             raise BadRequest(name, f"expected text, got {type(value).__name__}")
         return value
 
     def number(self, name: str) -> float | None:
-        """A finite number."""
+        """Return a finite number, or None if the field is absent."""
         value = self._values.get(name)
         if value is None:
             return None
@@ -74,14 +74,14 @@ class RequestFields:
         return number
 
     def integer(self, name: str) -> int | None:
-        """A whole number."""
+        """Return a whole number, or None if the field is absent."""
         number = self.number(name)
         if number is not None and number != int(number):
             raise BadRequest(name, f"expected a whole number, got {number}")
         return None if number is None else int(number)
 
     def flag(self, name: str, default: bool) -> bool:
-        """true or false; the default where the field is absent or null."""
+        """Return true or false; the default if the field is absent or null."""
         value = self._values.get(name)
         if value is None:
             return default
@@ -93,7 +93,7 @@ class RequestFields:
 
 
 def _shown(value: Any) -> str:
-    """The beginning of a value, which may be too long to be written out whole."""
+    """Return the beginning of a value, without formatting all of a long one."""
     return str(value)[:40] if isinstance(value, str | float | bool) else type(value).__name__
 
 
@@ -106,7 +106,7 @@ async def _json(request: Request, body: type[RequestBody]) -> dict[str, Any]:
 
 def _urlencoded(body: bytearray) -> dict[str, Any]:
     if body.lstrip()[:1] == b"{":
-        raise BadRequest("content-type", "expected application/json with a JSON body, got a form's")
+        raise BadRequest("content-type", "expected application/json with a JSON body, got a form")
     try:
         return dict(parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=MAX_NUM_FORM_FIELDS))
     except ValueError:
@@ -114,8 +114,8 @@ def _urlencoded(body: bytearray) -> dict[str, Any]:
 
 
 def _with_plain_form(request: Request) -> Request:
-    """The request with nothing but the boundary in its content type: a character set that a client names would choose
-    the codec that its texts are decoded with, and some take hours."""
+    """Return the request with only the boundary in its content type. A charset from the client would select the codec
+    for its texts, and some codecs take hours."""
     boundary = _BOUNDARY.search(request.headers.get("content-type", ""))
     if boundary is None:
         raise BadRequest("content-type", "expected a boundary of 1 to 70 plain characters in multipart/form-data")
@@ -133,7 +133,7 @@ async def _form(request: Request) -> tuple[dict[str, Any], dict[str, list[bytes]
         )
     except HTTPException as error:
         raise BadRequest("body", f"cannot be read as a form ({error.detail})") from None
-    except (LookupError, ValueError):  # a character set that does not exist, or bytes that are not of it
+    except (LookupError, ValueError):  # an unknown charset, or bytes that are invalid in it
         raise BadRequest("body", "cannot be read as a form") from None
     for name, value in form.multi_items():
         if isinstance(value, UploadFile):

@@ -1,4 +1,4 @@
-"""Reading a JSON body within bounds: one MiB, not counting data: URLs, which are cut out before anything is parsed."""
+"""Reads a JSON body of at most 1 MiB without its data: URLs, which are cut out before parsing."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ _DATA_URL = b'"data:'
 
 
 async def read_bytes(request: Request, most: int) -> bytearray:
-    """A body of at most `most` bytes. Raises: BadRequest: it has more."""
-    body = bytearray()  # one block, which goes back to the system whole
+    """Read a body of at most `most` bytes. Raises: BadRequest: it is longer."""
+    body = bytearray()  # one block, so that its memory returns to the system as a whole
     try:
         async for part in request.stream():
             body += part
             if len(body) > most:
                 raise BadRequest("body", f"expected at most {most} bytes of text, got more; send files as a form")
     except BaseException:
-        body.clear()  # the error's traceback would hold it
+        body.clear()  # the error's traceback keeps the object alive
         raise
     return body
 
 
 def parse(body: bytes | bytearray, *, may_hold_data_urls: bool) -> dict[str, Any]:
-    """The object that a body is. Raises: BadRequest: it is none, is too long, or holds too many data: URLs."""
+    """Parse a body as an object. Raises: BadRequest: it is not one, is too long, or has too many data: URLs."""
     urls: list[bytes] = []
     if may_hold_data_urls and len(body) > MAX_JSON_NBYTES:
         body = _cut_out(body, urls)
     if len(body) > MAX_JSON_NBYTES:
-        raise BadRequest("body", f"expected at most {MAX_JSON_NBYTES} bytes of JSON, data: URLs not counted, got more")
+        raise BadRequest("body", f"expected at most {MAX_JSON_NBYTES} bytes of JSON without data: URLs, got more")
     try:
         values = parse_object(bytes(body), max_depth=MAX_JSON_DEPTH, max_num_values=MAX_NUM_JSON_VALUES)
     except ValueError as error:
@@ -42,7 +42,7 @@ def parse(body: bytes | bytearray, *, may_hold_data_urls: bool) -> dict[str, Any
 
 
 def _cut_out(body: bytes | bytearray, urls: list[bytes]) -> bytes:
-    """The body with `"data:N"` in place of each data: URL that is longer than that; the URLs go to `urls`."""
+    """Replace each data: URL by `"data:N"` if that is shorter, and append the URL to `urls`."""
     parts, position = [], 0
     while (start := body.find(_DATA_URL, position)) >= 0:
         end = body.find(b'"', start + 1)

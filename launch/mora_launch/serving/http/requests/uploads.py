@@ -1,4 +1,4 @@
-"""Files that come with a request, from bytes to frames: decoded by the decoders, as long as the client waits for it."""
+"""Files of a request: reads them and has them decoded, until the client disconnects."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from mora_launch.tasks.inputs import Inputs, as_inputs, input_jobs
 async def decoded(
     request: Request, front: Front, contents: Sequence[bytes], field: str, size: tuple[int, int]
 ) -> Inputs:
-    """The picture and the videos among some files; a request without any waits for nothing.
+    """Decode files; return the picture, if any, and the videos.
 
     Args:
-        size: (height, width) that they are brought to.
+        size: (height, width) of the result.
 
     Raises:
-        BadRequest: naming `field`. TooBusy. Cancelled: the client has gone; decoders that work for it are killed.
+        BadRequest: for `field`. TooBusy. Cancelled: the client has disconnected; its decoders are killed.
     """
     if not contents:
         return None, ()
@@ -44,7 +44,7 @@ async def decoded(
 
 
 async def sent_files(fields: RequestFields, field: str) -> list[bytes]:
-    """Pictures and videos that were sent, as files or as one data: URL; an address or a path is refused."""
+    """Return the pictures and videos of a request, from files or one data: URL; other URLs and paths are refused."""
     contents = list(fields.files.get(field, []))
     text = None if contents else fields.text(field)
     return contents if text is None else [await run_in_threadpool(_from_data_url, field, text)]
@@ -53,7 +53,7 @@ async def sent_files(fields: RequestFields, field: str) -> list[bytes]:
 def _from_data_url(field: str, text: str) -> bytes:
     head, comma, data = text.partition(",")
     if not (head.startswith("data:") and head.endswith(";base64") and comma):
-        raise BadRequest(field, "expected a file, or a data: URL in base64; addresses and paths are not opened")
+        raise BadRequest(field, "expected a file, or a data: URL in base64; other URLs and paths are refused")
     try:
         return base64.b64decode(data, validate=True)
     except (ValueError, binascii.Error):
