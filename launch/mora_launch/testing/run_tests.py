@@ -36,7 +36,7 @@ def run_tests(
         ended = [_run_in_view(stage, console) for stage in chosen]
     else:
         ended = _run_all(chosen, num_jobs or max(2, len(os.sched_getaffinity(0))), console)
-    return _sum_up(ended, time.monotonic() - started_s, bool(selected or options), console)
+    return sum_up(ended, time.monotonic() - started_s, bool(selected or options), console)
 
 
 def _run_in_view(stage: Stage, console: Console) -> Ended:
@@ -77,9 +77,12 @@ def _variables(num_jobs: int, console: Console) -> dict[str, str]:
     return {"OMP_NUM_THREADS": str(num_threads), **colours}
 
 
-def _sum_up(ended: Sequence[Ended], spent_s: float, may_be_empty: bool, console: Console) -> int:
-    """Print which stages failed; 0 when none did and at least one test ran."""
-    fine = (0, _NO_TESTS) if may_be_empty else (0,)
+def sum_up(ended: Sequence[Ended], spent_s: float, is_a_choice: bool, console: Console) -> int:
+    """Print which stages failed; 0 when none did and at least one test ran.
+
+    Where tests were chosen, a stage may be left without any.
+    """
+    fine = (0, _NO_TESTS) if is_a_choice else (0,)
     failed = [str(each.stage) for each in ended if each.exit_code not in fine]
     is_empty = all(each.exit_code == _NO_TESTS for each in ended)
     said = f"all {len(ended)} stages passed" if not is_empty else "no test was selected"

@@ -1,12 +1,11 @@
 """What many tensors leave behind in both processes: nothing."""
 
 import os
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from eventually import eventually
 from mora_runtime import Client
 from mora_runtime.process.role_process import RoleProcess
 
@@ -19,16 +18,6 @@ def resident_nbytes(pid: int) -> int:
 
 def num_descriptors(pid: int) -> int:
     return len(os.listdir(f"/proc/{pid}/fd"))
-
-
-def comes_true(condition: Callable[[], bool], within_s: float = 10.0) -> bool:
-    """What is given back is given back a moment after the last answer."""
-    deadline = time.monotonic() + within_s
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.01)
-    return True
 
 
 @pytest.mark.parametrize("num_tensors", [10_000, pytest.param(100_000, marks=pytest.mark.long)])
@@ -44,11 +33,11 @@ def test_tensors_sent_and_released_leave_descriptors_and_memory_as_they_were(
         client.flush()
 
     send(8_000)  # pools grow to what they need
-    assert comes_true(lambda: client.ping(5).num_slots <= 1)
+    assert eventually(lambda: client.ping(5).num_slots <= 1, True)
     descriptors = [num_descriptors(pid) for pid in pids]
     before = [resident_nbytes(pid) for pid in pids]
     send(num_tensors)
-    assert comes_true(lambda: client.ping(5).num_slots <= 1)
-    assert comes_true(lambda: [num_descriptors(pid) for pid in pids] == descriptors)
+    assert eventually(lambda: client.ping(5).num_slots <= 1, True)
+    assert eventually(lambda: [num_descriptors(pid) for pid in pids], descriptors) == descriptors
     for pid, earlier in zip(pids, before, strict=True):
         assert resident_nbytes(pid) < earlier * 1.02

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 from mora_launch.environments.venvs import ROOT
+from mora_launch.testing.run_tests import sum_up
 from mora_launch.testing.side_by_side import Ended, run_side_by_side
 from mora_launch.testing.stages import TESTS, Stage, stages
+from rich.console import Console
 
 # Each waits for the other's file: they end only when they run at the same time.
 MEET = """
@@ -117,3 +119,14 @@ def test_a_path_goes_to_the_stages_that_hold_it(monkeypatch: pytest.MonkeyPatch)
     assert len(names) == 3
     assert "opensora: tests/golden/test_golden_vae.py tests/hostile/test_hostile_tensors.py::test_x" in names
     assert all(stage.command[-1] == "-x" for stage in chosen)
+
+
+@pytest.mark.parametrize(
+    ("codes", "is_a_choice", "expected"),
+    [([0, 0], False, 0), ([0, 1], False, 1), ([0, 5], False, 1), ([0, 5], True, 0), ([5, 5], True, 1)],
+)
+def test_a_stage_without_tests_is_a_failure_unless_tests_were_chosen(
+    codes: list[int], is_a_choice: bool, expected: int
+) -> None:
+    ended = [Ended(Stage(str(number), (), 1), code, 1.0, "") for number, code in enumerate(codes)]
+    assert sum_up(ended, 2.0, is_a_choice, Console(quiet=True)) == expected
