@@ -1,1 +1,1 @@
-"""`mora profile`: a traced job, the roles' files merged into one trace, and the analysis of where the time goes."""
+"""`mora profile`: runs a traced job, merges the roles' traces into one, and analyses where the time goes."""

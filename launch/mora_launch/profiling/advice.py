@@ -1,4 +1,4 @@
-"""What to change first: what each change of the configuration would gain, estimated from the measured steps."""
+"""Advice on what to change first: estimates the gain of each change of the configuration from the measured steps."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from mora_launch.profiling.schedule import critical_path_s
 from mora_launch.profiling.stage_times import IMAGE, VIDEO, StageTime, StageTimes, stage_times
 from mora_launch.profiling.step_window import StepWindow
 
-_WORTH_SHARE = 0.01  # of a step: a smaller gain is not told
+_WORTH_SHARE = 0.01  # of a step: smaller gains are not reported
 _MAX_NUM_MICRO_BATCHES = 64
 
 
 @dataclass(frozen=True)
 class Advice:
-    """One change. `gain_s` of a step of `gain_share` of its time, as far as the measured numbers tell."""
+    """One change and its estimated gain for each step, in seconds and as a share of the step."""
 
     change: str  # training.pipeline.max_in_flight: 1 -> 3
     gain_s: float
@@ -30,21 +30,21 @@ class Advice:
 
 @dataclass(frozen=True)
 class Measured:
-    """What advice is computed from: the steps that count, and everything recorded."""
+    """The input of the advice: the steps that count, and all traces."""
 
     config: TrainConfig
     traces: Sequence[RoleTrace]
     lanes: Sequence[Lane]
     steps: Sequence[StepWindow]
-    num_cores: int  # of the machine, for this job
+    num_cores: int  # available to this job
 
     def step_s(self) -> float:
-        """Median step."""
+        """Median time of a step."""
         return statistics.median(step.wall_s for step in self.steps)
 
 
 def ranked_advice(measured: Measured) -> list[Advice]:
-    """Changes that would gain at least 1 % of a step, largest gain first."""
+    """Return the changes that would gain at least 1 % of a step, largest gain first."""
     if not measured.steps:
         return []
     step_s = measured.step_s()
@@ -58,7 +58,7 @@ def ranked_advice(measured: Measured) -> list[Advice]:
 
 
 def _schedule_gain(measured: Measured, other: Callable[[StageTimes], float]) -> float:
-    """Median over the steps of: schedule as it is, less the schedule that `other` computes."""
+    """Return the median, over the steps, of the current schedule's time minus that of the schedule of `other`."""
     in_flight = measured.config.training.pipeline.max_in_flight
     gains = []
     for step in measured.steps:
@@ -76,7 +76,7 @@ def _more_in_flight(measured: Measured) -> Iterator[Advice]:
         gain_s, number = max((round(gain_s, 4), number) for gain_s, number in options)
         yield Advice(
             f"training.pipeline.max_in_flight: {now} -> {-number}", gain_s, 0.0,
-            "servers wait for each other while more micro-batches could be under way; each keeps its graph in memory",
+            "servers wait for each other while more micro-batches could be in flight; each keeps its graph in memory",
         )  # fmt: skip
 
 
@@ -95,9 +95,9 @@ def _other_micro_batches(measured: Measured) -> Iterator[Advice]:
         why = (
             "more and smaller micro-batches fill the pipeline sooner and drain it sooner"
             if other < size
-            else "fewer and larger micro-batches save what each call costs beside its compute; they need more memory"
+            else "fewer and larger micro-batches save the fixed cost of each call; they need more memory"
         )
-        text = f"{why}. Taken that compute is proportional to the samples, which a small batch does not quite reach"
+        text = f"{why}. Assumes that compute is proportional to the samples, which is not quite true of small batches"
         yield Advice(f"training.micro_batch_size: {size} -> {other}", gain_s, 0.0, text)
 
 
@@ -106,7 +106,7 @@ def _as_is(stages: StageTimes, max_in_flight: int) -> float:
 
 
 def _with_size(stages: StageTimes, factor: float, number: int, max_in_flight: int) -> float:
-    """Schedule of `number` micro-batches, each of `factor` times the samples of the measured ones."""
+    """Return the time of `number` micro-batches, each with `factor` times the samples of the measured ones."""
 
     def mean(column: Sequence[StageTime]) -> StageTime:
         num = len(column)
@@ -128,7 +128,7 @@ def _more_threads(measured: Measured) -> Iterator[Advice]:
         gain_s = _schedule_gain(measured, faster)
         yield Advice(
             f"agents.{name}.num_threads: {agent.num_threads} -> {2 * agent.num_threads}", gain_s, 0.0,
-            f"{free} cores are free, and the {name} agent's compute holds up the step; gain if it were twice as fast",
+            f"{free} cores are free, and the step waits for the {name} agent; the gain assumes twice the speed",
         )  # fmt: skip
 
 
@@ -175,13 +175,13 @@ def _undisturbed_cores(measured: Measured) -> Iterator[Advice]:
 
 
 def _lost_s(lane: Lane, step: StepWindow) -> float:
-    """Seconds of a step in which a role's compute had no core: wall time less processor time of its spans."""
+    """Return the seconds of a step in which a role's compute had no core: wall time minus CPU time of its spans."""
     lost_ns = 0
     end_ns = 0
     for span in lane.spans:
         if span.category == "compute" and step.start_ns <= span.start_ns < step.end_ns and span.start_ns >= end_ns:
             lost_ns += max(0, span.spent_ns - int(span.args.get("cpu_ns", span.spent_ns)))
-            end_ns = span.end_ns  # what is nested in it is counted with it
+            end_ns = span.end_ns  # it includes the spans nested in it
     return lost_ns / 1e9
 
 
@@ -201,7 +201,7 @@ def _larger_arena(measured: Measured) -> Iterator[Advice]:
             yield Advice(
                 key if agent is None else f"{key}: raise by {nbytes}", spent_s, 0.0,
                 f"{trace.role}'s arena is full: {nbytes} bytes a step spill into fresh memory, which costs "
-                f"{spent_s:.3f} s; the gain is less than that, as warm memory is written too",
+                f"{spent_s:.3f} s; the gain is less than that, because writing warm memory also takes time",
             )  # fmt: skip
 
 

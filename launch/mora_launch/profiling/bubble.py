@@ -1,4 +1,4 @@
-"""The pipeline's bubble: the time in which a server that has work in the step has nothing to do."""
+"""The pipeline bubble: the time in which a server that has work in the step is idle."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mora_launch.profiling.step_window import COORDINATOR, StepWindow
 
 @dataclass(frozen=True)
 class Idle:
-    """A stretch in which one server waits while micro-batches go through the chain.
+    """A time in which one server waits while micro-batches go through the chain.
 
     kind: `fill` before its first work of the step, `drain` after its last, `between` in the middle.
     """
@@ -23,13 +23,13 @@ class Idle:
 
     @property
     def spent_ns(self) -> int:
-        """Its length."""
+        """Length in ns."""
         return self.end_ns - self.start_ns
 
 
 @dataclass(frozen=True)
 class Bubble:
-    """All idle stretches of one step.
+    """All idle times of one step.
 
     share: idle time of the servers by their number times the length of the pipeline; 0 = all compute all the time.
     imbalance_share: the part of it that no schedule can remove, because one server has more work than another.
@@ -40,7 +40,7 @@ class Bubble:
     imbalance_share: float
 
     def seconds(self) -> dict[str, dict[str, float]]:
-        """Idle seconds by role and kind."""
+        """Return the idle seconds by role and kind."""
         found: dict[str, dict[str, float]] = {}
         for idle in self.idle:
             kinds = found.setdefault(idle.role, {"fill": 0.0, "between": 0.0, "drain": 0.0})
@@ -49,7 +49,7 @@ class Bubble:
 
 
 def bubble(lanes: Sequence[Lane], step: StepWindow) -> Bubble:
-    """The bubble of a step, over the servers of its replica that compute anything for its micro-batches."""
+    """Return the bubble of a step, over the servers of its replica that compute for its micro-batches."""
     start_ns, end_ns = step.pipeline
     idle: list[Idle] = []
     busy_ns: list[int] = []

@@ -1,4 +1,4 @@
-"""`mora profile`: the same job as `mora train`, traced; then its files, whatever way the job ended."""
+"""`mora profile`: runs the job of `mora train` with tracing, and writes its files however the job ends."""
 
 from __future__ import annotations
 
@@ -35,20 +35,20 @@ def profile(config: TrainConfig, output: Path, *, torch_profiler: bool, console:
     """Run the job with every role traced and write trace and summary into `output`; the run itself is `output`/run.
 
     Args:
-        torch_profiler: record the last step with torch's profiler too; its time does not count in the summary.
+        torch_profiler: also record the last step with torch's profiler; its time does not count in the summary.
 
     Returns:
-        As `train`.
+        The exit code of `train`.
 
     Raises:
-        RunExists: `output` holds a profile already.
-        MoraError, KeyboardInterrupt: as `train`; what was recorded until then is written first.
+        RunExists: `output` already contains a profile.
+        MoraError, KeyboardInterrupt: as `train`; the recorded part is written first.
     """
     run = output / RUN
     if os.path.lexists(run) or os.path.lexists(output / TRACE):
-        raise RunExists(f"{output} already holds a profile; give another --output, or remove it")
+        raise RunExists(f"{output} already contains a profile; give another --output, or remove it")
     torch_step = config.training.num_steps - 1 if torch_profiler else None
-    config = config.model_copy(update={"restarts": RestartSettings(max_num=0)})  # a death is to be seen, not mended
+    config = config.model_copy(update={"restarts": RestartSettings(max_num=0)})  # a restart would distort the profile
     try:
         return train(config, run=run, resume=False, dry_run=False, console=console, trace=TraceRequest(torch_step))
     finally:
@@ -81,7 +81,7 @@ def write_profile(folder: Path, output: Path, config: TrainConfig, *, torch_step
 
 
 def _torch_ops(folder: Path, traces: Sequence[RoleTrace], console: Console) -> list[TorchOps]:
-    """Torch's profiles of the roles that have one; one that does not fit is told about and left out."""
+    """Read torch's profiles of the roles that have one; warn about an unusable one and leave it out."""
     found: list[TorchOps] = []
     for trace in traces:
         path = folder / f"{trace.role}.torch.json"

@@ -1,4 +1,4 @@
-"""The critical path of a step: the chain of work and messages that its end waited for, found from the end backwards."""
+"""The critical path of a step: the chain of work and messages that determined its end, traced backwards from there."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from mora_launch.profiling.role_trace import TraceSpan
 from mora_launch.profiling.step_window import COORDINATOR, StepWindow
 
 MESSAGE = "message"
-RECEIVE = "receive"  # the span of a client in which it reads a message
-_HANDLING_NS = 200_000  # that a server may take to read a message, and to note that it did
+RECEIVE = "receive"  # name of the span in which a client reads a message
+_HANDLING_NS = 200_000  # time for a server to read a message and to record that it did
 
 
 @dataclass(frozen=True)
 class PathPiece:
-    """A piece of the path. `category` is `message` while one is on its way, and `role` then its receiver."""
+    """A piece of the path. Its `category` is `message` for a message in transit; `role` is then the receiver."""
 
     role: str
     name: str
@@ -29,14 +29,14 @@ class PathPiece:
 
     @property
     def spent_ns(self) -> int:
-        """Its length."""
+        """Length in ns."""
         return self.end_ns - self.start_ns
 
 
 def critical_path(lanes: Sequence[Lane], messages: Sequence[Message], step: StepWindow) -> list[PathPiece]:
-    """Pieces that cover the step without a gap, in order of time.
+    """Return pieces that cover the step without a gap, in order of time.
 
-    A role that waited for a message was held up by its sender; one that was busy when it came, by itself.
+    If a role was waiting when a message came, the path continues at its sender; if it was busy, at the role itself.
     """
     by_role = {lane.role: lane for lane in lanes}
     arriving: dict[str, list[Message]] = defaultdict(list)
@@ -57,11 +57,11 @@ def critical_path(lanes: Sequence[Lane], messages: Sequence[Message], step: Step
 
 
 def _held_up_by(lane: Lane, arriving: Sequence[Message], until_ns: int) -> Message | None:
-    """The last message before `until_ns` that found the lane waiting for it."""
+    """Return the last message before `until_ns` that arrived while the lane was waiting."""
     last = bisect_right([message.taken.at_ns for message in arriving], until_ns)
     for message in reversed(arriving[:last]):
         if message.sent.at_ns >= message.taken.at_ns:
-            continue  # of no length: it would not lead back in time
+            continue  # without a length it would not lead back in time
         on_its_way = lane.within(message.sent.at_ns, message.taken.at_ns)
         busy_ns = sum(piece.spent_ns for piece in on_its_way if not _is_waiting(piece.span))
         if busy_ns < _HANDLING_NS:
@@ -74,7 +74,7 @@ def _is_waiting(span: TraceSpan) -> bool:
 
 
 def _pieces(lane: Lane, start_ns: int, end_ns: int) -> list[PathPiece]:
-    """What a lane did, one piece a span; time that no span covers included."""
+    """Return what a lane did, one piece per span, including time that no span covers."""
     pieces: list[PathPiece] = []
     now_ns = start_ns
     for piece in lane.within(start_ns, end_ns):
@@ -88,7 +88,7 @@ def _pieces(lane: Lane, start_ns: int, end_ns: int) -> list[PathPiece]:
 
 
 def path_sums(path: Sequence[PathPiece]) -> list[dict[str, object]]:
-    """Seconds on the path by role, category and name, longest first."""
+    """Return the seconds on the path by role, category and name, longest first."""
     spent_ns: dict[tuple[str, str, str], int] = defaultdict(int)
     for piece in path:
         spent_ns[(piece.role, piece.category, piece.name)] += piece.spent_ns

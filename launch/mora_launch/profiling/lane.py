@@ -1,4 +1,4 @@
-"""A thread's spans laid flat: each moment belongs to the innermost span, so that sums of times add up to the whole."""
+"""The flattened spans of a thread: each moment belongs to the innermost span, so that times add up to the whole."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ UNTRACED = "untraced"
 
 @dataclass(frozen=True)
 class LanePiece:
-    """A piece of time that belongs to one span."""
+    """A time interval that belongs to one span."""
 
     start_ns: int
     end_ns: int
@@ -22,12 +22,12 @@ class LanePiece:
 
     @property
     def spent_ns(self) -> int:
-        """Its length."""
+        """Length in ns."""
         return self.end_ns - self.start_ns
 
 
 def flattened(spans: Iterable[TraceSpan]) -> Iterator[LanePiece]:
-    """Nested spans of one thread, in the order of their ends, as pieces that do not overlap, in order of time."""
+    """Turn nested spans of one thread, in the order of their ends, into disjoint pieces in order of time."""
     stack: list[TraceSpan] = []
     now_ns = 0
 
@@ -42,7 +42,7 @@ def flattened(spans: Iterable[TraceSpan]) -> Iterator[LanePiece]:
             yield LanePiece(now_ns, limit_ns, stack[-1])
         now_ns = max(now_ns, limit_ns)
 
-    # of two of the same start and end, the one that ended later is around the other
+    # of two spans with the same start and end, the later one in this order encloses the other
     for span in sorted(reversed(list(spans)), key=lambda each: (each.start_ns, -each.end_ns)):
         yield from pieces_until(span.start_ns)
         stack.append(span)
@@ -63,7 +63,7 @@ class Lane:
         self._starts = [segment.start_ns for segment in self.segments]
 
     def within(self, start_ns: int, end_ns: int) -> list[LanePiece]:
-        """Pieces inside a window, cut at its borders."""
+        """Return the pieces inside a window, cut at its borders."""
         first = max(0, bisect_right(self._starts, start_ns) - 1)
         last = bisect_left(self._starts, end_ns)
         cut = (
@@ -73,7 +73,7 @@ class Lane:
         return [piece for piece in cut if piece.spent_ns > 0]
 
     def shares(self, start_ns: int, end_ns: int) -> dict[str, float]:
-        """Seconds by category inside a window; what no span covers is `untraced`, so the sum is the window."""
+        """Return seconds by category inside a window; `untraced` fills the rest, so they add up to the window."""
         spent_ns = dict.fromkeys((*CATEGORIES, UNTRACED), 0)
         for piece in self.within(start_ns, end_ns):
             spent_ns[piece.span.category] += piece.spent_ns
@@ -81,7 +81,7 @@ class Lane:
         return {category: ns / 1e9 for category, ns in spent_ns.items()}
 
     def gaps(self, start_ns: int, end_ns: int) -> list[tuple[int, int]]:
-        """Stretches of a window in which the thread had nothing to do: it waits, or no span covers it."""
+        """Return the intervals of a window in which the thread is idle: it waits, or no span covers it."""
         busy = [piece for piece in self.within(start_ns, end_ns) if piece.span.category != "wait"]
         return _between([(piece.start_ns, piece.end_ns) for piece in busy], start_ns, end_ns)
 

@@ -1,4 +1,4 @@
-"""All roles in one file for ui.perfetto.dev or chrome://tracing: processes, threads, spans, arrows, counters.
+"""Merges all roles into one trace for ui.perfetto.dev or chrome://tracing: processes, threads, spans, arrows, counters.
 
 Times are microseconds of CLOCK_MONOTONIC, which all processes of a machine share.
 """
@@ -18,11 +18,11 @@ from mora_launch.profiling.message import matched_messages
 from mora_launch.profiling.role_trace import CounterSample, FlowEnd, Move, RoleTrace, TraceSpan
 from mora_launch.profiling.torch_ops import TorchOps
 
-_TORCH_LANE = 1_000_000_000  # first lane number of torch's operations: far above any thread id, so that none collide
+_TORCH_LANE = 1_000_000_000  # first lane number of torch's operations, above any thread id
 
 
 def write_merged_trace(path: Path, traces: Sequence[RoleTrace], torch_ops: Sequence[TorchOps]) -> int:
-    """Write the gzipped JSON; returns its number of events."""
+    """Write the gzipped JSON; return the number of events."""
     number = 0
     with (
         fresh_file(path) as whole,
@@ -38,7 +38,7 @@ def write_merged_trace(path: Path, traces: Sequence[RoleTrace], torch_ops: Seque
 
 
 def merged_events(traces: Sequence[RoleTrace], torch_ops: Sequence[TorchOps] = ()) -> Iterator[dict[str, Any]]:
-    """Events of Chrome's trace format."""
+    """Yield events in Chrome's trace format."""
     pids = {trace.role: trace.pid for trace in traces}
     for order, trace in enumerate(traces):
         yield from _names(trace, order)
@@ -97,7 +97,7 @@ def _arrow(pid: int, end: FlowEnd, number: int) -> dict[str, Any]:
 
 
 def _torch(pid: int, ops: TorchOps) -> Iterator[dict[str, Any]]:
-    """Operations on lanes of their own: a microsecond of doubt between the clocks would break the nesting of ours."""
+    """Put torch's operations on separate lanes: clocks that differ by a microsecond would break the nesting of ours."""
     lanes = {lane: _TORCH_LANE + index for index, lane in enumerate(sorted({op.lane for op in ops.ops}))}
     for lane, tid in lanes.items():
         yield _meta(pid, tid, "thread_name", name=f"torch: {lane}")

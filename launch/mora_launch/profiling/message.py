@@ -10,7 +10,7 @@ from mora_launch.profiling.role_trace import FlowEnd, RoleTrace
 
 @dataclass(frozen=True)
 class Message:
-    """From the moment it was about to leave until it was taken in."""
+    """A message, from just before it was sent until it was received."""
 
     source: str  # role
     target: str
@@ -19,7 +19,7 @@ class Message:
 
 
 def matched_messages(traces: Sequence[RoleTrace]) -> list[Message]:
-    """Every message of which both ends were recorded, in the order in which they were taken in."""
+    """Return all messages with both ends recorded, in the order of their receipt."""
     starts = {flow.key: (trace.role, flow) for trace in traces for flow in trace.flows if flow.is_start}
     ends = [(trace.role, flow) for trace in traces for flow in trace.flows if not flow.is_start]
     found = [Message(starts[end.key][0], role, starts[end.key][1], end) for role, end in ends if end.key in starts]

@@ -1,4 +1,4 @@
-"""One role's trace file, as `mora_runtime.trace.trace_writer` wrote it; of a role that was killed, what there was."""
+"""Reads one role's trace file, written by `mora_runtime.trace.trace_writer`; a killed role leaves a partial one."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ class TraceSpan:
     end_ns: int
     thread: int  # native id
     args: dict[str, Any] = field(default_factory=dict)
-    is_cut: bool = False  # the role ended inside it; `end_ns` is the last that was heard of the role
+    is_cut: bool = False  # the role ended inside it; `end_ns` is then the last time in its trace
 
     @property
     def spent_ns(self) -> int:
-        """Its length."""
+        """Length in ns."""
         return self.end_ns - self.start_ns
 
 
 @dataclass(frozen=True)
 class FlowEnd:
-    """One end of a message's way: where it left (`is_start`) or where it was taken in."""
+    """One end of a message: where it was sent (`is_start`) or received."""
 
     key: str  # the same at both ends
     is_start: bool
@@ -43,7 +43,7 @@ class FlowEnd:
 
 @dataclass(frozen=True)
 class Move:
-    """A tensor of one message: who owned its bytes, who was given them, and how."""
+    """A tensor of one message: the owner of its bytes, the receiver, and the kind of transfer."""
 
     kind: str  # inline copied resident reference spilled
     nbytes: int
@@ -56,7 +56,7 @@ class Move:
 
 @dataclass(frozen=True)
 class CounterSample:
-    """Values of a counter from a time on."""
+    """The values of a counter from one time on."""
 
     counter: str
     at_ns: int
@@ -65,7 +65,7 @@ class CounterSample:
 
 @dataclass
 class RoleTrace:
-    """Everything one process recorded. Spans stand in the order of their ends."""
+    """Everything that one process recorded. Spans are in the order of their ends."""
 
     role: str
     pid: int
@@ -76,24 +76,24 @@ class RoleTrace:
     moves: list[Move] = field(default_factory=list)
     samples: list[CounterSample] = field(default_factory=list)
     num_dropped: int = 0
-    is_complete: bool = False  # the process said itself that this is all
+    is_complete: bool = False  # the process wrote the end mark
 
     @property
     def name(self) -> str:
-        """image of image.0."""
+        """Name of the role: image for image.0."""
         return Role(self.role).name
 
     @property
     def replica(self) -> int:
-        """0 of image.0."""
+        """Number of the replica: 0 for image.0."""
         return Role(self.role).replica
 
 
 def read_role_trace(path: Path) -> RoleTrace:
-    """Read one file. A last line that was cut off by the end of its process is left out.
+    """Read one file. A last line that was cut off when its process ended is ignored.
 
     Raises:
-        TraceError: the file is no trace, or of another version.
+        TraceError: the file is not a trace, or has another version.
     """
     lines = path.read_text(encoding="utf-8").split("\n")[:-1]  # what follows the last newline was cut off
     try:
@@ -107,7 +107,7 @@ def read_role_trace(path: Path) -> RoleTrace:
         for event in events:
             last_ns = max(last_ns, _take(trace, event, opened))
     except (ValueError, TypeError, KeyError) as error:
-        raise TraceError(f"{path.name}: is no trace of a role of this version of mora: {error}") from None
+        raise TraceError(f"{path.name}: is not a trace of this version of Mora: {error}") from None
     for span in opened.values():
         end_ns = max(last_ns, span.start_ns)
         cut = TraceSpan(span.name, span.category, span.start_ns, end_ns, span.thread, span.args, is_cut=True)
@@ -116,7 +116,7 @@ def read_role_trace(path: Path) -> RoleTrace:
 
 
 def _take(trace: RoleTrace, event: list[Any], opened: dict[tuple[int, str, int], TraceSpan]) -> int:
-    """Add one line to the trace; returns the latest time it tells of."""
+    """Add one line to the trace; return the latest time in it."""
     if event[0] == "T":
         trace.thread_names[event[1]] = event[2]
         return 0
@@ -151,11 +151,11 @@ def _take_span(
 
 
 def role_of(identity: str) -> str:
-    """image.0 of the identity image.0.1.5f3a...#1."""
+    """Return the role of an identity: image.0 for image.0.1.5f3a...#1."""
     return ".".join(identity.split(".")[:2])
 
 
 def read_role_traces(folder: Path) -> list[RoleTrace]:
-    """All roles of a run: coordinators first, then the agents in the order of their names."""
+    """Read all roles of a run: coordinators first, then the agents by name."""
     traces = [read_role_trace(path) for path in sorted(folder.glob("*.jsonl")) if path.stat().st_size]
     return sorted(traces, key=lambda trace: (trace.replica, trace.name != "coordinator", trace.role))

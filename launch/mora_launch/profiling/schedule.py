@@ -1,4 +1,4 @@
-"""How long the micro-batches of a step take at least: the stages' own compute times, messages for nothing."""
+"""The least time for the micro-batches of a step: compute times of the stages, with messages at no cost."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 
 class MicroBatchTimes(NamedTuple):
-    """How long one micro-batch computes in each server."""
+    """Compute times of one micro-batch in each server."""
 
     image_forward_s: float
     video_forward_s: float
@@ -17,13 +17,13 @@ class MicroBatchTimes(NamedTuple):
 
 
 def critical_path_s(batches: Sequence[MicroBatchTimes], max_in_flight: int) -> float:
-    """Seconds of the schedule of `mora_trainer.chain.RemoteChain` on two servers that never wait for a message.
+    """Return the seconds of the schedule of `mora_trainer.chain.RemoteChain` if no server waits for messages.
 
     Args:
         batches: compute times of each micro-batch, in order.
-        max_in_flight: micro-batches between their first forward and their last backward.
+        max_in_flight: most micro-batches that are between their first forward and last backward.
     """
-    free_s = {"image": 0.0, "video": 0.0}  # when each server has done all that was submitted to it
+    free_s = {"image": 0.0, "video": 0.0}  # when each server has finished all submitted work
     ended: list[tuple[float, int, str]] = []
     num_begun = 0
     now_s = 0.0

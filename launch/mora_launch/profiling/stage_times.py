@@ -1,4 +1,4 @@
-"""How long each micro-batch took in each server: what a schedule is simulated from."""
+"""Times of each micro-batch in each server, from which other schedules are simulated."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _CALL = "call "
 
 @dataclass(frozen=True)
 class StageTime:
-    """One call of one micro-batch in a server: the part that grows with the samples, and the part that does not."""
+    """One call of one micro-batch in a server: the part that grows with the samples, and the fixed part."""
 
     compute_s: float
     overhead_s: float
 
     def scaled(self, compute: float) -> float:
-        """Seconds when the compute takes `compute` times as long."""
+        """Return the seconds of the call if its compute takes `compute` times as long."""
         return self.compute_s * compute + self.overhead_s
 
 
@@ -33,16 +33,16 @@ class StageTimes:
     """The stages of a step, micro-batch by micro-batch."""
 
     image_forward: tuple[StageTime, ...]
-    video: tuple[StageTime, ...]  # forward and backward, which are one call
+    video: tuple[StageTime, ...]  # forward and backward in one call
     image_backward: tuple[StageTime, ...]
 
     @property
     def num_micro_batches(self) -> int:
-        """Those of which every stage was recorded."""
+        """Number of micro-batches with all stages recorded."""
         return min(len(self.image_forward), len(self.video), len(self.image_backward))
 
     def for_schedule(self, *, image: float = 1.0, video: float = 1.0) -> list[MicroBatchTimes]:
-        """As `critical_path_s` takes them, with the compute of each agent taking so many times as long."""
+        """Return the times for `critical_path_s`, with each agent's compute multiplied by its factor."""
         return [
             MicroBatchTimes(
                 image_forward_s=self.image_forward[k].scaled(image),
@@ -55,12 +55,12 @@ class StageTimes:
 
 
 def call_spans(lane: Lane, window: tuple[int, int]) -> list[TraceSpan]:
-    """The calls that a server took in inside a window, in order."""
+    """Return the calls that a server received inside a window, in order."""
     return [span for span in lane.spans if span.name.startswith(_CALL) and window[0] <= span.start_ns < window[1]]
 
 
 def stage_times(lanes: Sequence[Lane], step: StepWindow) -> StageTimes:
-    """The stages of one step of one replica; empty tuples where a server was not traced."""
+    """Return the stages of one step of one replica; empty tuples for a server without a trace."""
     stages: dict[tuple[str, bool], list[StageTime]] = defaultdict(list)
     for lane in lanes:
         if lane.replica == step.replica:

@@ -1,4 +1,4 @@
-"""The steps of a traced job, as the coordinators recorded them: when each ran, and whether its time counts."""
+"""The steps of a traced job from the coordinators' traces: when each ran, and whether its time counts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class StepWindow:
     """One step of one replica; times in ns of CLOCK_MONOTONIC.
 
     pipeline: the part in which micro-batches go through the chain.
-    left_out: why the step does not count in means; empty where it does.
+    left_out: why the step does not count in means; empty if it does.
     """
 
     replica: int
@@ -34,10 +34,10 @@ class StepWindow:
 
 
 def step_windows(lanes: Sequence[Lane], torch_step: int | None) -> list[StepWindow]:
-    """Every step that ended, replica by replica.
+    """Return all completed steps, replica by replica.
 
-    The first step pays for first uses and the one that torch's profiler records is slowed by it: neither counts, unless
-    there is no other.
+    The first step includes one-time costs, and the step recorded by torch's profiler is slower. Neither counts unless
+    there is no other step.
     """
     found: list[StepWindow] = []
     for lane in lanes:

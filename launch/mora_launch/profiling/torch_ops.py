@@ -1,4 +1,4 @@
-"""What torch's profiler recorded in one role, moved onto CLOCK_MONOTONIC by the marks that both clocks carry."""
+"""Operations that torch's profiler recorded in one role, shifted to CLOCK_MONOTONIC by marks on both clocks."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from mora_runtime.errors import TraceError
 from mora_launch.profiling.role_trace import RoleTrace
 
 CLOCK_MARK = "mora clock mark"  # as `mora_runtime.rpc.torch_trace` names them
-MAX_NUM_OPS = 300_000  # of one role; beyond that the shortest are left out
+MAX_NUM_OPS = 300_000  # of one role; the shortest ones beyond it are left out
 _SHOWN = ("cpu_op", "user_annotation", "kernel", "gpu_memcpy", "gpu_memset", "cuda_runtime", "gpu_user_annotation")
 
 
 @dataclass(frozen=True)
 class TorchOp:
-    """One operation, or kernel on a GPU. `lane` is where torch saw it run: a thread, or a stream of a GPU."""
+    """One operation, or kernel on a GPU. `lane` is the thread or GPU stream on which it ran."""
 
     name: str
     category: str
@@ -31,9 +31,9 @@ class TorchOp:
 
 @dataclass(frozen=True)
 class TorchOps:
-    """All of one role, and how well the clocks agree.
+    """All operations of one role, and how well the clocks agree.
 
-    alignment_error_ns: largest difference between the marks, after the shift; over the whole profiled step.
+    alignment_error_ns: largest difference between the marks after the shift, over the whole profiled step.
     """
 
     role: str
@@ -43,15 +43,15 @@ class TorchOps:
 
 
 def read_torch_ops(path: Path, trace: RoleTrace) -> TorchOps:
-    """Read the profile of a role; `trace` has the other half of the clock marks.
+    """Read the profile of a role; `trace` contains our half of the clock marks.
 
     Raises:
-        TraceError: it is no profile of torch, or the marks do not pair up.
+        TraceError: the file is not a profile of torch, or the marks do not match.
     """
     try:
         events = [event for event in json.loads(path.read_text(encoding="utf-8"))["traceEvents"] if _is_shown(event)]
     except (ValueError, KeyError) as error:
-        raise TraceError(f"{path.name}: is no trace of torch's profiler: {error}") from None
+        raise TraceError(f"{path.name}: is not a trace of torch's profiler: {error}") from None
     offset_ns, error_ns = _clock_offset(events, trace)
     events.sort(key=lambda event: -event["dur"])
     ops = tuple(
@@ -74,18 +74,18 @@ def _is_shown(event: dict[str, Any]) -> bool:
 
 
 def _clock_offset(events: list[dict[str, Any]], trace: RoleTrace) -> tuple[float, float]:
-    """What to add to torch's times, and the largest disagreement of a mark after that, in ns.
+    """Return the shift of torch's times and the largest remaining error of a mark, in ns.
 
-    A mark's span here encloses torch's, so their middles are the same moment but for half the difference in length;
-    marks in which that is much (the first one pays for torch's start) say nothing.
+    Our span of a mark encloses torch's, so their middles differ by at most half the difference in length. Marks with a
+    large difference are not used, such as the first one, which includes the start of torch's profiler.
     """
     marks = [event for event in events if event["name"] == CLOCK_MARK and event["cat"] == "user_annotation"]
     theirs = sorted((event["ts"] * 1e3, event["dur"] * 1e3) for event in marks)
     ours = sorted((span.start_ns, span.spent_ns) for span in trace.spans if span.name == CLOCK_MARK)
     if not ours or len(ours) != len(theirs):
         raise TraceError(
-            f"{trace.role}: {len(ours)} clock marks in its trace and {len(theirs)} in torch's, expected as many; "
-            "torch's profile is left out"
+            f"{trace.role}: expected as many clock marks in its trace as in torch's, got {len(ours)} and "
+            f"{len(theirs)}; torch's profile is left out"
         )
     pairs = [
         (start + spent / 2 - their_start - their_spent / 2, abs(spent - their_spent) / 2)

@@ -1,1 +1,1 @@
-"""Data-free rounds: prompts, candidates, judges, review, training on what was chosen (docs/rounds.md)."""
+"""Data-free rounds: prompts, candidates, judges, review, and training on the chosen candidates (docs/rounds.md)."""

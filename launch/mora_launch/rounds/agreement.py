@@ -1,4 +1,4 @@
-"""How often judges agree with each other, and people with judges: counts, Cohen's kappa of the first choice."""
+"""Agreement between the judges, and between people and judges: counts, and Cohen's kappa of the first choice."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from mora_launch.rounds.store import RoundFolder
 
 @dataclass(frozen=True)
 class Agreement:
-    """Of two judges, over the sets that both have seen."""
+    """The agreement of two judges over the sets that both have seen."""
 
     num_sets: int
     num_both_answered: int
     num_agreed: int
     num_abstentions: int
-    kappa: float | None  # of the first choice against chance; None where it is not defined
-    by_reviewer: dict[str, tuple[int, int, int]]  # sets decided, of them as the first judge, as the second
+    kappa: float | None  # of the first choice; None if undefined
+    by_reviewer: dict[str, tuple[int, int, int]]  # sets decided, those like the first judge, those like the second
 
     @property
     def share_text(self) -> str:
-        """For a table."""
+        """Number of agreements as text for a table."""
         return f"{self.num_agreed} of {self.num_both_answered}"
 
     def __str__(self) -> str:
@@ -35,7 +35,7 @@ class Agreement:
 
 
 def agreement_of_rounds(folders: Sequence[RoundFolder]) -> Agreement:
-    """Over every set of these rounds."""
+    """Compute the agreement over all sets of these rounds."""
     pairs: list[tuple[int | None, int | None]] = []
     num_sets = num_abstentions = 0
     people: dict[str, list[int]] = {}
@@ -62,7 +62,7 @@ def agreement_of_rounds(folders: Sequence[RoundFolder]) -> Agreement:
 
 
 def cohens_kappa(pairs: Sequence[tuple[int | None, int | None]]) -> float | None:
-    """Agreement of two raters' choices beyond chance, 1 = whole; None without pairs or where chance is certain."""
+    """Return the agreement of two raters beyond chance, 1 = complete; None without pairs or if chance agrees surely."""
     if not pairs:
         return None
     first, second = Counter(a for a, _ in pairs), Counter(b for _, b in pairs)

@@ -1,4 +1,4 @@
-"""Norms of z_i and modulation factors alpha_i over the steps of a run, as an SVG picture for the report."""
+"""Draws loss, norms of z_i and modulation factors alpha_i over the steps of a run, as SVG for the report."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def read_steps(run: Path) -> list[dict[str, Any]]:
-    """Complete lines of the run's `metrics.jsonl`, by step; empty before training."""
+    """Read the complete lines of the run's `metrics.jsonl`, by step; empty before training."""
     path = run / "metrics.jsonl"
     if not path.exists():
         return []
@@ -17,7 +17,7 @@ def read_steps(run: Path) -> list[dict[str, Any]]:
 
 
 def modulation_curves(steps: list[dict[str, Any]]) -> str:
-    """An `<svg>` with three panels: loss, norm of every z_i, every alpha_i; empty where there is nothing to draw."""
+    """Return an `<svg>` with three panels (loss, norm of every z_i, every alpha_i), or "" without steps to draw."""
     if not steps:
         return ""
     import matplotlib as mpl

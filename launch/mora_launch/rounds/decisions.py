@@ -1,4 +1,4 @@
-"""From two verdicts to a decision: agreement is taken, disagreement goes to a person, or to a rule."""
+"""Turns two verdicts into a decision: if the judges disagree, a person or a rule decides."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from mora_launch.rounds.store import SetDecision
 
 
 def decide(verdicts: Sequence[Verdict]) -> SetDecision | None:
-    """What two judges agree on; None is for a person.
+    """Return the decision of two agreeing judges, or None if they disagree.
 
-    Both name the same candidate: it is taken. Both say that none is good: the set is dropped. Anything else, an
-    abstention included, is no agreement.
+    If both rank the same candidate first, it is chosen. If both say that none is good, the set is dropped. Everything
+    else, including an abstention, is a disagreement.
     """
     if any(verdict.ranking is None for verdict in verdicts):
         return None
@@ -24,10 +24,10 @@ def decide(verdicts: Sequence[Verdict]) -> SetDecision | None:
 
 
 def decide_by_rule(verdicts: Sequence[Verdict], num_candidates: int) -> SetDecision:
-    """Without a person: the best mean rank over the judges that answered; a tie goes to the first judge's better one.
+    """Decide without a person: choose the best mean rank over the judges that answered.
 
-    "None is good" ranks every candidate last, below `none` itself: a set is dropped where no judge stands up for a
-    candidate, or where one finds none good and the other abstained.
+    A tie goes to the candidate that the first judge prefers. "None is good" ranks every candidate last, below `none`
+    itself. So a set is dropped if no judge supports a candidate, or if one finds none good and the other abstains.
     """
     answered = [verdict for verdict in verdicts if verdict.ranking is not None]
     speaking = [verdict.ranking for verdict in answered if verdict.ranking]

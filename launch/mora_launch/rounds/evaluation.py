@@ -1,4 +1,4 @@
-"""Measured quality of the held-out prompts' videos, before and after: the table of a run and of its reports."""
+"""Measured quality of the videos for held-out prompts, before and after training, for a run and its reports."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ EVALUATION = "evaluation"
 
 @dataclass(frozen=True)
 class Figure:
-    """Mean over the held-out prompts, with half the width of its 95 % interval (normal; nan for one prompt)."""
+    """The mean over the held-out prompts, with half the width of its normal 95 % interval (nan for one prompt)."""
 
     mean: float
     half_width: float
@@ -29,18 +29,18 @@ class Figure:
 
 
 def evaluated_steps(run: Path) -> list[int]:
-    """Steps whose model has made all its videos, in order."""
+    """Return the steps whose model has made all its videos, in order."""
     folders = sorted((run / EVALUATION).glob("step-????????"))
     return [int(folder.name.removeprefix("step-")) for folder in folders if videos(run, int(folder.name[5:]))]
 
 
 def videos(run: Path, step: int) -> list[Path]:
-    """The held-out prompts' videos after so many steps, in the prompts' order."""
+    """Return the videos for the held-out prompts after `step` steps, in the order of the prompts."""
     return sorted((run / EVALUATION / f"step-{step:08d}").glob(f"*/candidate-0/{VIDEO_FILE}"))
 
 
 def figures(run: Path, step: int, shape: ClipShape) -> dict[str, Figure]:
-    """Every measure, and the measured judge's even score, over the held-out prompts."""
+    """Return every measure, and the measured judge's even score, over the held-out prompts."""
     found = [measure(read_clip(path, shape)) for path in videos(run, step)]
     columns = {name: [m.as_dict()[name] for m in found] for name in found[0].as_dict()} if found else {}
     if found:

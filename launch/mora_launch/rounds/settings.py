@@ -1,4 +1,4 @@
-"""The section `synthesis` of a configuration: how rounds are made. Refuses unknown keys like every other."""
+"""The section `synthesis` of a configuration: the settings of rounds. Like all sections it refuses unknown keys."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from mora_launch.rounds.judging.criteria import CRITERIA
 
 
 class EndpointSettings(ChatSettings):
-    """A judge or a writer of prompts behind an endpoint."""
+    """A judge or prompt writer behind an endpoint."""
 
-    temperature: float | None = Field(default=0.0, ge=0.0)  # a judge's; a writer draws
+    temperature: float | None = Field(default=0.0, ge=0.0)  # for a judge; the prompt writer overrides it
     max_tokens: PositiveInt | None = 512
 
 
 class LocalModelSettings(Settings):
-    """A multimodal model in a server process of this machine, there only while it judges."""
+    """A multimodal model in a server process on this machine, which runs only while it judges."""
 
     model: str  # folder in transformers' layout, or a Hub id: LLaVA-OneVision or Qwen2-VL
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
@@ -27,16 +27,16 @@ class LocalModelSettings(Settings):
     num_threads: PositiveInt = 1
     max_new_tokens: PositiveInt = 512
     timeout_s: float = Field(default=300.0, gt=0.0)  # of one answer
-    start_deadline_s: float = Field(default=900.0, gt=0.0)  # loading included
+    start_deadline_s: float = Field(default=900.0, gt=0.0)  # includes loading the model
 
 
 class PromptSettings(Settings):
-    """Where prompts come from."""
+    """The source of prompts."""
 
     source: Literal["grammar", "endpoint", "file"] = "grammar"
-    file: str | None = None  # one prompt a line
+    file: str | None = None  # one prompt per line
     endpoint: EndpointSettings | None = None
-    mode: Literal["few_shot", "zero_shot"] = "few_shot"  # with examples, or from the instruction alone
+    mode: Literal["few_shot", "zero_shot"] = "few_shot"  # with examples, or from the instruction only
     max_similarity: float = Field(default=0.8, gt=0.0, le=1.0)  # Jaccard of two prompts' word pairs
     max_length: PositiveInt = 600  # characters
 
@@ -45,7 +45,7 @@ class PromptSettings(Settings):
         if self.source == "endpoint" and self.endpoint is None:
             raise ValueError("source `endpoint` needs the section `endpoint` with its model")
         if self.source == "file" and self.file is None:
-            raise ValueError("source `file` needs `file`, a path with one prompt a line")
+            raise ValueError("source `file` needs `file`, a path to a file with one prompt per line")
         return self
 
 
@@ -53,10 +53,10 @@ class JudgeSettings(Settings):
     """One judge."""
 
     kind: Literal["measured", "endpoint", "local"] = "measured"
-    emphasis: Literal["even", "picture", "motion"] = "even"  # measured: which measures count more
+    emphasis: Literal["even", "picture", "motion"] = "even"  # for kind `measured`: which measures count more
     endpoint: EndpointSettings | None = None
     local: LocalModelSettings | None = None
-    num_frames: PositiveInt = 4  # of each candidate, that a model is shown
+    num_frames: PositiveInt = 4  # of each candidate, shown to a model
     frame_height: PositiveInt = 224  # pixels; never enlarged
 
     @model_validator(mode="after")
@@ -73,7 +73,7 @@ def _yaml_word(value: Any) -> Any:
 
 
 class SynthesisSettings(Settings):
-    """RoundRunner as the paper has them: 16 prompts, 4 candidates, two judges, a person where they disagree."""
+    """Settings of rounds. As in the paper: 16 prompts, 4 candidates, two judges, and a person if they disagree."""
 
     num_rounds: PositiveInt = 2
     prompts_per_round: int = Field(default=16, ge=0)
@@ -83,9 +83,9 @@ class SynthesisSettings(Settings):
         JudgeSettings(emphasis="picture"),
         JudgeSettings(emphasis="motion"),
     )
-    criteria: tuple[str, ...] = tuple(CRITERIA)  # one of these, by chance, for each set
-    review: Annotated[Literal["person", "off"], BeforeValidator(_yaml_word)] = "person"  # off: mean rank decides
-    weights: Literal["weights", "average"] = "weights"  # which of a checkpoint's make the next candidates
+    criteria: tuple[str, ...] = tuple(CRITERIA)  # a random one of these for each set
+    review: Annotated[Literal["person", "off"], BeforeValidator(_yaml_word)] = "person"  # off: the mean rank decides
+    weights: Literal["weights", "average"] = "weights"  # part of the checkpoint that makes the next candidates
     num_evaluation_prompts: int = Field(default=4, ge=0)  # held out: measured before and after, never trained on
 
     @model_validator(mode="after")

@@ -1,15 +1,15 @@
-"""A run's rounds on disk. Every fact is one file, written whole by one rename, and never written twice.
+"""A run's rounds on disk. Every fact is one file, written completely by one rename, and never written twice.
 
-    rounds/01/plan.json                      prompts, seeds, criterion of each set; the model that makes candidates
+    rounds/01/plan.json                      prompts, seeds, criterion of each set; the model for the candidates
     rounds/01/sets/003/candidate-2/          frames.mkv, video.mp4, first-frame.png, noise.safetensors, candidate.json
     rounds/01/sets/003/verdict-0.json        first judge: raw answers, order shown, ranking
-    rounds/01/sets/003/decision.json         which candidate, and who decided: judges, a reviewer, a rule
-    rounds/01/dataset.jsonl, manifest.json   what is trained on, and where every part of it came from
+    rounds/01/sets/003/decision.json         the chosen candidate, and who decided: judges, a reviewer, a rule
+    rounds/01/dataset.jsonl, manifest.json   the training data, and the origin of every part of it
     rounds/01/trained.json                   step of the checkpoint that is the next round's model
     rounds/01/report.html
-    evaluation/step-00000004/000/candidate-0/   held-out prompts with the model after so many steps
+    evaluation/step-00000004/000/candidate-0/   held-out prompts with the model after 4 steps
 
-What is not there has not been done: the state of a run is read from its files, so it can be killed anywhere.
+A missing file means that its work is not done. The state of a run is read from its files, so it can be killed anywhere.
 """
 
 from __future__ import annotations
@@ -37,43 +37,43 @@ _Kind = TypeVar("_Kind")
 
 
 def write_once(path: Path, content: Mapping[str, Any] | str) -> None:
-    """Write a file whole or not at all, synced; StorageError where the disk takes it not."""
+    """Write a file completely or not at all, and sync it. Raises: StorageError: the write failed."""
     text = content if isinstance(content, str) else json.dumps(content, indent=1, sort_keys=True) + "\n"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_text(path, text)
     except OSError as error:
-        what = "no room is left" if error.errno == errno.ENOSPC else error.strerror
+        what = "the disk is full" if error.errno == errno.ENOSPC else error.strerror
         raise StorageError(
-            f"{path}: cannot be written ({what}); what is whole is kept: make room and run the same command with "
-            "--resume"
+            f"{path}: cannot be written ({what}); all complete files are kept: free disk space and run the same "
+            "command with --resume"
         ) from None
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A file that `write_once` wrote; RoundError where somebody changed it."""
+    """Read a file that `write_once` wrote. Raises: RoundError: it is not valid JSON."""
     try:
         return parse_object(read_foreign(path, MAX_RECORD_NBYTES))
     except (OSError, ValueError) as error:
-        raise RoundError(f"{path}: cannot be read ({error}); remove it, and --resume makes it again") from None
+        raise RoundError(f"{path}: cannot be read ({error}); remove it, then --resume makes it again") from None
 
 
 def _read(kind: type[_Kind], path: Path) -> _Kind:
-    """A file that holds one of these; RoundError where a value is of another kind."""
+    """Read a file as a value of `kind`. Raises: RoundError: a field is missing or has the wrong type."""
     try:
         return TypeAdapter(kind).validate_python(read_json(path))
     except ValidationError as error:
         fault = error.errors()[0]
         where = ".".join(map(str, fault["loc"])) or "it"
         raise RoundError(
-            f"{path}: {shown_line(where, 80)}: {fault['msg']}; it was not written by Mora: remove it, and --resume "
+            f"{path}: {shown_line(where, 80)}: {fault['msg']}; it was not written by Mora: remove it, then --resume "
             "makes it again"
         ) from None
 
 
 @dataclass(frozen=True)
 class SetDecision:
-    """What became of a set."""
+    """The decision about a set."""
 
     chosen: int | None  # candidate; None = the set is dropped
     decided_by: str  # judges, rule, reviewer
@@ -87,23 +87,23 @@ class PlannedSet:
 
     prompt: str
     criterion: str
-    seeds: tuple[int, ...]  # one for each candidate, of both agents
+    seeds: tuple[int, ...]  # one per candidate, for both agents
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a round will do; fixed before its first candidate."""
+    """The plan of a round, fixed before its first candidate."""
 
     round: int
-    first_step: int  # the model that makes the candidates: steps that it has been trained for
-    last_step: int  # to which the round trains
+    first_step: int  # number of training steps of the model that makes the candidates
+    last_step: int  # number of training steps after the round
     weights_sha256: dict[str, str]
     sets: tuple[PlannedSet, ...]
 
 
 @dataclass(frozen=True)
 class _Record:
-    """What a candidate's record says of how it was made."""
+    """A candidate's record of how it was made."""
 
     image_seed: int
     video_seed: int
@@ -117,26 +117,26 @@ class SetFolder:
     path: Path
 
     def candidate(self, number: int) -> Path:
-        """Folder of a candidate."""
+        """Return the folder of a candidate."""
         return self.path / f"candidate-{number}"
 
     def video(self, number: int) -> Path:
-        """The video of a candidate."""
+        """Return the path of a candidate's video."""
         return self.candidate(number) / VIDEO_FILE
 
     def preview(self, number: int) -> Path:
-        """The video of a candidate as a browser plays it."""
+        """Return the path of a candidate's video for browsers."""
         return self.candidate(number) / PREVIEW_FILE
 
     def verdict(self, judge: int) -> Verdict | None:
-        """What a judge said, or None."""
+        """Read a judge's verdict, or None."""
         path = self._verdict_file(judge)
         if not path.exists():
             return None
         return _read(Verdict, path)
 
     def write_verdict(self, judge: int, verdict: Verdict) -> None:
-        """Keep what a judge said."""
+        """Write a judge's verdict."""
         write_once(self._verdict_file(judge), asdict(verdict))
 
     def _verdict_file(self, judge: int) -> Path:
@@ -144,11 +144,11 @@ class SetFolder:
 
     @property
     def decision_file(self) -> Path:
-        """Where the decision is, once it is."""
+        """Path of the decision, which may not exist yet."""
         return self.path / "decision.json"
 
     def decision(self) -> SetDecision | None:
-        """What became of the set, or None."""
+        """Read the decision about the set, or None."""
         return _read(SetDecision, self.decision_file) if self.decision_file.exists() else None
 
     def write_decision(self, decision: SetDecision) -> None:
@@ -165,49 +165,49 @@ class RoundFolder:
         self.path = run / "rounds" / f"{number:02d}"
 
     def plan(self) -> Plan | None:
-        """The plan, or None."""
+        """Read the plan, or None."""
         path = self.path / "plan.json"
         if not path.exists():
             return None
         return _read(Plan, path)
 
     def write_plan(self, plan: Plan) -> None:
-        """Fix the plan."""
+        """Write the plan."""
         write_once(self.path / "plan.json", asdict(plan))
 
     def set(self, index: int) -> SetFolder:
-        """Files of one prompt."""
+        """Return the files of one prompt."""
         return SetFolder(self.path / "sets" / f"{index:03d}")
 
     @property
     def dataset(self) -> Path:
-        """What is trained on: JSON lines as the trainer reads them."""
+        """Path of the training data, JSON lines in the trainer's format."""
         return self.path / "dataset.jsonl"
 
     @property
     def manifest(self) -> Path:
-        """Where every part of the dataset came from."""
+        """Path of the record of where every part of the dataset came from."""
         return self.path / "manifest.json"
 
     @property
     def report(self) -> Path:
-        """The page."""
+        """Path of the report."""
         return self.path / "report.html"
 
     def trained(self) -> dict[str, Any] | None:
-        """What training the round gave, or None."""
+        """Read the result of training the round, or None."""
         path = self.path / "trained.json"
         return read_json(path) if path.exists() else None
 
     def write_trained(self, content: Mapping[str, Any]) -> None:
-        """The round is done."""
+        """Write the result of training, which completes the round."""
         write_once(self.path / "trained.json", content)
 
     def write_manifest(self, plan: Plan) -> int:
-        """Write dataset and manifest of everything that was chosen; returns the number of samples.
+        """Write dataset and manifest of all chosen candidates; return the number of samples.
 
         Raises:
-            RoundError: a set is undecided, or a chosen video is gone or was changed.
+            RoundError: a set is undecided, or a chosen video is missing or changed.
         """
         samples, lines, dropped = [], [], []
         for index, planned in enumerate(plan.sets):
@@ -237,17 +237,17 @@ class RoundFolder:
         return len(samples)
 
     def _sample(self, index: int, planned: PlannedSet, decision: SetDecision) -> dict[str, Any]:
-        """One sample with everything that led to it."""
+        """Return one sample with everything that led to it."""
         folder = self.set(index)
         assert decision.chosen is not None
         record = _read(_Record, folder.candidate(decision.chosen) / RECORD_FILE)
         for name, expected in record.sha256.items():
             path = folder.candidate(decision.chosen) / name
             if not path.is_file() or sha256_of(path) != expected:
-                state = "was changed" if path.is_file() else "is gone"
+                state = "has changed" if path.is_file() else "is missing"
                 raise RoundError(
                     f"round {self.number}, set {index}: {name} of candidate {decision.chosen} {state}; remove "
-                    f"{folder.candidate(decision.chosen)}, and --resume makes the same candidate again"
+                    f"{folder.candidate(decision.chosen)}, then --resume makes the same candidate again"
                 )
         verdicts = [folder.verdict(judge) for judge in range(2)]
         return {

@@ -42,7 +42,7 @@ def test_both_are_shown_the_videos_and_their_prose_is_an_abstention(folder: Path
                 first, again, other_answer = (judge.rank(question) for question in (QUESTION, QUESTION, other))
             assert first == again
             assert first.ranking is None
-            assert first.note == "could not be read twice: it has no line `RANKING: ...`"
+            assert first.note == "two answers could not be read: it has no line `RANKING: ...`"
             assert len(first.raw) == 2
             assert all(first.raw)
             assert first.raw != other_answer.raw

@@ -176,4 +176,4 @@ def test_an_interrupted_profile_is_written_and_not_overwritten(tmp_path: Path) -
     assert all(state["is_complete"] for state in summary["roles"].values())
     code, said = profile(tmp_path / "out", 1).finish()
     assert code == 1
-    assert "already holds a profile" in said
+    assert "already contains a profile" in said

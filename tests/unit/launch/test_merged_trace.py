@@ -63,7 +63,7 @@ def test_the_file_of_a_killed_role_gives_what_there_was(tmp_path: Path) -> None:
 def test_what_is_no_trace_is_refused_by_name(tmp_path: Path, content: str) -> None:
     path = tmp_path / "video.0.jsonl"
     path.write_text(content)
-    with pytest.raises(TraceError, match=r"video\.0\.jsonl: is no trace"):
+    with pytest.raises(TraceError, match=r"video\.0\.jsonl: is not a trace"):
         read_role_trace(path)
 
 
@@ -124,5 +124,5 @@ def test_a_clock_that_drifts_is_told(tmp_path: Path) -> None:
 
 
 def test_marks_that_do_not_pair_up_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(TraceError, match=r"video\.0: 1 clock marks in its trace and 2 in torch's"):
+    with pytest.raises(TraceError, match=r"video\.0: expected as many clock marks in its trace as in torch's, got 1 and 2"):
         read_torch_ops(torch_file(tmp_path / "t.json", [200.0, 900.0]), marked([(199.0, 4.0)]))

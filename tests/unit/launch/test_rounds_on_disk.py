@@ -75,7 +75,7 @@ def test_a_disk_that_is_full_at_every_file_in_turn_changes_nothing(
 
     monkeypatch.setattr(store, "replace_text", write)
     for _ in range(len(set(expected) - set(facts(planned)))):
-        with pytest.raises(StorageError, match=r"no room is left.*make room and run the same command with --resume"):
+        with pytest.raises(StorageError, match=r"the disk is full.*free disk space and run the same command with --resume"):
             go_on(again, config)
     assert {Path(name).name for name in refused} == {
         "verdict-0.json", "verdict-1.json", "decision.json", "dataset.jsonl", "manifest.json", "report.html",
@@ -107,10 +107,10 @@ def test_a_chosen_video_that_is_gone_or_changed_is_not_trained_on(run: Path, con
     video = folder.set(0).video(decision.chosen)
     content = video.read_bytes()
     video.write_bytes(content + b"x")
-    with pytest.raises(RoundError, match=rf"frames.mkv of candidate {decision.chosen} was changed"):
+    with pytest.raises(RoundError, match=rf"frames.mkv of candidate {decision.chosen} has changed"):
         go_on(run, config)
     video.unlink()
-    with pytest.raises(RoundError, match=rf"frames.mkv of candidate {decision.chosen} is gone"):
+    with pytest.raises(RoundError, match=rf"frames.mkv of candidate {decision.chosen} is missing"):
         go_on(run, config)
     data = config.data.model_copy(update={"path": str(folder.dataset)})
     with pytest.raises(DatasetError, match=r"frames.mkv"):
@@ -126,5 +126,5 @@ def test_a_verdict_that_somebody_broke_is_named(run: Path, config: TrainConfig) 
     with pytest.raises(Interrupted):
         go_on(run, config)
     (RoundFolder(run, 1).set(0).path / "verdict-0.json").write_text("{")
-    with pytest.raises(RoundError, match=r"verdict-0.json: cannot be read .*remove it, and --resume makes it again"):
+    with pytest.raises(RoundError, match=r"verdict-0.json: cannot be read .*remove it, then --resume makes it again"):
         go_on(run, config)

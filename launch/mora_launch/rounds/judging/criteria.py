@@ -1,8 +1,8 @@
-"""The ten criteria by which a set of candidates may be ranked; one is drawn for each set (paper, 4.2 and A.7).
+"""The ten criteria for ranking a set of candidates; a random one is used for each set (paper, 4.2 and A.7).
 
-The wording is ours; the paper's is not repeated here. `measures` are those of `measures.py` that speak to a criterion:
-the measured judge counts them half as much again. A criterion with none cannot be measured without a model of language
-and pictures; there the measured judge falls back to its even weights, and says so in its answer.
+The wording is ours, not the paper's. `measures` names the measures of `measures.py` that are relevant to a criterion:
+the measured judge weights them 1.5 times. A criterion without measures needs a model of language and pictures; for it
+the measured judge uses equal weights, and says so in its answer.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Criterion:
-    """What to look at."""
+    """One aspect of quality, as a question to a judge."""
 
     title: str
     question: str

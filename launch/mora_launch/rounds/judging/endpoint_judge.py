@@ -1,4 +1,4 @@
-"""A judge behind an OpenAI-compatible endpoint that can see pictures."""
+"""A judge behind an OpenAI-compatible endpoint that accepts pictures."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mora_launch.rounds.settings import JudgeSettings
 
 
 class EndpointJudge:
-    """Shows all candidates in one message. An endpoint that does not answer abstains: the round goes on to review."""
+    """Shows all candidates in one message. If the endpoint does not answer, it abstains, and a review decides."""
 
     def __init__(self, settings: JudgeSettings) -> None:
         assert settings.endpoint is not None
@@ -25,11 +25,11 @@ class EndpointJudge:
         self._chat = Chat(settings.endpoint, "judge (synthesis.judges.endpoint)")
 
     def session(self, directory: RunDirectory) -> AbstractContextManager[object]:
-        """Nothing of this machine is needed."""
+        """Do nothing, because the judge runs elsewhere."""
         return nullcontext()
 
     def rank(self, question: Question) -> JudgeAnswer:
-        """Ask, and once more where the answer is no ranking."""
+        """Ask, and once more if the answer has no valid ranking."""
         messages: list[dict[str, Any]] = [{"role": "user", "content": self._content(question)}]
         dialogue = RankingDialogue(question)
         while True:

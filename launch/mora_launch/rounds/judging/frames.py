@@ -1,4 +1,4 @@
-"""The frames of a candidate that a model is shown: spread evenly over time, never enlarged."""
+"""The frames of a candidate to show to a model: evenly spread over time, never enlarged."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from PIL import Image
 
 
 def shown_frames(clip: Clip, number: int, height: int) -> list[Image.Image]:
-    """`number` frames, or all where there are fewer, the first and the last among them."""
+    """Return `number` frames, or all if there are fewer; the first and the last are included."""
     chosen = np.linspace(0, len(clip) - 1, min(number, len(clip))).round().astype(int)
     return [_fitted(Image.fromarray(clip[index]), height) for index in chosen]
 

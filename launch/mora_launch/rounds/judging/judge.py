@@ -1,4 +1,4 @@
-"""What every judge is asked and answers. Each sees candidates in an order of its own, so that places decide nothing."""
+"""Questions to judges and their answers. Each judge sees the candidates in another order, to cancel position bias."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from mora_launch.rounds.judging.criteria import Criterion
 
 
 class Interrupted(Exception):
-    """Asked to stop; everything done so far is on disk."""
+    """The user asked to stop; all work so far is on disk."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """Candidates of one prompt, in the order in which this judge sees them."""
+    """The candidates of one prompt, in the order in which a judge sees them."""
 
     prompt: str
     criterion: Criterion
@@ -28,12 +28,12 @@ class Question:
 
 @dataclass(frozen=True)
 class JudgeAnswer:
-    """What a judge said.
+    """A judge's answer.
 
     Args:
-        ranking: places of `Question.clips`, best first, every one once; () where none is good; None is an abstention.
-        raw: every answer as it came, in order; the second is to the question asked again.
-        note: why it abstained, or what else is worth knowing.
+        ranking: indices into `Question.clips`, best first, each once; () if none is good; None for an abstention.
+        raw: all answers as received, in order; the second one answers the repeated question.
+        note: why it abstained, or another remark.
     """
 
     ranking: tuple[int, ...] | None
@@ -46,39 +46,39 @@ class Judge(Protocol):
 
     @property
     def name(self) -> str:
-        """Which judge it is, in reports and statistics."""
+        """Name in reports and statistics."""
 
     def session(self, directory: RunDirectory) -> AbstractContextManager[object]:
-        """What it needs while it is asked, a server for example, is there inside of this.
+        """Provide what `rank` needs, such as a server, for the time of the context.
 
         Raises:
-            Interrupted: asked to stop before it was there.
-            MoraError: it cannot be had.
+            Interrupted: the user asked to stop meanwhile.
+            MoraError: it could not be started.
         """
 
     def rank(self, question: Question) -> JudgeAnswer:
-        """JudgeAnswer one question, in a session; what a judge cannot answer is an abstention, not an error."""
+        """Answer one question, inside a session. A judge that cannot answer abstains; that is not an error."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """An answer in the candidates' own numbers, with everything that led to it."""
+    """An answer with the candidates' original numbers, and everything that led to it."""
 
     judge: str
     criterion: str
-    order: tuple[int, ...]  # candidate at each place of the question
+    order: tuple[int, ...]  # candidate at each index of the question's clips
     ranking: tuple[int, ...] | None  # candidates, best first; () none is good; None abstained
     raw: tuple[str, ...]
     note: str = ""
 
     @property
     def best(self) -> int | None:
-        """The candidate it would take; None where none is good or it abstained."""
+        """The candidate it ranks first; None if none is good or it abstained."""
         return self.ranking[0] if self.ranking else None
 
 
 def shuffled_order(num_candidates: int, seed: str) -> tuple[int, ...]:
-    """Candidate at each place; a pure function of the seed."""
+    """Return the candidate at each index, as a pure function of the seed."""
     order = list(range(num_candidates))
     random.Random(seed).shuffle(order)
     return tuple(order)
@@ -87,8 +87,8 @@ def shuffled_order(num_candidates: int, seed: str) -> tuple[int, ...]:
 def ask(
     judge: Judge, *, prompt: str, criterion_name: str, criterion: Criterion, clips: list[Clip], seed: str
 ) -> Verdict:
-    """Put one question to one judge with the candidates shuffled, and take the shuffling back."""
+    """Ask one judge one question with shuffled candidates; return the answer with their original numbers."""
     order = shuffled_order(len(clips), seed)
     answer = judge.rank(Question(prompt, criterion, tuple(clips[number] for number in order)))
-    ranking = None if answer.ranking is None else tuple(order[place] for place in answer.ranking)
+    ranking = None if answer.ranking is None else tuple(order[index] for index in answer.ranking)
     return Verdict(judge.name, criterion_name, order, ranking, answer.raw, answer.note)

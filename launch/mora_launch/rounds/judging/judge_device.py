@@ -1,4 +1,4 @@
-"""Whether a judge's model would have to share a GPU with an agent's, which fills it."""
+"""Checks whether a judge would share a GPU with an agent, whose model leaves no memory for it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from mora_launch.rounds.settings import JudgeSettings
 
 
 def needs_device_of_agents(judge: JudgeSettings, config: TrainConfig) -> bool:
-    """True where a local judge runs on a GPU on which a server of an agent runs too."""
+    """Return whether a local judge uses the same GPU as the server of an agent."""
     if judge.kind != "local" or judge.local is None or judge.local.device == "cpu":
         return False
     used = {_full_name(agent.device(r)) for _, agent in config.agents.items() for r in range(config.replicas)}
@@ -15,5 +15,5 @@ def needs_device_of_agents(judge: JudgeSettings, config: TrainConfig) -> bool:
 
 
 def _full_name(device: str) -> str:
-    """A process that names no GPU by number uses the first."""
+    """Add the number to a device name; without one a process uses the first GPU."""
     return "cuda:0" if device == "cuda" else device

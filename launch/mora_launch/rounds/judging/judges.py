@@ -1,4 +1,4 @@
-"""The judges that a configuration names."""
+"""Creates the judges of a configuration."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from mora_launch.rounds.settings import JudgeSettings, SynthesisSettings
 
 
 def open_judges(settings: SynthesisSettings) -> tuple[Judge, Judge]:
-    """Both judges of a run.
+    """Return both judges of a run.
 
     Raises:
-        MoraError: what a local model was told does not fit.
+        MoraError: the settings of a local model are invalid.
     """
     first, second = (_open(judge, f"judge-{number}") for number, judge in enumerate(settings.judges))
     return first, second

@@ -1,4 +1,4 @@
-"""A judge that is a multimodal model on this machine, in a server process of its own (`mora_env_sd3.judge_agent`)."""
+"""A judge that is a multimodal model on this machine, in its own server process (`mora_env_sd3.judge_agent`)."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ if TYPE_CHECKING:
 
 _ENVIRONMENT: Final = "sd3"
 _KIND = "multimodal"
-_TICK_S = 0.2  # between two looks at the server and at Ctrl-C while it answers
+_TICK_S = 0.2  # interval of checks for the server's death and Ctrl-C while it answers
 
 
 class LocalJudge:
-    """Shows all candidates in one question. An answer that does not come in time is an abstention.
+    """Shows all candidates in one question. Without an answer in time, it abstains.
 
     Args:
-        name: of its role in the run.
+        name: name of its role in the run.
 
     Raises:
-        MoraError: its environment does not accept the settings.
+        MoraError: its environment refuses the settings.
     """
 
     def __init__(self, settings: JudgeSettings, name: str) -> None:
@@ -57,10 +57,10 @@ class LocalJudge:
 
     @contextlib.contextmanager
     def session(self, directory: RunDirectory) -> Iterator[None]:
-        """The server, started and connected; it ends with the session and gives its memory back.
+        """Start and connect the server; it ends with the context and so frees its memory.
 
         Raises:
-            Interrupted: asked to stop while the model was loaded.
+            Interrupted: the user asked to stop while the model was loading.
             MoraError: the model cannot be loaded.
         """
         from mora_runtime import Session
@@ -81,10 +81,10 @@ class LocalJudge:
                     self._connected = None
 
     def rank(self, question: Question) -> JudgeAnswer:
-        """Ask, and once more where the answer is no ranking.
+        """Ask, and once more if the answer has no valid ranking.
 
         Raises:
-            Interrupted: asked to stop.
+            Interrupted: the user asked to stop.
             RoleFailed: the server has ended.
         """
         shown = [shown_frames(clip, self._settings.num_frames, self._settings.frame_height) for clip in question.clips]
@@ -106,20 +106,20 @@ class LocalJudge:
         from mora_runtime.rpc.client import wait_for_messages
         from mora_runtime.tensors.arrays import to_tensor
 
-        assert self._connected is not None, "ask inside of a session"
+        assert self._connected is not None, "rank is called inside a session"
         client, supervisor = self._connected
         arguments = {"frames": to_tensor(frames), "num_frames": num_frames, "question": question, "later": later}
         pending = client.submit(self._agent, "answer", arguments, deadline_s=self._local.timeout_s)
         while not pending.has_ended:
             wait_for_messages([client], _TICK_S)
             if supervisor.look(timeout_s=0.0):
-                raise RoleFailed(f"{self.name}: its server ended while it was asked; see logs/{self._agent}.0.*")
+                raise RoleFailed(f"{self.name}: its server ended during a question; see logs/{self._agent}.0.*")
             if supervisor.num_interrupts:
                 raise Interrupted
         try:
             values = pending.result().values
         except DeadlineExceeded:
-            client.cancel(pending, CONTROL_DEADLINE_S)  # the next question shall not wait for this one
+            client.cancel(pending, CONTROL_DEADLINE_S)  # so that the next question need not wait for this one
             raise
         if not isinstance(text := values.get("text"), str):
             raise ProtocolError(f"{self.name}: expected an answer `text`, got {sorted(values)}")

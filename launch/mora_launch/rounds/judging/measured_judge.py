@@ -1,7 +1,7 @@
-"""The offline judge: ranks by measured quality (`measures.py`). It reads no prompt and knows no content.
+"""The offline judge: ranks by measured quality (`measures.py`), without regard to the prompt or the content.
 
-Where judges are models it has nothing to add; without them it is an honest default that keeps broken clips out: noise,
-blur, frozen and shuffled frames (`mora bench judges` measures how surely).
+It adds nothing to judges that are models. Without them it is a default that keeps broken clips out: noise, blur,
+frozen and shuffled frames (`mora bench judges` measures how reliably).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from mora_launch.rounds.judging.judge import JudgeAnswer, Question
 from mora_launch.rounds.judging.measures import Measures, measure
 
 Emphasis = Literal["even", "picture", "motion"]
-# What one unit of a measure counts, set so that a whole clip ranks above the same clip broken (`mora bench judges`).
+# Weights of the measures, chosen so that an intact clip ranks above the same clip broken (`mora bench judges`).
 WEIGHTS: dict[str, float] = {
     "coherence": 0.55,
     "detail": 1.3,
@@ -27,32 +27,32 @@ WEIGHTS: dict[str, float] = {
     "liveliness": 2.25,
     "colour": 0.5,
 }
-_EMPHASIS = 1.5  # factor; at twice, broken clips begin to pass
+_EMPHASIS = 1.5  # factor; with 2, some broken clips pass
 _STRESSED: dict[Emphasis, tuple[str, ...]] = {
     "even": (),
     "picture": ("detail", "colour"),
     "motion": ("order", "steadiness"),
 }
-_BROKEN_LIVELINESS = 0.0  # a clip in which nothing ever changes is no video
+_BROKEN_LIVELINESS = 0.0  # of a clip in which nothing ever changes
 
 
 @dataclass(frozen=True)
 class MeasuredJudge:
-    """Ranks by a weighted sum of measures; those of the criterion and of the emphasis count half as much again."""
+    """Ranks by a weighted sum of measures; those of the criterion and of the emphasis count 1.5 times."""
 
     emphasis: Emphasis = "even"
 
     @property
     def name(self) -> str:
-        """measured-picture, ..."""
+        """Name with the emphasis: measured-picture, ..."""
         return f"measured-{self.emphasis}"
 
     def session(self, directory: RunDirectory) -> AbstractContextManager[object]:
-        """Nothing is needed."""
+        """Do nothing: the judge needs no session."""
         return nullcontext()
 
     def rank(self, question: Question) -> JudgeAnswer:
-        """Best first by score; no candidate is good where all stand still."""
+        """Rank by score, best first; no candidate is good if none of them moves."""
         stressed = set(question.criterion.measures) | set(_STRESSED[self.emphasis])
         found = [measure(clip) for clip in question.clips]
         scores = [score(measures, stressed) for measures in found]
@@ -65,11 +65,11 @@ class MeasuredJudge:
         note = "" if question.criterion.measures else "this criterion cannot be measured; ranked by general quality"
         if all(measures.liveliness <= _BROKEN_LIVELINESS for measures in found):
             return JudgeAnswer((), (raw,), "no candidate moves")
-        ranking = sorted(range(len(scores)), key=lambda place: -scores[place])
+        ranking = sorted(range(len(scores)), key=lambda index: -scores[index])
         return JudgeAnswer(tuple(ranking), (raw,), note)
 
 
 def score(measures: Measures, stressed: set[str]) -> float:
-    """Weighted sum; a measure in `stressed` counts half as much again."""
+    """Return the weighted sum of the measures; those in `stressed` count 1.5 times."""
     values = measures.as_dict()
     return sum(weight * values[name] * (_EMPHASIS if name in stressed else 1.0) for name, weight in WEIGHTS.items())

@@ -1,18 +1,18 @@
-"""Measured quality of a clip: what numpy can say about it without a model. Honest, not clever.
+"""Measured quality of a clip, computed with numpy and without a model.
 
-All are computed on luma at most `_MAX_SIDE` pixels wide, all are higher for better, and none knows the prompt:
+All measures use luma of at most `_MAX_SIDE` pixels a side; higher is better; none depends on the prompt:
 
 | measure | what it is |
 |---|---|
-| coherence | log of fine detail that the next frame shows again, shifted or not, over what it does not |
+| coherence | log of fine detail that the next frame shows again, shifted or not, over detail that it does not |
 | detail | log of fine detail that persists: sharpness |
-| cleanness | minus the log of fine detail where a frame has least: noise lies everywhere, detail does not |
-| order | log of how much more a frame differs from the next but one than from the next: time that flows |
+| cleanness | minus the log of fine detail where a frame has least: noise is everywhere, detail is not |
+| order | log of how much more a frame differs from the next but one than from the next: frames are in order |
 | steadiness | minus the change of overall brightness and contrast from frame to frame beyond its trend (flicker) |
 | liveliness | share of frames that differ anywhere from the one before (not frozen) |
-| colour | mean saturation, up to a bound: grey clips rank lower, garish ones not higher |
+| colour | mean saturation, up to a limit: grey clips rank lower, garish ones not higher |
 
-The first two and `order` look only at pairs of frames that differ: where nothing changes, nothing can flow.
+The first two and `order` use only pairs of frames that differ, because frozen frames say nothing about them.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from mora_data.clips import Clip
 _MAX_SIDE = 160
 _SHIFTS = tuple((dy, dx) for dy in (-2, -1, 0, 1, 2) for dx in (-2, -1, 0, 1, 2))
 _BLOCK = 8  # pixels; every block finds its own shift
-_FLOOR = 0.05  # grey levels squared: below it detail is what rounding and the video codec leave
-_STILL = 1.0  # mean absolute difference in grey levels, of a frame's most changed blocks, below which it is the same
+_FLOOR = 0.05  # grey levels squared: detail below it comes from rounding and the video codec
+_STILL = 1.0  # a frame is unchanged if its most changed blocks differ by less on average, in grey levels
 _CHANGED_SHARE = 0.97  # quantile of blocks that counts as the most changed
 _PLAIN_SHARE = 0.25  # quantile of blocks that counts as those with least detail
 _GARISH = 0.35
@@ -37,7 +37,7 @@ Plane = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Measures:
-    """Of one clip."""
+    """The measures of one clip."""
 
     coherence: float
     detail: float
@@ -48,12 +48,12 @@ class Measures:
     colour: float
 
     def as_dict(self) -> dict[str, float]:
-        """By name."""
+        """Return the measures by name."""
         return asdict(self)
 
 
 def measure(clip: Clip) -> Measures:
-    """All measures of a clip, uint8 (frames, height, width, 3), two frames or more."""
+    """Compute all measures of a clip, uint8 (frames, height, width, 3), of two frames or more."""
     luma = _luma(clip)
     fine = _fine(luma)
     alive = np.quantile(_blocks(np.abs(np.diff(luma, axis=0))), _CHANGED_SHARE, axis=(1, 2)) > _STILL
@@ -76,7 +76,7 @@ def _log_ratio(above: float, below: float, floor: float) -> float:
 
 
 def _luma(clip: Clip) -> Plane:
-    """float32 (frames, height, width), reduced by a whole factor."""
+    """Return luma, float32 (frames, height, width), reduced by a whole factor."""
     factor = max(1, -(-max(clip.shape[1:3]) // _MAX_SIDE))
     luma = np.asarray(clip, dtype=np.float32) @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
     height, width = (side // factor * factor for side in luma.shape[1:])
@@ -85,7 +85,7 @@ def _luma(clip: Clip) -> Plane:
 
 
 def _fine(luma: Plane) -> Plane:
-    """Detail of a few pixels: each frame minus its 3 x 3 mean, borders cut."""
+    """Return detail of a few pixels: each frame minus its 3 x 3 mean, without borders."""
     padded = np.pad(luma, ((0, 0), (1, 1), (1, 1)), mode="edge")
     height, width = luma.shape[1:]
     mean = sum(padded[:, y : y + height, x : x + width] for y in range(3) for x in range(3)) / 9.0
@@ -93,7 +93,7 @@ def _fine(luma: Plane) -> Plane:
 
 
 def _detail_energy(fine: Plane) -> tuple[Plane, Plane]:
-    """By pair of frames: mean energy of detail that the second shows again, and of what it does not, by block."""
+    """Return, by pair of frames and block, the mean energy of detail that the second frame repeats, and of the rest."""
     first, second = fine[:-1, 2:-2, 2:-2], fine[1:]
     height, width = first.shape[1:]
     best = np.full(_blocks(first).shape, np.inf, dtype=np.float32)
@@ -106,7 +106,7 @@ def _detail_energy(fine: Plane) -> tuple[Plane, Plane]:
 
 
 def _order(luma: Plane, alive: npt.NDArray[np.bool_]) -> float:
-    """Mean of the logs, over frames with change on either side."""
+    """Return the mean of the logs over frames with a change on both sides."""
     both = alive[:-1] & alive[1:]
     if not both.any():
         return 0.0
@@ -116,7 +116,7 @@ def _order(luma: Plane, alive: npt.NDArray[np.bool_]) -> float:
 
 
 def _blocks(energy: Plane) -> Plane:
-    """Mean over blocks, (frames, rows, columns)."""
+    """Return the means of blocks, (frames, rows, columns)."""
     frames, height, width = energy.shape
     rows, columns = max(1, height // _BLOCK), max(1, width // _BLOCK)
     size_y, size_x = min(_BLOCK, height), min(_BLOCK, width)
@@ -125,7 +125,7 @@ def _blocks(energy: Plane) -> Plane:
 
 
 def _flicker(luma: Plane) -> float:
-    """Mean second difference of brightness and of contrast over time, in grey levels."""
+    """Return the mean second difference of brightness and contrast over time, in grey levels."""
     if len(luma) < 3:
         return 0.0
     curves = np.stack([luma.mean(axis=(1, 2)), luma.std(axis=(1, 2))])

@@ -1,6 +1,6 @@
-"""Rankings as models are asked to give them, read strictly: what does not fit is no answer, never a guess.
+"""Asks models for rankings and parses them strictly: an invalid answer is refused, never guessed.
 
-Asked for is one line, `RANKING: 3 > 1 > 4 > 2`, or `RANKING: NONE` where no video is good enough to learn from.
+The expected answer is one line, `RANKING: 3 > 1 > 4 > 2`, or `RANKING: NONE` if no video is good enough to learn from.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _LINE = re.compile(r"^[\s*`]*RANKING\s*:\s*(.+?)[\s*`.]*$", re.MULTILINE)
 
 
 def instruction(question: Question) -> str:
-    """What a model is told, before or after it is shown the videos."""
+    """Return the instruction to a model, to send before or after the videos."""
     number = len(question.clips)
     example = " > ".join(map(str, range(number, 0, -1)))
     return (
@@ -29,20 +29,20 @@ def instruction(question: Question) -> str:
 
 
 def reminder(question: Question, fault: str) -> str:
-    """The same question again, after an answer that could not be read."""
+    """Return the text that repeats the question after an invalid answer."""
     example = " > ".join(map(str, range(1, len(question.clips) + 1)))
     return (
-        f"That answer could not be read: {fault}. JudgeAnswer again with one line and nothing else: RANKING: and every "
+        f"That answer could not be read: {fault}. Answer again with one line and nothing else: RANKING: and every "
         f"number from 1 to {len(question.clips)} once, best first, joined by >, for example RANKING: {example}. "
         "Or: RANKING: NONE"
     )
 
 
 def parse_ranking(text: str, number: int) -> tuple[int, ...]:
-    """Places counted from 0, best first; () for NONE.
+    """Parse positions, counted from 0, best first; () for NONE.
 
     Raises:
-        JudgeError: there is no such line, there are two that differ, or it does not name every video exactly once.
+        JudgeError: there is no such line, two of them differ, or the line does not name every video exactly once.
     """
     found = {line.strip() for line in _LINE.findall(text)}
     if len(found) != 1:
@@ -53,14 +53,14 @@ def parse_ranking(text: str, number: int) -> tuple[int, ...]:
     parts = [part.strip() for part in said.split(">")]
     if not all(re.fullmatch(r"[0-9]{1,3}", part) for part in parts):
         raise JudgeError(f"expected numbers joined by >, got `{said[:60]}`")
-    places = tuple(int(part) - 1 for part in parts)
-    if sorted(places) != list(range(number)):
+    indices = tuple(int(part) - 1 for part in parts)
+    if sorted(indices) != list(range(number)):
         raise JudgeError(f"expected every number from 1 to {number} once, got `{said[:60]}`")
-    return places
+    return indices
 
 
 class RankingDialogue:
-    """Asks once, and once more where the answer cannot be read; then it is an abstention."""
+    """Asks once, and once more if the answer is invalid; after two invalid answers the judge abstains."""
 
     def __init__(self, question: Question) -> None:
         self._question = question
@@ -68,7 +68,7 @@ class RankingDialogue:
         self.fault = ""
 
     def take(self, text: str) -> JudgeAnswer | None:
-        """Take in an answer; None asks for another one."""
+        """Take an answer; return None to ask once more."""
         self._raw.append(text)
         try:
             return JudgeAnswer(parse_ranking(text, len(self._question.clips)), tuple(self._raw))
@@ -76,8 +76,8 @@ class RankingDialogue:
             self.fault = str(error)
         if len(self._raw) < 2:
             return None
-        return JudgeAnswer(None, tuple(self._raw), f"could not be read twice: {self.fault}")
+        return JudgeAnswer(None, tuple(self._raw), f"two answers could not be read: {self.fault}")
 
     def unanswered(self, why: str) -> JudgeAnswer:
-        """An abstention because no answer came."""
+        """Return an abstention because there was no answer."""
         return JudgeAnswer(None, tuple(self._raw), why)
