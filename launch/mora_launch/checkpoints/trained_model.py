@@ -1,6 +1,6 @@
-"""What a checkpoint of a run offers to whoever generates with it: every agent's weights, and z. `RUN[:STEP]` names it.
+"""The models in a run's checkpoint: every agent's weights, and z. `RUN[:STEP]` names a checkpoint.
 
-Used by the rounds, and by every command that takes `--checkpoint`. Starts without torch.
+Used by the rounds, and by every command that takes `--checkpoint`. Needs no torch.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ _MODULATION = "coordinator/modulation.safetensors"
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A committed checkpoint, as models.
+    """The models of a checkpoint.
 
     Args:
-        weights: folder by agent, as diffusers and upstream load them.
-        embeddings: file with z_i by agent, float32 (rows, d_i); None where the run trained without modulation.
-        sha256: of every agent's weights, and of z under `modulation`.
+        weights: folder by agent, in the format that diffusers and upstream load.
+        embeddings: file with z_i by agent, float32 (rows, d_i); None if the run trained without modulation.
+        sha256: hash of every agent's weights, and of z under `modulation`.
     """
 
     run: Path
@@ -48,7 +48,7 @@ class TrainedModel:
         return f"step-{self.step:08d}"
 
     def check_agents(self, names: Iterable[str]) -> None:
-        """CheckpointError where it has no weights of one of these agents."""
+        """Raises: CheckpointError: the checkpoint lacks the weights of one of these agents."""
         expected = set(names)
         if not expected <= set(self.weights):
             raise CheckpointError(
@@ -57,10 +57,10 @@ class TrainedModel:
             )
 
     def options(self, environments: dict[str, str]) -> dict[str, dict[str, str]]:
-        """By agent, the option that makes it load these weights.
+        """Return, by agent, the option that makes it load these weights.
 
         Args:
-            environments: of every agent that is to load, by its name.
+            environments: environment of each agent to load, by name.
         """
         self.check_agents(environments)
         return {
@@ -68,13 +68,13 @@ class TrainedModel:
         }
 
     def read_embeddings(self) -> dict[str, Any]:
-        """z_i by agent as numpy arrays, float32 (rows, d_i); empty where the run trained without modulation."""
+        """Read z_i by agent as numpy arrays, float32 (rows, d_i); empty if the run trained without modulation."""
         if self.embeddings is None:
             return {}
         return load_file(str(self.embeddings))
 
     def put_into(self, config: TrainConfig) -> TrainConfig:
-        """The configuration with every agent loading these weights."""
+        """Return the configuration in which every agent loads these weights."""
         found = self.options({name: agent.environment for name, agent in config.agents.items()})
         agents = {
             name: agent.model_copy(update={"options": {**agent.options, **found[name]}})
@@ -84,7 +84,7 @@ class TrainedModel:
 
 
 def named_checkpoint(text: str) -> tuple[Path, int | None]:
-    """Run and step that `RUN[:STEP]` names; a path that is there as it stands is never taken apart."""
+    """Split `RUN[:STEP]` into run and step; an existing path is never split."""
     run, colon, step = text.rpartition(":")
     if not colon or Path(text).is_dir():
         return Path(text), None
@@ -96,14 +96,14 @@ def named_checkpoint(text: str) -> tuple[Path, int | None]:
 
 
 def trained_model(run: Path, step: int | None, *, average: bool = False) -> TrainedModel:
-    """The model of a run's checkpoint, its files compared with their hashes.
+    """Return the models of a run's checkpoint, after a comparison of its files with their hashes.
 
     Args:
-        step: None is the committed one.
-        average: the moving average instead of the weights.
+        step: None is the committed checkpoint.
+        average: use the moving average instead of the weights.
 
     Raises:
-        CheckpointError: there is none, a file is damaged, or it holds adapters instead of whole weights.
+        CheckpointError: there is no such checkpoint, a file is damaged, or it has adapters instead of whole weights.
     """
     checkpoints = Checkpoints.of_run(run)
     info = checkpoints.find(step)
@@ -112,9 +112,9 @@ def trained_model(run: Path, step: int | None, *, average: bool = False) -> Trai
     weights = {Path(file.path).parts[0]: root / Path(file.path).parent for file in _of_part(info, part)}
     if not weights:
         adapters = any(file.path.endswith("adapter_model.safetensors") for file in info.files)
-        why = "it holds LoRA adapters alone" if adapters else f"it holds no `{part}`; was the run without them?"
-        raise CheckpointError(f"{info.folder}: cannot be generated with: {why}")
-    info.check_files(root)  # libraries load what lies in a folder
+        why = "it has only LoRA adapters" if adapters else f"it has no `{part}`; did the run save them?"
+        raise CheckpointError(f"{info.folder}: cannot be used to generate: {why}")
+    info.check_files(root)  # refuses extra files, which libraries would load
     for file in info.files:
         if "optimizer-" not in file.path:
             verify(file, root)
@@ -130,7 +130,7 @@ def _of_part(info: CheckpointInfo, part: str) -> list[ShardFile]:
 
 
 def untrained_sha256(config: TrainConfig) -> dict[str, str]:
-    """SHA-256 of the weights that each agent of a configuration starts from; the Hub's name where they are not here."""
+    """Return the SHA-256 of each agent's initial weights, or their name on the Hub if they are not on this machine."""
     agents = config.agents.items()
     return {name: _folder_sha256(_weights_folder(agent.environment, agent.options)) for name, agent in agents}
 

@@ -1,7 +1,7 @@
-"""Asking an environment to check the options of its agents. Runs its interpreter.
+"""Has an environment check the options of its agents, by running its interpreter.
 
-The launcher may not import an environment, whose packages it does not have; each environment answers
-`python -m <package>.options` (JSON in, JSON out, no model library imported).
+The launcher cannot import an environment, because it lacks the packages. Instead it runs `python -m <package>.options`
+there (JSON in, JSON out, without importing a model library).
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ PACKAGES = {"sd3": "mora_env_sd3", "opensora": "mora_env_opensora"}
 
 
 class CheckedOptions(Settings):
-    """Options with every default filled in, and the models they name; what an environment answers."""
+    """An environment's answer for valid options: all defaults filled in, and the models that they name."""
 
     options: dict[str, Any]
     components: tuple[Component, ...]
 
 
 class RefusedOptions(Settings):
-    """What an environment answers otherwise."""
+    """An environment's answer for invalid options."""
 
     error: str
 
@@ -38,8 +38,8 @@ def check_options(name: str, agent: AgentConfig) -> CheckedOptions:
     """Have the environment check one agent's options.
 
     Raises:
-        SettingsError: as the environment words it, with the key in the user's config.
-        EnvironmentFailed: the environment's command failed, or its answer is not one that is expected.
+        SettingsError: the environment's message, with the key in the user's config.
+        EnvironmentFailed: the environment's command failed, or gave an unexpected answer.
     """
     request = json.dumps({"kind": agent.kind, "options": agent.options, "source": f"agents.{name}.options"})
     module = f"{PACKAGES[agent.environment]}.options"

@@ -124,5 +124,5 @@ def test_a_clock_that_drifts_is_told(tmp_path: Path) -> None:
 
 
 def test_marks_that_do_not_pair_up_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(TraceError, match=r"video\.0: expected as many clock marks in its trace as in torch's, got 1 and 2"):
+    with pytest.raises(TraceError, match=r"video\.0: expected as many clock marks .*, got 1 and 2"):
         read_torch_ops(torch_file(tmp_path / "t.json", [200.0, 900.0]), marked([(199.0, 4.0)]))

@@ -6,9 +6,9 @@ import { TokenForm } from "./token_form.js";
 /** The server refused a request. */
 export class ApiError extends Error {
   /**
-   * @param {number} status of HTTP; 0 where the server did not answer
+   * @param {number} status HTTP status; 0 if the server did not answer
    * @param {string} message
-   * @param {string|null} field that does not fit
+   * @param {string|null} field name of the invalid field
    */
   constructor(status, message, field = null) {
     super(message);
@@ -17,13 +17,13 @@ export class ApiError extends Error {
   }
 }
 
-/** The public HTTP interface, with the token. */
+/** Calls the public HTTP interface with the token. */
 export class Api {
   #token = new Token();
   #form = new TokenForm();
 
   /**
-   * Ask for JSON.
+   * Send a request and return the JSON of its answer.
    * @param {string} path
    * @param {string} method
    * @param {FormData|Object|undefined} body an object is sent as JSON
@@ -34,7 +34,7 @@ export class Api {
   }
 
   /**
-   * Ask for a file.
+   * Fetch a file.
    * @param {string} path
    * @returns {Promise<Blob>}
    */
@@ -43,13 +43,13 @@ export class Api {
   }
 
   /**
-   * Say something on the way out, when no answer can be waited for.
+   * Send a request while the page closes, without waiting for the answer.
    * @param {string} path
    * @param {string} method
    */
   sayLast(path, method) {
     fetch(path, { method, headers: this.#token.headers(), credentials: "omit", keepalive: true }).catch(() => {
-      // the page is gone: the server finds out by itself that nothing asks any more
+      // the page has closed: the server notices that its requests stop
     });
   }
 
@@ -74,7 +74,7 @@ export class Api {
         credentials: "omit",
       });
     } catch {
-      throw new ApiError(0, "the server does not answer; it may have been stopped");
+      throw new ApiError(0, "the server does not answer; it may have stopped");
     }
   }
 }

@@ -1,11 +1,11 @@
-/** Making elements. Text is always text: nothing here, or anywhere on the pages, reads markup. */
+/** Creates elements. Text is always inserted as text: no script of the pages parses markup. */
 
 /**
- * A new element.
+ * Create an element.
  * @param {string} tag
- * @param {Object<string, string|number|boolean|function(Event): void>} attributes functions listen to the event of
+ * @param {Object<string, string|number|boolean|function(Event): void>} attributes a function listens to the event of
  *   that name; true and false set an attribute or leave it out
- * @param {...(Node|string|null)} children texts are shown as they are; null is left out
+ * @param {...(Node|string|null)} children texts are inserted as text; null is left out
  * @returns {HTMLElement}
  */
 export function element(tag, attributes = {}, ...children) {
@@ -20,7 +20,7 @@ export function element(tag, attributes = {}, ...children) {
 }
 
 /**
- * A button that does something and cannot be pressed again meanwhile.
+ * Create a button that cannot be pressed again while its action runs.
  * @param {string} label
  * @param {function(): (Promise<void>|void)} act
  * @param {Object<string, string|boolean>} attributes
@@ -30,7 +30,7 @@ export function button(label, act, attributes = {}) {
   const made = element("button", { type: "button", ...attributes }, label);
   made.addEventListener("click", async () => {
     if (made.getAttribute("aria-disabled") === "true") return;
-    made.setAttribute("aria-disabled", "true"); // unlike `disabled` it leaves the keyboard where it is
+    made.setAttribute("aria-disabled", "true"); // unlike `disabled` it keeps the focus
     try {
       await act();
     } finally {

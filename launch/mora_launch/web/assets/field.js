@@ -1,10 +1,10 @@
-/** One field of a form, with its label, a hint, and what is wrong with it. */
+/** One field of a form, with its label, a hint and an error message. */
 
 import { element } from "./elements.js";
 
 let number = 0; // labels name their inputs by id
 
-/** A label, an input and the place of an error, which screen readers read with the input. */
+/** A label, an input, and an error message that screen readers read with the input. */
 export class Field {
   /**
    * @param {string} label
@@ -24,12 +24,12 @@ export class Field {
     this.element = element("div", { class: isCheckbox ? "field check" : "field" }, ...parts, this.problem);
   }
 
-  /** @returns {string} without space around it */
+  /** @returns {string} the value without surrounding spaces */
   get value() {
     return this.input.value.trim();
   }
 
-  /** @param {string} text empty where nothing is wrong */
+  /** @param {string} text message, or empty to remove it */
   set error(text) {
     this.problem.replaceChildren(text);
     this.input.toggleAttribute("aria-invalid", text !== "");
@@ -37,7 +37,7 @@ export class Field {
 }
 
 /**
- * A field for a number that may be left empty.
+ * Create a field for an optional number.
  * @param {string} label
  * @param {string} hint
  * @param {Object<string, string|number>} bounds min, max, step and placeholder
@@ -48,7 +48,7 @@ export function numberField(label, hint, bounds) {
 }
 
 /**
- * A field for yes or no.
+ * Create a checkbox.
  * @param {string} label
  * @param {boolean} isOn
  * @returns {Field}

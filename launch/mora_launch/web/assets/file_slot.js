@@ -1,4 +1,4 @@
-/** The place of one file of a form: from disk, or a finished video of the gallery. */
+/** The input of one file of a form: a file from disk, or a finished video of the gallery. */
 
 import { button, element } from "./elements.js";
 import { Field } from "./field.js";
@@ -24,9 +24,9 @@ export class FileSlot {
   }
 
   /**
-   * Take a file, or none.
+   * Set or remove the file.
    * @param {Blob|null} file
-   * @param {string} name what the person knows it by
+   * @param {string} name name to show
    */
   set(file, name = "") {
     this.file = file;

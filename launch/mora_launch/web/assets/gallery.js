@@ -5,7 +5,7 @@ import { JobCard } from "./job_card.js";
 
 const AT_FIRST = 12;
 
-/** Cards of finished videos; as many as somebody asks for. */
+/** Cards of finished videos; "Show more" adds older ones. */
 export class Gallery {
   #cards = new Map();
   #numShown = AT_FIRST;
@@ -23,13 +23,13 @@ export class Gallery {
     this.names = names;
     this.actions = actions;
     this.grid = element("div", { class: "gallery" });
-    this.empty = element("p", { class: "hint" }, "Nothing has been made yet. Run an example.");
+    this.empty = element("p", { class: "hint" }, "There are no videos yet. Run an example.");
     this.more = button("Show more", () => this.#showMore(loadOlder));
     this.element = element("div", {}, element("h2", {}, "Finished"), this.empty, this.grid, this.more);
   }
 
   /**
-   * Show what has changed; cards that are as they were stay untouched.
+   * Update the cards; unchanged ones are not touched.
    * @param {Object[]} jobs all, newest first
    * @param {boolean} mayHaveMore whether the server has older ones
    */

@@ -1,4 +1,4 @@
-/** What can be done with a job that has ended: download it, make it again, use its video for another task. */
+/** Actions on an ended job: download it, make it again, use its video for another task. */
 
 import { ApiError } from "./api.js";
 import { button } from "./elements.js";
@@ -9,7 +9,7 @@ export class JobActions {
   /**
    * @param {Api} api
    * @param {TaskTabs} tabs
-   * @param {Map<string, Blob[]>} sent files that were sent with a job from this page
+   * @param {Map<string, Blob[]>} sent files that this page sent with a job, by id
    */
   constructor(api, tabs, sent) {
     this.api = api;
@@ -18,9 +18,9 @@ export class JobActions {
   }
 
   /**
-   * The buttons of a finished video.
+   * Create the buttons of a finished video.
    * @param {Object} job
-   * @param {HTMLElement} problem where it is said that one of them failed
+   * @param {HTMLElement} problem shows the error of a failed action
    * @returns {HTMLElement[]}
    */
   of(job, problem) {
@@ -36,7 +36,7 @@ export class JobActions {
   }
 
   /**
-   * Fills the form in as the job was asked for, to be made with another seed.
+   * Create a button that fills the form with the job's request, to make it again with another seed.
    * @param {Object} job
    * @returns {HTMLElement}
    */
@@ -50,7 +50,7 @@ export class JobActions {
   }
 
   /**
-   * The bytes of a finished video.
+   * Fetch a finished video.
    * @param {Object} job
    * @returns {Promise<Blob>}
    */
@@ -71,7 +71,7 @@ export class JobActions {
   }
 }
 
-/** Do something, and say why it failed: the video may have expired. */
+/** Run an action and show its error: the video may have expired. */
 async function told(act, problem) {
   problem.replaceChildren();
   try {

@@ -1,15 +1,15 @@
-/** The job that the page shows is in its address, `?job=ID`: to be kept, and to be sent to another person. */
+/** The address `?job=ID` names the job that the page shows, so that it can be bookmarked and shared. */
 
 const CHANGED = "mora-job";
 
-/** @returns {string|null} the id in the address; what can be no id is taken for none */
+/** @returns {string|null} the id in the address; null without a valid one */
 export function shownJob() {
   const given = new URLSearchParams(location.search).get("job");
   return given !== null && /^[\w-]{1,100}$/.test(given) ? given : null;
 }
 
 /**
- * The address of a job's page.
+ * Return the address of a job's page.
  * @param {string} id
  * @returns {string}
  */
@@ -18,7 +18,7 @@ export function addressOf(id) {
 }
 
 /**
- * Show a job, or none.
+ * Show a job, or none for null.
  * @param {string|null} id
  */
 export function openJob(id) {
@@ -27,7 +27,7 @@ export function openJob(id) {
 }
 
 /**
- * Open a job's link in this page, unless the person asks for another tab.
+ * Open a job's link in this page, unless the click asks for another tab.
  * @param {MouseEvent} event of a click on a link
  * @param {string} id
  */
@@ -39,7 +39,7 @@ export function followLink(event, id) {
 }
 
 /**
- * Listen for another job: opened here, or by the browser's back button.
+ * Listen for a change of the job, by this page or by the browser's back button.
  * @param {function(): void} listener
  */
 export function whenJobChanges(listener) {

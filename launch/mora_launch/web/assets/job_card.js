@@ -5,14 +5,14 @@ import { element } from "./elements.js";
 import { addressOf, followLink } from "./job_address.js";
 import { MediaView } from "./media_view.js";
 
-/** A thumbnail that plays when it is pressed, what it was made of, and what can be done with it. */
+/** A thumbnail that plays when pressed, how the video was made, and its actions. */
 export class JobCard {
   #view;
 
   /**
    * @param {Api} api
    * @param {Object} job
-   * @param {string} task its name
+   * @param {string} task name of the task
    * @param {JobActions} actions
    */
   constructor(api, job, task, actions) {
@@ -35,14 +35,14 @@ export class JobCard {
     this.#shown(api.blob(`/v1/videos/${encodeURIComponent(job.id)}/content?variant=thumbnail`));
   }
 
-  /** Take the card away and give its picture back. */
+  /** Remove the card and free its picture. */
   remove() {
     this.#view.clear();
     this.element.remove();
   }
 
   async #play(button, actions, job) {
-    button.replaceWith(this.#view.element); // a video has controls of its own, which a button may not hold
+    button.replaceWith(this.#view.element); // a button may not contain a video's controls
     await this.#shown(actions.video(job));
     this.#view.element.querySelector("video")?.focus();
   }
@@ -58,7 +58,7 @@ export class JobCard {
 }
 
 /**
- * What a finished video was made of, in one line.
+ * Describe how a finished video was made, in one line.
  * @param {Object} job
  * @returns {string}
  */

@@ -1,18 +1,18 @@
-/** Jobs that are not done: queued, being made, waiting for a reviewer, or stopped at a review. */
+/** Unfinished jobs: queued, in progress, waiting for a reviewer, or stopped at a review. */
 
 import { element } from "./elements.js";
 import { addressOf, followLink } from "./job_address.js";
 
 /**
- * What becomes of a job at the moment, in words.
+ * Describe the state of a job in words.
  * @param {Object} job
  * @returns {string}
  */
 export function statusWords(job) {
   if (job.review === "stopped") return "stopped, can be resumed";
   if (job.review === "waiting") return `the ${job.stage} waits for a reviewer`;
-  if (job.status === "queued") return "waits for its turn";
-  if (job.status === "in_progress") return job.stage === "" ? "begins" : `making the ${job.stage}`;
+  if (job.status === "queued") return "queued";
+  if (job.status === "in_progress") return job.stage === "" ? "starting" : `making the ${job.stage}`;
   return job.status === "completed" ? "done" : "failed";
 }
 
@@ -20,7 +20,7 @@ function isOpen(job) {
   return job.status === "queued" || job.status === "in_progress" || job.review === "stopped";
 }
 
-/** Links to the jobs, each of which opens in the page. */
+/** Links to the jobs, which open in this page. */
 export class JobList {
   #items = new Map();
 
@@ -28,7 +28,7 @@ export class JobList {
   constructor(names) {
     this.names = names;
     this.list = element("ul", { class: "jobs" });
-    this.element = element("div", {}, element("h2", {}, "Under way"), this.list);
+    this.element = element("div", {}, element("h2", {}, "In progress"), this.list);
   }
 
   /** @returns {boolean} */

@@ -1,4 +1,4 @@
-/** The job of the address: how far it is, its review, its video. */
+/** The job in the page's address: its progress, review and video. */
 
 import { ApiError } from "./api.js";
 import { button, element } from "./elements.js";
@@ -11,7 +11,7 @@ import { ReviewView } from "./review_view.js";
 
 const EVERY_MS = 700;
 
-/** Shows one job, and follows it until it has ended. */
+/** Shows one job and polls it until it has ended. */
 export class JobView {
   #id = null;
   #status = "";
@@ -22,7 +22,7 @@ export class JobView {
    * @param {Api} api
    * @param {Map<string, string>} names of tasks by id
    * @param {JobActions} actions
-   * @param {function(): void} whenEnded told when a job ends or is deleted
+   * @param {function(): void} whenEnded called when a job ends or is deleted
    */
   constructor(api, names, actions, whenEnded) {
     this.api = api;
@@ -36,7 +36,7 @@ export class JobView {
     this.problem = element("p", { class: "error", role: "alert" });
     this.buttons = element("div", { class: "actions" });
     this.review = new ReviewView(api, () => this.#poll.start());
-    this.empty = element("p", { class: "nothing" }, "Start a task or run an example: its video appears here.");
+    this.empty = element("p", { class: "nothing" }, "Start a task or run an example. Its video appears here.");
     this.shown = element(
       "div",
       { class: "job", hidden: true },
@@ -106,7 +106,7 @@ export class JobView {
     }
   }
 
-  /** Nobody waits for this: a long video must not keep another job from being shown. */
+  /** Not awaited, so that a long video does not delay the display of another job. */
   async #showVideo(job) {
     try {
       const blob = await this.actions.video(job);
@@ -146,5 +146,5 @@ function capitalised(text) {
 }
 
 function setText(place, text) {
-  if (place.textContent !== text) place.replaceChildren(text); // else a screen reader would read it again
+  if (place.textContent !== text) place.replaceChildren(text); // a screen reader reads replaced text again
 }

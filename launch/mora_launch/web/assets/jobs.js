@@ -1,12 +1,12 @@
-/** All jobs of the server, newest first, looked at every few seconds. */
+/** All jobs of the server, newest first, polled every few seconds. */
 
 import { ApiError } from "./api.js";
 import { Poll } from "./poll.js";
 
 const EVERY_MS = 3000;
-const PAGE_LENGTH = 100; // the most that the server gives at a time
+const PAGE_LENGTH = 100; // the server's limit
 
-/** The newest page of the list is kept up to date; older ones are fetched when somebody asks for them. */
+/** Polls the newest page of the list; fetches older pages on request. */
 export class Jobs {
   #poll;
   #older = [];
@@ -15,8 +15,8 @@ export class Jobs {
 
   /**
    * @param {Api} api
-   * @param {function(Object[], boolean): void} show told all jobs that are known, and whether there are older ones
-   * @param {function(string): void} showFault told why there is no answer, or an empty text
+   * @param {function(Object[], boolean): void} show called with all known jobs, and whether there are older ones
+   * @param {function(string): void} showFault called with the reason for a missing answer, or an empty text
    */
   constructor(api, show, showFault) {
     this.api = api;
@@ -25,17 +25,17 @@ export class Jobs {
     this.#poll = new Poll(() => this.#look(), EVERY_MS);
   }
 
-  /** Begin to look. */
+  /** Start polling. */
   start() {
     this.#poll.start();
   }
 
-  /** Look at once: something has changed. */
+  /** Poll immediately, because something has changed. */
   lookNow() {
     this.#poll.start();
   }
 
-  /** Fetch the page of jobs behind those that are known. */
+  /** Fetch the page after the oldest known job. */
   async loadOlder() {
     const last = (this.#older.at(-1) ?? this.#newest.at(-1))?.id;
     if (last === undefined || !this.#hasMore) return;
@@ -49,7 +49,7 @@ export class Jobs {
   async #look() {
     await this.#told(async () => {
       const page = await this.api.json(`/v1/videos?limit=${PAGE_LENGTH}`);
-      if (!page.has_more) this.#older = []; // all are on the newest page
+      if (!page.has_more) this.#older = []; // the newest page has all jobs
       this.#newest = page.data;
       if (this.#older.length === 0) this.#hasMore = page.has_more;
     });

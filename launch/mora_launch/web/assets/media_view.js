@@ -1,12 +1,12 @@
-/** A picture or video that was fetched with the token, shown from memory. */
+/** Shows a picture or video that was fetched with the token, from memory. */
 
 import { element } from "./elements.js";
 
-/** Shows one file at a time; the one before is given back to the browser. */
+/** Shows one file at a time and frees the one before. */
 export class MediaView {
   #address = null;
 
-  /** @param {string} label what is shown, for those who cannot see it */
+  /** @param {string} label description for screen readers */
   constructor(label) {
     this.label = label;
     this.element = element("div", { class: "media" });
@@ -21,13 +21,13 @@ export class MediaView {
       return;
     }
     const video = element("video", { src: this.#address, controls: true, loop: true, "aria-label": this.label });
-    video.muted = true; // else no browser plays it by itself
+    video.muted = true; // browsers play only muted videos automatically
     video.autoplay = true;
     video.playsInline = true;
     this.element.append(video);
   }
 
-  /** Show nothing. */
+  /** Remove the file. */
   clear() {
     this.element.replaceChildren();
     if (this.#address !== null) URL.revokeObjectURL(this.#address);
@@ -36,12 +36,12 @@ export class MediaView {
 }
 
 /**
- * Save a file where the person's downloads go.
+ * Save a file to the user's downloads.
  * @param {Blob} blob
  * @param {string} name
  */
 export function download(blob, name) {
   const address = URL.createObjectURL(blob);
   element("a", { href: address, download: name }).click();
-  setTimeout(() => URL.revokeObjectURL(address), 60_000); // the browser has begun to read it by then
+  setTimeout(() => URL.revokeObjectURL(address), 60_000); // by then the browser has started to read it
 }

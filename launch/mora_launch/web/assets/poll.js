@@ -1,6 +1,6 @@
-/** Looking again and again, one look at a time: an answer that is late must not hide a newer one. */
+/** Repeated requests, one at a time, so that a late answer cannot overwrite a newer one. */
 
-/** A look that is repeated while it is started. */
+/** Repeats a request between `start` and `stop`. */
 export class Poll {
   #timer = 0;
   #isStarted = false;
@@ -9,14 +9,14 @@ export class Poll {
 
   /**
    * @param {function(): Promise<void>} look
-   * @param {number} everyMs between the end of a look and the next one
+   * @param {number} everyMs time between the end of one request and the next
    */
   constructor(look, everyMs) {
     this.look = look;
     this.everyMs = everyMs;
   }
 
-  /** Look now, or as soon as the look that is under way has ended, and from now on. */
+  /** Start repeating, at once or as soon as the current request has ended. */
   start() {
     this.#isStarted = true;
     this.#isWanted = true;
@@ -24,7 +24,7 @@ export class Poll {
     if (!this.#isLooking) this.#run();
   }
 
-  /** Look no more. */
+  /** Stop repeating. */
   stop() {
     this.#isStarted = false;
     this.#isWanted = false;

@@ -1,4 +1,4 @@
-/** The review of a job: what waits for consent, and what can be said about it. Nothing is shown while nothing waits. */
+/** The review of a job: the candidate and the possible decisions. Hidden while no candidate waits. */
 
 import { ApiError } from "./api.js";
 import { button, element } from "./elements.js";
@@ -7,18 +7,18 @@ import { MediaView } from "./media_view.js";
 
 const REVIEWER = "page";
 
-/** One candidate at a time, by the version of the session that it belongs to. */
+/** Shows one candidate at a time, with the version of its session. */
 export class ReviewView {
   #job = null;
   #version = null;
   #media = new MediaView("The candidate");
   #wasDecidedHere = false;
-  #asked = ""; // the job's own prompt, which is on the page already
+  #asked = ""; // the job's own prompt, which is already on the page
   #prompt = "";
 
   /**
    * @param {Api} api
-   * @param {function(): void} whenDecided told when a decision was made here
+   * @param {function(): void} whenDecided called after a decision on this page
    */
   constructor(api, whenDecided) {
     this.api = api;
@@ -41,7 +41,7 @@ export class ReviewView {
   }
 
   /**
-   * Show what waits of a job, if anything does.
+   * Show the waiting candidate of a job, if there is one.
    * @param {Object} job
    */
   async show(job) {
@@ -55,7 +55,7 @@ export class ReviewView {
     try {
       await this.#look(job.id);
     } catch (error) {
-      if (!(error instanceof ApiError) || error.status !== 404) throw error; // else another reviewer was quicker
+      if (!(error instanceof ApiError) || error.status !== 404) throw error; // 404: another reviewer was faster
     }
   }
 
@@ -66,7 +66,7 @@ export class ReviewView {
     if (this.#job === id) this.#offer(review, blob);
   }
 
-  /** Show nothing of any job. */
+  /** Show no job. */
   clear() {
     this.#job = null;
     this.#hide();
@@ -109,13 +109,13 @@ export class ReviewView {
     this.adjust.hidden = blob === null || !blob.type.startsWith("image/");
     this.back.hidden = accepted.length === 0;
     this.waiting.hidden = false;
-    if (this.#wasDecidedHere) this.accept.focus({ preventScroll: true }); // the keyboard is where it was before
+    if (this.#wasDecidedHere) this.accept.focus({ preventScroll: true }); // keeps the focus for keyboard users
     this.#wasDecidedHere = false;
   }
 
   #ask(action) {
     const isEdit = action === "edit";
-    const prompt = new Field(isEdit ? "New prompt" : "What should be changed", element("textarea", { rows: 2 }));
+    const prompt = new Field(isEdit ? "New prompt" : "What to change", element("textarea", { rows: 2 }));
     if (isEdit) prompt.input.value = this.#prompt;
     const bounds = { min: 0.05, max: 1, step: "any", placeholder: 0.6 };
     const strength = numberField("Strength", "up to 1", bounds);

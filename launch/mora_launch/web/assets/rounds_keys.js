@@ -1,8 +1,8 @@
 /** Keys of the review page: one key is one decision. */
 
 /**
- * Listen to keys, but not while somebody writes.
- * @param {function(string): boolean} press told the key; whether it meant something
+ * Listen to keys, except while the user types into a field.
+ * @param {function(string): boolean} press called with the key; returns whether it had a meaning
  */
 export function listenToKeys(press) {
   document.addEventListener("keydown", (event) => {

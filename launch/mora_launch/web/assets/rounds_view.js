@@ -1,4 +1,4 @@
-/** One set of candidates side by side, held for this reviewer until they decide, skip, or leave. */
+/** One set of candidates side by side, locked for this reviewer until they decide, skip or leave. */
 
 import { ApiError } from "./api.js";
 import { button, element } from "./elements.js";
@@ -6,10 +6,10 @@ import { MediaView } from "./media_view.js";
 import { Poll } from "./poll.js";
 import { listenToKeys } from "./rounds_keys.js";
 
-const EVERY_MS = 5000; // the server frees what a page held that is silent for 20 s
-const NOTHING = "Nothing waits for review that nobody else is looking at.";
+const EVERY_MS = 5000; // the server unlocks the set of a page that is silent for 20 s
+const NOTHING = "No set waits for review, except those that other reviewers see.";
 
-/** What a visitor sees and presses. */
+/** The view of one visitor. */
 export class RoundsView {
   #api;
   #visit = null;
@@ -40,7 +40,7 @@ export class RoundsView {
     listenToKeys((key) => this.#press(key));
     window.addEventListener("pagehide", () => this.#leave());
     window.addEventListener("pageshow", (event) => {
-      if (event.persisted && this.#reviewer !== "") this.#look(); // the browser has brought the page back
+      if (event.persisted && this.#reviewer !== "") this.#look(); // the browser restored the page from its cache
     });
   }
 
@@ -103,14 +103,14 @@ export class RoundsView {
     });
   }
 
-  /** One request at a time: two quick presses must not be two decisions about different sets. */
+  /** Allow one request at a time, so that a double press does not decide two sets. */
   async #do(act) {
     this.#isBusy = true;
     try {
       await act();
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
-      if (error.status === 404) this.#visit = null; // nothing was heard of this page; the next look begins anew
+      if (error.status === 404) this.#visit = null; // this visit has ended; the next poll begins another one
       this.problem.replaceChildren(error.message);
     } finally {
       this.#isBusy = false;
@@ -147,7 +147,7 @@ export class RoundsView {
     return element("div", { class: "candidate" }, view.element, take);
   }
 
-  /** Nobody waits for this: keys mean something while videos are still on their way. */
+  /** Not awaited, so that keys work while videos are loading. */
   async #load(view, number, { visitor, set }) {
     try {
       const path = `/v1/visits/${visitor}/rounds/${set.round}/sets/${set.index}/videos/${number}`;

@@ -1,4 +1,4 @@
-/** The page of `mora serve`: makes its parts and connects them. */
+/** The page of `mora serve`: creates its parts and connects them. */
 
 import { Api, ApiError } from "./api.js";
 import { Gallery } from "./gallery.js";
@@ -15,7 +15,7 @@ async function start() {
   const api = new Api();
   const { data: tasks, limits } = await api.json("/v1/tasks");
   const names = new Map(tasks.map((task) => [task.id, task.name]));
-  const sent = new Map(); // files by job, for as long as the page is open: the server gives none back
+  const sent = new Map(); // files by job, while the page is open: the server does not return them
 
   const make = async (form, files) => {
     const job = await api.json("/v1/videos", "POST", form);
@@ -46,5 +46,5 @@ async function start() {
 
 start().catch((error) => {
   place("connection").replaceChildren(error instanceof ApiError ? error.message : String(error));
-  throw error; // the browser's console has the rest
+  throw error; // the browser's console shows the traceback
 });

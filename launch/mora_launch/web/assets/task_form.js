@@ -1,14 +1,14 @@
-/** The form of one task, with the fields that mean something for it. */
+/** The form of one task, with the fields that the task uses. */
 
 import { ApiError } from "./api.js";
 import { button, element } from "./elements.js";
 import { Field, checkField, numberField } from "./field.js";
 import { FileSlot } from "./file_slot.js";
 
-const OF_FILES = ["image", "video", "input_reference"]; // how the server names what does not fit about a file
+const OF_FILES = ["image", "video", "input_reference"]; // field names in the server's errors about files
 const ORDINALS = ["First video", "Second video", "Third video"];
 
-/** What a person fills in to start a job. */
+/** The form that starts a job. */
 export class TaskForm {
   #task;
   #limits;
@@ -18,7 +18,7 @@ export class TaskForm {
   /**
    * @param {Object} task of `/v1/tasks`
    * @param {Object} limits of `/v1/tasks`
-   * @param {function(FormData, Blob[]): Promise<void>} make start a job; ApiError where it is refused
+   * @param {function(FormData, Blob[]): Promise<void>} make starts a job; throws ApiError if it is refused
    * @param {function(string): Promise<Blob>} fetchExample
    */
   constructor(task, limits, make, fetchExample) {
@@ -38,7 +38,7 @@ export class TaskForm {
 
   /**
    * Fill the form in.
-   * @param {string|null} prompt null leaves the one that is there
+   * @param {string|null} prompt null keeps the current one
    * @param {{file: Blob, name: string}[]} files
    */
   fill(prompt, files) {
@@ -48,7 +48,7 @@ export class TaskForm {
   }
 
   /**
-   * Put a file into the first place that is free, or begin anew where none is.
+   * Put a file into the first free slot; if there is none, into the first slot, and empty the others.
    * @param {Blob} file
    * @param {string} name
    */
@@ -68,10 +68,10 @@ export class TaskForm {
         min: 0.05, max: 1, step: "any", placeholder: limits.edit_strength,
       }),
       seed: numberField("Seed", "", {
-        min: 0, max: limits.max_seed, step: 1, placeholder: "a new one",
+        min: 0, max: limits.max_seed, step: 1, placeholder: "random",
       }),
-      num_inference_steps: numberField("Steps", "", { min: 1, max: 1000, step: 1, placeholder: "the model’s own" }),
-      guidance_scale: numberField("Guidance", "", { min: 0, max: 50, step: "any", placeholder: "the model’s own" }),
+      num_inference_steps: numberField("Steps", "", { min: 1, max: 1000, step: 1, placeholder: "the model’s default" }),
+      guidance_scale: numberField("Guidance", "", { min: 0, max: 50, step: "any", placeholder: "the model’s default" }),
       enhance: checkField("Let the server enhance the prompt", true),
     };
     const general = ["seed", "num_inference_steps", "guidance_scale"];
@@ -84,7 +84,7 @@ export class TaskForm {
     const numbers = [...this.fields].filter(([name]) => name !== "enhance" && !rare.includes(name));
     const form = element(
       "form",
-      { novalidate: true }, // the server says what does not fit, and says it better
+      { novalidate: true }, // the server checks the fields, with better messages
       element("p", { class: "about" }, this.#task.description),
       this.prompt.element,
       this.slots.length === 0 ? null : element("div", { class: "row" }, ...this.slots.map((slot) => slot.element)),
@@ -134,7 +134,8 @@ export class TaskForm {
     const most = this.#limits.max_upload_nbytes;
     const large = this.slots.find((slot) => slot.file !== null && slot.file.size > most);
     if (large !== undefined) {
-      large.field.error = `expected at most ${most} bytes, got ${large.file.size}`; // the server would hang up midway
+      // checked here because the server would close the connection midway
+      large.field.error = `expected at most ${most} bytes, got ${large.file.size}`;
       return undefined;
     }
     return this.#told(() => this.#make(this.#content(files), files));
@@ -187,7 +188,7 @@ function slotsOf(task) {
   const most = task.most_num_videos;
   const videos = Array.from({ length: most }, (_, place) => {
     const label = most === 1 ? "Video" : ORDINALS[place];
-    return new FileSlot(place < task.least_num_videos ? label : `${label} (not needed)`, "video");
+    return new FileSlot(place < task.least_num_videos ? label : `${label} (optional)`, "video");
   });
   return [...pictures, ...videos];
 }

@@ -1,4 +1,4 @@
-/** A tab for each task; arrow keys go from one to the next. */
+/** A tab for each task; arrow keys move between them. */
 
 import { element } from "./elements.js";
 import { TaskForm } from "./task_form.js";
@@ -36,7 +36,7 @@ export class TaskTabs {
     for (const [other, tab] of this.#tabs) {
       const isShown = other === id;
       tab.setAttribute("aria-selected", String(isShown));
-      tab.setAttribute("tabindex", isShown ? "0" : "-1"); // the bar is one stop of the tabulator key
+      tab.setAttribute("tabindex", isShown ? "0" : "-1"); // the Tab key stops once at the bar
       this.element.querySelector(`#panel-${other}`).hidden = !isShown;
     }
     return this.#forms.get(id);

@@ -1,10 +1,10 @@
-/** The token of the server: in the address of the link that the server prints, then in this tab's own storage. */
+/** The token of the server: first in the link that the server prints, then in this tab's storage. */
 
 const KEY = "mora-token";
 
-/** Kept for this tab and this origin, its port included; no cookie, which every port of the host would be sent. */
+/** Stored for this tab and this origin, which includes the port. Not a cookie: browsers send those to all ports. */
 export class Token {
-  /** Take the token out of the address, so that it is in no bookmark and no picture of the screen. */
+  /** Remove the token from the address, so that it does not appear in bookmarks and screenshots. */
   constructor() {
     const address = new URL(location.href);
     const given = address.searchParams.get("token");
@@ -19,7 +19,7 @@ export class Token {
     sessionStorage.setItem(KEY, value);
   }
 
-  /** @returns {Object<string, string>} headers of a request: none where no token is known */
+  /** @returns {Object<string, string>} headers of a request; empty without a token */
   headers() {
     const value = sessionStorage.getItem(KEY);
     return value === null ? {} : { Authorization: `Bearer ${value}` };

@@ -1,18 +1,18 @@
-/** The form that asks for the token when the server refuses a request without it. */
+/** The form that asks for the token after the server has refused a request. */
 
 import { element } from "./elements.js";
 
 const WRONG = "The token that was sent is not this server’s.";
 
-/** One form for all requests that wait. */
+/** One form for all waiting requests. */
 export class TokenForm {
   constructor() {
     this.waiting = null;
   }
 
   /**
-   * Ask for the token; several who ask at once share one form.
-   * @param {boolean} wasGiven whether one was sent and refused
+   * Ask for the token; simultaneous calls share one form.
+   * @param {boolean} wasGiven whether a token was sent and refused
    * @returns {Promise<string>}
    */
   ask(wasGiven) {
@@ -27,15 +27,15 @@ export class TokenForm {
     const form = element(
       "form",
       {},
-      element("h2", {}, "This server asks for its token"),
-      element("p", {}, "Ask whoever started the server: the link that it printed ends in the token."),
+      element("h2", {}, "This server needs a token"),
+      element("p", {}, "The server printed a link when it started; the link ends with the token."),
       element("p", { class: "error", role: "alert" }, wasGiven ? WRONG : ""),
       element("label", { for: "token" }, "Token"),
       input,
       element("button", { class: "primary" }, "Continue"),
     );
     const dialog = element("dialog", { class: "token" }, form);
-    dialog.addEventListener("cancel", (event) => event.preventDefault()); // nothing can be done without it
+    dialog.addEventListener("cancel", (event) => event.preventDefault()); // the page is useless without it
     document.body.append(dialog);
     dialog.showModal();
     return new Promise((resolve) => {
