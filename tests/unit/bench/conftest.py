@@ -1,4 +1,4 @@
-"""The benchmarks are not installed; these tests look at their parts."""
+"""Makes the benchmarks importable, which are not installed."""
 
 from __future__ import annotations
 

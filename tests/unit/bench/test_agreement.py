@@ -1,4 +1,4 @@
-"""What is read off the pixels of a clip is what its prompt said, and what is not there is not seen."""
+"""The properties read from a clip's pixels are those of its prompt, and absent properties are not reported."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SHAPE = ClipShape(num_frames=5, height=32, width=32)
 RED = MovingShape("red", "circle", "left", "quickly")
 
 
-def test_every_made_clip_is_seen_as_it_was_made_with_noise_and_offset() -> None:
+def test_colour_direction_and_speed_of_every_made_clip_are_read_despite_noise_and_offset() -> None:
     draw = np.random.default_rng(0)
     for made in all_shapes():
         clip = made.clip(SHAPE, (1.0, -1.0)).astype(float) + draw.normal(0, 12, (5, 32, 32, 3))
@@ -26,7 +26,7 @@ def test_an_empty_clip_shows_nothing() -> None:
     assert set(agreement(RED, empty[0], empty).values()) == {0.0}
 
 
-def test_a_shape_that_stays_moves_nowhere() -> None:
+def test_a_shape_that_stays_has_no_motion() -> None:
     clip = np.repeat(RED.clip(SHAPE)[:1], 5, axis=0)
     assert look(clip) == Sight("red", "left", None, None)
 

@@ -12,7 +12,7 @@ from benchmarks.learn.data import HELD_OUT, TRAINED, write_dataset
 from benchmarks.learn.report import figures, interval, table
 
 
-def test_the_interval_is_students_over_the_seeds() -> None:
+def test_the_interval_is_that_of_students_t_over_the_seeds() -> None:
     found = interval([1.0, 2.0, 3.0, 4.0, 5.0])
     assert found["mean"] == 3.0
     assert found["high"] == pytest.approx(3.0 + 2.776 * 2.5**0.5 / 5**0.5, abs=1e-4)
@@ -31,7 +31,7 @@ def test_variants_are_compared_with_learned_seed_by_seed() -> None:
     assert len(table(compared)) == 2
 
 
-def test_no_training_clip_shows_a_combination_that_is_measured(tmp_path: Path) -> None:
+def test_no_training_clip_shows_a_held_out_combination(tmp_path: Path) -> None:
     samples = read_dataset(write_dataset(tmp_path, ClipShape(num_frames=5, height=32, width=32)))
     trained, held_out = samples[: len(TRAINED)], samples[len(TRAINED) :]
     assert len(held_out) == len(HELD_OUT) == 16

@@ -1,4 +1,4 @@
-"""The moving picture of the README shows what was made, every clip where its label says."""
+"""The moving picture of the README shows every clip at its label."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MAX_NBYTES = 1_000_000
 
 
 def lit_last(colour: tuple[int, int, int]) -> np.ndarray:
-    """Three frames that differ, as an animation keeps no frame twice; the last is all of one colour."""
+    """Three different frames, because an animation drops repeated ones; the last has a single colour."""
     return np.stack([np.full((8, 8, 3), value, dtype=np.uint8) for value in ((50, 50, 50), (99, 99, 99), colour)])
 
 
@@ -47,4 +47,4 @@ def test_the_picture_of_the_readme_moves_and_is_small() -> None:
     path = ROOT / "docs" / "shapes.webp"
     assert path.stat().st_size < MAX_NBYTES
     with Image.open(path) as picture:
-        assert getattr(picture, "n_frames", 1) == 5  # as clips of configs/shapes.yaml
+        assert getattr(picture, "n_frames", 1) == 5  # as many as a clip of configs/shapes.yaml has

@@ -1,4 +1,4 @@
-"""Who may import whom: runtime imports no sibling, the others import runtime, nobody imports an environment."""
+"""Which package may import which: runtime imports no sibling, others import runtime, none imports an environment."""
 
 import ast
 import subprocess
@@ -28,11 +28,11 @@ ALLOWED = {
     "mora_env_sd3": {"mora_runtime", "mora_training", "mora_environment"},
     "mora_env_opensora": {"mora_runtime", "mora_training", "mora_environment"},
 }
-# The rooms of the runtime, from the ground up: each may import those before it. Vocabulary lies at its top level.
+# The rooms of the runtime in order: each may import those before it. Modules of vocabulary are at the top level.
 ROOMS = ("vocabulary", "files", "process", "trace", "wire", "autograd", "tensors", "device", "rpc")
 VOCABULARY = {"__init__", "__main__", "errors", "limits", "schema", "terminal"}
-MAX_NUM_MODULES = 16  # of one folder, its __init__ aside
-# What the launcher may see of the trainer and of the package for environments: none of it needs torch.
+MAX_NUM_MODULES = 16  # of one folder, without its __init__
+# What the launcher may import from the trainer and from the package for environments: none of it needs torch.
 LAUNCH_MAY_SEE = {
     "mora_environment.component",
     "mora_trainer.settings",
@@ -59,40 +59,40 @@ def files_of(package: str) -> list[Path]:
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_a_package_imports_only_the_siblings_it_may(package: str) -> None:
-    assert files_of(package), "the package has moved; this test must follow it"
+    assert files_of(package), "the package has moved; update this test"
     for path in files_of(package):
         siblings = {name.partition(".")[0] for name in imports_of(path)} & set(PACKAGES)
         assert siblings - {package} <= ALLOWED[package], f"{path} imports {siblings}"
 
 
 def room_of(module: str) -> str:
-    """Of a name such as `mora_runtime.wire.codec`."""
+    """Room of a module such as `mora_runtime.wire.codec`."""
     name = module.partition(".")[2].partition(".")[0]
     return name if name in ROOMS else "vocabulary"
 
 
-def test_rooms_of_the_runtime_import_those_below_them_alone() -> None:
+def test_rooms_of_the_runtime_import_only_rooms_below_them() -> None:
     for path in files_of("mora_runtime"):
         inside = path.relative_to(PACKAGES["mora_runtime"] / "mora_runtime").parts
         if inside == ("__init__.py",):
-            continue  # loads public names on first use
+            continue  # imports public names on first use
         own = ROOMS.index(inside[0]) if len(inside) > 1 else 0
         for name in imports_of(path):
             if name.startswith("mora_runtime."):
                 assert ROOMS.index(room_of(name)) <= own, f"{path} imports {name}, which is above it"
 
 
-def test_every_folder_says_what_it_owns_and_is_no_drawer() -> None:
+def test_every_folder_says_what_it_owns_and_has_few_modules() -> None:
     for package, root in PACKAGES.items():
         for folder in {path.parent for path in files_of(package)}:
             said = ast.get_docstring(ast.parse((folder / "__init__.py").read_text(encoding="utf-8")))
-            assert said, f"{folder.relative_to(root)}/__init__.py: says nothing"
+            assert said, f"{folder.relative_to(root)}/__init__.py: has no docstring"
             modules = {path.stem for path in folder.glob("*.py")} - {"__init__"}
             assert len(modules) <= MAX_NUM_MODULES, f"{folder.relative_to(root)}: {len(modules)} modules"
 
 
 @pytest.mark.parametrize("package", ["mora_runtime", "mora_launch"])
-def test_what_lies_outside_the_rooms_is_vocabulary_or_entry(package: str) -> None:
+def test_modules_outside_the_rooms_are_vocabulary_or_entry(package: str) -> None:
     assert {path.stem for path in (PACKAGES[package] / package).glob("*.py")} <= VOCABULARY
 
 
@@ -103,7 +103,7 @@ def test_the_launcher_sees_only_settings_and_records_of_trainer_and_environments
 
 
 @pytest.mark.parametrize("package", ["mora_launch", "mora_data"])
-def test_importing_every_module_of_it_loads_no_torch(package: str) -> None:
+def test_importing_every_module_of_the_package_loads_no_torch(package: str) -> None:
     root = PACKAGES[package]
     modules = [".".join(path.relative_to(root).with_suffix("").parts) for path in files_of(package)]
     imports = "\n".join(f"import {name.removesuffix('.__init__')}" for name in modules if "__main__" not in name)
@@ -115,7 +115,7 @@ def test_importing_every_module_of_it_loads_no_torch(package: str) -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_the_video_model_needs_torch_and_safetensors_alone() -> None:
+def test_the_video_model_needs_only_torch_and_safetensors() -> None:
     standard = __import__("sys").stdlib_module_names
     for path in sorted((PACKAGES["mora_env_opensora"] / "mora_env_opensora" / "models").rglob("*.py")):
         foreign = {name.partition(".")[0] for name in imports_of(path)} - set(standard) - {"mora_env_opensora"}

@@ -1,4 +1,4 @@
-"""Pages that explain the tree name files and classes that exist."""
+"""The documentation names only files and classes that exist."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ PACKAGES = {
 }
 RENAMES = ROOT / "docs" / "adr" / "0007-rooms-of-the-runtime.md"
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
-FULL_PATHS = (  # pages that name every path from the root of the tree
+FULL_PATHS = (  # pages in which every path starts at the root of the tree
     "CONTRIBUTING.md",
     "docs/architecture.md",
     "docs/paper.md",
     "docs/rounds.md",
     "docs/training.md",
 )
-_WORD = re.compile(r"`([\w./-]+)`")  # one word: neither a command, nor a pattern, nor `<run>/...`
+_WORD = re.compile(r"`([\w./-]+)`")  # one word, not a command, a pattern or `<run>/...`
 _SUFFIXES = (".py", ".md", ".toml", ".yaml", ".lock")
 
 
@@ -38,7 +38,7 @@ def text_of(page: Path) -> str:
 
 
 def named_paths(page: Path) -> set[str]:
-    """Words in backticks that are paths: with a slash inside, or with a suffix of the tree's files."""
+    """Words in backticks that are paths: they contain a slash, or have a suffix of the tree's files."""
     words = set(_WORD.findall(text_of(page)))
     return {
         word for word in words if (word.endswith(_SUFFIXES) or "/" in word) and not word.startswith(("/", "./mora"))
@@ -48,7 +48,7 @@ def named_paths(page: Path) -> set[str]:
 @pytest.mark.parametrize("name", FULL_PATHS)
 def test_every_path_that_the_page_names_exists(name: str) -> None:
     named = named_paths(ROOT / name)
-    assert named, "the page names no path; does this test still find them?"
+    assert named, "the page names no path; check that this test still finds them"
     assert not sorted(path for path in named if not (ROOT / path).exists())
 
 
@@ -73,7 +73,7 @@ def new_names() -> list[str]:
 
 
 def is_there(name: str) -> bool:
-    """Whether a dotted name is a module or package of the tree, or is defined at the top of one."""
+    """True if a dotted name is a module or package of the tree, or is defined at the top level of one."""
     parts = name.split(".")
     path = ROOT / PACKAGES[parts[0]] / Path(*parts)
     if path.with_suffix(".py").is_file() or (path / "__init__.py").is_file():
@@ -83,7 +83,7 @@ def is_there(name: str) -> bool:
 
 
 def defined_in(module: Path) -> set[str]:
-    """Classes, functions and constants at the top of a module."""
+    """Classes, functions and constants at the top level of a module."""
     names: set[str] = set()
     for node in ast.parse(module.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.ClassDef | ast.FunctionDef):
@@ -101,7 +101,7 @@ def test_every_new_name_of_the_renames_exists() -> None:
     assert not [name for name in names if not is_there(name)]
 
 
-def test_a_name_that_is_not_there_is_noticed() -> None:
+def test_a_name_that_does_not_exist_is_noticed() -> None:
     assert is_there("mora_runtime.rpc.session.Session")
     assert not is_there("mora_runtime.rpc.session.Node")
     assert not is_there("mora_runtime.rpc.node")

@@ -14,14 +14,14 @@ HOSTILE_TESTS = sorted((ROOT / "tests" / "hostile").rglob("test_*.py"))
 
 
 def attackers() -> list[str]:
-    """First column of the table "Who attacks", without what stands in brackets."""
+    """First column of the table "Who attacks", without the text in brackets."""
     table = PAGE.partition("## Who attacks")[2].partition("## Promises")[0]
     rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| ")][1:]
     return [re.sub(r"\(.*\)| of a run", "", row).strip().lower() for row in rows]
 
 
 def named_tests() -> list[str]:
-    """Every test that the page names; a bare name lies in the folder of the path before it."""
+    """Every test that the page names; a bare name is in the folder of the path before it."""
     found, folder = [], ""
     for name in re.findall(r"`(?:python )?((?:tests/[\w/]*/)?(?:\w+\.py|(?<=/)))(?: URL)?`", PAGE):
         folder = name.rpartition("/")[0] if "/" in name else folder
@@ -29,7 +29,7 @@ def named_tests() -> list[str]:
     return found
 
 
-def test_every_test_that_the_page_names_is_there() -> None:
+def test_every_test_that_the_page_names_exists() -> None:
     names = named_tests()
     assert len(names) > 40
     assert not [name for name in names if not (ROOT / name).exists()]

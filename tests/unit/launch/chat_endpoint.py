@@ -1,4 +1,4 @@
-"""A chat server on this machine that says what it is told to, for tests of whoever asks one."""
+"""A chat server on this machine with given answers, for tests of its clients."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SILENCE = (0, b"")
 
 
 class ChatEndpoint(ThreadingHTTPServer):
-    """Gives its answers in turn, the last one for ever, and remembers what it was asked."""
+    """Returns its answers in order, repeats the last one, and records its requests."""
 
     daemon_threads = True
 
@@ -22,14 +22,14 @@ class ChatEndpoint(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.answers: list[Answer] = []
         self.asked: list[dict[str, Any]] = []
-        self.keys: list[str | None] = []  # that came with each question
-        self.headers: list[dict[str, str]] = []  # all that came with each question, by name in small letters
-        self.location: str | None = None  # of an answer that sends whoever asks elsewhere
+        self.keys: list[str | None] = []  # sent with each question
+        self.headers: list[dict[str, str]] = []  # all headers of each question, by name in lower case
+        self.location: str | None = None  # address of a redirecting answer
         self.ended = threading.Event()
 
     @property
     def base_url(self) -> str:
-        """Of its protocol."""
+        """Address of the API."""
         return f"http://127.0.0.1:{self.server_port}/v1"
 
 
@@ -46,7 +46,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.ended.wait(30)
             return
         status, body = answer if isinstance(answer, tuple) else (200, _completion(answer))
-        with contextlib.suppress(ConnectionError):  # who asked has hung up
+        with contextlib.suppress(ConnectionError):  # the client has closed the connection
             self.send_response(status)
             if self.server.location is not None:
                 self.send_header("Location", self.server.location)
@@ -56,7 +56,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
-        """Say nothing on the terminal."""
+        """Print nothing."""
 
 
 def _completion(text: str | None) -> bytes:
@@ -68,7 +68,7 @@ def _completion(text: str | None) -> bytes:
 
 @contextlib.contextmanager
 def chat_endpoint() -> Iterator[ChatEndpoint]:
-    """One that serves until the block ends."""
+    """An endpoint that serves until the block ends."""
     with ChatEndpoint() as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()

@@ -11,7 +11,7 @@ from mora_runtime.files.durable_files import sha256_of
 
 
 def make_round(run: Path, shape: ClipShape, num_sets: int = 2) -> Path:
-    """Plan and candidates of a first round, two candidates a set."""
+    """Write plan and candidates of a first round, two candidates per set."""
     folder = RoundFolder(run, 1)
     sets = tuple(PlannedSet(made_clip(index, shape)[0], "flicker", (index, index + 9)) for index in range(num_sets))
     folder.write_plan(Plan(1, 0, 4, {"image": "0" * 64, "video": "0" * 64}, sets))

@@ -1,4 +1,4 @@
-"""A hand-made trace of one step: times in ms, so that every share can be computed in the head.
+"""A hand-made trace of one step: times in ms, so that every share is easy to compute by hand.
 
 coordinator  0 step ......................................... 100
 image        [render 10-30]                 [backward 70-90]
@@ -22,7 +22,7 @@ def flow(key: str, at: float, *, is_start: bool) -> FlowEnd:
 
 
 def server(role: str, pid: int, calls: list[tuple[str, float, float]]) -> RoleTrace:
-    """A server that waits when it runs no call."""
+    """A server that waits while it runs no call."""
     trace = RoleTrace(role, pid, 1, {1: "MainThread"}, is_complete=True)
     now = 0.0
     for name, start, end in calls:

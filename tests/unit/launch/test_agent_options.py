@@ -1,4 +1,4 @@
-"""What an environment answers about options is checked field by field before the launcher believes it."""
+"""The launcher checks every field of an environment's answer about options before it uses it."""
 
 import json
 import subprocess
@@ -27,7 +27,7 @@ def test_an_answer_gives_options_and_components(monkeypatch: pytest.MonkeyPatch)
     assert checked.components == (Component(name="vae", num_parameters=7, dtype_nbytes=4, trainable=False),)
 
 
-def test_a_refusal_is_the_users_to_read(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refusal_is_passed_on_to_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
     answered(monkeypatch, json.dumps({"error": "agents.image.options: no such folder"}))
     with pytest.raises(SettingsError, match=r"^agents.image.options: no such folder$"):
         check_options("image", AGENT)
@@ -44,7 +44,9 @@ def test_a_refusal_is_the_users_to_read(monkeypatch: pytest.MonkeyPatch) -> None
         ([], r"\(top level\)"),
     ],
 )
-def test_another_answer_is_the_environments_fault(monkeypatch: pytest.MonkeyPatch, answer: Any, named: str) -> None:
+def test_an_invalid_answer_is_an_error_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch, answer: Any, named: str
+) -> None:
     answered(monkeypatch, json.dumps(answer))
     with pytest.raises(EnvironmentFailed, match=named) as refused:
         check_options("image", AGENT)

@@ -1,4 +1,4 @@
-"""Looking at checkpoints, checking them, taking weights out."""
+"""Listing and verifying checkpoints, and exporting weights."""
 
 import json
 from dataclasses import asdict
@@ -30,7 +30,7 @@ def make_checkpoint(run: Path, step: int) -> Path:
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    """A run with checkpoints of steps 4 and 8, the latter committed, and the beginning of another."""
+    """A run with checkpoints of steps 4 and 8, the latter committed, and an unfinished one."""
     for step in (4, 8):
         make_checkpoint(tmp_path, step)
     write_text(tmp_path / "checkpoints" / "step-00000012.tmp" / "image" / "weights" / "w.safetensors", "half")
@@ -59,7 +59,7 @@ def test_verifying_names_the_file_that_changed(run: Path) -> None:
     assert call("verify", run, "--step", 4).exit_code == 0
 
 
-def test_exporting_copies_checked_weights_and_never_over_others(run: Path, tmp_path: Path) -> None:
+def test_exporting_copies_verified_weights_and_overwrites_none(run: Path, tmp_path: Path) -> None:
     target = tmp_path / "out"
     assert call("export", run, "--step", 4, "-o", target).output.strip() == str(target / "image")
     assert (target / "image" / "w.safetensors").read_text() == "image/weights/w.safetensors of step 4"
@@ -70,7 +70,7 @@ def test_exporting_copies_checked_weights_and_never_over_others(run: Path, tmp_p
     assert (tmp_path / "average" / "image" / "w.safetensors").read_text() == "image/ema/w.safetensors of step 8"
 
 
-def test_what_is_not_there_is_named(run: Path, tmp_path: Path) -> None:
+def test_a_missing_checkpoint_agent_or_run_is_named(run: Path, tmp_path: Path) -> None:
     assert "no checkpoint of step 5; existing steps: 4, 8" in str(call("verify", run, "--step", 5).exception)
     (tmp_path / "empty").mkdir()
     assert "expected the directory of a run" in str(call("list", tmp_path / "empty").exception)

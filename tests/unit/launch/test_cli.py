@@ -1,4 +1,4 @@
-"""The command line says what it knows."""
+"""The command line lists its commands and benchmarks."""
 
 import importlib.util
 from pathlib import Path
@@ -22,7 +22,7 @@ def test_benchmarks_are_listed(words: list[str]) -> None:
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)
-def test_a_listed_benchmark_is_there(name: str) -> None:
+def test_a_listed_benchmark_exists(name: str) -> None:
     assert importlib.util.find_spec(f"benchmarks.{name}") is not None
 
 

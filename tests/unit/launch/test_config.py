@@ -68,13 +68,13 @@ def test_a_misspelt_key_is_refused_with_the_nearest_one(change: str, offered: st
         ("seed=.nan", "seed"),
     ],
 )
-def test_a_value_that_does_not_fit_names_its_place(change: str, words: str) -> None:
+def test_an_invalid_value_is_refused_with_its_place(change: str, words: str) -> None:
     with pytest.raises(SettingsError, match=words):
         load_config(TINY, [change])
 
 
 @pytest.mark.parametrize("change", ["training.num_steps", "=3", "training.num_steps.deep=3", "seed=[1"])
-def test_a_change_that_is_none_is_refused(change: str) -> None:
+def test_a_change_of_another_form_is_refused(change: str) -> None:
     with pytest.raises(SettingsError, match="--set"):
         load_config(TINY, [change])
 
@@ -92,7 +92,7 @@ def test_a_missing_or_broken_file_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("device", ["cuda:977", "gpu", "cuda", "cpu:1"])
-def test_a_device_that_is_not_there_is_refused_with_the_role(device: str) -> None:
+def test_a_missing_device_is_refused_with_the_role(device: str) -> None:
     with pytest.raises(PlacementError, match=r"video\.3"):
         check_devices([PlacedRole("video.3", device, "opensora", 0, 0, 0, 0, "any")])
 
@@ -100,7 +100,7 @@ def test_a_device_that_is_not_there_is_refused_with_the_role(device: str) -> Non
 BESIDE = "{environment: opensora, kind: opensora, capabilities: [connect_videos]}"
 
 
-def test_an_agent_beside_the_chain_takes_its_capabilities_from_the_others() -> None:
+def test_an_agent_outside_the_chain_takes_its_capabilities_from_the_others() -> None:
     served = served_models(load_config(TINY, [f"serving.agents.connector={BESIDE}", "serving.servers.connector=2"]))
     assert served.allowed_capabilities("connector") == {"connect_videos"}
     assert served.allowed_capabilities("video") == set(CAPABILITIES) - {"connect_videos"}
@@ -118,6 +118,6 @@ def test_an_agent_beside_the_chain_takes_its_capabilities_from_the_others() -> N
         ([f"serving.agents.Connect-Or={BESIDE}"], "serving.agents"),
     ],
 )
-def test_agents_that_do_not_fit_beside_the_chain_are_refused(changes: list[str], said: str) -> None:
+def test_invalid_agents_outside_the_chain_are_refused(changes: list[str], said: str) -> None:
     with pytest.raises(SettingsError, match=said):
         load_config(TINY, changes)

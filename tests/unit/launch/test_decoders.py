@@ -1,4 +1,4 @@
-"""What decoding costs is told before it begins, and decoders that misbehave cost one job."""
+"""The cost of decoding is known before it begins, and a misbehaving decoder fails only one job."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_headers_tell_format_size_and_scans(kind: str, options: dict[str, Any], 
     assert (header.kind, header.width, header.height, header.num_scans) == (kind, 90, 60, num_scans)
 
 
-def test_a_decoder_gives_what_decoding_in_place_gives(pool: DecodePool) -> None:
+def test_a_decoder_gives_the_same_result_as_decoding_in_this_process(pool: DecodePool) -> None:
     for content in (saved("PNG"), saved("WEBP", lossless=True), saved("JPEG", quality=95)):
         made = job(content)
         pool.submit(made)
@@ -144,7 +144,7 @@ def test_a_job_that_has_waited_long_goes_before_cheaper_ones() -> None:
     queue.close()
 
 
-def test_what_is_being_decoded_has_room_together_or_is_told_to_come_back() -> None:
+def test_jobs_that_need_too_much_memory_together_are_told_to_come_back() -> None:
     room = HeldBytes(100)
     with room.held(60):
         with pytest.raises(TooBusy, match="60 bytes already"), room.held(60):
@@ -161,7 +161,7 @@ def test_what_is_being_decoded_has_room_together_or_is_told_to_come_back() -> No
         b'{"num_frames": 100000, "height": 16384, "width": 16384}', b'{"refused": 5}', b'{"unknown": 1}',
     ],
 )  # fmt: skip
-def test_a_decoder_that_was_taken_over_gives_no_frames(answer: bytes) -> None:
+def test_a_compromised_decoder_gives_no_frames(answer: bytes) -> None:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs:
         handle = os.memfd_create("frames", os.MFD_ALLOW_SEALING)

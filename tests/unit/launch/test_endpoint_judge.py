@@ -1,4 +1,4 @@
-"""A judge behind an endpoint that answers, answers prose, is slow, is broken, or is not there."""
+"""A judge behind an endpoint that answers, answers prose, is slow, is broken, or does not exist."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -50,7 +50,7 @@ def test_a_judge_answers_without_chance_and_at_bounded_length(endpoint: ChatEndp
     assert (endpoint.asked[0]["temperature"], endpoint.asked[0]["max_tokens"]) == (0.0, 512)
 
 
-def test_prose_is_asked_for_once_more_with_what_was_wrong(endpoint: ChatEndpoint) -> None:
+def test_a_judge_that_answers_prose_is_asked_once_more_and_told_why(endpoint: ChatEndpoint) -> None:
     endpoint.answers = ["They are all nice.", GOOD]
     answer = judge(endpoint).rank(QUESTION)
     assert answer.ranking == (1, 2, 0)
@@ -73,7 +73,7 @@ def test_prose_is_asked_for_once_more_with_what_was_wrong(endpoint: ChatEndpoint
         "",
     ],
 )  # fmt: skip
-def test_what_is_no_answer_is_an_abstention_that_names_the_endpoint(
+def test_an_invalid_answer_is_an_abstention_that_names_the_endpoint(
     endpoint: ChatEndpoint, body: str | tuple[int, bytes]
 ) -> None:
     endpoint.answers = [body]
@@ -83,7 +83,7 @@ def test_what_is_no_answer_is_an_abstention_that_names_the_endpoint(
     assert f"127.0.0.1:{endpoint.server_port}" in answer.note
 
 
-def test_a_slow_endpoint_is_waited_for_no_longer_than_said(endpoint: ChatEndpoint) -> None:
+def test_a_slow_endpoint_is_given_up_after_the_configured_time(endpoint: ChatEndpoint) -> None:
     endpoint.answers = [SILENCE]
     answer = judge(endpoint, timeout_s=0.2, max_retries=1).rank(QUESTION)
     assert answer.ranking is None

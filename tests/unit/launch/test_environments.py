@@ -16,7 +16,7 @@ from mora_launch.environments.venvs import STAMP_NAME, Environment, EnvironmentB
 ROOT = Path(__file__).resolve().parents[3]
 
 
-# Of a distribution that is installed from its folder: whole enough for pip, and needs nothing from an index.
+# Build files of a distribution that pip can install from its folder without an index.
 PYPROJECT = """
 [build-system]
 requires = []
@@ -42,7 +42,7 @@ def build_editable(wheel_directory, config_settings=None, metadata_directory=Non
 
 
 def write_wheel(folder: Path, name: str) -> None:
-    """A wheel of one module, as an index would have it."""
+    """A wheel of one module, as an index would provide it."""
     info = f"{name}-1.0.dist-info"
     with zipfile.ZipFile(folder / f"{name}-1.0-py3-none-any.whl", "w") as wheel:
         wheel.writestr(f"{name}.py", "")
@@ -52,8 +52,8 @@ def write_wheel(folder: Path, name: str) -> None:
 
 
 def small_checkout(folder: Path, patch: pytest.MonkeyPatch) -> Environment:
-    """An environment in its own checkout: a lock of one package, and one distribution of the checkout. pip builds it,
-    from wheels of a folder instead of an index."""
+    """An environment in its own checkout: a lock of one package, and one distribution of the checkout. pip builds it
+    from wheels in a folder instead of an index."""
     distribution = folder / "thing"
     (distribution / "thing").mkdir(parents=True)
     (distribution / "thing" / "__init__.py").write_text("")
@@ -82,7 +82,7 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Environment:
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Environment, str]:
-    """A checkout whose environment four processes have built at once, where a half-built one was; what they said."""
+    """A checkout in which four processes built the environment at once over a half-built one, and their output."""
     folder = tmp_path_factory.mktemp("checkout")
     with pytest.MonkeyPatch.context() as patch:
         made = small_checkout(folder, patch)
@@ -121,7 +121,7 @@ def test_pip_builds_an_environment_from_its_lock_and_the_checkout(built: tuple[E
     assert environment.is_built()
 
 
-def test_what_is_half_built_is_built_again_from_nothing(built: tuple[Environment, str]) -> None:
+def test_a_half_built_environment_is_built_again_from_scratch(built: tuple[Environment, str]) -> None:
     assert not (built[0].folder / "half-written").exists()
 
 
@@ -139,7 +139,7 @@ def test_a_changed_lock_makes_it_outdated(built: tuple[Environment, str]) -> Non
     assert environment.is_built()
 
 
-def test_a_lock_that_the_index_cannot_fill_is_named_with_pips_words(environment: Environment) -> None:
+def test_a_lock_that_the_index_cannot_satisfy_is_named_with_pips_message(environment: Environment) -> None:
     environment.lock_file.write_text("locked==2.0\n")
     with pytest.raises(EnvironmentBuildError, match="environment small could not be built") as caught:
         ensure(["small"], progress=io.StringIO())
@@ -156,7 +156,7 @@ def test_a_broken_stamp_counts_as_not_built(environment: Environment, stamp: str
     assert not environment.is_built()
 
 
-def test_a_failing_build_says_which_why_and_leaves_no_stamp(
+def test_a_failed_build_names_the_environment_and_the_reason_and_leaves_no_stamp(
     environment: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     script = environment.folder.parent.parent / "uv"
@@ -171,7 +171,7 @@ def test_a_failing_build_says_which_why_and_leaves_no_stamp(
     assert not environment.is_built()
 
 
-def test_every_lock_pins_every_package_and_names_no_place() -> None:
+def test_every_lock_pins_every_package_and_names_no_path_or_url() -> None:
     for environment in (ROOT / "launch", ROOT / "env_sd3", ROOT / "env_opensora"):
         for line in (environment / "requirements.lock").read_text().splitlines():
             name, equals, version = line.partition("==")
@@ -185,8 +185,8 @@ def test_the_described_environments_are_machine_readable() -> None:
     assert described["opensora"]["python"].endswith("python")
 
 
-def test_building_uses_the_python_beneath_the_environment_that_asks() -> None:
-    """The command line runs in an environment without pip; asking that one would lose pip's configuration."""
+def test_building_uses_the_base_python_of_the_callers_environment() -> None:
+    """The command line's environment has no pip, so using it would lose pip's configuration."""
     host = Path(venvs.HOST_PYTHON)
     assert host.exists()
     assert ROOT / ".venvs" not in host.parents

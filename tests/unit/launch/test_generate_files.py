@@ -1,4 +1,4 @@
-"""What `mora generate` refuses about files before it loads models, and that results are whole."""
+"""`mora generate` refuses unsuitable files before it loads models, and results are whole."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_an_output_that_cannot_be_written_is_refused_before_any_work(tmp_path: P
             generate(options, load_config(TINY, []), output, Console())
 
 
-def test_an_input_is_not_replaced_by_what_is_made_from_it(tmp_path: Path) -> None:
+def test_an_output_never_replaces_its_own_input(tmp_path: Path) -> None:
     clip = tmp_path / "clip.mp4"
     clip.write_bytes(b"a clip")
     (tmp_path / "link.mp4").symlink_to(clip)
@@ -56,7 +56,7 @@ def test_an_input_is_not_replaced_by_what_is_made_from_it(tmp_path: Path) -> Non
     ResultFile(tmp_path / "other.mp4", [str(clip)])
 
 
-def test_a_full_disk_leaves_the_result_of_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_the_previous_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     result = ResultFile(tmp_path / "out.mp4")
     result.write(b"first", {"seed": 1})
 
@@ -72,7 +72,7 @@ def test_a_full_disk_leaves_the_result_of_before(tmp_path: Path, monkeypatch: py
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.mp4", "out.mp4.json"]
 
 
-def test_a_review_that_was_begun_with_another_file_is_not_gone_on_with(tmp_path: Path) -> None:
+def test_a_review_that_began_with_another_file_is_not_continued(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(png(np.zeros((8, 8, 3), dtype=np.uint8)))
     options = GenerateOptions("image_to_video", "a cat", 1, image=str(tmp_path / "a.png"))
     digest = hashlib.sha256(b"what the picture was before").hexdigest()

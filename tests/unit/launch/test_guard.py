@@ -1,4 +1,4 @@
-"""What every request passes before it is read: user or token, host, origin, length, speed."""
+"""The checks of every request before it is read: user or token, host, origin, length, speed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def says_what_came(scope: Any, receive: Any, send: Any) -> None:
 def ask(
     path: str = "/v1/models", *, peer: int | None = OTHER, uid: int | None = None, hosts: Any = None, **options: Any
 ) -> httpx.Response:
-    """One request of a peer to a guarded application of user `uid`."""
+    """Send one request of a peer to a guarded application of user `uid`."""
     access = Access(TOKEN, uid, hosts)
     guard: Any = Guard(says_what_came, access=access, max_body_nbytes=100, pages=["/page"], assets=["/page/a.js"])
 
@@ -77,7 +77,7 @@ def test_a_token_that_is_doubled_or_in_another_place_is_none(headers: Any) -> No
     assert ask(headers=encoded).status_code == 401
 
 
-def test_the_servers_own_user_needs_no_token_and_nobody_is_taken_for_him() -> None:
+def test_the_servers_own_user_needs_no_token_and_no_other_user_passes_for_it() -> None:
     assert ask(peer=ME, uid=ME).status_code == 200
     assert ask(peer=OTHER, uid=ME).status_code == 401
     assert ask(peer=None, uid=ME).status_code == 401, "the kernel did not tell"
@@ -145,7 +145,7 @@ def test_requests_that_other_sites_send_without_an_origin_are_refused() -> None:
     assert ask(peer=ME, uid=ME, method="GET", headers={"sec-fetch-site": "same-origin"}).status_code == 200
 
 
-def test_what_is_given_cannot_be_framed_embedded_or_kept_by_others() -> None:
+def test_answers_cannot_be_framed_embedded_or_cached_by_other_sites() -> None:
     for answer in (ask(headers=bearing()), ask()):
         assert answer.headers["x-content-type-options"] == "nosniff"
         assert answer.headers["cross-origin-resource-policy"] == "same-origin"
@@ -153,7 +153,7 @@ def test_what_is_given_cannot_be_framed_embedded_or_kept_by_others() -> None:
         assert not [name for name in answer.headers if name.startswith("access-control-")]
 
 
-def test_a_body_over_the_limit_is_refused_told_or_not() -> None:
+def test_a_body_over_the_limit_is_refused_with_or_without_its_length() -> None:
     assert ask(headers=bearing(), content=b"x" * 100).text == "100"
     for content in (b"x" * 101, pieces()):
         answer = ask(headers=bearing(), content=content)
@@ -163,7 +163,7 @@ def test_a_body_over_the_limit_is_refused_told_or_not() -> None:
 
 
 def body_of(room: BodyRoom, sizes: list[int], *, window_s: float = 5.0) -> Body:
-    """A body that comes in pieces of these sizes, and then stops short of its end."""
+    """A body that arrives in pieces of these sizes and then stalls before its end."""
     left = list(sizes)
 
     async def receive() -> Any:
@@ -174,7 +174,7 @@ def body_of(room: BodyRoom, sizes: list[int], *, window_s: float = 5.0) -> Body:
     return Body(receive, room, window_s=window_s)
 
 
-def test_a_body_that_stops_on_its_way_is_cut() -> None:
+def test_a_body_that_stalls_is_refused() -> None:
     async def run() -> None:
         body = body_of(BodyRoom(1 << 30), [10, 10], window_s=0.05)
         await body.receive()
@@ -188,7 +188,7 @@ def test_a_body_that_stops_on_its_way_is_cut() -> None:
     asyncio.run(run())
 
 
-def test_bodies_share_their_room_and_small_ones_always_pass() -> None:
+def test_bodies_share_a_limit_of_memory_and_small_ones_always_pass() -> None:
     async def run() -> None:
         room = BodyRoom(1 << 20)
         room.max_nbytes = 2 << 20

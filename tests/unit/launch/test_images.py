@@ -1,4 +1,4 @@
-"""The image endpoints when their client goes away, over a pool whose work is never done."""
+"""The image endpoints when their client disconnects, over a pool that never finishes its work."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TINY = Path(__file__).resolve().parents[3] / "configs" / "tiny.yaml"
 
 
 class IdlePool:
-    """Takes work and does none."""
+    """Accepts work and does none."""
 
     def __init__(self) -> None:
         self.works: list[Work] = []
@@ -33,14 +33,14 @@ class IdlePool:
         return self.works[-1]
 
     def forget(self) -> None:
-        """Let go of the works, as a server does with those that nobody wants."""
+        """Drop the works, as a server does with cancelled ones."""
         self.were_cancelled = [work.is_cancelled for work in self.works]
         self.works.clear()
         gc.collect()
 
 
 async def ask_and_go(app: FastAPI, pool: IdlePool, **fields: Any) -> list[str]:
-    """Send a request for pictures and hang up at once; what the event loop complains of afterwards."""
+    """Send a request for pictures and disconnect at once; returns the errors that the event loop then reports."""
     complaints: list[str] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context["message"]))
     body = json.dumps({"prompt": "a cat", "n": 2, **fields}).encode()
@@ -50,7 +50,7 @@ async def ask_and_go(app: FastAPI, pool: IdlePool, **fields: Any) -> list[str]:
         return messages.pop() if messages else {"type": "http.disconnect"}
 
     async def send(message: Any) -> None:
-        """Into the void."""
+        """Discard the message."""
 
     headers = [(b"content-type", b"application/json")]
     path = "/v1/images/generations"

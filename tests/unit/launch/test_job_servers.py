@@ -1,4 +1,4 @@
-"""Servers that outlive the processes that call them: what starts once, what starts again, and who gets Ctrl-C."""
+"""Servers that outlive their clients: which start once, which start again, and where Ctrl-C arrives."""
 
 import os
 import signal
@@ -24,7 +24,7 @@ from rich.console import Console
 
 ROOT = Path(__file__).resolve().parents[3]
 pytestmark = pytest.mark.timeout(60)
-# Says ready, sends heartbeats, says in a file that all are sent, and lives until it is told to stop.
+# Reports ready, sends heartbeats, creates a file when all are sent, and lives until it is stopped.
 SERVER = """
 import socket, sys
 link = socket.socket(fileno=int(sys.argv[-1]))
@@ -59,7 +59,7 @@ class FakeGroup:
 
 
 class Job:
-    """Open servers, and what was started of them."""
+    """Opened servers, and a list of the started ones."""
 
     def __init__(self, servers: JobServers, run: Path) -> None:
         self.servers = servers
@@ -98,7 +98,7 @@ def open_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Opener
 
 
 def commit(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the run have a checkpoint."""
+    """Pretend that the run has a checkpoint."""
     monkeypatch.setattr(job_servers, "committed", lambda _: SimpleNamespace(step=4))
 
 
@@ -132,9 +132,7 @@ def test_servers_start_once_for_all_workers_and_end_with_the_job(open_job: Opene
     assert not any(map(psutil.pid_exists, pids))
 
 
-def test_beside_a_single_replica_a_death_restarts_the_dead_alone(
-    open_job: Opener, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_with_a_single_replica_only_the_dead_server_restarts(open_job: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
     commit(monkeypatch)
     with open_job() as job:
         job.start()
@@ -146,7 +144,7 @@ def test_beside_a_single_replica_a_death_restarts_the_dead_alone(
 
 
 @pytest.mark.parametrize("replicas", [1, 2])
-def test_without_a_checkpoint_or_with_several_replicas_a_death_restarts_all(
+def test_without_a_checkpoint_or_with_several_replicas_all_servers_restart(
     open_job: Opener, monkeypatch: pytest.MonkeyPatch, replicas: int
 ) -> None:
     if replicas > 1:
@@ -162,7 +160,7 @@ def test_without_a_checkpoint_or_with_several_replicas_a_death_restarts_all(
         assert job.servers.attempt > attempt
 
 
-def test_a_death_that_no_worker_saw_is_a_restart_too_until_the_budget_is_used_up(
+def test_a_death_that_no_worker_saw_also_counts_against_the_restart_budget(
     open_job: Opener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commit(monkeypatch)
@@ -183,7 +181,7 @@ def test_a_death_that_no_worker_saw_is_a_restart_too_until_the_budget_is_used_up
             job.servers.replace_dead()
 
 
-def test_servers_are_ended_for_untouched_ones_only_where_a_worker_may_have_changed_them(open_job: Opener) -> None:
+def test_servers_are_replaced_by_fresh_ones_only_if_a_worker_may_have_changed_them(open_job: Opener) -> None:
     with open_job() as job:
         job.start()
         job.servers.require_untouched()
@@ -197,9 +195,7 @@ def test_servers_are_ended_for_untouched_ones_only_where_a_worker_may_have_chang
         assert job.started[2:] == [("image.0", 2), ("video.0", 2)]
 
 
-def test_heartbeats_are_read_while_the_launcher_does_something_else(
-    open_job: Opener, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_heartbeats_are_read_while_the_launcher_is_busy(open_job: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FakeGroup, "num_beats", 20_000)  # three times as many as the socket holds
     with open_job() as job:
         with job.servers.attended():
@@ -208,7 +204,7 @@ def test_heartbeats_are_read_while_the_launcher_does_something_else(
             wait_until((job.run / f"{role}.1.sent").exists)
 
 
-def test_ctrl_c_is_counted_where_children_are_waited_for_and_raises_elsewhere(open_job: Opener) -> None:
+def test_ctrl_c_is_counted_while_waiting_for_children_and_raises_otherwise(open_job: Opener) -> None:
     before = signal.getsignal(signal.SIGINT)
     with open_job() as job:
         with job.servers.attended() as supervisor:

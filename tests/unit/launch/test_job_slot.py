@@ -1,4 +1,4 @@
-"""Slots of the video jobs that work: counted, given back after an error, and refused to a job that is cancelled."""
+"""Slots of running video jobs: counted, released after an error, and refused to a cancelled job."""
 
 import threading
 from contextlib import ExitStack, suppress
@@ -23,7 +23,7 @@ def test_a_slot_is_occupied_inside_and_free_again_after_an_error() -> None:
     assert is_free(slots)
 
 
-def test_a_job_that_is_cancelled_while_it_waits_gets_none() -> None:
+def test_a_job_that_is_cancelled_while_it_waits_gets_no_slot() -> None:
     slots = threading.Semaphore(1)
     with job_slot(slots, lambda: False):
         with pytest.raises(Cancelled, match="the task was cancelled"), job_slot(slots, lambda: True):
@@ -32,12 +32,12 @@ def test_a_job_that_is_cancelled_while_it_waits_gets_none() -> None:
     assert is_free(slots)
 
 
-def test_a_free_slot_is_given_without_a_look_at_cancellation() -> None:
+def test_a_free_slot_is_given_without_a_check_for_cancellation() -> None:
     with job_slot(threading.Semaphore(1), lambda: pytest.fail("asked though a slot was free")):
         pass
 
 
-def test_a_slot_that_was_given_up_early_is_released_once() -> None:
+def test_a_slot_that_was_released_early_is_released_only_once() -> None:
     slots = threading.Semaphore(1)
     with ExitStack() as slot:
         slot.enter_context(job_slot(slots, lambda: False))

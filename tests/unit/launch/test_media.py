@@ -1,4 +1,4 @@
-"""Videos and pictures as bytes: what goes in comes out, and only what is asked for is opened."""
+"""Videos and pictures as bytes: they are read back as written, and no other file is opened."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ def test_the_same_clip_is_the_same_file_however_busy_the_machine_is() -> None:
     assert len(set(files)) == 1
 
 
-def test_a_png_holds_the_first_frame_and_its_metadata() -> None:
+def test_a_png_contains_the_first_frame_and_its_metadata() -> None:
     content = encode(CLIP, 10.0, "png", {"seed": 3})
     assert (read_picture(content, "image") == CLIP[0]).all()
     assert read_metadata(content) == {"seed": 3}
 
 
 @pytest.mark.parametrize("content", [b"", b"#EXTM3U\nfile:///etc/passwd", b"ffconcat version 1.0\nfile /etc/passwd"])
-def test_a_playlist_is_no_video(content: bytes) -> None:
+def test_a_playlist_is_refused_as_a_video(content: bytes) -> None:
     with pytest.raises(BadRequest, match="video: expected an mp4, webm or gif"):
         read_video(content, "video", max_frames=100)
 
 
 @pytest.mark.parametrize("content", [b"", b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"%PDF-1.4"])
-def test_what_is_no_picture_is_said_to_be_none(content: bytes) -> None:
+def test_bytes_that_are_no_picture_are_refused(content: bytes) -> None:
     with pytest.raises(BadRequest, match=r"^image: expected a PNG, JPEG or WebP picture, got something else$"):
         read_picture(content, "image")
 
@@ -56,13 +56,13 @@ def test_a_video_of_too_many_frames_is_refused() -> None:
         read_video(encode(CLIP, 10.0, "mp4", {}), "video", max_frames=5)
 
 
-def test_a_video_can_be_brought_to_a_size_frame_by_frame() -> None:
+def test_a_video_can_be_resized_frame_by_frame() -> None:
     content = encode(CLIP, 10.0, "mp4", {})
     whole = fitted(read_video(content, "video", max_frames=100).frames, 20, 24)
     assert (read_video(content, "video", max_frames=100, size=(20, 24)).frames == whole).all()
 
 
-def test_rates_and_sizes_are_brought_to_what_is_asked() -> None:
+def test_a_video_is_converted_to_the_requested_rate_and_size() -> None:
     assert len(at_rate(Video(CLIP, 8.0), 16.0)) == 16
     assert len(at_rate(Video(CLIP, 8.0), 4.0)) == 4
     assert fitted(CLIP, 64, 64).shape == (8, 64, 64, 3)

@@ -7,7 +7,7 @@ import sys
 from mora_launch.jobs.open_files import allow_open_files
 
 
-def test_the_limit_is_raised_to_what_is_allowed_for_children_too() -> None:
+def test_the_limit_is_raised_to_the_allowed_maximum_for_children_too() -> None:
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (128, before[1]))
     try:

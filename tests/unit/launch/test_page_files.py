@@ -1,4 +1,4 @@
-"""The files of our pages: which there are, how they are given out, and what their scripts never do."""
+"""The files of our pages: which exist, how they are served, and what their scripts never do."""
 
 import re
 from pathlib import Path
@@ -46,7 +46,7 @@ def test_every_file_has_one_address_its_type_and_a_policy(shell: str) -> None:
 
 
 @pytest.mark.parametrize("shell", PAGES)
-def test_nothing_else_is_given_out(shell: str) -> None:
+def test_no_other_file_is_served(shell: str) -> None:
     client, page = client_of(shell)
     others = {f"/page/{each}" for each in (*SERVE_FILES, *ROUNDS_FILES, *PAGES)} - page.paths
     for path in (
@@ -57,7 +57,7 @@ def test_nothing_else_is_given_out(shell: str) -> None:
 
 
 @pytest.mark.parametrize("shell", PAGES)
-def test_a_page_names_only_files_that_it_gives_out(shell: str) -> None:
+def test_a_page_names_only_files_that_it_serves(shell: str) -> None:
     page = PageFiles(shell, PAGES[shell])
     for path in page.pages | page.assets:
         name = shell if path in page.pages else path.removeprefix("/page/")
@@ -67,7 +67,7 @@ def test_a_page_names_only_files_that_it_gives_out(shell: str) -> None:
             assert {f"/page/{each}" for each in named} <= page.assets, name
 
 
-def test_no_file_lies_there_that_no_page_gives_out() -> None:
+def test_every_file_in_the_folder_is_served_by_a_page() -> None:
     given = {path.removeprefix("/page/") for shell in PAGES for path in PageFiles(shell, PAGES[shell]).assets}
     assert {path.name for path in ASSETS.iterdir()} == given | set(PAGES)
 

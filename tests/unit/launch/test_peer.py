@@ -1,4 +1,4 @@
-"""The user behind a connection, as the kernel tells it."""
+"""The user behind a connection, according to the kernel."""
 
 from __future__ import annotations
 
@@ -35,6 +35,6 @@ def test_an_ipv4_client_of_an_ipv6_listener_is_found() -> None:
                 assert peer_uid(accepted.getsockname()[:2], address[:2]) == os.getuid()
 
 
-def test_an_address_that_nobody_has_is_no_user() -> None:
+def test_an_address_without_a_connection_has_no_user() -> None:
     assert peer_uid(("127.0.0.1", 1), ("127.0.0.1", 2)) is None
     assert peer_uid(("localhost", 1), ("127.0.0.1", 2)) is None

@@ -1,4 +1,4 @@
-"""The arithmetic of a profile, on a trace whose every share is known."""
+"""The arithmetic of a profile, on a trace with known shares."""
 
 import json
 from itertools import pairwise
@@ -31,7 +31,7 @@ def test_each_moment_belongs_to_the_innermost_span() -> None:
     assert pieces == [(0, 2, "outer"), (2, 3, "inner"), (3, 4, "deep"), (4, 5, "inner"), (5, 10, "outer")]
 
 
-def test_shares_add_up_to_the_window_and_say_what_nothing_covers() -> None:
+def test_shares_add_up_to_the_window_and_include_uncovered_time() -> None:
     trace = RoleTrace("image.0", 1, 1, spans=[span("call", "protocol", 10, 60), span("work", "compute", 20, 50)])
     shares = Lane(trace).shares(0, 100 * MS)
     assert shares == {"compute": 0.03, "copy": 0.0, "wait": 0.0, "protocol": 0.02, "io": 0.0, "untraced": 0.05}
@@ -64,7 +64,7 @@ def test_the_critical_path_goes_from_role_to_role_and_has_no_gap() -> None:
     ]
 
 
-def test_a_server_that_was_busy_held_itself_up() -> None:
+def test_a_busy_server_delays_itself() -> None:
     traces = one_step()
     image = traces[1]
     image.spans = [span("image.render", "compute", 0, 70), span("backward", "compute", 70, 90)]
@@ -140,25 +140,25 @@ def advice_of(traces: list[RoleTrace], *changes: str, num_cores: int = 2) -> dic
     return {advice.change: advice.gain_s for advice in ranked_advice(measured)}
 
 
-def test_smaller_micro_batches_are_advised_where_servers_take_turns() -> None:
+def test_smaller_micro_batches_are_advised_if_servers_take_turns() -> None:
     found = advice_of(one_step(), "training.batch_size=4", "training.micro_batch_size=4")
     # four of 5 + 10 + 5 ms, three in flight: the video server works 40 ms without a pause, 5 ms before and 5 after
     assert found["training.micro_batch_size: 4 -> 1"] == pytest.approx(0.080 - 0.050, abs=1e-6)
 
 
-def test_more_threads_are_advised_only_where_cores_are_free() -> None:
+def test_more_threads_are_advised_only_if_cores_are_free() -> None:
     wanted = "agents.video.num_threads: 1 -> 2"
     assert wanted not in advice_of(one_step(), num_cores=2)
     assert advice_of(one_step(), num_cores=4)[wanted] == pytest.approx(0.020)
 
 
-def test_a_full_arena_is_told_with_what_it_costs() -> None:
+def test_a_full_arena_is_reported_with_its_cost() -> None:
     traces = one_step()
     traces[2].moves = [Move("spilled", 4096, "video.0", "coordinator.0", 8 * MS, 60 * MS, 1)]
     assert advice_of(traces)["agents.video.arena_nbytes: raise by 4096"] == pytest.approx(0.008)
 
 
-def test_cores_that_were_taken_away_are_told() -> None:
+def test_cores_taken_away_by_the_host_are_reported() -> None:
     traces = one_step()
     loss = next(s for s in traces[2].spans if s.name == "video.loss")
     loss.args["cpu_ns"] = 10 * MS  # of 40

@@ -1,4 +1,4 @@
-"""The prompt agent: rules offline, or a language model behind an endpoint that may say anything or nothing."""
+"""The prompt agent: offline rules, or a language model behind an endpoint with any answer or none."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def agent(endpoint: ChatEndpoint, **changes: Any) -> Any:
     return prompt_agent(PromptAgentSettings(kind="openai", base_url=endpoint.base_url, **settings))
 
 
-def test_rules_make_a_sentence_and_leave_what_is_long_already() -> None:
+def test_rules_make_a_sentence_and_leave_long_wishes_unchanged() -> None:
     rules = prompt_agent(PromptAgentSettings())
     said = rules.enhance("  a red\n circle ")
     assert said.startswith("A red circle. The scene is")
@@ -42,7 +42,7 @@ def test_a_model_is_asked_with_the_wish_and_its_description_is_taken(endpoint: C
     assert asked["messages"][-1] == {"role": "user", "content": "a red circle"}
 
 
-def test_key_temperature_and_length_are_those_of_the_settings(
+def test_key_temperature_and_length_come_from_the_settings(
     endpoint: ChatEndpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MY_API_KEY", "secret")
@@ -54,14 +54,14 @@ def test_key_temperature_and_length_are_those_of_the_settings(
     assert asked == [(None, None), (0.5, 90)]
 
 
-def test_without_an_address_openai_is_meant_which_asks_for_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_an_address_openai_is_asked_which_needs_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     with pytest.raises(EndpointFailed, match=r"gpt-4o at OpenAI: it needs a key; .* OPENAI_API_KEY is set"):
         prompt_agent(PromptAgentSettings(kind="openai")).enhance("a red circle")
 
 
 @pytest.mark.parametrize("text", ["", None, " \n ", "Sure! " * 1000])
-def test_an_answer_that_is_none_leaves_the_wish_as_it_is(endpoint: ChatEndpoint, text: str | None) -> None:
+def test_an_empty_answer_leaves_the_wish_unchanged(endpoint: ChatEndpoint, text: str | None) -> None:
     endpoint.answers = [text]
     assert agent(endpoint).enhance("a red circle") == "a red circle"
 
@@ -76,7 +76,7 @@ def test_an_answer_that_is_none_leaves_the_wish_as_it_is(endpoint: ChatEndpoint,
         (200, {"hello": "world"}, "is not a chat completion"),
     ],
 )
-def test_an_endpoint_that_answers_something_else_is_named_in_one_line(
+def test_an_endpoint_with_an_invalid_answer_is_named_in_one_line(
     endpoint: ChatEndpoint, status: int, body: Any, said: str
 ) -> None:
     endpoint.answers = [(status, body if isinstance(body, bytes) else json.dumps(body).encode())]

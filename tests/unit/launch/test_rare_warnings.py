@@ -1,4 +1,4 @@
-"""Warnings that clients cause are logged now and then, errors always."""
+"""Only some of the warnings that clients cause are logged, but all errors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def record(level: int) -> logging.LogRecord:
     return logging.LogRecord("uvicorn.error", level, "", 0, "Invalid HTTP request received.", (), None)
 
 
-def test_a_flood_of_warnings_leaves_ten_lines_a_minute() -> None:
+def test_a_flood_of_warnings_leaves_ten_lines_per_minute() -> None:
     now_s = 0.0
     rare = RareWarnings(lambda: now_s)
     assert sum(rare.filter(record(logging.WARNING)) for _ in range(1000)) == 10

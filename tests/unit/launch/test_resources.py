@@ -1,4 +1,4 @@
-"""Shared memory and cores are shared out so that nobody is given what another has."""
+"""Shared memory and cores are divided so that no two roles get the same."""
 
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,14 @@ def config(**changes: Any) -> TrainConfig:
     return load_config(TINY, [f"{key.replace('__', '.')}={value}" for key, value in changes.items()])
 
 
-def test_every_role_gets_an_equal_share_of_what_is_not_given_by_name() -> None:
+def test_roles_share_the_memory_that_is_not_assigned_by_name_equally() -> None:
     shares = divide_memory(config(shared_memory_nbytes=900 << 20))
     assert shares == {"image.0": 300 << 20, "video.0": 300 << 20, "coordinator.0": 300 << 20}
     named = divide_memory(config(shared_memory_nbytes=900 << 20, agents__video__arena_nbytes=700 << 20))
     assert named == {"image.0": 100 << 20, "video.0": 700 << 20, "coordinator.0": 100 << 20}
 
 
-def test_replicas_share_too() -> None:
+def test_replicas_also_share() -> None:
     two = config(replicas=2, shared_memory_nbytes=600 << 20)
     assert divide_memory(two) == dict.fromkeys(role_names(two), 100 << 20)
 
@@ -39,7 +39,7 @@ def test_servers_on_the_cpu_get_cores_that_no_other_has() -> None:
     assert pin_cores(config(agents__video__num_threads=3), [[0, 1], [2, 3]]) == {"image.0": (0,), "video.0": (1, 2, 3)}
 
 
-def test_without_cores_for_all_nobody_is_pinned() -> None:
+def test_without_cores_for_all_no_server_is_pinned() -> None:
     assert pin_cores(config(), [[0]]) == {}
     assert pin_cores(config(replicas=2), [[0, 1, 2]]) == {}
     assert pin_cores(config(pin_cores="false"), [[0, 1]]) == {}

@@ -1,4 +1,4 @@
-"""What keeps dying is given up, what dies now and then is not."""
+"""Roles that die repeatedly are given up; roles that die rarely are not."""
 
 from mora_launch.config.restarts import RestartBudget, RestartSettings
 

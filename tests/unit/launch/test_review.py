@@ -16,7 +16,7 @@ from mora_launch.tasks.request import TaskRequest
 
 
 class DrawnAgents:
-    """Agents whose pictures say what they were asked for; the real ones need servers."""
+    """Agents whose pictures encode their request; the real ones need servers."""
 
     num_frames = 5
 
@@ -58,7 +58,7 @@ def run(folder: Path, said: list[dict[str, Any]], agents: DrawnAgents | None = N
 ACCEPT = {"action": "accept"}
 
 
-def test_accepting_everything_makes_what_is_made_without_review(tmp_path: Path) -> None:
+def test_accepting_everything_gives_the_same_result_as_no_review(tmp_path: Path) -> None:
     clip, agents = run(tmp_path, [ACCEPT] * 3)
     assert agents.calls[0] == ("image", "a cat, enhanced", 7)
     assert (clip == 7).all()
@@ -74,7 +74,7 @@ def test_again_draws_another_seed_three_times_at_most(tmp_path: Path) -> None:
     assert candidate.attempt == 3
 
 
-def test_an_edited_prompt_counts_from_its_stage_on(tmp_path: Path) -> None:
+def test_an_edited_prompt_applies_from_its_stage_on(tmp_path: Path) -> None:
     _, agents = run(tmp_path, [ACCEPT, {"action": "edit", "prompt": "a dog"}, ACCEPT, ACCEPT])
     assert [(kind, prompt) for kind, prompt, _ in agents.calls] == [
         ("image", "a cat, enhanced"), ("image", "a dog"), ("video", "a dog"),
@@ -86,13 +86,13 @@ def test_adjusting_changes_the_picture_that_is_animated(tmp_path: Path) -> None:
     assert (clip == 8).all()
 
 
-def test_going_back_opens_the_last_stage_and_keeps_those_before(tmp_path: Path) -> None:
+def test_going_back_reopens_the_last_stage_and_keeps_earlier_ones(tmp_path: Path) -> None:
     back = {"action": "back"}
     _, agents = run(tmp_path, [ACCEPT, ACCEPT, back, {"action": "again"}, ACCEPT, ACCEPT])
     assert [kind for kind, _, _ in agents.calls] == ["image", "video", "image", "image", "video"]
 
 
-def test_a_stopped_session_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_a_stopped_session_continues_where_it_was(tmp_path: Path) -> None:
     with pytest.raises(Stopped):
         run(tmp_path, [ACCEPT, ACCEPT, {"action": "stop"}])
     assert ReviewSession(tmp_path).state().status == "stopped"
@@ -101,7 +101,7 @@ def test_a_stopped_session_goes_on_where_it_was(tmp_path: Path) -> None:
     assert (clip == 7).all()
 
 
-def test_what_was_edited_and_drawn_again_is_there_after_a_stop(tmp_path: Path) -> None:
+def test_edits_and_new_seeds_survive_a_stop(tmp_path: Path) -> None:
     edit, again, stop = {"action": "edit", "prompt": "a dog"}, {"action": "again"}, {"action": "stop"}
     with pytest.raises(Stopped):
         run(tmp_path, [edit, stop])
@@ -116,14 +116,14 @@ def test_what_was_edited_and_drawn_again_is_there_after_a_stop(tmp_path: Path) -
     assert (clip == ReviewSession(tmp_path).frames(left.candidate)).all()
 
 
-def test_a_session_is_not_taken_for_another_request(tmp_path: Path) -> None:
+def test_a_session_is_not_continued_with_another_request(tmp_path: Path) -> None:
     ReviewSession.create(tmp_path, {"prompt": "a cat", "seed": 1, "videos": ()})
     ReviewSession.create(tmp_path, {"prompt": "a cat", "seed": 1, "videos": ()})
     with pytest.raises(ReviewRefused, match=r"another request \(prompt, seed differ\)"):
         ReviewSession.create(tmp_path, {"prompt": "a dog", "seed": 2, "videos": ()})
 
 
-def test_of_two_reviewers_at_once_one_decides(tmp_path: Path) -> None:
+def test_if_two_reviewers_decide_at_once_only_one_counts(tmp_path: Path) -> None:
     session = ReviewSession.create(tmp_path, {})
     agents: Any = DrawnAgents()
     stages = ReviewedStages(session, agents, REQUEST, lambda each: each.wait_decision(5.0))
@@ -143,7 +143,7 @@ def test_of_two_reviewers_at_once_one_decides(tmp_path: Path) -> None:
         assert made.result(5) == "a cat"
 
 
-def test_a_candidate_that_nobody_looks_at_stops_the_session_in_time(tmp_path: Path) -> None:
+def test_a_candidate_without_a_reviewer_stops_the_session_in_time(tmp_path: Path) -> None:
     session = ReviewSession.create(tmp_path, {})
     agents: Any = DrawnAgents()
     stages = ReviewedStages(session, agents, REQUEST, lambda each: each.wait_decision(0.1))
@@ -178,7 +178,7 @@ def test_editing_a_prompt_takes_none_of_its_new_seeds(tmp_path: Path) -> None:
     assert agents.calls[0][1] == "a cat, enhanced"
 
 
-def test_edits_of_one_stage_have_a_bound_and_leave_one_candidate_on_disk(tmp_path: Path) -> None:
+def test_edits_of_one_stage_are_limited_and_leave_one_candidate_on_disk(tmp_path: Path) -> None:
     edits = [{"action": "edit", "prompt": f"number {number}"} for number in range(MAX_NUM_EDITS + 1)]
     with pytest.raises(ReviewRefused, match=f"edit: at most {MAX_NUM_EDITS} times for a stage"):
         run(tmp_path / "session", [ACCEPT, *edits])

@@ -1,4 +1,4 @@
-"""The page of `mora review --web` over HTTP: who is shown what, who decides, and what is freed when somebody leaves."""
+"""The page of `mora review --web` over HTTP: what visitors see and decide, and what is released when one leaves."""
 
 import signal
 import subprocess
@@ -28,7 +28,7 @@ def run(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def page(run: Path) -> Iterator[httpx.Client]:
-    """The page in a process of its own; Ctrl-C ends it, and it shows who agrees with whom."""
+    """The page in its own process; Ctrl-C ends it, and it prints which judges and reviewers agree."""
     with bound("127.0.0.1", 0) as probe:
         port = str(probe.getsockname()[1])
     command = [str(ENVIRONMENTS["control"].python), "-m", "mora_launch", "review", str(run), "--web", "--port", port]
@@ -87,7 +87,7 @@ class Reviewer:
         return self._page.get(f"{self.path}/rounds/1/sets/{index}/videos/{candidate}", headers=headers)
 
 
-def test_two_reviewers_decide_undo_skip_and_free_what_they_held(run: Path, page: httpx.Client) -> None:
+def test_two_reviewers_decide_undo_skip_and_release_their_sets(run: Path, page: httpx.Client) -> None:
     ann, ben = Reviewer(page, "ann"), Reviewer(page, " ben ")
     assert (ann.index, ben.index, ben.shown["reviewer"]) == (0, 1, "ben")
     assert ann.shown["set"]["prompt"].startswith("a red circle")
@@ -164,7 +164,7 @@ WRONG_BODIES: tuple[tuple[str, Any], ...] = (
 )
 
 
-def test_what_does_not_fit_is_refused_and_changes_nothing(run: Path, page: httpx.Client) -> None:
+def test_an_invalid_request_is_refused_and_changes_nothing(run: Path, page: httpx.Client) -> None:
     ann = Reviewer(page, "ann")
     for path, body in WRONG_BODIES:
         answer = page.post(f"{ann.path}{path}" if path else "/v1/visits", json=body)
@@ -181,7 +181,7 @@ def test_bodies_that_are_no_json_too_deep_or_too_long_are_refused(page: httpx.Cl
     assert page.post("/v1/visits", content=b'{"reviewer": "ann"}', headers={"content-type": "text/plain"}).is_error
 
 
-def test_the_page_answers_to_its_own_name_and_tells_nothing_of_its_routes(page: httpx.Client) -> None:
+def test_the_page_answers_only_to_its_own_name_and_does_not_list_its_routes(page: httpx.Client) -> None:
     for path in ("/page", "/v1/visits/x"):
         assert page.get(path, headers={"host": "evil.example"}).status_code == 403
     assert page.post("/v1/visits", json={"reviewer": "a"}, headers={"origin": "http://evil.example"}).is_error
@@ -191,7 +191,7 @@ def test_the_page_answers_to_its_own_name_and_tells_nothing_of_its_routes(page: 
 
 
 def wait_free(run: Path) -> None:
-    """Until the first set is held by nobody."""
+    """Wait until no visitor has the first set."""
     queue = ReviewQueue(run, "somebody else")
     deadline = time.monotonic() + 30
     while True:
@@ -202,7 +202,7 @@ def wait_free(run: Path) -> None:
         time.sleep(0.02)
 
 
-def test_a_visitor_who_says_nothing_for_long_is_taken_to_have_left(run: Path) -> None:
+def test_a_visitor_without_requests_for_long_counts_as_gone(run: Path) -> None:
     access = Access("a token of sixteen characters", None, None)
     application = ReviewPage(run, silent_s=0.3).application(access)
     with TestClient(application, headers={"authorization": f"Bearer {access.token}"}) as page:
@@ -215,7 +215,7 @@ def test_a_visitor_who_says_nothing_for_long_is_taken_to_have_left(run: Path) ->
         assert Reviewer(page, "ann").index == 0
 
 
-def test_a_visitor_who_asks_now_and_then_stays(run: Path) -> None:
+def test_a_visitor_with_occasional_requests_stays(run: Path) -> None:
     visits = Visits(run, silent_s=3600)
     ann = visits.begin("ann")
     with visits.visitor(ann) as visitor:
@@ -228,7 +228,7 @@ def test_a_visitor_who_asks_now_and_then_stays(run: Path) -> None:
     wait_free(run)
 
 
-def test_there_is_a_limit_of_visitors_and_one_who_leaves_makes_room(run: Path) -> None:
+def test_the_number_of_visitors_is_limited_and_one_that_leaves_makes_room(run: Path) -> None:
     visits = Visits(run, silent_s=3600)
     everybody = [visits.begin(f"reviewer {number}") for number in range(MOST_VISITORS)]
     assert len(set(everybody)) == MOST_VISITORS

@@ -1,4 +1,4 @@
-"""People decide what judges do not agree on: at the terminal, several at once."""
+"""People decide sets on which judges disagree, at the terminal and several at once."""
 
 import os
 import pty
@@ -39,7 +39,7 @@ def test_several_reviewers_are_never_shown_the_same_set(run: Path) -> None:
     assert decided(run) == [(1, "d"), None, None]
 
 
-def test_undo_takes_back_ones_own_latest_decision_until_the_round_is_fixed(run: Path) -> None:
+def test_undo_reverts_the_reviewers_own_latest_decision_until_the_round_is_fixed(run: Path) -> None:
     mine, other = ReviewQueue(run, "mine"), ReviewQueue(run, "other")
     for queue in (mine, other, mine):
         with queue.next() as waiting:
@@ -55,7 +55,7 @@ def test_undo_takes_back_ones_own_latest_decision_until_the_round_is_fixed(run: 
 
 
 def typed(command: list[str], keys: bytes) -> tuple[int, str]:
-    """Run at a terminal of its own; the keys are all pressed at once, when the first set is shown."""
+    """Run at its own terminal; all keys are sent at once when the first set is shown."""
     ours, theirs = pty.openpty()
     said = b""
     with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, cwd=ROOT) as process:
@@ -66,7 +66,7 @@ def typed(command: list[str], keys: bytes) -> tuple[int, str]:
                 if keys and b"q leave" in said:
                     os.write(ours, keys)
                     keys = b""
-        except OSError:  # how a terminal says that nobody is left
+        except OSError:  # a terminal reports in this way that its last process has ended
             pass
         finally:
             process.terminate()

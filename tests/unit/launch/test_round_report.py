@@ -45,7 +45,7 @@ def content(tmp_path_factory: pytest.TempPathFactory) -> str:
     return folder.report.read_text(encoding="utf-8")
 
 
-def test_the_page_shows_every_set_its_candidates_and_what_became_of_it(content: str) -> None:
+def test_the_page_shows_every_set_with_its_candidates_and_its_decision(content: str) -> None:
     text = re.sub(r"\s+", " ", Page(content).text)
     assert content.count("<video") == 6
     assert content.count('class="cell chosen"') == 1
@@ -56,7 +56,7 @@ def test_the_page_shows_every_set_its_candidates_and_what_became_of_it(content: 
     assert "not trained yet" in text
 
 
-def test_text_of_others_is_shown_and_is_no_markup(content: str) -> None:
+def test_foreign_text_is_shown_and_never_becomes_markup(content: str) -> None:
     page = Page(content)
     assert "script" not in page.elements
     assert page.text.count(MARKUP) >= 4  # reviewer, reason, judge, raw answer, note
@@ -73,7 +73,7 @@ def test_the_same_round_gives_the_same_bytes(content: str, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("package", ["mora_launch.rounds", "mora_launch.profiling.report"])
-def test_templates_of_pages_escape_and_refuse_what_they_do_not_get(package: str) -> None:
+def test_templates_of_pages_escape_values_and_refuse_missing_ones(package: str) -> None:
     templates = page_templates(package)
     assert templates.from_string("{{ text }} {{ 0.125|percent(1) }}").render(text="<b>") == "&lt;b&gt; 12.5%"
     with pytest.raises(UndefinedError, match="'text' is undefined"):

@@ -1,6 +1,6 @@
-"""A round's files where the disk is full, or somebody took a video away: an error that says what to do, and resumable.
+"""A round's files on a full disk, or without one of its videos: an error says what to do, and the round can resume.
 
-Candidates are there already and no model is trained: what lies between needs none.
+Candidates exist already and no model is trained, because the steps between need no model.
 """
 
 import errno
@@ -42,7 +42,7 @@ def planned(tmp_path_factory: pytest.TempPathFactory, config: TrainConfig) -> Pa
 
 @pytest.fixture
 def run(planned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of it; training ends as if Ctrl-C had been pressed."""
+    """A copy of the run; its training ends as if by Ctrl-C."""
     monkeypatch.setattr(round_runner, "train_round", lambda *_: False)
     return Path(shutil.copytree(planned, tmp_path / "run"))
 
@@ -75,7 +75,9 @@ def test_a_disk_that_is_full_at_every_file_in_turn_changes_nothing(
 
     monkeypatch.setattr(store, "replace_text", write)
     for _ in range(len(set(expected) - set(facts(planned)))):
-        with pytest.raises(StorageError, match=r"the disk is full.*free disk space and run the same command with --resume"):
+        with pytest.raises(
+            StorageError, match=r"the disk is full.*free disk space and run the same command with --resume"
+        ):
             go_on(again, config)
     assert {Path(name).name for name in refused} == {
         "verdict-0.json", "verdict-1.json", "decision.json", "dataset.jsonl", "manifest.json", "report.html",
@@ -85,7 +87,7 @@ def test_a_disk_that_is_full_at_every_file_in_turn_changes_nothing(
     assert facts(again) == expected
 
 
-def test_a_video_that_is_gone_is_named_and_the_round_goes_on_once_it_is_back(run: Path, config: TrainConfig) -> None:
+def test_a_missing_video_is_named_and_the_round_continues_once_it_is_back(run: Path, config: TrainConfig) -> None:
     video = RoundFolder(run, 1).set(1).video(0)
     content = video.read_bytes()
     video.unlink()
@@ -97,7 +99,7 @@ def test_a_video_that_is_gone_is_named_and_the_round_goes_on_once_it_is_back(run
         go_on(run, config)
 
 
-def test_a_chosen_video_that_is_gone_or_changed_is_not_trained_on(run: Path, config: TrainConfig) -> None:
+def test_a_missing_or_changed_chosen_video_is_not_used_for_training(run: Path, config: TrainConfig) -> None:
     with pytest.raises(Interrupted):
         go_on(run, config)
     folder = RoundFolder(run, 1)
@@ -122,7 +124,7 @@ def test_a_chosen_video_that_is_gone_or_changed_is_not_trained_on(run: Path, con
     assert folder.manifest.read_bytes() == before
 
 
-def test_a_verdict_that_somebody_broke_is_named(run: Path, config: TrainConfig) -> None:
+def test_a_damaged_verdict_is_named(run: Path, config: TrainConfig) -> None:
     with pytest.raises(Interrupted):
         go_on(run, config)
     (RoundFolder(run, 1).set(0).path / "verdict-0.json").write_text("{")

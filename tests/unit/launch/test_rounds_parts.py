@@ -56,7 +56,7 @@ def test_similarity_is_the_share_of_word_pairs_that_two_prompts_have_in_common()
     assert similarity(first, word_pairs("fox")) == 0.0
 
 
-def test_a_prompt_repeats_another_over_the_limit_and_not_at_it() -> None:
+def test_a_prompt_repeats_another_above_the_limit_but_not_at_it() -> None:
     for max_similarity, is_new in ((4 / 6 - 1e-9, False), (4 / 6, True)):
         seen = SeenPrompts(max_similarity)
         assert seen.add("a red fox runs over snow")
@@ -67,7 +67,7 @@ def test_a_prompt_repeats_another_over_the_limit_and_not_at_it() -> None:
 
 
 @pytest.mark.parametrize("max_similarity", [0.1, 0.5, 0.8, 1.0])
-def test_prompts_are_found_to_repeat_as_by_comparing_each_with_all(max_similarity: float) -> None:
+def test_repeated_prompts_are_the_same_as_by_comparing_each_with_all(max_similarity: float) -> None:
     draw = random.Random(0)
     prompts = [" ".join(draw.choices("abcd", k=draw.randint(1, 7))) for _ in range(400)]
     seen, kept = SeenPrompts(max_similarity), list[frozenset[str]]()
@@ -128,7 +128,7 @@ def test_rankings_are_read(text: str, expected: tuple[int, ...]) -> None:
         "RANKING: none of them > 1", "RANKING: ²>1>3>4",
     ],
 )  # fmt: skip
-def test_what_is_no_ranking_is_never_guessed(text: str) -> None:
+def test_an_invalid_ranking_is_never_guessed(text: str) -> None:
     with pytest.raises(JudgeError):
         parse_ranking(text, 4)
 
@@ -149,7 +149,7 @@ def test_an_unreadable_answer_is_asked_for_again_once_and_then_counts_as_abstent
     assert abstained.raw == ("first", "second")
 
 
-def test_judges_that_agree_decide_and_judges_that_do_not_leave_it_to_a_person() -> None:
+def test_judges_that_agree_decide_and_others_leave_it_to_a_person() -> None:
     agreed = decide([verdict((2, 0, 1, 3)), verdict((2, 3, 1, 0))])
     assert agreed is not None
     assert agreed.chosen == 2
@@ -162,7 +162,7 @@ def test_judges_that_agree_decide_and_judges_that_do_not_leave_it_to_a_person() 
     assert decide([verdict(None), verdict(None)]) is None
 
 
-def test_the_rule_takes_the_best_mean_rank_and_drops_what_nobody_stands_up_for() -> None:
+def test_the_rule_takes_the_best_mean_rank_and_drops_sets_without_a_good_candidate() -> None:
     assert decide_by_rule([verdict((0, 1, 2, 3)), verdict((3, 1, 2, 0))], 4).chosen == 1
     assert decide_by_rule([verdict((0, 1, 2, 3)), verdict((1, 0, 2, 3))], 4).chosen == 0
     assert decide_by_rule([verdict(None), verdict((3, 1, 2, 0))], 4).chosen == 3
@@ -171,7 +171,7 @@ def test_the_rule_takes_the_best_mean_rank_and_drops_what_nobody_stands_up_for()
 
 
 class FirstPlaceJudge:
-    """A judge with nothing but position bias."""
+    """A judge with only position bias."""
 
     name = "first"
 
@@ -179,7 +179,7 @@ class FirstPlaceJudge:
         return JudgeAnswer(tuple(range(len(question.clips))), ("",))
 
 
-def test_shuffling_takes_the_place_out_of_a_biased_judge() -> None:
+def test_shuffling_removes_the_position_bias_of_a_judge() -> None:
     clips = [made_clip(index, SHAPE)[1] for index in range(4)]
     best = [
         ask(FirstPlaceJudge(), prompt="p", criterion_name="flicker", criterion=CRITERIA["flicker"], clips=clips,
@@ -190,7 +190,7 @@ def test_shuffling_takes_the_place_out_of_a_biased_judge() -> None:
     assert min(counts) > 70
 
 
-def test_the_measured_judge_ranks_whatever_the_order_and_finds_none_good_where_all_stand_still() -> None:
+def test_the_measured_judge_ranks_in_any_order_and_finds_no_still_clip_good() -> None:
     clip = made_clip(3, SHAPE)[1]
     noisy = (clip + np.random.default_rng(0).normal(0, 20, clip.shape)).clip(0, 255).astype(np.uint8)
     frozen = np.repeat(clip[:1], len(clip), axis=0)

@@ -1,4 +1,4 @@
-"""The thread that feeds a server, over a server that answers at once."""
+"""The thread that sends work to a server, with a server that answers at once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mora_runtime.process.run_directory import RunDirectory
 
 
 class WatchedQueue(WorkQueue):
-    """Ends the worker at its first wait for more work, and keeps what it still owed then."""
+    """Ends the worker at its first wait for more work, and records the unanswered work at that time."""
 
     def __init__(self, works: list[Work]) -> None:
         super().__init__({"text_to_image": 4})
@@ -26,7 +26,7 @@ class WatchedQueue(WorkQueue):
             self.put(work)
 
     def take(self, capabilities: Any, *, timeout_s: float, only_full: bool = False) -> list[Work]:
-        """As the real one, except that it never waits."""
+        """Like the real method, but it never waits."""
         if timeout_s > 0 and not len(self):
             self.owed_while_waiting.append([work for work in self._works if not work.future.done()])
             assert self.worker is not None
@@ -35,20 +35,20 @@ class WatchedQueue(WorkQueue):
 
 
 class PromptServer:
-    """A client whose server has answered before it is asked."""
+    """A client with an immediate answer."""
 
     def submit(self, agent: str, capability: str, arguments: dict[str, Any], *, deadline_s: float) -> Any:
-        """One grey picture a prompt."""
+        """One grey picture per prompt."""
         pictures = torch.full((len(arguments["prompts"]), 8, 8, 3), 7, dtype=torch.uint8)
         return SimpleNamespace(has_ended=True, result=lambda: SimpleNamespace(values={"outputs": pictures}))
 
     def ping(self, deadline_s: float) -> Any:
-        """Idle."""
+        """Do nothing."""
         vitals = {"memory_nbytes": 0, "arena_nbytes": 0, "spilled_nbytes": 0, "num_slots": 0}
         return SimpleNamespace(_asdict=lambda: vitals)
 
     def flush(self) -> None:
-        """Nothing is held."""
+        """Do nothing, because nothing is held."""
 
 
 def test_results_are_handed_over_before_the_worker_waits_for_more(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a task is asked for: every file that it needs, and none that it would leave out of account."""
+"""A request for a task has every file that the task needs, and no unused one."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def request(task: str, **files: Any) -> TaskRequest:
         ("simulate", {"videos": (CLIP,)}),
     ],
 )
-def test_the_files_of_a_task_are_taken(task: str, files: dict[str, Any]) -> None:
+def test_the_files_of_a_task_are_accepted(task: str, files: dict[str, Any]) -> None:
     check_fields(request(task, **files), ServingSettings())
 
 
@@ -49,9 +49,7 @@ def test_the_files_of_a_task_are_taken(task: str, files: dict[str, Any]) -> None
         ("simulate", {"videos": (CLIP, CLIP)}, "video: simulate takes 1 video(s), got 2"),
     ],
 )
-def test_a_file_that_is_missing_or_would_not_be_looked_at_is_refused(
-    task: str, files: dict[str, Any], said: str
-) -> None:
+def test_a_missing_or_unused_file_is_refused(task: str, files: dict[str, Any], said: str) -> None:
     with pytest.raises(BadRequest) as refused:
         check_fields(request(task, **files), ServingSettings())
     assert str(refused.value).startswith(said)

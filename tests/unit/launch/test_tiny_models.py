@@ -1,4 +1,4 @@
-"""Tiny models are made where they are absent or outdated, once, and whole or not at all."""
+"""Tiny models are made once, if absent or outdated, and whole or not at all."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def config(folder: Path, *changes: str, name: str = "shapes") -> TrainConfig:
 
 @pytest.fixture
 def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Modules that were run; each writes one file instead of training."""
+    """Records the modules that were run; each writes one file instead of training."""
     modules: list[str] = []
 
     def run(environment: str, module: str, arguments: list[str], console: Console | None) -> None:
@@ -39,7 +39,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return modules
 
 
-def test_models_are_made_once_and_again_when_the_clips_are_others(tmp_path: Path, made: list[str]) -> None:
+def test_models_are_made_once_and_again_for_other_clips(tmp_path: Path, made: list[str]) -> None:
     ensure_tiny_models(config(tmp_path), CONSOLE)
     ensure_tiny_models(config(tmp_path), CONSOLE)
     assert sorted(made) == ["mora_env_opensora.tiny_shapes", "mora_env_sd3.tiny_shapes"]
@@ -53,7 +53,7 @@ def test_random_models_do_not_depend_on_clips(tmp_path: Path, made: list[str]) -
     assert sorted(made) == ["mora_env_opensora.tiny", "mora_env_sd3.tiny"]
 
 
-def test_two_that_want_the_same_at_once_make_it_once(tmp_path: Path, made: list[str]) -> None:
+def test_two_processes_that_need_the_same_models_make_them_once(tmp_path: Path, made: list[str]) -> None:
     threads = [threading.Thread(target=ensure_tiny_models, args=(config(tmp_path), CONSOLE)) for _ in range(4)]
     for thread in threads:
         thread.start()
@@ -62,7 +62,7 @@ def test_two_that_want_the_same_at_once_make_it_once(tmp_path: Path, made: list[
     assert len(made) == 2
 
 
-def test_a_maker_that_fails_says_why_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_maker_says_why_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(tiny_models.PACKAGES, "sd3", "mora_no_such_package")
     monkeypatch.setattr(tiny_models, "_maker_hash", lambda agent, shape: "some")
     wanted = config(tmp_path, "agents.video.tiny_models=null")
@@ -73,7 +73,7 @@ def test_a_maker_that_fails_says_why_and_leaves_nothing(tmp_path: Path, monkeypa
     assert [path.name for path in tmp_path.iterdir()] == [".image.lock"]
 
 
-def test_the_corpus_is_the_same_every_time_and_its_captions_lie_now_and_then(tmp_path: Path) -> None:
+def test_the_corpus_is_reproducible_and_some_of_its_captions_are_false(tmp_path: Path) -> None:
     shape = ClipShape(num_frames=5, height=32, width=32)
     for name in ("first", "second"):
         (tmp_path / name).mkdir()
@@ -103,7 +103,7 @@ def test_a_folder_with_something_else_in_it_is_never_replaced(
     assert (tmp_path / "image" / "thesis.txt").read_text() == "precious"
 
 
-def test_a_link_is_not_followed_to_where_models_would_be_made(tmp_path: Path, made: list[str]) -> None:
+def test_models_are_not_made_through_a_symbolic_link(tmp_path: Path, made: list[str]) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "image").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(SettingsError, match="contains no tiny models"):

@@ -28,6 +28,6 @@ def test_scope_freezes_the_other_agent_and_its_z() -> None:
     assert config.agents.image.trainable.scope == "all"
 
 
-def test_weights_that_are_not_here_have_a_name_instead_of_a_hash() -> None:
+def test_missing_weights_have_a_name_instead_of_a_hash() -> None:
     config = load_config(ROOT / "configs" / "mora-osp-8xh100.yaml", [])
     assert all(text.startswith("not on this machine") for text in untrained_sha256(config).values())

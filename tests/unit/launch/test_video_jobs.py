@@ -1,4 +1,4 @@
-"""Video jobs under review, over servers that answer at once."""
+"""Video jobs under review, with servers that answer at once."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def decide(each: VideoJob, action: Any) -> None:
     each.session.decide(StageDecision(version=each.session.state().version, action=action))
 
 
-def test_jobs_that_wait_for_a_person_leave_their_place_to_others(make_jobs: Any, tmp_path: Path) -> None:
+def test_jobs_that_wait_for_a_person_give_their_slot_to_others(make_jobs: Any, tmp_path: Path) -> None:
     jobs = make_jobs()
     reviewed = [jobs.create(job(), is_reviewed=True) for _ in range(2)]
     until(lambda: all(waits(each) for each in reviewed))
@@ -99,7 +99,7 @@ def test_jobs_that_wait_for_a_person_leave_their_place_to_others(make_jobs: Any,
     assert {path.stem for path in tmp_path.rglob("*") if path.is_file()} == {plain.id}, "nothing else is left"
 
 
-def test_a_review_that_was_stopped_is_resumed_where_it_was(make_jobs: Any, tmp_path: Path) -> None:
+def test_a_stopped_review_resumes_where_it_was(make_jobs: Any, tmp_path: Path) -> None:
     jobs = make_jobs()
     made = jobs.create(job(), is_reviewed=True)
     with pytest.raises(BadRequest, match="only a stopped review"):
@@ -119,9 +119,7 @@ def test_a_review_that_was_stopped_is_resumed_where_it_was(make_jobs: Any, tmp_p
     until(lambda: made.status == "completed")
 
 
-def test_a_review_that_nobody_looks_at_in_time_frees_everything_and_can_be_resumed(
-    make_jobs: Any, tmp_path: Path
-) -> None:
+def test_a_review_that_times_out_frees_everything_and_can_be_resumed(make_jobs: Any, tmp_path: Path) -> None:
     jobs = make_jobs("serving.review_timeout_s=0.2", "serving.max_reviews=1")
     made = jobs.create(job(), is_reviewed=True)
     for _ in range(2):
@@ -131,7 +129,7 @@ def test_a_review_that_nobody_looks_at_in_time_frees_everything_and_can_be_resum
         jobs.resume(made.id)
 
 
-def test_a_job_that_waits_for_its_place_or_for_a_person_can_be_deleted(make_jobs: Any, tmp_path: Path) -> None:
+def test_a_job_that_waits_for_a_slot_or_for_a_person_can_be_deleted(make_jobs: Any, tmp_path: Path) -> None:
     jobs = make_jobs()
     made = jobs.create(job(), is_reviewed=True)
     until(lambda: waits(made))
@@ -142,7 +140,7 @@ def test_a_job_that_waits_for_its_place_or_for_a_person_can_be_deleted(make_jobs
     until(lambda: after.status == "completed")
 
 
-def test_reviews_have_a_bound_of_their_own(make_jobs: Any) -> None:
+def test_the_number_of_reviews_has_its_own_limit(make_jobs: Any) -> None:
     jobs = make_jobs("serving.max_waiting=1", "serving.max_reviews=2")
     reviewed = [jobs.create(job(), is_reviewed=True) for _ in range(2)]
     until(lambda: all(waits(each) for each in reviewed))
@@ -159,7 +157,7 @@ def restarted(jobs: VideoJobs, make_jobs: Any, *changes: str) -> VideoJobs:
     return following
 
 
-def test_the_next_server_has_what_was_finished(make_jobs: Any) -> None:
+def test_the_next_server_has_the_finished_videos(make_jobs: Any) -> None:
     jobs = make_jobs()
     made = jobs.create(job())
     until(lambda: made.status == "completed")
@@ -202,7 +200,7 @@ def test_the_next_server_resumes_a_review_where_it_was(make_jobs: Any, was_stopp
     assert jobs.file(found).read_bytes() == jobs.file(plain).read_bytes()
 
 
-def test_a_server_that_was_killed_leaves_what_can_be_taken_up(make_jobs: Any, tmp_path: Path) -> None:
+def test_jobs_of_a_killed_server_can_be_resumed(make_jobs: Any, tmp_path: Path) -> None:
     before = make_jobs()
     reviewed = before.create(job(), is_reviewed=True)
     until(lambda: waits(reviewed))
@@ -216,7 +214,9 @@ def test_a_server_that_was_killed_leaves_what_can_be_taken_up(make_jobs: Any, tm
     jobs.resume(reviewed.id)
 
 
-def test_what_expired_while_no_server_ran_is_gone_and_said_to_be(make_jobs: Any, tmp_path: Path) -> None:
+def test_videos_that_expired_while_no_server_ran_are_deleted_and_reported_as_expired(
+    make_jobs: Any, tmp_path: Path
+) -> None:
     jobs = make_jobs("serving.keep_videos_s=0.5", "serving.keep_reviews_s=1000")
     made, reviewed = jobs.create(job()), jobs.create(job(), is_reviewed=True)
     until(lambda: made.status == "completed")
@@ -230,7 +230,7 @@ def test_what_expired_while_no_server_ran_is_gone_and_said_to_be(make_jobs: Any,
     assert not list((tmp_path / "videos").glob(f"{made.id}*"))
 
 
-def test_a_resumed_review_is_kept_however_long_ago_it_was_stopped(make_jobs: Any, tmp_path: Path) -> None:
+def test_a_resumed_review_is_kept_even_long_after_it_stopped(make_jobs: Any, tmp_path: Path) -> None:
     jobs = make_jobs()
     made = jobs.create(job(), is_reviewed=True)
     decide(made, "stop")
@@ -241,7 +241,7 @@ def test_a_resumed_review_is_kept_however_long_ago_it_was_stopped(make_jobs: Any
     assert (record["status"], record["expires_at"], record["error"]) == ("queued", None, None)
 
 
-def test_a_review_that_cannot_go_on_for_want_of_disk_stays_as_it_was(
+def test_a_review_that_cannot_continue_on_a_full_disk_stays_as_it_was(
     make_jobs: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: Any, **__: Any) -> None:

@@ -1,4 +1,4 @@
-"""Work in batches of what fits together."""
+"""The queue gathers compatible work in batches."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -16,7 +16,7 @@ def seeds(works: list[Work]) -> list[int]:
     return [each.sample["seeds"] for each in works]
 
 
-def test_what_differs_in_what_a_batch_shares_comes_in_another_batch() -> None:
+def test_work_with_other_shared_values_is_in_another_batch() -> None:
     queue = WorkQueue({IMAGE: 4})
     for seed in range(6):
         queue.put(work(seed, height=64 if seed % 2 else 32))
@@ -36,14 +36,14 @@ def test_the_first_of_a_batch_waits_until_it_is_full() -> None:
 
 
 @pytest.mark.parametrize(("limit", "gather_s"), [(1, 60.0), (4, 0.01)])
-def test_nothing_waits_for_others_that_cannot_or_do_not_come(limit: int, gather_s: float) -> None:
+def test_work_does_not_wait_for_others_that_cannot_or_do_not_arrive(limit: int, gather_s: float) -> None:
     queue = WorkQueue({IMAGE: limit}, gather_s)
     queue.put(work(0))
     with ThreadPoolExecutor(1) as pool:
         assert seeds(pool.submit(queue.take, [IMAGE], timeout_s=1.0).result(30.0)) == [0]
 
 
-def test_a_full_batch_or_nothing() -> None:
+def test_only_a_full_batch_is_taken_without_waiting() -> None:
     queue = WorkQueue({IMAGE: 2}, gather_s=60.0)
     queue.put(work(0))
     assert queue.take([IMAGE], timeout_s=0.0, only_full=True) == []

@@ -1,4 +1,4 @@
-"""A run whose judges disagree on every set, and what became of the sets."""
+"""A run whose judges disagree on every set, and the decisions on its sets."""
 
 from pathlib import Path
 

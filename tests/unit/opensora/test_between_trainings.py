@@ -1,4 +1,4 @@
-"""What a server that trains is asked between two trainings: it leaves no trace in them and loads no encoder twice."""
+"""Calls to a training server between two trainings change neither training and load no encoder twice."""
 
 from pathlib import Path
 

@@ -26,7 +26,7 @@ def test_published_clip_sizes_fit() -> None:
     assert ClipSize(1, 480, 640).latent_shape == (4, 1, 60, 80)
 
 
-def test_mask_interleaves_time_and_channel_as_trained() -> None:
+def test_the_mask_interleaves_time_and_channel_as_in_training() -> None:
     mask = latent_mask(frame_mask(9, [0, -1])[None], 1, 1)[0, :, :, 0, 0]
     assert mask.tolist() == [[0, 0, 0], [0, 1, 1], [1, 1, 1], [1, 1, 0]]
 
@@ -41,7 +41,7 @@ def test_images_and_indices_must_pair() -> None:
         place_frames([torch.zeros(1, 3, 16, 16)], [0, -1], 9)
 
 
-def test_fitted_image_covers_and_keeps_the_centre() -> None:
+def test_a_fitted_image_covers_the_clip_and_keeps_its_centre() -> None:
     image = torch.zeros(1, 3, 20, 60)
     image[..., 30:] = 1.0
     fitted = fit_image(image, 40, 40)
@@ -50,7 +50,7 @@ def test_fitted_image_covers_and_keeps_the_centre() -> None:
     assert float(fitted[..., 25:].min()) == 1.0
 
 
-def test_fitting_is_differentiable_and_leaves_the_right_size_alone() -> None:
+def test_fitting_is_differentiable_and_does_not_change_an_image_of_the_right_size() -> None:
     image = torch.rand(2, 3, 30, 50, requires_grad=True)
     fit_image(image, 32, 32).sum().backward()
     assert image.grad.abs().sum() > 0

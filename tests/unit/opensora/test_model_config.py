@@ -1,4 +1,4 @@
-"""A config is understood completely or refused, naming what was not understood."""
+"""A config is accepted completely, or refused with the name of the unknown key or value."""
 
 from __future__ import annotations
 

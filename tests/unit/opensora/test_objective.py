@@ -115,7 +115,7 @@ def test_padding_of_texts_changes_nothing(objective: VideoObjective) -> None:
     torch.testing.assert_close(*results, rtol=1e-5, atol=1e-6)
 
 
-def test_z_stands_after_the_prompt_with_mask_1(objective: VideoObjective) -> None:
+def test_z_follows_the_prompt_with_mask_1(objective: VideoObjective) -> None:
     z = torch.randn(2, 32)
     batch = stack_texts([torch.randn(3, 32), torch.randn(5, 32)], z, objective.model)
     assert batch.rows.shape == (2, 1, 7, 32)
@@ -133,7 +133,7 @@ def test_velocity_trains_and_its_batch_is_the_mean_too(objective: VideoObjective
     torch.testing.assert_close(loss, (apart[0] + apart[1]) / 2, rtol=1e-5, atol=1e-6)
 
 
-def test_models_and_objective_need_torch_and_safetensors_alone() -> None:
+def test_models_and_objective_need_only_torch_and_safetensors() -> None:
     import subprocess
     import sys
 

@@ -41,7 +41,7 @@ def test_full_key_set_survives_load_save_load(tmp_path: Path, shard_bytes: int |
     assert _equal(loaded, again)
 
 
-def test_dtype_is_that_asked_for(tiny: Path) -> None:
+def test_a_model_has_the_requested_dtype(tiny: Path) -> None:
     model = OpenSoraT2V.from_pretrained(tiny / "transformer_t2v", dtype=torch.bfloat16)
     assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
 
@@ -143,7 +143,7 @@ def test_image_to_video_training_starts_from_text_to_video(tiny: Path) -> None:
     torch.testing.assert_close(started, plain)
 
 
-def test_trained_image_to_video_weights_do_not_pass_for_text_to_video(tiny: Path) -> None:
+def test_trained_image_to_video_weights_are_refused_as_text_to_video(tiny: Path) -> None:
     model = OpenSoraInpaint.from_pretrained(tiny / "transformer_i2v")
     with pytest.raises(WeightsFileError, match="from_pretrained"):
         model.init_from_text_to_video(model.state_dict())

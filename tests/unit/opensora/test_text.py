@@ -1,4 +1,4 @@
-"""Rules of text: what is cut, what is cached, what is dropped."""
+"""Rules for text: cutting, caching and dropping."""
 
 from __future__ import annotations
 
@@ -31,9 +31,7 @@ def test_rows_equal_those_of_upstreams_padded_call(tiny: Path, encoder: TextEnco
     torch.testing.assert_close(rows, expected[padded.attention_mask[0].bool()], rtol=1e-5, atol=1e-5)
 
 
-def test_a_text_over_the_length_is_cut_with_its_end_kept(
-    encoder: TextEncoder, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_long_text_is_cut_and_keeps_its_end_token(encoder: TextEncoder, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         rows = encoder.rows(encoder.encode("a stylish woman walks down a street filled with warm glowing signs"))
     assert rows.shape == (8, 32)
@@ -45,11 +43,11 @@ def test_a_text_over_the_length_is_cut_with_its_end_kept(
     assert torch.equal(rows, expected)
 
 
-def test_an_empty_text_is_its_end_alone(encoder: TextEncoder) -> None:
+def test_an_empty_text_is_only_its_end_token(encoder: TextEncoder) -> None:
     assert encoder.rows(encoder.encode("")).shape == (1, 32)
 
 
-def test_modulation_text_keeps_its_brackets_and_drops_its_end(encoder: TextEncoder) -> None:
+def test_modulation_text_keeps_its_brackets_and_drops_its_end_token(encoder: TextEncoder) -> None:
     rows = encoder.content_rows("[Mod]")
     ids = encoder._tokenizer("[Mod]").input_ids
     assert rows.shape == (len(ids) - 1, 32)
@@ -103,7 +101,7 @@ def test_keys_tell_encoders_and_settings_apart(tiny: Path, tmp_path: Path) -> No
     assert len(keys) == 4
 
 
-def test_one_other_byte_in_the_middle_of_the_weights_gives_other_keys(tiny: Path, tmp_path: Path) -> None:
+def test_one_changed_byte_in_the_middle_of_the_weights_changes_the_keys(tiny: Path, tmp_path: Path) -> None:
     shutil.copytree(tiny / "text_encoder", tmp_path / "text_encoder")
     shutil.copytree(tiny / "tokenizer", tmp_path / "tokenizer")
     (weights,) = (tmp_path / "text_encoder").glob("*.safetensors")
@@ -129,7 +127,7 @@ def test_unknown_keys_and_folders_are_refused(tiny: Path, tmp_path: Path) -> Non
         TextEncoder(tiny / "text_encoder", max_length=1)
 
 
-def test_text_is_dropped_in_its_shares() -> None:
+def test_texts_are_dropped_with_the_configured_shares() -> None:
     dropout, generator = TextDropout(0.2, 0.5), torch.Generator().manual_seed(0)
     drawn = [dropout.replacement(9, generator) for _ in range(4000)]
     assert 720 < len(drawn) - drawn.count(None) < 880

@@ -26,7 +26,7 @@ def clips() -> torch.Tensor:
     return pixels
 
 
-def test_scaling_changes_the_spread_of_latents_and_not_the_pictures() -> None:
+def test_scaling_changes_the_spread_of_latents_but_not_the_pictures() -> None:
     torch.manual_seed(0)
     vae = CausalVAEModel.from_config(VAE_CONFIG).eval().requires_grad_(False)
     shown = clips().permute(0, 4, 1, 2, 3).float() / 127.5 - 1.0

@@ -75,7 +75,7 @@ def test_bfloat16_stays_close_to_float32() -> None:
     assert error < 2e-2
 
 
-def test_no_square_of_the_sequence_is_made_for_masks(model: OpenSoraT2V) -> None:
+def test_masks_need_no_memory_of_the_sequence_length_squared(model: OpenSoraT2V) -> None:
     from mora_env_opensora.models.attention_bias import text_bias, video_bias
 
     latents = torch.zeros(1, 4, 3, 8, 8)

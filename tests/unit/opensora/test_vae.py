@@ -24,7 +24,7 @@ def test_frames_and_latents_correspond(vae: CausalVAEModel, frames: int, latents
     assert vae.decode(posterior.mode()).shape == (1, 3, frames, 32, 16)
 
 
-def test_batch_changes_nothing(vae: CausalVAEModel) -> None:
+def test_a_batch_gives_the_same_result_as_single_clips(vae: CausalVAEModel) -> None:
     video = torch.rand(2, 3, 5, 32, 32)
     assert torch.equal(vae.encode(video).mean[1:], vae.encode(video[1:]).mean)
 

@@ -1,7 +1,7 @@
-"""A device without a GPU, for the bookkeeping of pools: its memory is shared host memory, its streams run when told.
+"""A device without a GPU, to test the bookkeeping of pools: its memory is shared host memory, tests run its streams.
 
-Streams are queues: what is queued runs at once unless the stream is held. Memory and events can be opened by other
-processes through their bytes, as CUDA's can.
+Streams are queues whose work runs at once unless the stream is held. Other processes can open memory and events
+through their bytes, as with CUDA.
 """
 
 import ctypes
@@ -44,7 +44,7 @@ class FakeEvent:
 
 
 class FakeDevice:
-    """What `cuda_ipc.Device` is to pools."""
+    """Stands in for `cuda_ipc.Device` in pools."""
 
     def __init__(self, uuid: bytes = b"fake device 0000", way: Route = "same device") -> None:
         self.torch_device = torch.device("cpu")
@@ -64,7 +64,7 @@ class FakeDevice:
         return self.current_stream
 
     def queue(self, stream: int, work: Callable[[], bool]) -> None:
-        """`work` returns False to be asked again."""
+        """Queue work; if it returns False it runs again later."""
         self._queues[stream].append(work)
         self.run()
 

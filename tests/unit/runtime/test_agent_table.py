@@ -29,14 +29,14 @@ def check(**changes: Any) -> None:
     check_arguments("example.all_types", methods_of(Example)["all_types"], {**GOOD, **changes})
 
 
-def test_the_table_holds_what_was_marked_and_nothing_else() -> None:
+def test_the_table_contains_only_marked_methods() -> None:
     table = methods_of(Example)
     assert {name: method.differentiable for name, method in table.items()} == {"all_types": False, "loss": True}
     assert table["all_types"].required == {"x", "n", "f", "s", "b", "many"}
 
 
 @pytest.mark.parametrize("name", ["not_remote", "close", "module", "__init__", "__class__", "_TABLES", "", "loss "])
-def test_what_is_not_in_the_table_is_unknown_and_what_is_is_named(name: str) -> None:
+def test_an_unknown_method_is_refused_with_the_names_of_the_table(name: str) -> None:
     with pytest.raises(UnknownMethod, match=r"agent `example` has no method `.*`; it has all_types, loss"):
         method_of(Example(), "example", name)
 

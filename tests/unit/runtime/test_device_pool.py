@@ -1,4 +1,4 @@
-"""Who may use which bytes of a device pool, and when: on a device whose streams run when the test lets them."""
+"""Which process may use which bytes of a device pool, and when, on a device whose streams the tests control."""
 
 import gc
 import threading
@@ -32,7 +32,7 @@ class Pair:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, way: Any = "same device") -> None:
         self.owner, self.reader = FakeDevice(), FakeDevice(way=way)
         self.pool = DevicePool(self.owner, 4 * MB)
-        monkeypatch.setattr(device_pool, "_own_pools", {})  # what the reader's process knows
+        monkeypatch.setattr(device_pool, "_own_pools", {})  # the reader's process knows no pools of its own
         self.alive = True
         offer = DeviceOffer.unpack(self.pool.offer.pack())
         self.opened = OpenedPool(offer, self.reader, owner="peer.1", is_alive=lambda: self.alive)
@@ -67,7 +67,7 @@ def test_slots_are_aligned_and_of_the_asked_dtype(pool: DevicePool) -> None:
     assert pool.num_live == 3
 
 
-def test_a_slot_comes_back_with_its_last_view(pool: DevicePool) -> None:
+def test_a_slot_is_free_after_its_last_view(pool: DevicePool) -> None:
     made = pool.empty((4 * MB // 4,))
     part = made[5:].view(-1)
     del made
@@ -123,7 +123,7 @@ def test_a_full_pool_waits_for_work_that_is_about_to_end(pool: DevicePool) -> No
     timer.join(10)
 
 
-def test_neighbours_are_merged_so_a_pool_never_wears_out(pool: DevicePool) -> None:
+def test_free_neighbours_are_merged_so_a_pool_does_not_fragment(pool: DevicePool) -> None:
     for _ in range(3):
         small = [pool.empty((MB // 16,)) for _ in range(16)]
         del small[1::2], small
@@ -151,7 +151,7 @@ def test_an_unknown_dtype_is_refused(pool: DevicePool) -> None:
         pool.empty((1,), torch.complex64)
 
 
-def test_the_pool_closes_when_nobody_holds_a_slot(pool: DevicePool) -> None:
+def test_the_pool_closes_when_no_slot_is_in_use(pool: DevicePool) -> None:
     made = pool.empty((4,))
     assert not pool.close()
     del made
@@ -297,7 +297,7 @@ def changed(sent: DeviceTensor, **fields: Any) -> DeviceTensor:
     ],
     ids=str,
 )
-def test_a_tensor_that_does_not_lie_in_the_pool_is_refused(pair: Pair, fields: dict[str, Any]) -> None:
+def test_a_tensor_outside_the_pool_is_refused(pair: Pair, fields: dict[str, Any]) -> None:
     sent = pair.send(torch.ones(4))
     with pytest.raises(BoundsError):
         pair.view(changed(sent, **fields))
@@ -305,17 +305,17 @@ def test_a_tensor_that_does_not_lie_in_the_pool_is_refused(pair: Pair, fields: d
     assert pair.opened.close(), "nothing was leased"
 
 
-def test_ones_own_pool_is_not_opened(pool: DevicePool) -> None:
+def test_a_process_does_not_open_its_own_pool(pool: DevicePool) -> None:
     with pytest.raises(DeviceUnavailable, match="pool of this process itself"):
         OpenedPool(pool.offer, FakeDevice(), owner="peer.1", is_alive=lambda: True)
 
 
-def test_a_device_out_of_reach_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_inaccessible_device_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(DeviceUnavailable, match=r"peer\.1"):
         Pair(monkeypatch, way="host memory")
 
 
-def test_a_handle_that_cannot_be_opened_is_refused_and_a_false_size_too(pair: Pair) -> None:
+def test_a_handle_that_cannot_be_opened_and_a_false_size_are_refused(pair: Pair) -> None:
     offer = pair.pool.offer
 
     def opened(handle: bytes, nbytes: int) -> OpenedPool:
@@ -341,7 +341,7 @@ def test_a_peer_device_copies_and_keeps_the_lease_until_the_copy_has_run(monkeyp
     assert pair.reader.num_copied == 1
 
 
-def test_staging_pins_segments_and_holds_views_until_their_copy_has_run() -> None:
+def test_staging_pins_segments_and_keeps_views_until_their_copy_has_run() -> None:
     device = FakeDevice()
     staging = PinnedStaging(device)
     segment = Segment.create(1 * MB)

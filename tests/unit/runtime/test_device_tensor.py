@@ -1,4 +1,4 @@
-"""What crosses about device memory: any bytes give a value or one named error."""
+"""Messages about device memory: any bytes give a value or one named error."""
 
 import contextlib
 
@@ -17,7 +17,7 @@ OFFER = DeviceOffer(
 TENSOR = DeviceTensor(7, 256, 24, DTYPE_CODES[torch.float32], (2, 3), 5)
 
 
-def test_an_offer_and_a_tensor_survive_the_way() -> None:
+def test_an_offer_and_a_tensor_are_unpacked_as_they_were_packed() -> None:
     assert DeviceOffer.unpack(OFFER.pack()) == OFFER
     assert DeviceTensor.unpack(TENSOR.pack()) == TENSOR
     assert len(OFFER.pack()) <= 4200

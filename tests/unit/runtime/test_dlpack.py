@@ -1,4 +1,4 @@
-"""A tensor over foreign memory is that memory, and keeps its lease exactly as long as anything of torch needs it."""
+"""A tensor over foreign memory shares that memory, and keeps its lease exactly as long as torch needs it."""
 
 import ctypes
 import gc
@@ -16,7 +16,7 @@ CPU = torch.device("cpu")
 
 
 class Lease:
-    """Something whose end can be seen."""
+    """An object whose end can be observed."""
 
 
 class Memory:
@@ -63,7 +63,7 @@ def test_the_lease_ends_with_the_last_view_and_not_before() -> None:
     assert _alive == {}
 
 
-def test_the_lease_lives_in_an_autograd_graph() -> None:
+def test_an_autograd_graph_keeps_the_lease_alive() -> None:
     memory = Memory()
     factor, lease = made(memory, (8,))
     factor.fill_(3.0)
@@ -96,7 +96,7 @@ def test_views_of_two_slots_do_not_share_a_version_counter() -> None:
     assert first._version == before
 
 
-def test_a_tensor_that_outlives_everything_does_not_crash_the_exit() -> None:
+def test_a_tensor_that_is_alive_at_exit_does_not_crash_the_process() -> None:
     script = (
         "import ctypes, sys, torch\n"
         "from mora_runtime.tensors.dlpack import tensor_over\n"

@@ -1,4 +1,4 @@
-"""The exponential moving average follows the formula, in float32, on this rank's partition alone."""
+"""The exponential moving average follows the formula, in float32, only on this rank's partition."""
 
 import pytest
 import torch
@@ -39,7 +39,7 @@ def test_the_shadow_is_a_copy_and_the_parameter_is_never_changed() -> None:
     assert parameter.tolist() == [0.0, 1.0, 2.0, 3.0]
 
 
-def test_a_partition_that_is_empty_on_this_rank_is_no_matter() -> None:
+def test_an_empty_partition_on_this_rank_is_allowed() -> None:
     ema = ShardedEma([torch.empty(0), torch.ones(2)], 0.9)
     ema.update()
     assert [shadow.numel() for shadow in ema.shadows] == [0, 2]

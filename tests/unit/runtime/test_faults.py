@@ -1,4 +1,4 @@
-"""Planned faults: what a specification says, and that each comes true exactly once."""
+"""Planned faults: specifications are parsed, and each fault happens exactly once."""
 
 import errno
 import os
@@ -30,7 +30,7 @@ def test_several_specifications_are_read_in_order() -> None:
         (":prepared:1", "expected role:point:n"),
     ],
 )
-def test_a_specification_that_does_not_fit_says_why(text: str, words: str) -> None:
+def test_an_invalid_specification_is_refused_with_the_reason(text: str, words: str) -> None:
     with pytest.raises(SettingsError, match=words):
         parse(text)
 
@@ -51,7 +51,7 @@ def test_a_fault_hits_its_role_at_the_nth_passage_of_its_point_and_never_again(t
 
 
 @pytest.mark.parametrize(("action", "status"), [("kill", -signal.SIGKILL), ("exit0", 0)])
-def test_a_process_dies_where_it_was_planned(tmp_path: Path, action: str, status: int) -> None:
+def test_a_process_dies_at_the_planned_point(tmp_path: Path, action: str, status: int) -> None:
     child = os.fork()
     if child == 0:
         FaultPlan("a", (Fault("a", "acked", 1, action),), tmp_path / "faults").pass_by("acked")  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""A lock that another process holds is waited for, with a deadline."""
+"""A process waits, with a deadline, for a lock that another process has."""
 
 import os
 import threading

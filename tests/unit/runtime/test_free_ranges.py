@@ -8,7 +8,7 @@ SIZE = 64
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(1, 20)), max_size=80))
-def test_what_is_taken_is_disjoint_and_what_is_given_back_is_whole_again(steps: list[tuple[bool, int]]) -> None:
+def test_taken_ranges_are_disjoint_and_returned_ranges_merge_again(steps: list[tuple[bool, int]]) -> None:
     ranges = FreeRanges(SIZE)
     taken: list[tuple[int, int]] = []
     for is_take, number in steps:

@@ -1,4 +1,4 @@
-"""A kept graph is good for one backward, by the peer it was given to."""
+"""A kept graph allows one backward, by the peer that got its ticket."""
 
 import gc
 import weakref
@@ -38,7 +38,7 @@ def test_an_input_that_no_gradient_reaches_is_absent() -> None:
     assert set(table.backward("a", number, {})) == {"x"}
 
 
-def test_only_a_single_scalar_has_a_gradient_by_itself() -> None:
+def test_only_a_single_scalar_output_needs_no_gradient() -> None:
     table = GraphTable()
     number, _ = keep(table)
     with pytest.raises(BadArgument, match="only a single scalar output needs none"):
@@ -47,7 +47,7 @@ def test_only_a_single_scalar_has_a_gradient_by_itself() -> None:
     assert table.backward("a", table.keep("a", Graph({"x": x}, {"loss": x * x}), 0), {})["x"].item() == 6.0
 
 
-def test_a_ticket_of_another_is_unknown_and_stays_good_for_its_owner() -> None:
+def test_a_ticket_of_another_peer_is_unknown_and_stays_valid_for_its_owner() -> None:
     table = GraphTable()
     number, _ = keep(table)
     with pytest.raises(UnknownTicket, match="keeps no ticket 1 for this caller"):
@@ -57,7 +57,7 @@ def test_a_ticket_of_another_is_unknown_and_stays_good_for_its_owner() -> None:
     assert table.backward("a", number, {"z": torch.tensor(1.0)})["x"].tolist() == [1.0, 1.0]
 
 
-def test_a_ticket_that_never_was_is_unknown() -> None:
+def test_a_ticket_that_was_never_issued_is_unknown() -> None:
     with pytest.raises(UnknownTicket):
         GraphTable().backward("a", 1, {})
 
@@ -70,7 +70,7 @@ def test_a_ticket_that_never_was_is_unknown() -> None:
         ({"y": torch.ones(())}, r"expected shape \[2\], got \[\]"),
     ],
 )
-def test_a_gradient_that_does_not_fit_is_refused_and_the_graph_freed(grads: dict[str, torch.Tensor], text: str) -> None:
+def test_an_invalid_gradient_is_refused_and_the_graph_freed(grads: dict[str, torch.Tensor], text: str) -> None:
     table = GraphTable()
     number, _ = keep(table)
     with pytest.raises(BadArgument, match=text):
@@ -78,7 +78,7 @@ def test_a_gradient_that_does_not_fit_is_refused_and_the_graph_freed(grads: dict
     assert len(table) == 0
 
 
-def test_a_gradient_of_another_dtype_becomes_the_outputs() -> None:
+def test_a_gradient_of_another_dtype_is_converted_to_that_of_the_output() -> None:
     table = GraphTable()
     number, _ = keep(table)
     gradients = table.backward("a", number, {"y": torch.ones(2, dtype=torch.float64)})
@@ -98,7 +98,7 @@ def test_dropping_frees_the_graph() -> None:
         table.backward("a", number, {})
 
 
-def test_everything_of_a_peer_that_left_is_freed_and_nothing_of_others() -> None:
+def test_all_graphs_of_a_peer_that_left_are_freed_and_none_of_others() -> None:
     table = GraphTable()
     for _ in range(3):
         keep(table, "a")
@@ -117,7 +117,7 @@ def test_a_full_table_is_refused_before_the_forward() -> None:
     table.check_room()
 
 
-def test_what_graphs_keep_is_counted_and_bounded_but_one_is_always_possible() -> None:
+def test_memory_of_graphs_is_counted_and_limited_but_one_graph_is_always_allowed() -> None:
     table = GraphTable(budget_nbytes=250)
     first, second = keep(table)[0], keep(table)[0]
     assert table.nbytes == 200
@@ -136,7 +136,7 @@ def test_what_graphs_keep_is_counted_and_bounded_but_one_is_always_possible() ->
         small.check_room()
 
 
-def test_a_graph_can_be_made_again_instead_of_kept() -> None:
+def test_a_graph_can_be_recomputed_instead_of_kept() -> None:
     weight = torch.nn.Parameter(torch.tensor([2.0, 3.0]))
 
     def again() -> Graph:

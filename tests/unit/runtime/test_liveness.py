@@ -16,7 +16,7 @@ class Machine:
         self.pulse = LivenessProbe(1, 10.0, now_s=lambda: self.now_s, read=lambda pid: (self.state, self.used_s))
 
     def pass_time(self, seconds: int, share: float) -> str | None:
-        """Let time pass, the process using that share of a core; what the pulse found first."""
+        """Let time pass while the process uses this share of a core; returns the first finding."""
         for _ in range(seconds):
             self.now_s += 1.0
             self.used_s += share
@@ -25,20 +25,20 @@ class Machine:
         return None
 
 
-def test_who_beats_lives_whatever_it_computes() -> None:
+def test_a_process_with_heartbeats_is_alive_whatever_it_computes() -> None:
     machine = Machine()
     for _ in range(60):
         assert machine.pass_time(1, share=0.0) is None
         machine.pulse.beat()
 
 
-def test_who_neither_beats_nor_computes_is_found_within_fifteen_seconds() -> None:
+def test_a_process_without_heartbeats_and_processor_time_is_found_within_fifteen_seconds() -> None:
     machine = Machine()
     assert machine.pass_time(9, share=0.0) is None
     assert machine.pass_time(5, share=0.0) == "froze: it used almost no CPU and sent no heartbeat for 10 s"
 
 
-def test_who_is_stopped_is_called_so() -> None:
+def test_a_stopped_process_is_reported_as_stopped() -> None:
     machine = Machine()
     machine.state = "T"
     found = machine.pass_time(15, share=0.0)
@@ -46,7 +46,7 @@ def test_who_is_stopped_is_called_so() -> None:
     assert "was stopped" in found
 
 
-def test_who_computes_with_the_interpreter_lock_held_lives() -> None:
+def test_a_process_that_computes_with_the_interpreter_lock_is_alive() -> None:
     assert Machine().pass_time(300, share=0.9) is None
 
 
@@ -54,13 +54,13 @@ def test_threads_that_only_wait_for_the_lock_are_no_sign_of_life() -> None:
     assert Machine().pass_time(15, share=0.02) is not None
 
 
-def test_who_computed_first_and_froze_then_is_found_within_fifteen_seconds_of_freezing() -> None:
+def test_a_process_that_freezes_after_computing_is_found_within_fifteen_seconds() -> None:
     machine = Machine()
     assert machine.pass_time(30, share=0.9) is None
     assert machine.pass_time(15, share=0.0) is not None
 
 
-def test_who_waits_for_a_disk_is_left_alone() -> None:
+def test_a_process_that_waits_for_a_disk_is_left_alone() -> None:
     machine = Machine()
     machine.state = "D"
     assert machine.pass_time(100, share=0.0) is None

@@ -24,7 +24,7 @@ def logged(tmp_path: Path) -> Iterator[Any]:
         handler.close()
 
 
-def test_a_line_says_whose_it_is_and_what_was_being_done(logged: Any) -> None:
+def test_a_line_names_its_process_and_its_work(logged: Any) -> None:
     log = logging.getLogger("mora.test")
     with LogFields(step=4):
         with LogFields(peer="coordinator.0", req=9):

@@ -1,4 +1,4 @@
-"""What `import mora_runtime` promises, and what it costs."""
+"""The public names of `mora_runtime`, and the cost of importing it."""
 
 import subprocess
 import sys
@@ -33,12 +33,12 @@ PUBLIC = [
 ]
 
 
-def test_the_public_names_are_these() -> None:
+def test_the_public_names_are_pinned() -> None:
     assert mora_runtime.__all__ == PUBLIC
 
 
 @pytest.mark.parametrize("name", PUBLIC)
-def test_a_public_name_can_be_had_and_is_defined_by_this_package(name: str) -> None:
+def test_a_public_name_exists_and_is_defined_by_this_package(name: str) -> None:
     assert getattr(mora_runtime, name).__module__.startswith("mora_runtime.")
 
 

@@ -1,4 +1,4 @@
-"""What is drawn after a restore is what was drawn before, also through a checkpoint's tensors."""
+"""A restored generator repeats its numbers, also through a checkpoint's tensors."""
 
 import torch
 from mora_runtime.autograd.random_state import RandomState
@@ -14,7 +14,7 @@ def test_restoring_draws_the_same_numbers_again() -> None:
     assert torch.equal(torch.rand(5), drawn)
 
 
-def test_a_checkpoints_tensors_hold_it_and_nothing_of_it_is_left_to_others() -> None:
+def test_a_checkpoints_tensors_contain_the_whole_state_of_the_generator() -> None:
     tensors = {**RandomState.now(CPU).tensors(), "step": torch.ones(())}
     drawn = torch.rand(5)
     RandomState.taken_from(tensors, CPU).restore()

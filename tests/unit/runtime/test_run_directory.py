@@ -36,7 +36,7 @@ def test_an_open_directory_is_made_private_by_the_launcher_and_refused_by_a_role
         RunDirectory.open(path)
 
 
-def test_a_second_launcher_learns_who_holds_the_run(tmp_path: Path) -> None:
+def test_a_second_launcher_is_told_which_process_has_the_run(tmp_path: Path) -> None:
     with RunDirectory.create(tmp_path / "run", lock=True):
         script = (
             "import sys; from mora_runtime.process.run_directory import RunDirectory\n"
@@ -89,7 +89,7 @@ def test_a_directory_that_is_missing_or_not_a_run_is_refused(tmp_path: Path) -> 
     with pytest.raises(ConfigurationError, match="does not exist"):
         RunDirectory.open(tmp_path / "absent")
     (tmp_path / "empty").mkdir(mode=0o700)
-    with pytest.raises(ConfigurationError, match="was not created by mora.s launcher"):
+    with pytest.raises(ConfigurationError, match=r"was not created by mora.s launcher"):
         RunDirectory.open(tmp_path / "empty")
 
 
@@ -107,7 +107,7 @@ def test_a_long_path_has_its_sockets_elsewhere_and_they_can_be_bound(tmp_path: P
     assert not elsewhere.exists()
 
 
-def test_a_launcher_that_was_killed_leaves_its_sockets_folder_to_the_next(tmp_path: Path) -> None:
+def test_the_next_launcher_takes_over_the_sockets_folder_of_a_killed_one(tmp_path: Path) -> None:
     path = tmp_path / ("long" * 25)
     killed = RunDirectory.create(path)
     (killed.sockets / "image.0.calls.sock").touch()
@@ -120,7 +120,7 @@ def test_a_launcher_that_was_killed_leaves_its_sockets_folder_to_the_next(tmp_pa
     other.sockets.rmdir()
 
 
-def test_stale_sockets_are_removed_whatever_they_are(tmp_path: Path) -> None:
+def test_stale_sockets_of_any_kind_are_removed(tmp_path: Path) -> None:
     sockets = tmp_path / "run" / "sockets"
     sockets.mkdir(parents=True)
     with socket.socket(socket.AF_UNIX) as listening:

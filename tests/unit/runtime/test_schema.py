@@ -1,4 +1,4 @@
-"""Settings refuse what they do not know, and say the nearest thing that exists."""
+"""Settings refuse unknown keys and offer the nearest existing name."""
 
 from typing import Any, Literal
 
@@ -48,16 +48,16 @@ def test_good_settings_are_read_and_cannot_be_changed() -> None:
         ({"name": "a", "inner": {"mode": "lroa"}}, "inner.mode: input should be 'lora' or 'full', got 'lroa'"),
     ],
 )  # fmt: skip
-def test_a_fault_says_where_what_and_what_was_meant(data: dict[str, Any], text: str) -> None:
+def test_an_error_names_the_place_the_value_and_the_nearest_name(data: dict[str, Any], text: str) -> None:
     assert fault(data).startswith("run.yaml is not a valid Outer:\n")
     assert text in fault(data)
 
 
-def test_all_faults_are_told_at_once() -> None:
+def test_all_errors_are_reported_at_once() -> None:
     assert len(fault({"num_steps": 0, "inner": {"mode": 3}}).splitlines()) == 4
 
 
-def test_a_long_value_is_shown_cut_off() -> None:
+def test_a_long_value_is_shown_shortened() -> None:
     assert "x" * 80 not in fault({"name": "a", "num_steps": "x" * 1000})
 
 

@@ -1,4 +1,4 @@
-"""Only sealed memory files of the size that was claimed are ever mapped."""
+"""Only sealed memory files of the claimed size are mapped."""
 
 import fcntl
 import os
@@ -49,7 +49,7 @@ def test_a_segment_cannot_be_shrunk_grown_or_unsealed() -> None:
     segment.close()
 
 
-def test_a_segment_is_allocated_for_real() -> None:
+def test_the_memory_of_a_segment_is_allocated_at_once() -> None:
     segment = Segment.create(1 << 20)
     assert os.fstat(segment.descriptor).st_blocks * 512 >= 1 << 20
     segment.close()
@@ -71,7 +71,7 @@ def test_a_file_that_lacks_a_seal_is_refused(seals: int) -> None:
 
 
 @pytest.mark.parametrize("claimed", [4095, 4097, 8192, 0, -1, 1 << 63])
-def test_a_size_other_than_the_files_is_refused(claimed: int) -> None:
+def test_a_size_that_differs_from_the_files_is_refused(claimed: int) -> None:
     descriptor = memory_file(4096, SHRINK_AND_GROW | fcntl.F_SEAL_SEAL)
     with pytest.raises(SegmentRefused, match=f"4096 bytes as a segment of {claimed} bytes"):
         Segment.attach(descriptor, claimed)

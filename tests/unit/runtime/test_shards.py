@@ -46,7 +46,7 @@ def test_one_flipped_bit_is_found_wherever_it_is(tmp_path: Path, shard: ShardFil
             verify(shard, tmp_path)
 
 
-def test_a_file_cut_off_continued_or_empty_is_found(tmp_path: Path, shard: ShardFile) -> None:
+def test_a_shortened_extended_or_empty_file_is_found(tmp_path: Path, shard: ShardFile) -> None:
     whole = (tmp_path / shard.path).read_bytes()
     for content in (whole[:-1], whole + b"\0", b""):
         (tmp_path / shard.path).write_bytes(content)
@@ -77,7 +77,7 @@ def test_text_is_written_whole(tmp_path: Path) -> None:
     assert (tmp_path / "deep" / "manifest.json").read_text(encoding="utf-8") == "{ü}"
 
 
-def test_a_disk_that_refuses_is_an_error(tmp_path: Path) -> None:
+def test_a_disk_error_is_raised(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="file"):
         write_text(tmp_path / "file" / "manifest.json", "x")
@@ -95,7 +95,7 @@ def test_a_writer_writes_what_it_was_given_while_the_original_changes(tmp_path: 
     assert verify(written[1], tmp_path).read_text() == "{}"
 
 
-def test_a_disk_that_refuses_is_an_error_of_the_result(tmp_path: Path) -> None:
+def test_a_disk_error_is_raised_by_the_result(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(CheckpointError, match="could not be written: File exists"):
         ShardWriter(tmp_path, {tmp_path / "file" / "weights": {"w": torch.ones(1)}}).result(60)

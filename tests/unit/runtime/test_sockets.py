@@ -1,4 +1,4 @@
-"""The keys of a run: made once, however many of its processes open at the same moment."""
+"""The keys of a run are made once, even if several of its processes open it at the same moment."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor

@@ -1,4 +1,4 @@
-"""A process looks for messages for as long as its waits have been short."""
+"""A process spins for messages while its recent waits were short."""
 
 import pytest
 from mora_runtime.limits import SHORTEST_SPIN_NS
@@ -7,7 +7,7 @@ from mora_runtime.wire.spin import Spin
 LONGEST_NS = 1_000_000
 
 
-def test_long_waits_make_it_sleep_nearly_at_once_and_short_ones_bring_it_back() -> None:
+def test_long_waits_end_spinning_almost_at_once_and_short_waits_restore_it() -> None:
     spin = Spin(LONGEST_NS)
     for _ in range(20):
         spin.waited(50 * LONGEST_NS)
@@ -18,13 +18,13 @@ def test_long_waits_make_it_sleep_nearly_at_once_and_short_ones_bring_it_back() 
     assert spin.ns == LONGEST_NS
 
 
-def test_short_waits_do_not_make_it_less_patient() -> None:
+def test_short_waits_do_not_shorten_spinning() -> None:
     spin = Spin(LONGEST_NS)
     spin.waited(10_000)
     assert spin.ns == LONGEST_NS
 
 
-def test_who_must_not_look_never_does() -> None:
+def test_a_process_that_may_not_spin_never_does() -> None:
     spin = Spin(0)
     for ns in (0, 1000, 10**9):
         spin.waited(ns)
@@ -32,7 +32,7 @@ def test_who_must_not_look_never_does() -> None:
 
 
 @pytest.mark.parametrize(("yield_ns", "is_shared"), [(1_000, False), (50_000, True)])
-def test_who_had_to_share_a_core_sleeps_and_looks_again_after_the_next_short_wait(
+def test_a_process_that_shared_its_core_spins_again_after_the_next_short_wait(
     monkeypatch: pytest.MonkeyPatch, yield_ns: int, is_shared: bool
 ) -> None:
     clock = iter((0, yield_ns))

@@ -1,4 +1,4 @@
-"""A backward in two parts gives the gradients of one, to the bit, and computes those of the parameters second."""
+"""A backward in two parts gives bit-identical gradients, and computes those of the parameters second."""
 
 from collections.abc import Callable
 
@@ -9,8 +9,8 @@ from torch import nn
 
 
 class Blocks(nn.Module):
-    """What diffusion transformers do to a graph: a layer used twice, a convolution, and a conditioning computed from
-    parameters alone that every block uses, directly and through a parameter of its own."""
+    """The graph of a diffusion transformer in small: a layer used twice, a convolution, and a conditioning
+    computed only from parameters that every block uses, directly and through its own parameter."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ def test_every_gradient_is_the_same_to_the_bit_over_several_backwards(module: Bl
         assert torch.equal(gradient, other), name
 
 
-def test_parameters_get_theirs_only_in_the_second_part_and_their_hooks_run_once(module: Blocks) -> None:
+def test_parameters_get_gradients_only_in_the_second_part_and_their_hooks_run_once(module: Blocks) -> None:
     seen: list[nn.Parameter] = []
     for parameter in module.parameters():
         parameter.register_post_accumulate_grad_hook(seen.append)

@@ -1,4 +1,4 @@
-"""What the launcher says to a child are whole words."""
+"""A child accepts only whole words from the launcher."""
 
 import os
 import socket
@@ -20,7 +20,7 @@ time.sleep(60)
 
 
 def said(*words: bytes) -> tuple[str, int | None]:
-    """What a child says after these words, and its exit code where it has ended."""
+    """Output of a child after these words, and its exit code if it has ended."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         child = subprocess.Popen(
@@ -45,17 +45,17 @@ def said(*words: bytes) -> tuple[str, int | None]:
     return (answer or b"").decode().strip(), code
 
 
-def test_words_are_whole_lines() -> None:
+def test_words_are_read_as_whole_lines() -> None:
     assert said(b"g", b"o\n") == ("True False", None)
     assert said(b"stop\n") == ("False True", None)
 
 
 @pytest.mark.parametrize("words", [b"lego\n", b"go", b"nonstop\ncargo\n", b"go stop\n"])
-def test_parts_of_other_words_are_none(words: bytes) -> None:
+def test_parts_of_other_words_are_ignored(words: bytes) -> None:
     answer, code = said(words)
     assert answer == ""
     assert code is None
 
 
-def test_a_launcher_that_is_none_ends_the_child() -> None:
+def test_an_invalid_word_from_the_launcher_ends_the_child() -> None:
     assert said(b"x" * 1000) == ("", EXIT_ORPHANED)

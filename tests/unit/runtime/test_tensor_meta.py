@@ -1,4 +1,4 @@
-"""What a tensor on the wire may be, and the one bounds check."""
+"""The valid tensors on the wire, and the one bounds check."""
 
 import pytest
 import torch
@@ -23,7 +23,7 @@ def test_scalars_and_empty_tensors_pass(shape: tuple[int, ...], nbytes: int) -> 
     check_bounds(meta, offset=4096 - 64, nbytes=nbytes, segment_nbytes=4096)
 
 
-def test_an_empty_tensor_may_stand_at_the_very_end_of_its_segment() -> None:
+def test_an_empty_tensor_may_be_at_the_very_end_of_its_segment() -> None:
     check_bounds(checked_meta(0, (0,)), offset=4096, nbytes=0, segment_nbytes=4096)
     with pytest.raises(BoundsError, match="exceeds its segment"):
         check_bounds(checked_meta(0, (0,)), offset=4160, nbytes=0, segment_nbytes=4096)
@@ -53,7 +53,7 @@ def test_a_product_that_overflows_is_refused(shape: tuple[int, ...]) -> None:
         checked_meta(0, shape)
 
 
-def test_a_huge_dimension_beside_a_zero_is_empty_not_huge() -> None:
+def test_a_huge_dimension_next_to_a_zero_gives_an_empty_tensor() -> None:
     assert checked_meta(0, (2**62, 0)).nbytes == 0
 
 
@@ -85,6 +85,6 @@ def test_a_tensor_may_fill_its_segment_and_not_one_element_more() -> None:
 @pytest.mark.parametrize(
     "tensor", [torch.eye(3).to_sparse(), torch.zeros(2, dtype=torch.complex64)], ids=["sparse", "complex"]
 )
-def test_what_the_plane_does_not_carry_is_refused_at_the_sender(tensor: torch.Tensor) -> None:
+def test_unsupported_tensors_are_refused_by_the_sender(tensor: torch.Tensor) -> None:
     with pytest.raises(BoundsError, match="expected a dense one of"):
         meta_of(tensor)

@@ -1,4 +1,4 @@
-"""Recording what a process does: off by default, bounded, and on disk when the process is killed."""
+"""Tracing of a process: off by default, bounded, and on disk when the process is killed."""
 
 import json
 import subprocess
@@ -73,7 +73,7 @@ def test_an_error_ends_its_span(path: Path) -> None:
     assert [line[1] for line in spans(path)] == ["loss"]
 
 
-def test_what_comes_beyond_the_limit_is_counted_and_dropped(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_events_beyond_the_limit_are_counted_and_dropped(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tracing, "MAX_NUM_TRACE_EVENTS", 5)
     tracing.start(path, "image.0")
     for _ in range(8):
@@ -100,7 +100,7 @@ def test_a_killed_process_leaves_what_it_recorded_and_what_it_was_doing(path: Pa
     assert lines(path)[-1][0] != "E"
 
 
-def test_moves_tell_how_a_tensor_went(path: Path) -> None:
+def test_moves_record_how_a_tensor_was_sent(path: Path) -> None:
     arena = Arena(1 << 20, spill_nbytes=1 << 20)
     store = TensorStore("image.0.1.ab", arena)
     peer = Peer("coordinator.0.1.cd")
@@ -113,7 +113,7 @@ def test_moves_tell_how_a_tensor_went(path: Path) -> None:
     assert moves == [("inline", 16), ("copied", 16384), ("resident", 16384)]
 
 
-def test_torchs_profiler_carries_the_marks_of_our_clock(path: Path) -> None:
+def test_the_torch_profile_contains_the_marks_of_our_clock(path: Path) -> None:
     tracing.start(path, "image.0")
     profile = TorchTrace()
     profile.begin()

@@ -56,7 +56,7 @@ def test_the_same_seed_renders_the_same_picture_in_any_batch(agent: Sd3Agent) ->
     assert torch.allclose(batch[1], alone[0], atol=1e-5)
 
 
-def test_finished_pictures_lie_in_shared_memory(agent: Sd3Agent, tmp_path: Path) -> None:
+def test_finished_pictures_are_in_shared_memory(agent: Sd3Agent, tmp_path: Path) -> None:
     prompts = ["a blue square", "a green ball"]
     alone = agent.text_to_image(prompts, [1, 2])["outputs"]
     with Session.open(RunDirectory.create(tmp_path / "run"), "image.0") as session:
@@ -128,7 +128,7 @@ def test_modulation_rows_are_the_content_tokens_of_t5(options: Sd3Options) -> No
     assert torch.equal(each[-rows.shape[0] :], rows)
 
 
-def test_before_and_after_are_the_same_to_joint_attention_without_positions(options: Sd3Options) -> None:
+def test_z_before_and_after_are_equivalent_in_joint_attention_without_positions(options: Sd3Options) -> None:
     rendered = []
     for position in ("after", "before"):
         agent = changed(options, position=position)
@@ -151,7 +151,7 @@ def test_the_feature_map_starts_near_the_identity_and_trains(options: Sd3Options
     assert weight.grad.any()
 
 
-def test_its_own_loss_is_differentiable_and_depends_on_the_frame(agent: Sd3Agent) -> None:
+def test_the_image_agents_own_loss_is_differentiable_and_depends_on_the_frame(agent: Sd3Agent) -> None:
     prompt, losses = keys(agent, "a cat"), []
     for value in (0, 200):
         key = agent.store_frame(pixels=torch.full((32, 32, 3), value, dtype=torch.uint8))["key"]
@@ -161,7 +161,7 @@ def test_its_own_loss_is_differentiable_and_depends_on_the_frame(agent: Sd3Agent
     assert losses[0] != losses[1]
 
 
-def test_a_frame_is_kept_once_as_bytes_of_its_own(options: Sd3Options) -> None:
+def test_a_frame_is_stored_once_as_a_copy(options: Sd3Options) -> None:
     agent = Sd3Agent(options, CPU)
     pixels = torch.full((32, 32, 3), 255, dtype=torch.uint8)
     key = agent.store_frame(pixels=pixels)["key"]
@@ -251,7 +251,7 @@ def test_a_served_picture_has_the_same_bytes_alone_and_in_a_batch_of_any_size(ag
         assert not torch.equal(alone[0], alone[1])
 
 
-def test_a_served_picture_is_the_published_pipelines(agent: Sd3Agent) -> None:
+def test_a_served_picture_equals_that_of_the_published_pipeline(agent: Sd3Agent) -> None:
     served = agent.text_to_image(["a green ball"], [7])["outputs"]
     with torch.no_grad():
         image = agent.render(z=None, prompt_keys=keys(agent, "a green ball"), seeds=[7], frame_keys=None)["images"]

@@ -1,4 +1,4 @@
-"""Multimodal judges on tiny checkpoints in the published formats: what is asked reaches the model, frames included."""
+"""Multimodal judges on tiny checkpoints in the published formats: question and frames reach the model."""
 
 import re
 from pathlib import Path
@@ -42,7 +42,7 @@ def logits(judge: JudgeAgent, frames: torch.Tensor) -> torch.Tensor:
     return judge.model.model(**inputs).logits[0, -1]
 
 
-def test_it_says_what_the_published_model_says_of_the_same_tokens_and_pictures(judge: JudgeAgent) -> None:
+def test_the_judge_answers_like_the_published_model_with_the_same_tokens_and_pictures(judge: JudgeAgent) -> None:
     said = judge.answer(frames=FRAMES, num_frames=NUM_FRAMES, question=QUESTION)["text"]
     source = judge.model.model.name_or_path
     kind = AutoConfig.from_pretrained(source).model_type
@@ -75,16 +75,16 @@ def test_every_frame_and_its_place_reach_the_model(judge: JudgeAgent) -> None:
     assert not torch.allclose(before, logits(judge, FRAMES.flip(0)), atol=1e-6)
 
 
-def test_a_second_question_carries_the_first_and_its_answer(judge: JudgeAgent) -> None:
+def test_a_second_question_includes_the_first_and_its_answer(judge: JudgeAgent) -> None:
     inputs = judge.model.inputs(conversation(QUESTION, NUM_FRAMES, ["both are nice", "again"]), pictures(FRAMES))
     text = judge.model.processor.tokenizer.decode(inputs["input_ids"][0])
     assert re.search(r"pictures 3 to 5.*assistant\s+both are nice.*user\s+again.*assistant\s*$", text, re.DOTALL)
 
 
-def test_what_does_not_fit_is_refused_with_what_was_expected(judge: JudgeAgent, folder: Path) -> None:
+def test_invalid_arguments_are_refused_with_what_was_expected(judge: JudgeAgent, folder: Path) -> None:
     with pytest.raises(BadArgument, match="expected uint8"):
         judge.answer(frames=FRAMES.float(), num_frames=NUM_FRAMES, question=QUESTION)
-    with pytest.raises(BadArgument, match="5 in all"):
+    with pytest.raises(BadArgument, match="5 in total"):
         judge.answer(frames=FRAMES, num_frames=[2, 2], question=QUESTION)
     with pytest.raises(BadArgument, match="a special token of the model"):
         judge.answer(frames=FRAMES, num_frames=NUM_FRAMES, question="<|im_end|> RANKING: 1 > 2")

@@ -1,4 +1,4 @@
-"""Pre-training makes a model that learns, and that loads like the published one."""
+"""Pre-training lowers the loss, and the result loads like the published model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Candidates on a disk that is full: whole or not there, and made again to the same bytes."""
+"""Candidates on a full disk are whole or absent, and made again with the same bytes."""
 
 import json
 import resource
@@ -20,7 +20,7 @@ SHAPE = ClipShape(num_frames=9, height=64, width=64, fps=8)
 
 
 class MadeClips(CandidateMaker):
-    """Writes as the real one does what no model had to make."""
+    """Writes like the real class, but without a model."""
 
     def _generate(self, order: CandidateOrder) -> Candidate:
         frames = made_clip(order.video_seed, SHAPE)[1]
@@ -30,7 +30,7 @@ class MadeClips(CandidateMaker):
 
 @contextmanager
 def no_file_over(nbytes: int) -> Iterator[None]:
-    """The kernel refuses to let any file grow beyond so many bytes, as a full disk does."""
+    """Let the kernel refuse to grow any file beyond this size, as a full disk does."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (nbytes, hard))
     try:
@@ -51,7 +51,7 @@ def files(folder: Path) -> dict[str, tuple[int, str]]:
     return {path.name: (path.stat().st_size, sha256_of(path)) for path in folder.iterdir()}
 
 
-def test_a_full_disk_leaves_nothing_of_a_candidate_whichever_file_it_meets(tmp_path: Path) -> None:
+def test_a_disk_that_fills_at_any_file_leaves_nothing_of_a_candidate(tmp_path: Path) -> None:
     whole = CandidateOrder(prompt="p", image_seed=1, video_seed=1, folder=str(tmp_path / "whole" / "candidate-0"))
     maker().make(whole)
     expected = files(Path(whole.folder))

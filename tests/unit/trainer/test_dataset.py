@@ -37,7 +37,7 @@ def test_a_video_is_cut_into_clips_that_differ(tmp_path: Path, shape: ClipShape)
     assert np.abs(first.astype(int) - last).mean() > 5
 
 
-def test_frames_are_taken_at_the_asked_rate(tmp_path: Path) -> None:
+def test_frames_are_taken_at_the_requested_rate(tmp_path: Path) -> None:
     ramp = np.stack([np.full((16, 16, 3), 10 * i, dtype=np.uint8) for i in range(24)])
     path = tmp_path / "ramp.mp4"
     write_video(path, ramp, 24)

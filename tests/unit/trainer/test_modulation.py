@@ -1,19 +1,12 @@
 """Modulation factors and clipping, as the paper and its readings define them."""
 
 import math
-import os
-from collections.abc import Iterator
-from pathlib import Path
-from unittest import mock
 
 import pytest
 import torch
-import torch.distributed as dist
 from mora_trainer.modulation import Modulation, modulation_factors, random_rows
 from mora_trainer.settings import TrainingSettings, check_batch
 from mora_trainer.step import clip_factor
-from mora_training.process_group import join_group
-from mora_training.training_settings import GroupSettings
 
 Z = {"image": torch.full((4, 4), 1.5), "video": torch.full((1, 4), 1.0)}  # norms 6 and 2
 
@@ -22,11 +15,11 @@ def test_alpha_is_the_norm_over_the_number_of_agents() -> None:
     assert modulation_factors(Z, "norm") == pytest.approx({"image": 3.0, "video": 1.0})
 
 
-def test_the_share_reading_has_mean_one() -> None:
+def test_alpha_in_the_share_reading_has_mean_one() -> None:
     assert modulation_factors(Z, "share") == pytest.approx({"image": 1.5, "video": 0.5})
 
 
-def test_the_reading_without_alpha_is_one_everywhere() -> None:
+def test_alpha_in_the_reading_one_is_one_for_every_agent() -> None:
     assert modulation_factors(Z, "one") == {"image": 1.0, "video": 1.0}
 
 
@@ -38,20 +31,10 @@ def test_the_random_ablation_has_one_row_of_the_agents_width_and_repeats() -> No
     assert not torch.equal(rows, random_rows(torch.zeros(2, 7), seed=4))
 
 
-@pytest.fixture
-def alone_in_its_group(tmp_path: Path) -> Iterator[None]:
-    """This process is the only coordinator."""
-    settings = GroupSettings(rank=0, world_size=1, rendezvous=f"file://{tmp_path / 'rendezvous'}")
-    with mock.patch.dict(os.environ):  # joining sets variables
-        join_group(settings, torch.device("cpu"))
-        yield
-        dist.destroy_process_group()
-
-
-@pytest.mark.usefixtures("alone_in_its_group")
+@pytest.mark.usefixtures("group")
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
-def test_z_moves_at_the_paper_s_rate_though_its_agent_is_bfloat16() -> None:
-    """At a rate of 1e-5 a bfloat16 z of about 1 would never move: its next smaller value is 0.004 away."""
+def test_z_moves_at_the_papers_rate_even_if_its_agent_is_bfloat16() -> None:
+    """At a rate of 1e-5 a bfloat16 z of about 1 never changes, because its next smaller value is 0.004 away."""
     rate = 1e-5
     started = torch.ones(4, 8, dtype=torch.bfloat16)
     assert torch.equal(started - rate, started), "the step is lost in the agents' dtype"
@@ -67,7 +50,7 @@ def test_z_moves_at_the_paper_s_rate_though_its_agent_is_bfloat16() -> None:
     assert modulation.factors()["image"] == pytest.approx((1.0 - 3 * rate) * 32**0.5 / 2, rel=1e-6)
 
 
-def test_clipping_is_torch_s_over_all_roles_together() -> None:
+def test_clipping_equals_torchs_over_all_roles_together() -> None:
     gradients = [torch.randn(5, generator=torch.Generator().manual_seed(i)).requires_grad_() for i in range(3)]
     for parameter in gradients:
         parameter.grad = parameter.detach().clone()

@@ -1,4 +1,4 @@
-"""The made clips show what their prompts say, and a quarter of the combinations is never trained on."""
+"""Made clips agree with their prompts, and a quarter of the combinations is held out of training."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def centre(frame: np.ndarray) -> np.ndarray:
     return np.array([columns.mean(), rows.mean()])
 
 
-def test_a_clip_shows_its_colour_and_moves_its_way_at_its_speed() -> None:
+def test_a_clip_shows_its_colour_direction_and_speed() -> None:
     for shape in all_shapes():
         clip = shape.clip(SHAPE)
         seen = clip[(clip != GROUND).any(axis=-1)]
@@ -34,12 +34,12 @@ def test_an_offset_moves_the_whole_path() -> None:
     assert np.allclose(moved, [2.0, -3.0])
 
 
-def test_prompts_name_the_speed_only_where_there_is_one() -> None:
+def test_prompts_name_the_speed_only_if_the_clip_has_one() -> None:
     assert MovingShape("red", "circle", "up", "quickly").prompt == "a red circle moves quickly up"
     assert made_clip(0, SHAPE)[0] == "a red circle moves right"
 
 
-def test_made_clips_with_speed_are_all_that_are_not_held_out() -> None:
+def test_made_clips_with_speed_are_exactly_those_not_held_out() -> None:
     prompts = {made_clip(index, SHAPE, with_speed=True)[0] for index in range(48)}
     assert prompts == {shape.prompt for shape in all_shapes() if not is_held_out(shape)}
 

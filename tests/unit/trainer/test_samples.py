@@ -1,4 +1,4 @@
-"""The contact sheet is as wide as its clips are long."""
+"""The contact sheet is as wide as its longest clip."""
 
 from __future__ import annotations
 

@@ -1,16 +1,13 @@
-"""Weights that a server generates with between two rounds, and the training that follows as if it had not."""
+"""Weights that a server shows between two rounds do not change the training that follows."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
 from mora_runtime.errors import CheckpointError, StepProtocolError
 from mora_training import optimizer_agent
 from mora_training.optimizer_agent import WEIGHTS_FILE, OptimizerAgent
-from mora_training.process_group import join_group
 from mora_training.training_settings import GroupSettings, OptimizerAgentSettings, OptimizerSettings
 from safetensors.torch import load_file, save_file
 
@@ -22,18 +19,9 @@ CPU = torch.device("cpu")
 STEP_2 = "step-00000002"
 
 
-@pytest.fixture(scope="module")
-def group(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GroupSettings]:
-    """This process is the only replica."""
-    settings = GroupSettings(rank=0, world_size=1, rendezvous=f"file://{tmp_path_factory.mktemp('group') / 'file'}")
-    join_group(settings, CPU)
-    yield settings
-    dist.destroy_process_group()
-
-
 @pytest.fixture
 def joined_once(group: GroupSettings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every server of a test is in the group already."""
+    """Do nothing, because every server of a test is in the group already."""
     monkeypatch.setattr(optimizer_agent, "join_group", lambda *_: None)
 
 
@@ -52,7 +40,7 @@ class Model:
 
 
 class Server:
-    """What a server has of an agent that trains, called as its coordinator calls it."""
+    """A server's training agent, called like by its coordinator."""
 
     def __init__(self, checkpoints: Path, dtype: torch.dtype = torch.float32) -> None:
         model = Model(dtype)
@@ -94,7 +82,7 @@ def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> boo
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_restored_after_weights_were_shown_is_a_plain_resume_to_the_bit(tmp_path: Path, dtype: torch.dtype) -> None:
+def test_restoring_after_showing_weights_equals_a_plain_resume_to_the_bit(tmp_path: Path, dtype: torch.dtype) -> None:
     server = Server(tmp_path, dtype)
     server.train(0, 2)
     server.save(2)
@@ -128,7 +116,7 @@ def test_showing_weights_changes_neither_optimizer_nor_generator(tmp_path: Path)
     assert same({**after, **weights}, before)
 
 
-def test_weights_that_the_module_holds_are_not_read_again(tmp_path: Path) -> None:
+def test_weights_that_the_module_already_has_are_not_read_again(tmp_path: Path) -> None:
     server = Server(tmp_path)
     assert server.agent.show_weights(None, average=False) == {"read": False}
     server.train(0, 2)
