@@ -291,11 +291,13 @@ leaves = numbers | st.text(max_size=20) | tensors | small
 values = st.recursive(leaves, lambda inner: st.lists(inner, max_size=4), max_leaves=8)
 named = st.dictionaries(st.text(max_size=12), values, max_size=6)
 released = st.lists(counters, max_size=5)
+asked_norms = st.none() | st.lists(st.text(max_size=12), max_size=3)
+norms = st.none() | st.dictionaries(st.text(max_size=12), st.floats(allow_nan=False), max_size=3)
 messages = (
     st.builds(Call, counters, st.text(), st.text(), named, st.none() | st.lists(st.text(), max_size=3),
-              st.none() | named, st.booleans(), released)
-    | st.builds(Backward, counters, counters, named, st.booleans(), released)
-    | st.builds(Result, counters, named, st.none() | named, st.none() | counters, counters, counters, released)
+              st.none() | named, st.booleans(), released, asked_norms)
+    | st.builds(Backward, counters, counters, named, st.booleans(), released, asked_norms)
+    | st.builds(Result, counters, named, st.none() | named, st.none() | counters, counters, counters, released, norms)
     | st.builds(Cancel, counters, counters)
 )  # fmt: skip
 

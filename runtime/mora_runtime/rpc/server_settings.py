@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
 from mora_runtime.limits import DEFAULT_ARENA_NBYTES, DEFAULT_SPILL_NBYTES, HEARTBEAT_TIMEOUT_S, WARM_NBYTES
 from mora_runtime.schema import Settings, settings_from_argv
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # typing has it from Python 3.11
 
 
 class AgentSettings(Settings):
