@@ -84,7 +84,7 @@ class Chat:
     """A client of one chat model.
 
     Args:
-        whose: who asks and the key of its settings, for error messages.
+        whose: the caller's name with the key of its settings, for error messages.
     """
 
     def __init__(self, settings: ChatSettings, whose: str) -> None:

@@ -62,8 +62,8 @@ def _ensure(name: str, agent: AgentConfig, shape: ClipShape, console: Console) -
         if _read_stamp(folder) == stamp:
             return
         console.print(f"making tiny models of the {name} agent in {agent.tiny_models} ...")
-        with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as beside:
-            temporary = Path(beside) / folder.name
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as parent:
+            temporary = Path(parent) / folder.name
             _make(agent, shape, temporary, console)
             (temporary / _STAMP).write_text(json.dumps(stamp), encoding="utf-8")
             shutil.rmtree(folder, ignore_errors=True)

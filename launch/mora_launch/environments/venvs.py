@@ -1,4 +1,4 @@
-"""The virtual environments: what each contains, whether it is built, and how to build it.
+"""The virtual environments: defines what each contains, checks whether it is built, and builds it.
 
 The `mora` script calls this module before any environment exists, so it uses only the standard library and runs on
 Python 3.10. It owns the folder `.venvs/` of the checkout. An environment counts as built if its stamp, written last,

@@ -114,7 +114,7 @@ class ServerGroup:
 
 
 class ServerResources(TypedDict, total=False):
-    """What a server may use, and how it trains; fields of `TrainingServerSettings`."""
+    """Resources and training of a server; fields of `TrainingServerSettings`."""
 
     generation: int
     cpu_affinity: tuple[int, ...] | None

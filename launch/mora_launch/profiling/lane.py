@@ -51,7 +51,7 @@ def flattened(spans: Iterable[TraceSpan]) -> Iterator[LanePiece]:
 
 
 class Lane:
-    """What the main thread of one role did, moment by moment."""
+    """The activity of one role's main thread, moment by moment."""
 
     def __init__(self, trace: RoleTrace) -> None:
         self.role = trace.role

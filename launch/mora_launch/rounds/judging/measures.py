@@ -2,7 +2,7 @@
 
 All measures use luma of at most `_MAX_SIDE` pixels a side; higher is better; none depends on the prompt:
 
-| measure | what it is |
+| measure | definition |
 |---|---|
 | coherence | log of fine detail that the next frame shows again, shifted or not, over detail that it does not |
 | detail | log of fine detail that persists: sharpness |
