@@ -87,5 +87,5 @@ def trained_shapes() -> list[MovingShape]:
 def is_held_out(shape: MovingShape) -> bool:
     """True for the 16 of the 64 combinations that training must not use; every value is as frequent as in all 64."""
     assert shape.speed is not None
-    places = (list(COLOURS).index(shape.colour), FORMS.index(shape.form), list(DIRECTIONS).index(shape.direction))
-    return (sum(places) + 2 * list(SPEEDS).index(shape.speed)) % 4 == 0
+    indices = (list(COLOURS).index(shape.colour), FORMS.index(shape.form), list(DIRECTIONS).index(shape.direction))
+    return (sum(indices) + 2 * list(SPEEDS).index(shape.speed)) % 4 == 0

@@ -74,14 +74,14 @@ def _keep_config(config: TrainConfig, path: Path) -> None:
 _MAY_CHANGE = ("synthesis.num_rounds", "synthesis.review", "restarts", "start_deadline_s")
 
 
-def _changed(before: object, now: object, place: str = "") -> list[str]:
-    if place.startswith(_MAY_CHANGE):
+def _changed(before: object, now: object, key: str = "") -> list[str]:
+    if key.startswith(_MAY_CHANGE):
         return []
     if isinstance(before, dict) and isinstance(now, dict):
         names = sorted({*before, *now})
         return [
             found
             for name in names
-            for found in _changed(before.get(name), now.get(name), f"{place}.{name}" if place else name)
+            for found in _changed(before.get(name), now.get(name), f"{key}.{name}" if key else name)
         ]
-    return [] if before == now else [place]
+    return [] if before == now else [key]

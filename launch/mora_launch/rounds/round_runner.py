@@ -127,10 +127,10 @@ class RoundRunner:
         return plan
 
     def _planned(self, number: int, index: int, prompt: str) -> PlannedSet:
-        place = f"{self._config.seed}/{number}/{index}"
+        seed = f"{self._config.seed}/{number}/{index}"
         criteria = self._synthesis.criteria
-        criterion = criteria[_number(f"{place}/criterion") % len(criteria)]
-        seeds = tuple(_number(f"{place}/{candidate}") for candidate in range(self._synthesis.num_candidates))
+        criterion = criteria[_number(f"{seed}/criterion") % len(criteria)]
+        seeds = tuple(_number(f"{seed}/{candidate}") for candidate in range(self._synthesis.num_candidates))
         return PlannedSet(prompt, criterion, seeds)
 
     def _step_before(self, number: int) -> int:

@@ -212,10 +212,10 @@ class ServerWorker(threading.Thread):
         self.vitals = {name: pong[name] for name in ("memory_nbytes", "arena_nbytes", "spilled_nbytes", "num_slots")}
 
     def _pass_cancellations_on(self, client: Client, batch: _Batch) -> None:
-        places = {place for place, work in enumerate(batch.works) if work.is_cancelled}
-        new: set[int | None] = {None} if len(places) == len(batch.works) else set(places)
-        for place in new - batch.told:
-            client.cancel(batch.pending, CONTROL_DEADLINE_S, sample=place)
+        indices = {index for index, work in enumerate(batch.works) if work.is_cancelled}
+        new: set[int | None] = {None} if len(indices) == len(batch.works) else set(indices)
+        for index in new - batch.told:
+            client.cancel(batch.pending, CONTROL_DEADLINE_S, sample=index)
         batch.told |= new
 
     def _finish(self, client: Client, batch: _Batch) -> None:

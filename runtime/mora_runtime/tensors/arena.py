@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class _Place:
+class _Extent:
     """A free piece of a segment."""
 
     segment_id: int
@@ -51,7 +51,7 @@ class Slot:
     __slots__ = ("__weakref__", "_returned", "capacity_nbytes", "offset", "segment", "segment_id")
 
     def __init__(
-        self, segment: Segment, segment_id: int, offset: int, capacity_nbytes: int, returned: deque[_Place]
+        self, segment: Segment, segment_id: int, offset: int, capacity_nbytes: int, returned: deque[_Extent]
     ) -> None:
         self.segment = segment
         self.segment_id = segment_id
@@ -60,7 +60,7 @@ class Slot:
         self._returned = returned
 
     def __del__(self) -> None:
-        self._returned.append(_Place(self.segment_id, self.offset, self.capacity_nbytes))
+        self._returned.append(_Extent(self.segment_id, self.offset, self.capacity_nbytes))
 
 
 class Lenders(Protocol):
@@ -98,9 +98,9 @@ class Arena:
         self._wait_s = wait_s
         self._segments: dict[int, Segment] = {}
         self._num_segments = 0
-        self._free: dict[int, list[_Place]] = {}  # by size class; places whose size has not changed since their use
-        self._extents: list[_Place] = []  # free places of any size
-        self._returned: deque[_Place] = deque()  # appended by finalizers
+        self._free: dict[int, list[_Extent]] = {}  # by size class; extents whose size has not changed since their use
+        self._extents: list[_Extent] = []  # free extents of any size
+        self._returned: deque[_Extent] = deque()  # appended by finalizers
         self._by_address: dict[int, ref[Slot]] = {}
         self.allocated_nbytes = 0
         self.spilled_nbytes = 0
@@ -131,7 +131,7 @@ class Arena:
             return torch.empty(meta.shape, dtype=dtype)
         return view_of(self._take(meta.nbytes), meta)
 
-    def place(self, tensor: torch.Tensor) -> tuple[Slot, TensorMeta]:
+    def slot_of(self, tensor: torch.Tensor) -> tuple[Slot, TensorMeta]:
         """Return the tensor's slot: its own if it already starts one of this arena's slots, else a new one with a copy.
 
         CUDA tensors are staged through host memory here, and nowhere else.
@@ -160,46 +160,46 @@ class Arena:
     def _take(self, nbytes: int) -> Slot:
         self._collect()
         capacity = slot_capacity(nbytes)
-        place = self._pooled(capacity) or self._spilled(capacity) or self._awaited(capacity)
-        segment = self._segments[place.segment_id]
-        slot = Slot(segment, place.segment_id, place.offset, capacity, self._returned)
+        extent = self._pooled(capacity) or self._spilled(capacity) or self._awaited(capacity)
+        segment = self._segments[extent.segment_id]
+        slot = Slot(segment, extent.segment_id, extent.offset, capacity, self._returned)
         self._num_taken += 1
-        self._by_address[segment.address + place.offset] = ref(slot)
+        self._by_address[segment.address + extent.offset] = ref(slot)
         return slot
 
-    def _pooled(self, capacity: int) -> _Place | None:
-        """Take a warm place of this size class, from the free lists or by cutting, merging or growing the pool."""
-        places = self._free.get(capacity)
-        if places:
-            return places.pop()
-        place = self._cut(capacity)
-        if place is None and self._free:
+    def _pooled(self, capacity: int) -> _Extent | None:
+        """Take a warm extent of this size class, from the free lists or by cutting, merging or growing the pool."""
+        extents = self._free.get(capacity)
+        if extents:
+            return extents.pop()
+        extent = self._cut(capacity)
+        if extent is None and self._free:
             self._merge()
-            place = self._cut(capacity)
-        if place is None and self._grow(capacity):
-            place = self._cut(capacity)
-        return place
+            extent = self._cut(capacity)
+        if extent is None and self._grow(capacity):
+            extent = self._cut(capacity)
+        return extent
 
-    def _cut(self, capacity: int) -> _Place | None:
-        """Cut a place from the start of the smallest extent that is large enough."""
+    def _cut(self, capacity: int) -> _Extent | None:
+        """Cut the start off the smallest extent that is large enough."""
         fitting = [extent for extent in self._extents if extent.nbytes >= capacity]
         if not fitting:
             return None
-        extent = min(fitting, key=lambda place: (place.nbytes, place))
+        extent = min(fitting, key=lambda extent: (extent.nbytes, extent))
         self._extents.remove(extent)
         if extent.nbytes > capacity:
-            self._extents.append(_Place(extent.segment_id, extent.offset + capacity, extent.nbytes - capacity))
-        return _Place(extent.segment_id, extent.offset, capacity)
+            self._extents.append(_Extent(extent.segment_id, extent.offset + capacity, extent.nbytes - capacity))
+        return _Extent(extent.segment_id, extent.offset, capacity)
 
     def _merge(self) -> None:
-        """Join adjacent free places into extents, so that freed memory serves tensors of other sizes."""
-        merged: list[_Place] = []
-        for place in sorted([*self._extents, *(place for places in self._free.values() for place in places)]):
+        """Join adjacent free extents, so that freed memory serves tensors of other sizes."""
+        merged: list[_Extent] = []
+        for extent in sorted([*self._extents, *(extent for extents in self._free.values() for extent in extents)]):
             last = merged[-1] if merged else None
-            if last is not None and (last.segment_id, last.offset + last.nbytes) == (place.segment_id, place.offset):
-                merged[-1] = _Place(last.segment_id, last.offset, last.nbytes + place.nbytes)
+            if last is not None and (last.segment_id, last.offset + last.nbytes) == (extent.segment_id, extent.offset):
+                merged[-1] = _Extent(last.segment_id, last.offset, last.nbytes + extent.nbytes)
             else:
-                merged.append(place)
+                merged.append(extent)
         self._free.clear()
         self._extents = merged
         self._by_address = {address: slot for address, slot in self._by_address.items() if slot() is not None}
@@ -213,7 +213,7 @@ class Arena:
         made = self._make_segment(nbytes) if nbytes else None
         if made is not None:
             self.allocated_nbytes += nbytes
-            self._extents.append(_Place(made, 0, nbytes))
+            self._extents.append(_Extent(made, 0, nbytes))
         return made is not None
 
     def _make_segment(self, nbytes: int) -> int | None:
@@ -226,7 +226,7 @@ class Arena:
         self._segments[self._num_segments] = segment
         return self._num_segments
 
-    def _spilled(self, capacity: int) -> _Place | None:
+    def _spilled(self, capacity: int) -> _Extent | None:
         """Make a segment for one tensor, freed together with it."""
         if self.spilled_nbytes + capacity > self._spill_nbytes:
             return None
@@ -238,25 +238,25 @@ class Arena:
         self.num_spills += 1
         if self.num_spills & (self.num_spills - 1) == 0:  # log the 1st, 2nd, 4th, ... spill
             log.warning("the arena is full, %d bytes spill (%d times so far); %s", capacity, self.num_spills, self)
-        return _Place(made, 0, capacity)
+        return _Extent(made, 0, capacity)
 
-    def _awaited(self, capacity: int) -> _Place:
-        """Wait until a peer releases a place, at most until the deadline."""
+    def _awaited(self, capacity: int) -> _Extent:
+        """Wait until a peer releases an extent, at most until the deadline."""
         deadline = time.monotonic() + self._wait_s
         with tracing.span("wait for a slot", "wait"):
-            place = self._reclaimed(capacity, deadline)
-        if place is None:
+            extent = self._reclaimed(capacity, deadline)
+        if extent is None:
             raise ArenaFull(f"no slot of {capacity} bytes left: {self}; raise arena_nbytes, or free tensors sooner")
-        return place
+        return extent
 
-    def _reclaimed(self, capacity: int, deadline: float) -> _Place | None:
+    def _reclaimed(self, capacity: int, deadline: float) -> _Extent | None:
         while self.lenders is not None and (remaining_s := deadline - time.monotonic()) > 0:
             if not self.lenders.reclaim(remaining_s):
                 break
             self._collect()
-            place = self._pooled(capacity) or self._spilled(capacity)
-            if place is not None:
-                return place
+            extent = self._pooled(capacity) or self._spilled(capacity)
+            if extent is not None:
+                return extent
         return None
 
     def __str__(self) -> str:
@@ -270,15 +270,15 @@ class Arena:
     def _collect(self) -> None:
         """Move slots without users to the free lists."""
         while self._returned:
-            place = self._returned.popleft()
+            extent = self._returned.popleft()
             self._num_taken -= 1
-            segment = self._segments[place.segment_id]
+            segment = self._segments[extent.segment_id]
             if segment.is_single:
                 self._by_address.pop(segment.address, None)
-                self._segments.pop(place.segment_id).close()
-                self.spilled_nbytes -= place.nbytes
+                self._segments.pop(extent.segment_id).close()
+                self.spilled_nbytes -= extent.nbytes
             else:
-                self._free.setdefault(place.nbytes, []).append(place)
+                self._free.setdefault(extent.nbytes, []).append(extent)
 
     def close(self) -> None:
         """Close all descriptors; memory stays mapped until its last view dies."""

@@ -67,11 +67,11 @@ def tensor_over(address: int, meta: TensorMeta, device: torch.device, lease: obj
         address, _DEVICE_TYPES[device.type], device.index or 0, 1, _UNSIGNED, _BITS, _LANES, shape, None, 0
     )
     managed = _DLManagedTensor(described, None, ctypes.cast(_deleter, ctypes.c_void_p))
-    place = ctypes.addressof(managed)
-    _alive[place] = (managed, shape, lease)
+    key = ctypes.addressof(managed)
+    _alive[key] = (managed, shape, lease)
     try:
-        flat = from_dlpack(_new_capsule(place, _NAME, None))
+        flat = from_dlpack(_new_capsule(key, _NAME, None))
     except BaseException:
-        _alive.pop(place, None)
+        _alive.pop(key, None)
         raise
     return flat.view(meta.dtype).view(meta.shape)

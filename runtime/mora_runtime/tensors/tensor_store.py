@@ -193,7 +193,7 @@ class TensorStore:
             return self._leased(peer, value, value.segment, wire.owner, wire.segment, wire.offset, value.meta)
         tensor = value.tensor() if isinstance(value, TensorRef) else value
         started_ns = time.monotonic_ns()
-        slot, meta = self.arena.place(tensor)
+        slot, meta = self.arena.slot_of(tensor)
         if tracing.active is not None:
             spent_ns = time.monotonic_ns() - started_ns
             tracing.active.move(_move_kind(slot, tensor), meta.nbytes, self.identity, peer.name, spent_ns=spent_ns)

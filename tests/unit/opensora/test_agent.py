@@ -112,7 +112,7 @@ def test_finished_frames_lie_in_shared_memory(agent: OpenSoraAgent, tmp_path: Pa
             agent.connect_videos(["a cat"], [1], _clip(1)[-1:], _clip(2)[:1])["outputs"],
             agent.extend_video(["a cat"], [1], _clip()[None, -2:])["outputs"],
         ):
-            slot, _ = session.store.arena.place(made)
+            slot, _ = session.store.arena.slot_of(made)
             assert slot.segment.address + slot.offset == made.data_ptr()  # handed over without a copy
         assert torch.equal(made, alone)
         del made, slot

@@ -71,7 +71,7 @@ def test_a_slot_is_used_again_when_its_last_view_has_died(arena: Arena) -> None:
 def test_a_slot_is_not_used_again_while_an_export_holds_it(arena: Arena) -> None:
     made = arena.empty(BIG_SHAPE)
     where = address(made)
-    slot, _ = arena.place(made)
+    slot, _ = arena.slot_of(made)
     del made
     assert address(arena.empty(BIG_SHAPE)) != where
     del slot
@@ -107,8 +107,8 @@ def test_the_number_of_live_slots_follows_at_once(arena: Arena) -> None:
 
 def test_a_tensor_that_lives_in_the_arena_is_not_copied(arena: Arena) -> None:
     made = arena.empty((64, 64))
-    slot, meta = arena.place(made)
-    again, _ = arena.place(made)
+    slot, meta = arena.slot_of(made)
+    again, _ = arena.slot_of(made)
     assert slot is again
     assert meta.shape == (64, 64)
     assert arena.num_live == 1
@@ -117,19 +117,19 @@ def test_a_tensor_that_lives_in_the_arena_is_not_copied(arena: Arena) -> None:
 def test_a_part_of_a_resident_tensor_that_starts_elsewhere_is_copied(arena: Arena) -> None:
     made = arena.empty((64, 64)).fill_(0)
     made[32:] = 1
-    slot, meta = arena.place(made[32:])
+    slot, meta = arena.slot_of(made[32:])
     assert arena.num_live == 2
     assert torch.equal(view_of(slot, meta), torch.ones(32, 64))
 
 
 def test_a_strided_tensor_is_placed_dense(arena: Arena) -> None:
     original = torch.arange(12.0).view(3, 4).t()
-    slot, meta = arena.place(original)
+    slot, meta = arena.slot_of(original)
     assert torch.equal(view_of(slot, meta), original)
 
 
 def test_a_tensor_that_needs_a_gradient_is_placed_without_its_graph(arena: Arena) -> None:
-    slot, meta = arena.place(torch.ones(3, requires_grad=True) * 2)
+    slot, meta = arena.slot_of(torch.ones(3, requires_grad=True) * 2)
     placed = view_of(slot, meta)
     assert not placed.requires_grad
     assert placed.tolist() == [2.0, 2.0, 2.0]
@@ -137,7 +137,7 @@ def test_a_tensor_that_needs_a_gradient_is_placed_without_its_graph(arena: Arena
 
 @pytest.mark.parametrize("tensor", [torch.tensor(3.5), torch.empty(0), torch.empty((2, 0, 3))])
 def test_scalars_and_empty_tensors_can_be_placed(arena: Arena, tensor: torch.Tensor) -> None:
-    slot, meta = arena.place(tensor)
+    slot, meta = arena.slot_of(tensor)
     assert meta == meta_of(tensor)
     assert torch.equal(view_of(slot, meta), tensor)
 
