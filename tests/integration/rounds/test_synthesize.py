@@ -85,6 +85,7 @@ def differing(expected: Path, found: Path) -> list[str]:
     return [path for path in sorted({*first, *second}) if first.get(path) != second.get(path)]
 
 
+@pytest.mark.timeout(1500)  # three commands
 def test_two_rounds_start_each_server_once_and_give_what_two_commands_give(tmp_path: Path) -> None:
     """The moving average makes candidates, so each round has to bring back the weights that train."""
     average = ("--set", "synthesis.weights=average")
