@@ -153,7 +153,7 @@ async def load(port: int, num_requests: int, at_once: int, steps: int | None = N
 
 
 @dataclass
-class RoundRunner:
+class Rounds:
     """Figures of one batch size; served and bare alternate, because the speed of the machine varies."""
 
     served: list[float]
@@ -167,9 +167,9 @@ class RoundRunner:
         return statistics.median(mine / theirs for mine, theirs in zip(self.served, self.bare, strict=True))
 
 
-def take_rounds(served: Served, batch: int, options: dict[str, Any]) -> RoundRunner:
+def take_rounds(served: Served, batch: int, options: dict[str, Any]) -> Rounds:
     """Run all rounds of a batch size, after one that warms up both."""
-    found = RoundRunner([], [], [])
+    found = Rounds([], [], [])
     asyncio.run(load(served.port, NUM_REQUESTS, NUM_REQUESTS))
     with Bare(batch, options) as bare:
         for _ in range(NUM_ROUNDS):

@@ -1,4 +1,4 @@
-"""RoundRunner through the command line: killed at random moments they give what they would have given, to the bit."""
+"""Rounds through the command line: killed at random moments, they end with the same bits."""
 
 import json
 import random
@@ -29,12 +29,12 @@ def mora(*words: str) -> tuple[int, str]:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
-    """A run of one round that nobody interrupted, and how many seconds it took."""
+    """A run of one uninterrupted round, and the seconds that it took."""
     run = tmp_path_factory.mktemp("rounds") / "whole"
     return run, left_alone(run, *ONE_ROUND)
 
 
-def test_every_sample_says_where_all_of_it_came_from(whole: tuple[Path, float]) -> None:
+def test_every_sample_records_its_origin(whole: tuple[Path, float]) -> None:
     run, _ = whole
     manifest = json.loads((run / "rounds" / "01" / "manifest.json").read_text())
     assert set(manifest["model"]["weights_sha256"]) == {"image", "video"}
@@ -47,7 +47,7 @@ def test_every_sample_says_where_all_of_it_came_from(whole: tuple[Path, float]) 
     assert json.loads((run / "rounds" / "01" / "trained.json").read_text())["step"] == 2
 
 
-def test_killed_and_resumed_is_uninterrupted_to_the_bit(whole: tuple[Path, float], tmp_path: Path) -> None:
+def test_killed_and_resumed_rounds_equal_uninterrupted_ones_to_the_bit(whole: tuple[Path, float], tmp_path: Path) -> None:
     run, whole_s = whole
     moments = interrupted(tmp_path / "run", 2, whole_s, random.Random(7), *ONE_ROUND)
     assert len(moments) == 2
@@ -55,7 +55,7 @@ def test_killed_and_resumed_is_uninterrupted_to_the_bit(whole: tuple[Path, float
     assert [path for path in {*expected, *found} if expected.get(path) != found.get(path)] == []
 
 
-def test_a_finished_run_makes_nothing_twice_and_a_changed_one_is_refused(whole: tuple[Path, float]) -> None:
+def test_a_finished_run_repeats_no_work_and_a_changed_one_is_refused(whole: tuple[Path, float]) -> None:
     run, _ = whole
     before = fingerprint(run)
     code, said = mora(*command(run, *ONE_ROUND, "--resume")[1:])
@@ -68,7 +68,7 @@ def test_a_finished_run_makes_nothing_twice_and_a_changed_one_is_refused(whole: 
 
 
 def events(run: Path, role: str) -> list[str]:
-    """What a server has logged, over all its generations and commands."""
+    """The log of a server, over all its generations and commands."""
     logs = sorted((run / "logs").glob(f"{role}.*.jsonl"))
     return [json.loads(line)["event"] for path in logs for line in path.read_text().splitlines()]
 
@@ -80,14 +80,14 @@ def num_starts(run: Path) -> dict[str, int]:
 
 
 def differing(expected: Path, found: Path) -> list[str]:
-    """Files of two runs that are not the same."""
+    """Files that differ between two runs."""
     first, second = fingerprint(expected), fingerprint(found)
     return [path for path in sorted({*first, *second}) if first.get(path) != second.get(path)]
 
 
 @pytest.mark.timeout(1500)  # three commands
-def test_two_rounds_start_each_server_once_and_give_what_two_commands_give(tmp_path: Path) -> None:
-    """The moving average makes candidates, so each round has to bring back the weights that train."""
+def test_two_rounds_start_each_server_once_and_equal_two_commands(tmp_path: Path) -> None:
+    """The moving average makes the candidates, so each round has to restore the training weights."""
     average = ("--set", "synthesis.weights=average")
     at_once, in_two = tmp_path / "at-once", tmp_path / "in-two"
     left_alone(at_once, *average)
