@@ -1,4 +1,4 @@
-"""The benchmarks are not installed; these tests share their jobs."""
+"""Makes the benchmarks importable, which are not installed; these tests use their jobs."""
 
 import sys
 from pathlib import Path

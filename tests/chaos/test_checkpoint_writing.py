@@ -1,6 +1,6 @@
-"""What is committed always loads: writers killed at any moment, disks that are full at any byte.
+"""A committed checkpoint always loads, even if writers are killed at any moment or disks fill at any byte.
 
-The real checkpointer and the real participant write, in one process: a hundred whole jobs would take an hour.
+The real checkpointer and participant write in one process, because a hundred whole jobs would take an hour.
 """
 
 import contextlib
@@ -48,7 +48,7 @@ class Model:
 
 
 class DirectClient:
-    """A participant in this process, asked as one in a server is."""
+    """A participant in this process, called like one in a server."""
 
     def __init__(self, participant: OptimizerAgent) -> None:
         self._participant = participant
@@ -62,7 +62,7 @@ class DirectClient:
 
 
 def write_steps(checkpoints: Path, store: Path, first: int, num_steps: int) -> None:
-    """Commit one checkpoint after the other."""
+    """Commit checkpoints one after the other."""
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=0, world_size=1)
     try:
         model = Model()
@@ -89,7 +89,7 @@ def write_steps(checkpoints: Path, store: Path, first: int, num_steps: int) -> N
 
 
 def committed_step(checkpoints: Path) -> int:
-    """Step of the committed checkpoint, every file of which is as it was written; 0 where there is none yet."""
+    """Step of the committed checkpoint, whose files are verified; 0 if there is none yet."""
     info = committed(checkpoints)
     if info is None:
         return 0
@@ -101,7 +101,7 @@ def committed_step(checkpoints: Path) -> int:
 
 
 @pytest.mark.parametrize("num_kills", [25, pytest.param(100, marks=pytest.mark.long)])
-def test_kills_while_checkpoints_are_written_cost_none_that_was_committed(tmp_path: Path, num_kills: int) -> None:
+def test_kills_during_writes_damage_no_committed_checkpoint(tmp_path: Path, num_kills: int) -> None:
     checkpoints = tmp_path / "checkpoints"
     checkpoints.mkdir()
     chance = random.Random(0)
@@ -122,7 +122,7 @@ def test_kills_while_checkpoints_are_written_cost_none_that_was_committed(tmp_pa
 
 
 def wait_for_change(checkpoints: Path) -> None:
-    """Until the folder is written to again."""
+    """Wait until the folder is written to again."""
     before = checkpoints.stat().st_mtime_ns
     deadline = time.monotonic() + 30
     while checkpoints.stat().st_mtime_ns == before:
@@ -132,7 +132,7 @@ def wait_for_change(checkpoints: Path) -> None:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of its own whose size can be set, where this user may mount one."""
+    """A file system with an adjustable size, if this user may mount one."""
     folder = tmp_path / "disk"
     folder.mkdir()
     mounted = subprocess.run(
@@ -144,7 +144,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", folder], check=True)
 
 
-def test_a_disk_that_is_full_at_any_page_of_a_checkpoint_leaves_the_one_before(
+def test_a_disk_that_fills_at_any_page_of_a_checkpoint_leaves_the_previous_one(
     small_disk: Path, tmp_path: Path
 ) -> None:
     checkpoints = small_disk / "checkpoints"

@@ -1,4 +1,4 @@
-"""Every kill point of a step: the job continues by itself to the same bytes. Long: in every role that passes it."""
+"""Killed at any kill point of a step, a job continues to the same bytes. Long: in every role that passes it."""
 
 import functools
 from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ def steps(number: int) -> list[str]:
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
-    """The run of a job of so many steps that nothing happens to, made once."""
+    """The run of an undisturbed job of this many steps, made once."""
 
     @functools.cache
     def run_of(num_steps: int) -> Path:
@@ -47,7 +47,7 @@ def jobs() -> Iterator[list[HurtJob]]:
         pytest.param(pairs(), MANY_STEPS, id="every role", marks=pytest.mark.long),
     ],
 )
-def test_killed_at_every_point_a_job_comes_to_the_same_bytes(
+def test_a_job_killed_at_any_kill_point_ends_with_the_same_bytes(
     undisturbed: Callable[[int], Path],
     jobs: list[HurtJob],
     tmp_path: Path,
@@ -64,7 +64,7 @@ def test_killed_at_every_point_a_job_comes_to_the_same_bytes(
     assert job.said.count("going on from step") > len(planned) // 2  # some die before the first checkpoint
 
 
-def test_a_full_disk_at_any_write_of_a_checkpoint_ends_the_job_with_the_one_before_intact(
+def test_a_full_disk_at_any_write_of_a_checkpoint_ends_the_job_and_leaves_the_previous_one(
     undisturbed: Callable[[int], Path], jobs: list[HurtJob], tmp_path: Path
 ) -> None:
     run = tmp_path / "full"

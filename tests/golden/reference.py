@@ -1,7 +1,7 @@
 """Reads reference tensors of Open-Sora-Plan v1.2: the small ones from `data/`, the rest from `MORA_GOLDENS`.
 
-Where `MORA_GOLDENS` is not set, `../shared/goldens` beside the repository is looked at; tests whose tensors are in
-neither skip and say so.
+Where `MORA_GOLDENS` is not set, `../shared/goldens` beside the repository is used; tests without
+their tensors skip and say so.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Reference:
-    """A reference file: what it was made with, and its cases."""
+    """A reference file: the settings that made it, and its cases."""
 
     meta: dict[str, Any]
     cases: list[Case]
@@ -83,7 +83,7 @@ def assert_equal_to(reference: Tensor, got: Tensor, what: str, tolerance: float 
 
 
 def case_names(name: str) -> list[str]:
-    """For parametrize; a file that is not there gives one case, which then skips."""
+    """Cases for parametrize; a missing file gives one case, which skips."""
     try:
         return [case["name"] for case in read_meta(name)["cases"]]
     except pytest.skip.Exception:

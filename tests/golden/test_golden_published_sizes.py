@@ -1,4 +1,4 @@
-"""At the published sizes every key and shape is that of the published checkpoints."""
+"""At the published sizes every key and shape equals that of the published checkpoints."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_keys_and_shapes(name: str) -> None:
 
 
 def _expanded(keys: dict[str, list[int]]) -> dict[str, list[int]]:
-    """`a.{0..31}.b` stands for a.0.b to a.31.b."""
+    """Expand `a.{0..31}.b` to a.0.b, ..., a.31.b."""
     expanded = {}
     for key, shape in keys.items():
         if span := re.search(r"\{(\d+)\.\.(\d+)\}", key):

@@ -1,4 +1,4 @@
-"""Schedulers and whole sampling runs equal upstream's, noise given."""
+"""Schedulers and whole sampling runs equal upstream's with the same noise."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ MODULES = {
 
 @pytest.fixture
 def replay_noise(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Lets a scheduler draw the recorded step noise, in order, instead of its own."""
+    """Makes a scheduler use the recorded step noise, in order, instead of its own."""
 
     def replay(scheduler: str, case: Case) -> None:
         noises = [case.inputs[f"step_noise.{i}"] for i in range(case.args["n_step_noise"])]

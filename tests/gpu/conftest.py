@@ -1,4 +1,4 @@
-"""Skips this folder, saying why, where device memory cannot be shared; the second process is the benchmark's."""
+"""Skips this folder with a reason if device memory cannot be shared; the second process comes from the benchmark."""
 
 import sys
 from collections.abc import Iterator
@@ -24,6 +24,6 @@ def device() -> cuda_ipc.Device:
 
 @pytest.fixture(scope="module")
 def peer(device: cuda_ipc.Device) -> Iterator[DevicePeer]:
-    """A process that lives through a module's tests; those that kill start their own."""
+    """A process for all tests of a module; tests that kill start their own."""
     with DevicePeer(device.ordinal) as started:
         yield started

@@ -1,7 +1,7 @@
 """Device memory between two real processes: the bytes, their order, refusals, and deaths.
 
-Which bytes belong to whom is tested without a device in `tests/unit/runtime/test_device_pool.py`; what is tested here
-is that CUDA does what those tests assume of it.
+`tests/unit/runtime/test_device_pool.py` tests without a device which bytes belong to which process; these tests check
+that CUDA behaves as assumed there.
 """
 
 import os
@@ -43,7 +43,7 @@ def open_here(device: Device, peer: DevicePeer, nbytes: int = 16 * MB) -> Opened
 
 
 def collected(opened: OpenedPool, count: int) -> list[int]:
-    """Leases that are over, when `count` of them are or 10 s have passed."""
+    """Ended leases, as soon as there are `count` of them or after 10 s."""
     leases: list[int] = []
     deadline = time.monotonic() + 10
     while len(leases) < count and time.monotonic() < deadline:
@@ -63,7 +63,7 @@ def test_torch_computes_in_a_slot(pool: DevicePool, dtype: torch.dtype) -> None:
     assert made.fill_(1).cpu().equal(torch.ones(2, 3, 4, dtype=dtype))
 
 
-def test_a_slot_is_used_again_after_its_work_only(pool: DevicePool) -> None:
+def test_a_slot_is_reused_only_after_its_work(pool: DevicePool) -> None:
     whole = (pool.nbytes // 4,)
     made = pool.empty(whole).fill_(1.0)
     where = made.data_ptr()
@@ -151,32 +151,32 @@ def test_events_are_used_again_across_streams(device: Device, pool: DevicePool, 
     peer.ask(b"K")
 
 
-def test_a_copy_on_one_device_takes_the_route_of_one_device(device: Device) -> None:
+def test_a_copy_within_one_device_is_not_a_peer_copy(device: Device) -> None:
     assert device.route(device.uuid) == "same device"
     assert device.route(b"?" * 16) == "host memory"
 
 
-def test_ones_own_pool_is_refused(device: Device, pool: DevicePool) -> None:
+def test_a_process_cannot_open_its_own_pool(device: Device, pool: DevicePool) -> None:
     with pytest.raises(DeviceUnavailable, match="pool of this process itself"):
         OpenedPool(pool.offer, device, owner="us", is_alive=lambda: True)
 
 
 @pytest.mark.parametrize("handle", [b"\0" * 64, b"\xff" * 64, bytes(range(64))], ids=["zeros", "ones", "count"])
-def test_a_handle_of_nonsense_is_refused(device: Device, pool: DevicePool, handle: bytes) -> None:
+def test_an_invalid_handle_is_refused(device: Device, pool: DevicePool, handle: bytes) -> None:
     offer = DeviceOffer(1, device.uuid, 16 * MB, handle, pool.offer.event_handles)
     with pytest.raises(DeviceUnavailable, match="host memory"):
         OpenedPool(offer, device, owner="the peer", is_alive=lambda: True)
     assert torch.ones(4, device=device.torch_device).sum().item() == 4, "the context has survived"
 
 
-def test_the_size_is_the_drivers_not_the_peers_word(device: Device, peer: DevicePeer) -> None:
+def test_the_size_comes_from_the_driver_and_not_from_the_peer(device: Device, peer: DevicePeer) -> None:
     offer = DeviceOffer.unpack(peer.ask(b"M" + struct.pack("!Q", 16 * MB)))
     larger = DeviceOffer(offer.pool, offer.device_uuid, 1 << 30, offer.memory_handle, offer.event_handles)
     with pytest.raises(BoundsError, match="not a separate allocation"):
         OpenedPool(larger, device, owner="the peer", is_alive=lambda: True)
 
 
-def test_an_event_of_nonsense_is_refused(device: Device, peer: DevicePeer) -> None:
+def test_an_invalid_event_is_refused(device: Device, peer: DevicePeer) -> None:
     opened = open_here(device, peer)
     sent = peer.make(16, 1.0)
     offer = opened.offer
@@ -214,7 +214,7 @@ def test_an_owner_killed_before_its_work_has_run_is_noticed(device: Device) -> N
         reader.ask(b"K", 20)
 
 
-def test_a_killed_reader_leaves_nothing(device: Device, pool: DevicePool) -> None:
+def test_a_killed_reader_leaves_no_lease_and_no_memory(device: Device, pool: DevicePool) -> None:
     before = 0
     for turn in range(3):
         with DevicePeer(device.ordinal) as reader:
@@ -233,7 +233,7 @@ def test_a_killed_reader_leaves_nothing(device: Device, pool: DevicePool) -> Non
         assert free_nbytes(device) >= before - SLACK_NBYTES
 
 
-def test_a_closed_pool_gives_its_memory_back(device: Device) -> None:
+def test_a_closed_pool_returns_its_memory(device: Device) -> None:
     DevicePool(device, 2 * MB).close()  # the first one may make CUDA allocate for itself
     before = free_nbytes(device)
     pool = DevicePool(device, 256 * MB)

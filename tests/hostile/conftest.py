@@ -1,6 +1,6 @@
 """One real server, an honest client of it, and hostile peers.
 
-Imports nothing but the runtime, so that it runs in every environment.
+It imports only the runtime, so that it runs in every environment.
 """
 
 import importlib.util
@@ -74,7 +74,7 @@ def honest(session: Session) -> Client:
 
 @pytest.fixture
 def serves(session: Session) -> Callable[[], None]:
-    """Asserts that a new honest client is greeted and served within a second, or as soon as others are right after."""
+    """Asserts that a new honest client is greeted and served within a second, or as fast as later ones."""
 
     def serve_once() -> float:
         started_s = time.monotonic()

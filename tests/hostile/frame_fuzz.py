@@ -1,8 +1,8 @@
 """Frames and tensor metadata that no honest peer sends, many of them: `python frame_fuzz.py --frames 1000000`.
 
 Valid messages of every kind are the seeds. They are mutated on the wire (bits, cuts, splices, claims of other lengths)
-and before packing (fields replaced by hostile values), because bytes at random alone hardly ever pass the header.
-Whatever comes out must be one message or one named error, and cost no memory.
+and before packing (fields replaced by hostile values), because random bytes hardly ever pass the header.
+The result must be one message or one named error, and cost no memory.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ _INTEGERS = (-1, 0, 1, 2, 3, 7, 8, 9, 16, 63, 64, 65, 4095, 4096, 2**20, 2**31, 
 
 
 class FrameFuzzer:
-    """Makes hostile frames, the same for the same seed."""
+    """Makes hostile frames; the same seed makes the same frames."""
 
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed)
@@ -76,7 +76,7 @@ class FrameFuzzer:
         )  # fmt: skip
 
     def frame(self) -> bytes:
-        """One more frame: a seed after one to four mutations."""
+        """Make one more frame: a seed message after one to four mutations."""
         made = self._random.choice(self._frames)
         for _ in range(self._random.randint(1, 4)):
             made = self._random.choice(self._mutations)(made)
@@ -121,9 +121,9 @@ class FrameFuzzer:
 
 
 def attack(num_frames: int, seed: int) -> Counter[str]:
-    """Decode so many frames and check as many tensors' metadata; what came of them, by name.
+    """Decode this many frames and check the metadata of as many tensors; returns the number of results by name.
 
-    Anything but a message, or an error of this project, is raised.
+    An error that is not one of this project is raised.
     """
     fuzzer = FrameFuzzer(seed)
     outcomes: Counter[str] = Counter()

@@ -1,4 +1,4 @@
-"""The server under attack, and a peer that holds the run's key and does what it likes."""
+"""The server under attack, and a peer that has the run's key and ignores the protocol's rules."""
 
 import contextlib
 import itertools
@@ -29,7 +29,7 @@ class Target:
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))
 
     def num_descriptors_of(self, segment: Segment) -> int:
-        """The server's open descriptors of one memfd, whatever else it opens and closes meanwhile."""
+        """The server's open descriptors of one memfd; others may open and close meanwhile."""
         inode, found = os.fstat(segment.descriptor).st_ino, 0
         for link in os.scandir(f"/proc/{self.process.pid}/fd"):
             with contextlib.suppress(FileNotFoundError):  # closed since it was listed
@@ -37,7 +37,7 @@ class Target:
         return found
 
     def opened(self) -> set[str]:
-        """What the server's descriptors are of."""
+        """Targets of the server's descriptors."""
         found = set()
         for link in os.scandir(f"/proc/{self.process.pid}/fd"):
             with contextlib.suppress(FileNotFoundError):  # closed since it was listed
@@ -45,12 +45,12 @@ class Target:
         return found
 
     def path(self, kind: str) -> str:
-        """One of its sockets."""
+        """Path of one of its sockets."""
         return str(self.run.socket("adder.0", kind))
 
 
 class Peer:
-    """Holds the run's key, speaks the protocol as far as it wants to."""
+    """Has the run's key and follows the protocol only as far as a test wants."""
 
     def __init__(self, target: Target, name: str = "peer.0.1.0000", *, kind: str = "calls", number: int = 0) -> None:
         self.name = name
@@ -92,7 +92,7 @@ class Peer:
         return answer
 
     def refused(self, *tensors: WireTensor) -> str:
-        """The code with which a call with these tensors was refused."""
+        """Error code of a refused call with these tensors."""
         answer = self.ask(*tensors)
         assert isinstance(answer, Failure)
         assert sorted(answer.released) == sorted(tensor.lease for tensor in tensors), "no lease is kept"

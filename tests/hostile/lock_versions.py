@@ -1,4 +1,4 @@
-"""Which packages that read what peers send have other versions in one environment than in another."""
+"""Finds packages that read data of peers and have different versions in two environments."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def pinned(lock: Path) -> dict[str, str]:
 
 
 def differing(locks: Sequence[Path] = LOCKS, packages: Sequence[str] = READERS) -> Mapping[str, list[str | None]]:
-    """Packages whose version is not the same in all locks, with what each lock has."""
+    """Packages whose version differs between locks, with the version in each lock."""
     contents = [pinned(lock) for lock in locks]
     found = {package: [content.get(package) for content in contents] for package in packages}
     return {package: versions for package, versions in found.items() if len(set(versions)) > 1}

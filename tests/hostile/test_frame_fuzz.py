@@ -1,11 +1,11 @@
-"""Faulty peer: 20,000 hostile frames and tensors; a million a run are `python tests/hostile/frame_fuzz.py`."""
+"""Faulty peer: 20,000 hostile frames and tensors; `python tests/hostile/frame_fuzz.py` tests a million."""
 
 import pytest
 from frame_fuzz import FrameFuzzer, attack, resident_nbytes
 
 
 @pytest.mark.every_environment
-def test_hostile_frames_and_tensors_are_messages_or_named_errors_and_cost_no_memory() -> None:
+def test_hostile_frames_and_tensors_give_messages_or_named_errors_and_cost_no_memory() -> None:
     attack(5_000, seed=1)  # caches fill
     before_nbytes = resident_nbytes()
     outcomes = attack(20_000, seed=2)

@@ -1,4 +1,4 @@
-"""Other local user, faulty peer: without the key they get nothing; with it they break no more than their own calls."""
+"""Other local user, faulty peer: without the key they get nothing; with it they can break only their own calls."""
 
 import contextlib
 import itertools
@@ -55,7 +55,7 @@ def count(client: Client) -> int:
 
 @pytest.mark.parametrize("kind", ["calls", "control"])
 @pytest.mark.parametrize("data", GARBAGE, ids=range(len(GARBAGE)))
-def test_raw_bytes_on_a_socket_of_zeromq_reach_nobody(target: Target, serves: Serves, kind: str, data: bytes) -> None:
+def test_raw_bytes_on_a_socket_of_zeromq_reach_no_agent(target: Target, serves: Serves, kind: str, data: bytes) -> None:
     with socket.socket(socket.AF_UNIX) as raw:
         raw.connect(target.path(kind))
         raw.settimeout(5)
@@ -75,7 +75,7 @@ def test_a_peer_without_a_key_gets_nothing(target: Target, serves: Serves) -> No
         stranger.close(linger=0)
 
 
-def test_a_peer_with_a_key_of_its_own_gets_nothing(target: Target, serves: Serves) -> None:
+def test_a_peer_with_another_key_gets_nothing(target: Target, serves: Serves) -> None:
     with zmq.Context() as context, context.socket(zmq.DEALER) as stranger:
         stranger.curve_publickey, stranger.curve_secretkey = zmq.curve_keypair()
         key = (target.run.keys / "server.key").read_text()
@@ -88,9 +88,7 @@ def test_a_peer_with_a_key_of_its_own_gets_nothing(target: Target, serves: Serve
 
 
 @pytest.mark.parametrize("kind", ["calls", "control"])
-def test_300_half_open_connections_do_not_keep_an_honest_call_waiting(
-    target: Target, serves: Serves, kind: str
-) -> None:
+def test_300_half_open_connections_do_not_delay_an_honest_call(target: Target, serves: Serves, kind: str) -> None:
     opened = []
     try:
         for _ in range(300):
@@ -102,7 +100,7 @@ def test_300_half_open_connections_do_not_keep_an_honest_call_waiting(
             raw.close()
 
 
-def test_300_silent_doorbell_do_not_keep_an_honest_call_waiting_nor_stay(target: Target, serves: Serves) -> None:
+def test_300_silent_doorbells_do_not_delay_an_honest_call_and_are_closed(target: Target, serves: Serves) -> None:
     serves()
     before = target.num_descriptors()
     opened = []
@@ -137,7 +135,7 @@ def test_packets_of_another_size_on_a_greeted_doorbell_are_ignored(peers: Peers,
 
 
 @pytest.mark.parametrize("kind", ["calls", "control"])
-def test_frames_that_are_no_messages_are_dropped_whoever_sends_them(peers: Peers, serves: Serves, kind: str) -> None:
+def test_invalid_frames_of_any_sender_are_dropped(peers: Peers, serves: Serves, kind: str) -> None:
     peer = peers(kind=kind)
     for frame in GARBAGE[:-1]:
         peer.socket.send(frame)
@@ -148,12 +146,12 @@ def test_frames_that_are_no_messages_are_dropped_whoever_sends_them(peers: Peers
 
 
 @pytest.mark.every_environment
-def test_a_frame_over_the_limit_costs_its_sender_the_connection_and_nobody_else(peers: Peers, serves: Serves) -> None:
+def test_a_frame_over_the_limit_ends_only_its_senders_connection(peers: Peers, serves: Serves) -> None:
     peers().socket.send(b"\xff" * ((64 << 10) + 1))
     serves()
 
 
-def test_frames_that_are_no_messages_on_a_greeted_doorbell_are_dropped(peers: Peers, serves: Serves) -> None:
+def test_invalid_frames_on_a_greeted_doorbell_are_dropped(peers: Peers, serves: Serves) -> None:
     peer = peers()
     peer.greet()
     assert peer.doorbell is not None
@@ -171,7 +169,7 @@ def test_frames_that_are_no_messages_on_a_greeted_doorbell_are_dropped(peers: Pe
     serves()
 
 
-def test_a_peer_that_reads_no_answers_keeps_nobody_waiting_and_is_parted_from(peers: Peers, serves: Serves) -> None:
+def test_a_peer_that_reads_no_answers_delays_no_other_peer_and_is_disconnected(peers: Peers, serves: Serves) -> None:
     peer = peers()
     peer.greet()
     assert peer.doorbell is not None
@@ -189,7 +187,7 @@ def test_a_peer_that_reads_no_answers_keeps_nobody_waiting_and_is_parted_from(pe
     serves()
 
 
-def test_a_peer_of_another_version_learns_it_at_once(peers: Peers, serves: Serves) -> None:
+def test_a_peer_of_another_version_is_told_at_once(peers: Peers, serves: Serves) -> None:
     peer = peers()
     hello = encode(Hello(PROTOCOL_VERSION, peer.name))
     peer.socket.send(MAGIC + bytes([PROTOCOL_VERSION + 1]) + hello[5:])
@@ -203,7 +201,7 @@ def test_a_peer_of_another_version_learns_it_at_once(peers: Peers, serves: Serve
     serves()
 
 
-def test_a_name_that_is_not_its_sockets_is_refused(peers: Peers) -> None:
+def test_a_name_that_differs_from_its_sockets_is_refused(peers: Peers) -> None:
     peer = peers()
     peer.send(Hello(PROTOCOL_VERSION, "coordinator.0.1.0123"))
     answer = peer.receive()
@@ -239,7 +237,7 @@ def test_messages_that_are_not_for_a_server_are_ignored(peers: Peers, serves: Se
     serves()
 
 
-def test_an_id_that_came_before_runs_nothing(peers: Peers, honest: Client) -> None:
+def test_a_repeated_id_runs_nothing(peers: Peers, honest: Client) -> None:
     peer = peers()
     peer.greet()
     before = count(honest)
@@ -252,7 +250,7 @@ def test_an_id_that_came_before_runs_nothing(peers: Peers, honest: Client) -> No
     assert count(honest) == before + 3
 
 
-def test_a_backward_of_a_ticket_that_never_was_is_unknown(peers: Peers) -> None:
+def test_a_backward_of_a_ticket_that_was_never_issued_is_refused(peers: Peers) -> None:
     peer = peers()
     peer.greet()
     peer.send(Backward(1, 2**64 - 1, {}, False, []))
@@ -271,7 +269,7 @@ def test_a_second_peer_with_the_same_identity_cannot_take_the_first_ones_place(p
     serves()
 
 
-def test_a_peer_that_greets_again_starts_anew(peers: Peers, serves: Serves) -> None:
+def test_a_peer_that_greets_again_starts_with_a_clean_state(peers: Peers, serves: Serves) -> None:
     peer = peers()
     tokens = {peer.greet(doorbell=False).token for _ in range(3)}
     assert len(tokens) == 3
@@ -280,7 +278,7 @@ def test_a_peer_that_greets_again_starts_anew(peers: Peers, serves: Serves) -> N
 
 
 @pytest.mark.every_environment
-def test_a_flood_does_not_keep_an_honest_call_waiting(peers: Peers, serves: Serves) -> None:
+def test_a_flood_does_not_delay_an_honest_call(peers: Peers, serves: Serves) -> None:
     peer = peers()
     peer.greet()
     release = encode(Release([1]))
@@ -299,22 +297,20 @@ def test_a_flood_does_not_keep_an_honest_call_waiting(peers: Peers, serves: Serv
     serves()
 
 
-def test_an_error_whose_text_is_no_utf8_is_still_an_answer(honest: Client, serves: Serves) -> None:
+def test_an_error_whose_text_is_not_utf8_still_becomes_an_answer(honest: Client, serves: Serves) -> None:
     with pytest.raises(AgentFailed, match=r"a file named \\udcff does not exist"):
         honest.call("adder", "fail_strangely", {}, deadline_s=10)
     serves()
 
 
 @pytest.mark.every_environment
-def test_an_agent_that_wants_to_exit_fails_its_call_and_nothing_else(honest: Client, serves: Serves) -> None:
+def test_an_agent_that_calls_exit_fails_only_its_call(honest: Client, serves: Serves) -> None:
     with pytest.raises(AgentFailed, match=r"adder\.leave: SystemExit"):
         honest.call("adder", "leave", {}, deadline_s=10)
     serves()
 
 
-def test_a_peer_that_leaves_between_greeting_and_doorbell_is_forgotten_by_a_new_greeting(
-    peers: Peers, serves: Serves
-) -> None:
+def test_a_new_greeting_removes_a_peer_that_left_before_its_doorbell(peers: Peers, serves: Serves) -> None:
     for _ in range(20):
         peer = peers()
         assert isinstance(peer.greet(doorbell=False), Welcome)
@@ -322,7 +318,7 @@ def test_a_peer_that_leaves_between_greeting_and_doorbell_is_forgotten_by_a_new_
     serves()
 
 
-def test_a_server_that_may_open_no_more_files_says_so_and_serves_again_when_it_may(
+def test_a_server_at_its_limit_of_files_says_so_and_serves_again_below_it(
     honest: Client, target: Target, serves: Serves
 ) -> None:
     before = count(honest)  # the server has accepted this client when it has answered

@@ -1,4 +1,4 @@
-"""Faulty peer: lies about tensors and descriptors. One named error each, no leak, nothing read but what was given."""
+"""Faulty peer: its lies about tensors and descriptors give one named error each, no leak, no access to other memory."""
 
 import fcntl
 import os
@@ -40,7 +40,7 @@ def tensor(peer: Peer, **changes: object) -> WireTensor:
 
 
 def large_tensor(peer: Peer) -> WireTensor:
-    """One whose sum comes back in a slot of the server."""
+    """Call a method whose result is in a slot of the server."""
     return tensor(peer, nbytes=LARGE_NBYTES, shape=(LARGE_NBYTES // 4,))
 
 
@@ -89,7 +89,7 @@ def test_the_segment_of_another_client_is_stale(peer: Peer, honest: Client) -> N
     assert [peer.refused(tensor(peer, owner=owner, segment=number)) for number in range(3)] == ["stale"] * 3
 
 
-def test_a_slot_of_the_server_is_only_the_leaseholders(peer: Peer, segment: Segment, peers: Peers) -> None:
+def test_a_slot_of_the_server_is_readable_only_with_a_lease(peer: Peer, segment: Segment, peers: Peers) -> None:
     answer = peer.ask(large_tensor(peer))
     assert isinstance(answer, Result)
     given = answer.values["value"]
@@ -113,7 +113,7 @@ def test_one_bad_tensor_among_good_ones_ends_the_leases_of_all(peer: Peer, segme
     assert peer.refused(good, bad, late) == "bounds"
 
 
-def test_descriptors_that_are_no_sealed_memory_files_are_refused_and_closed(
+def test_descriptors_that_are_not_sealed_memory_files_are_refused_and_closed(
     peer: Peer, target: Target, tmp_path: Path, serves: Serves
 ) -> None:
     unsealed = os.memfd_create("unsealed", os.MFD_ALLOW_SEALING)
@@ -145,7 +145,7 @@ def test_an_offer_in_the_name_of_another_reaches_only_the_offerer(peer: Peer, ho
 
 
 @pytest.mark.every_environment
-def test_what_a_peer_offered_is_closed_when_it_leaves(peers: Peers, target: Target, honest: Client) -> None:
+def test_descriptors_of_a_peer_are_closed_when_it_leaves(peers: Peers, target: Target, honest: Client) -> None:
     peer = peers("brief.0.1.0000")
     peer.greet()
     made = Segment.create(4096)

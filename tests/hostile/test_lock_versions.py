@@ -1,4 +1,4 @@
-"""Outside of the control environment hostile tests run in full only where a library that reads peers differs."""
+"""Faulty peer: outside of the control environment all its tests run only if a library that reads peers differs."""
 
 from pathlib import Path
 
@@ -16,18 +16,18 @@ def locks_with(folder: Path, old: str, new: str) -> list[Path]:
     return copies
 
 
-def test_every_lock_pins_every_library_that_reads_what_peers_send() -> None:
+def test_every_lock_pins_every_library_that_reads_peers() -> None:
     for lock in LOCKS:
         assert set(READERS) <= set(pinned(lock)), lock
 
 
-def test_another_version_in_one_lock_is_found_and_one_that_reads_nothing_is_not(tmp_path: Path) -> None:
+def test_only_another_version_of_a_library_that_reads_peers_is_found(tmp_path: Path) -> None:
     ours = pinned(LOCKS[0])
     changed = locks_with(tmp_path, f"pyzmq=={ours['pyzmq']}", "pyzmq==0.1")
     assert differing(changed)["pyzmq"] == [ours["pyzmq"], ours["pyzmq"], "0.1"]
     assert "pytest" not in differing(locks_with(tmp_path, "pytest==", "pytest==1!"))
 
 
-def test_a_library_that_one_lock_leaves_out_is_found(tmp_path: Path) -> None:
+def test_a_library_missing_in_one_lock_is_found(tmp_path: Path) -> None:
     missing = locks_with(tmp_path, "msgpack==", "unrelated==")
     assert differing(missing)["msgpack"][-1] is None

@@ -1,4 +1,4 @@
-"""A run of a stranger, and the commands that look at one."""
+"""A run of a stranger, and the commands that read one."""
 
 from collections.abc import Callable
 from pathlib import Path

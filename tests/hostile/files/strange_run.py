@@ -1,4 +1,4 @@
-"""Runs as a stranger would give them: whole at first, then changed by a test."""
+"""Runs from a stranger: whole at first, then changed by a test."""
 
 from __future__ import annotations
 

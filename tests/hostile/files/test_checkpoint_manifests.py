@@ -1,4 +1,4 @@
-"""Files of strangers: checkpoints. No name in a manifest leads elsewhere, and what is copied is what was checked."""
+"""Files of strangers: checkpoints. No name in a manifest leads outside its folder; only checked bytes are copied."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_an_odd_name_is_refused(stranger: StrangeRun, refused: Refused, name: st
 
 
 @pytest.mark.parametrize("name", ["Image/weights/x", "x.y/weights/x", "image", "exported.json", "9/x", "a" * 33 + "/x"])
-def test_what_no_agent_is_named_is_refused(stranger: StrangeRun, refused: Refused, name: str) -> None:
+def test_a_path_that_is_not_role_and_file_is_refused(stranger: StrangeRun, refused: Refused, name: str) -> None:
     real = stranger.root / name
     real.parent.mkdir(parents=True, exist_ok=True)
     if not real.exists():
@@ -70,12 +70,12 @@ def test_what_no_agent_is_named_is_refused(stranger: StrangeRun, refused: Refuse
 
 
 @pytest.mark.parametrize("name", [WEIGHTS, WEIGHTS.replace("weights", "Weights")])
-def test_a_name_that_comes_twice_is_refused(stranger: StrangeRun, refused: Refused, name: str) -> None:
+def test_a_repeated_name_is_refused(stranger: StrangeRun, refused: Refused, name: str) -> None:
     stranger.add(name, stranger.root / WEIGHTS)
     refused(stranger, "occurs twice")
 
 
-def test_a_link_in_the_place_of_a_file_is_refused(stranger: StrangeRun, refused: Refused, tmp_path: Path) -> None:
+def test_a_link_in_place_of_a_file_is_refused(stranger: StrangeRun, refused: Refused, tmp_path: Path) -> None:
     moved = tmp_path / "moved"
     (stranger.root / WEIGHTS).rename(moved)
     (stranger.root / WEIGHTS).symlink_to(moved)
@@ -85,7 +85,7 @@ def test_a_link_in_the_place_of_a_file_is_refused(stranger: StrangeRun, refused:
 
 
 @pytest.mark.parametrize("part", ["image", "image/weights"])
-def test_a_link_in_the_place_of_a_folder_is_refused(
+def test_a_link_in_place_of_a_folder_is_refused(
     stranger: StrangeRun, refused: Refused, tmp_path: Path, part: str
 ) -> None:
     (stranger.root / part).rename(tmp_path / "moved")
@@ -96,7 +96,7 @@ def test_a_link_in_the_place_of_a_folder_is_refused(
 
 
 @pytest.mark.parametrize("name", [FOLDER, f"{FOLDER}/manifest.json", "COMMITTED"])
-def test_a_link_in_the_place_of_the_checkpoint_or_its_records_is_refused(
+def test_a_link_in_place_of_the_checkpoint_or_its_records_is_refused(
     stranger: StrangeRun, refused: Refused, tmp_path: Path, name: str
 ) -> None:
     path = stranger.checkpoints / name
@@ -105,7 +105,7 @@ def test_a_link_in_the_place_of_the_checkpoint_or_its_records_is_refused(
     refused(stranger, "cannot be read")
 
 
-def test_a_link_in_the_place_of_all_checkpoints_is_refused(
+def test_a_link_in_place_of_the_checkpoints_folder_is_refused(
     stranger: StrangeRun, refused: Refused, tmp_path: Path
 ) -> None:
     stranger.checkpoints.rename(tmp_path / "moved")
@@ -113,7 +113,7 @@ def test_a_link_in_the_place_of_all_checkpoints_is_refused(
     refused(stranger, "is a symbolic link")
 
 
-def test_a_dangling_record_is_no_missing_record(stranger: StrangeRun) -> None:
+def test_a_dangling_link_as_record_does_not_count_as_missing(stranger: StrangeRun) -> None:
     (stranger.checkpoints / "COMMITTED").unlink()
     (stranger.checkpoints / "COMMITTED").symlink_to("nowhere")
     with pytest.raises(CheckpointError, match="COMMITTED: cannot be read"):
@@ -122,13 +122,13 @@ def test_a_dangling_record_is_no_missing_record(stranger: StrangeRun) -> None:
 
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize("name", [WEIGHTS, "manifest.json", "../COMMITTED"])
-def test_a_pipe_is_never_waited_for(stranger: StrangeRun, refused: Refused, name: str) -> None:
+def test_a_pipe_never_blocks_a_command(stranger: StrangeRun, refused: Refused, name: str) -> None:
     (stranger.root / name).unlink()
     os.mkfifo(stranger.root / name)
     refused(stranger, "link, device or pipe" if name == WEIGHTS else "expected a regular file")
 
 
-def test_a_socket_and_a_folder_are_no_files(stranger: StrangeRun, refused: Refused) -> None:
+def test_a_socket_or_a_folder_in_place_of_a_file_is_refused(stranger: StrangeRun, refused: Refused) -> None:
     (stranger.root / WEIGHTS).unlink()
     (stranger.root / WEIGHTS).mkdir()
     refused(stranger, "is missing")
@@ -201,7 +201,7 @@ def test_a_record_that_names_no_checkpoint_is_refused(stranger: StrangeRun, refu
         (b'{"files": [' + b"0," * 2_100_000 + b"0]}", "values"),
     ],
 )
-def test_text_that_is_no_manifest_is_refused(stranger: StrangeRun, refused: Refused, text: bytes, words: str) -> None:
+def test_an_invalid_manifest_is_refused(stranger: StrangeRun, refused: Refused, text: bytes, words: str) -> None:
     (stranger.root / "manifest.json").write_bytes(text)
     refused(stranger, words)
 
@@ -216,7 +216,7 @@ def test_a_manifest_of_too_many_files_is_refused(stranger: StrangeRun, refused: 
     "name",
     ["image/weights/diffusion_pytorch_model.bin", "image/weights/model.safetensors.index.json", "video/weights/x.py"],
 )
-def test_a_file_of_which_the_manifest_says_nothing_is_not_loaded(
+def test_a_file_that_the_manifest_does_not_list_is_not_loaded(
     stranger: StrangeRun, refused: Refused, name: str
 ) -> None:
     (stranger.root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -236,7 +236,7 @@ def test_an_export_that_meets_a_damaged_file_leaves_nothing(stranger: StrangeRun
     assert list((tmp_path / "old").iterdir()) == []
 
 
-def test_an_export_goes_through_no_link_that_waits_in_its_folder(stranger: StrangeRun, tmp_path: Path) -> None:
+def test_an_export_writes_through_no_link_in_its_folder(stranger: StrangeRun, tmp_path: Path) -> None:
     output, precious = tmp_path / "out", tmp_path / "precious"
     precious.write_text("precious")
     output.mkdir()
@@ -250,7 +250,7 @@ def test_an_export_goes_through_no_link_that_waits_in_its_folder(stranger: Stran
     assert not (output / "exported.json").is_symlink()
 
 
-def test_a_file_that_grows_while_it_is_hashed_is_refused_at_its_first_byte_too_many(tmp_path: Path) -> None:
+def test_a_file_that_grows_while_it_is_hashed_is_refused_at_the_first_extra_byte(tmp_path: Path) -> None:
     (tmp_path / "image").mkdir()
     with open(tmp_path / "image" / "x", "wb") as file:
         file.truncate(1 << 40)

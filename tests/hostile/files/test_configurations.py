@@ -1,4 +1,4 @@
-"""Files of strangers: configurations. Whatever the YAML, it is read within bounds, or refused in one line."""
+"""Files of strangers: configurations. Any YAML is read within bounds, or refused in one line."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def bomb(width: int, depth: int) -> str:
 
 
 def ladder(num_rungs: int) -> str:
-    """Few values, but each alias stands deeper than its anchor."""
+    """Few values, but each alias is nested deeper than its anchor."""
     rungs = [f"a{n}: &a{n} " + "[" * 20 + f"*a{n - 1}" + "]" * 20 for n in range(1, num_rungs)]
     return "\n".join(["a0: &a0 x", *rungs])
 
@@ -64,7 +64,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_no_configuration_needs_is_refused_in_one_line_and_at_once(tmp_path: Path, name: str) -> None:
+def test_yaml_that_no_configuration_needs_is_refused_at_once_in_one_line(tmp_path: Path, name: str) -> None:
     text, words = REFUSED[name]
     path = tmp_path / "strange.yaml"
     path.write_text(text)
@@ -78,7 +78,7 @@ def test_what_no_configuration_needs_is_refused_in_one_line_and_at_once(tmp_path
             load_config(TINY, [f"seed={text}"])
 
 
-def test_a_file_that_is_too_large_or_no_text_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_too_large_or_not_text_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "strange.yaml"
     path.write_text("#" * ((1 << 20) + 1))
     with pytest.raises(SettingsError, match="at most 1048576 bytes"):
@@ -96,7 +96,7 @@ def test_a_pipe_a_device_and_a_folder_are_not_read(tmp_path: Path) -> None:
             load_config(path, [])
 
 
-def test_aliases_and_merges_within_bounds_are_taken(tmp_path: Path) -> None:
+def test_aliases_and_merges_within_bounds_are_accepted(tmp_path: Path) -> None:
     assert parse_yaml("a: &a {x: 1}\nb: {<<: *a, y: 2}\nc: *a") == {"a": {"x": 1}, "b": {"x": 1, "y": 2}, "c": {"x": 1}}
     assert parse_yaml("") is None
     with pytest.raises(YamlRefused, match="line 3"):

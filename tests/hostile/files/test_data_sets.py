@@ -1,4 +1,4 @@
-"""Files of strangers: data sets. A line is typed and bounded, a video is a file, and FFmpeg opens nothing beside it."""
+"""Files of strangers: data sets. A line is typed and bounded, a video is a regular file, and FFmpeg opens no other."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ SHAPE = ClipShape(num_frames=2, height=16, width=16, fps=8)
         (b"\xff\xfe", "not UTF-8"),
     ],
 )  # fmt: skip
-def test_a_line_that_is_no_sample_is_refused_by_its_number(tmp_path: Path, line: bytes, words: str) -> None:
+def test_an_invalid_line_is_refused_by_its_number(tmp_path: Path, line: bytes, words: str) -> None:
     path = tmp_path / "data.jsonl"
     path.write_bytes(b'{"prompt": "x", "video": "v"}\n' + line + b"\n")
     with pytest.raises(DatasetError) as caught:
@@ -52,7 +52,7 @@ def test_a_line_that_is_no_sample_is_refused_by_its_number(tmp_path: Path, line:
     assert str(caught.value).isprintable()
 
 
-def test_a_line_without_end_and_lines_without_end_are_refused(tmp_path: Path) -> None:
+def test_an_endless_line_and_endless_lines_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "data.jsonl"
     path.write_bytes(b"x" * (30 << 20))
     with pytest.raises(DatasetError, match="bytes in a line"):
@@ -63,7 +63,7 @@ def test_a_line_without_end_and_lines_without_end_are_refused(tmp_path: Path) ->
 
 
 @pytest.mark.timeout(20)
-def test_what_is_no_file_is_never_waited_for(tmp_path: Path) -> None:
+def test_a_pipe_or_device_as_video_never_blocks(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.jsonl")
     (tmp_path / "zero.jsonl").symlink_to("/dev/zero")
     for name in ("pipe.jsonl", "zero.jsonl"):
@@ -82,7 +82,7 @@ def test_what_is_no_file_is_never_waited_for(tmp_path: Path) -> None:
             resolve_dataset(DataSettings(path=str(data)), SHAPE, tmp_path / "run")
 
 
-def test_a_link_to_a_video_is_the_users_own_and_is_read(tmp_path: Path) -> None:
+def test_a_link_to_a_video_is_followed_because_it_is_the_users_own(tmp_path: Path) -> None:
     write_video(tmp_path / "a.mp4", np.zeros((4, 16, 16, 3), dtype=np.uint8), 8)
     (tmp_path / "link.mp4").symlink_to("a.mp4")
     assert read_clip(tmp_path / "link.mp4", SHAPE).shape == (2, 16, 16, 3)
@@ -104,7 +104,7 @@ PLAY_LISTS = {
 
 @pytest.mark.parametrize("kind", PLAY_LISTS)
 @pytest.mark.parametrize("name", ["list.mp4", "list.m3u8", "list.mkv"])
-def test_a_play_list_has_no_other_file_or_address_opened(tmp_path: Path, kind: str, name: str) -> None:
+def test_a_playlist_opens_no_other_file_or_address(tmp_path: Path, kind: str, name: str) -> None:
     os.mkfifo(tmp_path / "other.ts")
     holder = os.open(tmp_path / "other.ts", os.O_RDWR | os.O_NONBLOCK)
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -119,7 +119,9 @@ def test_a_play_list_has_no_other_file_or_address_opened(tmp_path: Path, kind: s
     os.close(holder)
 
 
-def test_a_name_that_is_an_address_is_a_file_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_that_is_an_address_is_treated_as_a_missing_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(0.2)
@@ -132,7 +134,7 @@ def test_a_name_that_is_an_address_is_a_file_that_is_not_there(tmp_path: Path, m
 
 
 @pytest.mark.parametrize(("codec", "pixels"), [("png", "rgb24"), ("rawvideo", "yuv420p"), ("qtrle", "rgb24")])
-def test_a_codec_that_clips_do_not_come_in_is_not_decoded(tmp_path: Path, codec: str, pixels: str) -> None:
+def test_an_unexpected_codec_is_not_decoded(tmp_path: Path, codec: str, pixels: str) -> None:
     path = tmp_path / "clip.mov"
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=8)

@@ -1,4 +1,4 @@
-"""Files of strangers: configurations that name an endpoint. No key goes where the user did not send it himself."""
+"""Files of strangers: configurations that name an endpoint. A key goes only to a host that the user has chosen."""
 
 from __future__ import annotations
 
@@ -69,12 +69,12 @@ def test_a_configuration_with_another_variable_is_refused_when_it_is_read() -> N
         "javascript:alert(1)", "http://" + "a" * 3000,
     ],
 )  # fmt: skip
-def test_only_http_without_a_password_is_an_address(url: str) -> None:
+def test_only_http_addresses_without_a_password_are_accepted(url: str) -> None:
     with pytest.raises(ValidationError, match=r"expected http://HOST"):
         ChatSettings(model="m", base_url=url)
 
 
-def test_another_endpoint_gets_no_key_and_nothing_of_the_environment_unasked(endpoint: ChatEndpoint) -> None:
+def test_another_endpoint_gets_no_key_and_nothing_from_the_environment(endpoint: ChatEndpoint) -> None:
     assert ask(ChatSettings(model="m", base_url=endpoint.base_url)) == "said"
     assert endpoint.keys == ["Bearer none"]
     arrived = " ".join(f"{name}: {value}" for name, value in endpoint.headers[0].items())
@@ -101,9 +101,7 @@ def test_a_redirect_is_not_followed(endpoint: ChatEndpoint, status: int) -> None
         assert elsewhere.headers == []
 
 
-def test_openai_itself_is_the_host_whatever_the_environment_says(
-    endpoint: ChatEndpoint, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_environment_cannot_replace_openais_host(endpoint: ChatEndpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_BASE_URL", endpoint.base_url)
     made: list[Any] = []
     chat = Chat(ChatSettings(model="m"), "test")
@@ -113,7 +111,7 @@ def test_openai_itself_is_the_host_whatever_the_environment_says(
     assert endpoint.headers == []
 
 
-def test_what_an_endpoint_says_is_shown_as_one_plain_line(endpoint: ChatEndpoint) -> None:
+def test_an_endpoints_error_is_shown_as_one_plain_line(endpoint: ChatEndpoint) -> None:
     endpoint.answers = [(400, b'{"error": {"message": "\\u001b[2J\\u001b]0;title\\u0007bad\\r\\nnews \\u202e"}}')]
     with pytest.raises(EndpointFailed) as caught:
         ask(ChatSettings(model="m", base_url=endpoint.base_url, max_retries=0))

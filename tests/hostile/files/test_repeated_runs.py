@@ -1,4 +1,4 @@
-"""Files of strangers: the JSON that `mora generate --repeat` takes. It names no endpoint and no key."""
+"""Files of strangers: the JSON that `mora generate --repeat` reads. It can name no endpoint and no key."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def theirs(monkeypatch: pytest.MonkeyPatch) -> Iterator[ChatEndpoint]:
 
 @pytest.fixture
 def enhanced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Prompts as the prompt agent of each run made them; no models are loaded."""
+    """Collects the prompts that the prompt agent of each run makes; no models are loaded."""
     made: list[str] = []
 
     def generate(options: Any, config: Any, *arguments: Any, before: Any = (), **others: Any) -> None:
@@ -95,7 +95,7 @@ def test_endpoints_of_judges_and_writers_in_the_file_are_left_out(
     assert theirs.base_url not in run.config.model_dump_json()
 
 
-def test_a_prompt_that_the_file_holds_is_taken_without_asking_anybody(
+def test_a_prompt_in_the_file_is_used_without_asking_an_endpoint(
     tmp_path: Path, theirs: ChatEndpoint, enhanced: list[str]
 ) -> None:
     content = strange_json({"kind": "openai", "base_url": theirs.base_url}) | {"stages": [WRITTEN]}
@@ -106,7 +106,7 @@ def test_a_prompt_that_the_file_holds_is_taken_without_asking_anybody(
     assert theirs.headers == []
 
 
-def test_the_users_own_endpoint_is_asked_where_the_file_holds_no_prompt(
+def test_the_users_own_endpoint_is_asked_if_the_file_has_no_prompt(
     tmp_path: Path, theirs: ChatEndpoint, enhanced: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LAB_API_KEY", "lab-key")
@@ -124,7 +124,7 @@ def test_the_users_own_endpoint_is_asked_where_the_file_holds_no_prompt(
     assert theirs.headers == []
 
 
-def test_what_the_file_asks_for_is_shown_before_anything_loads(tmp_path: Path, enhanced: list[str]) -> None:
+def test_the_request_of_the_file_is_shown_before_models_load(tmp_path: Path, enhanced: list[str]) -> None:
     content = strange_json()
     content["mora"] |= {"prompt": "a cat\x1b]0;title\x07\r\n\x9b2Jhidden", "image": "/home/me/private.png"}
     content["config"]["agents"]["image"]["options"]["model"] = "evil/model"
@@ -183,9 +183,7 @@ def broken(change: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
         (broken(lambda c: c["config"]["agents"]["image"].update(tiny_models="models/../..")), "in models/"),
     ],
 )
-def test_a_file_that_is_none_is_refused_in_one_line(
-    tmp_path: Path, enhanced: list[str], content: Any, words: str
-) -> None:
+def test_an_invalid_file_is_refused_in_one_line(tmp_path: Path, enhanced: list[str], content: Any, words: str) -> None:
     result = repeat(tmp_path, content)
     assert isinstance(result.exception, SettingsError), result.exception
     assert words in str(result.exception)

@@ -1,4 +1,4 @@
-"""Files of strangers: the folder of a review that somebody was given. Other local user: one he put there."""
+"""Files of strangers: the folder of a review from another person. Other local user: one that this user has made."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_an_honest_session_gives_its_frames_back(session: ReviewSession) -> None
         (b'{"evil": 1}', "unknown key"),
     ],
 )
-def test_a_state_that_is_none_is_refused(session: ReviewSession, text: bytes, words: str) -> None:
+def test_an_invalid_state_is_refused(session: ReviewSession, text: bytes, words: str) -> None:
     (session.folder / "state.json").write_bytes(text)
     with pytest.raises(SettingsError, match=words):
         session.state()
@@ -69,7 +69,7 @@ def test_a_state_that_is_none_is_refused(session: ReviewSession, text: bytes, wo
 
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize("name", ["state.json", "frames", "lock"])
-def test_a_link_or_pipe_in_the_place_of_a_file_is_refused(session: ReviewSession, tmp_path: Path, name: str) -> None:
+def test_a_link_or_pipe_in_place_of_a_file_is_refused(session: ReviewSession, tmp_path: Path, name: str) -> None:
     path = candidate_file(session) if name == "frames" else session.folder / name
     candidate = session.state().candidate
     assert candidate is not None
@@ -88,14 +88,14 @@ def test_a_link_or_pipe_in_the_place_of_a_file_is_refused(session: ReviewSession
 
 
 @pytest.mark.parametrize("name", ["../../secret.npy", "/etc/passwd", ".hidden", "a/b", "..", "", "a\0b", "a\x1b[2J"])
-def test_a_candidate_names_no_other_file(session: ReviewSession, name: str) -> None:
+def test_a_candidate_that_names_another_file_is_refused(session: ReviewSession, name: str) -> None:
     change(session, file=name)
     with pytest.raises(SettingsError, match=r"candidate\.file"):
         session.state()
 
 
 @pytest.mark.parametrize("stage", ["../../x", "/x", "x/../y", "\x1b[2J", "", "x" * 100, "Ünsinn"])
-def test_a_stage_becomes_no_other_file(session: ReviewSession, stage: str) -> None:
+def test_a_stage_that_is_a_path_is_refused(session: ReviewSession, stage: str) -> None:
     change(session, stage=stage)
     with pytest.raises(SettingsError, match=r"candidate\.stage"):
         session.state()
@@ -118,7 +118,7 @@ def header(shape: str, dtype: str = "'|u1'", order: str = "False", length: int |
         b"\x93NUMPY\x02\x00\xff\xff\xff\x7f" + b"x" * 100, b"PK\x03\x04", b"\x80\x04\x95",
     ],
 )  # fmt: skip
-def test_frames_are_what_is_there_and_a_header_allocates_nothing(tmp_path: Path, content: bytes) -> None:
+def test_invalid_frames_are_refused_before_their_header_allocates_memory(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "frames.npy"
     path.write_bytes(content)
     tracemalloc.start()
@@ -129,7 +129,7 @@ def test_frames_are_what_is_there_and_a_header_allocates_nothing(tmp_path: Path,
     assert peak < 64 << 20
 
 
-def test_a_picture_and_a_clip_come_back_as_they_were(tmp_path: Path) -> None:
+def test_a_picture_and_a_clip_are_read_back_as_written(tmp_path: Path) -> None:
     for shape in ((4, 6, 3), (2, 4, 6, 3)):
         frames = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
         write_frames(tmp_path / "frames.npy", frames)
@@ -140,7 +140,7 @@ def test_a_picture_and_a_clip_come_back_as_they_were(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["link", "open to others", "another's", "file"])
-def test_a_folder_that_is_not_ones_own_is_no_session(tmp_path: Path, kind: str) -> None:
+def test_a_folder_that_is_not_private_to_the_user_is_refused(tmp_path: Path, kind: str) -> None:
     folder, elsewhere = tmp_path / "out.mp4.review", tmp_path / "elsewhere"
     elsewhere.mkdir()
     if kind == "link":

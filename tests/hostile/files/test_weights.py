@@ -1,4 +1,4 @@
-"""Files of strangers: weights. They are numbers: in no place is a format read that can be a program."""
+"""Files of strangers: weights. They are only numbers: no format that can contain a program is read."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def keywords(call: ast.Call) -> dict[str, object]:
     return {each.arg: getattr(each.value, "value", None) for each in call.keywords if each.arg}
 
 
-def test_a_pickle_is_read_in_one_place_and_as_weights_alone() -> None:
+def test_a_pickle_is_read_in_one_place_and_only_as_weights() -> None:
     loads = [(path, call) for path, call in calls("load") if ast.unparse(call.func) in ("torch.load", "np.load")]
     assert [path.name for path, _ in loads] == ["checkpoint_files.py"], "the published autoencoder's .ckpt"
     assert keywords(loads[0][1])["weights_only"] is True
 
 
-def test_models_of_the_image_environment_are_loaded_from_safetensors_alone() -> None:
+def test_models_of_the_image_environment_are_loaded_only_from_safetensors() -> None:
     found = [
         (path, call)
         for path, call in calls("from_pretrained")
@@ -48,7 +48,7 @@ def test_models_of_the_image_environment_are_loaded_from_safetensors_alone() -> 
 
 
 @pytest.mark.parametrize("name", ["trust_remote_code", "allow_pickle", "custom_pipeline"])
-def test_nobody_asks_for_code_that_comes_with_weights(name: str) -> None:
+def test_no_loader_allows_code_that_comes_with_weights(name: str) -> None:
     for folder in FOLDERS:
         for path in (ROOT / folder).rglob("*.py"):
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

@@ -1,7 +1,7 @@
-"""One real `mora serve` of tiny models for all attackers of this folder, and an honest client beside them.
+"""One real `mora serve` of tiny models for all attackers of this folder, and an honest client at the same time.
 
 The attackers are those of SECURITY.md's threat table: a remote client with and without the token, a web site in the
-user's browser, another local user. Other users' requests go through a forwarder that runs as another user id.
+user's browser, another local user. Requests of other users go through a forwarder with another user id.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 @pytest.fixture
 def honest(served: Served) -> Iterator[Honest]:
-    """A client that asks for health and a picture all the while; the test fails where it was not served."""
+    """A client that continuously asks for health and a picture; the test fails if it is not served."""
     met, ended = Honest(), threading.Event()
 
     def ask() -> None:
@@ -109,7 +109,7 @@ def honest(served: Served) -> Iterator[Honest]:
 
 @pytest.fixture(scope="session")
 def other_user(served: Served) -> Iterator[httpx.Client]:
-    """A client whose connections are another local user's."""
+    """A client whose connections belong to another local user."""
     if os.getuid() != 0:
         pytest.skip("only root can ask as another user")
     process = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""Pictures and videos that cost more than they weigh, and others that are no such thing."""
+"""Pictures and videos that are small but expensive to decode, and files of other kinds."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ def png(
     width: int, height: int, *, claimed: tuple[int, int] | None = None, padding: int = 0,
     chunks: Sequence[tuple[bytes, bytes]] = (),
 ) -> bytes:  # fmt: skip
-    """A black RGBA picture; its header may claim another size, a chunk that decoders skip may make it longer.
+    """A black RGBA picture; its header may claim another size, and chunks that decoders skip may make it longer.
 
     Args:
-        chunks: (kind, content) of others, behind the header.
+        chunks: (kind, content) of further chunks after the header.
     """
     sink = io.BytesIO()
     Image.new("RGBA", (width, height)).save(sink, "PNG", compress_level=9)
@@ -39,7 +39,7 @@ def png(
 
 
 def scanned_jpeg(side: int, num_scans: int) -> bytes:
-    """A progressive JPEG whose last scan comes again and again, each of which goes over all pixels."""
+    """A progressive JPEG that repeats its last scan, each time over all pixels."""
     sink = io.BytesIO()
     Image.new("RGB", (side, side)).save(sink, "JPEG", progressive=True)
     content = sink.getvalue()
@@ -55,7 +55,7 @@ def gif(side: int, num_frames: int) -> bytes:
 
 
 def cut_up_gif(num_blocks: int) -> bytes:
-    """An extension in pieces of one byte."""
+    """A GIF extension in pieces of one byte."""
     return b"GIF89a\1\0\1\0\0\0\0\x21\xfe" + b"\1x" * num_blocks + b"\0;"
 
 

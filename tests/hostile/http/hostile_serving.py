@@ -1,4 +1,4 @@
-"""What the attackers of this folder share: the server they attack, and what an honest client met meanwhile."""
+"""The common tools of this folder's attackers: the attacked server, and the results of an honest client meanwhile."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PATIENCE_S = 8.0
 
 @dataclass
 class Served:
-    """A running server, its own user's client, and ways to look at it."""
+    """A running server, a client of its own user, and methods to inspect it."""
 
     process: subprocess.Popen[bytes]
     run: Path
@@ -38,7 +38,7 @@ class Served:
 
     @property
     def front(self) -> psutil.Process:
-        """The process that speaks HTTP; `mora` replaces itself by it."""
+        """The HTTP process; `mora` replaces itself with it."""
         return psutil.Process(self.process.pid)
 
     def decoders(self) -> list[psutil.Process]:
@@ -47,16 +47,16 @@ class Served:
         return [child for child in children if "mora_launch.decoding.worker" in " ".join(child.cmdline())]
 
     def own_nbytes(self) -> int:
-        """Memory of the front, without what it shares with the servers: their tensors, which honest work moves."""
+        """Memory of the front, without the memory that it shares with the servers for tensors of honest work."""
         used = self.front.memory_info()
         return int(used.rss - used.shared)
 
     def connection(self) -> socket.socket:
-        """A bare connection of the server's own user."""
+        """A raw connection of the server's own user."""
         return socket.create_connection(("127.0.0.1", self.port), timeout=60)
 
     def files(self) -> dict[str, int]:
-        """Size by name of every file of the videos' folder."""
+        """Size of every file in the videos' folder, by name."""
         found = {}
         for path in (self.run / "videos").rglob("*"):
             with contextlib.suppress(FileNotFoundError):
@@ -67,7 +67,7 @@ class Served:
 
 @dataclass
 class Honest:
-    """What an honest client met while others attacked."""
+    """Results of an honest client while others attacked."""
 
     worst_s: float = 0.0
     num_answers: int = 0
@@ -75,7 +75,7 @@ class Honest:
 
 
 def until(found: Callable[[], bool], what: str, deadline_s: float = 60.0) -> None:
-    """Wait for something to become true."""
+    """Wait for a condition."""
     deadline = time.monotonic() + deadline_s
     while not found():
         assert time.monotonic() < deadline, what

@@ -1,6 +1,6 @@
-"""Odd requests, made from `/openapi.json` and from random heads. No answer may be the server's error.
+"""Odd requests, made from `/openapi.json` and from random heads. No answer may be an internal error.
 
-`python tests/hostile/http/http_fuzz.py URL --minutes 10` asks a running server for as long; the test asks 2,000 times.
+`python tests/hostile/http/http_fuzz.py URL --minutes 10` asks a running server for that long; the test sends 2,000.
 """
 
 from __future__ import annotations
@@ -48,14 +48,14 @@ _BODIES = (
 
 
 class Outcome:
-    """What came of the requests."""
+    """Results of the requests."""
 
     def __init__(self) -> None:
         self.statuses: Counter[str] = Counter()
         self.faults: list[str] = []
 
     def note(self, what: str, status: int | str) -> None:
-        """One request was answered."""
+        """Count the answer to one request."""
         self.statuses[str(status)] += 1
         if isinstance(status, int) and status >= 500 and status != 503:
             self.faults.append(f"{status} for {what[:500]}")
@@ -66,7 +66,7 @@ class Outcome:
 
 
 def fuzz_operations(url: str, num_each: int, outcome: Outcome, *, derandomize: bool = True) -> None:
-    """Ask every operation that the server describes `num_each` times, with bodies that fit and others that do not."""
+    """Call every operation that the server describes `num_each` times, with valid and invalid bodies."""
     schema = schemathesis.openapi.from_url(f"{url}/openapi.json")
     for operation in schema.get_all_operations():
         for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
@@ -94,7 +94,7 @@ def _fuzz_operation(
 
 
 def fuzz_heads(url: str, number: int, outcome: Outcome, source: random.Random) -> None:
-    """Ask with heads that are put together at random, and see that each is answered or closed in time."""
+    """Send random heads, and check that each is answered or closed in time."""
     parts = urlsplit(url)
     host = parts.netloc
     for _ in range(number):
@@ -120,7 +120,7 @@ def _answer(raw: socket.socket, data: bytes) -> int | str:
 
 
 def main() -> None:
-    """Ask for some minutes; exit code 1 where an answer was the server's error."""
+    """Ask for some minutes; exit code 1 if an answer was an internal error."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("url")
     parser.add_argument("--minutes", type=float, default=10.0)

@@ -1,4 +1,4 @@
-"""Remote client with a token: it sends much, deep, slow or broken bodies, to take memory and time."""
+"""Remote client with a token: it sends large, deep, slow or broken bodies, to take memory and time."""
 
 from __future__ import annotations
 
@@ -53,18 +53,18 @@ def test_more_json_than_a_request_needs_is_refused(served: Served, honest: Hones
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("path", ["/v1/videos", "/v1/images/generations", "/v1/images/edits"])
-def test_no_number_and_no_value_is_an_error_of_the_server(served: Served, body: bytes, path: str) -> None:
+def test_no_number_or_value_causes_an_error_of_the_server(served: Served, body: bytes, path: str) -> None:
     answer = post_json(served, body, path)
     assert answer.status_code == 400, answer.text
     assert answer.json()["error"]["message"]
 
 
 @pytest.mark.parametrize("query", ["limit=9" + "9" * 400, "limit=-1", "limit=x", "after=%00", "order=%ff", "limit=1e9"])
-def test_no_query_is_an_error_of_the_server(served: Served, query: str) -> None:
+def test_no_query_causes_an_error_of_the_server(served: Served, query: str) -> None:
     assert served.http.get(f"/v1/videos?{query}").status_code in (400, 404)
 
 
-def test_many_long_json_bodies_at_once_leave_others_alone(served: Served, honest: Honest) -> None:
+def test_many_long_json_bodies_at_once_do_not_delay_other_clients(served: Served, honest: Honest) -> None:
     bodies = [
         b'{"prompt":"x","user":[' + b"[]," * 340_000 + b"[]]}",
         b'{"prompt":"x","user":{' + b",".join(b'"%d":0' % n for n in range(90_000)) + b"}}",
@@ -74,7 +74,7 @@ def test_many_long_json_bodies_at_once_leave_others_alone(served: Served, honest
     assert set(answers) == {400}
 
 
-def test_character_sets_that_clients_name_are_not_remembered(served: Served, honest: Honest) -> None:
+def test_character_sets_that_clients_name_are_not_cached(served: Served, honest: Honest) -> None:
     before = served.own_nbytes()
     for number in range(100):
         kind = f"multipart/form-data; boundary=B; charset=x{number}" + "y" * 50_000
@@ -114,7 +114,7 @@ def test_odd_forms_are_refused(served: Served, honest: Honest, kind: str, body: 
     assert answer.status_code in (400, 413, 415), answer.text
 
 
-def test_a_body_longer_than_an_upload_may_be_is_refused_told_or_not(served: Served, honest: Honest) -> None:
+def test_a_body_over_the_limit_of_uploads_is_refused_with_or_without_its_length(served: Served, honest: Honest) -> None:
     most = 66 * MB
     with served.connection() as raw:
         raw.sendall(head(served, f"Content-Length: {10**12}"))
@@ -134,7 +134,7 @@ def head(served: Served, *lines: str) -> bytes:
     return ("\r\n".join(given) + "\r\n\r\n").encode()
 
 
-def test_half_sent_bodies_are_cut_and_their_memory_is_given_back(served: Served, honest: Honest) -> None:
+def test_half_sent_bodies_are_closed_and_their_memory_is_freed(served: Served, honest: Honest) -> None:
     post_json(served, b'{"prompt":"x","user":"' + b"a" * (20 * MB) + b'"}')  # what reading a long body takes once
     before = served.own_nbytes()
     held: list[socket.socket] = []
@@ -177,9 +177,7 @@ def test_a_request_that_does_not_arrive_is_closed(served: Served, honest: Honest
             assert silent.recv(100) == b"", "a connection without a request"
 
 
-def test_a_body_after_the_answer_and_one_that_a_request_has_none_of_end_the_connection(
-    served: Served, honest: Honest
-) -> None:
+def test_a_body_after_its_answer_or_without_need_ends_the_connection(served: Served, honest: Honest) -> None:
     for head_ in (
         "Transfer-Encoding: chunked",
         "Content-Length: 60000000",
@@ -208,7 +206,7 @@ def test_a_body_that_comes_after_its_answer_leaves_the_connection_usable(served:
             raw.sendall(b"some text")
 
 
-def test_bodies_in_pieces_of_one_byte_are_cut(served: Served, honest: Honest) -> None:
+def test_bodies_in_pieces_of_one_byte_are_cut_off(served: Served, honest: Honest) -> None:
     sockets = [served.connection() for _ in range(6)]
     for raw in sockets:
         raw.sendall(head(served, "Transfer-Encoding: chunked"))
@@ -218,7 +216,7 @@ def test_bodies_in_pieces_of_one_byte_are_cut(served: Served, honest: Honest) ->
         raw.close()
 
 
-def test_clients_that_do_not_read_are_cut(served: Served, honest: Honest) -> None:
+def test_clients_that_do_not_read_are_disconnected(served: Served, honest: Honest) -> None:
     request = f"GET /page/page.css HTTP/1.1\r\nHost: 127.0.0.1:{served.port}\r\n\r\n".encode()
     held = [served.connection() for _ in range(10)]
     for raw in held:
@@ -239,7 +237,7 @@ def test_clients_that_do_not_read_are_cut(served: Served, honest: Honest) -> Non
         raw.close()
 
 
-def test_what_is_no_http_is_refused(served: Served, honest: Honest) -> None:
+def test_bytes_that_are_not_http_are_refused(served: Served, honest: Honest) -> None:
     noise = [
         b"\x16\x03\x01\x02\x00\x01\x00", b"GET\r\n\r\n", b"\0" * 100, b"GET / HTTP/9.9\r\n\r\n",
         b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\n\r\n", b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * 100_000 + b"\r\n",
@@ -257,7 +255,7 @@ def test_what_is_no_http_is_refused(served: Served, honest: Honest) -> None:
             assert not answer or answer.startswith((b"HTTP/1.1 4", b"HTTP/1.1 3")), (data[:40], answer)
 
 
-def test_websockets_are_not_spoken(served: Served) -> None:
+def test_websockets_are_refused(served: Served) -> None:
     with served.connection() as raw:
         raw.sendall(
             f"GET /v1/videos HTTP/1.1\r\nHost: 127.0.0.1:{served.port}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
@@ -267,7 +265,7 @@ def test_websockets_are_not_spoken(served: Served) -> None:
         assert raw.recv(100).startswith(b"HTTP/1.1 403")
 
 
-def test_thousands_of_silent_connections_leave_others_alone(served: Served, honest: Honest) -> None:
+def test_thousands_of_silent_connections_do_not_delay_other_clients(served: Served, honest: Honest) -> None:
     before = served.front.num_fds()
     held = [served.connection() for _ in range(800)]
     started_s = time.monotonic()
@@ -278,7 +276,7 @@ def test_thousands_of_silent_connections_leave_others_alone(served: Served, hone
     until(lambda: served.front.num_fds() <= before + 20, "descriptors come back")
 
 
-def test_prompts_that_are_refused_leave_nothing(served: Served) -> None:
+def test_refused_prompts_leave_no_data_behind(served: Served) -> None:
     before = served.files()
     for body in ({"prompt": ""}, {"prompt": "x" * 10_000}, {"prompt": "x", "task": "nothing"}, {"nothing": 1}):
         assert post_json(served, json.dumps(body).encode()).status_code == 400

@@ -1,4 +1,4 @@
-"""Remote client with a token: its pictures and videos take memory, time, or a decoder over."""
+"""Remote client with a token: its pictures and videos are to take memory or time, or to take over a decoder."""
 
 from __future__ import annotations
 
@@ -62,14 +62,14 @@ def extend(served: Served, content: bytes, timeout_s: float = 120) -> httpx.Resp
 
 
 @pytest.mark.parametrize("name", PICTURES)
-def test_a_picture_that_costs_too_much_or_is_none_is_refused(served: Served, honest: Honest, name: str) -> None:
+def test_an_expensive_or_invalid_picture_is_refused(served: Served, honest: Honest, name: str) -> None:
     answer = edit(served, PICTURES[name]())
     assert answer.status_code == 400, answer.text[:300]
     assert answer.json()["error"]["param"] == "image"
 
 
 @pytest.mark.parametrize("name", VIDEOS)
-def test_a_video_that_costs_too_much_or_is_none_is_refused(served: Served, honest: Honest, name: str) -> None:
+def test_an_expensive_or_invalid_video_is_refused(served: Served, honest: Honest, name: str) -> None:
     answer = extend(served, VIDEOS[name]())
     assert answer.status_code == 400, answer.text[:300]
     assert answer.json()["error"]["param"] == "input_reference"
@@ -90,7 +90,7 @@ def test_many_large_pictures_at_once_take_no_memory_of_the_front(served: Served,
     until(lambda: served.own_nbytes() < before * 1.10, "memory is given back")
 
 
-def test_clients_that_leave_take_their_decoding_along(served: Served, honest: Honest) -> None:
+def test_decoding_stops_when_its_client_disconnects(served: Served, honest: Honest) -> None:
     slow = gif(2040, 128)  # all that is decoded of one video, and many seconds of it
     before = len(served.http.get("/v1/videos?limit=100").json()["data"])
 
@@ -127,7 +127,7 @@ def test_small_pictures_and_text_do_not_wait_for_long_videos(served: Served, hon
         assert {each.result().status_code for each in decoding} == {200}
 
 
-def test_a_decoder_that_dies_costs_one_job_and_has_nothing_to_give_away(served: Served, honest: Honest) -> None:
+def test_a_decoder_that_dies_fails_one_job_and_has_no_secrets(served: Served, honest: Honest) -> None:
     edit(served, png(64, 64))
     for process in served.decoders():
         environment = process.environ()

@@ -1,4 +1,4 @@
-"""Remote client with a token: it fills the disk with what is kept of reviews and videos."""
+"""Remote client with a token: it tries to fill the disk with reviews and videos."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def kept_nbytes(served: Served) -> int:
     return sum(size for name, size in served.files().items() if ".input-" in name or ".review/" in name)
 
 
-def test_stopped_reviews_are_kept_within_bounds_and_the_newest_stay(served: Served, honest: Honest) -> None:
+def test_stopped_reviews_are_limited_and_the_newest_stay(served: Served, honest: Honest) -> None:
     identifiers = []
     for _ in range(6):
         made = review(served, 6 * MB)
@@ -55,7 +55,7 @@ def test_stopped_reviews_are_kept_within_bounds_and_the_newest_stay(served: Serv
     until(lambda: kept_nbytes(served) == 0, "nothing is left on the disk")
 
 
-def test_open_reviews_have_a_bound_and_others_go_on(served: Served, honest: Honest) -> None:
+def test_open_reviews_are_limited_and_existing_ones_continue(served: Served, honest: Honest) -> None:
     answers = [review(served, 6 * MB) for _ in range(4)]
     assert [answer.status_code for answer in answers] == [200, 200, 429, 429]
     assert "open reviews use" in answers[-1].text
@@ -66,7 +66,7 @@ def test_open_reviews_have_a_bound_and_others_go_on(served: Served, honest: Hone
     until(lambda: kept_nbytes(served) == 0, "nothing is left on the disk")
 
 
-def test_edits_without_end_keep_one_candidate(served: Served) -> None:
+def test_endless_edits_keep_one_candidate(served: Served) -> None:
     identifier = review(served).json()["id"]
     sizes = []
     for number in range(8):

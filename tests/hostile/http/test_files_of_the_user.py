@@ -1,4 +1,4 @@
-"""Remote client with a token, other local user: they want files that the server's user can read."""
+"""Remote client with a token, other local user: they try to get files that the server's user can read."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def file_data(path: object) -> dict[str, Any]:
 
 
 def hostile_paths(served: Served, folder: Path) -> list[str]:
-    """Files, devices, pipes and addresses that nothing a client says may open."""
+    """Files, devices, pipes and addresses that no request may open."""
     pipe = folder / "pipe"
     if not pipe.exists():
         os.mkfifo(pipe)
@@ -30,7 +30,7 @@ def hostile_paths(served: Served, folder: Path) -> list[str]:
 
 
 def nothing_was_given(served: Served, answer: httpx.Response) -> None:
-    """A refusal by name, and no trace of the secret anywhere a client can look."""
+    """Assert a refusal by name, and no trace of the secret in anything that a client can read."""
     assert 400 <= answer.status_code < 500, answer.text
     for text in (answer.text, served.http.get("/v1/videos?limit=100").text):
         assert SECRET not in text
@@ -68,7 +68,7 @@ def test_odd_data_urls_are_refused(served: Served, url: str) -> None:
     nothing_was_given(served, served.http.post("/v1/videos", json={"prompt": "x", "input_reference": url}))
 
 
-def test_the_doors_of_the_old_page_are_gone(served: Served, tmp_path: Path) -> None:
+def test_addresses_of_the_old_page_do_not_exist(served: Served, tmp_path: Path) -> None:
     for door in ("/page/gradio_api", "/gradio_api"):
         for path in hostile_paths(served, tmp_path):
             join = {"data": ["text_to_video", file_data(path), None, 0, 5, False], "fn_index": 0, "session_hash": "x"}
@@ -86,7 +86,7 @@ def test_the_doors_of_the_old_page_are_gone(served: Served, tmp_path: Path) -> N
         "/page/serve.html/..", "/page/\\etc",
     ],
 )  # fmt: skip
-def test_no_path_of_a_request_is_looked_up_on_disk(served: Served, path: str) -> None:
+def test_no_path_of_a_request_is_read_from_disk(served: Served, path: str) -> None:
     with served.connection() as raw:
         host = f"Host: 127.0.0.1:{served.port}\r\nConnection: close\r\n\r\n"
         raw.sendall(f"GET {path} HTTP/1.1\r\n{host}".encode())
@@ -95,7 +95,7 @@ def test_no_path_of_a_request_is_looked_up_on_disk(served: Served, path: str) ->
     assert b"root:x:" not in answer
 
 
-def test_names_of_uploads_lead_nowhere(served: Served) -> None:
+def test_file_names_of_uploads_are_ignored(served: Served) -> None:
     before = served.files()
     for name in ("../../../token", "/etc/cron.d/x", "..\\..\\x", "a\0b", "x" * 5000, "video_1.json"):
         files = {"input_reference": (name, b"\x89PNG\r\n\x1a\nno picture", "image/png"), "prompt": (None, "x")}

@@ -1,4 +1,4 @@
-"""Remote client with a token, and without a token: it sends whatever comes to mind, thousands of times."""
+"""Remote client with a token, and without a token: it sends thousands of random requests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ pytestmark = [
 ]
 
 
-def test_two_thousand_odd_requests_are_answered_without_an_error_of_the_server(served: Served) -> None:
+def test_two_thousand_odd_requests_cause_no_error_of_the_server(served: Served) -> None:
     outcome = Outcome()
     fuzz_heads(served.url, 1300, outcome, random.Random(2403))
     fuzz_operations(served.url, 90, outcome)

@@ -1,4 +1,4 @@
-"""Other local user, web site in the browser: neither is taken for the server's own user."""
+"""Other local user, web site in the browser: neither passes for the server's own user."""
 
 from __future__ import annotations
 
@@ -18,15 +18,13 @@ ROUTES = [
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
-def test_another_local_user_is_answered_nothing_without_the_token(
-    other_user: httpx.Client, method: str, path: str
-) -> None:
+def test_another_local_user_is_refused_without_the_token(other_user: httpx.Client, method: str, path: str) -> None:
     answer = other_user.request(method, f"{other_user.base_url!s}".rstrip("/") + path)
     assert answer.status_code == 401
     assert answer.json()["error"]["param"] == "authorization"
 
 
-def test_another_local_user_works_with_the_token_alone(other_user: httpx.Client, served: Served) -> None:
+def test_the_token_is_enough_for_another_local_user(other_user: httpx.Client, served: Served) -> None:
     bearing = {"authorization": f"Bearer {served.token}"}
     assert other_user.get("/v1/models", headers=bearing).status_code == 200
     wrong = [
@@ -39,7 +37,7 @@ def test_another_local_user_works_with_the_token_alone(other_user: httpx.Client,
     assert other_user.get("/v1/models", headers=doubled).status_code == 401
 
 
-def test_the_link_that_is_printed_opens_the_page_and_leaves_no_cookie(other_user: httpx.Client, served: Served) -> None:
+def test_the_printed_link_opens_the_page_and_sets_no_cookie(other_user: httpx.Client, served: Served) -> None:
     printed = (served.run.parent / "serve.log").read_text().replace("\n", "")
     link = re.search(r"http://\S+/page\?token=[\w-]+", printed)
     assert link is not None
@@ -56,7 +54,7 @@ def test_the_servers_own_user_needs_no_token(served: Served) -> None:
     assert served.http.get("/v1/models", headers={"authorization": "Bearer none"}).status_code == 200
 
 
-def test_token_and_keys_are_the_users_alone_and_in_no_log(served: Served) -> None:
+def test_token_and_keys_are_private_to_the_user_and_in_no_log(served: Served) -> None:
     assert (served.run / "token").stat().st_mode & 0o777 == 0o600
     assert served.run.stat().st_mode & 0o777 == 0o700
     for path in (served.run / "logs").iterdir():
@@ -85,7 +83,7 @@ def test_forms_and_pictures_of_other_sites_are_refused_by_what_the_browser_says(
         assert served.http.post("/v1/videos", headers=form, data={"prompt": "x"}).status_code == 403
 
 
-def test_no_answer_opens_itself_to_other_origins(served: Served) -> None:
+def test_no_answer_allows_other_origins(served: Served) -> None:
     own = {"origin": served.url}
     for path in ("/v1/videos", "/page", "/page/api.js", "/metrics", "/openapi.json"):
         answer = served.http.get(path, headers=own)
@@ -97,6 +95,6 @@ def test_no_answer_opens_itself_to_other_origins(served: Served) -> None:
 @pytest.mark.parametrize(
     "host", ["[", "[::1", "]", "evil.example", "127.0.0.1.evil.example", "localhost@evil", "a:b:c", "", "%00", "127.1"]
 )
-def test_no_host_name_is_an_error_of_the_server(served: Served, host: str) -> None:
+def test_no_host_name_causes_an_error_of_the_server(served: Served, host: str) -> None:
     for path in ("/v1/models", "/page", "/healthz"):
         assert served.http.get(path, headers={"host": host}).status_code in (400, 403)

@@ -1,4 +1,4 @@
-"""Children that say on their link what a test has them say."""
+"""Children that write given bytes to their link."""
 
 import sys
 from collections.abc import Callable
@@ -22,7 +22,7 @@ while os.read(link, 100) not in (b"", b"stop\\n"):
 
 @pytest.fixture
 def faulty(tmp_path: Path) -> Callable[[Supervisor, str], RoleProcess]:
-    """Starts a child that runs some lines of Python, in which `say(bytes)` writes to its link, and waits then."""
+    """Starts a child that runs some lines of Python, in which `say(bytes)` writes to its link, and then waits."""
 
     def start(supervisor: Supervisor, body: str, role: str = "image.0") -> RoleProcess:
         program = tmp_path / f"{role}.py"

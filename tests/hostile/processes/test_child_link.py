@@ -1,4 +1,4 @@
-"""Faulty child: whatever it sends on its link costs that child, by name, and never the launcher that watches it."""
+"""Faulty child: any bytes on its link end only that child, by name, and never the launcher that watches it."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ NO_MESSAGES = {
 
 
 @pytest.mark.parametrize("name", NO_MESSAGES)
-def test_a_line_that_is_no_message_is_one_error_in_one_line(name: str) -> None:
+def test_an_invalid_line_gives_one_error_in_one_line(name: str) -> None:
     with pytest.raises(BadRoleMessage) as caught:
         [decode(line) for line in Lines().take(NO_MESSAGES[name] + b"\n")]
     assert str(caught.value).isprintable()
@@ -73,7 +73,7 @@ def test_a_line_that_is_no_message_is_one_error_in_one_line(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NO_MESSAGES)
-def test_a_child_that_sends_it_is_killed_by_name_and_may_be_started_again(faulty: Faulty, name: str) -> None:
+def test_a_child_that_sends_an_invalid_line_is_killed_by_name_and_may_start_again(faulty: Faulty, name: str) -> None:
     with Supervisor(print) as supervisor:
         honest = faulty(supervisor, 'say(b\'{"event": "ready"}\\n\')', "video.0")
         child = faulty(supervisor, f"say({NO_MESSAGES[name]!r} + b'\\n')")
@@ -87,7 +87,7 @@ def test_a_child_that_sends_it_is_killed_by_name_and_may_be_started_again(faulty
         assert honest.process.poll() is None
 
 
-def test_a_line_without_end_takes_neither_memory_nor_time(faulty: Faulty) -> None:
+def test_an_endless_line_takes_neither_memory_nor_time(faulty: Faulty) -> None:
     with Supervisor(print) as supervisor:
         tracemalloc.start()
         child = faulty(supervisor, "say(b'x' * (15 << 20))")
@@ -100,7 +100,7 @@ def test_a_line_without_end_takes_neither_memory_nor_time(faulty: Faulty) -> Non
     assert peak < 2 << 20
 
 
-def test_many_lines_at_once_and_halves_of_lines_are_messages(faulty: Faulty) -> None:
+def test_many_lines_at_once_and_halves_of_lines_are_read_as_messages(faulty: Faulty) -> None:
     beats = b"".join(encode(Beat({"step": number})) for number in range(3000))
     ready = encode(Ready())
     body = f"say({beats!r}); say({ready[:7]!r}); time.sleep(0.2); say({ready[7:]!r})"
@@ -110,7 +110,7 @@ def test_many_lines_at_once_and_halves_of_lines_are_messages(faulty: Faulty) -> 
         assert child.vitals == {"step": 2999}
 
 
-def test_a_child_that_never_stops_to_talk_keeps_nobody_from_being_looked_at(faulty: Faulty) -> None:
+def test_a_child_that_sends_without_end_does_not_hide_other_children(faulty: Faulty) -> None:
     with Supervisor(print) as supervisor:
         talker = faulty(supervisor, 'while True: say(b\'{"event": "beat", "vitals": {}}\\n\' * 100)')
         other = faulty(supervisor, 'say(b\'{"event": "ready"}\\n\')', "video.0")
@@ -119,7 +119,7 @@ def test_a_child_that_never_stops_to_talk_keeps_nobody_from_being_looked_at(faul
         talker.kill()
 
 
-def test_what_a_dead_child_has_started_cannot_keep_the_launcher_listening(faulty: Faulty) -> None:
+def test_processes_of_a_dead_child_cannot_keep_its_link_open(faulty: Faulty) -> None:
     body = """
 if os.fork():
     os._exit(1)
@@ -132,7 +132,7 @@ while True:
             supervisor.wait_ready([child], deadline_s=20)
 
 
-def test_escape_codes_of_a_child_reach_nobody(faulty: Faulty) -> None:
+def test_escape_codes_of_a_child_reach_no_terminal(faulty: Faulty) -> None:
     words = "bad\x1b]0;title\x07 \x9b2J\x1b[31m news\r \u202eevil"
     body = f"""
 import json
@@ -150,7 +150,7 @@ sys.exit(1)
             assert text.replace("\n", "").isprintable()
 
 
-def test_a_log_that_is_huge_or_a_pipe_costs_nothing(faulty: Faulty) -> None:
+def test_a_huge_log_or_a_pipe_as_log_is_read_within_bounds(faulty: Faulty) -> None:
     with Supervisor(print) as supervisor:
         child = faulty(supervisor, "print('x' * (5 << 20) + '\\nlast', flush=True); say(b'{\"event\": \"ready\"}\\n')")
         assert supervisor.wait_ready([child], deadline_s=20)
@@ -163,7 +163,7 @@ def test_a_log_that_is_huge_or_a_pipe_costs_nothing(faulty: Faulty) -> None:
     assert peak < 2 << 20
 
 
-def test_what_an_honest_child_sends_comes_back_as_it_was() -> None:
+def test_messages_of_an_honest_child_are_read_back_unchanged() -> None:
     vitals = {"busy": "forward", "busy_s": 1.5, "num_calls": 3, "step": 4, "rss_nbytes": 1 << 40, "x": None, "y": True}
     for message in (Ready(), Failed("two\nlines", True), Beat(vitals)):
         assert decode(encode(message).rstrip(b"\n")) == message
@@ -180,6 +180,6 @@ def test_the_longest_error_is_still_a_message(unit: str) -> None:
     assert len(message.error) <= MAX_CHILD_ERROR_LENGTH
 
 
-def test_a_heartbeat_of_odd_vitals_is_still_one() -> None:
+def test_a_heartbeat_with_odd_values_is_still_accepted() -> None:
     line = encode(Beat({"busy": "x" * 1000 + "\x1b", "z": float("nan"), **{f"v{n}": n for n in range(100)}}))
     assert isinstance(decode(line.rstrip(b"\n")), Beat)

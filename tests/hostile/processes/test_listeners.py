@@ -1,4 +1,4 @@
-"""Other local user: the TCP ports of a training job. Once its groups are made, nobody connects to them any more."""
+"""Other local user: the TCP ports of a training job. Once its process groups exist, no process can connect to them."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def listener() -> Iterator[socket.socket]:
 
 
 def knocks(port: int, *, as_another: bool) -> bool:
-    """Whether somebody can connect to a port; another user where this one may become one."""
+    """True if a process can connect to a port, as another user if this one may change its id."""
     program = (
         "import os, socket, sys\n"
         "knocking = socket.socket()\n"
@@ -64,13 +64,13 @@ def knocks(port: int, *, as_another: bool) -> bool:
 
 
 def listening_ports(pid: int) -> set[int]:
-    """Ports on which a process listens, from the kernel's table."""
+    """Ports on which a process listens, according to the kernel."""
     inodes = {os.readlink(path) for path in Path(f"/proc/{pid}/fd").iterdir() if path.is_symlink()}
     rows = [line.split() for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]]
     return {int(row[1].split(":")[1], 16) for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in inodes}
 
 
-def test_a_closed_listener_takes_nobody_and_the_connections_that_stand_live_on(listener: socket.socket) -> None:
+def test_a_closed_listener_accepts_no_connection_and_existing_ones_continue(listener: socket.socket) -> None:
     port = listener.getsockname()[1]
     assert knocks(port, as_another=True)
     listener.accept()[0].close()
@@ -85,7 +85,7 @@ def test_a_closed_listener_takes_nobody_and_the_connections_that_stand_live_on(l
             assert other.recv(1000, socket.MSG_WAITALL) == b"x" * 1000
 
 
-def test_listeners_of_every_family_are_closed_and_other_sockets_left_alone(tmp_path: Path) -> None:
+def test_listeners_of_every_family_are_closed_and_other_sockets_stay_open(tmp_path: Path) -> None:
     before = close_listeners()
     with (
         socket.socket(socket.AF_INET6) as six, socket.socket(socket.AF_UNIX) as local, socket.socket() as idle,
@@ -109,7 +109,7 @@ def test_listeners_of_every_family_are_closed_and_other_sockets_left_alone(tmp_p
         assert idle.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) == 0
 
 
-def test_a_kernel_that_refuses_is_told_about_once_and_the_job_goes_on(
+def test_a_kernel_that_refuses_is_reported_once_and_the_job_continues(
     listener: socket.socket, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def refuse(*_: object) -> bool:
@@ -123,7 +123,7 @@ def test_a_kernel_that_refuses_is_told_about_once_and_the_job_goes_on(
 
 
 @pytest.mark.timeout(180)
-def test_a_group_of_two_works_on_while_nobody_else_gets_in(tmp_path: Path) -> None:
+def test_a_group_of_two_works_and_no_other_process_can_connect(tmp_path: Path) -> None:
     members = [
         subprocess.Popen(
             [sys.executable, "-c", _GROUP, str(rank), str(tmp_path / "meeting")],

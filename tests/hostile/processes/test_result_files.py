@@ -1,4 +1,4 @@
-"""Other local user: a folder that he can write to, with links of his own in it. Nothing is written through one."""
+"""Other local user: a folder that this user can write to and fills with links. No file is written through a link."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WRITERS: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("name", WRITERS)
-def test_a_link_in_the_place_of_the_result_is_replaced_and_not_followed(tmp_path: Path, name: str) -> None:
+def test_a_link_in_place_of_the_result_is_replaced_and_not_followed(tmp_path: Path, name: str) -> None:
     precious = tmp_path / "precious"
     precious.write_text("precious")
     for target in ("out.mp4", "out.mp4.json"):
@@ -36,7 +36,7 @@ def test_a_link_in_the_place_of_the_result_is_replaced_and_not_followed(tmp_path
 
 
 @pytest.mark.parametrize("name", WRITERS)
-def test_names_on_the_way_are_not_to_be_guessed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_temporary_names_cannot_be_guessed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     opened: list[tuple[str, int, int]] = []
     real = os.open
 
@@ -58,7 +58,7 @@ def test_names_on_the_way_are_not_to_be_guessed(tmp_path: Path, monkeypatch: pyt
         assert mode == 0o600
 
 
-def test_a_name_that_somebody_took_is_not_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_that_already_exists_is_not_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     precious = tmp_path / "precious"
     precious.write_text("precious")
     monkeypatch.setattr("secrets.token_hex", lambda _: "known")
@@ -69,7 +69,7 @@ def test_a_name_that_somebody_took_is_not_written_to(tmp_path: Path, monkeypatch
     assert (tmp_path / ".known.partial").is_symlink(), "what is another's is left alone"
 
 
-def test_a_folder_that_is_swapped_meanwhile_gets_nothing(tmp_path: Path) -> None:
+def test_a_folder_that_was_swapped_during_the_write_gets_no_file(tmp_path: Path) -> None:
     (tmp_path / "ours").mkdir()
     (tmp_path / "theirs").mkdir()
     with fresh_file(tmp_path / "ours" / "out") as file:
@@ -80,7 +80,7 @@ def test_a_folder_that_is_swapped_meanwhile_gets_nothing(tmp_path: Path) -> None
     assert (tmp_path / "moved" / "out").read_bytes() == b"ours"
 
 
-def test_a_whole_file_has_the_mode_of_any_other_and_no_sooner(tmp_path: Path) -> None:
+def test_only_a_whole_file_gets_the_usual_mode(tmp_path: Path) -> None:
     before = os.umask(0o027)
     try:
         with fresh_file(tmp_path / "out") as file:
@@ -103,7 +103,7 @@ def test_many_writers_of_one_name_leave_one_whole_file(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["state"]
 
 
-def test_a_failure_leaves_nothing_of_the_new_file(tmp_path: Path) -> None:
+def test_a_failed_write_leaves_no_part_of_the_new_file(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("old")
 
     def fail() -> None:
@@ -120,7 +120,7 @@ def test_a_failure_leaves_nothing_of_the_new_file(tmp_path: Path) -> None:
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize("name", ["config.json", "logs/launcher.jsonl", "roles/image.0/settings.json", "checkpoints"])
 @pytest.mark.parametrize("kind", ["link", "dangling link", "pipe"])
-def test_a_run_with_a_link_or_pipe_in_it_is_not_gone_on_with(tmp_path: Path, name: str, kind: str) -> None:
+def test_a_run_that_contains_a_link_or_pipe_is_not_resumed(tmp_path: Path, name: str, kind: str) -> None:
     RunDirectory.create(tmp_path / "run").close()
     planted, precious = tmp_path / "run" / name, tmp_path / "precious"
     precious.write_text("precious")

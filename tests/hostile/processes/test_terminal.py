@@ -1,4 +1,4 @@
-"""Files of strangers, faulty child: their texts on a terminal. It shows them, and obeys nothing in them."""
+"""Files of strangers, faulty child: their texts on a terminal are shown without control codes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ OURS = re.compile(r"\x1b\[([0-9;]*m|\?25[lh]|2K|1A)")  # colours, and what redra
 
 
 def plain(written: str) -> str:
-    """What was written without the codes that rich makes itself; nothing else may be left of them."""
+    """The output without rich's own control codes; no others may remain."""
     written = OURS.sub("", written)
     assert "\x1b" not in written, written
     assert not (set(written) - {"\r"}) & FORBIDDEN, written
@@ -60,7 +60,7 @@ def test_a_line_is_shown_and_not_obeyed(screen: tuple[Console, io.StringIO]) -> 
     assert "[link=http://e.vil]" in text, "markup in foreign text is text"
 
 
-def test_tables_bars_and_live_screens_are_as_clean(screen: tuple[Console, io.StringIO]) -> None:
+def test_tables_bars_and_live_screens_are_cleaned_too(screen: tuple[Console, io.StringIO]) -> None:
     console, file = screen
     table = Table("name", EVIL, title=EVIL, caption=EVIL)
     table.add_row(EVIL, Text(EVIL))
@@ -75,7 +75,7 @@ def test_tables_bars_and_live_screens_are_as_clean(screen: tuple[Console, io.Str
     plain(file.getvalue())
 
 
-def test_a_question_is_as_clean(screen: tuple[Console, io.StringIO], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_question_is_cleaned_too(screen: tuple[Console, io.StringIO], monkeypatch: pytest.MonkeyPatch) -> None:
     console, file = screen
     asked: list[str] = []
     monkeypatch.setattr(builtins, "input", lambda prompt="": asked.append(prompt) or "yes")
@@ -84,7 +84,7 @@ def test_a_question_is_as_clean(screen: tuple[Console, io.StringIO], monkeypatch
     assert "a cat" in plain(file.getvalue())
 
 
-def test_json_for_programs_holds_no_control_characters(screen: tuple[Console, io.StringIO]) -> None:
+def test_json_for_programs_contains_no_control_characters(screen: tuple[Console, io.StringIO]) -> None:
     console, file = screen
     write_json(console, {"prompt": EVIL})
     assert file.getvalue().replace("\n", "").isprintable()
@@ -103,7 +103,7 @@ def test_names_of_odd_bytes_can_be_written(tmp_path: Path) -> None:
             assert done.returncode == 0, done.stderr
 
 
-def test_newlines_tabs_and_other_alphabets_stay() -> None:
+def test_newlines_tabs_and_other_alphabets_are_kept() -> None:
     for text in ("two\nlines\tand a tab", "Grüße, 你好, שלום, 👩‍👩‍👧", ""):
         assert shown(text) == text
     assert shown_line("two\nlines\tand  \x1b[31mmore") == "two lines and [31mmore"
@@ -114,7 +114,7 @@ def test_newlines_tabs_and_other_alphabets_stay() -> None:
     "words",
     [["train", EVIL.replace("\x00", "")], ["generate", EVIL.replace("\x00", "")], ["checkpoint", "list", "\x1b[2J"]],
 )  # fmt: skip
-def test_what_the_command_line_was_given_is_shown_without_orders(words: list[str], tmp_path: Path) -> None:
+def test_arguments_of_the_command_line_are_shown_without_control_codes(words: list[str], tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "mora_launch", *words], capture_output=True, check=False, cwd=tmp_path, timeout=120
     )
@@ -124,7 +124,7 @@ def test_what_the_command_line_was_given_is_shown_without_orders(words: list[str
     assert not set(text) & (FORBIDDEN | {"\x1b"})
 
 
-def test_errors_that_nobody_expected_are_as_clean() -> None:
+def test_unexpected_errors_are_cleaned_too() -> None:
     code = (
         "import logging, threading\n"
         "from mora_trainer.terminal import clean_tracebacks\n"
@@ -143,7 +143,7 @@ def test_errors_that_nobody_expected_are_as_clean() -> None:
     assert done.returncode == 1
 
 
-def test_a_refused_configuration_is_shown_without_orders(tmp_path: Path) -> None:
+def test_a_refused_configuration_is_shown_without_control_codes(tmp_path: Path) -> None:
     (tmp_path / "evil.yaml").write_text('"\\e[2J": 1\n')
     result = CliRunner().invoke(cli, ["train", str(tmp_path / "evil.yaml")])
     assert result.exception is not None
@@ -152,7 +152,7 @@ def test_a_refused_configuration_is_shown_without_orders(tmp_path: Path) -> None
     plain(file.getvalue())
 
 
-def test_nobody_makes_a_console_of_another_kind() -> None:
+def test_no_module_makes_another_console() -> None:
     for folder in ("launch", "trainer", "data", "benchmarks", "runtime"):
         for path in (ROOT / folder).rglob("*.py"):
             if path.name == "terminal.py" and path.parent.name == "mora_trainer":

@@ -1,4 +1,4 @@
-"""Faulty child: whatever comes of one, servers are watched, or the command ends loudly and takes them along."""
+"""Faulty child: servers stay watched, or the command fails with an error and ends all of them."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ Started = Callable[..., subprocess.Popen[str]]
 
 @pytest.fixture
 def fault(tmp_path: Path) -> Path:
-    """A file; once it is there, supervision fails."""
+    """A file; once it exists, supervision fails."""
     return tmp_path / "fault"
 
 
 @pytest.fixture
 def started(tmp_path: Path, fault: Path) -> Iterator[Started]:
-    """Starts a command of mora in a process of its own."""
+    """Starts a command of mora in its own process."""
     made: list[subprocess.Popen[str]] = []
 
     def start(*words: str) -> subprocess.Popen[str]:
@@ -93,7 +93,7 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str], dead
 
 
 def ended(process: subprocess.Popen[str], children: list[psutil.Process]) -> str:
-    """What a command has said that ended by itself, with exit code 1 and all that it had started."""
+    """Output of a command that must end by itself, with exit code 1 and with all its processes."""
     output, _ = process.communicate(timeout=90)
     assert process.returncode == 1, output
     assert psutil.wait_procs(children, timeout=10)[1] == []
@@ -101,7 +101,7 @@ def ended(process: subprocess.Popen[str], children: list[psutil.Process]) -> str
     return output
 
 
-def test_a_watcher_that_fails_ends_serve(tmp_path: Path, started: Started, fault: Path) -> None:
+def test_a_failed_watcher_ends_serve(tmp_path: Path, started: Started, fault: Path) -> None:
     port = free_port()
     process = started("serve", str(TINY), "--port", str(port), "--run", str(tmp_path / "run"))
     wait_for(lambda: is_ready(port), process)
@@ -118,7 +118,7 @@ def test_a_watcher_that_fails_ends_serve(tmp_path: Path, started: Started, fault
     assert "no longer be watched" in status["cause"]
 
 
-def test_a_watcher_that_fails_ends_generate(tmp_path: Path, started: Started, fault: Path) -> None:
+def test_a_failed_watcher_ends_generate(tmp_path: Path, started: Started, fault: Path) -> None:
     words = ("text-to-video", "--prompt", "a cat", "--seconds", "60", "--steps", "200", "--config", str(TINY))
     process = started("generate", *words, "-o", str(tmp_path / "out.mp4"))
     mine = psutil.Process(process.pid)
@@ -133,7 +133,7 @@ def test_a_watcher_that_fails_ends_generate(tmp_path: Path, started: Started, fa
     assert not (tmp_path / "out.mp4").exists()
 
 
-def test_supervision_that_fails_ends_training_with_the_cause(tmp_path: Path, started: Started, fault: Path) -> None:
+def test_failed_supervision_ends_training_with_the_cause(tmp_path: Path, started: Started, fault: Path) -> None:
     process = started("train", str(TINY), "--run", str(tmp_path / "run"), "--set", "training.num_steps=500")
     wait_for(lambda: (tmp_path / "run" / "metrics.jsonl").exists(), process)
     children = psutil.Process(process.pid).children(recursive=True)
@@ -143,7 +143,7 @@ def test_supervision_that_fails_ends_training_with_the_cause(tmp_path: Path, sta
     assert json.loads((tmp_path / "run" / "status.json").read_text())["state"] == "failed"
 
 
-def test_garbage_on_a_servers_link_costs_that_server_which_is_started_again(tmp_path: Path, started: Started) -> None:
+def test_garbage_on_a_servers_link_restarts_only_that_server(tmp_path: Path, started: Started) -> None:
     port = free_port()
     process = started("serve", str(TINY), "--port", str(port), "--run", str(tmp_path / "run"))
     wait_for(lambda: is_ready(port), process)
@@ -173,7 +173,7 @@ def command_of(process: psutil.Process) -> str:
 
 
 def descriptor_of(pid: int, number: int) -> int:
-    """A copy of a descriptor of another process, as one with a debugger's rights has it."""
+    """A copy of a descriptor of another process, as a debugger can make it."""
     pidfd = os.pidfd_open(pid)
     found = ctypes.CDLL(None, use_errno=True).syscall(_PIDFD_GETFD, pidfd, number, 0)
     os.close(pidfd)

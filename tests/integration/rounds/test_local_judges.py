@@ -1,4 +1,4 @@
-"""Local multimodal judges through the tensor store: a server of their own that is there while they are asked."""
+"""Local multimodal judges through the tensor store, in a server that lives only while they are asked."""
 
 import subprocess
 from pathlib import Path
@@ -34,7 +34,7 @@ def judges(folder: Path, **changes: object) -> tuple[Judge, Judge]:
     return open_judges(read_settings(SynthesisSettings, {"judges": each}, source="test"))
 
 
-def test_both_are_shown_the_videos_and_their_prose_is_an_abstention(folder: Path, tmp_path: Path) -> None:
+def test_both_judges_get_the_videos_and_their_prose_counts_as_abstention(folder: Path, tmp_path: Path) -> None:
     other = Question(QUESTION.prompt, QUESTION.criterion, QUESTION.clips[::-1])
     with RunDirectory.create(tmp_path / "run", lock=True) as directory:
         for judge in judges(folder):
@@ -48,7 +48,7 @@ def test_both_are_shown_the_videos_and_their_prose_is_an_abstention(folder: Path
             assert first.raw != other_answer.raw
 
 
-def test_an_answer_that_does_not_come_in_time_is_an_abstention(folder: Path, tmp_path: Path) -> None:
+def test_a_late_answer_is_an_abstention(folder: Path, tmp_path: Path) -> None:
     slow = judges(folder, max_new_tokens=6000, timeout_s=0.05)[1]
     with RunDirectory.create(tmp_path / "run", lock=True) as directory, slow.session(directory):
         answer = slow.rank(QUESTION)

@@ -1,4 +1,4 @@
-"""The page of `mora review --web` in a real browser, as wide as a desk's screen and as narrow as a phone's."""
+"""The page of `mora review --web` in a real browser, at the widths of a desktop and of a phone."""
 
 from __future__ import annotations
 
@@ -60,12 +60,12 @@ def answers(url: str) -> bool:
 
 
 def shows(browser: Browser, prompt: str) -> None:
-    """Until a set is shown, its two videos playing."""
+    """Wait until a set is shown and its two videos play."""
     browser.wait("document.querySelector('h2').textContent === arguments[0]", prompt)
     browser.wait("[...document.querySelectorAll('video')].filter(each => each.readyState >= 2).length === 2")
 
 
-def test_keys_decide_but_not_while_a_name_is_written_and_a_closed_page_frees_its_set(
+def test_keys_decide_except_while_a_name_is_typed_and_a_closed_page_releases_its_set(
     browser: Browser, run: Path, url: str
 ) -> None:
     sets = ReviewQueue(run, "somebody").waiting()

@@ -33,14 +33,14 @@ def servers(run: RunDirectory) -> Iterator[dict[str, RoleProcess]]:
 
 @pytest.fixture
 def supervisor() -> Iterator[Supervisor]:
-    """Of this test's own servers, which end with it."""
+    """Supervises this test's own servers, which end with the test."""
     with Supervisor(print) as opened:
         yield opened
 
 
 @pytest.fixture
 def start(run: RunDirectory, supervisor: Supervisor) -> Starter:
-    """Start a server of this test's own."""
+    """Starts servers for this test."""
     return starter(run, supervisor)
 
 

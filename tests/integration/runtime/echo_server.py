@@ -27,7 +27,7 @@ class TwoHeads(torch.nn.Module):
 
 
 class EchoAgent(Agent):
-    """What tests need to see from the other side."""
+    """Methods that show tests the state of the server."""
 
     def __init__(self, module: torch.nn.Module) -> None:
         self._module = module
@@ -82,7 +82,7 @@ class EchoAgent(Agent):
 
     @remote
     def hold_lock(self, busy: bool) -> float:
-        """Keep the interpreter lock, computing for some seconds or asleep for a minute: no other thread runs."""
+        """Keep the interpreter lock while computing for some seconds or sleeping for a minute: no other thread runs."""
         started_s = time.monotonic()
         if busy:
             sum(range(600_000_000))
@@ -92,7 +92,7 @@ class EchoAgent(Agent):
 
     @remote
     def set_clock_back(self, seconds: float) -> None:
-        """Of this process's wall clock alone."""
+        """Set back the wall clock, only of this process."""
         clock = time.time
         time.time = lambda: clock() - seconds
 

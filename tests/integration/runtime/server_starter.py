@@ -1,4 +1,4 @@
-"""Starting a server of the runtime's tests."""
+"""Starts a server of the runtime's tests."""
 
 import json
 import sys

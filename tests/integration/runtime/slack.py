@@ -1,4 +1,4 @@
-"""How much longer things take here than on idle cores."""
+"""Measures how much longer work takes here than on idle cores."""
 
 import time
 
@@ -6,7 +6,7 @@ _WORK_S = 0.05
 
 
 def slack() -> float:
-    """Factor, at least 1, for limits of time: what some work takes now, over the processor time that it needs."""
+    """Factor, at least 1, for time limits: the current wall-clock time of some work over its processor time."""
     started_s, used_s = time.monotonic(), time.thread_time()
     while time.thread_time() - used_s < _WORK_S:
         pass

@@ -1,4 +1,4 @@
-"""`mora bench ipc` runs, checks what it times, and says who took part. Its timings are nobody's promise here."""
+"""`mora bench ipc` runs, checks the answers that it times, and names all contestants. Its timings are not tested."""
 
 import json
 import subprocess
@@ -18,7 +18,7 @@ OURS = {"ours", "resident", "fresh_output", "floor", "add", "copy", "fresh_add"}
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """Path of the JSON of a quick run, and what it printed."""
+    """Path of the JSON of a quick run, and its output."""
     path = tmp_path_factory.mktemp("bench") / "ipc.json"
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.ipc", "--quick", "--soak", "10000", "--json", str(path)],
@@ -49,7 +49,7 @@ def test_the_report_has_the_promised_keys(report: dict[str, Any]) -> None:
 
 
 @pytest.mark.long
-def test_every_turn_of_everybody_was_checked(report: dict[str, Any]) -> None:
+def test_every_turn_of_every_contestant_was_checked(report: dict[str, Any]) -> None:
     for size in report["sizes"]:
         checked = size["num_turns_checked"]
         assert set(checked) >= OURS | set(size["peers_us"])
@@ -57,7 +57,7 @@ def test_every_turn_of_everybody_was_checked(report: dict[str, Any]) -> None:
 
 
 @pytest.mark.long
-def test_every_contestant_is_named_as_playing_or_as_absent(report: dict[str, Any]) -> None:
+def test_every_contestant_is_reported_as_measured_or_absent(report: dict[str, Any]) -> None:
     playing = {PING, *(name for size in report["sizes"] for name in size["peers_us"])}
     absent = {*report["not_installed"], *report["left_out"]}
     assert playing | absent == {name for family in FAMILIES for name in family.names}
@@ -66,7 +66,7 @@ def test_every_contestant_is_named_as_playing_or_as_absent(report: dict[str, Any
 
 
 @pytest.mark.long
-def test_the_picture_and_the_table_show_who_played(run: tuple[Path, str], report: dict[str, Any]) -> None:
+def test_the_picture_and_the_table_show_all_measured_contestants(run: tuple[Path, str], report: dict[str, Any]) -> None:
     path, printed = run
     picture = path.with_suffix(".svg").read_text()
     assert picture.startswith("<?xml")
@@ -75,7 +75,7 @@ def test_the_picture_and_the_table_show_who_played(run: tuple[Path, str], report
 
 
 @pytest.mark.long
-def test_the_soak_accounts_for_every_tenth(report: dict[str, Any]) -> None:
+def test_the_soak_reports_every_tenth(report: dict[str, Any]) -> None:
     soak = report["soak"]
     assert soak["num_messages"] == 10_000
     assert all(len(values) == 10 for values in soak["tenths"].values())

@@ -1,4 +1,4 @@
-"""The benchmark of two jointly trained stages: what it reports, and that it notices weights that differ."""
+"""The benchmark of two jointly trained stages: its report, and that it notices different weights."""
 
 import json
 import subprocess
@@ -16,7 +16,7 @@ from benchmarks.mlp.trainers import OURS
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Of a short run, which ends well."""
+    """Report of a short run, which must succeed."""
     path = tmp_path_factory.mktemp("mlp") / "mlp.json"
     command = [sys.executable, "-m", "benchmarks.mlp", "--width", "16", "--width", "256", "--rounds", "2"]
     subprocess.run([*command, "--json", str(path)], check=True, cwd=ROOT, timeout=200, stdout=subprocess.DEVNULL)
@@ -38,14 +38,14 @@ def test_every_contestant_is_timed_and_ours_agree_with_one_process_to_the_bit(re
 
 
 @pytest.mark.long
-def test_what_was_aimed_for_stands_beside_what_was_measured(report: dict[str, Any]) -> None:
+def test_the_report_has_each_target_with_the_measured_value(report: dict[str, Any]) -> None:
     small, middle = report["sizes"]
     assert "target" not in small
     key, limit = LIMITS[256]
     assert middle["target"] == {"key": key, "at_most": limit, "measured": middle[key], "met": middle[key] <= limit}
 
 
-def test_one_bit_of_ours_is_noticed() -> None:
+def test_one_different_bit_in_moras_weights_is_noticed() -> None:
     weights = {"first.0.weight": torch.ones(4, 4)}
     changed = {"first.0.weight": torch.ones(4, 4)}
     changed["first.0.weight"][2, 2] = torch.nextafter(torch.tensor(1.0), torch.tensor(2.0))

@@ -1,4 +1,4 @@
-"""Calls between real processes: values, tensors, leases, limits of time."""
+"""Calls between real processes: values, tensors, leases, time limits."""
 
 import itertools
 import os
@@ -46,7 +46,7 @@ def count(client: Client) -> int:
     return counted
 
 
-def test_values_of_every_type_arrive_as_they_were(client: Client) -> None:
+def test_values_of_every_type_arrive_unchanged(client: Client) -> None:
     reply = client.call("echo", "types", {"a": -3, "b": 0.5, "c": "ü\n", "d": ["x", ""], "e": True}, deadline_s=10)
     assert reply.values == {"a": -3, "b": 0.5, "c": "ü\n", "d": ["x", ""], "e": True}
     assert reply.ticket is None
@@ -65,14 +65,14 @@ def test_tensors_of_every_dtype_and_shape_arrive_bit_for_bit(client: Client) -> 
         assert torch.equal(returned.tensor(), tensor + 1)
 
 
-def test_views_that_are_not_dense_arrive_as_their_values(client: Client) -> None:
+def test_views_that_are_not_dense_arrive_with_their_values(client: Client) -> None:
     base = torch.arange(24.0).view(4, 6)
     for view in (base.t(), base[:, ::2], base[1:3, 2:], base.expand(2, 4, 6)):
         returned = client.call("echo", "add_one", {"x": view}, deadline_s=10).values["value"]
         assert torch.equal(returned.tensor(), view + 1)
 
 
-def test_slots_are_given_back_on_both_sides(client: Client, session: Session) -> None:
+def test_slots_are_returned_on_both_sides(client: Client, session: Session) -> None:
     before = settled(client)
     assert before.num_slots == 0
     for number in range(300):
@@ -85,7 +85,7 @@ def test_slots_are_given_back_on_both_sides(client: Client, session: Session) ->
     assert session.store.arena.num_live == 0
 
 
-def test_a_result_that_is_held_keeps_its_slot_and_its_value(client: Client) -> None:
+def test_a_live_result_keeps_its_slot_and_its_value(client: Client) -> None:
     held = client.call("echo", "add_one", {"x": torch.zeros(10_000)}, deadline_s=10).values["value"].tensor()
     for _ in range(50):
         client.call("echo", "add_one", {"x": torch.full((10_000,), 9.0)}, deadline_s=10)
@@ -104,7 +104,7 @@ def test_a_result_that_is_held_keeps_its_slot_and_its_value(client: Client) -> N
         ("echo", "fail", {"x": torch.zeros(4000)}, BadArgument),
     ],
 )
-def test_a_refused_call_is_the_same_error_here_and_leaves_nothing_leased(
+def test_a_refused_call_raises_the_same_error_here_and_leaves_no_lease(
     client: Client, session: Session, agent: str, method: str, arguments: dict[str, torch.Tensor], kind: type[Exception]
 ) -> None:
     with pytest.raises(kind, match=r"^echo\.0: "):
@@ -113,7 +113,7 @@ def test_a_refused_call_is_the_same_error_here_and_leaves_nothing_leased(
     assert session.store.arena.num_live == 0
 
 
-def test_a_value_that_may_not_cross_is_refused_here_and_leaves_nothing_leased(client: Client, session: Session) -> None:
+def test_an_unsupported_value_is_refused_here_and_leaves_no_lease(client: Client, session: Session) -> None:
     for bad, kind in ((object(), BadArgument), (b"x", BadArgument), ("x" * 40_000, FrameError), (2**70, FrameError)):
         with pytest.raises(kind):
             client.call("echo", "add_one", {"x": torch.zeros(4000), "y": bad}, deadline_s=10)
@@ -121,13 +121,15 @@ def test_a_value_that_may_not_cross_is_refused_here_and_leaves_nothing_leased(cl
     assert count(client) > 0
 
 
-def test_an_exception_of_an_agent_names_its_type_and_text_and_nothing_else(client: Client) -> None:
+def test_an_exception_of_an_agent_arrives_as_its_type_and_text_only(client: Client) -> None:
     with pytest.raises(AgentFailed, match=r"^echo\.0: echo\.fail: RuntimeError: this agent fails on purpose$"):
         client.call("echo", "fail", {}, deadline_s=10)
     assert count(client) > 0
 
 
-def test_arguments_without_room_are_an_error_here_and_the_next_call_works(client: Client, session: Session) -> None:
+def test_arguments_that_do_not_fit_raise_an_error_here_and_the_next_call_works(
+    client: Client, session: Session
+) -> None:
     with pytest.raises(ArenaFull, match="raise arena_nbytes"):
         client.call("echo", "add_one", {"x": torch.zeros(4000), "y": torch.empty(17 << 20)}, deadline_s=5)
     assert session.store.arena.num_live == 0
@@ -180,7 +182,7 @@ def test_a_message_that_arrives_twice_runs_once(client: Client) -> None:
     assert count(client) == first.result().values["value"] + 1
 
 
-def test_a_forwarded_tensor_is_never_mapped_between(client: Client, other_server: Client) -> None:
+def test_a_forwarding_process_never_maps_the_tensor(client: Client, other_server: Client) -> None:
     reference = client.call("echo", "add_one", {"x": torch.zeros(3000)}, deadline_s=10).values["value"]
     onward = other_server.call("echo", "add_one", {"x": reference}, deadline_s=10).values["value"]
     assert reference.segment._mapped is None
@@ -193,7 +195,7 @@ def test_a_forwarded_tensor_is_never_mapped_between(client: Client, other_server
     assert settled(other_server).num_slots == 0
 
 
-def test_what_a_server_gave_stays_readable_after_its_death_and_its_role_can_start_again(
+def test_results_stay_readable_after_the_death_of_their_server_and_its_role_can_start_again(
     start: Starter, session: Session, other_server: Client
 ) -> None:
     maker = start("maker.0")
@@ -235,7 +237,7 @@ def test_a_killed_server_is_noticed_within_two_seconds_and_by_every_later_call(
     assert session.store.arena.num_live == 0
 
 
-def test_a_stopped_server_goes_on_where_it_was(servers: dict[str, RoleProcess], client: Client) -> None:
+def test_a_stopped_server_continues_where_it_was(servers: dict[str, RoleProcess], client: Client) -> None:
     os.kill(servers["echo.0"].process.pid, signal.SIGSTOP)
     try:
         stopped = client.submit("echo", "count", {}, deadline_s=0.2)
@@ -246,7 +248,7 @@ def test_a_stopped_server_goes_on_where_it_was(servers: dict[str, RoleProcess], 
     assert count(client) > 1
 
 
-def test_one_connection_can_end_while_another_of_the_same_process_goes_on(client: Client, session: Session) -> None:
+def test_one_connection_can_end_while_another_of_the_same_process_continues(client: Client, session: Session) -> None:
     other = session.connect("echo.0", deadline_s=10)
     for each in (client, other):
         each.call("echo", "add_one", {"x": torch.zeros(3)}, deadline_s=10)
@@ -255,7 +257,7 @@ def test_one_connection_can_end_while_another_of_the_same_process_goes_on(client
     assert torch.equal(returned.tensor(), torch.full((3,), 2.0))
 
 
-def test_a_server_that_is_not_there_is_a_deadline_with_its_name(run: RunDirectory, session: Session) -> None:
+def test_a_missing_server_is_a_deadline_that_names_it(run: RunDirectory, session: Session) -> None:
     with pytest.raises(DeadlineExceeded, match=r"absent\.0 did not greet"):
         session.connect("absent.0", deadline_s=0.1)
 
@@ -265,7 +267,7 @@ def test_another_lock_is_refused_naming_both(client: Client, session: Session) -
         session.connect("echo.0", deadline_s=10, expected_lock_hash="fedc")
 
 
-def test_finalizers_in_other_threads_give_leases_back_too(client: Client, session: Session) -> None:
+def test_finalizers_in_other_threads_return_leases_too(client: Client, session: Session) -> None:
     replies = [client.call("echo", "add_one", {"x": torch.zeros(10_000)}, deadline_s=10) for _ in range(8)]
     thread = threading.Thread(target=replies.clear)
     thread.start()

@@ -1,4 +1,4 @@
-"""What can be asked of a backward in another process: at once, input gradients first, recomputed, within a budget."""
+"""Options of a backward in another process: at once, input gradients first, recomputed, within a budget."""
 
 import pytest
 import torch
@@ -13,18 +13,18 @@ X, SCALE, G = (torch.randn(*shape, generator=torch.Generator().manual_seed(7)) f
 
 
 def forward(client: Client) -> Reply:
-    """Of the module with two heads; a gradient of x is wanted."""
+    """Forward of the module with two heads, with a gradient for x."""
     return client.call("heads", "forward", {"inputs": [X, SCALE]}, grad=["inputs.0"], deadline_s=DEADLINE_S)
 
 
 def parameters_gradients(client: Client) -> dict[str, torch.Tensor]:
-    """What the server has summed up since this was asked last."""
+    """The parameter gradients that the server has accumulated since the last call of this function."""
     values = client.call("echo", "gradients", {}, deadline_s=DEADLINE_S).values
     return {name: value.tensor().clone() for name, value in values.items() if value is not None}
 
 
 def assert_as_here(x_gradient: torch.Tensor, of_parameters: dict[str, torch.Tensor], *, num_backwards: int = 1) -> None:
-    """The gradients of G in the second output are those of the same module in this process."""
+    """Assert that the gradients for G in the second output equal those of the same module in this process."""
     module = make_module()
     for _ in range(num_backwards):
         x = X.clone().requires_grad_(True)
@@ -44,7 +44,7 @@ def clean(client: Client) -> Client:
 
 @pytest.fixture
 def recomputing(start: Starter, session: Session) -> Client:
-    """A server that keeps inputs instead of graphs."""
+    """A server that stores inputs instead of graphs."""
     start("again.0", recompute=True)
     return session.connect("again.0", deadline_s=DEADLINE_S)
 
@@ -66,7 +66,7 @@ def test_forward_and_backward_in_one_message(clean: Client, inputs_first: bool) 
     assert_as_here(reply.gradients["inputs.0"].tensor(), parameters_gradients(clean))
 
 
-def test_parameters_gradients_that_come_later_are_there_for_who_looks(clean: Client) -> None:
+def test_later_gradients_of_parameters_are_complete_for_every_reader(clean: Client) -> None:
     for _ in range(3):
         reply = forward(clean)
         assert reply.ticket is not None
@@ -74,7 +74,7 @@ def test_parameters_gradients_that_come_later_are_there_for_who_looks(clean: Cli
     assert_as_here(found["inputs.0"].tensor(), parameters_gradients(clean), num_backwards=3)
 
 
-def test_over_zeromq_alone_everything_is_the_same(clean: Client, session: Session) -> None:
+def test_all_results_are_the_same_over_zeromq_without_the_doorbell(clean: Client, session: Session) -> None:
     other = session.connect("echo.0", deadline_s=DEADLINE_S, doorbell=False)
     reply = forward(other)
     assert reply.ticket is not None
@@ -85,7 +85,7 @@ def test_over_zeromq_alone_everything_is_the_same(clean: Client, session: Sessio
     assert torch.equal(added, large + 1)
 
 
-def test_a_recomputing_server_keeps_the_inputs_alone_and_gives_the_same_gradients(recomputing: Client) -> None:
+def test_a_recomputing_server_keeps_only_the_inputs_and_gives_the_same_gradients(recomputing: Client) -> None:
     reply = forward(recomputing)
     kept = X.nbytes + SCALE.nbytes
     assert eventually(lambda: recomputing.ping(DEADLINE_S).activation_nbytes, kept) == kept
@@ -121,7 +121,7 @@ def test_graphs_beyond_the_budget_are_refused_before_they_are_computed(start: St
     assert forward(lean).ticket is not None
 
 
-def test_answers_beyond_the_servers_pool_spill_and_are_given_back(start: Starter, session: Session) -> None:
+def test_answers_beyond_the_servers_pool_spill_and_are_freed(start: Starter, session: Session) -> None:
     start("narrow.0", arena_budget_nbytes=16 << 20, warm_nbytes=0, spill_budget_nbytes=48 << 20)
     narrow = session.connect("narrow.0", deadline_s=DEADLINE_S)
     x = torch.arange(2 << 20, dtype=torch.float32)  # 8 MiB

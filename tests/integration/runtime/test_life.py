@@ -1,4 +1,4 @@
-"""How servers begin and end, and what is left of a client that was killed."""
+"""How servers start and end, and that a killed client leaves nothing in them."""
 
 import json
 import os
@@ -28,7 +28,7 @@ with Session.open(RunDirectory.open(sys.argv[1]), "coordinator.9") as session:
 """
 
 
-def test_what_a_killed_client_held_is_freed(client: Client, run: RunDirectory) -> None:
+def test_leases_and_tickets_of_a_killed_client_are_freed(client: Client, run: RunDirectory) -> None:
     before = client.ping(5)
     command = [sys.executable, "-c", HOLDER, str(run.path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
@@ -58,7 +58,9 @@ def test_a_failing_load_says_why_and_does_not_exit_with_zero(run: RunDirectory) 
         assert child.process.returncode == 1
 
 
-def test_a_second_server_of_a_running_role_is_refused_and_the_first_goes_on(client: Client, run: RunDirectory) -> None:
+def test_a_second_server_of_a_running_role_is_refused_and_the_first_continues(
+    client: Client, run: RunDirectory
+) -> None:
     with Supervisor(print) as supervisor:
         child = starter(run, supervisor)("echo.0", wait=False)
         with pytest.raises(RoleFailed, match=r"^echo\.0 could not serve: another server of this role"):

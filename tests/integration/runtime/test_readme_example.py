@@ -1,4 +1,4 @@
-"""The library example of the README, as it is printed there, between two virtual environments."""
+"""The library example of the README, word for word, between two virtual environments."""
 
 from __future__ import annotations
 

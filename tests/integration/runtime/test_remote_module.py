@@ -1,4 +1,4 @@
-"""A module in another process gives the numbers and the gradients of the same module here."""
+"""A module in another process gives the same numbers and gradients as in this process."""
 
 import gc
 import time
@@ -37,7 +37,7 @@ def local_gradients(module: TwoHeads) -> dict[str, torch.Tensor]:
 
 
 def num_tickets(client: Client, expected: int) -> int:
-    """What the server holds, read until it is what is expected or five seconds have passed."""
+    """State of the server, read again until it is as expected or five seconds have passed."""
     gc.collect()
     client.flush()
     client.call("echo", "count", {}, deadline_s=10)
@@ -129,7 +129,7 @@ def test_a_second_backward_says_to_run_the_forward_again(remote: RemoteModule) -
         loss.backward()
 
 
-def test_a_graph_that_is_forgotten_here_is_freed_there(client: Client, remote: RemoteModule) -> None:
+def test_a_graph_that_is_dropped_here_is_freed_in_the_server(client: Client, remote: RemoteModule) -> None:
     held = [remote(*inputs()) for _ in range(5)]
     assert num_tickets(client, 5) == 5
     held.pop()
@@ -147,7 +147,7 @@ def test_too_many_graphs_are_refused_and_freed_ones_make_room(client: Client, re
     remote(*inputs())[1].sum().backward()
 
 
-def test_a_ticket_gives_the_gradients_that_were_asked_for(client: Client) -> None:
+def test_a_ticket_gives_the_requested_gradients(client: Client) -> None:
     x = torch.tensor([1.0, 2.0])
     reply = client.call("echo", "square", {"x": x}, grad=["x"], deadline_s=10)
     assert reply.ticket is not None
@@ -173,7 +173,7 @@ def test_a_ticket_of_another_client_is_unknown(client: Client, other_server: Cli
         other_server.backward(reply.ticket, deadline_s=10)
 
 
-def test_a_gradient_that_cannot_be_is_refused_by_name(client: Client) -> None:
+def test_an_impossible_gradient_is_refused_by_name(client: Client) -> None:
     with pytest.raises(BadArgument, match=r"echo\.add_one is not differentiable"):
         client.call("echo", "add_one", {"x": torch.ones(2)}, grad=["x"], deadline_s=10)
     with pytest.raises(BadArgument, match=r"echo\.square\(x\): in grad, but not a floating-point tensor"):
@@ -185,7 +185,7 @@ def test_a_gradient_that_cannot_be_is_refused_by_name(client: Client) -> None:
     assert num_tickets(client, 0) == 0
 
 
-def test_gradients_outlive_the_work_that_follows(remote: RemoteModule) -> None:
+def test_gradients_stay_unchanged_during_later_work(remote: RemoteModule) -> None:
     x, scale = inputs()
     remote(x, scale)[0].sum().backward()
     assert x.grad is not None

@@ -1,4 +1,4 @@
-"""A program that is no launcher starts servers of another interpreter, and nothing of them is left when it ends."""
+"""A program without a launcher starts servers with another interpreter; they leave nothing when it ends."""
 
 import os
 import signal
@@ -38,7 +38,7 @@ def script(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Where spawned runs are made, for this test alone; its path is short enough for sockets.
+    """Folder for the spawned runs of this test; its path is short enough for sockets.
 
     `tmp_path` comes first, so that pytest keeps its own folders elsewhere.
     """
@@ -59,7 +59,7 @@ def wait_until_ended(pid: int) -> None:
         time.sleep(0.02)
 
 
-def test_the_example_says_that_gradients_are_equal() -> None:
+def test_the_example_reports_equal_gradients() -> None:
     command = [sys.executable, str(ROOT / "examples" / "two_environments.py"), sys.executable]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
     assert done.returncode == 0, done.stderr
@@ -87,7 +87,7 @@ def test_gradients_pass_through_two_spawned_servers_and_each_takes_a_step(script
     assert not list(temporary.glob("mora-*"))
 
 
-def test_a_server_that_is_killed_is_told_at_the_next_call_and_others_serve_on(script: Path) -> None:
+def test_a_killed_server_is_reported_at_the_next_call_and_others_continue(script: Path) -> None:
     with spawn(sys.executable, script) as doomed, spawn(sys.executable, script) as other:
         os.kill(doomed.pid, signal.SIGKILL)
         wait_until_ended(doomed.pid)

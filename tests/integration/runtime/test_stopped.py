@@ -1,5 +1,5 @@
-"""Processes that are stopped for longer than any timeout of the transport, and then go on (a debugger, a suspended
-machine); and clocks that go back."""
+"""Processes that are stopped for longer than any timeout of the transport and then continue (a debugger, a suspended
+machine), and clocks that are set back."""
 
 import signal
 import subprocess
@@ -55,13 +55,13 @@ def ask(process: subprocess.Popen[str], number: int) -> str:
 
 
 def serves(client: Client) -> None:
-    """Answers long before any timeout of the transport or of a stopped peer would be over."""
+    """Assert an answer long before any timeout of the transport or of a stopped peer ends."""
     value = client.call("echo", "add_one", {"x": torch.ones(1000)}, deadline_s=HEARTBEAT_TIMEOUT_S).values["value"]
     assert torch.equal(value.tensor(), torch.full((1000,), 2.0))
     assert client.ping(HEARTBEAT_TIMEOUT_S).num_tickets == 0
 
 
-def test_a_server_and_a_client_that_were_stopped_beyond_the_timeout_go_on_as_if_nothing_had_been(
+def test_a_server_and_a_client_continue_after_being_stopped_beyond_the_timeout(
     run: RunDirectory, request: pytest.FixtureRequest
 ) -> None:
     timeout = {"heartbeat_timeout_s": HEARTBEAT_TIMEOUT_S}
@@ -90,7 +90,7 @@ def test_a_server_and_a_client_that_were_stopped_beyond_the_timeout_go_on_as_if_
         assert [child.process.poll() for child in (stopped, other)] == [None, None]
 
 
-def test_clocks_that_go_back_an_hour_change_nothing(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clocks_set_back_by_an_hour_change_nothing(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
     with Supervisor(print, frozen_after_s=3.0) as supervisor, Session.open(run, "client.0") as session:
         child = starter(run, supervisor)("echo.0")
         client = session.connect("echo.0", deadline_s=10)

@@ -1,4 +1,4 @@
-"""What the launcher notices about a real server: death, frozenness, and what a server leaves behind."""
+"""What the launcher notices about a real server: death, freezing, and processes that it leaves behind."""
 
 import json
 import os
@@ -28,7 +28,7 @@ def run(tmp_path: Path) -> Iterator[RunDirectory]:
 
 
 def ended(supervisor: Supervisor, child: RoleProcess) -> tuple[str, float]:
-    """Wait for the end of a server that should live on; the account of it and how long it took to be given."""
+    """Wait for the unexpected end of a server; returns its description and the seconds until it came."""
     started_s = time.monotonic()
     with pytest.raises(RolesEnded) as caught:
         supervisor.wait_finished([child])
@@ -45,7 +45,7 @@ def test_a_killed_server_is_noticed_within_half_a_second(run: RunDirectory) -> N
     assert spent_s < (0.5 + _AFTERMATH_S) * slack()
 
 
-def test_a_death_is_noticed_though_a_tool_of_the_dead_holds_its_link_and_the_tool_ends_too(run: RunDirectory) -> None:
+def test_a_death_is_noticed_and_a_tool_that_keeps_the_dead_servers_link_open_ends_too(run: RunDirectory) -> None:
     with Supervisor(print) as supervisor:
         child = starter(run, supervisor)("echo.0", options={"fork_sleeper": True})
         (sleeper,) = psutil.Process(child.process.pid).children()
@@ -68,7 +68,7 @@ def test_a_frozen_server_is_killed_and_named(run: RunDirectory, frozen_by: str) 
     assert spent_s < 15 * slack()
 
 
-def test_a_server_that_computes_with_the_interpreter_lock_held_is_left_alone(run: RunDirectory) -> None:
+def test_a_server_that_computes_with_the_interpreter_lock_is_left_alone(run: RunDirectory) -> None:
     with Supervisor(print, frozen_after_s=3.0) as supervisor, Session.open(run, "client.0") as session:
         child = starter(run, supervisor)("echo.0")
         client: Client = session.connect("echo.0", deadline_s=10)
@@ -83,7 +83,7 @@ def test_a_server_that_computes_with_the_interpreter_lock_held_is_left_alone(run
         assert pending.result().values["value"] > 4, "longer than a frozen one would have been left alone"
 
 
-def test_a_launcher_that_was_stopped_itself_blames_nobody(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_launcher_that_was_stopped_itself_kills_no_server(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
     with Supervisor(print, frozen_after_s=3.0) as supervisor:
         child = starter(run, supervisor)("echo.0")
         supervisor.look(timeout_s=0.0)
@@ -93,7 +93,7 @@ def test_a_launcher_that_was_stopped_itself_blames_nobody(run: RunDirectory, mon
         assert child.process.poll() is None
 
 
-def test_heartbeats_tell_what_a_server_does_and_the_status_file_shows_it(run: RunDirectory) -> None:
+def test_heartbeats_report_a_servers_work_and_the_status_file_shows_it(run: RunDirectory) -> None:
     writer = StatusWriter(run.path, "train")
     with Supervisor(print, frozen_after_s=30.0, observe=writer.observe) as supervisor:
         child = starter(run, supervisor)("echo.0")

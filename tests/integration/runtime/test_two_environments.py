@@ -1,4 +1,4 @@
-"""A module in a process of another environment, whose numpy and safetensors are of other versions: the same bits."""
+"""A module in another environment, with other versions of numpy and safetensors, gives the same bits."""
 
 import subprocess
 from pathlib import Path
@@ -36,7 +36,7 @@ def python(environment: str) -> str:
 
 
 def expected() -> dict[str, torch.Tensor]:
-    """The same in one process."""
+    """Gradients of the same modules in one process."""
     module = make_module()
     torch.manual_seed(1)
     x, scale = torch.randn(4, 6, requires_grad=True), torch.randn(5, requires_grad=True)

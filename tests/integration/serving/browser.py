@@ -33,15 +33,15 @@ class Browser:
         self._http = httpx.Client(timeout=DEADLINE_S)
 
     def open(self, url: str) -> None:
-        """Go to an address, and wait until it is loaded."""
+        """Open an address and wait until it is loaded."""
         self._say("url", {"url": url})
 
     def run(self, script: str, *arguments: object) -> Any:
-        """The value that a function body returns in the page; a promise is waited for."""
+        """The value that a function body returns in the page; waits for promises."""
         return self._say("execute/sync", {"script": script, "args": arguments})
 
     def wait(self, condition: str, *arguments: object) -> Any:
-        """The first true value of an expression in the page."""
+        """Wait for the first true value of an expression in the page and return it."""
         deadline = time.monotonic() + DEADLINE_S
         while not (value := self.run(f"return {condition}", *arguments)):
             assert time.monotonic() < deadline, (condition, arguments, self.text())
@@ -49,7 +49,7 @@ class Browser:
         return value
 
     def text(self) -> str:
-        """Everything that a person reads on the page."""
+        """All visible text of the page."""
         return str(self.run("return document.body.innerText"))
 
     def button(self, label: str) -> None:
@@ -57,7 +57,7 @@ class Browser:
         self._say(f"element/{self._visible_button(label)[_ELEMENT]}/click", {})
 
     def keys(self, text: str) -> None:
-        """Type into whatever has the focus."""
+        """Type into the element with the focus."""
         element = self.run("return document.activeElement")[_ELEMENT]
         self._say(f"element/{element}/value", {"text": text})
 
@@ -67,7 +67,7 @@ class Browser:
         return base64.b64decode(answer.json()["value"])
 
     def complaints(self) -> list[str]:
-        """What the browser's console has as errors since the last call: scripts that failed, content refused."""
+        """Errors on the browser's console since the last call: failed scripts, refused content."""
         entries = self._say("se/log", {"type": "browser"})
         return [entry["message"] for entry in entries if entry["level"] == "SEVERE"]
 
@@ -91,7 +91,7 @@ class Browser:
 
 @contextmanager
 def started_browser(folder: Path, width: int, height: int, *arguments: str) -> Iterator[Browser]:
-    """A window of this size, with everything that it keeps in `folder`."""
+    """A window of this size, whose profile is in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     driver = subprocess.Popen(["chromedriver", "--port=0"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     try:

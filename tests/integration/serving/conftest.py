@@ -46,7 +46,7 @@ class Serving:
         return self.http.post("/v1/images/generations", json=body)
 
     def video(self, files: list[tuple[str, Any]] | None = None, **fields: Any) -> dict[str, Any]:
-        """Create a video and wait until it is there."""
+        """Create a video and wait until it is completed."""
         data = {name: str(value) for name, value in fields.items()}
         answer = self.http.post("/v1/videos", data=data, files=files or [("none", (None, ""))][:0])
         assert answer.status_code == 200, answer.text
@@ -65,7 +65,7 @@ class Serving:
         return answer.content
 
     def candidate(self, identifier: str, stage: str) -> dict[str, Any]:
-        """The review of a job, once this stage waits for somebody."""
+        """The review of a job, once this stage waits for a decision."""
         deadline = time.monotonic() + 60
         while True:
             review = self.http.get(f"/v1/videos/{identifier}/review").json()
@@ -74,7 +74,7 @@ class Serving:
             assert time.monotonic() < deadline, review
 
     def decide(self, identifier: str, stage: str, action: str) -> int:
-        """Decide about a stage's candidate; returns the version that it was about."""
+        """Decide about a stage's candidate; returns the version of that candidate."""
         version = int(self.candidate(identifier, stage)["version"])
         body = {"version": version, "action": action}
         said = self.http.post(f"/v1/videos/{identifier}/review", json=body)
@@ -118,7 +118,7 @@ def stop(serving: Serving) -> None:
 
 @pytest.fixture(scope="session")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
-    """Another `mora serve`, with tight bounds."""
+    """Another `mora serve`, with low limits."""
     bounds = ("max_waiting=2", "keep_videos_s=1", "max_upload_nbytes=1048576")
     started = start(tmp_path_factory.mktemp("small"), *(f"--set=serving.{bound}" for bound in bounds))
     try:

@@ -1,4 +1,4 @@
-"""`mora generate`, all tasks from files to files on real servers of tiny models; one start of them serves all tests."""
+"""`mora generate`: all tasks from files to files on real servers of tiny models, which all tests share."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ TINY = ROOT / "configs" / "tiny.yaml"
 
 
 def with_connector() -> TrainConfig:
-    """The tiny models, and one more video agent that alone connects videos, by clips of 5 frames."""
+    """The tiny models, and another video agent, the only one that connects videos, with clips of 5 frames."""
     video = yaml.safe_load(TINY.read_text())["agents"]["video"]
     connector = {key: video[key] for key in ("environment", "kind", "tiny_models")}
     connector |= {"options": video["options"] | {"num_frames": 5}, "capabilities": ["connect_videos"]}
@@ -51,7 +51,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServers
 def generate(
     servers: RunningServers, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Callable[..., click.testing.Result]:
-    """The command, on servers that are there already instead of new ones, in a folder with something to work on."""
+    """The command on servers that already run, in a folder with input files."""
     monkeypatch.setattr(mora_launch.generation.command, "RunningServers", lambda *_: contextlib.nullcontext(servers))
     (tmp_path / "a.png").write_bytes(png(np.full((80, 120, 3), 90, dtype=np.uint8)))
     for name, colour in (("a.mp4", 200), ("b.mp4", 40)):
@@ -93,20 +93,20 @@ def test_every_task_makes_a_file_and_repeating_it_makes_the_same_bytes(
     assert Path(f"again.{output}").read_bytes() == content
 
 
-def test_an_agent_beside_the_chain_has_its_abilities_to_itself(servers: RunningServers) -> None:
+def test_an_agent_outside_the_chain_alone_has_its_capabilities(servers: RunningServers) -> None:
     capabilities = {worker.role: worker.capabilities for worker in servers.pool.workers}
     assert capabilities["connector.0"] == ("connect_videos",)
     assert capabilities["video.0"] == ("image_to_video", "extend_video")
     assert servers.pool.describe("connect_videos")["agent"] == "connector"
 
 
-def test_a_picture_is_the_first_frame_and_has_the_size_that_is_asked_for(generate: Any) -> None:
+def test_a_picture_is_the_first_frame_and_has_the_requested_size(generate: Any) -> None:
     made = generate("text-to-video", "--prompt", "a cat", "--size", "96x48", "-o", "out.png")
     assert made.exception is None, made.exception
     assert read_picture(Path("out.png").read_bytes(), "made").shape == (48, 96, 3)
 
 
-def test_a_review_that_is_stopped_goes_on_with_the_same_output(generate: Any) -> None:
+def test_a_stopped_review_continues_with_the_same_output(generate: Any) -> None:
     words = ("text-to-video", "--prompt", "a cat", "--seed", "3", "--review", "-o", "out.mp4")
     stopped = generate(*words, input="a\nq\n")  # the prompt is accepted, the picture left for another day
     assert isinstance(stopped.exception, MoraError)
@@ -128,7 +128,7 @@ def test_a_reviewed_run_is_repeated_with_what_its_reviewer_decided(generate: Any
     assert Path("again.mp4").read_bytes() == Path("out.mp4").read_bytes()
 
 
-def test_ctrl_c_while_a_person_is_asked_stops_the_review(generate: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_at_a_question_stops_the_review(generate: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     words = ("text-to-video", "--prompt", "a cat", "--seed", "3", "--review", "-o", "out.mp4")
     with monkeypatch.context() as patched:
         asked = lambda *_: lambda session: signal.raise_signal(signal.SIGINT)  # noqa: E731

@@ -1,4 +1,4 @@
-"""A second `mora serve` beside the first: the same bytes, tight bounds, and its end from another terminal."""
+"""A second `mora serve` next to the first: the same bytes, low limits, and its end from another terminal."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.timeout(300)
 
 
 def said(show: object, serving: Serving, **options: object) -> str:
-    """What a command about the server's run prints."""
+    """Output of a command about the server's run."""
     sink = io.StringIO()
     assert callable(show)
     show(serving.run, Console(file=sink, width=200), **options)
@@ -36,7 +36,7 @@ def test_the_same_seed_gives_the_same_bytes_after_a_restart(serving: Serving, sm
     assert before == after
 
 
-def test_beyond_the_bound_of_requests_the_answer_is_to_come_back(small: Serving) -> None:
+def test_requests_over_the_limit_are_told_to_come_back(small: Serving) -> None:
     body = {"prompt": "a cat", "num_inference_steps": 1000}
     under_way = [small.http.post("/v1/videos", json=body).json()["id"] for _ in range(2)]
     for path, more in (("videos", {"prompt": "a"}), ("images/generations", {"prompt": "a"})):
@@ -51,7 +51,7 @@ def test_beyond_the_bound_of_requests_the_answer_is_to_come_back(small: Serving)
         assert time.monotonic() < deadline
 
 
-def test_a_video_that_has_expired_says_so(small: Serving) -> None:
+def test_an_expired_video_is_reported_as_expired(small: Serving) -> None:
     job = small.video(task="text_to_video", prompt="a dog", seed=1)
     assert job["status"] == "completed"
     assert small.content(job)[4:8] == b"ftyp"
@@ -69,7 +69,7 @@ def test_a_video_that_has_expired_says_so(small: Serving) -> None:
 
 
 @pytest.mark.parametrize("path", ["/v1/videos", "/v1/images/edits"])
-def test_two_gigabytes_in_a_stream_of_untold_length_are_refused_early(small: Serving, path: str) -> None:
+def test_two_gigabytes_in_a_stream_of_unknown_length_are_refused_early(small: Serving, path: str) -> None:
     head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n"
     form = b'--x\r\nContent-Disposition: form-data; name="input_reference"; filename="a"\r\n\r\n'
     chunk = b"10000\r\n" + bytes(1 << 16) + b"\r\n"
@@ -87,7 +87,7 @@ def test_two_gigabytes_in_a_stream_of_untold_length_are_refused_early(small: Ser
     assert small.http.get("/healthz").status_code == 200
 
 
-def test_what_is_no_result_goes_to_the_log_and_not_to_the_terminal(small: Serving) -> None:
+def test_only_results_go_to_the_terminal_and_the_rest_to_the_log(small: Serving) -> None:
     with socket.create_connection(("127.0.0.1", small.port), timeout=30) as confused:
         confused.sendall(b"\x16\x03\x01 this is no HTTP\r\n\r\n")
         assert confused.recv(100).startswith(b"HTTP/1.1 400")
@@ -109,7 +109,7 @@ def test_a_port_that_is_taken_is_refused_before_models_are_loaded(small: Serving
     )
 
 
-def test_a_server_is_looked_at_from_another_terminal(small: Serving) -> None:
+def test_a_server_can_be_inspected_from_another_terminal(small: Serving) -> None:
     status = read_status(small.run)
     assert (status.command, status.state, status.launcher_pid) == ("serve", "running", small.process.pid)
     roles = {role.role: role for role in status.roles}
@@ -121,7 +121,7 @@ def test_a_server_is_looked_at_from_another_terminal(small: Serving) -> None:
     assert "state: running" in said(examine, small)
 
 
-def test_the_next_server_of_a_run_goes_on_with_its_reviews(small: Serving) -> None:
+def test_the_next_server_of_a_run_continues_its_reviews(small: Serving) -> None:
     body = {"prompt": "a dog", "seed": 1}
     made = small.http.post("/v1/videos", json=body | {"review": True}).json()["id"]
     small.decide(made, "prompt", "accept")

@@ -1,4 +1,4 @@
-"""The page of `mora serve` in a real browser, as wide as a desk's screen and as narrow as a phone's."""
+"""The page of `mora serve` in a real browser, at the widths of a desktop and of a phone."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ def shown_job(browser: Browser) -> str:
 
 
 def wait_video(browser: Browser) -> None:
-    """Until the finished video plays."""
+    """Wait until the finished video plays."""
     browser.wait("document.querySelector('#job .job > .media video')?.readyState >= 2")
 
 
 def check_is_sound(browser: Browser) -> None:
-    """Nothing is wider than the window, no script failed, and nothing was refused by the policy."""
+    """Assert that nothing is wider than the window, no script failed, and the policy refused nothing."""
     assert browser.run("return document.documentElement.scrollWidth <= window.innerWidth")
     assert [each for each in browser.complaints() if "Failed to load resource" not in each] == []
 
@@ -68,7 +68,7 @@ def test_a_video_is_made_and_found_in_the_gallery(browser: Browser, serving: Ser
     check_is_sound(browser)
 
 
-def test_a_review_goes_to_its_end_and_is_opened_by_its_address(browser: Browser, serving: Serving) -> None:
+def test_a_review_is_completed_and_opens_by_its_address(browser: Browser, serving: Serving) -> None:
     open_page(browser, serving)
     type_prompt(browser, "a blue square")
     browser.run("document.querySelectorAll('[role=tabpanel]:not([hidden]) .check input')[1].click()")
@@ -98,7 +98,7 @@ def test_a_review_goes_to_its_end_and_is_opened_by_its_address(browser: Browser,
     check_is_sound(browser)
 
 
-def test_every_task_is_reached_by_keyboard_and_faults_are_shown_at_their_field(
+def test_every_task_is_reachable_by_keyboard_and_errors_are_shown_at_their_field(
     browser: Browser, serving: Serving
 ) -> None:
     open_page(browser, serving)
@@ -147,7 +147,7 @@ def test_a_finished_video_is_extended_and_connected_from_the_gallery(browser: Br
     check_is_sound(browser)
 
 
-def test_the_token_is_taken_from_the_link_or_asked_for_and_kept_out_of_the_address(tmp_path: Path) -> None:
+def test_the_token_comes_from_the_link_or_a_form_and_is_removed_from_the_address(tmp_path: Path) -> None:
     token = "a-token-of-the-user"
     (tmp_path / "token").write_text(token)
     (tmp_path / "token").chmod(0o600)

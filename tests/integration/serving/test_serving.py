@@ -128,7 +128,7 @@ def test_a_killed_server_is_replaced_and_no_request_is_lost_or_changed(serving: 
     assert incident.cause == "image.0 was killed by SIGKILL"
 
 
-def test_progress_comes_by_step_and_a_deleted_video_frees_its_server(serving: Serving) -> None:
+def test_progress_is_reported_by_step_and_a_deleted_video_frees_its_server(serving: Serving) -> None:
     steps = []
     with serving.http.stream(
         "POST", "/v1/images/generations", json={"prompt": "a cat", "num_inference_steps": 60, "stream": True}
@@ -150,7 +150,7 @@ def test_progress_comes_by_step_and_a_deleted_video_frees_its_server(serving: Se
     assert short["status"] == "completed"
 
 
-def test_a_video_is_made_with_a_look_at_every_stage(serving: Serving) -> None:
+def test_a_video_is_made_with_a_review_of_every_stage(serving: Serving) -> None:
     body = {"task": "text_to_video", "prompt": "a red circle", "seed": 3}
     made = serving.http.post("/v1/videos", json=body | {"review": True}).json()["id"]
     serving.decide(made, "prompt", "stop")  # and on another day
@@ -233,7 +233,7 @@ def test_bad_input_is_refused_by_field_and_limit(
     assert serving.http.get("/healthz").status_code == 200
 
 
-def test_a_query_that_does_not_fit_is_refused_by_name(serving: Serving) -> None:
+def test_an_invalid_query_is_refused_by_name(serving: Serving) -> None:
     for query, said in (("limit=many", "limit: Input should be a valid integer"), ("limit=0", "limit: expected 1 to")):
         answer = serving.http.get(f"/v1/videos?{query}")
         assert answer.status_code == 400
@@ -257,7 +257,7 @@ def test_pages_of_other_sites_and_other_names_are_refused(serving: Serving) -> N
     assert serving.http.get("/v1/models", headers={"origin": "http://evil.example"}).status_code == 403
 
 
-def test_two_hundred_clients_at_once_lose_and_double_nothing(serving: Serving) -> None:
+def test_two_hundred_clients_at_once_lose_and_repeat_no_request(serving: Serving) -> None:
     def one(seed: int) -> httpx.Response:
         with httpx.Client(base_url=serving.url, timeout=240, verify=False) as client:  # http alone: no certificates
             body = {"prompt": "a cat", "seed": seed, "num_inference_steps": 1}

@@ -1,4 +1,4 @@
-"""One running chain of tiny models for all tests of this folder, and the single-process twin beside it."""
+"""One running chain of tiny models for all tests of this folder, and the same chain in a single process."""
 
 import sys
 from collections.abc import Iterator
@@ -33,7 +33,7 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChainSession]:
 
 @pytest.fixture(scope="module")
 def twin(session: ChainSession, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SingleProcessTwin]:
-    """Made once, as the session is; steps are taken in both or in neither."""
+    """The single-process chain, made once like the session; tests take steps in both or in neither."""
     with SingleProcessTwin(session.write_spec(tmp_path_factory.mktemp("twin"))) as started:
         yield started
 

@@ -1,4 +1,4 @@
-"""Starting the real command line, as a user would, and looking at what it leaves behind."""
+"""Starts the real command line as a user would, and inspects what it leaves behind."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class MoraTrain:
         )
 
     def read_until(self, found: Callable[[str], bool]) -> str:
-        """Read output until a line fits; AssertionError with everything said when the process ends before."""
+        """Read output until a line matches; AssertionError with all output if the process ends before."""
         assert self.process.stdout is not None
         for line in self.process.stdout:
             self.lines.append(line.rstrip())
@@ -53,13 +53,13 @@ class MoraTrain:
         raise AssertionError("\n".join(self.lines))
 
     def finish(self) -> tuple[int, str]:
-        """Wait for the end; exit code and everything that was said."""
+        """Wait for the end; returns exit code and all output."""
         rest, _ = self.process.communicate(timeout=DEADLINE_S)
         self.lines += rest.splitlines()
         return self.process.returncode, "\n".join(self.lines)
 
     def children(self) -> list[psutil.Process]:
-        """Every process that works on this run, the launcher not included."""
+        """Every process of this run except the launcher."""
         return [p for p in psutil.process_iter(["cmdline"]) if self._is_ours(p) and p.pid != self.process.pid]
 
     def _is_ours(self, process: psutil.Process) -> bool:
@@ -70,7 +70,7 @@ class MoraTrain:
         return next(p for p in self.children() if f"/{role}/" in " ".join(p.info["cmdline"]))
 
     def nothing_left(self, within_s: float = 15.0) -> bool:
-        """True once no process of the run is alive; polls because processes of others cannot be waited for."""
+        """True once no process of the run is alive; polls because only a parent can wait for a process."""
         deadline = time.monotonic() + within_s
         while self.children():
             if time.monotonic() > deadline:
@@ -80,7 +80,7 @@ class MoraTrain:
 
 
 def train(run: Path, changes: Sequence[str], *options: str) -> str:
-    """Run to the end, which must be a good one; returns what was said."""
+    """Run to the end, which must be a success; returns the output."""
     code, said = MoraTrain(run, changes, *options).finish()
     assert code == 0, said
     return said

@@ -1,4 +1,4 @@
-"""Gradients and steps across two processes are those of one process, and a wrong gradient does not go unnoticed."""
+"""Gradients and steps across two processes equal those of one process, and a wrong gradient is noticed."""
 
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserW
 
 
 def weights(session: ChainSession, probe: str) -> dict[str, torch.Tensor]:
-    """Parameters as the servers hold them, and every z."""
+    """Parameters of the servers, and every z."""
     found = {f"z.{name}": session.modulation.embedding(name).clone() for name in AGENTS}  # type: ignore[union-attr]
     for name, client in session.clients.items():
         client.call(PARTICIPANT, "save", {"folder": probe}, deadline_s=DEADLINE_S)
@@ -46,7 +46,7 @@ def test_every_gradient_is_bit_identical_to_one_process(
 
 @pytest.mark.parametrize("inputs_first", [False, True])
 @pytest.mark.parametrize("max_in_flight", [1, 2, 8])
-def test_however_micro_batches_overlap_every_gradient_is_the_same_to_the_bit(
+def test_gradients_are_bit_identical_for_any_overlap_of_micro_batches(
     session: ChainSession, monkeypatch: pytest.MonkeyPatch, max_in_flight: int, inputs_first: bool
 ) -> None:
     expected = remote_gradients(session)
@@ -59,7 +59,7 @@ def test_however_micro_batches_overlap_every_gradient_is_the_same_to_the_bit(
 
 @pytest.fixture
 def broken_backward(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The image agent's gradient dropped, doubled, or taken from the micro-batch before."""
+    """The image agent's gradient dropped, doubled, or taken from the previous micro-batch."""
     fault: str = request.param
     honest = RemoteChain._image_output_grads
     previous: list[Any] = []
@@ -166,7 +166,7 @@ def test_one_step_is_algorithm_1_written_out_by_hand(
 
 
 def test_alpha_scales_the_learning_rate_and_not_the_gradient(session: ChainSession) -> None:
-    """AdamW forgets the scale of a gradient: if alpha scaled that, all agents would move alike whatever alpha is."""
+    """AdamW ignores the scale of a gradient, so an alpha on the gradient would change nothing."""
     before = weights(session, "probe-before")
     report = session.step(2, session.batches(0))
     after = weights(session, "probe-after")

@@ -25,7 +25,7 @@ WEIGHTS = "weights/diffusion_pytorch_model.safetensors"
 
 
 def state_files(run: Path, step: int) -> dict[str, bytes]:
-    """Content of every file of a checkpoint but its manifest."""
+    """Content of every file of a checkpoint except its manifest."""
     folder = run / "checkpoints" / f"step-{step:08d}"
     return {
         str(path.relative_to(folder)): path.read_bytes()
@@ -35,7 +35,7 @@ def state_files(run: Path, step: int) -> dict[str, bytes]:
 
 
 def mora(command: str, run: Path, *options: str) -> tuple[int, str]:
-    """Run a command that looks at a run; exit code and what it said."""
+    """Run a command about a run; returns exit code and output."""
     done = subprocess.run(
         [ROOT / "mora", command, run, *options], capture_output=True, text=True, check=False, timeout=200, cwd=ROOT
     )
@@ -71,7 +71,9 @@ def test_a_run_leaves_metrics_samples_and_a_loadable_checkpoint(finished: Path) 
         assert set(load_file(folder / "ema" / "diffusion_pytorch_model.safetensors")) == set(original)
 
 
-def test_interrupted_and_resumed_is_uninterrupted_byte_for_byte(finished: Path, tmp_path: Path) -> None:
+def test_an_interrupted_and_resumed_job_equals_an_uninterrupted_one_byte_for_byte(
+    finished: Path, tmp_path: Path
+) -> None:
     changes = [*QUICK, "training.num_steps=4", "training.checkpoint_every=2"]
     job = MoraTrain(tmp_path / "run", changes)
     job.read_until(lambda line: line.startswith("step 1/4"))
@@ -93,7 +95,7 @@ def test_interrupted_and_resumed_is_uninterrupted_byte_for_byte(finished: Path, 
         assert resumed[name] == content, name
 
 
-def test_two_replicas_of_one_sample_are_one_replica_of_two(tmp_path: Path) -> None:
+def test_two_replicas_with_one_sample_each_equal_one_replica_with_two(tmp_path: Path) -> None:
     rates = ["agents.image.learning_rate=1e-5", "agents.video.learning_rate=1e-5"]
     train(tmp_path / "two", [*QUICK, *rates, "replicas=2"])
     train(tmp_path / "one", [*QUICK, *rates, "training.micro_batch_size=2"])
@@ -123,7 +125,7 @@ def test_a_job_that_keeps_dying_is_given_up_with_the_cause(tmp_path: Path) -> No
 
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory: pytest.TempPathFactory) -> MoraTrain:
-    """A job that another terminal stops, of a video model that gives the image agent no gradient."""
+    """A job that is stopped from another terminal, with a video model that gives the image agent no gradient."""
     folder = tmp_path_factory.mktemp("stopped")
     job = MoraTrain(folder / "run", [*QUICK, "training.num_steps=500", f"agents.video.options.model={deaf(folder)}"])
     job.read_until(lambda line: line.startswith("step 1/500"))
@@ -133,7 +135,7 @@ def stopped(tmp_path_factory: pytest.TempPathFactory) -> MoraTrain:
 
 
 def deaf(folder: Path) -> Path:
-    """The tiny video model as a freshly initialised inpaint model is: the given frames do not reach its output."""
+    """The tiny video model with the weights of a fresh inpaint model: the given frames do not reach its output."""
     fresh = folder / "fresh"
     shutil.copytree(ROOT / "models" / "tiny" / "opensora" / "transformer_i2v", fresh)
     path = fresh / "diffusion_pytorch_model.safetensors"
@@ -174,7 +176,7 @@ def test_the_death_of_the_launcher_ends_every_role(tmp_path: Path) -> None:
     assert "--resume continues from the committed checkpoint" in said
 
 
-def test_an_agent_that_dies_at_load_says_why_and_leaves_nothing(tmp_path: Path) -> None:
+def test_an_agent_that_dies_while_loading_is_reported_and_leaves_no_process(tmp_path: Path) -> None:
     broken = tmp_path / "sd3"
     shutil.copytree(ROOT / "models" / "tiny" / "sd3", broken)
     (broken / "transformer" / "config.json").write_text("{")
@@ -197,7 +199,9 @@ def test_an_agent_that_dies_at_load_says_why_and_leaves_nothing(tmp_path: Path) 
         (["data=/nowhere/clip.mkv"], "no such file /nowhere/clip.mkv"),
     ],
 )
-def test_what_does_not_fit_is_refused_before_anything_starts(changes: list[str], words: str, tmp_path: Path) -> None:
+def test_an_invalid_configuration_is_refused_before_anything_starts(
+    changes: list[str], words: str, tmp_path: Path
+) -> None:
     settings = [word for change in changes for word in ("--set", change)]
     refused = CliRunner().invoke(cli, ["train", str(TINY), "--run", str(tmp_path / "run"), *settings])
     assert isinstance(refused.exception, MoraError), refused.output

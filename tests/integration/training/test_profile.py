@@ -1,4 +1,4 @@
-"""`mora profile` through the command line: what a whole, an interrupted and a broken job leave behind."""
+"""`mora profile` through the command line: what a complete, an interrupted and a failed job leave behind."""
 
 import gzip
 import json
@@ -88,8 +88,8 @@ def test_spans_of_a_thread_nest(events: list[dict[str, Any]]) -> None:
             stack.append(end)
 
 
-def test_the_processes_agree_on_when_a_step_was(events: list[dict[str, Any]]) -> None:
-    """Servers compute for a step between its start and its end as the coordinator saw them."""
+def test_the_processes_agree_on_the_time_of_a_step(events: list[dict[str, Any]]) -> None:
+    """Servers compute for a step between its start and its end on the coordinator's clock."""
     roles = role_names(events)
     spans = [event for event in events if event["ph"] == "X" and event["cat"] in CATEGORIES]
     steps = [span for span in spans if span["name"] == "step"]
@@ -105,7 +105,7 @@ def test_the_processes_agree_on_when_a_step_was(events: list[dict[str, Any]]) ->
         assert all(span["ts"] > first_render for span in names[("video.0", "video.loss")])
 
 
-def test_torchs_operations_lie_inside_the_compute_that_ran_them(events: list[dict[str, Any]]) -> None:
+def test_torchs_operations_are_inside_the_compute_that_ran_them(events: list[dict[str, Any]]) -> None:
     roles = role_names(events)
     (video,) = [pid for pid, role in roles.items() if role == "video.0"]
     mine = [event for event in events if event["pid"] == video and event["ph"] == "X"]
@@ -152,7 +152,7 @@ def test_profiling_does_not_change_what_is_trained(profiled: Path, finished: Pat
         assert traced == plain, name
 
 
-def test_the_death_of_a_role_gives_a_trace_of_what_there_was(tmp_path: Path) -> None:
+def test_the_death_of_a_role_leaves_a_trace_of_the_time_before(tmp_path: Path) -> None:
     job = profile(tmp_path / "out", 500, "--no-torch-profiler")
     job.read_until(lambda line: line.startswith("step 2/500"))
     job.child("video.0").kill()
