@@ -77,6 +77,6 @@ def parameter_table(rows: list[tuple[str, str, int, int, float]]) -> Table:
 def summary_table(entries: list[tuple[str, Path | str]]) -> Table:
     """Build the closing summary: where the results are."""
     table = Table(box=None, show_header=False, pad_edge=False)
-    for label, place in entries:
-        table.add_row(label, str(place))
+    for label, path in entries:
+        table.add_row(label, str(path))
     return table

@@ -42,7 +42,7 @@ class WaitsForReview(Exception):
 
 
 class RoundRunner:
-    """RoundRunner of one run directory.
+    """Runs every round of one run directory, from where the last command left it.
 
     Args:
         judges: the two judges.

@@ -13,7 +13,7 @@ from mora_launch.environments.venvs import ENVIRONMENTS, ROOT
 
 LONG = "long"  # the marker of tests that repeat what others guard, and take minutes
 _LINTED = (
-    "runtime", "env_sd3", "env_opensora", "data", "trainer", "launch", "tests", "benchmarks", "mora",
+    "runtime", "env_sd3", "env_opensora", "data", "trainer", "launch", "tests", "benchmarks", "examples", "mora",
 )  # fmt: skip
 _TYPED = (
     "runtime/mora_runtime", "runtime/mora_training", "runtime/mora_environment", "data/mora_data",
