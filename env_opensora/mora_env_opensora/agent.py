@@ -1,4 +1,4 @@
-"""The Open-Sora-Plan agent: its method table. Never sees a socket; the maths is in `objective` and `pipelines`."""
+"""The Open-Sora-Plan agent: its method table, without sockets; the mathematics is in `objective` and `pipelines`."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ from mora_env_opensora.video_generator import VideoGenerator, clip_requests, sta
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _DROPOUT_STREAM = 0x74657874
-_NUM_SERVED_PROMPTS = 256  # whose encoder rows are kept; a server that runs for days must not keep them all
+_NUM_SERVED_PROMPTS = 256  # number of cached encoder rows; a server that runs for days must not keep them all
 
 
 class OpenSoraAgent(Agent):
     """Image to video with Open-Sora-Plan v1.2, differentiable in z_2, the first frame and the transformer.
 
-    It keeps, by content key: encoder rows of prompts, and posteriors of target clips. Prompts are encoded as they come
-    (cleaned when the options say so), without upstream's quality words.
+    It stores, by content key, encoder rows of prompts and posteriors of target clips. Prompts are encoded as given
+    (cleaned if the options say so), without upstream's quality words.
     """
 
     Options = OpenSoraOptions
@@ -63,7 +63,7 @@ class OpenSoraAgent(Agent):
 
     @classmethod
     def from_options(cls, options: OpenSoraOptions, device: torch.device) -> OpenSoraAgent:
-        """Load the models that the options name. The text encoder is loaded when a prompt is not cached.
+        """Load the models in the options. The text encoder is loaded when a prompt is not cached.
 
         Raises:
             OpenSoraError: a folder is absent, or weights and config do not fit.
@@ -100,12 +100,12 @@ class OpenSoraAgent(Agent):
     def encode(self, prompts: list[str]) -> dict[str, Any]:
         """`keys` of the prompts' encoder rows, which stay here. An empty prompt is the unconditional text."""
         with _as_bad_argument():
-            self._encode_own_texts()  # made now, while the encoder is loaded anyway
+            self._encode_own_texts()  # computed while the encoder is loaded anyway
             return {"keys": [self._encoder.encode(prompt) for prompt in prompts]}
 
     @remote
     def modulation_rows(self, text: str, new_token: bool = False) -> dict[str, Any]:
-        """`rows` that start z_2, float32 (content tokens, d): encoder rows of `text` as it stands, </s> dropped.
+        """`rows` that initialise z_2, float32 (content tokens, d): encoder rows of `text` as given, without </s>.
 
         Args:
             new_token: one token whose input embedding is the vocabulary's mean, instead of `text`.
@@ -121,7 +121,7 @@ class OpenSoraAgent(Agent):
 
     @remote
     def store_target(self, pixels: Tensor) -> dict[str, Any]:
-        """Keep the posterior of a target clip, uint8 (F, H, W, 3) of the model's size; returns its content `key`."""
+        """Store the posterior of a target clip, uint8 (F, H, W, 3) of the model's size; returns its content `key`."""
         size = self._size
         expected = (size.frames, size.height, size.width, 3)
         if pixels.dtype != torch.uint8 or tuple(pixels.shape) != expected:
@@ -143,12 +143,14 @@ class OpenSoraAgent(Agent):
 
         Args:
             z: z_2, float32 (rows, d), or None.
-            images: first frames (B, 3, H, W) in [-1, 1]; another size is scaled to cover and cut around the centre.
+            images: first frames (B, 3, H, W) in [-1, 1]; other sizes are scaled to cover and cropped at the centre.
             prompt_keys, target_keys, seeds: one for each image; all randomness of a sample comes from its seed.
         """
         with _as_bad_argument():
             if len(prompt_keys) != len(seeds):
-                raise BadArgument(f"loss: expected a seed a prompt, got {len(seeds)} seeds, {len(prompt_keys)} prompts")
+                raise BadArgument(
+                    f"loss: expected a seed per prompt, got {len(seeds)} seeds, {len(prompt_keys)} prompts"
+                )
             texts = [self._training_text(key, seed) for key, seed in zip(prompt_keys, seeds, strict=True)]
             targets = [self._target(key) for key in target_keys]
             return {"loss": self._objective.loss(z, texts, images, targets, seeds)}
@@ -167,7 +169,7 @@ class OpenSoraAgent(Agent):
 
         Args:
             image: float (1, 3, H, W) or (3, H, W) in [-1, 1], or uint8 (H, W, 3).
-            num_inference_steps, guidance_scale: instead of the options'.
+            num_inference_steps, guidance_scale: override the options.
         """
         with _as_bad_argument():
             pipeline = self._pipeline(num_inference_steps, guidance_scale)
@@ -177,12 +179,12 @@ class OpenSoraAgent(Agent):
 
     @remote
     def initial_noise(self, seed: int) -> dict[str, Any]:
-        """`noise`, float32 (1, C, T, h, w): what a clip of this seed starts from."""
+        """`noise`, float32 (1, C, T, h, w): the initial noise of a clip with this seed."""
         return {"noise": self._pipeline(None, None).initial_noise(seed)}
 
     @remote
     def describe(self) -> dict[str, Any]:
-        """What requests may leave out: frames and size in pixels, steps, guidance."""
+        """Defaults for requests: number of frames, size in pixels, steps, guidance."""
         size, sampling = self._size, self._sampling
         return {
             "model": self._options.model,
@@ -206,10 +208,9 @@ class OpenSoraAgent(Agent):
         guidance_scale: float | None = None,
         z: Tensor | None = None,
     ) -> dict[str, Any]:
-        """Ability: `outputs` uint8 (B, F, H, W, 3), a clip from each first frame, uint8 (B, H, W, 3) of any size.
+        """Capability: `outputs` uint8 (B, F, H, W, 3), a clip from each first frame, uint8 (B, H, W, 3) of any size.
 
-        The same prompt, seed, frame and settings give the same bytes in any batch. Rows of samples that their callers
-        have cancelled are zero.
+        The same prompt, seed, frame and settings give the same bytes in any batch. Rows of cancelled samples are zero.
         """
         sampling = (num_inference_steps, guidance_scale)
         with _as_bad_argument():
@@ -226,7 +227,7 @@ class OpenSoraAgent(Agent):
         guidance_scale: float | None = None,
         z: Tensor | None = None,
     ) -> dict[str, Any]:
-        """Ability: `outputs` uint8 (B, F - N, H, W, 3), the frames after the given last ones, uint8 (B, N, H, W, 3)."""
+        """Capability: `outputs` uint8 (B, F - N, H, W, 3), frames after the given last ones, uint8 (B, N, H, W, 3)."""
         sampling = (num_inference_steps, guidance_scale)
         with _as_bad_argument():
             given = stacked(videos, 5, "videos").shape[1]
@@ -247,7 +248,7 @@ class OpenSoraAgent(Agent):
         guidance_scale: float | None = None,
         z: Tensor | None = None,
     ) -> dict[str, Any]:
-        """Ability: `outputs` uint8 (B, F, H, W, 3), clips from `images` to `images_after`, each uint8 (B, H, W, 3).
+        """Capability: `outputs` uint8 (B, F, H, W, 3), clips from `images` to `images_after`, each uint8 (B, H, W, 3).
 
         The first and the last frame of a clip show the two given ones.
         """
@@ -283,7 +284,7 @@ class OpenSoraAgent(Agent):
         return GivenFramesPipeline(self._model, self._vae, self._size, settings, allocate=allocate)
 
     def _encode_own_texts(self) -> dict[str, str]:
-        """Keys of the texts that the options imply: the negative prompt, and what text dropout puts in."""
+        """Keys of the texts that the options imply: the negative prompt, and the replacements of text dropout."""
         if self._texts_of_options is None:
             texts = (self._options.negative_prompt, *self._dropout.replacements)
             self._texts_of_options = {text: self._encoder.encode(text) for text in texts}
@@ -294,7 +295,7 @@ class OpenSoraAgent(Agent):
 
     def _training_text(self, key: str, seed: int) -> Tensor:
         if self._dropout.probability > 0:
-            # Another stream of the same seed, so that dropping a text and drawing noise are independent.
+            # A different stream from the same seed, so that dropped texts and noise are independent.
             generator = torch.Generator().manual_seed(seed ^ _DROPOUT_STREAM)
             replacement = self._dropout.replacement(self._size.frames, generator)
             if replacement is not None:
@@ -321,7 +322,7 @@ def _first_frame(image: Tensor, size: ClipSize) -> Tensor:
 
 @contextmanager
 def _as_bad_argument() -> Iterator[None]:
-    """What this distribution refuses crosses the process as the caller's fault, with its text."""
+    """Turn this distribution's errors into BadArgument with the same text, which reaches the caller."""
     try:
         yield
     except OpenSoraError as error:

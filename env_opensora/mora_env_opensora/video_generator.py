@@ -1,6 +1,6 @@
 """Serving: finished clips around given frames, one after the other. Plain torch, no transport.
 
-A clip's bytes depend on its prompt, seed, frames and settings alone: clips of one call never share a model call.
+A clip's bytes depend only on its prompt, seed, frames and settings: clips of one call never share a model call.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from mora_env_opensora.pipelines import GivenFramesPipeline
 from mora_env_opensora.pipelines.pixels import frames_to_pixels
 
 OnStep = Callable[[int, int], None]  # step done, number of steps of the whole call; raises to stop all of it
-GivenUp = Callable[[], frozenset[int]]  # indices of clips that their callers do not want any more
+GivenUp = Callable[[], frozenset[int]]  # indices of cancelled clips
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class ClipRequest:
 
 
 class _GivenUp(Exception):
-    """The caller of the clip that is being made does not want it any more."""
+    """The current clip was cancelled."""
 
 
 class VideoGenerator:
@@ -46,7 +46,7 @@ class VideoGenerator:
         self._given_up = given_up
 
     def generate(self, requests: Sequence[ClipRequest], negative: Tensor, z: Tensor | None) -> dict[int, Tensor]:
-        """Clips uint8 (F, H, W, 3) by index in the batch; clips given up meanwhile are absent."""
+        """Clips uint8 (F, H, W, 3) by index in the batch, without clips cancelled meanwhile."""
         made: dict[int, Tensor] = {}
         per_clip = self._pipeline.sampler.num_model_calls()
         for index, request in enumerate(requests):
@@ -75,7 +75,7 @@ class VideoGenerator:
 def clip_requests(
     texts: Sequence[Tensor], seeds: Sequence[int], frames: Sequence[Tensor], given: tuple[int, ...]
 ) -> list[ClipRequest]:
-    """One request a prompt. Raises: InputError: not as many seeds or clips of frames as prompts."""
+    """One request per prompt. Raises: InputError: the numbers of seeds, clips of frames and prompts differ."""
     if not texts or not len(texts) == len(seeds) == len(frames):
         raise InputError(
             f"expected a seed and given frames for each prompt, got {len(texts)} prompts, {len(seeds)} seeds, "

@@ -1,4 +1,4 @@
-"""The Stable Diffusion 3 agent: its method table. Never sees a socket; the maths is in `renderer`."""
+"""The Stable Diffusion 3 agent: its method table. It has no access to sockets; the mathematics is in `renderer`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mora_env_sd3.renderer import FeatureMap, Renderer, RenderSettings
 from mora_env_sd3.text_encoders import TextEmbedding, TextEncoders
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-_NUM_SERVED_PROMPTS = 256  # whose embeddings are kept; a server that runs for days must not keep them all
+_NUM_SERVED_PROMPTS = 256  # number of cached embeddings; a server that runs for days must not keep them all
 
 
 class Sd3Agent(Agent):
@@ -25,7 +25,7 @@ class Sd3Agent(Agent):
 
     Args:
         options: checked options; model folders or Hub ids.
-        device: where transformer, VAE and text encoders live.
+        device: of transformer, VAE and text encoders.
     """
 
     def __init__(self, options: Sd3Options, device: torch.device) -> None:
@@ -33,7 +33,7 @@ class Sd3Agent(Agent):
         self._options = options
         self._device = device
         source, subfolder = (options.transformer, None) if options.transformer else (options.model, "transformer")
-        # safetensors alone: in any other format weights are a program
+        # only safetensors, because other formats can contain a program
         transformer = SD3Transformer2DModel.from_pretrained(
             source, subfolder=subfolder, dtype=dtype, use_safetensors=True
         )
@@ -43,15 +43,14 @@ class Sd3Agent(Agent):
         vae = vae.to(device).requires_grad_(False)
         if options.gradient_checkpointing:
             self._transformer.enable_gradient_checkpointing()
-            self._transformer.train()  # diffusers checkpoints in train mode only; without dropout nothing else changes
+            self._transformer.train()  # diffusers checkpoints only in train mode; there is no dropout
         if options.position == "feature":
             width = self._transformer.config.joint_attention_dim
             self._transformer.mora_feature_map = FeatureMap(width, device, dtype)
         self.renderer = Renderer(self._transformer, vae, scheduler)
         self._encoders = TextEncoders(options.model, dtype, device, options.max_sequence_length)
         self._negative: TextEmbedding | None = None
-        # uint8 on the CPU. At most one for each sample of the data set: the key is the content, and training stores
-        # the frame of a sample once.
+        # uint8 on the CPU. At most one for each sample of the data set, because the key is a hash of the content.
         self._frames: dict[str, torch.Tensor] = {}
         self._generator = ImageGenerator(self.renderer)
         self._embedding = lru_cache(_NUM_SERVED_PROMPTS)(self._encoders.embed)
@@ -73,7 +72,7 @@ class Sd3Agent(Agent):
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
     ) -> RenderSettings:
-        """How images are made, with what a call changes."""
+        """Settings of image generation, with those that a call overrides."""
         options = self._options
         num_steps = options.num_inference_steps if num_inference_steps is None else num_inference_steps
         return RenderSettings(
@@ -87,8 +86,8 @@ class Sd3Agent(Agent):
 
     @remote
     def encode(self, prompts: list[str]) -> dict[str, Any]:
-        """Keys of the prompts' embeddings, which stay here."""
-        self._negative_embedding()  # made now, while the encoders are loaded anyway
+        """Keys of the prompts' embeddings, which stay in this process."""
+        self._negative_embedding()  # computed while the encoders are loaded anyway
         return {"keys": self._encoders.encode(prompts)}
 
     def _negative_embedding(self) -> TextEmbedding:
@@ -97,7 +96,7 @@ class Sd3Agent(Agent):
         return self._negative
 
     def embeddings(self, keys: list[str]) -> tuple[list[TextEmbedding], TextEmbedding]:
-        """The embeddings of these keys, and that of the negative prompt."""
+        """The embeddings of these keys, and the one of the negative prompt."""
         return [self._encoders.get(key) for key in keys], self._negative_embedding()
 
     @remote
@@ -108,19 +107,19 @@ class Sd3Agent(Agent):
 
     @remote
     def unload_text_encoder(self) -> dict[str, Any]:
-        """Free the text encoders; they are loaded again when a new prompt comes."""
+        """Free the text encoders; a new prompt loads them again."""
         self._encoders.unload()
         return {}
 
     @remote
     def store_frame(self, pixels: torch.Tensor) -> dict[str, Any]:
-        """Keep a target's first frame, uint8 (H, W, 3), for the agent's own loss; returns its key."""
+        """Store a target's first frame, uint8 (H, W, 3), for the agent's own loss; returns its key."""
         expected = (self._options.height, self._options.width, 3)
         if pixels.dtype != torch.uint8 or tuple(pixels.shape) != expected:
             raise BadArgument(f"pixels: expected uint8 {expected}, got {pixels.dtype} {tuple(pixels.shape)}")
         key = hashlib.sha256(pixels.cpu().numpy().tobytes()).hexdigest()[:32]
         if key not in self._frames:
-            self._frames[key] = pixels.cpu().clone()  # the caller's memory goes back to the caller
+            self._frames[key] = pixels.cpu().clone()  # a copy, because the caller reuses its memory
         return {"key": key}
 
     @remote(differentiable=True)
@@ -132,10 +131,10 @@ class Sd3Agent(Agent):
         Args:
             z: z_1, float32 (rows, d), or None.
             prompt_keys, seeds: one for each image.
-            frame_keys: first frames of the targets; when given, the agent's own loss comes too.
+            frame_keys: first frames of the targets; with them the agent's own loss is returned too.
 
         Returns:
-            `images` (B, 3, H, W) float32, about [-1, 1]; `own_loss` scalar float32 where asked for.
+            `images` (B, 3, H, W) float32, about [-1, 1]; `own_loss` scalar float32 if `frame_keys` are given.
         """
         if len(prompt_keys) != len(seeds) or not seeds:
             raise BadArgument(f"render: expected as many seeds as prompts, got {len(seeds)} and {len(prompt_keys)}")
@@ -154,12 +153,12 @@ class Sd3Agent(Agent):
 
     @remote
     def initial_noise(self, seed: int) -> dict[str, Any]:
-        """`noise`, float32 (1, C, H/8, W/8): what a picture of this seed starts from."""
+        """`noise`, float32 (1, C, H/8, W/8): the initial noise of a picture with this seed."""
         return {"noise": self.renderer.initial_latents([seed], self.settings()).float()}
 
     @remote
     def describe(self) -> dict[str, Any]:
-        """What requests may leave out: size in pixels, steps, guidance; and sizes that the model can make."""
+        """Defaults for requests (size in pixels, steps, guidance), and the sizes that the model can make."""
         options = self._options
         largest = self._transformer.config.pos_embed_max_size * self._transformer.config.patch_size * 8
         return {
@@ -185,10 +184,9 @@ class Sd3Agent(Agent):
         guidance_scale: float | None = None,
         z: torch.Tensor | None = None,
     ) -> dict[str, Any]:
-        """Ability: `outputs` uint8 (B, H, W, 3), one picture a prompt and seed.
+        """Capability: `outputs` uint8 (B, H, W, 3), one picture per prompt and seed.
 
-        The same prompt, seed and settings give the same bytes in any batch. Rows of samples that their callers have
-        cancelled are zero.
+        The same prompt, seed and settings give the same bytes in any batch. Rows of cancelled samples are zero.
         """
         settings = self.settings(height, width, num_inference_steps, guidance_scale)
         return self._make(prompts, seeds, settings, z)
@@ -204,15 +202,15 @@ class Sd3Agent(Agent):
         guidance_scale: float | None = None,
         z: torch.Tensor | None = None,
     ) -> dict[str, Any]:
-        """Ability: `outputs` uint8 (B, H, W, 3): pictures uint8 (B, H, W, 3) changed towards their prompts.
+        """Capability: `outputs` uint8 (B, H, W, 3): `images` uint8 (B, H, W, 3) changed towards their prompts.
 
         Args:
-            strength: share of the denoising steps that run, over 0 to 1: the more, the less is left of the picture.
+            strength: share of the denoising steps that run, above 0 and up to 1; a higher one changes the picture more.
         """
         if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[-1] != 3:
             raise BadArgument(f"images: expected uint8 (B, H, W, 3), got {images.dtype} {tuple(images.shape)}")
         if not 0.0 < strength <= 1.0:
-            raise BadArgument(f"strength: expected over 0 to 1, got {strength}")
+            raise BadArgument(f"strength: expected above 0 and at most 1, got {strength}")
         height, width = images.shape[1:3]
         settings = self.settings(height, width, num_inference_steps, guidance_scale)
         return self._make(prompts, seeds, settings, z, images=images, strength=strength)

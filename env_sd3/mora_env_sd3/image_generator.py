@@ -1,7 +1,7 @@
-"""Serving: finished pictures in batches, from text alone or from a picture and text. Plain torch, no transport.
+"""Serving: finished pictures in batches, from text, or from a picture and text. Plain torch, no transport.
 
-A sample's bytes depend on its prompt, seed, picture and settings alone, never on what else is in the batch
-(`batch_invariance`). On GPUs every sample runs on its own, because kernels there are chosen by the size of the batch.
+A sample's bytes depend only on its prompt, seed, picture and settings, never on the rest of the batch
+(`batch_invariance`). On GPUs every sample runs alone, because kernels there are chosen by the batch size.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from mora_env_sd3.renderer import Renderer, RenderSettings
 from mora_env_sd3.text_encoders import TextEmbedding
 
 OnStep = Callable[[int, int], None]  # step done, number of steps; raises to stop the whole batch
-GivenUp = Callable[[], frozenset[int]]  # indices of samples that their callers do not want any more
+GivenUp = Callable[[], frozenset[int]]  # indices of cancelled samples
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class PictureRequest:
     prompt: TextEmbedding
     negative: TextEmbedding
     seed: int
-    picture: torch.Tensor | None = None  # (3, H, W) in [-1, 1]; None = from noise alone
+    picture: torch.Tensor | None = None  # (3, H, W) in [-1, 1]; None = from noise only
 
 
 class ImageGenerator:
@@ -48,7 +48,7 @@ class ImageGenerator:
         on_step: OnStep,
         given_up: GivenUp,
     ) -> dict[int, torch.Tensor]:
-        """uint8 pictures (H, W, 3) by index in the batch; samples given up meanwhile are absent.
+        """Finished uint8 pictures (H, W, 3) by index in the batch, without samples cancelled meanwhile.
 
         Args:
             strength: share of the denoising steps that run over the given pictures; 1 without pictures.
@@ -78,10 +78,10 @@ class ImageGenerator:
     def _noised(
         self, requests: Sequence[PictureRequest], noise: torch.Tensor, scheduler: object, timestep: torch.Tensor
     ) -> torch.Tensor:
-        """Pictures' latents with as much of each sample's noise as the first step expects."""
+        """Latents of the pictures with each sample's noise, mixed as the first step expects."""
         latents = []
         for index, request in enumerate(requests):
-            assert request.picture is not None, "a batch is from pictures or from noise alone"
+            assert request.picture is not None, "a batch starts either from pictures or from noise"
             clean = self._renderer.encode(request.picture[None], [request.seed ^ 0x696D67]).to(noise)
             noised = scheduler.scale_noise(clean, timestep, noise[index : index + 1])  # type: ignore[attr-defined]
             latents.append(noised)
@@ -102,7 +102,7 @@ class ImageGenerator:
         settings: RenderSettings,
         z: torch.Tensor | None,
     ) -> torch.Tensor:
-        """One model call for the batch, or one a sample where a batch would give other bits."""
+        """One model call for the batch, or one per sample if a batch would give other bits."""
         if len(requests) > 1 and not self._runs_alone:
             shape = (len(requests), *latents.shape[1:], requests[0].prompt.joint.shape[0])
             if self._checked.get(shape) is not False:
@@ -130,7 +130,7 @@ class ImageGenerator:
 
 
 def skipped_steps(num_steps: int, strength: float) -> int:
-    """Denoising steps that a picture spares: none at strength 1; at least one is always run."""
+    """Number of denoising steps skipped with a picture: none at strength 1; at least one always runs."""
     return min(int(num_steps - min(num_steps * strength, num_steps)), num_steps - 1)
 
 

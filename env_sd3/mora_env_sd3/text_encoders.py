@@ -1,7 +1,7 @@
 """Stable Diffusion 3's three text encoders: prompts to joint embeddings, and the rows that start z_1.
 
-Loaded on first use and unloadable, because the T5 encoder alone outweighs the transformer. Embeddings are kept by a
-content-hash key, so that only short keys travel between processes.
+They are loaded on first use and can be unloaded, because T5 alone is larger than the transformer. Embeddings are
+stored by a hash of their content, so that only short keys travel between processes.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ MAX_PROMPT_LENGTH = 10_000
 
 @dataclass(frozen=True)
 class TextEmbedding:
-    """One prompt: what the transformer attends to, and the vector that modulates it."""
+    """One prompt: the rows that the transformer attends to, and the vector that modulates it."""
 
-    joint: torch.Tensor  # (L, d): CLIP tokens (zero-padded in width), then T5 tokens; d = T5's width
+    joint: torch.Tensor  # (L, d): CLIP tokens (width zero-padded), then T5 tokens; d = T5's width
     pooled: torch.Tensor  # (p,): both CLIPs' pooled projections
 
 
 class TextEncoders:
-    """Prompts to `TextEmbedding`s.
+    """Encodes prompts as `TextEmbedding`s.
 
     Args:
         model: folder or Hub id in diffusers' layout.
@@ -53,14 +53,14 @@ class TextEncoders:
         return self._pipeline
 
     def unload(self) -> None:
-        """Free the encoders; embeddings made so far stay, new prompts load them again."""
+        """Free the encoders; computed embeddings stay, and new prompts load the encoders again."""
         self._pipeline = None
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
 
     @torch.no_grad()
     def encode(self, prompts: list[str]) -> list[str]:
-        """Keys of the prompts' embeddings, which are computed where they are not known yet.
+        """Keys of the prompts' embeddings; unknown ones are computed.
 
         Raises:
             BadArgument: a prompt is longer than 10,000 characters.
@@ -75,7 +75,7 @@ class TextEncoders:
 
     @torch.no_grad()
     def embed(self, prompt: str) -> TextEmbedding:
-        """One prompt's embedding, which is not kept here."""
+        """One prompt's embedding, which is not stored here."""
         joint, _, pooled, _ = self._loaded().encode_prompt(
             prompt,
             prompt_2=None,
@@ -87,19 +87,19 @@ class TextEncoders:
         return TextEmbedding(joint[0], pooled[0])
 
     def get(self, key: str) -> TextEmbedding:
-        """The embedding of a key that `encode` gave; BadArgument for any other."""
+        """The embedding of a key from `encode`; BadArgument for any other key."""
         if key not in self._known:
             raise BadArgument(f"unknown prompt key `{key[:40]}`; expected one that `encode` of this server returned")
         return self._known[key]
 
     def rows(self, text: str, *, new_token: bool, each: bool) -> torch.Tensor:
-        """Rows that start z_1: what T5 gives for the content tokens of `text`, end-of-sequence dropped.
+        """Rows that initialise z_1: T5's output for the content tokens of `text`, without end-of-sequence.
 
-        They are kept, so that asking again does not load the encoders again.
+        They are cached, so that the next call does not load the encoders again.
 
         Args:
             new_token: encode one token whose input embedding is the vocabulary's mean, instead of `text`.
-            each: put the CLIPs' rows for `text` before T5's: "one z per encoder" on the one joint sequence.
+            each: put the CLIPs' rows for `text` before T5's: "one z per encoder", all on the joint sequence.
 
         Returns:
             float32 (rows, d) on the CPU.
@@ -114,7 +114,7 @@ class TextEncoders:
         pipeline = self._loaded()
         encoder = pipeline.text_encoder_3
         if encoder is None:
-            raise BadArgument("this model has no T5 encoder, which starts z_1; use modulation.mode random_init")
+            raise BadArgument("this model has no T5 encoder, which initialises z_1; use modulation.mode random_init")
         table = encoder.get_input_embeddings()
         end = torch.tensor([pipeline.tokenizer_3.eos_token_id], device=self._device)
         if new_token:

@@ -1,4 +1,4 @@
-"""SHA-256 of large files, each read once for as long as it stays as it is."""
+"""SHA-256 of large files; an unchanged file is read only once."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ _State = tuple[int, int, int]  # size, time of the last change in ns, inode
 
 
 class FileDigests:
-    """Digests by path, remembered in a file together with the state that each path had when it was read.
+    """Digests by path, stored in a file with the size, time and inode that each path had when it was read.
 
     Args:
-        record: where they are remembered. One that cannot be read counts as empty: then files are read again.
+        record: the file that stores them. An unreadable one counts as empty, so files are read again.
     """
 
     def __init__(self, record: Path) -> None:
         self._record = record
 
     def sha256(self, path: Path) -> str:
-        """Of the whole content, as hex; read from the file only if its size, time or inode is another."""
+        """Digest of the whole content, as hex; reads the file only if its size, time or inode has changed."""
         name, state = str(path.resolve()), _state(path)
         known = self._known()
         if name in known and tuple(known[name][:3]) == state:
             return str(known[name][3])
         digest = sha256_of(path)
-        if _state(path) == state:  # a file that changed while it was read is read again next time
+        if _state(path) == state:  # a file that changed during reading is read again next time
             replace_text(self._record, json.dumps({**known, name: [*state, digest]}, indent=1))
         return digest
 

@@ -36,7 +36,7 @@ def framed(content: object) -> bytes:
 
 
 def nested(depth: int) -> bytes:
-    """A call whose only argument is a list in a list in a list ..., packed by hand: msgpack itself refuses to."""
+    """A call whose only argument is a deeply nested list, packed by hand because msgpack itself refuses it."""
     start = HEADER + b"\x9a" + bytes([CALL_KIND]) + b"\x07" + b"\xa1a" + b"\xa1m" + b"\x81\xa1x"
     return start + b"\x91" * depth + b"\xc0" + b"\xc0\xc0\xc2\x90\xc0"
 
@@ -145,7 +145,7 @@ def test_deep_nesting_is_refused(depth: int) -> None:
      b"\xc9\xff\xff\xff\xff\x01", b"\xdc\xff\xff", b"\xde\xff\xff", b"\xda\xff\xff"],
     ids=["list32", "map32", "text32", "bytes32", "ext32", "list16", "map16", "text16"],
 )  # fmt: skip
-def test_a_header_that_claims_more_than_is_there_is_refused(claim: bytes) -> None:
+def test_a_header_that_claims_more_bytes_than_exist_is_refused(claim: bytes) -> None:
     for frame in (HEADER + claim, HEADER + b"\x92\x08" + claim, HEADER + b"\x9a\x02\x07\xa1a\xa1m\x81\xa1x" + claim):
         with pytest.raises(FrameError):
             decode(frame)
@@ -226,7 +226,7 @@ def test_a_small_tensor_of_this_file_is_served() -> None:
         b"\x04\x01" + struct.pack("!Q", 4097) + bytes(4097), b"\xff" * 60, b"\0\xff" + bytes(100),
     ],
 )  # fmt: skip
-def test_a_small_tensor_whose_bytes_are_not_its_shapes_is_refused(data: bytes) -> None:
+def test_a_small_tensor_whose_bytes_do_not_match_its_shape_is_refused(data: bytes) -> None:
     with pytest.raises(FrameError):
         decode(with_tensors(data, code=2))
 
@@ -305,7 +305,7 @@ messages = (
 @pytest.mark.every_environment
 @settings(max_examples=300, deadline=None)
 @given(messages)
-def test_decoding_gives_back_what_was_encoded_or_encoding_refused_it(
+def test_decoding_inverts_encoding_unless_encoding_refused(
     message: Call | Backward | Result | Cancel,
 ) -> None:
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mora_runtime.files.fresh_file import write_fresh
-from safetensors import SafetensorError  # type: ignore[attr-defined]  # of compiled code
+from safetensors import SafetensorError  # type: ignore[attr-defined]  # defined in compiled code
 from safetensors.torch import load_file, save
 from torch import Tensor
 
@@ -13,7 +13,7 @@ from mora_env_opensora.models import InputError
 
 
 class TextCache:
-    """Rows (L, C) on the CPU. Files are written whole and renamed; one that cannot be read counts as absent."""
+    """Rows (L, C) on the CPU. Files are written whole and renamed; an unreadable file counts as absent."""
 
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
@@ -42,5 +42,5 @@ class TextCache:
         rows = rows.detach().cpu().contiguous()
         self._rows[key] = rows
         if self.folder is not None:
-            # Two writers of the same key write the same content, each a file of its own that then takes the name.
+            # Two writers of one key write the same content, each to its own file, which is then renamed.
             write_fresh(self.folder / f"{key}.safetensors", save({"rows": rows}))

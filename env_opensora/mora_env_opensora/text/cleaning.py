@@ -1,6 +1,6 @@
-"""Caption cleaning as the text encoder's captions were cleaned in training: the DeepFloyd rules, applied twice.
+"""Cleans captions like the text encoder's captions in training: the DeepFloyd rules, applied twice.
 
-The rules run in order and work on each other's results.
+The rules run in order, each on the result of the previous one.
 """
 
 from __future__ import annotations
@@ -77,12 +77,12 @@ _JOINERS = re.compile(r"[-_]")
 
 
 def clean_caption(text: str) -> str:
-    """Clean twice: what one pass leaves may be noise to the next."""
+    """Clean twice, because the result of one pass may contain new noise."""
     return _clean_once(_clean_once(text))
 
 
 def lower_caption(text: str) -> str:
-    """The rule where cleaning is off."""
+    """The only rule if cleaning is off."""
     return text.lower().strip()
 
 

@@ -1,4 +1,4 @@
-"""Dropping text in training, so that guidance has an unconditional branch. Standard library and torch alone."""
+"""Drops texts in training, so that guidance has an unconditional branch. Needs only the standard library and torch."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class TextDropout:
                 raise InputError(f"text dropout {name}: expected 0 to 1, got {getattr(self, name)}")
 
     def replacement(self, frames: int, generator: torch.Generator) -> str | None:
-        """The text to train with instead of the caption of a clip of `frames`, or None to keep the caption.
+        """The text that replaces the caption of a clip of `frames` in training, or None to keep the caption.
 
-        Draws two numbers whatever the outcome, so that what a sample draws later does not depend on it.
+        It always draws two numbers, so that a sample's later numbers do not depend on the outcome.
         """
         dropped, defaulted = torch.rand(2, generator=generator).tolist()
         if dropped >= self.probability:
@@ -41,5 +41,5 @@ class TextDropout:
 
     @property
     def replacements(self) -> tuple[str, ...]:
-        """All texts that `replacement` may give for a video."""
+        """All texts that `replacement` may return for a video."""
         return () if self.probability == 0 else ("", DEFAULT_VIDEO_TEXT)

@@ -1,8 +1,8 @@
 """The mT5 encoder: loaded when a text is not cached, and unloaded to make room for training.
 
-Stated rules. A text is encoded alone and unpadded, so its rows do not depend on its neighbours; upstream pads to the
-maximal length with a mask, which gives the same rows, and the transformer gives padding a weight of exactly 0. A text
-of more than `max_length` tokens is cut, `</s>` last, with a warning in the log. An empty text is `</s>` alone.
+A text is encoded alone and unpadded, so its rows do not depend on other texts. Upstream pads to the maximal length with
+a mask, which gives the same rows, and the transformer gives padding a weight of exactly 0. A text of more than
+`max_length` tokens is cut, with `</s>` at the end and a warning in the log. An empty text is only `</s>`.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ class TextEncoder:
         clean: bool = True,
         cache: TextCache | None = None,
     ) -> None:
-        """Nothing is loaded yet.
+        """Load nothing yet.
 
         Args:
-            folder: local folder, or a Hub id that is in the local Hub cache.
-            tokenizer: the tokenizer's folder; by default `folder` itself, or `tokenizer/` beside it.
-            clean: whether `encode` cleans captions; without, they are lowered and stripped.
+            folder: local folder, or a Hub id in the local Hub cache.
+            tokenizer: the tokenizer's folder; by default `folder` itself, or `tokenizer/` next to it.
+            clean: whether `encode` cleans captions; otherwise it only lowercases and strips them.
 
         Raises:
-            WeightsFileError: no encoder or tokenizer is there.
+            WeightsFileError: encoder or tokenizer is missing.
         """
         if max_length < 2:
             raise InputError(f"max_length: expected at least 2 (one token and </s>), got {max_length}")
@@ -73,11 +73,11 @@ class TextEncoder:
         return self._encode(self._prepare(text))
 
     def rows_of(self, text: str) -> Tensor:
-        """(L, d) of a text, computed now and not cached."""
+        """Rows (L, d) of a text, computed without the cache."""
         return self._compute(self._prepare(text))
 
     def rows(self, key: str) -> Tensor:
-        """(L, d) of the encoder's dtype. Raises: InputError: the key is unknown."""
+        """Cached rows (L, d) in the encoder's dtype. Raises: InputError: the key is unknown."""
         return self._cache[key]
 
     def content_rows(self, text: str) -> Tensor:
@@ -92,7 +92,7 @@ class TextEncoder:
         return rows
 
     def new_token_row(self) -> Tensor:
-        """float32 (1, d): the row of one token that the vocabulary lacks, its input embedding the vocabulary's mean."""
+        """float32 (1, d): the row of a new token whose input embedding is the vocabulary's mean."""
         if self._new_token_row is None:
             self._new_token_row = self._computed_new_token_row()
         return self._new_token_row
@@ -128,13 +128,13 @@ class TextEncoder:
         return self._model(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state[0]
 
     def _load(self) -> None:
-        from transformers import AutoTokenizer, MT5EncoderModel  # slow to import, and not needed when all is cached
+        from transformers import AutoTokenizer, MT5EncoderModel  # slow to import, not needed if all is cached
 
         if self._tokenizer is None:
             self._tokenizer = AutoTokenizer.from_pretrained(self._tokenizer_folder, local_files_only=True)
         if self._model is None:
-            # transformers draws first values of weights before it reads them. Which prompts are known decides when the
-            # encoder is loaded; it must not decide the state of the global generator, which checkpoints hold.
+            # transformers draws initial weights before it reads the stored ones. The cache decides when the encoder is
+            # loaded, and must not change the state of the global generator, which checkpoints contain.
             with torch.random.fork_rng(devices=[]):
                 model = MT5EncoderModel.from_pretrained(self._folder, torch_dtype=self._dtype, local_files_only=True)
             self._model = model.eval().requires_grad_(False).to(self._device)
@@ -147,20 +147,20 @@ def _tokenizer_folder(encoder: Path, given: str | Path | None) -> Path:
             return folder
     raise WeightsFileError(
         f"text encoder `{encoder.name}`: expected a tokenizer (spiece.model or tokenizer.json) in it or in "
-        "`tokenizer/` beside it, found none"
+        "`tokenizer/` next to it, found none"
     )
 
 
 def _fingerprint(encoder: Path, tokenizer: Path, dtype: torch.dtype, max_length: int, cache: Path | None) -> str:
-    """A hash of what the rows depend on: settings, tokenizer and weights.
+    """A hash of everything that the rows depend on: settings, tokenizer and weights.
 
     Args:
-        cache: the folder of rows that outlive this process. With it every byte of the weights counts, and a file in it
-            remembers what was read; without it their size, time and inode tell them apart well enough.
+        cache: folder of rows that outlive this process. If given, every byte of the weights is hashed, and a file in
+           the folder stores the digests; otherwise size, time and inode identify the weights well enough.
     """
     digest = hashlib.sha256(f"{dtype} {max_length}".encode())
     if not (encoder / "config.json").is_file():
-        raise WeightsFileError(f"text encoder `{encoder.name}`: expected config.json, which is not there")
+        raise WeightsFileError(f"text encoder `{encoder.name}`: expected config.json, which does not exist")
     digest.update((encoder / "config.json").read_bytes())
     for name in ("spiece.model", "tokenizer.json"):
         if (tokenizer / name).is_file():

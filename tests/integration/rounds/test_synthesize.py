@@ -47,7 +47,9 @@ def test_every_sample_records_its_origin(whole: tuple[Path, float]) -> None:
     assert json.loads((run / "rounds" / "01" / "trained.json").read_text())["step"] == 2
 
 
-def test_killed_and_resumed_rounds_equal_uninterrupted_ones_to_the_bit(whole: tuple[Path, float], tmp_path: Path) -> None:
+def test_killed_and_resumed_rounds_equal_uninterrupted_ones_to_the_bit(
+    whole: tuple[Path, float], tmp_path: Path
+) -> None:
     run, whole_s = whole
     moments = interrupted(tmp_path / "run", 2, whole_s, random.Random(7), *ONE_ROUND)
     assert len(moments) == 2

@@ -1,4 +1,4 @@
-"""Reading what another process says of itself: it may say so a moment after its answer."""
+"""Reads the state that another process reports, which may follow a moment after its answer."""
 
 import time
 from collections.abc import Callable
@@ -8,7 +8,7 @@ Value = TypeVar("Value")
 
 
 def eventually(read: Callable[[], Value], expected: Value, within_s: float = 10.0) -> Value:
-    """The last reading: the expected one as soon as it comes, or whatever there is at the deadline."""
+    """The last reading: the expected one as soon as it arrives, or the one at the deadline."""
     deadline = time.monotonic() + within_s
     while (found := read()) != expected and time.monotonic() < deadline:
         time.sleep(0.005)

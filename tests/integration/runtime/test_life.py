@@ -80,7 +80,7 @@ def test_a_server_ends_with_zero_when_asked_to(start: Starter, session: Session)
     assert child.process.wait(10) == 0
 
 
-def test_a_server_ends_by_itself_when_its_launcher_is_gone(client: Client, run: RunDirectory, tmp_path: Path) -> None:
+def test_a_server_ends_when_its_launcher_is_gone(client: Client, run: RunDirectory, tmp_path: Path) -> None:
     settings = json.loads((run.role_folder("echo.0") / "settings.json").read_text())
     path = tmp_path / "settings.json"
     path.write_text(json.dumps({**settings, "role": "orphan.0"}))

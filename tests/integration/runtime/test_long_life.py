@@ -1,4 +1,4 @@
-"""What many tensors leave behind in both processes: nothing."""
+"""Many tensors leave nothing behind in both processes."""
 
 import os
 from pathlib import Path

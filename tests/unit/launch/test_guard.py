@@ -72,7 +72,7 @@ def test_without_the_token_nothing_is_answered_but_health() -> None:
         [("cookie", f"mora_token={TOKEN}")],
     ],
 )
-def test_a_token_that_is_doubled_or_in_another_place_is_none(headers: Any) -> None:
+def test_a_repeated_or_misplaced_token_is_refused(headers: Any) -> None:
     encoded = [(name.encode(), value.encode("latin-1")) for name, value in headers]
     assert ask(headers=encoded).status_code == 401
 
@@ -99,11 +99,11 @@ def test_the_page_is_opened_by_a_link_with_the_token_and_sets_no_cookie() -> Non
 @pytest.mark.parametrize(
     "host", ["evil.example", "here.evil.example", "", "[", "a b", "here:81@evil", "here:99999999", "x" * 300, "[::1"]
 )
-def test_another_host_is_refused_and_none_is_an_error_of_the_server(host: str) -> None:
+def test_another_host_is_refused_and_no_host_causes_an_error_of_the_server(host: str) -> None:
     assert ask(peer=ME, uid=ME, hosts=frozenset({"here"}), headers={"host": host}).status_code in (400, 403)
 
 
-def test_behind_a_proxy_with_a_token_of_the_users_own_any_name_will_do(tmp_path: Path) -> None:
+def test_with_the_users_own_token_behind_a_proxy_any_host_is_accepted(tmp_path: Path) -> None:
     assert Access.at("127.0.0.1", TOKEN, tmp_path) == Access(TOKEN, None, None)
     public = {**bearing(), "host": "mora.example.com", "origin": "https://mora.example.com"}
     assert ask(headers=public).status_code == 200

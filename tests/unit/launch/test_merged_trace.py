@@ -1,4 +1,4 @@
-"""One trace of many processes: files of roles that ended well or badly, arrows, torch's clock against ours."""
+"""One trace of many processes: files of roles that succeeded or died, arrows, and torch's clock compared with ours."""
 
 import gzip
 import json
@@ -40,7 +40,7 @@ def test_a_file_is_read_whole(tmp_path: Path) -> None:
     assert trace.samples[0].values == {"cores": 0.5}
 
 
-def test_the_file_of_a_killed_role_gives_what_there_was(tmp_path: Path) -> None:
+def test_the_file_of_a_killed_role_gives_all_events_before_its_death(tmp_path: Path) -> None:
     path = write_lines(
         tmp_path / "video.0.jsonl",
         HEAD,
@@ -60,7 +60,7 @@ def test_the_file_of_a_killed_role_gives_what_there_was(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "{}\n", '["M", 99, "video.0", 7, 7]\n', '["M", 1, "v.0", 7, 7]\n["?", 1]\n'])
-def test_what_is_no_trace_is_refused_by_name(tmp_path: Path, content: str) -> None:
+def test_an_invalid_trace_is_refused_by_name(tmp_path: Path, content: str) -> None:
     path = tmp_path / "video.0.jsonl"
     path.write_text(content)
     with pytest.raises(TraceError, match=r"video\.0\.jsonl: is not a trace"):
@@ -92,7 +92,7 @@ def test_the_merged_file_is_json_on_one_clock(tmp_path: Path) -> None:
 
 
 def torch_file(path: Path, marks_us: list[float]) -> Path:
-    """A profile of torch whose clock is 1,000 s ahead of ours; each mark takes 2 us."""
+    """A torch profile whose clock is 1,000 s ahead of ours; each mark takes 2 us."""
     marks = [
         {"ph": "X", "cat": "user_annotation", "name": CLOCK_MARK, "ts": 1e9 + at, "dur": 2.0, "pid": 7, "tid": 7}
         for at in marks_us
@@ -116,7 +116,7 @@ def test_torchs_times_are_moved_onto_our_clock(tmp_path: Path) -> None:
     assert ops.alignment_error_ns <= 1
 
 
-def test_a_clock_that_drifts_is_told(tmp_path: Path) -> None:
+def test_a_drifting_clock_is_reported(tmp_path: Path) -> None:
     trace = marked([(199.0, 4.0), (929.0, 4.0)])  # 30 us further apart than torch saw them
     assert read_torch_ops(torch_file(tmp_path / "t.json", [200.0, 900.0]), trace).alignment_error_ns == pytest.approx(
         15_000, abs=1

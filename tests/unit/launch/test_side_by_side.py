@@ -1,4 +1,4 @@
-"""How `mora test` runs its stages: which, in which order, next to each other, and what an interruption leaves."""
+"""How `mora test` runs its stages: which, in which order, at the same time, and what an interruption leaves."""
 
 import signal
 import subprocess
@@ -35,7 +35,7 @@ def python(name: str, code: str, *arguments: Path) -> Stage:
 
 
 def run(given: list[Stage], num_jobs: int, folder: Path) -> tuple[list[str], list[Ended]]:
-    """What started and ended, in that order, and how each ended."""
+    """The starts and ends of stages in order, and the result of each."""
     events: list[str] = []
     ended = run_side_by_side(
         given,
@@ -48,7 +48,7 @@ def run(given: list[Stage], num_jobs: int, folder: Path) -> tuple[list[str], lis
     return events, ended
 
 
-def test_two_stages_run_at_the_same_time_and_their_outputs_are_apart(tmp_path: Path) -> None:
+def test_two_stages_run_at_the_same_time_with_separate_outputs(tmp_path: Path) -> None:
     a, b = tmp_path / "a", tmp_path / "b"
     events, ended = run([python("a", MEET, a, b), python("b", MEET, b, a)], 2, tmp_path)
     assert events[:2] == ["+a", "+b"]
@@ -70,7 +70,7 @@ def is_alive(pid: int) -> bool:
 
 
 @pytest.mark.parametrize("ended_by", [signal.SIGINT, signal.SIGTERM])
-def test_an_interruption_ends_the_stages_and_what_they_have_started(tmp_path: Path, ended_by: signal.Signals) -> None:
+def test_an_interruption_ends_the_stages_and_their_processes(tmp_path: Path, ended_by: signal.Signals) -> None:
     code = f"""
 from pathlib import Path
 from mora_launch.terminal import terminal
@@ -104,14 +104,14 @@ def test_every_test_file_is_in_a_stage_and_the_longest_stages_come_first() -> No
         assert any(file.is_relative_to(path) for path in covered), file
 
 
-def test_long_tests_are_left_out_unless_asked_for() -> None:
+def test_long_tests_are_left_out_unless_requested() -> None:
     (short,) = (stage for stage in stages([], [], with_long=False) if "tests/chaos" in stage.command)
     (whole,) = (stage for stage in stages([], [], with_long=True) if "tests/chaos" in stage.command)
     assert " ".join(short.command).count("-m not long") == 1
     assert " ".join(whole.command).count("-m not long") == 0
 
 
-def test_a_path_goes_to_the_stages_that_hold_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_path_goes_to_the_stages_that_contain_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     chosen = stages(["tests/golden/test_golden_vae.py", "tests/hostile/test_hostile_tensors.py::test_x"], ["-x"],
                     with_long=True)  # fmt: skip

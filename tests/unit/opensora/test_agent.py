@@ -1,4 +1,4 @@
-"""The agent's method table, called as a server calls it."""
+"""The agent's method table, called like by a server."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _clip(seed: int = 0, frames: int = 9) -> torch.Tensor:
     return torch.randint(0, 256, (frames, 32, 32, 3), dtype=torch.uint8, generator=generator)
 
 
-def test_loss_is_the_objective_on_what_was_stored(agent: OpenSoraAgent) -> None:
+def test_loss_equals_the_objective_on_the_stored_targets(agent: OpenSoraAgent) -> None:
     keys = agent.encode(prompts=["a cat", "a dog walks"])["keys"]
     targets = [agent.store_target(pixels=_clip(seed))["key"] for seed in (1, 2)]
     z = agent.modulation_rows(text="[Mod]")["rows"].requires_grad_()
@@ -83,7 +83,7 @@ def test_content_keys_are_stable(agent: OpenSoraAgent) -> None:
     assert agent.store_target(pixels=_clip(1))["key"] != agent.store_target(pixels=_clip(2))["key"]
 
 
-def test_sampling_works_after_the_text_encoder_is_gone(tiny: Path) -> None:
+def test_sampling_works_after_the_text_encoder_is_unloaded(tiny: Path) -> None:
     agent = _agent(tiny)
     key = agent.encode(prompts=["a cat"])["keys"][0]
     assert agent.unload_text_encoder() == {"unloaded": True}
@@ -103,7 +103,7 @@ def test_animate_takes_uint8_and_float_alike(agent: OpenSoraAgent) -> None:
     assert torch.equal(frames[1], frames[2])
 
 
-def test_finished_frames_lie_in_shared_memory(agent: OpenSoraAgent, tmp_path: Path) -> None:
+def test_finished_frames_are_in_shared_memory(agent: OpenSoraAgent, tmp_path: Path) -> None:
     key = agent.encode(prompts=["a cat"])["keys"][0]
     alone = agent.extend_video(["a cat"], [1], _clip()[None, -2:])["outputs"]
     with Session.open(RunDirectory.create(tmp_path / "run"), "video.0") as session:
@@ -132,7 +132,7 @@ def test_text_dropout_uses_the_samples_seed(tiny: Path) -> None:
     assert not torch.equal(loss(never, "a cat"), loss(never, ""))
 
 
-def test_bad_arguments_are_the_callers(agent: OpenSoraAgent) -> None:
+def test_bad_arguments_are_refused_as_the_callers_error(agent: OpenSoraAgent) -> None:
     key = agent.encode(prompts=["a cat"])["keys"][0]
     target = agent.store_target(pixels=_clip())["key"]
     image = torch.zeros(1, 3, 32, 32)
@@ -174,7 +174,7 @@ def test_options_are_checked(tiny: Path, changes: dict[str, Any], named: str) ->
         read_settings(OpenSoraOptions, _options(tiny, **changes), source="test")
 
 
-def test_launcher_learns_options_and_sizes_without_model_libraries(tiny: Path) -> None:
+def test_options_and_sizes_are_read_without_model_libraries(tiny: Path) -> None:
     request = {"kind": "opensora", "source": "agents.video.options", "options": _options(tiny)}
     script = (
         "import sys\n"
@@ -223,7 +223,7 @@ def test_a_served_prompt_is_encoded_once(tiny: Path, monkeypatch: pytest.MonkeyP
     assert encoded == ["a cat", "a dog"]
 
 
-def test_a_served_extension_continues_the_frames_it_was_given(agent: OpenSoraAgent) -> None:
+def test_a_served_extension_continues_the_given_frames(agent: OpenSoraAgent) -> None:
     after = agent.extend_video(["a cat"], [1], _clip()[None, -2:])["outputs"]
     assert after.shape == (1, 7, 32, 32, 3)
     assert torch.equal(after[0], _whole_clip(agent, _clip()[-2:], (0, 1))[2:])
@@ -241,7 +241,7 @@ def test_a_served_transition_depends_on_both_ends(agent: OpenSoraAgent) -> None:
 
 
 def _whole_clip(agent: OpenSoraAgent, frames: torch.Tensor, given: tuple[int, ...]) -> torch.Tensor:
-    """The clip of "a cat" and seed 1 around these frames, straight from the pipeline."""
+    """The clip of "a cat" and seed 1 around these frames, directly from the pipeline."""
     key = agent.encode(prompts=["a cat"])["keys"][0]
     images = [frame[None] for frame in frames_to_pixels(frames, 32, 32)]
     pipeline = agent._pipeline(None, None)

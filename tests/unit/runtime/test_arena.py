@@ -1,4 +1,4 @@
-"""A slot is used again, warm, exactly when nobody can see it any more."""
+"""A slot is reused, warm, exactly when no process can read it any more."""
 
 import gc
 import itertools
@@ -23,7 +23,7 @@ def arena() -> Arena:
 
 
 class Lender:
-    """A peer that holds tensors until it is asked for them."""
+    """A peer that keeps tensors until a test releases them."""
 
     def __init__(self, held: list[torch.Tensor]) -> None:
         self.held = held
@@ -51,7 +51,7 @@ def test_a_tensor_of_the_arena_is_aligned_and_writable(arena: Arena) -> None:
     assert arena.num_live == 1
 
 
-def test_a_tensor_that_rides_in_a_frame_takes_no_slot(arena: Arena) -> None:
+def test_a_tensor_inside_a_frame_takes_no_slot(arena: Arena) -> None:
     assert arena.empty((INLINE_TENSOR_NBYTES,), torch.uint8).shape == (INLINE_TENSOR_NBYTES,)
     assert arena.num_live == 0
 
@@ -142,7 +142,7 @@ def test_scalars_and_empty_tensors_can_be_placed(arena: Arena, tensor: torch.Ten
     assert torch.equal(view_of(slot, meta), tensor)
 
 
-def test_a_full_arena_says_how_full_it_is_who_holds_it_and_what_to_do() -> None:
+def test_a_full_arena_reports_its_use_by_peer_and_what_to_do() -> None:
     arena = Arena(2 * BIG, spill_nbytes=0)
     held = [arena.empty(BIG_SHAPE), arena.empty(BIG_SHAPE)]
     arena.lenders = Lender([])
@@ -156,7 +156,7 @@ def test_a_full_arena_says_how_full_it_is_who_holds_it_and_what_to_do() -> None:
     arena.empty(BIG_SHAPE)
 
 
-def test_a_used_up_budget_is_cut_and_joined_again_for_tensors_of_other_sizes() -> None:
+def test_a_full_budget_is_divided_and_merged_again_for_tensors_of_other_sizes() -> None:
     arena = Arena(BIG, spill_nbytes=0)
     where = address(arena.empty(BIG_SHAPE))
     parts = [arena.empty((BIG // 16,)) for _ in range(4)]
@@ -167,7 +167,7 @@ def test_a_used_up_budget_is_cut_and_joined_again_for_tensors_of_other_sizes() -
     assert address(arena.empty(BIG_SHAPE)) == where
 
 
-def test_what_does_not_fit_the_pool_spills_and_is_given_back_to_the_machine() -> None:
+def test_tensors_beyond_the_pool_spill_and_their_memory_is_returned() -> None:
     arena = Arena(BIG, spill_nbytes=2 * BIG)
     pooled = arena.empty(BIG_SHAPE)
     spilled = [arena.empty(BIG_SHAPE).fill_(number) for number in range(2)]
@@ -181,7 +181,7 @@ def test_what_does_not_fit_the_pool_spills_and_is_given_back_to_the_machine() ->
     assert arena.spilled_nbytes == 0
 
 
-def test_a_request_waits_for_what_peers_give_back() -> None:
+def test_a_request_waits_for_slots_that_peers_return() -> None:
     arena = Arena(2 * BIG, spill_nbytes=0, wait_s=10)
     lender = Lender([arena.empty(BIG_SHAPE), arena.empty(BIG_SHAPE)])
     arena.lenders = lender
@@ -192,7 +192,7 @@ def test_a_request_waits_for_what_peers_give_back() -> None:
     assert len(taken) == 2
 
 
-def test_memory_that_the_machine_does_not_have_is_a_full_arena() -> None:
+def test_a_machine_without_memory_gives_a_full_arena() -> None:
     arena = Arena(1 << 63, spill_nbytes=0)
     with pytest.raises(ArenaFull, match=r"no slot of \d+ bytes left: 0 slots are in use"):
         arena.empty((psutil.virtual_memory().total + 1,), torch.uint8)
@@ -235,7 +235,7 @@ def test_slots_of_one_segment_do_not_overlap(arena: Arena) -> None:
     assert all(torch.equal(tensor, torch.full((2048,), float(n))) for n, tensor in enumerate(made))
 
 
-def test_size_classes_fit_are_aligned_rise_and_waste_at_most_a_quarter() -> None:
+def test_size_classes_are_large_enough_aligned_increasing_and_waste_at_most_a_quarter() -> None:
     sizes = [0, 1, 4095, 4096, 4097, *(2**n + d for n, d in itertools.product(range(13, 40), (-1, 0, 1, 12345)))]
     previous = 0
     for nbytes in sorted(sizes):

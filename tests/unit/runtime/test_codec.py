@@ -1,4 +1,4 @@
-"""Every message survives the wire unchanged; what the other side would refuse is refused before it is sent."""
+"""Every message is decoded unchanged; the sender refuses messages that the receiver would refuse."""
 
 import math
 from typing import Any, get_args
@@ -80,7 +80,7 @@ def test_the_examples_show_every_kind_of_message() -> None:
 
 
 def test_the_code_of_every_kind_of_message_is_pinned() -> None:
-    """By hand: a change here changes the wire, and needs another PROTOCOL_VERSION."""
+    """Written by hand: a change here changes the wire, and needs another PROTOCOL_VERSION."""
     assert {kind.__name__: code for kind, code in KIND_CODES.items()} == {
         "Hello": 0, "Welcome": 1, "Call": 2, "Backward": 3, "Result": 4, "Failure": 5,
         "Drop": 6, "Release": 7, "Ping": 8, "Pong": 9, "Cancel": 10,
@@ -144,7 +144,7 @@ def test_a_value_at_the_limit_crosses(value: Any) -> None:
         (WireTensor(1, "a" * 600, 0, 0, 0, 0, ()), "expected at most 512"),
     ],
 )
-def test_what_the_receiver_would_refuse_is_refused_by_the_sender(value: Any, text: str) -> None:
+def test_values_that_the_receiver_would_refuse_are_refused_by_the_sender(value: Any, text: str) -> None:
     with pytest.raises(FrameError, match=text):
         encode(call_with(value))
 

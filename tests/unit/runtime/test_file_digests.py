@@ -1,4 +1,4 @@
-"""Digests of large files: of every byte, and read once for as long as the file stays as it is."""
+"""Digests of large files cover every byte, and an unchanged file is read only once."""
 
 import hashlib
 import os
@@ -28,7 +28,7 @@ def test_an_untouched_file_is_read_once_by_all_processes(tmp_path: Path, read: l
     assert read == ["a.bin", "b.bin"]
 
 
-def test_a_byte_in_the_middle_counts(tmp_path: Path) -> None:
+def test_a_changed_byte_in_the_middle_changes_the_digest(tmp_path: Path) -> None:
     path, digests = tmp_path / "weights", FileDigests(tmp_path / "record.json")
     content = bytearray(1 << 20)
     path.write_bytes(content)
@@ -40,7 +40,7 @@ def test_a_byte_in_the_middle_counts(tmp_path: Path) -> None:
     assert digests.sha256(path) == hashlib.sha256(content).hexdigest() != before
 
 
-def test_another_file_under_the_name_is_read(tmp_path: Path, read: list[str]) -> None:
+def test_a_new_file_with_the_same_name_is_read(tmp_path: Path, read: list[str]) -> None:
     path, digests = tmp_path / "weights", FileDigests(tmp_path / "record.json")
     path.write_bytes(b"old")
     digests.sha256(path)
