@@ -1,7 +1,7 @@
 """Reads reference tensors of Open-Sora-Plan v1.2: the small ones from `data/`, the rest from `MORA_GOLDENS`.
 
-Where `MORA_GOLDENS` is not set, `../shared/goldens` beside the repository is used; tests without
-their tensors skip and say so.
+Without `MORA_GOLDENS` they are read from `shared/goldens` next to the repository; tests without their tensors skip
+and say so.
 """
 
 from __future__ import annotations
