@@ -67,8 +67,13 @@ class Served:
 
 @dataclass
 class Honest:
-    """Results of an honest client while others attacked."""
+    """Results of an honest client while others attacked.
 
+    Attributes:
+        patience_s: how long it waits for an answer; longer where it is served slowly without any attack.
+    """
+
+    patience_s: float = PATIENCE_S
     worst_s: float = 0.0
     num_answers: int = 0
     faults: list[str] = field(default_factory=list)

@@ -11,7 +11,7 @@ import time
 
 import httpx
 import pytest
-from hostile_serving import PATIENCE_S, Honest, Served, until
+from hostile_serving import Honest, Served, until
 
 pytestmark = pytest.mark.timeout(240)
 MB = 1 << 20
@@ -270,7 +270,7 @@ def test_thousands_of_silent_connections_do_not_delay_other_clients(served: Serv
     held = [served.connection() for _ in range(800)]
     started_s = time.monotonic()
     assert served.http.get("/healthz").status_code == 200
-    assert time.monotonic() - started_s < PATIENCE_S
+    assert time.monotonic() - started_s < honest.patience_s
     for each in held:
         each.close()
     until(lambda: served.front.num_fds() <= before + 20, "descriptors come back")
