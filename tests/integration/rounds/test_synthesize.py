@@ -47,12 +47,13 @@ def test_every_sample_records_its_origin(whole: tuple[Path, float]) -> None:
     assert json.loads((run / "rounds" / "01" / "trained.json").read_text())["step"] == 2
 
 
+@pytest.mark.parametrize("num_kills", [1, pytest.param(3, marks=pytest.mark.long)])
 def test_killed_and_resumed_rounds_equal_uninterrupted_ones_to_the_bit(
-    whole: tuple[Path, float], tmp_path: Path
+    whole: tuple[Path, float], tmp_path: Path, num_kills: int
 ) -> None:
     run, whole_s = whole
-    moments = interrupted(tmp_path / "run", 2, whole_s, random.Random(7), *ONE_ROUND)
-    assert len(moments) == 2
+    moments = interrupted(tmp_path / "run", num_kills, whole_s, random.Random(7), *ONE_ROUND)
+    assert len(moments) == num_kills
     expected, found = fingerprint(run), fingerprint(tmp_path / "run")
     assert [path for path in {*expected, *found} if expected.get(path) != found.get(path)] == []
 

@@ -18,7 +18,18 @@ HOSTILE = "<img src=x onerror=document.title='ran'><b>bold</b>"
 ENTER, RIGHT, CONTROL = "\ue007", "\ue014", "\ue009"
 
 
-@pytest.fixture(params=[(1280, 800), (390, 844)], ids=["desk", "phone"])
+WINDOWS = {"desk": (1280, 800), "phone": (390, 844)}
+
+
+def in_windows(first: str) -> pytest.MarkDecorator:
+    """Runs a test in both windows; in the other one than the first it is long."""
+    params = [
+        pytest.param(size, id=name, marks=() if name == first else pytest.mark.long) for name, size in WINDOWS.items()
+    ]
+    return pytest.mark.parametrize("browser", params, indirect=True)
+
+
+@pytest.fixture
 def browser(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Browser]:
     with started_browser(tmp_path / "chromium", *request.param) as started:
         yield started
@@ -50,6 +61,7 @@ def check_is_sound(browser: Browser) -> None:
     assert [each for each in browser.complaints() if "Failed to load resource" not in each] == []
 
 
+@in_windows("phone")
 def test_a_video_is_made_and_found_in_the_gallery(browser: Browser, serving: Serving) -> None:
     open_page(browser, serving)
     assert "Accept" not in browser.text(), "review buttons are there only when something waits"
@@ -68,6 +80,7 @@ def test_a_video_is_made_and_found_in_the_gallery(browser: Browser, serving: Ser
     check_is_sound(browser)
 
 
+@in_windows("desk")
 def test_a_review_is_completed_and_opens_by_its_address(browser: Browser, serving: Serving) -> None:
     open_page(browser, serving)
     type_prompt(browser, "a blue square")
@@ -98,6 +111,7 @@ def test_a_review_is_completed_and_opens_by_its_address(browser: Browser, servin
     check_is_sound(browser)
 
 
+@in_windows("desk")
 def test_every_task_is_reachable_by_keyboard_and_errors_are_shown_at_their_field(
     browser: Browser, serving: Serving
 ) -> None:
@@ -126,6 +140,7 @@ def test_every_task_is_reachable_by_keyboard_and_errors_are_shown_at_their_field
     check_is_sound(browser)
 
 
+@in_windows("phone")
 def test_a_finished_video_is_extended_and_connected_from_the_gallery(browser: Browser, serving: Serving) -> None:
     open_page(browser, serving)
     browser.button("a red circle moves right")
