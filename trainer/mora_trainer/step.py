@@ -36,7 +36,7 @@ class LearningRates:
 
 @dataclass(frozen=True)
 class StepReport:
-    """Results of one step, for metrics and progress; equal on every rank except for `breakdown_s`."""
+    """Results of one step, for metrics and progress; equal on every rank, except for `image_gradient_norm` and `breakdown_s`."""
 
     step: int
     loss: float  # mean over the whole batch
@@ -47,7 +47,7 @@ class StepReport:
     gradient_norms: dict[str, float]  # by role: image, video, modulation
     image_gradient_norm: float  # ||dL/dO_1||, largest over this rank's micro-batches
     norms: dict[str, float]  # ||z_i||
-    alphas: dict[str, float]  # by agent, as committed; for a skipped step those that a commit would have used
+    alphas: dict[str, float]  # by agent, as committed; of a skipped step, alpha of the unchanged z
     breakdown_s: dict[str, float]
 
 

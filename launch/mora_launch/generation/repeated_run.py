@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from mora_runtime.errors import SettingsError
 from mora_runtime.files.foreign_file import read_foreign
@@ -31,6 +31,7 @@ from mora_launch.limits import (
 )
 from mora_launch.review.decision import StageResult
 from mora_launch.serving.settings import PromptAgentSettings
+from mora_launch.tasks.request import Task
 
 _SHOWN_LENGTH = 300
 _PathText = Annotated[str, Field(min_length=1, max_length=MAX_PATH_LENGTH)]
@@ -42,7 +43,7 @@ class _Options(Settings):
 
     model_config = ConfigDict(strict=True)
 
-    task: Literal["text_to_video", "image_to_video", "extend", "edit", "connect", "simulate"]
+    task: Task
     prompt: Annotated[str, Field(max_length=MAX_RECORDED_TEXT_LENGTH)]
     seed: int
     image: _PathText | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 from mora_launch.limits import MAX_SEED
 from mora_launch.serving.server_pool import ServerPool
@@ -12,7 +12,8 @@ from mora_launch.serving.settings import ServingSettings
 from mora_launch.tasks.errors import BadRequest
 from mora_launch.tasks.media import Clip, Video
 
-TASKS = ("text_to_video", "image_to_video", "extend", "edit", "connect", "simulate")
+Task = Literal["text_to_video", "image_to_video", "extend", "edit", "connect", "simulate"]
+TASKS: tuple[str, ...] = get_args(Task)
 NEEDS_IMAGE = ("image_to_video",)
 NUM_VIDEOS = {"extend": 1, "edit": 1, "connect": 2}
 OPTIONAL_VIDEOS = {"simulate": 1}  # in addition to NUM_VIDEOS

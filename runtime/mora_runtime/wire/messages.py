@@ -1,7 +1,7 @@
-"""All messages, with their direction. Every frame decodes to one of them; nothing else crosses a socket.
+"""All messages, with their direction. Every frame decodes to one of them; `wire.doorbell` has the two other packets.
 
 Fields are checked by type when a message is made from wire values, so every decoded message is well-formed. A tensor on
-the wire is a `WireTensor`; its sender frees it once every lease on it has come back by RELEASE.
+the wire is a `WireTensor`; its sender frees it once every lease on it has come back (`released` of a message).
 """
 
 from __future__ import annotations
