@@ -36,7 +36,10 @@ class LearningRates:
 
 @dataclass(frozen=True)
 class StepReport:
-    """Results of one step, for metrics and progress; equal on every rank, except for `image_gradient_norm` and `breakdown_s`."""
+    """Results of one step, for metrics and progress.
+
+    Equal on every rank, except for `image_gradient_norm` and `breakdown_s`.
+    """
 
     step: int
     loss: float  # mean over the whole batch

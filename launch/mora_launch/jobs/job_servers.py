@@ -34,8 +34,8 @@ class JobServers:
 
     A generation is a set of processes that work together. When one dies, its workers (coordinators, or the maker of
     candidates) are started again as the next generation. So are servers, except those that survive in a job of a single
-    replica that has a checkpoint: they keep their models and load its state. With several replicas the servers of an agent are
-    members of one group for collectives, which does not survive the loss of a member.
+    replica that has a checkpoint: they keep their models and load its state. With several replicas the servers of an
+    agent are members of one group for collectives, which does not survive the loss of a member.
 
     Args:
         checked: every agent's options, as `check_agents` returns them.
