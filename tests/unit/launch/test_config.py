@@ -111,7 +111,7 @@ def test_an_agent_outside_the_chain_takes_its_capabilities_from_the_others() -> 
     ("changes", "said"),
     [
         ([f"serving.agents.video={BESIDE}"], "serving.agents.video: this name is taken"),
-        ([f"serving.agents.a={BESIDE}", f"serving.agents.b={BESIDE}"], "connect_videos is a's already"),
+        ([f"serving.agents.a={BESIDE}", f"serving.agents.b={BESIDE}"], "a already has connect_videos"),
         (["serving.servers.vidoe=2"], r"no agent is named vidoe \(known: image, video\)"),
         ([f"serving.agents.c={BESIDE.replace('connect_videos', 'dance')}"], "serving.agents.c.capabilities.0"),
         ([f"serving.agents.c={BESIDE.replace('connect_videos', '')}"], "at least 1 item"),
