@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import threading
 
+from mora_runtime.errors import RoleFailed
 from mora_runtime.process.supervisor import Supervisor
 
 _LOOK_EVERY_S = 0.5
+_STOP_DEADLINE_S = 60.0  # a killed process may take a while to give its memory back
 
 
 class BackgroundWatch:
@@ -40,7 +42,9 @@ class BackgroundWatch:
             return
         self._ending.set()
         self._supervisor.wake()
-        self._thread.join()
+        self._thread.join(_STOP_DEADLINE_S)
+        if self._thread.is_alive():
+            raise RoleFailed(f"the thread that watches the processes did not stop within {_STOP_DEADLINE_S:.0f} s")
         self._thread = None
         error, self._error = self._error, None
         if error is not None:

@@ -107,6 +107,12 @@ def test_an_agent_outside_the_chain_takes_its_capabilities_from_the_others() -> 
     assert served.roles() == ["image.0", "video.0", "connector.0", "connector.1"]
 
 
+def test_the_first_editions_name_of_capabilities_still_loads() -> None:
+    old = BESIDE.replace("capabilities", "abilities")
+    config = load_config(TINY, [f"serving.agents.connector={old}"])
+    assert config.serving.agents["connector"].capabilities == ("connect_videos",)
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
