@@ -20,6 +20,8 @@ import httpx
 import pytest
 from hostile_serving import PATIENCE_S, SECRET, Honest, Served, is_ready, until
 
+from tests.integration.runtime.slack import slack
+
 ROOT = Path(__file__).resolve().parents[3]
 OTHER_UID = 1042
 START_DEADLINE_S = 240.0
@@ -96,6 +98,7 @@ def honest(served: Served) -> Iterator[Honest]:
         with httpx.Client(base_url=served.url, timeout=met.patience_s) as client:
             while not ended.wait(0.05):
                 started_s = time.monotonic()
+                client.timeout = httpx.Timeout(met.patience_s * slack())
                 try:
                     served_in_s(client)
                 except httpx.HTTPError as error:
@@ -110,7 +113,7 @@ def honest(served: Served) -> Iterator[Honest]:
         until(lambda: met.num_answers > 0 or bool(met.faults), "the honest client has asked")
     finally:
         ended.set()
-        thread.join(2 * met.patience_s + 5)
+        thread.join(10 * met.patience_s)
     assert not met.faults, f"the honest client was not served: {met.faults[0]}"
 
 

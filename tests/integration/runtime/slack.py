@@ -2,7 +2,7 @@
 
 import time
 
-_WORK_S = 0.05
+_WORK_S = 0.02
 
 
 def slack() -> float:
