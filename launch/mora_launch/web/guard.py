@@ -10,7 +10,7 @@ from typing import Any
 import h11
 from mora_runtime.files.shown_text import shown_line
 
-from mora_launch.limits import MAX_REFUSAL_LENGTH
+from mora_launch.limits import MAX_LEFT_OVER_NBYTES, MAX_REFUSAL_LENGTH
 from mora_launch.web.access import Access, Refusal
 from mora_launch.web.asgi import App, Message, Receive, Scope, Send, header_values
 from mora_launch.web.body import Body, BodyRoom
@@ -70,7 +70,7 @@ class Guard:
                 "expected `Authorization: Bearer TOKEN`; the server printed a link with the token when it started",
             )
         if refusal is not None:
-            await _refuse(send, refusal)
+            await _refuse(send, refusal, closes=not _has_short_body(scope))
             return
         await self._serve(scope, receive, send, 200 if is_allowed or not is_page else 401)
 
@@ -113,7 +113,7 @@ class Guard:
             body.close()
         if body.refused is not None and not started:
             status, text = body.refused
-            await _refuse(send, Refusal(status, "body", text))
+            await _refuse(send, Refusal(status, "body", text), closes=True)
 
 
 def _quiet(send: Send) -> Send:
@@ -127,7 +127,19 @@ def _quiet(send: Send) -> Send:
     return send_if_open
 
 
-async def _refuse(send: Send, refusal: Refusal) -> None:
+def _has_short_body(scope: Scope) -> bool:
+    """Return whether what is left of the request can be read and dropped.
+
+    The connection then stays open. Closing it while the body is on its way would reset it, and a client that sends
+    before it reads would see that instead of the answer.
+    """
+    lengths = header_values(scope, b"content-length")
+    if header_values(scope, b"transfer-encoding") or len(lengths) > 1:
+        return False
+    return not lengths or (lengths[0].isdecimal() and len(lengths[0]) <= 15 and int(lengths[0]) <= MAX_LEFT_OVER_NBYTES)
+
+
+async def _refuse(send: Send, refusal: Refusal, *, closes: bool) -> None:
     kind = "invalid_request_error"
     body = json.dumps(error_body(refusal.field, f"{refusal.field}: {refusal.text}", kind)).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), *_HEADERS]
@@ -135,7 +147,8 @@ async def _refuse(send: Send, refusal: Refusal) -> None:
         headers.append((b"www-authenticate", b"Bearer"))
     if refusal.status == 429:
         headers.append((b"retry-after", b"1"))
-    headers.append((b"connection", b"close"))
+    if closes:
+        headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 

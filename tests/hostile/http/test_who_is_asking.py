@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import socket
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -69,8 +71,7 @@ def test_pages_of_other_sites_and_ports_are_refused_and_read_nothing(
     served: Served, origin: str, method: str, path: str
 ) -> None:
     before = len(served.http.get("/v1/videos").json()["data"])
-    form = {"prompt": "by another site"} if method == "POST" else None
-    answer = served.http.request(method, path, headers={"origin": origin}, data=form)
+    answer = served.http.request(method, path, headers={"origin": origin}, data={"prompt": "by another site"})
     assert answer.status_code == 403
     assert not [name for name in answer.headers if name.startswith("access-control")]
     assert len(served.http.get("/v1/videos").json()["data"]) == before
@@ -99,3 +100,15 @@ def test_no_answer_allows_other_origins(served: Served) -> None:
 def test_no_host_name_causes_an_error_of_the_server(served: Served, host: str) -> None:
     for path in ("/v1/models", "/page", "/healthz"):
         assert served.http.get(path, headers={"host": host}).status_code in (400, 403)
+
+
+def test_a_refused_client_reads_its_answer_although_its_body_comes_later(served: Served) -> None:
+    address = urlsplit(served.url)
+    head = f"POST /v1/videos HTTP/1.1\r\nHost: {address.netloc}\r\nOrigin: null\r\nContent-Length: 1000\r\n\r\n"
+    again = f"GET /healthz HTTP/1.1\r\nHost: {address.netloc}\r\nConnection: close\r\n\r\n"
+    with socket.create_connection((address.hostname or "", address.port or 0), timeout=30) as raw:
+        raw.sendall(head.encode())
+        assert raw.recv(12) == b"HTTP/1.1 403"
+        raw.sendall(bytes(1000) + again.encode())
+        rest = b"".join(iter(lambda: raw.recv(1 << 16), b""))
+    assert b"HTTP/1.1 200" in rest, "the connection was not reset"
