@@ -56,14 +56,19 @@ def _run_all(chosen: Sequence[Stage], num_jobs: int, console: Console) -> list[E
         console.file.write(ended.output)
         console.file.flush()
 
-    old = signal.signal(signal.SIGTERM, _interrupt)
+    # A shell starts background commands with SIGINT ignored. Children inherit that, and tests of Ctrl-C would never end.
+    old = {
+        signal.SIGINT: signal.signal(signal.SIGINT, signal.default_int_handler),
+        signal.SIGTERM: signal.signal(signal.SIGTERM, _interrupt),
+    }
     try:
         return run_side_by_side(
             chosen, num_jobs=num_jobs, folder=ROOT, variables=_variables(num_jobs, console), on_start=on_start,
             on_end=on_end,
         )  # fmt: skip
     finally:
-        signal.signal(signal.SIGTERM, old)
+        for number, handler in old.items():
+            signal.signal(number, handler)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

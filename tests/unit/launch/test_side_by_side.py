@@ -80,7 +80,11 @@ import sys
 stages = [Stage(str(n), (sys.executable, "-c", {PARENT!r}, f"{tmp_path}/{{n}}"), 1) for n in range(2)]
 _run_all(stages, 2, terminal())
 """
-    runner = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    ignored = (
+        "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])"
+    )
+    command = [sys.executable, "-c", ignored, sys.executable, "-c", code]  # as a shell starts a background command
+    runner = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     told = [tmp_path / "0", tmp_path / "1"]
     deadline = time.monotonic() + 60
     while not all(path.exists() for path in told):
