@@ -56,7 +56,7 @@ def _run_all(chosen: Sequence[Stage], num_jobs: int, console: Console) -> list[E
         console.file.write(ended.output)
         console.file.flush()
 
-    # A shell starts background commands with SIGINT ignored. Children inherit that, and tests of Ctrl-C would never end.
+    # A shell starts background commands with SIGINT ignored; children inherit that, and tests of Ctrl-C never end.
     old = {
         signal.SIGINT: signal.signal(signal.SIGINT, signal.default_int_handler),
         signal.SIGTERM: signal.signal(signal.SIGTERM, _interrupt),
