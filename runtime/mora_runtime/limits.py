@@ -45,4 +45,4 @@ MAX_SHARD_NAME_PARTS = 8
 MAX_ROLE_LINE_NBYTES = 64 << 10  # one message on the link between a role process and the launcher
 MAX_NUM_VITALS = 64  # entries of one heartbeat
 MAX_VITAL_LENGTH = 256  # characters of a vital's name or text
-MAX_CHILD_ERROR_LENGTH = 8 << 10  # characters; several lines for a person to read, one line of JSON
+MAX_ROLE_ERROR_LENGTH = 8 << 10  # characters; several lines for a person to read, one line of JSON

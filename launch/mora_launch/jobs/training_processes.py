@@ -46,7 +46,7 @@ class TrainingProcesses:
     """Coordinators of one job, next to its servers. After a death they start again, from the committed checkpoint.
 
     Args:
-        keeps_servers: True leaves the servers to the caller, who has opened them and closes them; False does both here.
+        keeps_servers: True if the caller opens and closes the servers; False opens and closes them here.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class TrainingProcesses:
                 log.critical("the supervision of the job has failed", exc_info=error)
                 raise RoleFailed(
                     f"the job can be supervised no more ({type(error).__name__}: {shown_line(str(error))}); every "
-                    "process was ended, the last committed checkpoint is intact: go on with --resume"
+                    "process was ended, the last committed checkpoint is intact: continue with --resume"
                 ) from error
             status.end("finished" if code == 0 else "interrupted")
         return code

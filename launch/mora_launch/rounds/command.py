@@ -46,7 +46,7 @@ def synthesize(config: TrainConfig, *, run: Path | None, resume: bool, console: 
             with JobServers(config, checked, directory, console) as servers:
                 RoundRunner(config, directory, judges, servers, console).run()
         except Interrupted:
-            console.print(f"stopped; go on with --resume --run {path}", markup=False)
+            console.print(f"stopped; continue with --resume --run {path}", markup=False)
             return EXIT_INTERRUPTED
         except WaitsForReview as waits:
             then = f"./mora review {path}, then this command with --resume"

@@ -19,7 +19,7 @@ from typing import Any
 
 from mora_runtime.files.foreign_json import parse_object
 from mora_runtime.files.shown_text import shown, shown_line
-from mora_runtime.limits import MAX_CHILD_ERROR_LENGTH, MAX_NUM_VITALS, MAX_ROLE_LINE_NBYTES, MAX_VITAL_LENGTH
+from mora_runtime.limits import MAX_ROLE_ERROR_LENGTH, MAX_NUM_VITALS, MAX_ROLE_LINE_NBYTES, MAX_VITAL_LENGTH
 
 Vitals = dict[str, str | int | float | bool | None]
 GO = b"go"
@@ -65,7 +65,7 @@ def encode(message: RoleMessage) -> bytes:
     if isinstance(message, Ready):
         content = {"event": "ready"}
     elif isinstance(message, Failed):
-        error = shown(message.error)[:MAX_CHILD_ERROR_LENGTH]
+        error = shown(message.error)[:MAX_ROLE_ERROR_LENGTH]
         content = {"event": "failed", "error": error, "is_recoverable": message.is_recoverable}
     else:
         vitals = {name: _sent(value) for name, value in list(message.vitals.items())[:MAX_NUM_VITALS]}
@@ -104,8 +104,8 @@ def _check_keys(content: dict[str, Any], expected: set[str]) -> None:
 
 
 def _failed(error: Any, is_recoverable: Any) -> Failed:
-    if not isinstance(error, str) or len(error) > MAX_CHILD_ERROR_LENGTH:
-        raise BadRoleMessage(f"`error` must be a text of at most {MAX_CHILD_ERROR_LENGTH} characters")
+    if not isinstance(error, str) or len(error) > MAX_ROLE_ERROR_LENGTH:
+        raise BadRoleMessage(f"`error` must be a text of at most {MAX_ROLE_ERROR_LENGTH} characters")
     if not isinstance(is_recoverable, bool):
         raise BadRoleMessage(f"`is_recoverable` must be true or false, got {_short(is_recoverable)}")
     return Failed(shown(error), is_recoverable)

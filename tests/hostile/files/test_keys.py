@@ -1,4 +1,4 @@
-"""Files of strangers: configurations that name an endpoint. A key goes only to a host that the user has chosen."""
+"""Files of strangers: configurations that name an endpoint. Mora sends a key only to a host that the user chose."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ import tracemalloc
 from collections.abc import Callable
 
 import pytest
-from mora_runtime.limits import MAX_CHILD_ERROR_LENGTH, MAX_ROLE_LINE_NBYTES
+from mora_runtime.limits import MAX_ROLE_ERROR_LENGTH, MAX_ROLE_LINE_NBYTES
 from mora_runtime.process.role_messages import (
     BadRoleMessage,
     Beat,
@@ -177,7 +177,7 @@ def test_the_longest_error_is_still_a_message(unit: str) -> None:
     (only,) = Lines().take(line)
     message = decode(only)
     assert isinstance(message, Failed)
-    assert len(message.error) <= MAX_CHILD_ERROR_LENGTH
+    assert len(message.error) <= MAX_ROLE_ERROR_LENGTH
 
 
 def test_a_heartbeat_with_odd_values_is_still_accepted() -> None:

@@ -129,7 +129,7 @@ def test_ctrl_c_while_candidates_are_made_or_judged_ends_everything(tmp_path: Pa
         job.process.send_signal(signal.SIGINT)
         code, said = job.finish()
         assert code == 130, said
-        assert f"stopped; go on with --resume --run {run}" in said
+        assert f"stopped; continue with --resume --run {run}" in said
         assert job.nothing_left()
         silent.settimeout(250.0)
         job = MoraTrain(run, command=[*words, "--resume"])
