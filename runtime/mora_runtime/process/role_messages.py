@@ -19,7 +19,7 @@ from typing import Any
 
 from mora_runtime.files.foreign_json import parse_object
 from mora_runtime.files.shown_text import shown, shown_line
-from mora_runtime.limits import MAX_ROLE_ERROR_LENGTH, MAX_NUM_VITALS, MAX_ROLE_LINE_NBYTES, MAX_VITAL_LENGTH
+from mora_runtime.limits import MAX_NUM_VITALS, MAX_ROLE_ERROR_LENGTH, MAX_ROLE_LINE_NBYTES, MAX_VITAL_LENGTH
 
 Vitals = dict[str, str | int | float | bool | None]
 GO = b"go"
