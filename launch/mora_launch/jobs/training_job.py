@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 from mora_data.dataset import resolve_dataset
-from mora_runtime.errors import RunExists, SettingsError
+from mora_runtime.errors import SettingsError
 from mora_runtime.process import envvars, faults
 from mora_runtime.process.run_directory import RunDirectory
 from rich.console import Console
 
 from mora_launch.config.train_config import TrainConfig
-from mora_launch.environments.venvs import ROOT
 from mora_launch.jobs.job_servers import JobServers
 from mora_launch.jobs.placement import check_devices, place, placement_table
 from mora_launch.jobs.resources import role_names
+from mora_launch.jobs.run_path import CONFIG_COPY, run_path
 from mora_launch.jobs.servers import check_agents, traces_folder, write_json
 from mora_launch.jobs.training_processes import TraceRequest, TrainingProcesses
-
-_CONFIG_COPY = "config.json"
 
 
 def train(
@@ -49,12 +46,10 @@ def train(
         console.print(placement_table(roles))
         return 0
     check_devices(roles)
-    path = run or ROOT / "runs" / f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    if not resume and (path / _CONFIG_COPY).exists():
-        raise RunExists(f"{path} already holds a run; give --resume to go on with it, or another --run")
+    path = run_path(run, config.name, resume=resume)
     with RunDirectory.create(path, lock=True) as directory:
         dataset = resolve_dataset(config.data, config.clip, directory.path / "data")
-        write_json(directory.path / _CONFIG_COPY, config.model_dump(mode="json"))
+        write_json(directory.path / CONFIG_COPY, config.model_dump(mode="json"))
         traces = None if trace is None else traces_folder(directory.path)
         servers = JobServers(config, checked, directory, console, traces=traces)
         return TrainingProcesses(config, directory, dataset, servers, resume=resume, trace=trace).run(console)

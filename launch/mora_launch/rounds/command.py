@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
-from mora_runtime.errors import RoundError, RunExists
+from mora_runtime.errors import RoundError
 from mora_runtime.process.run_directory import RunDirectory
 from mora_runtime.schema import read_settings
 from rich.console import Console
 
 from mora_launch.config.train_config import TrainConfig
-from mora_launch.environments.venvs import ROOT
 from mora_launch.jobs.job_servers import JobServers
+from mora_launch.jobs.run_path import CONFIG_COPY, run_path
 from mora_launch.jobs.servers import check_agents
 from mora_launch.rounds.judging.judge import Interrupted
 from mora_launch.rounds.judging.judges import open_judges
@@ -20,7 +19,6 @@ from mora_launch.rounds.report import summary_tables
 from mora_launch.rounds.round_runner import RoundRunner, WaitsForReview
 from mora_launch.rounds.store import read_json, write_once
 
-CONFIG_COPY = "config.json"
 EXIT_INTERRUPTED = 130
 EXIT_WAITS_FOR_REVIEW = 4
 
@@ -35,9 +33,7 @@ def synthesize(config: TrainConfig, *, run: Path | None, resume: bool, console: 
         MoraError: refused, or a part failed; what was made is kept.
     """
     checked = check_agents(config, console)
-    path = run or ROOT / "runs" / f"{config.name}-rounds-{time.strftime('%Y%m%d-%H%M%S')}"
-    if not resume and (path / CONFIG_COPY).exists():
-        raise RunExists(f"{path} already holds a run; give --resume to go on with it, or another --run")
+    path = run_path(run, f"{config.name}-rounds", resume=resume)
     judges = open_judges(config.synthesis)
     with RunDirectory.create(path, lock=True) as directory:
         _keep_config(config, directory.path / CONFIG_COPY)
