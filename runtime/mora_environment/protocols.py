@@ -1,0 +1,118 @@
+"""What an agent of a chain can do: its remote methods, with shapes. `Interface` tells which of them a kind has.
+
+B is the number of samples of a call. Every tensor between agents is float32, about [-1, 1]: `images` (B, 3, H, W) or
+`frames` (B, F, 3, H, W). An agent names its own inputs: a transform with `takes = {"images": ...}` has an argument
+`images`. All randomness of a sample comes from its seed, so a sample is the same alone and in a batch.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import torch
+
+
+class Text(Protocol):
+    """`has_text`: the agent encodes prompts itself and keeps the results."""
+
+    def encode(self, prompts: list[str]) -> dict[str, Any]:
+        """`keys`: one for each prompt. The same prompt gives the same key."""
+
+    def unload_text_encoder(self) -> dict[str, Any]:
+        """Free the text encoder; a new prompt loads it again."""
+
+
+class Modulated(Protocol):
+    """`has_modulation`: the agent appends z_i to its conditioning."""
+
+    def modulation_rows(self, text: str, new_token: bool) -> dict[str, Any]:
+        """`rows` that start z_i: float32 (rows, d). An agent without text encoder chooses them itself."""
+
+
+class Source(Protocol):
+    """`gives` without `takes`: the first agent of a chain. Differentiable in z and in the agent's parameters."""
+
+    def forward(
+        self, z: torch.Tensor | None, prompt_keys: list[str], seeds: list[int], target_keys: list[str] | None = None
+    ) -> dict[str, Any]:
+        """The outputs that `gives` names, and with `target_keys` (`has_loss`) also the agent's own scalar `loss`."""
+
+
+class Transform(Protocol):
+    """`takes` and `gives`: an agent inside a chain. Differentiable in its inputs, in z and in its parameters.
+
+    `images` stands for the names in `takes`.
+    """
+
+    def forward(
+        self,
+        z: torch.Tensor | None,
+        prompt_keys: list[str],
+        seeds: list[int],
+        images: torch.Tensor,
+        target_keys: list[str] | None = None,
+    ) -> dict[str, Any]:
+        """As `Source.forward`."""
+
+
+class Objective(Protocol):
+    """`takes` and `has_loss`: the last agent of a chain. Differentiable in its inputs, in z and in its parameters."""
+
+    def loss(
+        self,
+        z: torch.Tensor | None,
+        prompt_keys: list[str],
+        seeds: list[int],
+        images: torch.Tensor,
+        target_keys: list[str],
+    ) -> dict[str, Any]:
+        """`loss`: scalar float32, the mean over the batch.
+
+        `target_keys` is absent without `needs_targets`.
+        """
+
+
+class Targets(Protocol):
+    """`needs_targets`: the agent's loss compares with the clips of the data set."""
+
+    def store_target(self, pixels: torch.Tensor) -> dict[str, Any]:
+        """`key` of a clip, uint8 (F, H, W, 3). The agent keeps what it needs of it; the same clip has the same key."""
+
+
+class Generator(Protocol):
+    """`generates`: makes pictures or clips at the end of a chain, without gradient."""
+
+    def generate(
+        self, z: torch.Tensor | None, prompt_keys: list[str], seeds: list[int], images: torch.Tensor
+    ) -> dict[str, Any]:
+        """`outputs`: uint8 (B, H, W, 3), or (B, F, H, W, 3) for frames. `images` stands for the names in `takes`."""
+
+
+class Noise(Protocol):
+    """`has_noise`: the noise that a seed stands for, stored with the videos that a model is trained on again."""
+
+    def initial_noise(self, seed: int) -> dict[str, Any]:
+        """`noise`: float32, the initial noise of one sample."""
+
+
+class Critic(Protocol):
+    """`is_critic`: scores pictures or clips; never trains."""
+
+    def score(self, prompts: list[str], frames: torch.Tensor) -> dict[str, Any]:
+        """`scores`: float32 (B,), one for each sample. `frames` stands for the names in `takes`."""
+
+    def loss(self, prompts: list[str], frames: torch.Tensor) -> dict[str, Any]:
+        """`loss`: scalar float32, differentiable in the frames; lower is better."""
+
+
+class Served(Protocol):
+    """Capabilities for people's requests (`mora serve`): an agent has those that it can do.
+
+    Each takes `prompts`, `seeds`, its pictures or clips as uint8, and the overrides `num_inference_steps` and
+    `guidance_scale`; each returns `outputs`, uint8. The same prompt, seed and settings give the same bytes in any
+    batch.
+    """
+
+    def describe(self) -> dict[str, Any]:
+        """Defaults and limits of requests: model, height, width, num_frames, size_multiple, largest_side,
+        num_inference_steps, least_num_inference_steps, guidance_scale."""
