@@ -156,6 +156,30 @@ class OpenSoraAgent(Agent):
             return {"loss": self._objective.loss(z, texts, images, targets, seeds)}
 
     @remote
+    def generate(self, z: Tensor | None, prompt_keys: list[str], seeds: list[int], images: Tensor) -> dict[str, Any]:
+        """`outputs`, uint8 (B, F, H, W, 3): a clip from each first frame, made one after the other.
+
+        Args:
+            z: z_2, float32 (rows, d), or None.
+            prompt_keys, seeds: one for each image.
+            images: first frames, float (B, 3, H, W) in [-1, 1]; other sizes are scaled to cover and cropped.
+        """
+        with _as_bad_argument():
+            if not seeds or not len(prompt_keys) == len(seeds) == len(images):
+                raise BadArgument(
+                    "generate: expected as many seeds and images as prompts, at least one; got "
+                    f"{len(prompt_keys)} prompts, {len(seeds)} seeds, {len(images)} images"
+                )
+            size = self._size
+            pipeline, negative = self._pipeline(None, None, allocate=ordinary_memory), self._negative()
+            fitted = fit_image(images.float(), size.height, size.width)
+            outputs = empty((len(seeds), size.frames, size.height, size.width, 3), torch.uint8)
+            for index, (key, seed) in enumerate(zip(prompt_keys, seeds, strict=True)):
+                first = fitted[index : index + 1]
+                outputs[index] = pipeline.sample(self._encoder.rows(key), negative, [first], [0], seed, z=z)
+            return {"outputs": outputs}
+
+    @remote
     def animate(
         self,
         z: Tensor | None,

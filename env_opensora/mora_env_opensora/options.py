@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from mora_environment.component import Component
+from mora_environment.interface import Interface, Port
 from mora_environment.model_folder import answer_options, count_parameters, published_count
 from mora_runtime.errors import SettingsError
 from mora_runtime.schema import Settings
@@ -90,6 +91,18 @@ class OpenSoraOptions(Settings):
             Component(name=name, num_parameters=count, dtype_nbytes=dtype_nbytes, trainable=name == "transformer")
             for name, (count, dtype_nbytes) in counts.items()
         ]
+
+    def interface(self) -> Interface:
+        """An objective over first frames of any size, which also generates clips."""
+        return Interface(
+            takes={"images": Port(modality="images")},
+            has_loss=True,
+            needs_targets=True,
+            has_text=True,
+            has_modulation=True,
+            generates=Port(modality="frames", height=self.height, width=self.width, num_frames=self.num_frames),
+            has_noise=True,
+        )
 
 
 def _count(model: str, name: str) -> int:

@@ -112,8 +112,15 @@ class Sd3Agent(Agent):
         return {}
 
     @remote
+    def store_target(self, pixels: torch.Tensor) -> dict[str, Any]:
+        """Store the first frame of a target clip, uint8 (F, H, W, 3), for the agent's own loss; returns its `key`."""
+        if pixels.ndim != 4 or not pixels.shape[0]:
+            raise BadArgument(f"pixels: expected uint8 (F >= 1, H, W, 3), got {pixels.dtype} {tuple(pixels.shape)}")
+        return self.store_frame(pixels[0])
+
+    @remote
     def store_frame(self, pixels: torch.Tensor) -> dict[str, Any]:
-        """Store a target's first frame, uint8 (H, W, 3), for the agent's own loss; returns its key."""
+        """`store_target` of a single frame, uint8 (H, W, 3)."""
         expected = (self._options.height, self._options.width, 3)
         if pixels.dtype != torch.uint8 or tuple(pixels.shape) != expected:
             raise BadArgument(f"pixels: expected uint8 {expected}, got {pixels.dtype} {tuple(pixels.shape)}")
@@ -123,32 +130,40 @@ class Sd3Agent(Agent):
         return {"key": key}
 
     @remote(differentiable=True)
-    def render(
-        self, z: torch.Tensor | None, prompt_keys: list[str], seeds: list[int], frame_keys: list[str] | None
+    def forward(
+        self, z: torch.Tensor | None, prompt_keys: list[str], seeds: list[int], target_keys: list[str] | None = None
     ) -> dict[str, Any]:
         """Images of a micro-batch, with gradient through the last K denoising steps and the VAE decode.
 
         Args:
             z: z_1, float32 (rows, d), or None.
             prompt_keys, seeds: one for each image.
-            frame_keys: first frames of the targets; with them the agent's own loss is returned too.
+            target_keys: of the targets, one for each image; with them the agent's own loss is returned too.
 
         Returns:
-            `images` (B, 3, H, W) float32, about [-1, 1]; `own_loss` scalar float32 if `frame_keys` are given.
+            `images` (B, 3, H, W) float32, about [-1, 1]; `loss` scalar float32 if `target_keys` are given.
         """
         if len(prompt_keys) != len(seeds) or not seeds:
-            raise BadArgument(f"render: expected as many seeds as prompts, got {len(seeds)} and {len(prompt_keys)}")
+            raise BadArgument(f"forward: expected as many seeds as prompts, got {len(seeds)} and {len(prompt_keys)}")
         prompts, negative = self.embeddings(prompt_keys)
         settings = self.settings()
         values: dict[str, Any] = {"images": self.renderer.render(z, prompts, negative, seeds, settings)}
-        if frame_keys is not None:
-            frames = torch.stack([self._frame(key) for key in frame_keys])
-            values["own_loss"] = self.renderer.own_loss(z, prompts, frames, seeds, settings)
+        if target_keys is not None:
+            frames = torch.stack([self._frame(key) for key in target_keys])
+            values["loss"] = self.renderer.own_loss(z, prompts, frames, seeds, settings)
         return values
+
+    @remote(differentiable=True)
+    def render(
+        self, z: torch.Tensor | None, prompt_keys: list[str], seeds: list[int], frame_keys: list[str] | None
+    ) -> dict[str, Any]:
+        """`forward`, with `frame_keys` for `target_keys` and `own_loss` for `loss`."""
+        values = self.forward(z, prompt_keys, seeds, frame_keys)
+        return {"own_loss" if name == "loss" else name: value for name, value in values.items()}
 
     def _frame(self, key: str) -> torch.Tensor:
         if key not in self._frames:
-            raise BadArgument(f"unknown frame key `{key[:40]}`; expected one that `store_frame` returned")
+            raise BadArgument(f"unknown target key `{key[:40]}`; expected one that `store_target` returned")
         return self._frames[key].permute(2, 0, 1).to(self._device, torch.float32) / 127.5 - 1.0
 
     @remote

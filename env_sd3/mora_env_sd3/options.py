@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from mora_environment.component import Component
+from mora_environment.interface import Interface, Port
 from mora_environment.model_folder import answer_options, count_parameters, model_components
 from mora_runtime.schema import Settings
 from pydantic import Field, model_validator
@@ -62,6 +63,17 @@ class Sd3Options(Settings):
             trainable="transformer",
             dtype_nbytes=2 if self.dtype == "bfloat16" else 4,
             published=PUBLISHED,
+        )
+
+    def interface(self) -> Interface:
+        """A source: prompts to images. Its own loss compares with the first frames of the targets."""
+        return Interface(
+            gives={"images": Port(modality="images", height=self.height, width=self.width)},
+            has_loss=True,
+            needs_targets=True,
+            has_text=True,
+            has_modulation=True,
+            has_noise=True,
         )
 
 

@@ -16,6 +16,7 @@ from mora_env_opensora.objective import Target, VideoObjective
 from mora_env_opensora.options import OpenSoraOptions
 from mora_env_opensora.pipelines.pixels import frames_to_pixels
 from mora_env_opensora.text.encoder import TextEncoder
+from mora_environment.interface import Port
 from mora_runtime import RunDirectory, Session
 from mora_runtime.errors import BadArgument, SettingsError
 from mora_runtime.schema import read_settings
@@ -103,12 +104,32 @@ def test_animate_takes_uint8_and_float_alike(agent: OpenSoraAgent) -> None:
     assert torch.equal(frames[1], frames[2])
 
 
+def test_generate_makes_the_same_clips_in_any_batch_as_animate(agent: OpenSoraAgent) -> None:
+    keys = agent.encode(prompts=["a cat", "a dog walks"])["keys"]
+    z = agent.modulation_rows(text="[Mod]")["rows"]
+    images = torch.rand(2, 3, 48, 40, generator=torch.Generator().manual_seed(3)) * 2 - 1
+    both = agent.generate(z=z, prompt_keys=keys, seeds=[5, 6], images=images)["outputs"]
+    assert both.shape == (2, 9, 32, 32, 3)
+    assert both.dtype == torch.uint8
+    for index, (key, seed) in enumerate(zip(keys, (5, 6), strict=True)):
+        alone = agent.animate(z=z, prompt_key=key, image=images[index], seed=seed)["frames"]
+        assert torch.equal(both[index], alone)
+
+
+def test_generate_refuses_a_batch_of_unequal_parts(agent: OpenSoraAgent) -> None:
+    key = agent.encode(prompts=["a cat"])["keys"][0]
+    for keys, seeds, num_images in (([key], [1, 2], 1), ([key], [1], 2), ([], [], 0)):
+        with pytest.raises(BadArgument, match="expected as many seeds and images as prompts"):
+            agent.generate(z=None, prompt_keys=keys, seeds=seeds, images=torch.zeros(num_images, 3, 32, 32))
+
+
 def test_finished_frames_are_in_shared_memory(agent: OpenSoraAgent, tmp_path: Path) -> None:
     key = agent.encode(prompts=["a cat"])["keys"][0]
     alone = agent.extend_video(["a cat"], [1], _clip()[None, -2:])["outputs"]
     with Session.open(RunDirectory.create(tmp_path / "run"), "video.0") as session:
         for made in (
             agent.animate(z=None, prompt_key=key, image=_clip()[0], seed=1)["frames"],
+            agent.generate(z=None, prompt_keys=[key], seeds=[1], images=torch.zeros(1, 3, 32, 32))["outputs"],
             agent.connect_videos(["a cat"], [1], _clip(1)[-1:], _clip(2)[:1])["outputs"],
             agent.extend_video(["a cat"], [1], _clip()[None, -2:])["outputs"],
         ):
@@ -201,6 +222,14 @@ def test_options_and_sizes_are_read_without_model_libraries(tiny: Path) -> None:
         "text_encoder": sum(parameter.numel() for parameter in agent._encoder._model.parameters()),
     }
     assert answer["options"]["snr_gamma"] == 5.0
+
+
+def test_the_interface_tells_the_methods_and_the_size(tiny: Path) -> None:
+    found = OpenSoraOptions(**_options(tiny)).interface()
+    assert found.takes == {"images": Port(modality="images")}
+    assert found.generates == Port(modality="frames", height=32, width=32, num_frames=9)
+    assert all((found.has_loss, found.needs_targets, found.has_text, found.has_modulation, found.has_noise))
+    assert not found.gives
 
 
 def test_a_served_clip_has_the_same_bytes_alone_and_in_a_batch(agent: OpenSoraAgent) -> None:

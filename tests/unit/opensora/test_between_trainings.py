@@ -21,10 +21,10 @@ def fresh(tiny: Path) -> OpenSoraAgent:
 
 def make_candidate(agent: OpenSoraAgent) -> None:
     agent.modulation_rows(text="[Mod]")
-    key = agent.encode(prompts=[PROMPT])["keys"][0]
+    keys = agent.encode(prompts=[PROMPT])["keys"]
     agent.unload_text_encoder()
     with torch.no_grad():
-        agent.animate(z=None, prompt_key=key, image=torch.zeros(1, 3, 32, 32), seed=5)
+        agent.generate(z=None, prompt_keys=keys, seeds=[5], images=torch.zeros(1, 3, 32, 32))
     agent.initial_noise(seed=5)
 
 

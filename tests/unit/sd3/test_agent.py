@@ -9,6 +9,7 @@ from diffusers import StableDiffusion3Img2ImgPipeline, StableDiffusion3Pipeline
 from mora_env_sd3.agent import Sd3Agent
 from mora_env_sd3.options import Sd3Options
 from mora_env_sd3.text_encoders import TextEncoders
+from mora_environment.interface import Port
 from mora_runtime import RunDirectory, Session
 from mora_runtime.errors import BadArgument, Cancelled, SettingsError
 from mora_runtime.schema import read_settings
@@ -43,15 +44,15 @@ def test_without_z_it_renders_what_the_published_pipeline_renders(agent: Sd3Agen
         output_type="pt",
     ).images
     with torch.no_grad():
-        found = agent.render(z=None, prompt_keys=keys(agent, prompt), seeds=[5], frame_keys=None)["images"]
+        found = agent.forward(z=None, prompt_keys=keys(agent, prompt), seeds=[5])["images"]
     assert torch.allclose((found / 2 + 0.5).clamp(0, 1), expected, atol=1e-5)
 
 
 def test_the_same_seed_renders_the_same_picture_in_any_batch(agent: Sd3Agent) -> None:
     both = keys(agent, "a blue square", "a green ball")
     with torch.no_grad():
-        batch = agent.render(z=None, prompt_keys=both, seeds=[1, 2], frame_keys=None)["images"]
-        alone = agent.render(z=None, prompt_keys=both[1:], seeds=[2], frame_keys=None)["images"]
+        batch = agent.forward(z=None, prompt_keys=both, seeds=[1, 2])["images"]
+        alone = agent.forward(z=None, prompt_keys=both[1:], seeds=[2])["images"]
     assert batch.shape == (2, 3, 32, 32)
     assert torch.allclose(batch[1], alone[0], atol=1e-5)
 
@@ -70,12 +71,12 @@ def test_finished_pictures_are_in_shared_memory(agent: Sd3Agent, tmp_path: Path)
 def test_z_changes_the_picture_and_gets_a_gradient(agent: Sd3Agent) -> None:
     z = agent.modulation_rows(text="[Mod]", new_token=False)["rows"].requires_grad_(True)
     prompt = keys(agent, "a cat in the city")
-    images = agent.render(z=z, prompt_keys=prompt, seeds=[3], frame_keys=None)["images"]
+    images = agent.forward(z=z, prompt_keys=prompt, seeds=[3])["images"]
     images.square().mean().backward()
     assert z.grad is not None
     assert (z.grad.abs().sum(dim=1) > 0).all(), "every row of z reaches the picture"
     with torch.no_grad():
-        without = agent.render(z=None, prompt_keys=prompt, seeds=[3], frame_keys=None)["images"]
+        without = agent.forward(z=None, prompt_keys=prompt, seeds=[3])["images"]
     assert not torch.allclose(images, without)
 
 
@@ -84,7 +85,7 @@ def test_only_the_last_k_steps_carry_gradient(options: Sd3Options) -> None:
     images: list[torch.Tensor] = []
     for steps in (1, 2, "all"):
         agent = changed(options, gradient_steps=steps)
-        rendered = agent.render(z=None, prompt_keys=keys(agent, "a ship"), seeds=[4], frame_keys=None)["images"]
+        rendered = agent.forward(z=None, prompt_keys=keys(agent, "a ship"), seeds=[4])["images"]
         rendered.square().mean().backward()
         images.append(rendered.detach())
         gradients.append(agent.module().get_parameter("proj_out.weight").grad)  # type: ignore[arg-type]
@@ -98,14 +99,14 @@ def test_gradient_checkpointing_changes_no_gradient(options: Sd3Options) -> None
     found = []
     for checkpointing in (False, True):
         agent = changed(options, gradient_checkpointing=checkpointing)
-        rendered = agent.render(z=None, prompt_keys=keys(agent, "a ship"), seeds=[4], frame_keys=None)["images"]
+        rendered = agent.forward(z=None, prompt_keys=keys(agent, "a ship"), seeds=[4])["images"]
         rendered.square().mean().backward()
         found.append(agent.module().get_parameter("transformer_blocks.0.attn.to_q.weight").grad)
     assert torch.equal(found[0], found[1])  # type: ignore[arg-type]
 
 
 def test_text_encoders_and_autoencoder_never_train(agent: Sd3Agent) -> None:
-    rendered = agent.render(z=None, prompt_keys=keys(agent, "a dog"), seeds=[1], frame_keys=None)["images"]
+    rendered = agent.forward(z=None, prompt_keys=keys(agent, "a dog"), seeds=[1])["images"]
     rendered.sum().backward()
     assert all(parameter.grad is None for parameter in agent.renderer.vae.parameters())
     for parameter in agent.module().parameters():
@@ -134,7 +135,7 @@ def test_z_before_and_after_are_equivalent_in_joint_attention_without_positions(
         agent = changed(options, position=position)
         z = agent.modulation_rows(text="[Mod]", new_token=False)["rows"]
         with torch.no_grad():
-            images = agent.render(z=z, prompt_keys=keys(agent, "a cat"), seeds=[1], frame_keys=None)["images"]
+            images = agent.forward(z=z, prompt_keys=keys(agent, "a cat"), seeds=[1])["images"]
         rendered.append(images)
     assert torch.allclose(rendered[0], rendered[1], atol=1e-4)
 
@@ -142,7 +143,7 @@ def test_z_before_and_after_are_equivalent_in_joint_attention_without_positions(
 def test_the_feature_map_starts_near_the_identity_and_trains(options: Sd3Options) -> None:
     agent = changed(options, position="feature")
     z = agent.modulation_rows(text="[Mod]", new_token=False)["rows"].requires_grad_(True)
-    images = agent.render(z=z, prompt_keys=keys(agent, "a cat"), seeds=[1], frame_keys=None)["images"]
+    images = agent.forward(z=z, prompt_keys=keys(agent, "a cat"), seeds=[1])["images"]
     images.square().mean().backward()
     weight = agent.module().get_parameter("mora_feature_map.weight")
     assert z.grad is not None
@@ -154,18 +155,19 @@ def test_the_feature_map_starts_near_the_identity_and_trains(options: Sd3Options
 def test_the_image_agents_own_loss_is_differentiable_and_depends_on_the_frame(agent: Sd3Agent) -> None:
     prompt, losses = keys(agent, "a cat"), []
     for value in (0, 200):
-        key = agent.store_frame(pixels=torch.full((32, 32, 3), value, dtype=torch.uint8))["key"]
-        result = agent.render(z=None, prompt_keys=prompt, seeds=[1], frame_keys=[key])
-        assert result["own_loss"].requires_grad
-        losses.append(float(result["own_loss"].detach()))
+        key = agent.store_target(pixels=torch.full((2, 32, 32, 3), value, dtype=torch.uint8))["key"]
+        loss = agent.forward(z=None, prompt_keys=prompt, seeds=[1], target_keys=[key])["loss"]
+        assert loss.requires_grad
+        losses.append(float(loss.detach()))
     assert losses[0] != losses[1]
 
 
-def test_a_frame_is_stored_once_as_a_copy(options: Sd3Options) -> None:
+def test_of_a_target_the_first_frame_is_stored_once_as_a_copy(options: Sd3Options) -> None:
     agent = Sd3Agent(options, CPU)
-    pixels = torch.full((32, 32, 3), 255, dtype=torch.uint8)
-    key = agent.store_frame(pixels=pixels)["key"]
-    assert agent.store_frame(pixels=pixels.clone())["key"] == key
+    pixels = torch.zeros((3, 32, 32, 3), dtype=torch.uint8)
+    pixels[0] = 255
+    key = agent.store_target(pixels=pixels)["key"]
+    assert agent.store_target(pixels=pixels[:1].clone())["key"] == key
     pixels.zero_()  # the caller's memory is used again
     (kept,) = agent._frames.values()
     assert kept.dtype == torch.uint8
@@ -210,14 +212,17 @@ def test_encoding_after_unloading_loads_again(options: Sd3Options) -> None:
 )
 def test_bad_arguments_are_refused(agent: Sd3Agent, arguments: dict[str, Any], words: str) -> None:
     with pytest.raises(BadArgument, match=words):
-        agent.render(z=None, frame_keys=None, **arguments)
+        agent.forward(z=None, **arguments)
 
 
 def test_a_prompt_that_is_too_long_and_a_frame_of_another_size_are_refused(agent: Sd3Agent) -> None:
     with pytest.raises(BadArgument, match="at most 10000 characters, got 20000"):
         agent.encode(prompts=["x" * 20_000])
     with pytest.raises(BadArgument, match=r"expected uint8 \(32, 32, 3\)"):
-        agent.store_frame(pixels=torch.zeros(16, 16, 3, dtype=torch.uint8))
+        agent.store_target(pixels=torch.zeros(2, 16, 16, 3, dtype=torch.uint8))
+    for shape in ((32, 32, 3), (0, 32, 32, 3)):
+        with pytest.raises(BadArgument, match=r"pixels: expected uint8 \(F >= 1, H, W, 3\)"):
+            agent.store_target(pixels=torch.zeros(shape, dtype=torch.uint8))
 
 
 @pytest.mark.parametrize(
@@ -233,6 +238,14 @@ def test_options_that_do_not_fit_are_named(model: Path, changes: dict[str, Any],
     content = {"model": str(model), "height": 32, "width": 32, "num_inference_steps": 3, **changes}
     with pytest.raises(SettingsError, match=words):
         read_settings(Sd3Options, content, source="agents.image.options")
+
+
+def test_the_interface_tells_the_methods_and_the_size(options: Sd3Options, agent: Sd3Agent) -> None:
+    found = options.interface()
+    assert found.gives == {"images": Port(modality="images", height=32, width=32)}
+    assert not found.takes
+    assert all((found.has_loss, found.needs_targets, found.has_text, found.has_modulation, found.has_noise))
+    assert found.generates is None
 
 
 def test_components_are_counted_from_the_weights_on_disk(options: Sd3Options, agent: Sd3Agent) -> None:
@@ -254,9 +267,9 @@ def test_a_served_picture_has_the_same_bytes_alone_and_in_a_batch_of_any_size(ag
 def test_a_served_picture_equals_that_of_the_published_pipeline(agent: Sd3Agent) -> None:
     served = agent.text_to_image(["a green ball"], [7])["outputs"]
     with torch.no_grad():
-        image = agent.render(z=None, prompt_keys=keys(agent, "a green ball"), seeds=[7], frame_keys=None)["images"]
+        image = agent.forward(z=None, prompt_keys=keys(agent, "a green ball"), seeds=[7])["images"]
     trained = ((image + 1.0) * 127.5).round().clamp(0, 255).permute(0, 2, 3, 1)
-    assert (served.int() - trained.int()).abs().max() <= 1  # `render` equals the pipeline; see the first test
+    assert (served.int() - trained.int()).abs().max() <= 1  # `forward` equals the pipeline; see the first test
 
 
 @pytest.mark.parametrize("strength", [0.3, 0.6, 1.0])

@@ -19,7 +19,7 @@ def make_candidate(agent: Sd3Agent) -> None:
     keys = agent.encode(prompts=[PROMPT])["keys"]
     agent.unload_text_encoder()
     with torch.no_grad():
-        agent.render(z=None, prompt_keys=keys, seeds=[5], frame_keys=None)
+        agent.forward(z=None, prompt_keys=keys, seeds=[5])
     agent.initial_noise(seed=5)
 
 
