@@ -13,12 +13,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from mora_launch.config.train_config import TrainConfig, load_config
 from mora_launch.environments.venvs import ROOT
-from mora_launch.profiling.schedule import MicroBatchTimes, critical_path_s
+from mora_launch.profiling.chain import chain_of
+from mora_launch.profiling.schedule import StageSeconds, critical_path_s
 from mora_trainer.chain import MicroBatchResult, RemoteChain
 from mora_trainer.settings import PipelineSettings
 
@@ -69,12 +71,14 @@ def _costs(session: ChainSession) -> dict[str, float]:
     }
 
 
-def _times(result: MicroBatchResult) -> MicroBatchTimes:
-    return MicroBatchTimes(**{f"{part}_s": spent_s for part, spent_s in result.compute_s.items()})
+def stage_seconds(result: MicroBatchResult, chain: Sequence[str]) -> list[StageSeconds]:
+    """The agents' compute times of one micro-batch, in the order of the chain."""
+    return [StageSeconds(result.compute_s[f"{name}_forward"], result.compute_s[f"{name}_backward"]) for name in chain]
 
 
 def _interleaved(session: ChainSession, num_rounds: int) -> dict[str, Any]:
-    times: dict[str, list[float]] = {"overlapped": [], "one_by_one": []}
+    chain = chain_of(session.config)
+    spent_s: dict[str, list[float]] = {"overlapped": [], "one_by_one": []}
     ideals: list[float] = []
     ideal_fractions: list[float] = []
     for number in range(2 * (num_rounds + 1)):
@@ -83,19 +87,20 @@ def _interleaved(session: ChainSession, num_rounds: int) -> dict[str, Any]:
         results, step_s, ending_s = _run(session, number)
         if number < 2:
             continue  # warm-up of both ways
-        times[name].append(step_s)
+        spent_s[name].append(step_s)
         if name == "overlapped":
-            ideal_s = critical_path_s([_times(result) for result in results], _OVERLAPPED.max_in_flight) + ending_s
+            times = [stage_seconds(result, chain) for result in results]
+            ideal_s = critical_path_s(times, _OVERLAPPED.max_in_flight) + ending_s
             ideals.append(ideal_s)
             ideal_fractions.append(ideal_s / step_s)
     costs = _costs(session)
     return {
         "microbatches": len(session.batches()),
-        "step_s": statistics.median(times["overlapped"]),
-        "sequential_s": statistics.median(times["one_by_one"]),
+        "step_s": statistics.median(spent_s["overlapped"]),
+        "sequential_s": statistics.median(spent_s["one_by_one"]),
         "critical_path_s": statistics.median(ideals),
         "fraction_of_ideal": statistics.median(ideal_fractions),
-        "speedup": statistics.median(times["one_by_one"]) / statistics.median(times["overlapped"]),
+        "speedup": statistics.median(spent_s["one_by_one"]) / statistics.median(spent_s["overlapped"]),
         "image_s": costs["image"],
         "video_s": costs["video"],
         "max_in_flight": _OVERLAPPED.max_in_flight,

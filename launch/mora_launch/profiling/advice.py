@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from mora_launch.config.train_config import TrainConfig
+from mora_launch.profiling.chain import chain_of, max_in_flight_of
 from mora_launch.profiling.lane import Lane
 from mora_launch.profiling.role_trace import RoleTrace
-from mora_launch.profiling.schedule import critical_path_s
-from mora_launch.profiling.stage_times import IMAGE, VIDEO, StageTime, StageTimes, stage_times
+from mora_launch.profiling.schedule import StageSeconds, critical_path_s
+from mora_launch.profiling.stage_times import StageCalls, StageTime, StageTimes, stage_times
 from mora_launch.profiling.step_window import StepWindow
 
 _WORTH_SHARE = 0.01  # of a step: smaller gains are not reported
@@ -42,6 +43,10 @@ class Measured:
         """Median time of a step."""
         return statistics.median(step.wall_s for step in self.steps)
 
+    def stages(self, step: StepWindow) -> StageTimes:
+        """Times of the chain's stages in a step."""
+        return stage_times(self.lanes, step, chain_of(self.config))
+
 
 def ranked_advice(measured: Measured) -> list[Advice]:
     """Return the changes that would gain at least 1 % of a step, largest gain first."""
@@ -59,18 +64,18 @@ def ranked_advice(measured: Measured) -> list[Advice]:
 
 def _schedule_gain(measured: Measured, other: Callable[[StageTimes], float]) -> float:
     """Return the median, over the steps, of the current schedule's time minus that of the schedule of `other`."""
-    in_flight = measured.config.training.pipeline.max_in_flight
+    in_flight = max_in_flight_of(measured.config)
     gains = []
     for step in measured.steps:
-        stages = stage_times(measured.lanes, step)
+        stages = measured.stages(step)
         if stages.num_micro_batches:
             gains.append(critical_path_s(stages.for_schedule(), in_flight) - other(stages))
     return statistics.median(gains) if gains else 0.0
 
 
 def _more_in_flight(measured: Measured) -> Iterator[Advice]:
-    now = measured.config.training.pipeline.max_in_flight
-    most = max((stage_times(measured.lanes, step).num_micro_batches for step in measured.steps), default=0)
+    now = max_in_flight_of(measured.config)
+    most = max((measured.stages(step).num_micro_batches for step in measured.steps), default=0)
     options = [(_schedule_gain(measured, partial(_as_is, max_in_flight=n)), -n) for n in range(now + 1, most + 1)]
     if options:
         gain_s, number = max((round(gain_s, 4), number) for gain_s, number in options)
@@ -87,7 +92,7 @@ def _other_micro_batches(measured: Measured) -> Iterator[Advice]:
     options = []
     for other in range(1, share + 1):
         if share % other == 0 and other != size and share // other <= _MAX_NUM_MICRO_BATCHES:
-            in_flight = training.pipeline.max_in_flight
+            in_flight = max_in_flight_of(measured.config)
             cut = partial(_with_size, factor=other / size, number=share // other, max_in_flight=in_flight)
             options.append((_schedule_gain(measured, cut), other))
     if options:
@@ -108,13 +113,15 @@ def _as_is(stages: StageTimes, max_in_flight: int) -> float:
 def _with_size(stages: StageTimes, factor: float, number: int, max_in_flight: int) -> float:
     """Return the time of `number` micro-batches, each with `factor` times the samples of the measured ones."""
 
-    def mean(column: Sequence[StageTime]) -> StageTime:
+    def cut(column: Sequence[StageTime]) -> tuple[StageTime, ...]:
+        if not column:
+            return ()
         num = len(column)
-        return StageTime(factor * sum(s.compute_s for s in column) / num, sum(s.overhead_s for s in column) / num)
+        mean = StageTime(factor * sum(s.compute_s for s in column) / num, sum(s.overhead_s for s in column) / num)
+        return (mean,) * number
 
-    columns = (stages.image_forward, stages.video, stages.image_backward)
-    other = StageTimes(*(tuple([mean(column)] * number) for column in columns))
-    return critical_path_s(other.for_schedule(), max_in_flight)
+    other = [StageCalls(stage.agent, cut(stage.forward), cut(stage.backward)) for stage in stages.stages]
+    return critical_path_s(StageTimes(tuple(other)).for_schedule(), max_in_flight)
 
 
 def _more_threads(measured: Measured) -> Iterator[Advice]:
@@ -124,7 +131,7 @@ def _more_threads(measured: Measured) -> Iterator[Advice]:
         free = (measured.num_cores - in_use) // config.replicas
         if agent.device(0) != "cpu" or free < agent.num_threads:
             continue
-        faster = partial(_twice_as_fast, agent=name, max_in_flight=config.training.pipeline.max_in_flight)
+        faster = partial(_twice_as_fast, agent=name, max_in_flight=max_in_flight_of(config))
         gain_s = _schedule_gain(measured, faster)
         yield Advice(
             f"agents.{name}.num_threads: {agent.num_threads} -> {2 * agent.num_threads}", gain_s, 0.0,
@@ -133,33 +140,38 @@ def _more_threads(measured: Measured) -> Iterator[Advice]:
 
 
 def _twice_as_fast(stages: StageTimes, agent: str, max_in_flight: int) -> float:
-    image, video = (0.5 if agent == name else 1.0 for name in (IMAGE, VIDEO))
-    return critical_path_s(stages.for_schedule(image=image, video=video), max_in_flight)
+    return critical_path_s(stages.for_schedule({agent: 0.5}), max_in_flight)
 
 
 def _no_recompute(measured: Measured) -> Iterator[Advice]:
-    agent = measured.config.agents.image
-    if not agent.recompute:
-        return
-    in_flight = measured.config.training.pipeline.max_in_flight
+    *inner, _ = chain_of(measured.config)  # the last agent runs its backward at once, so it never runs a forward again
+    for place, name in enumerate(inner):
+        if dict(measured.config.agents.items())[name].recompute:
+            kept = partial(_without_second_forward, place=place, max_in_flight=max_in_flight_of(measured.config))
+            yield Advice(
+                f"agents.{name}.recompute: true -> false", _schedule_gain(measured, kept), 0.0,
+                "every forward runs twice; keeping the graphs costs the memory that `activations` in the trace would "
+                "show",
+            )  # fmt: skip
 
-    def kept(stages: StageTimes) -> float:
-        times = stages.for_schedule()
-        spared = [t._replace(image_backward_s=max(0.0, t.image_backward_s - t.image_forward_s)) for t in times]
-        return critical_path_s(spared, in_flight)
 
-    yield Advice(
-        "agents.image.recompute: true -> false", _schedule_gain(measured, kept), 0.0,
-        "every forward runs twice; keeping the graphs costs the memory that `activations` in the trace would show",
-    )  # fmt: skip
+def _without_second_forward(stages: StageTimes, place: int, max_in_flight: int) -> float:
+    """Return the time of a schedule in which the backward of one stage does not repeat its forward."""
+    spared = []
+    for times in stages.for_schedule():
+        forward_s, backward_s = times[place]
+        kept = StageSeconds(forward_s, max(0.0, backward_s - forward_s))
+        spared.append([*times[:place], kept, *times[place + 1 :]])
+    return critical_path_s(spared, max_in_flight)
 
 
 def _undisturbed_cores(measured: Measured) -> Iterator[Advice]:
     config = measured.config
+    agents = dict(config.agents.items())
     lost_s = {
         lane.role: sum(_lost_s(lane, step) for step in measured.steps) / len(measured.steps)
         for lane in measured.lanes
-        if lane.name in (IMAGE, VIDEO) and dict(config.agents.items())[lane.name].device(lane.replica) == "cpu"
+        if lane.name in chain_of(config) and agents[lane.name].device(lane.replica) == "cpu"
     }
     if not lost_s:
         return

@@ -80,12 +80,12 @@ class RoleTrace:
 
     @property
     def name(self) -> str:
-        """Name of the role: image for image.0."""
+        """Name of the role: coordinator for coordinator.0."""
         return Role(self.role).name
 
     @property
     def replica(self) -> int:
-        """Number of the replica: 0 for image.0."""
+        """Number of the replica: 0 for coordinator.0."""
         return Role(self.role).replica
 
 
@@ -151,7 +151,7 @@ def _take_span(
 
 
 def role_of(identity: str) -> str:
-    """Return the role of an identity: image.0 for image.0.1.5f3a...#1."""
+    """Return the role of an identity: coordinator.0 for coordinator.0.1.5f3a...#1."""
     return ".".join(identity.split(".")[:2])
 
 

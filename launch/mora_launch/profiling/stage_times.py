@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mora_launch.profiling.lane import Lane
 from mora_launch.profiling.role_trace import TraceSpan
-from mora_launch.profiling.schedule import MicroBatchTimes
+from mora_launch.profiling.schedule import MicroBatchTimes, StageSeconds
 from mora_launch.profiling.step_window import StepWindow
 
-IMAGE = "image"
-VIDEO = "video"
 _CALL = "call "
 
 
 @dataclass(frozen=True)
 class StageTime:
-    """One call of one micro-batch in a server: the part that grows with the samples, and the fixed part."""
+    """One call of one micro-batch in a stage: the part that grows with the samples, and the fixed part."""
 
     compute_s: float
     overhead_s: float
@@ -29,29 +27,40 @@ class StageTime:
 
 
 @dataclass(frozen=True)
-class StageTimes:
-    """The stages of a step, micro-batch by micro-batch."""
+class StageCalls:
+    """The calls of one agent in a step, micro-batch by micro-batch.
 
-    image_forward: tuple[StageTime, ...]
-    video: tuple[StageTime, ...]  # forward and backward in one call
-    image_backward: tuple[StageTime, ...]
+    The last stage of a chain has no calls in `backward`, because each call in `forward` also runs the backward.
+    """
+
+    agent: str
+    forward: tuple[StageTime, ...]
+    backward: tuple[StageTime, ...]
+
+
+@dataclass(frozen=True)
+class StageTimes:
+    """The stages of a step, in the order of the chain."""
+
+    stages: tuple[StageCalls, ...]
 
     @property
     def num_micro_batches(self) -> int:
-        """Number of micro-batches with all stages recorded."""
-        return min(len(self.image_forward), len(self.video), len(self.image_backward))
+        """Number of micro-batches with all calls recorded."""
+        *inner, last = self.stages
+        return min([len(last.forward), *(len(column) for stage in inner for column in (stage.forward, stage.backward))])
 
-    def for_schedule(self, *, image: float = 1.0, video: float = 1.0) -> list[MicroBatchTimes]:
-        """Return the times for `critical_path_s`, with each agent's compute multiplied by its factor."""
+    def for_schedule(self, factors: Mapping[str, float] | None = None) -> list[MicroBatchTimes]:
+        """Return the times for `critical_path_s`, with the compute of the agents in `factors` multiplied by these."""
         return [
-            MicroBatchTimes(
-                image_forward_s=self.image_forward[k].scaled(image),
-                video_forward_s=self.video[k].scaled(video),
-                video_backward_s=0.0,
-                image_backward_s=self.image_backward[k].scaled(image),
-            )
-            for k in range(self.num_micro_batches)
+            [_seconds(stage, number, (factors or {}).get(stage.agent, 1.0)) for stage in self.stages]
+            for number in range(self.num_micro_batches)
         ]
+
+
+def _seconds(stage: StageCalls, number: int, factor: float) -> StageSeconds:
+    backward_s = stage.backward[number].scaled(factor) if stage.backward else 0.0
+    return StageSeconds(stage.forward[number].scaled(factor), backward_s)
 
 
 def call_spans(lane: Lane, window: tuple[int, int]) -> list[TraceSpan]:
@@ -59,16 +68,22 @@ def call_spans(lane: Lane, window: tuple[int, int]) -> list[TraceSpan]:
     return [span for span in lane.spans if span.name.startswith(_CALL) and window[0] <= span.start_ns < window[1]]
 
 
-def stage_times(lanes: Sequence[Lane], step: StepWindow) -> StageTimes:
-    """Return the stages of one step of one replica; empty tuples for a server without a trace."""
-    stages: dict[tuple[str, bool], list[StageTime]] = defaultdict(list)
+def stage_times(lanes: Sequence[Lane], step: StepWindow, chain: Sequence[str]) -> StageTimes:
+    """Return the stages of one step of one replica; a server without a trace has no calls.
+
+    Args:
+        chain: names of the agents, in the order of the forward.
+    """
+    calls: dict[tuple[str, bool], list[StageTime]] = defaultdict(list)
     for lane in lanes:
         if lane.replica == step.replica:
             for span in call_spans(lane, step.pipeline):
-                stages[(lane.name, span.name.endswith("backward"))].append(_stage(lane, span))
-    return StageTimes(tuple(stages[(IMAGE, False)]), tuple(stages[(VIDEO, False)]), tuple(stages[(IMAGE, True)]))
+                calls[(lane.name, span.name.endswith("backward"))].append(_stage_time(lane, span))
+    return StageTimes(
+        tuple(StageCalls(name, tuple(calls[(name, False)]), tuple(calls[(name, True)])) for name in chain)
+    )
 
 
-def _stage(lane: Lane, span: TraceSpan) -> StageTime:
+def _stage_time(lane: Lane, span: TraceSpan) -> StageTime:
     shares = lane.shares(span.start_ns, span.end_ns)
     return StageTime(shares["compute"], span.spent_ns / 1e9 - shares["compute"])

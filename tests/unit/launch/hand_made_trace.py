@@ -1,9 +1,19 @@
-"""A hand-made trace of one step: times in ms, so that every share is easy to compute by hand.
+"""Hand-made traces of one step: times in ms, so that every share is easy to compute by hand.
+
+`one_step`: one micro-batch through two stages.
 
 coordinator  0 step ......................................... 100
 image        [render 10-30]                 [backward 70-90]
 video                      [loss 30-70]
 pipeline     0 ............................................. 90
+
+`step_of_three_stages`: two micro-batches, of which the second is marked by a dash.
+
+coordinator  0 step ................................. 100
+first        [forward 0-10] [-20]             [backward 50-60]     [- 70-80]
+second          [forward 10-20] [-30]  [backward 40-50]  [- 60-70]
+third                  [loss 20-40] [- 40-60]
+pipeline     0 ...................................... 80
 """
 
 from typing import Any
@@ -57,3 +67,23 @@ def one_step() -> list[RoleTrace]:
         source.flows.append(flow(f"m{number}", sent, is_start=True))
         target.flows.append(flow(f"m{number}", taken, is_start=False))
     return [coordinator, image, video]
+
+
+def step_of_three_stages() -> list[RoleTrace]:
+    """Coordinator and three servers of two micro-batches, without messages: 10 ms a call, 20 ms a loss."""
+    coordinator = RoleTrace("coordinator.0", 100, 1, {1: "MainThread"}, is_complete=True)
+    coordinator.spans += [span("micro-batches", "protocol", 0, 80), span("step", "protocol", 0, 100, step=0)]
+    calls = {
+        "first": [("forward", 0, 10), ("forward", 10, 20), ("backward", 50, 60), ("backward", 70, 80)],
+        "second": [("forward", 10, 20), ("forward", 20, 30), ("backward", 40, 50), ("backward", 60, 70)],
+        "third": [("loss", 20, 40), ("loss", 40, 60)],
+    }
+    servers = [
+        server(f"{agent}.0", 101 + number, [(_full_name(agent, name), start, end) for name, start, end in spans])
+        for number, (agent, spans) in enumerate(calls.items())
+    ]
+    return [coordinator, *servers]
+
+
+def _full_name(agent: str, name: str) -> str:
+    return name if name == "backward" else f"{agent}.{name}"

@@ -15,7 +15,7 @@ from mora_launch.profiling.message import matched_messages
 from mora_launch.profiling.report.page import summary_page
 from mora_launch.profiling.report.summary import summarise
 from mora_launch.profiling.role_trace import Move, RoleTrace
-from mora_launch.profiling.schedule import MicroBatchTimes, critical_path_s
+from mora_launch.profiling.schedule import StageSeconds, critical_path_s
 from mora_launch.profiling.step_window import step_windows
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -129,7 +129,7 @@ def test_the_page_needs_nothing_else_and_names_the_bubble() -> None:
 
 
 def test_the_schedule_of_two_micro_batches_overlaps_what_max_in_flight_allows() -> None:
-    batch = MicroBatchTimes(1.0, 2.0, 0.0, 1.0)
+    batch = (StageSeconds(1.0, 1.0), StageSeconds(2.0, 0.0))
     assert critical_path_s([batch, batch], 1) == 8.0
     assert critical_path_s([batch, batch], 2) == 6.0, "1 + 2 + 2 + 1: the video server never waits"
 

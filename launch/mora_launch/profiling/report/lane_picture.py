@@ -164,5 +164,5 @@ def _ms(spent_ns: int) -> str:
 
 
 def _short(name: str) -> str:
-    """What stands on a block: `render` of image.render, `backward` of every backward."""
+    """The label of a block: the method of a call without its agent, or `backward`."""
     return "backward" if name.endswith("backward") else name.rpartition(".")[2]

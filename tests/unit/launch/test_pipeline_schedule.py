@@ -1,0 +1,124 @@
+"""The critical path of any chain, compared with a simulation that advances a clock tick by tick."""
+
+from collections import deque
+
+import pytest
+from hand_made_trace import step_of_three_stages
+from hypothesis import given
+from hypothesis import strategies as st
+from mora_launch.profiling.bubble import bubble
+from mora_launch.profiling.lane import Lane
+from mora_launch.profiling.schedule import MicroBatchTimes, StageSeconds, critical_path_s
+from mora_launch.profiling.stage_times import StageTime, stage_times
+from mora_launch.profiling.step_window import step_windows
+
+CHAIN = ("first", "second", "third")
+
+ticks = st.integers(1, 9)  # whole numbers, so that both simulations compute without rounding
+
+
+@st.composite
+def steps(draw: st.DrawFn) -> list[MicroBatchTimes]:
+    num_stages = draw(st.integers(1, 5))
+    batch = st.lists(st.builds(StageSeconds, ticks, ticks), min_size=num_stages, max_size=num_stages)
+    return draw(st.lists(batch, min_size=1, max_size=6))
+
+
+def ticks_of(batches: list[MicroBatchTimes], max_in_flight: int) -> int:
+    """Count the ticks until every micro-batch is back at the first stage.
+
+    A micro-batch visits the stages up to the last one and back. Each stage works on one visit at a time, in the order
+    of their submission.
+    """
+    num_stages = len(batches[0])
+    way = [*range(num_stages), *reversed(range(num_stages - 1))]
+    queues: list[deque[tuple[int, int]]] = [deque() for _ in range(num_stages)]  # (micro-batch, position on the way)
+    done_ticks = [0] * num_stages  # of the visit at the head of each queue
+    num_begun = num_ended = now = 0
+
+    def length(number: int, place: int) -> int:
+        times = batches[number][way[place]]
+        return int(sum(times) if place == num_stages - 1 else times[place >= num_stages])
+
+    while num_ended < len(batches):
+        while num_begun < len(batches) and num_begun - num_ended < max_in_flight:
+            queues[0].append((num_begun, 0))
+            num_begun += 1
+        now += 1
+        answers = []
+        for stage, queue in enumerate(queues):
+            if queue:
+                done_ticks[stage] += 1
+                if done_ticks[stage] == length(*queue[0]):
+                    answers.append(queue.popleft())
+                    done_ticks[stage] = 0
+        for number, place in sorted(answers, key=lambda answer: -answer[1]):
+            if place + 1 < len(way):
+                queues[way[place + 1]].append((number, place + 1))
+            elif num_begun < len(batches):
+                num_ended += 1
+                queues[0].append((num_begun, 0))
+                num_begun += 1
+            else:
+                num_ended += 1
+    return now
+
+
+@given(batches=steps(), max_in_flight=st.integers(1, 7))
+def test_the_critical_path_equals_a_simulation_of_every_tick(
+    batches: list[MicroBatchTimes], max_in_flight: int
+) -> None:
+    assert critical_path_s(batches, max_in_flight) == ticks_of(batches, max_in_flight)
+
+
+@given(batches=steps(), max_in_flight=st.integers(1, 7))
+def test_no_schedule_is_shorter_than_the_busiest_stage_or_longer_than_one_at_a_time(
+    batches: list[MicroBatchTimes], max_in_flight: int
+) -> None:
+    by_stage = [sum(sum(times[stage]) for times in batches) for stage in range(len(batches[0]))]
+    by_batch = [sum(map(sum, times)) for times in batches]
+    found = critical_path_s(batches, max_in_flight)
+    assert max(*by_stage, *by_batch) <= found <= sum(by_batch)
+    assert critical_path_s(batches, 1) == sum(by_batch)
+
+
+def test_a_step_without_micro_batches_takes_no_time() -> None:
+    assert critical_path_s([], 3) == 0.0
+
+
+def test_three_stages_of_equal_work_are_bounded_by_what_is_in_flight() -> None:
+    batches = [[StageSeconds(1.0, 2.0)] * 3] * 6
+    # one micro-batch takes 3 + 6; the other five follow every 3 if the first stage is never without work
+    assert critical_path_s(batches, 1) == 54.0
+    assert critical_path_s(batches, 4) == 24.0
+    assert critical_path_s(batches, 2) > critical_path_s(batches, 3) >= 24.0
+
+
+def test_the_calls_of_three_stages_are_told_apart() -> None:
+    lanes = [Lane(trace) for trace in step_of_three_stages()]
+    (step,) = step_windows(lanes, None)
+    found = stage_times(lanes, step, CHAIN)
+    assert [stage.agent for stage in found.stages] == list(CHAIN)
+    assert [(len(stage.forward), len(stage.backward)) for stage in found.stages] == [(2, 2), (2, 2), (2, 0)]
+    assert found.stages[2].forward[0] == StageTime(pytest.approx(0.020), pytest.approx(0.0))
+    assert found.num_micro_batches == 2
+    assert critical_path_s(found.for_schedule(), 2) == pytest.approx(0.080), "as in the trace, which has no gaps"
+    assert critical_path_s(found.for_schedule({"second": 0.5}), 2) == pytest.approx(0.070)
+
+
+def test_a_stage_without_a_trace_has_no_micro_batches() -> None:
+    lanes = [Lane(trace) for trace in step_of_three_stages()[:-1]]
+    (step,) = step_windows(lanes, None)
+    assert stage_times(lanes, step, CHAIN).num_micro_batches == 0
+
+
+def test_the_bubble_of_three_stages() -> None:
+    lanes = [Lane(trace) for trace in step_of_three_stages()]
+    (step,) = step_windows(lanes, None)
+    found = bubble(lanes, step)
+    assert found.share == pytest.approx(0.5), "three servers of 80 ms, each computes 40"
+    assert found.imbalance_share == 0.0
+    seconds = found.seconds()
+    assert seconds["first.0"] == pytest.approx({"fill": 0.0, "between": 0.040, "drain": 0.0})
+    assert seconds["second.0"] == pytest.approx({"fill": 0.010, "between": 0.020, "drain": 0.010})
+    assert seconds["third.0"] == pytest.approx({"fill": 0.020, "between": 0.0, "drain": 0.020})
