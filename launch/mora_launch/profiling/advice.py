@@ -160,7 +160,7 @@ def _without_second_forward(stages: StageTimes, place: int, max_in_flight: int) 
     spared = []
     for times in stages.for_schedule():
         forward_s, backward_s = times[place]
-        kept = StageSeconds(forward_s, max(0.0, backward_s - forward_s))
+        kept = StageSeconds(forward_s, None if backward_s is None else max(0.0, backward_s - forward_s))
         spared.append([*times[:place], kept, *times[place + 1 :]])
     return critical_path_s(spared, max_in_flight)
 

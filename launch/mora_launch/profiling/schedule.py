@@ -8,10 +8,13 @@ from typing import NamedTuple
 
 
 class StageSeconds(NamedTuple):
-    """Compute times of one micro-batch in one stage. The last stage runs both in one call."""
+    """Compute times of one micro-batch in one stage.
+
+    The last stage runs both in one call. A stage has no backward if neither it nor a stage before it trains.
+    """
 
     forward_s: float
-    backward_s: float
+    backward_s: float | None
 
 
 MicroBatchTimes = Sequence[StageSeconds]  # of one micro-batch, in the order of the chain
@@ -55,6 +58,6 @@ def critical_path_s(batches: Sequence[MicroBatchTimes], max_in_flight: int) -> f
 def _calls(times: MicroBatchTimes) -> list[tuple[int, float]]:
     """Return stage and seconds of each call of a micro-batch, in the order in which each needs the one before it."""
     last = len(times) - 1
-    forwards = [(stage, times[stage].forward_s) for stage in range(last)]
-    backwards = [(stage, times[stage].backward_s) for stage in reversed(range(last))]
-    return [*forwards, (last, times[last].forward_s + times[last].backward_s), *backwards]
+    forwards = [(stage, each.forward_s) for stage, each in enumerate(times[:last])]
+    backwards = [(stage, each.backward_s) for stage, each in enumerate(times[:last]) if each.backward_s is not None]
+    return [*forwards, (last, times[last].forward_s + (times[last].backward_s or 0.0)), *reversed(backwards)]

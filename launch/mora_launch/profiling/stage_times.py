@@ -30,7 +30,8 @@ class StageTime:
 class StageCalls:
     """The calls of one agent in a step, micro-batch by micro-batch.
 
-    The last stage of a chain has no calls in `backward`, because each call in `forward` also runs the backward.
+    `backward` is empty for the last stage of a chain, because each call in `forward` also runs the backward, and for
+    a stage that trains nothing.
     """
 
     agent: str
@@ -47,8 +48,8 @@ class StageTimes:
     @property
     def num_micro_batches(self) -> int:
         """Number of micro-batches with all calls recorded."""
-        *inner, last = self.stages
-        return min([len(last.forward), *(len(column) for stage in inner for column in (stage.forward, stage.backward))])
+        backwards = [stage.backward for stage in self.stages if stage.backward]
+        return min(len(column) for column in (*(stage.forward for stage in self.stages), *backwards))
 
     def for_schedule(self, factors: Mapping[str, float] | None = None) -> list[MicroBatchTimes]:
         """Return the times for `critical_path_s`, with the compute of the agents in `factors` multiplied by these."""
@@ -59,7 +60,7 @@ class StageTimes:
 
 
 def _seconds(stage: StageCalls, number: int, factor: float) -> StageSeconds:
-    backward_s = stage.backward[number].scaled(factor) if stage.backward else 0.0
+    backward_s = stage.backward[number].scaled(factor) if stage.backward else None
     return StageSeconds(stage.forward[number].scaled(factor), backward_s)
 
 

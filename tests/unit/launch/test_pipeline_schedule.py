@@ -19,26 +19,34 @@ ticks = st.integers(1, 9)  # whole numbers, so that both simulations compute wit
 
 @st.composite
 def steps(draw: st.DrawFn) -> list[MicroBatchTimes]:
+    """Micro-batches of a chain whose first stages may train nothing, and then have no backward."""
     num_stages = draw(st.integers(1, 5))
-    batch = st.lists(st.builds(StageSeconds, ticks, ticks), min_size=num_stages, max_size=num_stages)
+    num_still = draw(st.integers(0, num_stages - 1))
+    still, trained = st.builds(StageSeconds, ticks, st.none()), st.builds(StageSeconds, ticks, ticks)
+    batch = st.tuples(*[still] * num_still, *[trained] * (num_stages - num_still))
     return draw(st.lists(batch, min_size=1, max_size=6))
 
 
+def work(times: StageSeconds) -> float:
+    return times.forward_s + (times.backward_s or 0.0)
+
+
 def ticks_of(batches: list[MicroBatchTimes], max_in_flight: int) -> int:
-    """Count the ticks until every micro-batch is back at the first stage.
+    """Count the ticks until every micro-batch is back at the first stage that has a backward.
 
     A micro-batch visits the stages up to the last one and back. Each stage works on one visit at a time, in the order
     of their submission.
     """
     num_stages = len(batches[0])
-    way = [*range(num_stages), *reversed(range(num_stages - 1))]
+    back = [stage for stage in range(num_stages - 1) if batches[0][stage].backward_s is not None]
+    way = [*range(num_stages), *reversed(back)]
     queues: list[deque[tuple[int, int]]] = [deque() for _ in range(num_stages)]  # (micro-batch, position on the way)
     done_ticks = [0] * num_stages  # of the visit at the head of each queue
     num_begun = num_ended = now = 0
 
     def length(number: int, place: int) -> int:
         times = batches[number][way[place]]
-        return int(sum(times) if place == num_stages - 1 else times[place >= num_stages])
+        return int(work(times) if place == num_stages - 1 else times[place >= num_stages] or 0)
 
     while num_ended < len(batches):
         while num_begun < len(batches) and num_begun - num_ended < max_in_flight:
@@ -75,8 +83,8 @@ def test_the_critical_path_equals_a_simulation_of_every_tick(
 def test_no_schedule_is_shorter_than_the_busiest_stage_or_longer_than_one_at_a_time(
     batches: list[MicroBatchTimes], max_in_flight: int
 ) -> None:
-    by_stage = [sum(sum(times[stage]) for times in batches) for stage in range(len(batches[0]))]
-    by_batch = [sum(map(sum, times)) for times in batches]
+    by_stage = [sum(work(times[stage]) for times in batches) for stage in range(len(batches[0]))]
+    by_batch = [sum(map(work, times)) for times in batches]
     found = critical_path_s(batches, max_in_flight)
     assert max(*by_stage, *by_batch) <= found <= sum(by_batch)
     assert critical_path_s(batches, 1) == sum(by_batch)
@@ -110,6 +118,18 @@ def test_a_stage_without_a_trace_has_no_micro_batches() -> None:
     lanes = [Lane(trace) for trace in step_of_three_stages()[:-1]]
     (step,) = step_windows(lanes, None)
     assert stage_times(lanes, step, CHAIN).num_micro_batches == 0
+
+
+def test_a_stage_that_trains_nothing_has_no_backward() -> None:
+    traces = step_of_three_stages()
+    first = traces[1]
+    first.spans = [span for span in first.spans if "backward" not in span.name]
+    lanes = [Lane(trace) for trace in traces]
+    (step,) = step_windows(lanes, None)
+    found = stage_times(lanes, step, CHAIN)
+    assert found.num_micro_batches == 2
+    assert [times[0].backward_s for times in found.for_schedule()] == [None, None]
+    assert critical_path_s(found.for_schedule(), 2) == pytest.approx(0.070), "without the last backward of 10 ms"
 
 
 def test_the_bubble_of_three_stages() -> None:
