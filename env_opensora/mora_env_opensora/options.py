@@ -1,8 +1,4 @@
-"""Options of the video agents, and `python -m mora_env_opensora.options`, which checks them for the launcher.
-
-The command reads `{"kind", "options", "source"}` from standard input and answers `{"options", "components"}` or
-`{"error"}` on standard output. It imports no model library, so it answers in well under a second.
-"""
+"""Options of the video agent. Checking them imports no model library."""
 
 from __future__ import annotations
 
@@ -128,7 +124,5 @@ def _count_encoder(model: str) -> int:
         raise SettingsError(f"`{model}`: expected the config.json of an mT5 encoder in it ({error})") from None
 
 
-KINDS = {"opensora": OpenSoraOptions}
-
 if __name__ == "__main__":
-    answer_options(KINDS)
+    answer_options({"opensora": OpenSoraOptions})

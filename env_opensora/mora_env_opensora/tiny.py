@@ -1,4 +1,4 @@
-"""Makes tiny versions of the video agent's models in the published formats: `python -m mora_env_opensora.tiny FOLDER`.
+"""Makes tiny versions of the video agent's models in the published formats.
 
 The real code loads, trains and serves it, on a CPU and without downloads. It makes clips of 9 frames at 64x64 or 32x32
 pixels.
@@ -70,6 +70,22 @@ The video showcases a scene with coherent and clear visuals.
 a cat with sunglasses (best quality), (ultra-detailed), "quoted" it's 0 1 2 3 4 5 6 7 8 9
 worst quality, low quality, jpeg artifacts, signature, watermark, username, blurry, bad anatomy
 """
+
+
+def tiny_image_to_video(folder: Path) -> dict[str, Any]:
+    """Write them; returns options of kind `opensora` that make clips of 9 frames at 32x32 pixels."""
+    make_tiny(folder)
+    return {
+        "model": str(folder / "transformer_i2v"),
+        "vae": str(folder / "vae"),
+        "text_encoder": str(folder / "text_encoder"),
+        "num_frames": 9,
+        "height": 32,
+        "width": 32,
+        "max_length": 32,
+        "num_inference_steps": 4,
+        "guidance_scale": 3.0,
+    }
 
 
 def make_tiny(

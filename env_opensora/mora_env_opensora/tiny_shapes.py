@@ -1,7 +1,6 @@
 """A tiny Open-Sora-Plan model that animates moving shapes, pre-trained in some minutes on one CPU core.
 
-`python -m mora_env_opensora.tiny_shapes FOLDER DATA`, where DATA is a folder from `mora_data.shapes_corpus`. The
-autoencoder first learns single frames, which is quick, then clips. The real code loads, trains and serves it.
+The autoencoder first learns single frames, which is quick, then clips. The real code loads, trains and serves it.
 """
 
 from __future__ import annotations
@@ -42,11 +41,11 @@ _VAE = VAE_CONFIG | {
 }
 
 
-def make_shapes(folder: Path, data: Path) -> None:
-    """Write the pre-trained models in upstream's layout."""
+def make_shapes(folder: Path, shapes: Path) -> None:
+    """Write the pre-trained models in upstream's layout; `shapes` is a folder from `mora_data.shapes_corpus`."""
     torch.set_num_threads(1)
-    captions: list[str] = json.loads((data / "captions.json").read_text(encoding="utf-8"))
-    pixels = load_file(data / "clips.safetensors")["pixels"]
+    captions: list[str] = json.loads((shapes / "captions.json").read_text(encoding="utf-8"))
+    pixels = load_file(shapes / "clips.safetensors")["pixels"]
     clips = pixels.permute(0, 4, 1, 2, 3).float() / 127.5 - 1.0  # (N, 3, F, H, W)
     size = ClipSize(*clips.shape[2:])
     transformer = TRANSFORMER_CONFIG | {

@@ -1,42 +1,23 @@
-"""Entry of an image server or a judge server: `python -m mora_env_sd3 --settings FILE --supervisor-fd N`."""
+"""The commands of the image environment: `python -m mora_env_sd3 COMMAND` (see `mora_environment.entry`)."""
 
-from __future__ import annotations
+from mora_environment import Kind, main
 
-from pathlib import Path
-from typing import cast
+from mora_env_sd3.options import MultimodalOptions, Sd3Options
 
-import torch
-from mora_runtime import Agent, serve
-from mora_runtime.schema import Settings, read_settings
-from mora_training.optimizer_agent import PARTICIPANT, OptimizerAgent, Trainable
-from mora_training.training_settings import TrainingServerSettings
-
-from mora_env_sd3.agent import Sd3Agent
-from mora_env_sd3.options import KINDS, MultimodalOptions, Sd3Options
-
-
-def build_agents(settings: TrainingServerSettings) -> dict[str, Agent]:
-    """Load the agents of one server, and its participant when it trains."""
-    device = torch.device(settings.device)
-    agents: dict[str, Agent] = {}
-    for name, agent in settings.agents.items():
-        options = read_settings(KINDS[agent.kind], agent.options, source=f"agents.{name}.options")
-        agents[name] = _agent(options, device)
-    if settings.training is not None:
-        checkpoints = Path(settings.run_dir) / "checkpoints"
-        own = cast(Trainable, agents[settings.name])  # settings.training is set only for such agents
-        agents[PARTICIPANT] = OptimizerAgent(own, settings.training, device, checkpoints, settings.name)
-    return agents
-
-
-def _agent(options: Settings, device: torch.device) -> Agent:
-    if isinstance(options, MultimodalOptions):
-        from mora_env_sd3.judge_agent import JudgeAgent
-
-        return JudgeAgent(options, device)
-    assert isinstance(options, Sd3Options)
-    return Sd3Agent(options, device)
-
+KINDS = {
+    "sd3": Kind(
+        options=Sd3Options,
+        build="mora_env_sd3.agent:Sd3Agent",
+        weights="transformer",
+        tiny="mora_env_sd3.tiny:tiny_text_to_image",
+        tiny_tasks={"shapes": "mora_env_sd3.tiny_shapes:make_shapes"},
+    ),
+    "multimodal": Kind(
+        options=MultimodalOptions,
+        build="mora_env_sd3.judge_agent:JudgeAgent",
+        tiny="mora_env_sd3.tiny_multimodal:tiny_judge",
+    ),
+}
 
 if __name__ == "__main__":
-    raise SystemExit(serve(TrainingServerSettings.from_argv(), build_agents))
+    main(KINDS)

@@ -1,8 +1,4 @@
-"""Options of the image agents, and `python -m mora_env_sd3.options`, which checks them for the launcher.
-
-The command reads `{"kind", "options", "source"}` from standard input and answers `{"options", "components"}` or
-`{"error"}` on standard output. It imports no model library, so it answers in well under a second.
-"""
+"""Options of the agents of this environment. Checking them imports no model library."""
 
 from __future__ import annotations
 
@@ -65,6 +61,10 @@ class Sd3Options(Settings):
             published=PUBLISHED,
         )
 
+    def weights_folder(self) -> str:
+        """The folder of the transformer."""
+        return self.transformer or f"{self.model}/transformer"
+
     def interface(self) -> Interface:
         """A source: prompts to images. Its own loss compares with the first frames of the targets."""
         return Interface(
@@ -92,7 +92,5 @@ class MultimodalOptions(Settings):
         return [Component(name="model", num_parameters=number, dtype_nbytes=dtype_nbytes, trainable=False)]
 
 
-KINDS: dict[str, type[Settings]] = {"sd3": Sd3Options, "multimodal": MultimodalOptions}
-
 if __name__ == "__main__":
-    answer_options(KINDS)
+    answer_options({"sd3": Sd3Options, "multimodal": MultimodalOptions})

@@ -1,6 +1,6 @@
 """Tiny Stable Diffusion 3: every part of the published layout, with a few hundred thousand parameters.
 
-`python -m mora_env_sd3.tiny FOLDER`. The weights are random from a seed; the real code loads and trains it.
+The weights are random from a seed; the real code loads and trains it.
 """
 
 from __future__ import annotations
@@ -37,6 +37,19 @@ _CORPUS = [
 ]
 _CLIP_WIDTH = 32
 _T5_WIDTH = 64
+
+
+def tiny_text_to_image(folder: Path) -> dict[str, Any]:
+    """Write a tiny SD3; returns options of kind `sd3` that make pictures of 32x32 pixels with it."""
+    make_tiny(folder)
+    return {
+        "model": str(folder),
+        "height": 32,
+        "width": 32,
+        "num_inference_steps": 3,
+        "guidance_scale": 3.0,
+        "max_sequence_length": 16,
+    }
 
 
 def make_tiny(folder: Path, *, seed: int = 0, corpus: Sequence[str] = _CORPUS, **transformer: Any) -> None:

@@ -1,7 +1,6 @@
 """Tiny LLaVA-OneVision and Qwen2-VL in the published formats, with random weights and a tokenizer of bytes.
 
-`python -m mora_env_sd3.tiny_multimodal FOLDER` writes `llava-onevision/` and `qwen2-vl/`. The real code loads
-and prompts them; their answers are noise.
+The real code loads and prompts them; their answers are noise.
 """
 
 from __future__ import annotations
@@ -97,8 +96,14 @@ def make_qwen2_vl(folder: Path) -> None:
 MAKERS: dict[str, Callable[[Path], None]] = {"llava-onevision": make_llava_onevision, "qwen2-vl": make_qwen2_vl}
 
 
+def tiny_judge(folder: Path) -> dict[str, Any]:
+    """Write both; returns options of kind `multimodal` for the first."""
+    make_tiny_multimodal(folder)
+    return {"model": str(folder / next(iter(MAKERS))), "dtype": "float32", "max_new_tokens": 8}
+
+
 def make_tiny_multimodal(folder: Path, *, seed: int = 0) -> None:
-    """Write one folder for each architecture. The same seed writes the same weights."""
+    """Write `llava-onevision/` and `qwen2-vl/`. The same seed writes the same weights."""
     for name, make in MAKERS.items():
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)

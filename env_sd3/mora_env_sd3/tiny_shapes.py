@@ -1,7 +1,6 @@
 """A tiny Stable Diffusion 3 that draws moving shapes, pre-trained in a few minutes on one CPU core.
 
-`python -m mora_env_sd3.tiny_shapes FOLDER DATA`, where DATA is a folder from `mora_data.shapes_corpus`. The
-autoencoder learns every frame as a picture; the transformer learns first frames. The real code loads, trains and
+The autoencoder learns every frame as a picture; the transformer learns first frames. The real code loads, trains and
 serves it.
 """
 
@@ -27,11 +26,11 @@ AUTOENCODER = Phase("image autoencoder", num_steps=450, batch_size=16, learning_
 TRANSFORMER = Phase("image transformer", num_steps=900, batch_size=32, learning_rate=2e-3)
 
 
-def make_shapes(folder: Path, data: Path) -> None:
-    """Write the pre-trained model in diffusers' layout."""
+def make_shapes(folder: Path, shapes: Path) -> None:
+    """Write the pre-trained model in diffusers' layout; `shapes` is a folder from `mora_data.shapes_corpus`."""
     torch.set_num_threads(1)
-    captions: list[str] = json.loads((data / "captions.json").read_text(encoding="utf-8"))
-    clips = load_file(data / "clips.safetensors")["pixels"]
+    captions: list[str] = json.loads((shapes / "captions.json").read_text(encoding="utf-8"))
+    clips = load_file(shapes / "clips.safetensors")["pixels"]
     frames = clips.permute(0, 1, 4, 2, 3).float() / 127.5 - 1.0  # (N, F, 3, H, W)
     side = frames.shape[-1] // 8
     make_tiny(

@@ -1,1 +1,8 @@
-"""Tools for authors of environments: model folders in the published layouts, and the training of tiny models."""
+"""For authors of environments: the commands of `python -m PACKAGE`, what a kind of agent tells, and tiny models."""
+
+from mora_environment.component import Component
+from mora_environment.entry import main
+from mora_environment.interface import Interface, Port
+from mora_environment.kind import Kind
+
+__all__ = ["Component", "Interface", "Kind", "Port", "main"]

@@ -5,10 +5,15 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mora_runtime.schema import Settings
+from mora_runtime.errors import EnvironmentFailed, SettingsError
+from mora_runtime.schema import Settings, nearest_name
+
+from mora_environment.component import Component
+from mora_environment.interface import Interface
 
 if TYPE_CHECKING:
     import torch
@@ -27,12 +32,14 @@ class Kind:
 
     Args:
         options: checks the options of a configuration without loading anything. Optional methods: `components()`, a
-            list of `Component` for the memory table, and `interface()`, an `Interface`; without it the kind cannot be
-            in a chain.
+            list of `Component` for the memory table; `interface()`, an `Interface`, without which the kind cannot be
+            in a chain; `weights_folder()`, the folder of the weights that train, if it is not simply the value of the
+            option `weights`.
         build: makes the agent from its options and a device.
         weights: the option that names a folder of trained weights; None = the kind cannot be trained.
         tiny: makes tiny models with random weights in a folder, and returns options that load them.
-        tiny_tasks: more makers of tiny models by name, for `tiny_task` of a configuration; each pre-trains them.
+        tiny_tasks: more makers of tiny models by name, for `tiny_task` of a configuration; each pre-trains them. Their
+            first argument is the folder, the others are folders of data, by name.
     """
 
     options: type[Settings]
@@ -41,11 +48,64 @@ class Kind:
     tiny: MakeTiny | str | None = None
     tiny_tasks: Mapping[str, Callable[..., None] | str] = field(default_factory=dict)
 
+    def components_of(self, options: Settings) -> list[Component]:
+        """The models that an agent with these options loads; none if the options do not tell."""
+        told: list[Component] | None = _told(options, "components")
+        return told or []
 
-def imported(target: Callable[..., Any] | str) -> Callable[..., Any]:
-    """The callable itself, or the one that the text `module:name` names."""
+    def interface_of(self, options: Settings) -> Interface | None:
+        """What an agent with these options takes and gives in a chain; None if it cannot be in one."""
+        told: Interface | None = _told(options, "interface")
+        return told
+
+    def weights_folder_of(self, options: Settings) -> str | None:
+        """The folder or Hub id of the weights that train; None if the kind cannot be trained or does not tell."""
+        if self.weights is None:
+            return None
+        told = _told(options, "weights_folder") or getattr(options, self.weights)
+        return None if told is None else str(told)
+
+
+def _told(options: Settings, method: str) -> Any:
+    """The result of an optional method of options; None without it."""
+    tell = getattr(options, method, None)
+    return None if tell is None else tell()
+
+
+def kind_named(kinds: Mapping[str, Kind], name: str, *, source: str, package: str) -> Kind:
+    """The kind of this name.
+
+    Raises:
+        SettingsError: there is none; the message begins with `source`.
+        EnvironmentFailed: its entry is wrong, which is a mistake of the environment's author.
+    """
+    if name not in kinds:
+        nearest = nearest_name(name, kinds)
+        hint = f"; did you mean `{nearest}`?" if nearest else ""
+        raise SettingsError(f"{source}: unknown kind of agent `{name}`{hint} (known: {', '.join(kinds)})")
+    kind = kinds[name]
+    if kind.weights is not None and kind.weights not in kind.options.model_fields:
+        raise EnvironmentFailed(
+            f"{package}: kind `{name}`: its table entry says weights=`{kind.weights}`, expected an option of "
+            f"{kind.options.__name__}: {', '.join(kind.options.model_fields)}"
+        )
+    return kind
+
+
+def imported(target: Callable[..., Any] | str, *, owner: str) -> Callable[..., Any]:
+    """The callable itself, or the one that the text `module:name` names; the name may have dots.
+
+    Args:
+        owner: package, kind and what the callable is for; the error begins with it.
+
+    Raises:
+        EnvironmentFailed: the text names nothing that can be imported.
+    """
     if not isinstance(target, str):
         return target
     module, _, name = target.partition(":")
-    found: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    try:
+        found: Callable[..., Any] = attrgetter(name)(importlib.import_module(module))
+    except (ImportError, AttributeError, ValueError) as error:
+        raise EnvironmentFailed(f"{owner}: `{target}` cannot be imported: {error}") from error
     return found

@@ -198,11 +198,11 @@ def test_options_are_checked(tiny: Path, changes: dict[str, Any], named: str) ->
 def test_options_and_sizes_are_read_without_model_libraries(tiny: Path) -> None:
     request = {"kind": "opensora", "source": "agents.video.options", "options": _options(tiny)}
     script = (
-        "import sys\n"
+        "import runpy, sys\n"
         "for name in ('torch', 'diffusers', 'transformers'):\n"
         "    sys.modules[name] = None\n"
-        "from mora_env_opensora.options import KINDS, answer_options\n"
-        "answer_options(KINDS)\n"
+        "sys.argv[1:] = ['options']\n"
+        "runpy.run_module('mora_env_opensora', run_name='__main__', alter_sys=True)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", script],
@@ -222,6 +222,8 @@ def test_options_and_sizes_are_read_without_model_libraries(tiny: Path) -> None:
         "text_encoder": sum(parameter.numel() for parameter in agent._encoder._model.parameters()),
     }
     assert answer["options"]["snr_gamma"] == 5.0
+    assert (answer["weights"], answer["weights_folder"]) == ("model", str(tiny / "transformer_i2v"))
+    assert answer["interface"]["generates"]["num_frames"] == 9
 
 
 def test_the_interface_tells_the_methods_and_the_size(tiny: Path) -> None:

@@ -6,10 +6,12 @@ from typing import Any
 import pytest
 import torch
 from diffusers import StableDiffusion3Img2ImgPipeline, StableDiffusion3Pipeline
+from mora_env_sd3.__main__ import KINDS
 from mora_env_sd3.agent import Sd3Agent
 from mora_env_sd3.options import Sd3Options
 from mora_env_sd3.text_encoders import TextEncoders
 from mora_environment.interface import Port
+from mora_environment.options_command import answer_request
 from mora_runtime import RunDirectory, Session
 from mora_runtime.errors import BadArgument, Cancelled, SettingsError
 from mora_runtime.schema import read_settings
@@ -246,6 +248,18 @@ def test_the_interface_tells_the_methods_and_the_size(options: Sd3Options, agent
     assert not found.takes
     assert all((found.has_loss, found.needs_targets, found.has_text, found.has_modulation, found.has_noise))
     assert found.generates is None
+
+
+def test_the_options_tell_the_folder_of_trained_weights(model: Path, options: Sd3Options, tmp_path: Path) -> None:
+    def folder(**changes: Any) -> Any:
+        changed = options.model_copy(update=changes).model_dump()
+        request = {"kind": "sd3", "options": changed, "source": "agents.image.options"}
+        return answer_request(KINDS, "mora_env_sd3", request)["weights_folder"]
+
+    (tmp_path / "weights.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
+    assert folder() == str(model / "transformer")
+    assert folder(transformer=str(tmp_path)) == str(tmp_path)
+    assert folder(model="stabilityai/stable-diffusion-3-medium-diffusers") is None
 
 
 def test_components_are_counted_from_the_weights_on_disk(options: Sd3Options, agent: Sd3Agent) -> None:

@@ -1,0 +1,80 @@
+"""The commands of `python -m PACKAGE`, the same for every environment. Each imports only what it needs.
+
+- `--settings FILE --supervisor-fd N`, or `serve` with the same: the server of one role.
+- `options`: check options, JSON from standard input to standard output (`options_command`).
+- `kinds`: the names of the kinds, as JSON.
+- `tiny KIND FOLDER [--task NAME --NAME FOLDER ...]`: make tiny models (`tiny_command`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from mora_runtime.errors import MoraError
+
+from mora_environment.kind import Kind
+
+_REFUSED = 2
+
+
+def main(kinds: Mapping[str, Kind]) -> NoReturn:
+    """Run the command that `sys.argv` names, and exit; the last line of an environment's `__main__`.
+
+    Args:
+        kinds: every kind of agent of this environment, by name.
+    """
+    raise SystemExit(_run(kinds, _package(), sys.argv[1:]))
+
+
+def _run(kinds: Mapping[str, Kind], package: str, words: Sequence[str]) -> int:
+    if words and (words[0] == "serve" or words[0] in ("--settings", "--supervisor-fd")):
+        from mora_environment.server import serve_kinds
+
+        return serve_kinds(kinds, package, words[words[0] == "serve" :])
+    arguments, named = _parser(package).parse_known_args(words)
+    if named and arguments.command != "tiny":
+        _parser(package).error(f"unrecognized arguments: {' '.join(named)}")
+    if arguments.command == "kinds":
+        print(json.dumps(list(kinds)))
+        return 0
+    if arguments.command == "options":
+        from mora_environment.options_command import answer_request
+
+        json.dump(answer_request(kinds, package, json.load(sys.stdin)), sys.stdout)
+        return 0
+    try:
+        return _make_tiny(kinds, package, arguments, named)
+    except MoraError as error:
+        print(error, file=sys.stderr)
+        return _REFUSED
+
+
+def _make_tiny(kinds: Mapping[str, Kind], package: str, arguments: argparse.Namespace, named: list[str]) -> int:
+    from mora_environment.tiny_command import make_tiny
+
+    options = make_tiny(kinds, package, arguments.kind, arguments.folder, arguments.task, named)
+    print(json.dumps(options))
+    return 0
+
+
+def _parser(package: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=f"python -m {package}", allow_abbrev=False)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="serve|options|kinds|tiny")
+    commands.add_parser("options", help="check one agent's options: JSON from standard input to standard output")
+    commands.add_parser("kinds", help="print the names of the kinds as JSON")
+    tiny = commands.add_parser("tiny", help="make tiny models; print the options that load them", allow_abbrev=False)
+    tiny.add_argument("kind", metavar="KIND")
+    tiny.add_argument("folder", metavar="FOLDER", type=Path)
+    tiny.add_argument("--task", help="pre-train them for this task; it takes its data as `--NAME FOLDER`")
+    return parser
+
+
+def _package() -> str:
+    """Name of the package that `python -m` runs."""
+    found: str | None = getattr(sys.modules["__main__"], "__package__", None)
+    return found or "environment"

@@ -1,0 +1,88 @@
+"""The command `serve`: the server of one role, with the agents that its settings name."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from mora_runtime import Agent, serve
+from mora_runtime.errors import EnvironmentFailed
+from mora_runtime.schema import read_settings
+from mora_training.optimizer_agent import PARTICIPANT, OptimizerAgent, Trainable
+from mora_training.training_settings import TrainingServerSettings
+
+from mora_environment.kind import Kind, imported, kind_named
+from mora_environment.promised_methods import check_methods, check_trainable
+
+
+def serve_kinds(kinds: Mapping[str, Kind], package: str, words: Sequence[str]) -> int:
+    """Serve until asked to stop; returns the exit code.
+
+    Args:
+        words: `--settings FILE --supervisor-fd N`.
+    """
+    sys.argv[1:] = words
+    settings = TrainingServerSettings.from_argv()
+    builder = AgentBuilder(kinds, package)
+    builder.import_kinds({agent.kind for agent in settings.agents.values()})
+    return serve(settings, builder.build)
+
+
+class AgentBuilder:
+    """Makes the agents of one server, and its participant when it trains."""
+
+    def __init__(self, kinds: Mapping[str, Kind], package: str) -> None:
+        self._kinds = kinds
+        self._package = package
+
+    def import_kinds(self, names: set[str]) -> None:
+        """Import the modules of these kinds, before the server sets up its logs and cores.
+
+        A module that cannot be imported is reported by `build`, because only the running server can report to the
+        launcher.
+        """
+        for name in sorted(names & set(self._kinds)):
+            try:
+                self._maker(name, self._kinds[name])
+            except EnvironmentFailed:
+                continue
+
+    def build(self, settings: TrainingServerSettings) -> dict[str, Agent]:
+        """Load the agents.
+
+        Raises:
+            SettingsError: an unknown kind, or options that do not fit.
+            EnvironmentFailed: a table entry is wrong: its builder cannot be imported, or the agent lacks a method.
+        """
+        device = torch.device(settings.device)
+        agents = {
+            name: self.make(agent.kind, agent.options, device, source=f"agents.{name}")
+            for name, agent in settings.agents.items()
+        }
+        if settings.training is not None:
+            own, kind = agents[settings.name], settings.agents[settings.name].kind
+            check_trainable(own, self._kinds[kind], self._owner(kind))
+            checkpoints = Path(settings.run_dir) / "checkpoints"
+            agents[PARTICIPANT] = OptimizerAgent(
+                cast(Trainable, own), settings.training, device, checkpoints, settings.name
+            )
+        return agents
+
+    def make(self, name: str, content: Mapping[str, Any], device: torch.device, *, source: str) -> Agent:
+        """Load one agent and check that it has the methods which its interface promises."""
+        kind = kind_named(self._kinds, name, source=f"{source}.kind", package=self._package)
+        options = read_settings(kind.options, content, source=f"{source}.options")
+        agent: Agent = self._maker(name, kind)(options, device)
+        interface = kind.interface_of(options)
+        if interface is not None:
+            check_methods(agent, interface, self._owner(name))
+        return agent
+
+    def _maker(self, name: str, kind: Kind) -> Any:
+        return imported(kind.build, owner=f"{self._owner(name)}: its builder")
+
+    def _owner(self, name: str) -> str:
+        return f"{self._package}: kind `{name}`"
