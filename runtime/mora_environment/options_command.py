@@ -8,6 +8,7 @@ from typing import Any
 
 from mora_runtime.errors import MoraError, SettingsError
 from mora_runtime.schema import read_settings
+from mora_runtime.wire.messages import PROTOCOL_VERSION
 
 from mora_environment.kind import Kind, kind_named
 
@@ -15,21 +16,36 @@ from mora_environment.kind import Kind, kind_named
 def answer_request(kinds: Mapping[str, Kind], package: str, request: dict[str, Any]) -> dict[str, Any]:
     """Check `options` of the agent of this `kind`; error messages begin with `source`, the key in the configuration.
 
+    `weights` of the request, if it is there, is a folder of trained weights to use in place of those in the options.
+
     Returns:
         `{"error"}`, or: `options` with all defaults; `components`, the models that they name; `interface`, or None if
         the kind cannot be in a chain; `weights`, the option that names trained weights, or None; `weights_folder`, the
-        folder of the weights that these options name, or None if it is not on this machine.
+        folder of the weights that these options name, or None if it is not on this machine. Always with `protocol`,
+        the version of the wire protocol that this environment's runtime speaks.
     """
     try:
-        return _checked(kinds, package, str(request["kind"]), request["options"], str(request["source"]))
+        kind = kind_named(kinds, str(request["kind"]), source=str(request["source"]), package=package)
+        answer = _checked(kind, _with_weights(kind, request), str(request["source"]))
     except MoraError as error:
-        return {"error": str(error)}
+        answer = {"error": str(error)}
+    return {"protocol": PROTOCOL_VERSION, **answer}
 
 
-def _checked(
-    kinds: Mapping[str, Kind], package: str, name: str, content: dict[str, Any], source: str
-) -> dict[str, Any]:
-    kind = kind_named(kinds, name, source=source, package=package)
+def _with_weights(kind: Kind, request: dict[str, Any]) -> dict[str, Any]:
+    """The requested options, in which the option for weights names the requested folder."""
+    folder = request.get("weights")
+    if folder is None:
+        return dict(request["options"])
+    if kind.weights is None:
+        raise SettingsError(
+            f"{request['source']}: expected a kind that can load trained weights, got `{request['kind']}`, which has "
+            "no option for them"
+        )
+    return {**request["options"], kind.weights: folder}
+
+
+def _checked(kind: Kind, content: dict[str, Any], source: str) -> dict[str, Any]:
     options = read_settings(kind.options, content, source=source)
     try:
         components = kind.components_of(options)

@@ -11,6 +11,7 @@ import torch
 from mora_environment.options_command import answer_request
 from mora_environment.server import AgentBuilder
 from mora_runtime.errors import EnvironmentFailed, SettingsError
+from mora_runtime.wire.messages import PROTOCOL_VERSION
 from mora_training.training_settings import GroupSettings, OptimizerAgentSettings, TrainingServerSettings
 from toy_environment.__main__ import KINDS
 
@@ -55,7 +56,25 @@ def test_the_answer_tells_interface_components_and_weights(tmp_path: Path) -> No
 
 def test_a_kind_that_tells_nothing_is_answered_with_nulls() -> None:
     told = {"components": [], "interface": None, "weights": None, "weights_folder": None}
-    assert answered("plain") == {"options": {}, **told}
+    assert answered("plain") == {"protocol": PROTOCOL_VERSION, "options": {}, **told}
+
+
+def test_trained_weights_replace_those_of_the_options(tmp_path: Path) -> None:
+    request = {
+        "kind": "paint",
+        "options": {"weights": "absent"},
+        "source": "agents.a.options",
+        "weights": str(tmp_path),
+    }
+    found = answer_request(KINDS, PACKAGE, request)
+    assert (found["options"]["weights"], found["weights_folder"]) == (str(tmp_path), str(tmp_path))
+
+
+def test_a_kind_without_an_option_for_weights_refuses_trained_ones() -> None:
+    request = {"kind": "plain", "options": {}, "source": "agents.a.options", "weights": "somewhere"}
+    refused = answer_request(KINDS, PACKAGE, request)
+    assert "expected a kind that can load trained weights, got `plain`" in refused["error"]
+    assert refused["protocol"] == PROTOCOL_VERSION
 
 
 @pytest.mark.parametrize(
