@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import statistics
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from mora_data.dataset import SampleOrder
 from mora_runtime import TensorRef
-from mora_trainer.chain import AGENTS, IMAGE, VIDEO, MicroBatch
+from mora_trainer.generation import ChainGenerator
+from mora_trainer.micro_batch import MicroBatch
 from mora_trainer.modulation import Modulation, modulation_factors
 from mora_trainer.preparation import initial_embeddings
 from mora_trainer.settings import ModulationSettings
@@ -58,7 +58,7 @@ class LearningSession:
         session, training, settings = self._session, self._session.config.training, variant.modulation
         for client in session.clients.values():
             client.call(PARTICIPANT, "load", {"folder": _START}, deadline_s=DEADLINE_S)
-        initial = initial_embeddings(session.clients, settings, seed=1000 * seed, deadline_s=DEADLINE_S)
+        initial = initial_embeddings(session.chain.stages, settings, seed=1000 * seed)
         modulation = Modulation(initial, settings.alpha, settings.optimizer) if initial else None
         step = JointStep(
             session.chain, session.clients, modulation, clip_norm=training.clip_norm, deadline_s=DEADLINE_S
@@ -73,7 +73,7 @@ class LearningSession:
         return self._before[untrained], self._measure(_values(modulation), seed)
 
     def _learned_rates(self) -> LearningRates:
-        initial = initial_embeddings(self._session.clients, ModulationSettings(), seed=0, deadline_s=DEADLINE_S)
+        initial = initial_embeddings(self._session.chain.stages, ModulationSettings(), seed=0)
         alphas, rates = modulation_factors(initial, "norm"), self._session.rates()
         return LearningRates({name: alphas[name] * rate for name, rate in rates.parameters.items()}, rates.embeddings)
 
@@ -91,41 +91,34 @@ class LearningSession:
         for first in range(0, size * _CLIPS_A_PROMPT, size):
             places = range(first, first + size)
             batch = self._session.corpus.micro_batch(order, places)  # type: ignore[arg-type]
-            images = self._render(batch, z)
-            losses.append(self._loss(batch, images, z))
-            agreements += self._agreements(batch, places, images, z)
+            losses.append(self._loss(batch, z))
+            agreements += self._agreements(batch, places, z)
         shares = {name: statistics.fmean(found[name] for found in agreements) for name in agreements[0]}
         return {LOSS: statistics.fmean(losses), **shares}
 
-    def _render(self, batch: MicroBatch, z: Embeddings) -> TensorRef:
-        arguments: dict[str, Any] = {
-            "z": z.get(IMAGE), "prompt_keys": list(batch.image_prompts), "seeds": list(batch.seeds), "frame_keys": None,
-        }  # fmt: skip
-        return self._call(IMAGE, "render", arguments, "images")
+    def _loss(self, batch: MicroBatch, z: Embeddings) -> float:
+        """The loss of the chain, without gradient."""
+        inputs: dict[str, TensorRef] = {}
+        *before, last = self._session.chain.stages
+        for stage in before:
+            arguments = stage.arguments(batch.prompts[stage.name], batch.seeds[stage.name], inputs, z)
+            inputs = stage.outputs(stage.client.call(stage.name, stage.method, arguments, deadline_s=DEADLINE_S))
+        arguments = last.arguments(batch.prompts[last.name], batch.seeds[last.name], inputs, z)
+        arguments["target_keys"] = list(batch.targets[last.name])
+        loss = last.loss(last.client.call(last.name, last.method, arguments, deadline_s=DEADLINE_S))
+        assert loss is not None
+        return loss
 
-    def _loss(self, batch: MicroBatch, images: TensorRef, z: Embeddings) -> float:
-        arguments: dict[str, Any] = {
-            "z": z.get(VIDEO), "prompt_keys": list(batch.video_prompts), "images": images,
-            "target_keys": list(batch.targets), "seeds": list(batch.seeds),
-        }  # fmt: skip
-        return float(self._call(VIDEO, "loss", arguments, "loss").tensor())
-
-    def _agreements(self, batch: MicroBatch, places: range, images: TensorRef, z: Embeddings) -> list[Measured]:
-        pictures = ((images.tensor().float() + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+    def _agreements(self, batch: MicroBatch, places: range, z: Embeddings) -> list[Measured]:
+        generator = ChainGenerator(self._session.chain.stages)
         found = []
-        for place, prompt, picture, seed in zip(places, batch.video_prompts, pictures, batch.seeds, strict=True):
-            arguments: dict[str, Any] = {
-                "z": z.get(VIDEO), "prompt_key": prompt, "image": picture.contiguous(), "seed": seed,
-            }  # fmt: skip
-            clip = self._call(VIDEO, "animate", arguments, "frames").tensor()
-            found.append(agreement(held_out(place), picture.numpy(), clip.numpy()))
-        return found
-
-    def _call(self, agent: str, method: str, arguments: dict[str, Any], wanted: str) -> TensorRef:
-        found = self._session.clients[agent].call(agent, method, arguments, deadline_s=DEADLINE_S).values[wanted]
-        assert isinstance(found, TensorRef)
+        for index, place in enumerate(places):
+            prompts = {name: keys[index] for name, keys in batch.prompts.items()}
+            seeds = {name: each[index] for name, each in batch.seeds.items()}
+            made = generator.make(prompts, seeds, z)
+            found.append(agreement(held_out(place), made.first_frame, made.clip))
         return found
 
 
 def _values(modulation: Modulation | None) -> Embeddings:
-    return {} if modulation is None else {name: modulation.embedding(name).clone() for name in AGENTS}
+    return {} if modulation is None else {name: z.clone() for name, z in modulation.all_embeddings().items()}

@@ -10,9 +10,9 @@ import hashlib
 import itertools
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ _MAX_PATH_LENGTH = 4096
 _MAX_LINE_NBYTES = 64 << 10
 _MAX_NUM_LINES = 1_000_000
 _MAX_DEPTH = 4
+_OLD_SEED = "image_seed"  # of data sets from before agents had names of any kind: the seed of the agent `image`
 
 
 @dataclass(frozen=True)
@@ -40,15 +41,18 @@ class Sample:
     video: Path
     start_s: float = 0.0
     fps: float | None = None
-    image_seed: int | None = None  # the image agent's seed of the target's first frame, if it made that frame
+    seeds: Mapping[str, int] = field(default_factory=dict)  # by agent, of what it made on the way to the target
 
     def clip(self, shape: ClipShape) -> Clip:
         """Decode the target clip: uint8 (frames, height, width, 3)."""
         return read_clip(self.video, shape, start_s=self.start_s, fps=self.fps)
 
 
-def resolve_dataset(data: DataSettings, shape: ClipShape, folder: Path) -> Path:
+def resolve_dataset(data: DataSettings, shape: ClipShape, folder: Path, agents: Collection[str]) -> Path:
     """Write the user's data as `folder/dataset.jsonl` with absolute paths, and decode every clip once as a check.
+
+    Args:
+        agents: names of the agents that a sample may have seeds of.
 
     Raises:
         DatasetError: names the file and line, what was expected and what was found.
@@ -60,6 +64,7 @@ def resolve_dataset(data: DataSettings, shape: ClipShape, folder: Path) -> Path:
         samples = read_dataset(Path(data.path), default_fps=data.fps)
     else:
         samples = _cut_video(Path(data.path), data, shape)
+    _check_seeds(samples, agents, data.path or "the built-in clips")
     check_samples(samples, shape, data.path or "the built-in clips")
     target = folder / "dataset.jsonl"
     lines = [
@@ -68,7 +73,7 @@ def resolve_dataset(data: DataSettings, shape: ClipShape, folder: Path) -> Path:
             "video": str(s.video.resolve()),
             "start_s": s.start_s,
             "fps": s.fps,
-            "image_seed": s.image_seed,
+            "seeds": dict(s.seeds),
         }
         for s in samples
     ]
@@ -103,7 +108,7 @@ def _cut_video(path: Path, data: DataSettings, shape: ClipShape) -> list[Sample]
 
 
 def read_dataset(path: Path, *, default_fps: float | None = None) -> list[Sample]:
-    """Read JSON lines `{"prompt": str, "video": path, "start_s"?: float, "fps"?: float, "image_seed"?: int}`;
+    """Read JSON lines `{"prompt": str, "video": path, "start_s"?: float, "fps"?: float, "seeds"?: {agent: int}}`;
     paths relative to the file.
 
     Raises:
@@ -144,10 +149,10 @@ def _parse_line(path: Path, number: int, line: bytes, default_fps: float | None)
         raise DatasetError(f"{where}: {said if said.startswith('is not JSON') else f'is not JSON: {said}'}") from None
     if not isinstance(entry, dict):
         raise DatasetError(f"{where}: expected an object with `prompt` and `video`, got {type(entry).__name__}")
-    unknown = sorted(set(entry) - {"prompt", "video", "start_s", "fps", "image_seed"})
+    unknown = sorted(set(entry) - {"prompt", "video", "start_s", "fps", "seeds", _OLD_SEED})
     if unknown:
         raise DatasetError(
-            f"{where}: unknown key `{shown_line(unknown[0], 60)}`; known are prompt, video, start_s, fps, image_seed"
+            f"{where}: unknown key `{shown_line(unknown[0], 60)}`; known are prompt, video, start_s, fps, seeds"
         )
     prompt, video = entry.get("prompt"), entry.get("video")
     if not isinstance(prompt, str) or not 0 < len(prompt.strip()) <= _MAX_PROMPT_LENGTH:
@@ -155,7 +160,7 @@ def _parse_line(path: Path, number: int, line: bytes, default_fps: float | None)
     if not isinstance(video, str) or not 0 < len(video) <= _MAX_PATH_LENGTH or "\0" in video:
         raise DatasetError(f"{where}: `video` must be a path, got {_short(video)}")
     start_s, fps = _number(where, entry, "start_s"), _number(where, entry, "fps")
-    return Sample(prompt, path.parent / video, start_s or 0.0, fps or default_fps, _seed(where, entry))
+    return Sample(prompt, path.parent / video, start_s or 0.0, fps or default_fps, _seeds(where, entry))
 
 
 def _number(where: str, entry: dict[str, Any], key: str) -> float | None:
@@ -167,11 +172,27 @@ def _number(where: str, entry: dict[str, Any], key: str) -> float | None:
     return float(value)
 
 
-def _seed(where: str, entry: dict[str, Any]) -> int | None:
-    value = entry.get("image_seed")
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 63):
-        raise DatasetError(f"{where}: `image_seed` must be an integer from 0 to 2^63 - 1, got {_short(value)}")
-    return value
+def _seeds(where: str, entry: dict[str, Any]) -> dict[str, int]:
+    seeds = entry.get("seeds") or {}
+    if not isinstance(seeds, dict):
+        raise DatasetError(f"{where}: `seeds` must be an object with a number for each agent, got {_short(seeds)}")
+    if entry.get(_OLD_SEED) is not None:
+        seeds = {"image": entry[_OLD_SEED], **seeds}
+    for agent, value in seeds.items():
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 63:
+            key = f"seeds.{shown_line(agent, 60)}" if agent in (entry.get("seeds") or {}) else _OLD_SEED
+            raise DatasetError(f"{where}: `{key}` must be an integer from 0 to 2^63 - 1, got {_short(value)}")
+    return seeds
+
+
+def _check_seeds(samples: list[Sample], agents: Collection[str], source: str) -> None:
+    for number, sample in enumerate(samples, start=1):
+        unknown = sorted(set(sample.seeds) - set(agents))
+        if unknown:
+            raise DatasetError(
+                f"{source}: sample {number}: `seeds` names the agent `{shown_line(unknown[0], 60)}`; the chain has "
+                f"{', '.join(agents)}"
+            )
 
 
 def _short(value: Any) -> str:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from mora_data.settings import ClipShape
 from mora_runtime.schema import PositiveInt, Settings
 from pydantic import Field
 
-from mora_trainer.settings import ModulationSettings
+from mora_trainer.settings import ModulationSettings, StageSettings
 
 VIDEO_FILE = "frames.mkv"  # lossless; for judges and for training
 PREVIEW_FILE = "video.mp4"  # the same frames for people; H.264 does not always give the same bytes
-FIRST_FRAME_FILE = "first-frame.png"  # O_1, the image agent's output
-NOISE_FILE = "noise.safetensors"  # initial noise of both agents, float32
+FIRST_FRAME_FILE = "first-frame.png"  # the picture that the chain's last agent started from
+NOISE_FILE = "noise.safetensors"  # initial noise by agent, float32
 RECORD_FILE = "candidate.json"
 
 
@@ -19,8 +21,7 @@ class CandidateOrder(Settings):
     """One video to make."""
 
     prompt: str
-    image_seed: int = Field(ge=0)
-    video_seed: int = Field(ge=0)
+    seeds: dict[str, Annotated[int, Field(ge=0)]]  # by agent
     folder: str  # absolute; it appears, complete, once the candidate is made
 
 
@@ -29,8 +30,7 @@ class CandidateSettings(Settings):
 
     run_dir: str
     role: str = "coordinator.0"
-    servers: dict[str, str]  # image: image.0
-    lock_hashes: dict[str, str]  # by agent, of the environment in which its server must run
+    chain: tuple[StageSettings, ...] = Field(min_length=1)
     modulation: ModulationSettings
     checkpoint: str | None = None  # folder of the checkpoint that the servers load; None = weights from their start
     average: bool = False  # load its moving average instead of its weights

@@ -13,15 +13,13 @@ import os
 import shutil
 import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
-from mora_data.clips import Clip, write_lossless, write_video
-from mora_runtime import Client, RunDirectory, Session, TensorRef
-from mora_runtime.errors import CheckpointError, MoraError, PeerDied, ProtocolError, StorageError
+from mora_data.clips import write_lossless, write_video
+from mora_runtime import RunDirectory, Session
+from mora_runtime.errors import CheckpointError, MoraError, PeerDied, StorageError
 from mora_runtime.files.durable_files import sha256_of, sync, write_text
 from mora_runtime.process.logs import start_logging
 from mora_runtime.process.supervisor_link import SupervisorLink
@@ -40,21 +38,12 @@ from mora_trainer.candidate_settings import (
     CandidateOrder,
     CandidateSettings,
 )
-from mora_trainer.chain import AGENTS, IMAGE, VIDEO
-from mora_trainer.preparation import encode_prompts, initial_embeddings
+from mora_trainer.generation import ChainGenerator, Made
+from mora_trainer.preparation import encode_prompts, initial_embeddings, unload_text_encoders
+from mora_trainer.stage import Stage, connected_stages
 from mora_trainer.terminal import Console, clean_tracebacks
 
-_CONNECT_DEADLINE_S = 120.0
 EXIT_STOPPED = 3
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """The chain's output for one order."""
-
-    frames: Clip
-    first_frame: Clip  # (H, W, 3)
-    noise: dict[str, torch.Tensor]  # by agent
 
 
 class CandidateMaker:
@@ -63,19 +52,20 @@ class CandidateMaker:
     Args:
         embeddings: z_i by agent; empty without modulation.
         keys: agent -> prompt -> key of the encoded prompt in that agent.
+        fps: of the written videos.
     """
 
     def __init__(
         self,
-        clients: dict[str, Client],
-        embeddings: dict[str, torch.Tensor],
-        keys: dict[str, dict[str, str]],
-        settings: CandidateSettings,
+        generator: ChainGenerator,
+        embeddings: Mapping[str, torch.Tensor],
+        keys: Mapping[str, Mapping[str, str]],
+        fps: float,
     ) -> None:
-        self._clients = clients
+        self._generator = generator
         self._embeddings = embeddings
         self._keys = keys
-        self._settings = settings
+        self._fps = fps
 
     def make(self, order: CandidateOrder) -> None:
         """Generate one candidate and write its folder, unless the folder exists.
@@ -86,12 +76,14 @@ class CandidateMaker:
         target = Path(order.folder)
         if target.is_dir():
             return
-        candidate = self._generate(order)
+        keys = {agent: keys[order.prompt] for agent, keys in self._keys.items()}
+        made = self._generator.make(keys, order.seeds, self._embeddings)
+        noise = self._generator.initial_noise(order.seeds)
         temporary = target.with_name(f"{target.name}.tmp")
         try:
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir(parents=True)
-            _write(temporary, candidate, order, self._settings.clip.fps)
+            _write(temporary, made, noise, order, self._fps)
             os.rename(temporary, target)
             sync(target.parent)
         except (OSError, SafetensorError) as error:  # safetensors has its own error for a full disk
@@ -102,48 +94,16 @@ class CandidateMaker:
                 "kept: free disk space and run the same command with --resume"
             ) from None
 
-    def _generate(self, order: CandidateOrder) -> Candidate:
-        keys = {agent: self._keys[agent][order.prompt] for agent in AGENTS}
-        seeds = {IMAGE: order.image_seed, VIDEO: order.video_seed}
-        arguments: dict[str, Any] = {
-            "z": self._embeddings.get(IMAGE),
-            "prompt_keys": [keys[IMAGE]],
-            "seeds": [order.image_seed],
-            "frame_keys": None,
-        }
-        image = self._call(IMAGE, "render", arguments, "images")
-        pixels = ((image.tensor()[0].float() + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8)
-        arguments = {
-            "z": self._embeddings.get(VIDEO),
-            "prompt_key": keys[VIDEO],
-            "image": image,
-            "seed": order.video_seed,
-        }
-        frames = np.array(self._call(VIDEO, "animate", arguments, "frames").tensor().cpu().numpy(), dtype=np.uint8)
-        noise = {
-            agent: self._call(agent, "initial_noise", {"seed": seeds[agent]}, "noise").tensor().clone()
-            for agent in AGENTS
-        }
-        return Candidate(frames, pixels.permute(1, 2, 0).contiguous().cpu().numpy(), noise)
 
-    def _call(self, agent: str, method: str, arguments: dict[str, Any], wanted: str) -> TensorRef:
-        reply = self._clients[agent].call(agent, method, arguments, deadline_s=self._settings.call_deadline_s)
-        found = reply.values.get(wanted)
-        if not isinstance(found, TensorRef):
-            raise ProtocolError(f"{agent}.{method}: expected a tensor `{wanted}`, got {sorted(reply.values)}")
-        return found
-
-
-def _write(folder: Path, candidate: Candidate, order: CandidateOrder, fps: float) -> None:
-    write_lossless(folder / VIDEO_FILE, candidate.frames, fps)
-    write_video(folder / PREVIEW_FILE, candidate.frames, fps)
-    Image.fromarray(candidate.first_frame).save(folder / FIRST_FRAME_FILE)
-    save_file(candidate.noise, str(folder / NOISE_FILE))
+def _write(folder: Path, made: Made, noise: dict[str, torch.Tensor], order: CandidateOrder, fps: float) -> None:
+    write_lossless(folder / VIDEO_FILE, made.clip, fps)
+    write_video(folder / PREVIEW_FILE, made.clip, fps)
+    Image.fromarray(made.first_frame).save(folder / FIRST_FRAME_FILE)
+    save_file(noise, str(folder / NOISE_FILE))
     files = (VIDEO_FILE, FIRST_FRAME_FILE, NOISE_FILE)
     record = {
         "prompt": order.prompt,
-        "image_seed": order.image_seed,
-        "video_seed": order.video_seed,
+        "seeds": order.seeds,
         "sha256": {name: sha256_of(folder / name) for name in files},
     }
     for name in (*files, PREVIEW_FILE):
@@ -152,38 +112,35 @@ def _write(folder: Path, candidate: Candidate, order: CandidateOrder, fps: float
     sync(folder)
 
 
-def _embeddings(clients: dict[str, Client], settings: CandidateSettings) -> dict[str, torch.Tensor]:
-    if settings.modulation.mode == "none":
-        return {}
+def _embeddings(stages: Sequence[Stage], settings: CandidateSettings) -> dict[str, torch.Tensor]:
     # The agents keep these rows, so training, which needs the same ones, does not load the text encoders again.
-    initial = initial_embeddings(clients, settings.modulation, seed=settings.seed, deadline_s=settings.call_deadline_s)
-    if settings.embeddings is None:
+    initial = initial_embeddings(stages, settings.modulation, seed=settings.seed)
+    if settings.embeddings is None or not initial:
         return initial
     found: dict[str, torch.Tensor] = load_file(settings.embeddings)
-    if set(found) != set(AGENTS):
-        raise CheckpointError(f"modulation of the checkpoint: expected z of {AGENTS}, got {sorted(found)}")
+    if set(found) != set(initial):
+        raise CheckpointError(
+            f"modulation of the checkpoint: expected z of {', '.join(initial)}, got {', '.join(sorted(found))}"
+        )
     return found
 
 
-def _show_weights(clients: dict[str, Client], settings: CandidateSettings) -> None:
+def _show_weights(stages: Sequence[Stage], settings: CandidateSettings) -> None:
+    has_optimizer = {stage.name for stage in settings.chain if stage.has_optimizer}
     arguments = {"folder": settings.checkpoint, "average": settings.average}
     pending = [
-        clients[agent].submit(PARTICIPANT, "show_weights", arguments, deadline_s=settings.call_deadline_s)
-        for agent in AGENTS
+        stage.client.submit(PARTICIPANT, "show_weights", arguments, deadline_s=stage.deadline_s)
+        for stage in stages
+        if stage.name in has_optimizer
     ]
     for call in pending:
         call.result()
 
 
-def _keys(clients: dict[str, Client], settings: CandidateSettings) -> dict[str, dict[str, str]]:
+def _keys(stages: Sequence[Stage], settings: CandidateSettings) -> dict[str, dict[str, str]]:
     """Encode one prompt per call, so that no encoding depends on the others of a batch: a resumed run has fewer."""
     prompts = sorted({order.prompt for order in settings.orders})
-    return {
-        agent: {
-            prompt: encode_prompts(clients[agent], agent, [prompt], settings.call_deadline_s)[0] for prompt in prompts
-        }
-        for agent in AGENTS
-    }
+    return {stage.name: {prompt: encode_prompts(stage, [prompt])[0] for prompt in prompts} for stage in stages}
 
 
 def make_all(settings: CandidateSettings, link: SupervisorLink) -> bool:
@@ -197,17 +154,12 @@ def make_all(settings: CandidateSettings, link: SupervisorLink) -> bool:
         arena_budget_nbytes=settings.arena_nbytes,
         spill_budget_nbytes=settings.spill_nbytes,
     ) as session:
-        clients = {
-            agent: session.connect(
-                settings.servers[agent], deadline_s=_CONNECT_DEADLINE_S, expected_lock_hash=settings.lock_hashes[agent]
-            )
-            for agent in AGENTS
-        }
-        _show_weights(clients, settings)
-        embeddings = _embeddings(clients, settings)
-        maker = CandidateMaker(clients, embeddings, _keys(clients, settings), settings)
-        for client, agent in ((clients[agent], agent) for agent in AGENTS):
-            client.call(agent, "unload_text_encoder", {}, deadline_s=settings.call_deadline_s)
+        stages = connected_stages(session, settings.chain, deadline_s=settings.call_deadline_s)
+        _show_weights(stages, settings)
+        embeddings = _embeddings(stages, settings)
+        generator = ChainGenerator(stages)
+        maker = CandidateMaker(generator, embeddings, _keys(generator.stages, settings), settings.clip.fps)
+        unload_text_encoders(stages)
         link.ready()
         for number, order in enumerate(settings.orders, start=1):
             if link.stop_requested():

@@ -1,246 +1,213 @@
-"""The differentiable chain prompt -> image agent -> video agent -> loss, and its gradient, over two servers.
+"""The differentiable chain of n agents, O_i = M_i(O_{i-1}, e_i, z_i), its losses and their gradient, over n servers.
 
-Driven by `JointStep`; owns only the two clients. The image O_1 and its gradient pass from server to server by
-reference: the coordinator maps neither, and the video server's answer contains the norm of dL/dO_1. Gradients of model
-parameters stay in the servers; only z_i, dL/dz_i (kilobytes) and scalars reach the coordinator.
+Driven by `JointStep`. Outputs and their gradients pass from server to server by reference: the coordinator maps none of
+them, and the servers' answers contain the norms of the gradients. Gradients of model parameters stay in the servers;
+only z_i, dL/dz_i (kilobytes) and scalars reach the coordinator.
 
-Micro-batches overlap (1F1B): while the video server runs forward and backward of micro-batch k, the image server runs
-the backward of k - 1 and the forward of k + 1. Each server still runs its backwards in the order of the micro-batches,
-so every sum is bit-identical to the one without overlap.
+Micro-batches overlap (1F1B): while a server runs the backward of micro-batch k, servers before it run forwards of later
+ones. Each server runs its forwards in the order of the micro-batches, and also its backwards, so every sum is
+bit-identical to the one without overlap.
 """
 
 from __future__ import annotations
 
-import time
+import math
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
-from mora_runtime import Client, GraphHandle, PendingReply, Reply, TensorRef, wait_any
+from mora_runtime import GraphHandle, PendingReply, Reply, TensorRef, wait_any
 from mora_runtime.errors import ProtocolError
 from mora_runtime.process import faults
-from mora_runtime.trace import tracing
 
+from mora_trainer.micro_batch import MicroBatch, MicroBatchResult
 from mora_trainer.settings import PipelineSettings
-
-IMAGE = "image"
-VIDEO = "video"
-AGENTS = (IMAGE, VIDEO)  # the order of all sums
-
-
-@dataclass(frozen=True)
-class MicroBatch:
-    """Samples that pass through the chain together. Keys refer to results of `encode` and `store_target`."""
-
-    image_prompts: tuple[str, ...]
-    video_prompts: tuple[str, ...]
-    targets: tuple[str, ...]
-    frames: tuple[str, ...]  # first frames of the targets, in the image server; for the image agent's own loss
-    seeds: tuple[int, ...]
-    image_seeds: tuple[int, ...]  # of O_1's initial noise: `seeds`, or the seeds that the targets were made from
-
-
-@dataclass(frozen=True)
-class MicroBatchResult:
-    """Losses and gradients of one micro-batch."""
-
-    loss: float
-    image_loss: float | None
-    gradients: dict[str, torch.Tensor]  # dL/dz_i by agent, (rows, d_i) float32; empty without modulation
-    image_gradient_norm: float  # ||dL/dO_1||_2
-    compute_s: dict[str, float] = field(default_factory=dict)  # inside the agents, by part
+from mora_trainer.stage import Embeddings, Stage
+from mora_trainer.stopwatch import Stopwatch
 
 
 @dataclass
-class Stopwatch:
-    """Seconds spent per named part of a step."""
+class _Passage:
+    """One micro-batch on its way: forward through the stages, then backward through them.
 
-    spent_s: dict[str, float] = field(default_factory=dict)
+    Leg k < n is the forward of stage k; the last of them includes its backward. Leg k >= n is the backward of stage
+    2n - 2 - k.
+    """
 
-    @contextmanager
-    def measure(self, part: str) -> Iterator[None]:
-        """Add the time inside the block to `part`."""
-        started_s = time.perf_counter()
-        try:
-            with tracing.span(part, "protocol"):
-                yield
-        finally:
-            self.add(part, time.perf_counter() - started_s)
+    batch: MicroBatch
+    leg: int = 0
+    pending: PendingReply | None = None  # of the current leg; None = this leg has nothing to do
+    outputs: dict[str, TensorRef] = field(default_factory=dict)  # of the stage whose forward ran last
+    graphs: list[GraphHandle | None] = field(default_factory=list)  # by stage
+    losses: dict[str, float] = field(default_factory=dict)
+    input_gradients: dict[str, TensorRef] = field(default_factory=dict)  # of the stage whose backward ran last
+    gradients: dict[str, torch.Tensor] = field(default_factory=dict)  # dL/dz_i
+    norms: dict[str, float] = field(default_factory=dict)  # ||dL/dO_i||
+    compute_s: dict[str, float] = field(default_factory=dict)
 
-    def add(self, part: str, spent_s: float) -> None:
-        """Add time that was measured elsewhere."""
-        self.spent_s[part] = self.spent_s.get(part, 0.0) + spent_s
-
-
-@dataclass(frozen=True)
-class _Rendered:
-    """The result of an image forward: O_1 by reference and the ticket of its graph."""
-
-    images: TensorRef  # (B, 3, H, W) in [-1, 1]
-    own_loss: float | None
-    ticket: GraphHandle
-    forward_s: float
-
-
-@dataclass(frozen=True)
-class _LossDone:
-    """The result of a video forward and backward: the loss, dL/dz_2, and dL/dO_1 by reference."""
-
-    rendered: _Rendered
-    loss: float
-    gradients: dict[str, TensorRef]
-    image_gradient_norm: float
-    forward_s: float
-    backward_s: float
+    @property
+    def has_answer(self) -> bool:
+        return self.pending is None or self.pending.has_ended
 
 
 class RemoteChain:
-    """Forward and backward of micro-batches over an image and a video server.
+    """Forward and backward of micro-batches over the servers of a chain.
 
     Args:
-        image, video: connected clients.
-        image_loss_weight: weight of the image agent's own loss (0 = the paper: losses only on the last output).
-        deadline_s: for each call.
+        stages: in the order of the forward; the last one has the loss that closes the chain.
         pipeline: how micro-batches overlap.
     """
 
-    def __init__(
-        self,
-        image: Client,
-        video: Client,
-        *,
-        image_loss_weight: float,
-        deadline_s: float,
-        pipeline: PipelineSettings,
-    ) -> None:
-        self._image = image
-        self._video = video
-        self._image_loss_weight = image_loss_weight
-        self._deadline_s = deadline_s
+    def __init__(self, stages: Sequence[Stage], *, pipeline: PipelineSettings) -> None:
+        self.stages = tuple(stages)
         self.pipeline = pipeline
 
     def run(
-        self, batches: Sequence[MicroBatch], embeddings: dict[str, torch.Tensor], watch: Stopwatch
+        self, batches: Sequence[MicroBatch], embeddings: Embeddings, watch: Stopwatch
     ) -> Iterator[MicroBatchResult]:
         """Run forward and backward of every micro-batch; yields results in order, with gradients of the mean loss."""
-        scale = 1.0 / len(batches)
-        rendering: deque[PendingReply] = deque()
-        judging: deque[tuple[_Rendered, PendingReply]] = deque()
-        returning: deque[tuple[_LossDone, PendingReply | None]] = deque()
-        num_begun = num_rendered = num_ended = 0
+        yield from _Run(self.stages, self.pipeline, embeddings, watch).results(batches)
+
+
+class _Run:
+    """The micro-batches of one step."""
+
+    def __init__(
+        self, stages: Sequence[Stage], pipeline: PipelineSettings, embeddings: Embeddings, watch: Stopwatch
+    ) -> None:
+        self._stages = stages
+        self._pipeline = pipeline
+        self._max_in_flight = pipeline.in_flight(len(stages))
+        self._embeddings = embeddings
+        self._watch = watch
+        self._scale = 1.0
+        self._legs: list[deque[_Passage]] = [deque() for _ in range(2 * len(stages) - 1)]
+        # a stage runs a backward if it, or one before it, has parameters or a z to train
+        trained = [stage.trains or stage.name in embeddings for stage in stages]
+        self._has_backward = [any(trained[: number + 1]) for number in range(len(stages))]
+
+    def results(self, batches: Sequence[MicroBatch]) -> Iterator[MicroBatchResult]:
+        self._scale = 1.0 / len(batches)
+        num_begun = num_ended = 0
         try:
             while num_ended < len(batches):
-                while num_begun < len(batches) and num_begun - num_ended < self.pipeline.max_in_flight:
-                    rendering.append(self._submit_image(batches[num_begun], embeddings))
+                while num_begun < len(batches) and num_begun - num_ended < self._max_in_flight:
+                    self._submit(_Passage(batches[num_begun]))
                     num_begun += 1
-                if returning and (returning[0][1] is None or returning[0][1].has_ended):
-                    loss_done, pending = returning.popleft()
+                passage = self._next()
+                self._take_answer(passage)
+                if passage.leg == len(self._legs) - 1:
                     num_ended += 1
-                    yield self._ended(loss_done, pending, embeddings, watch)
-                elif judging and judging[0][1].has_ended:
-                    rendered, pending = judging.popleft()
-                    loss_done = self._loss_done(rendered, pending.result())
-                    returning.append((loss_done, self._submit_image_backward(loss_done, scale)))
-                elif rendering and rendering[0].has_ended:
-                    rendered = self._rendered(rendering.popleft().result())
-                    judging.append((rendered, self._submit_video(batches[num_rendered], rendered, embeddings, scale)))
-                    num_rendered += 1
+                    yield self._result(passage)
                 else:
-                    # each server answers in order, so the next answer belongs to the first of one of the queues
-                    wait_any([*list(rendering)[:1], *_firsts(judging), *_firsts(returning)])
+                    passage.leg += 1
+                    self._submit(passage)
         finally:
-            for pending in (*rendering, *(p for _, p in judging), *(p for _, p in returning if p is not None)):
-                pending.forget()
+            for leg in self._legs:
+                for passage in leg:
+                    if passage.pending is not None:
+                        passage.pending.forget()
 
-    def _submit_image(self, batch: MicroBatch, embeddings: dict[str, torch.Tensor]) -> PendingReply:
-        arguments = {
-            "z": embeddings.get(IMAGE),
-            "prompt_keys": list(batch.image_prompts),
-            "seeds": list(batch.image_seeds),
-            "frame_keys": list(batch.frames) if self._image_loss_weight > 0.0 else None,
-        }
-        grad = ("z",) if IMAGE in embeddings else ()
-        return self._image.submit(IMAGE, "render", arguments, grad=grad, deadline_s=self._deadline_s)
+    def _next(self) -> _Passage:
+        """Wait for an answer and take its micro-batch from its leg. Later legs come first, because they end sooner."""
+        while True:
+            for leg in reversed(self._legs):
+                if leg and leg[0].has_answer:
+                    return leg.popleft()
+            # a server answers in order, so the next answer belongs to the first micro-batch of a leg
+            wait_any([leg[0].pending for leg in self._legs if leg and leg[0].pending is not None])
 
-    def _rendered(self, reply: Reply) -> _Rendered:
-        images, own_loss = reply.values["images"], reply.values.get("own_loss")
-        if not isinstance(images, TensorRef) or reply.ticket is None:
-            raise ProtocolError("image.render: expected a tensor `images` and a ticket, got neither; wrong agent?")
-        value = float(own_loss.tensor()) if isinstance(own_loss, TensorRef) else None
-        return _Rendered(images, value, reply.ticket, reply.forward_s)
+    def _submit(self, passage: _Passage) -> None:
+        if passage.leg < len(self._stages):
+            passage.pending = self._submit_forward(passage)
+        else:
+            passage.pending = self._submit_backward(passage, 2 * len(self._stages) - 2 - passage.leg)
+        self._legs[passage.leg].append(passage)
 
-    def _submit_video(
-        self, batch: MicroBatch, rendered: _Rendered, embeddings: dict[str, torch.Tensor], scale: float
-    ) -> PendingReply:
-        """Submit the loss and its backward in one message: the last server of a chain needs nothing in between."""
-        arguments = {
-            "z": embeddings.get(VIDEO),
-            "prompt_keys": list(batch.video_prompts),
-            "images": rendered.images,
-            "target_keys": list(batch.targets),
-            "seeds": list(batch.seeds),
-        }
-        return self._video.submit(
-            VIDEO,
-            "loss",
-            arguments,
-            grad=("z", "images") if VIDEO in embeddings else ("images",),
-            output_grads={"loss": torch.tensor(scale)},
-            norms=("images",),
-            inputs_first=self.pipeline.inputs_first,
-            deadline_s=self._deadline_s,
+    def _submit_forward(self, passage: _Passage) -> PendingReply:
+        number = passage.leg
+        return self._stages[number].submit(
+            passage.batch,
+            passage.outputs,
+            self._embeddings,
+            wants_graph=self._has_backward[number],
+            input_gradients=number > 0 and self._has_backward[number - 1],
+            loss_scale=self._scale,
+            inputs_first=self._pipeline.inputs_first,
         )
 
-    def _loss_done(self, rendered: _Rendered, reply: Reply) -> _LossDone:
-        loss = reply.values["loss"]
-        if not isinstance(loss, TensorRef):
-            raise ProtocolError("video.loss: expected a scalar tensor `loss`, got none; wrong agent?")
-        norm = reply.norms.get("images", 0.0)
-        return _LossDone(rendered, float(loss.tensor()), reply.gradients, norm, reply.forward_s, reply.backward_s)
-
-    def _image_output_grads(
-        self, rendered: _Rendered, image_gradient: TensorRef | None, scale: float
-    ) -> dict[str, torch.Tensor | TensorRef]:
-        """Gradients of the image agent's outputs: of O_1 from the video agent, and of its own loss."""
-        grads: dict[str, torch.Tensor | TensorRef] = {}
-        if image_gradient is not None:
-            grads["images"] = image_gradient
-        if rendered.own_loss is not None:
-            grads["own_loss"] = torch.tensor(scale * self._image_loss_weight)
-        return grads
-
-    def _submit_image_backward(self, loss_done: _LossDone, scale: float) -> PendingReply | None:
-        grads = self._image_output_grads(loss_done.rendered, loss_done.gradients.get("images"), scale)
-        if not grads:
-            loss_done.rendered.ticket.drop()
+    def _submit_backward(self, passage: _Passage, number: int) -> PendingReply | None:
+        stage, graph = self._stages[number], passage.graphs[number]
+        if graph is None:
             return None
-        return self._image.submit_backward(loss_done.rendered.ticket, grads, deadline_s=self._deadline_s)
+        grads: dict[str, torch.Tensor | TensorRef] = {
+            name: passage.input_gradients[name] for name in stage.interface.gives if name in passage.input_gradients
+        }
+        if stage.name in passage.losses:
+            grads["loss"] = torch.tensor(self._scale * stage.loss_weight)
+        passage.graphs[number] = None
+        passage.input_gradients = {}
+        if not grads:
+            graph.drop()
+            return None
+        asked = tuple(stage.interface.takes) if number > 0 and self._has_backward[number - 1] else ()
+        return stage.client.submit_backward(
+            graph,
+            grads,
+            inputs_first=self._pipeline.inputs_first and bool(asked),
+            norms=asked,
+            deadline_s=stage.deadline_s,
+        )
 
-    def _ended(
-        self, loss_done: _LossDone, pending: PendingReply | None, embeddings: dict[str, torch.Tensor], watch: Stopwatch
-    ) -> MicroBatchResult:
-        reply = None if pending is None else pending.result()
-        found = {IMAGE: {} if reply is None else reply.gradients, VIDEO: loss_done.gradients}
-        gradients = {
-            name: found[name]["z"].tensor() if "z" in found[name] else torch.zeros_like(z)
-            for name, z in embeddings.items()
-        }
-        compute_s = {
-            "image_forward": loss_done.rendered.forward_s,
-            "video_forward": loss_done.forward_s,
-            "video_backward": loss_done.backward_s,
-            "image_backward": 0.0 if reply is None else reply.backward_s,
-        }
-        for part, spent_s in compute_s.items():
-            watch.add(part, spent_s)
+    def _take_answer(self, passage: _Passage) -> None:
+        if passage.leg < len(self._stages):
+            assert passage.pending is not None
+            self._take_forward(passage, passage.leg, passage.pending.result())
+        elif passage.pending is not None:
+            self._take_gradients(passage, 2 * len(self._stages) - 2 - passage.leg, passage.pending.result())
+        passage.pending = None
+
+    def _take_forward(self, passage: _Passage, number: int, reply: Reply) -> None:
+        stage = self._stages[number]
+        loss = stage.loss(reply)
+        if loss is not None:
+            passage.losses[stage.name] = loss
+        passage.compute_s[f"{stage.name}_forward"] = reply.forward_s
+        if stage.is_last:
+            self._take_gradients(passage, number, reply)
+            return
+        passage.outputs = stage.outputs(reply)
+        if self._has_backward[number] and reply.ticket is None:
+            raise ProtocolError(f"{stage.name}.{stage.method}: expected a graph for the backward, got none")
+        passage.graphs.append(reply.ticket)
+
+    def _take_gradients(self, passage: _Passage, number: int, reply: Reply) -> None:
+        stage = self._stages[number]
+        gradients = dict(reply.gradients)
+        z = gradients.pop("z", None)
+        if z is not None:
+            passage.gradients[stage.name] = z.tensor()
+        passage.input_gradients = gradients
+        passage.compute_s[f"{stage.name}_backward"] = reply.backward_s
+        if number > 0 and self._has_backward[number - 1]:
+            passage.norms[self._stages[number - 1].name] = math.hypot(*reply.norms.values())
+
+    def _result(self, passage: _Passage) -> MicroBatchResult:
+        compute_s = {}
+        for stage in self._stages:
+            for part in (f"{stage.name}_forward", f"{stage.name}_backward"):
+                compute_s[part] = passage.compute_s.get(part, 0.0)
+                self._watch.add(part, compute_s[part])
         faults.reach("mapped")
         return MicroBatchResult(
-            loss_done.loss, loss_done.rendered.own_loss, gradients, loss_done.image_gradient_norm, compute_s
+            loss=sum(stage.loss_weight * passage.losses.get(stage.name, 0.0) for stage in self._stages),
+            losses=passage.losses,
+            gradients={name: passage.gradients.get(name, torch.zeros_like(z)) for name, z in self._embeddings.items()},
+            output_gradient_norms={
+                stage.name: passage.norms.get(stage.name, 0.0)
+                for stage, has_backward in zip(self._stages[:-1], self._has_backward, strict=False)
+                if has_backward
+            },
+            compute_s=compute_s,
         )
-
-
-def _firsts(queue: Sequence[tuple[object, PendingReply | None]]) -> list[PendingReply]:
-    pending = queue[0][1] if queue else None
-    return [] if pending is None else [pending]

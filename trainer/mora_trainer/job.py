@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from mora_data.dataset import SampleOrder, read_dataset
-from mora_runtime import Client, RunDirectory, Session
+from mora_runtime import RunDirectory, Session
 from mora_runtime.errors import TrainingDiverged
 from mora_runtime.process.closed_listeners import close_listeners
 from mora_runtime.process.logs import LogFields
@@ -21,23 +21,26 @@ from mora_runtime.trace import tracing
 from mora_training.process_group import join_group
 from mora_training.training_settings import GroupSettings
 
-from mora_trainer.chain import AGENTS, IMAGE, VIDEO, MicroBatch, RemoteChain
+from mora_trainer.chain import RemoteChain
 from mora_trainer.checkpoint.checkpointer import Checkpointer
 from mora_trainer.checkpoint.commit_record import committed
+from mora_trainer.generation import ChainGenerator
 from mora_trainer.metrics import MetricsLog
+from mora_trainer.micro_batch import MicroBatch
 from mora_trainer.modulation import Modulation
-from mora_trainer.preparation import Corpus, initial_embeddings, parameter_rows
+from mora_trainer.preparation import Corpus, initial_embeddings, parameter_rows, unload_text_encoders
 from mora_trainer.progress import TrainingProgress, parameter_table, summary_table
-from mora_trainer.samples import Sampler
+from mora_trainer.samples import SamplePrompt, Sampler
 from mora_trainer.schedule import schedule_factor
 from mora_trainer.settings import CoordinatorSettings
+from mora_trainer.stage import connected_stages
 from mora_trainer.step import JointStep, LearningRates, StepReport
 from mora_trainer.torch_profile import TorchProfile
 
-_CONNECT_DEADLINE_S = 120.0
 _ZERO_GRADIENT_WARNING = (
-    "dL/dO_1 is exactly zero: the video loss does not depend on the image, so the image agent learns nothing from it. "
-    "A freshly initialised masked-video projection is zero; start from trained image-to-video weights"
+    "the gradient of what `{agent}` makes is exactly zero: the loss does not depend on it, so this agent learns "
+    "nothing from the loss. The next agent may start from weights that ignore their input, as a freshly initialised "
+    "masked-video projection does; start from trained weights"
 )
 
 
@@ -68,13 +71,15 @@ class TrainingJob:
             arena_budget_nbytes=settings.arena_nbytes,
             spill_budget_nbytes=settings.spill_nbytes,
         )
-        self._clients: dict[str, Client] = {
-            agent.name: self._session.connect(
-                agent.server, deadline_s=_CONNECT_DEADLINE_S, expected_lock_hash=agent.lock_hash
-            )
-            for agent in (settings.image, settings.video)
-        }
-        self._torch_profile = TorchProfile(self._clients, settings.torch_trace_step, deadline_s=self._deadline_s)
+        self._stages = connected_stages(self._session, settings.chain, deadline_s=self._deadline_s)
+        has_optimizer = {stage.name for stage in settings.chain if stage.has_optimizer}
+        # in the order of all sums
+        self._clients = {stage.name: stage.client for stage in self._stages if stage.name in has_optimizer}
+        self._torch_profile = TorchProfile(
+            {stage.name: stage.client for stage in self._stages},
+            settings.torch_trace_step,
+            deadline_s=self._deadline_s,
+        )
         self._samples = read_dataset(Path(settings.dataset))
         self._order = SampleOrder(len(self._samples), seed=settings.seed, shuffle=settings.shuffle)
         self._done = 0  # number of steps done, for the heartbeats
@@ -85,7 +90,7 @@ class TrainingJob:
         progress = TrainingProgress(
             num_steps=self._settings.training.num_steps, first_step=self._first_step, visible=self._is_first
         )
-        rates = {IMAGE: self._settings.image.learning_rate, VIDEO: self._settings.video.learning_rate}
+        rates = {stage.name: stage.learning_rate for stage in self._settings.chain}
         progress.console.print(parameter_table(parameter_rows(self._clients, rates, deadline_s=self._deadline_s)))
         self._take_sample("before" if self._first_step == 0 else f"step-{self._first_step}")
         progress.start()
@@ -100,29 +105,13 @@ class TrainingJob:
 
     def _prepare(self) -> None:
         settings = self._settings
-        self._corpus = Corpus(
-            self._session,
-            self._clients,
-            self._samples,
-            settings.clip,
-            needs_frames=settings.training.image_loss_weight > 0.0,
-            deadline_s=self._deadline_s,
-        )
-        initial = initial_embeddings(
-            self._clients, settings.modulation, seed=settings.seed, deadline_s=self._deadline_s
-        )
-        for name, client in self._clients.items():  # text encoders are larger than the models, and not needed any more
-            client.call(name, "unload_text_encoder", {}, deadline_s=self._deadline_s)
+        self._corpus = Corpus(self._session, self._stages, self._samples, settings.clip, deadline_s=self._deadline_s)
+        initial = initial_embeddings(self._stages, settings.modulation, seed=settings.seed)
+        unload_text_encoders(self._stages)
         modulation = settings.modulation
         self._modulation = Modulation(initial, modulation.alpha, modulation.optimizer) if initial else None
         close_listeners()  # of the process groups that the modulation's optimizer has made
-        chain = RemoteChain(
-            self._clients[IMAGE],
-            self._clients[VIDEO],
-            image_loss_weight=settings.training.image_loss_weight,
-            deadline_s=self._deadline_s,
-            pipeline=settings.training.pipeline,
-        )
+        chain = RemoteChain(self._stages, pipeline=settings.training.pipeline)
         self._step = JointStep(
             chain,
             self._clients,
@@ -150,21 +139,25 @@ class TrainingJob:
 
     def _make_sampler(self) -> Sampler:
         number = min(self._settings.samples.num_prompts, len(self._samples))
-        keys = self._corpus.keys
+        prompts = [
+            SamplePrompt(
+                self._samples[index].prompt,
+                {name: keys[index] for name, keys in self._corpus.keys.items()},
+                self._samples[index].clip(self._settings.clip),
+            )
+            for index in range(number)
+        ]
         return Sampler(
-            self._clients,
-            [(self._samples[i].prompt, keys[IMAGE][i], keys[VIDEO][i]) for i in range(number)],
-            [self._samples[i].clip(self._settings.clip) for i in range(number)],
-            shape=self._settings.clip,
+            ChainGenerator(self._stages),
+            prompts,
+            fps=self._settings.clip.fps,
             seed=self._settings.samples.seed,
             folder=self._run.samples,
-            deadline_s=self._deadline_s,
         )
 
     def _take_sample(self, label: str) -> None:
         if self._sampler is not None:
-            embeddings = {} if self._modulation is None else {n: self._modulation.embedding(n) for n in AGENTS}
-            self._sampler.take(label, embeddings)
+            self._sampler.take(label, {} if self._modulation is None else self._modulation.all_embeddings())
 
     def _loop(self, progress: TrainingProgress) -> int:
         """Run steps until the last, or until rank 0 is asked to stop; commits a checkpoint before it returns."""
@@ -222,10 +215,10 @@ class TrainingJob:
         factor = schedule_factor(
             step, kind=training.schedule, num_steps=training.num_steps, num_warmup_steps=training.num_warmup_steps
         )
-        agents = {IMAGE: self._settings.image, VIDEO: self._settings.video}
+        chain = self._settings.chain
         return LearningRates(
-            {name: factor * agent.learning_rate for name, agent in agents.items()},
-            {name: factor * agent.modulation_learning_rate for name, agent in agents.items()},
+            {stage.name: factor * stage.learning_rate for stage in chain if stage.has_optimizer},
+            {stage.name: factor * stage.modulation_learning_rate for stage in chain if stage.has_optimizer},
         )
 
     def _batches(self, step: int) -> list[MicroBatch]:
@@ -244,8 +237,9 @@ class TrainingJob:
         return range(first, first + share)
 
     def _warn(self, report: StepReport, progress: TrainingProgress) -> None:
-        if report.image_gradient_norm == 0.0 and not report.skipped:
-            progress.warn(f"step {report.step + 1}: {_ZERO_GRADIENT_WARNING}")
+        for agent, norm in report.output_gradient_norms.items():
+            if norm == 0.0 and not report.skipped:
+                progress.warn(f"step {report.step + 1}: {_ZERO_GRADIENT_WARNING.format(agent=agent)}")
         if report.skipped:
             progress.warn(f"step {report.step + 1} was skipped: a gradient was not finite; no weight has changed")
 
@@ -269,7 +263,7 @@ class TrainingJob:
 
     def close(self) -> None:
         """Disconnect from the servers and leave the process group."""
-        for client in self._clients.values():
-            client.close()
+        for stage in self._stages:
+            stage.client.close()
         self._session.close()
         dist.destroy_process_group()

@@ -71,7 +71,7 @@ def as_record(report: StepReport, rates: LearningRates, step_s: float) -> dict[s
         "gradient_norm": {
             "total": _finite(report.gradient_norm),
             **{name: _finite(norm) for name, norm in report.gradient_norms.items()},
-            "image_output": _finite(report.image_gradient_norm),
+            **{f"{name}_output": _finite(norm) for name, norm in report.output_gradient_norms.items()},
         },
         "clip": report.clip,
         "learning_rate": rates.parameters,
@@ -79,8 +79,8 @@ def as_record(report: StepReport, rates: LearningRates, step_s: float) -> dict[s
         "step_s": round(step_s, 6),
         "breakdown_s": {name: round(spent_s, 6) for name, spent_s in report.breakdown_s.items()},
     }
-    if report.image_loss is not None:
-        record["image_loss"] = _finite(report.image_loss)
+    if len(report.losses) > 1:
+        record["losses"] = {name: _finite(loss) for name, loss in report.losses.items()}
     return record
 
 

@@ -6,7 +6,7 @@ dtype: at a learning rate of 1e-5 a bfloat16 z would never change.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
@@ -62,6 +62,10 @@ class Modulation(torch.nn.Module):
         z: torch.Tensor = self.embeddings[agent].detach()
         return z
 
+    def all_embeddings(self) -> dict[str, torch.Tensor]:
+        """Current z_i of every agent that has one, detached."""
+        return {name: self.embedding(name) for name in self.embeddings}
+
     def accumulate(self, gradients: Mapping[str, torch.Tensor]) -> None:
         """Add dL/dz_i of one micro-batch, in the order of the agents, not of the gradients."""
         for name, z in self.embeddings.items():
@@ -72,9 +76,9 @@ class Modulation(torch.nn.Module):
         """Average the accumulated gradients over all replicas (a collective) and report finiteness and norm."""
         return self.optimizer.prepare()
 
-    def commit(self, learning_rates: Sequence[float], clip: float) -> None:
-        """Step every z_i, each with its own rate, on gradients scaled by `clip`."""
-        self.optimizer.commit(learning_rates, clip)
+    def commit(self, learning_rates: Mapping[str, float], clip: float) -> None:
+        """Step every z_i, each with its agent's rate, on gradients scaled by `clip`."""
+        self.optimizer.commit([learning_rates[name] for name in self.embeddings], clip)
 
     def factors(self) -> dict[str, float]:
         """alpha_i of the current embeddings, by agent."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
@@ -15,9 +15,10 @@ from mora_runtime.errors import ProtocolError
 from mora_runtime.trace import tracing
 from mora_training.optimizer_agent import PARTICIPANT
 
-from mora_trainer.chain import AGENTS, IMAGE, VIDEO, MicroBatch
+from mora_trainer.micro_batch import MicroBatch
 from mora_trainer.modulation import random_rows
 from mora_trainer.settings import ModulationSettings
+from mora_trainer.stage import Stage
 
 _PROMPTS_PER_CALL = 16
 
@@ -26,49 +27,45 @@ class Corpus:
     """The servers' copy of the dataset: keys of encoded prompts, and targets that are sent on first use.
 
     Args:
+        stages: of the chain; each encodes the prompts, and those that compare with targets receive them.
         samples: the dataset, in file order.
-        needs_frames: send the targets' first frames to the image server, for the image agent's own loss.
     """
 
     def __init__(
         self,
         session: Session,
-        clients: dict[str, Client],
+        stages: Sequence[Stage],
         samples: list[Sample],
         shape: ClipShape,
         *,
-        needs_frames: bool,
         deadline_s: float,
     ) -> None:
         self._session = session
-        self._clients = clients
+        self._stages = stages
         self._samples = samples
         self._shape = shape
-        self._needs_frames = needs_frames
         self._deadline_s = deadline_s
         self._clips: dict[int, Future[npt.NDArray[np.uint8]]] = {}  # decoded ahead of their first use
         self._decoder = ThreadPoolExecutor(1, thread_name_prefix="decoder")
-        self._targets: dict[int, str] = {}
-        self._frames: dict[int, str] = {}
+        self._targets: dict[int, dict[str, str]] = {}  # by index of the sample and agent
         prompts = [sample.prompt for sample in samples]
-        self.keys = {name: encode_prompts(clients[name], name, prompts, deadline_s) for name in AGENTS}
+        self.keys = {stage.name: encode_prompts(stage, prompts) for stage in stages}
 
     def micro_batch(self, order: SampleOrder, places: range) -> MicroBatch:
         """Make the micro-batch of the samples at these places of the training sequence; sends their targets if new."""
         indices = [order.sample_index(place) for place in places]
-        seeds = tuple(order.noise_seed(place) for place in places)
+        seeds = [order.noise_seed(place) for place in places]
+        targets = [self._target(index) for index in indices]
+        names = [stage.name for stage in self._stages]
         return MicroBatch(
-            image_prompts=tuple(self.keys[IMAGE][index] for index in indices),
-            video_prompts=tuple(self.keys[VIDEO][index] for index in indices),
-            targets=tuple(self._target(index) for index in indices),
-            frames=tuple(self._frames[index] for index in indices) if self._needs_frames else (),
-            seeds=seeds,
-            image_seeds=tuple(map(self._image_seed, indices, seeds)),
+            prompts={name: tuple(self.keys[name][index] for index in indices) for name in names},
+            seeds={name: tuple(self._seed(name, *pair) for pair in zip(indices, seeds, strict=True)) for name in names},
+            targets={name: tuple(target[name] for target in targets) for name in targets[0]},
         )
 
-    def _image_seed(self, index: int, seed: int) -> int:
-        known = self._samples[index].image_seed
-        return seed if known is None else known
+    def _seed(self, agent: str, index: int, seed: int) -> int:
+        """The agent's seed for this sample: the one that made the target, if the data set knows it."""
+        return self._samples[index].seeds.get(agent, seed)
 
     def decode_ahead(self, order: SampleOrder, places: range) -> None:
         """Begin to decode the clips of these places that no server has yet, for a later `micro_batch`."""
@@ -80,67 +77,78 @@ class Corpus:
         with tracing.span("decode clip", "io"):
             return self._samples[index].clip(self._shape)
 
-    def _target(self, index: int) -> str:
+    def _target(self, index: int) -> dict[str, str]:
+        """Keys of the sample's clip, by agent that compares with it; sends the clip if it is new."""
         if index not in self._targets:
+            receivers = [stage for stage in self._stages if stage.loss_weight > 0.0 and stage.interface.needs_targets]
             ahead = self._clips.pop(index, None)
             with tracing.span("wait for the decoder", "wait"):
                 clip = self._decode(index) if ahead is None else ahead.result(self._deadline_s)
             pixels = self._session.empty(clip.shape, torch.uint8)
             pixels.copy_(torch.from_numpy(np.ascontiguousarray(clip)))
-            self._targets[index] = self._store(VIDEO, "store_target", pixels)
-            if self._needs_frames:
-                self._frames[index] = self._store(IMAGE, "store_frame", pixels[0].clone())
+            self._targets[index] = {stage.name: _store(stage, pixels) for stage in receivers}
         return self._targets[index]
 
-    def _store(self, agent: str, method: str, pixels: torch.Tensor) -> str:
-        reply = self._clients[agent].call(agent, method, {"pixels": pixels}, deadline_s=self._deadline_s)
-        return str(reply.values["key"])
+
+def _store(stage: Stage, pixels: torch.Tensor) -> str:
+    reply = stage.client.call(stage.name, "store_target", {"pixels": pixels}, deadline_s=stage.deadline_s)
+    return str(reply.values["key"])
 
 
-def encode_prompts(client: Client, agent: str, prompts: Sequence[str], deadline_s: float) -> list[str]:
-    """Have an agent encode prompts, 16 per call; returns the keys under which it keeps them, in order."""
+def encode_prompts(stage: Stage, prompts: Sequence[str]) -> list[str]:
+    """Have an agent encode prompts, 16 per call; returns the keys under which it keeps them, in order.
+
+    An agent without text encoder gets the prompts themselves.
+    """
+    if not stage.interface.has_text:
+        return list(prompts)
     keys: list[str] = []
     for start in range(0, len(prompts), _PROMPTS_PER_CALL):
         arguments = {"prompts": list(prompts[start : start + _PROMPTS_PER_CALL])}
-        values = client.call(agent, "encode", arguments, deadline_s=deadline_s).values
+        values = stage.client.call(stage.name, "encode", arguments, deadline_s=stage.deadline_s).values
         found = values.get("keys")
         if not isinstance(found, list):
-            raise ProtocolError(f"{agent}.encode: expected a list `keys`, got {sorted(values)}")
+            raise ProtocolError(f"{stage.name}.encode: expected a list `keys`, got {sorted(values)}")
         keys += [str(key) for key in found]
     return keys
 
 
-def initial_embeddings(
-    clients: dict[str, Client], settings: ModulationSettings, *, seed: int, deadline_s: float
-) -> dict[str, torch.Tensor]:
+def unload_text_encoders(stages: Sequence[Stage]) -> None:
+    """Have every agent free its text encoder, which can be larger than its model."""
+    for stage in stages:
+        if stage.interface.has_text:
+            stage.client.call(stage.name, "unload_text_encoder", {}, deadline_s=stage.deadline_s)
+
+
+def initial_embeddings(stages: Sequence[Stage], settings: ModulationSettings, *, seed: int) -> dict[str, torch.Tensor]:
     """First value of each z_i by agent, (rows, d_i) float32; empty when modulation is off.
 
     `learned`: the agent's text encoding of "[Mod]": the rows of all content tokens, their mean, or a new token's row;
-    `random_init`: one random row (ablation RI).
+    an agent without text encoder chooses its rows itself. `random_init`: one random row (ablation RI).
     """
     if settings.mode == "none":
         return {}
     embeddings: dict[str, torch.Tensor] = {}
     arguments = {"text": settings.text, "new_token": settings.rows == "new_token"}
-    for number, name in enumerate(AGENTS):
-        reply = clients[name].call(name, "modulation_rows", arguments, deadline_s=deadline_s)
-        found = reply.values["rows"]
+    for number, stage in enumerate(stage for stage in stages if stage.interface.has_modulation):
+        reply = stage.client.call(stage.name, "modulation_rows", arguments, deadline_s=stage.deadline_s)
+        found = reply.values.get("rows")
         if not isinstance(found, TensorRef):
-            raise ProtocolError(f"{name}.modulation_rows: expected a tensor `rows`")
+            raise ProtocolError(f"{stage.name}.modulation_rows: expected a tensor `rows`, got {sorted(reply.values)}")
         rows = found.tensor().float().clone()
         if settings.mode == "random_init":
             rows = random_rows(rows, seed=seed + number)
-        embeddings[name] = rows.mean(dim=0, keepdim=True) if settings.rows == "mean" else rows
+        embeddings[stage.name] = rows.mean(dim=0, keepdim=True) if settings.rows == "mean" else rows
     return embeddings
 
 
 def parameter_rows(
-    clients: dict[str, Client], rates: dict[str, float], *, deadline_s: float
+    clients: Mapping[str, Client], rates: Mapping[str, float], *, deadline_s: float
 ) -> list[tuple[str, str, int, int, float]]:
     """Rows of the table printed at the start: agent, what trains, all and trained parameters, learning rate."""
     rows = []
-    for name in AGENTS:
-        values = clients[name].call(PARTICIPANT, "counts", {}, deadline_s=deadline_s).values
+    for name, client in clients.items():
+        values = client.call(PARTICIPANT, "counts", {}, deadline_s=deadline_s).values
         total, trainable = values["num_parameters"], values["num_trainable"]
         if not isinstance(total, int) or not isinstance(trainable, int):
             raise ProtocolError(f"{name}: counts expected two numbers, got {total!r} and {trainable!r}")

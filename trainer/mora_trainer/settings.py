@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Literal
 
 from mora_data.settings import ClipShape
+from mora_environment.interface import Interface
 from mora_runtime.schema import PositiveInt, Settings
 from pydantic import Field, model_validator
 
@@ -25,8 +26,13 @@ class ModulationSettings(Settings):
 class PipelineSettings(Settings):
     """How the micro-batches of one step overlap. All settings give bit-identical gradients."""
 
-    max_in_flight: PositiveInt = 3  # micro-batches between first forward and last backward; 1 = no overlap
-    inputs_first: bool = False  # the video server answers before it computes its parameters' gradients
+    # Micro-batches between their first forward and last backward; 1 = no overlap, None = one more than the agents.
+    max_in_flight: PositiveInt | None = None
+    inputs_first: bool = False  # a server answers before it computes its parameters' gradients
+
+    def in_flight(self, num_agents: int) -> int:
+        """Most micro-batches in flight in a chain of this many agents."""
+        return num_agents + 1 if self.max_in_flight is None else self.max_in_flight
 
 
 class TrainingSettings(Settings):
@@ -39,7 +45,6 @@ class TrainingSettings(Settings):
     pipeline: PipelineSettings = PipelineSettings()
     schedule: Literal["constant", "cosine"] = "constant"
     num_warmup_steps: int = Field(default=0, ge=0)
-    image_loss_weight: float = Field(default=0.0, ge=0.0)  # weight of the image agent's own loss on the first frame
     checkpoint_every: int = Field(default=4, ge=0)  # steps; 0 = only at the end
     keep_checkpoints: PositiveInt = 3
     call_deadline_s: float = Field(default=600.0, gt=0.0)
@@ -54,12 +59,16 @@ class SampleSettings(Settings):
     seed: int = 0
 
 
-class RemoteAgentSettings(Settings):
-    """The coordinator's settings of one trained agent."""
+class StageSettings(Settings):
+    """The coordinator's settings of one agent of the chain."""
 
-    name: str  # image, video
-    server: str  # image.0
+    name: str
+    server: str  # its role: name and replica
     lock_hash: str  # of the environment in which the server must run
+    interface: Interface
+    loss_weight: float = Field(ge=0.0)  # of its own loss in L; 0 = it adds none
+    has_optimizer: bool = True  # its server has an optimizer and checkpoints; False for a critic
+    trains: bool = True
     learning_rate: float = Field(ge=0.0)
     modulation_learning_rate: float = Field(ge=0.0)
 
@@ -76,8 +85,7 @@ class CoordinatorSettings(Settings):
     seed: int
     dataset: str  # JSON lines, checked by the launcher
     clip: ClipShape
-    image: RemoteAgentSettings
-    video: RemoteAgentSettings
+    chain: tuple[StageSettings, ...] = Field(min_length=1)  # in the order of the forward
     modulation: ModulationSettings
     training: TrainingSettings
     samples: SampleSettings

@@ -20,8 +20,10 @@ from mora_runtime.trace import tracing
 from mora_training.optimizer_agent import PARTICIPANT
 from mora_training.sharded_optimizer import GradientReport
 
-from mora_trainer.chain import AGENTS, IMAGE, VIDEO, MicroBatch, MicroBatchResult, RemoteChain, Stopwatch
+from mora_trainer.chain import RemoteChain
+from mora_trainer.micro_batch import MicroBatch, MicroBatchResult
 from mora_trainer.modulation import Modulation
+from mora_trainer.stopwatch import Stopwatch
 
 MODULATION = "modulation"
 
@@ -38,17 +40,17 @@ class LearningRates:
 class StepReport:
     """Results of one step, for metrics and progress.
 
-    Equal on every rank, except for `image_gradient_norm` and `breakdown_s`.
+    Equal on every rank, except for `output_gradient_norms` and `breakdown_s`.
     """
 
     step: int
-    loss: float  # mean over the whole batch
-    image_loss: float | None
+    loss: float  # mean over the whole batch: the weighted sum of `losses`
+    losses: dict[str, float]  # by agent, of those that add a loss
     skipped: bool
     clip: float
     gradient_norm: float  # over all roles, before clipping
-    gradient_norms: dict[str, float]  # by role: image, video, modulation
-    image_gradient_norm: float  # ||dL/dO_1||, largest over this rank's micro-batches
+    gradient_norms: dict[str, float]  # by agent, and of all z under `modulation`
+    output_gradient_norms: dict[str, float]  # ||dL/dO_i|| by agent, largest over this rank's micro-batches
     norms: dict[str, float]  # ||z_i||
     alphas: dict[str, float]  # by agent, as committed; of a skipped step, alpha of the unchanged z
     breakdown_s: dict[str, float]
@@ -64,7 +66,8 @@ class JointStep:
 
     Args:
         chain: forward and backward of micro-batches.
-        clients: by agent name; each server also hosts the participant of its agent.
+        clients: by name of the agents that have an optimizer, in the order of all sums; each server hosts the
+            participant of its agent.
         modulation: None = no modulation (ablation): no z, alpha = 1.
         clip_norm: global gradient norm over all roles; None = no clipping.
         deadline_s: for each call.
@@ -103,14 +106,14 @@ class JointStep:
         return StepReport(
             step=step,
             loss=results.loss,
-            image_loss=results.image_loss,
+            losses=results.losses,
             skipped=not finite,
             clip=clip,
             gradient_norm=total_norm if finite else math.nan,
             gradient_norms={
                 name: math.sqrt(report.squared_norm) if report.finite else math.nan for name, report in reports.items()
             },
-            image_gradient_norm=results.image_gradient_norm,
+            output_gradient_norms=results.output_gradient_norms,
             norms={} if self._modulation is None else self._modulation.norms(),
             alphas=alphas,
             breakdown_s=watch.spent_s,
@@ -118,7 +121,7 @@ class JointStep:
 
     def _accumulate(self, batches: Sequence[MicroBatch], watch: Stopwatch) -> MicroBatchResult:
         """Run all micro-batches of this rank, then agree with the other ranks that none of theirs failed."""
-        embeddings = {} if self._modulation is None else {name: self._modulation.embedding(name) for name in AGENTS}
+        embeddings = {} if self._modulation is None else self._modulation.all_embeddings()
         failure: MoraError | None = None
         results: list[MicroBatchResult] = []
         try:
@@ -131,18 +134,31 @@ class JointStep:
         except MoraError as error:
             failure = error
         with watch.measure("agree"):
-            summed = _summed([float(failure is not None), *_loss_sums(results)])
-        if summed[0] > 0:
+            num_failed, num_results, *sums = _summed(
+                [float(failure is not None), float(len(results)), *self._loss_sums(results)]
+            )
+        if num_failed > 0:
             self._abandon(alive=failure is None)
-            cause = f"this replica: {failure}" if failure is not None else f"{summed[0]:.0f} other replica(s)"
+            cause = f"this replica: {failure}" if failure is not None else f"{num_failed:.0f} other replica(s)"
             raise StepAborted(f"the step was abandoned before any role changed, because of {cause}") from failure
-        num_results = summed[3]
-        image_loss = None if results[0].image_loss is None else summed[2] / num_results
-        norm = max(result.image_gradient_norm for result in results)
-        return MicroBatchResult(summed[1] / num_results, image_loss, {}, norm)
+        loss, *losses = [total / num_results for total in sums]
+        norms = {
+            name: max(result.output_gradient_norms[name] for result in results)
+            for name in results[0].output_gradient_norms
+        }
+        return MicroBatchResult(loss, dict(zip(self._with_loss(), losses, strict=True)), {}, norms)
+
+    def _with_loss(self) -> list[str]:
+        return [stage.name for stage in self.chain.stages if stage.loss_weight > 0.0]
+
+    def _loss_sums(self, results: Sequence[MicroBatchResult]) -> list[float]:
+        return [
+            sum(result.loss for result in results),
+            *(sum(result.losses[name] for result in results) for name in self._with_loss()),
+        ]
 
     def _prepare(self, step: int) -> dict[str, GradientReport]:
-        pending = {name: self._submit(name, "prepare", {"step": step}) for name in AGENTS}
+        pending = {name: self._submit(name, "prepare", {"step": step}) for name in self._clients}
         reports = {name: _report(name, call.result().values) for name, call in pending.items()}
         if self._modulation is not None:
             with tracing.span("reduce dL/dz", "compute"):
@@ -152,45 +168,45 @@ class JointStep:
 
     def _commit(self, step: int, rates: LearningRates, clip: float) -> dict[str, float]:
         """Algorithm 1: every z_i first, alpha_i from the updated ones, then every agent's parameters."""
-        alphas = dict.fromkeys(AGENTS, 1.0)
         if self._modulation is not None:
             with tracing.span("step z", "compute"):
-                self._modulation.commit([rates.embeddings[name] for name in AGENTS], clip)
-                alphas = self._modulation.factors()
+                self._modulation.commit(rates.embeddings, clip)
+        alphas = self._alphas()
         pending = [
             self._submit(
                 name,
                 "commit",
                 {"step": step, "alpha": alphas[name], "learning_rate": rates.parameters[name], "clip": clip},
             )
-            for name in AGENTS
+            for name in self._clients
         ]
         for call in pending:
             call.result()
         faults.reach("committed")
         return alphas
 
+    def _alphas(self) -> dict[str, float]:
+        """alpha_i of every agent with an optimizer; 1 for an agent without z."""
+        factors = {} if self._modulation is None else self._modulation.factors()
+        return {name: factors.get(name, 1.0) for name in self._clients}
+
     def _skip(self, step: int) -> dict[str, float]:
         if self._modulation is not None:
             self._modulation.optimizer.discard()
-        for call in [self._submit(name, "skip", {"step": step}) for name in AGENTS]:
+        for call in [self._submit(name, "skip", {"step": step}) for name in self._clients]:
             call.result()
-        return dict.fromkeys(AGENTS, 1.0) if self._modulation is None else self._modulation.factors()
+        return self._alphas()
 
     def _abandon(self, *, alive: bool) -> None:
         """Drop this step's gradients on this rank; if it failed, its servers may be gone and are not called."""
         if self._modulation is not None:
             self._modulation.optimizer.reset()
         if alive:
-            for call in [self._submit(name, "abandon", {}) for name in AGENTS]:
+            for call in [self._submit(name, "abandon", {}) for name in self._clients]:
                 call.result()
 
     def _submit(self, agent: str, method: str, arguments: dict[str, Any]) -> Any:
         return self._clients[agent].submit(PARTICIPANT, method, arguments, deadline_s=self._deadline_s)
-
-
-def _loss_sums(results: Sequence[MicroBatchResult]) -> list[float]:
-    return [sum(r.loss for r in results), sum(r.image_loss or 0.0 for r in results), float(len(results))]
 
 
 def _summed(values: list[float]) -> list[float]:
@@ -205,6 +221,3 @@ def _report(name: str, values: dict[str, Any]) -> GradientReport:
     if not isinstance(finite, bool) or not isinstance(squared_norm, float):
         raise ProtocolError(f"{name}: PREPARE expected finite and squared_norm, got {sorted(values)}")
     return GradientReport(finite, squared_norm)
-
-
-__all__ = ["IMAGE", "MODULATION", "VIDEO", "JointStep", "LearningRates", "StepReport", "clip_factor"]

@@ -6,7 +6,7 @@ Used by the rounds, and by every command that takes `--checkpoint`. Needs no tor
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,10 @@ from mora_trainer.checkpoint.commit_record import CheckpointInfo
 from safetensors.numpy import load_file
 
 from mora_launch.checkpoints.run_checkpoints import Checkpoints
-from mora_launch.config.train_config import AgentsConfig, TrainConfig
+from mora_launch.config.train_config import TrainConfig
+from mora_launch.environments.agent_options import CheckedOptions
 from mora_launch.environments.venvs import ROOT
 
-# Which option of an agent of each environment names its trained transformer.
-WEIGHTS_OPTION = {"sd3": "transformer", "opensora": "model"}
 _WEIGHTS_FILE = "diffusion_pytorch_model.safetensors"
 _MODULATION = "coordinator/modulation.safetensors"
 
@@ -56,17 +55,6 @@ class TrainedModel:
                 f"{', '.join(sorted(self.weights))}; it belongs to another configuration"
             )
 
-    def options(self, environments: dict[str, str]) -> dict[str, dict[str, str]]:
-        """Return, by agent, the option that makes it load these weights.
-
-        Args:
-            environments: environment of each agent to load, by name.
-        """
-        self.check_agents(environments)
-        return {
-            name: {WEIGHTS_OPTION[environment]: str(self.weights[name])} for name, environment in environments.items()
-        }
-
     def read_embeddings(self) -> dict[str, Any]:
         """Read z_i by agent as numpy arrays, float32 (rows, d_i); empty if the run trained without modulation."""
         if self.embeddings is None:
@@ -74,13 +62,23 @@ class TrainedModel:
         return load_file(str(self.embeddings))
 
     def put_into(self, config: TrainConfig) -> TrainConfig:
-        """Return the configuration in which every agent loads these weights."""
-        found = self.options({name: agent.environment for name, agent in config.agents.items()})
+        """Return the configuration in which every agent loads these weights; critics, which never train, have none.
+
+        Raises:
+            CheckpointError: the checkpoint has other agents than the configuration.
+        """
+        names = [name for name, _ in config.agents.items()]
+        if not set(self.weights) <= set(names):
+            raise CheckpointError(
+                f"checkpoint of step {self.step}: has weights of {', '.join(sorted(self.weights))}, the configuration "
+                f"has the agents {', '.join(names)}; it belongs to another configuration"
+            )
+        self.check_agents(name for name in names if name in self.weights or name not in config.losses)
         agents = {
-            name: agent.model_copy(update={"options": {**agent.options, **found[name]}})
+            name: agent.model_copy(update={"weights": str(self.weights[name])}) if name in self.weights else agent
             for name, agent in config.agents.items()
         }
-        return config.model_copy(update={"agents": AgentsConfig(**agents)})
+        return config.model_copy(update={"agents": agents})
 
 
 def named_checkpoint(text: str) -> tuple[Path, int | None]:
@@ -129,17 +127,15 @@ def _of_part(info: CheckpointInfo, part: str) -> list[ShardFile]:
     return [file for file in info.files if Path(file.path).parts[1:] == (part, _WEIGHTS_FILE)]
 
 
-def untrained_sha256(config: TrainConfig) -> dict[str, str]:
-    """Return the SHA-256 of each agent's initial weights, or their name on the Hub if they are not on this machine."""
-    agents = config.agents.items()
-    return {name: _folder_sha256(_weights_folder(agent.environment, agent.options)) for name, agent in agents}
+def untrained_sha256(checked: Mapping[str, CheckedOptions]) -> dict[str, str]:
+    """Return the SHA-256 of the initial weights of each agent that has some, or that they are not on this machine."""
+    return {name: _initial_sha256(agent) for name, agent in checked.items() if agent.weights is not None}
 
 
-def _weights_folder(environment: str, options: dict[str, object]) -> Path:
-    if environment == "sd3":
-        trained = options.get("transformer")
-        return ROOT / str(trained) if trained else ROOT / str(options["model"]) / "transformer"
-    return ROOT / str(options["model"])
+def _initial_sha256(checked: CheckedOptions) -> str:
+    if checked.weights_folder is None:
+        return "not on this machine"
+    return _folder_sha256(ROOT / checked.weights_folder)
 
 
 def _folder_sha256(folder: Path) -> str:

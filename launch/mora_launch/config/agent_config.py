@@ -8,21 +8,26 @@ from mora_runtime.schema import PositiveInt, Settings
 from mora_training.training_settings import OptimizerSettings, TrainableSettings
 from pydantic import Field
 
+from mora_launch.config.capability import Capability
+
 
 class AgentConfig(Settings):
     """One agent: its environment and devices, its models, its training."""
 
-    environment: Literal["sd3", "opensora"]
+    environment: str  # of the checkout, or of `environments`
     kind: str
     devices: tuple[str, ...] = ("cpu",)  # one for each replica, or one for all
     num_threads: PositiveInt = 1
     tiny_models: str | None = None  # folder of the checkout for tiny models, which are created if missing
     tiny_task: Literal["shapes"] | None = None  # what they are pre-trained on, for minutes; None leaves them random
     options: dict[str, Any] = Field(default_factory=dict)  # checked by the environment before anything starts
+    weights: str | None = None  # folder of trained weights, in place of those that the options name
     learning_rate: float = Field(default=1e-5, ge=0.0)
     modulation_learning_rate: float = Field(default=1e-5, ge=0.0)
     trainable: TrainableSettings = TrainableSettings()
     optimizer: OptimizerSettings = OptimizerSettings()
+    # What it does for people's requests; None = all it can that no other agent names. If several can, the first does.
+    capabilities: tuple[Capability, ...] | None = None
     arena_nbytes: PositiveInt | None = None  # limit of the server's tensors in shared memory; None = an equal share
     activation_nbytes: PositiveInt | None = None  # limit of graphs that wait for their backward; None = no limit
     recompute: bool = False  # keep a forward's inputs instead of its graph, and run it again for the backward

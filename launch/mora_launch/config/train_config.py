@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any
 
 from mora_data.settings import ClipShape, DataSection, DataSettings
 from mora_runtime.errors import SettingsError
@@ -15,33 +16,30 @@ from mora_training.training_settings import TrainableSettings
 from pydantic import Field, model_validator
 
 from mora_launch.config.agent_config import AgentConfig
+from mora_launch.config.chain_names import AgentName, check_names
+from mora_launch.config.environment_source import EnvironmentSource, make_paths_absolute
 from mora_launch.config.foreign_yaml import YamlRefused, parse_yaml, read_yaml
+from mora_launch.config.old_keys import replace_old_keys
 from mora_launch.config.restarts import RestartSettings
+from mora_launch.environments.catalog import check_known
+from mora_launch.environments.manifest import EnvironmentName
 from mora_launch.limits import MAX_CONFIG_DEPTH
 from mora_launch.rounds.settings import SynthesisSettings
 from mora_launch.serving.settings import ServingSettings, check_served
-
-
-class AgentsConfig(Settings):
-    """The agents of the trained chain, in order."""
-
-    image: AgentConfig
-    video: AgentConfig
-
-    def items(self) -> list[tuple[str, AgentConfig]]:
-        """Return (name, agent) pairs in the order of the chain."""
-        return [("image", self.image), ("video", self.video)]
 
 
 class TrainConfig(Settings):
     """The whole configuration of a joint training job."""
 
     name: str = "mora"
+    environments: dict[EnvironmentName, EnvironmentSource] = Field(default_factory=dict)  # besides the checkout's
     seed: int = 42
     replicas: PositiveInt = 1
     clip: ClipShape
-    agents: AgentsConfig
-    scope: Literal["joint", "image_only", "video_only"] = "joint"  # which agents train; the others are frozen
+    agents: dict[AgentName, AgentConfig] = Field(min_length=1)
+    chain: tuple[str, ...] = ()  # the agents in the order of the forward; default: all, in their order
+    trains: tuple[str, ...] | None = None  # the agents of the chain that train; default: all but critics
+    losses: dict[str, Annotated[float, Field(gt=0.0)]] = Field(default_factory=dict)  # weights; default: the last one's
     modulation: ModulationSettings = ModulationSettings()
     training: TrainingSettings = TrainingSettings()
     data: DataSection = DataSettings()
@@ -58,30 +56,58 @@ class TrainConfig(Settings):
     @model_validator(mode="after")
     def _fits_together(self) -> TrainConfig:
         check_batch(self.training, self.replicas)
+        check_known(self, {"agents": dict(self.agents.items()), "serving.agents": self.serving.agents})
+        check_names(self.agents, self.chain, self.trains, self.losses)
         for name, agent in self.agents.items():
             if len(agent.devices) not in (1, self.replicas):
                 raise ValueError(
                     f"agents.{name}.devices names {len(agent.devices)} devices for {self.replicas} replica(s); "
                     f"give one for all, or {self.replicas}"
                 )
-        check_served(self.serving, [name for name, _ in self.agents.items()])
+        check_served(self.serving, self.agents)
         return self
 
+    @property
+    def chain_names(self) -> tuple[str, ...]:
+        """The agents of the trained chain in the order of the forward; a critic that only `losses` names comes last."""
+        chain = self.chain or tuple(self.agents)
+        return (*chain, *(name for name in self.losses if name not in chain))
 
-def _scoped(config: TrainConfig) -> TrainConfig:
-    """Return the configuration with the agents outside its scope frozen: their parameters and their z do not change."""
-    if config.scope == "joint":
-        return config
-    still = {"trainable": TrainableSettings(scope="none"), "learning_rate": 0.0, "modulation_learning_rate": 0.0}
-    agents = {
-        name: agent if config.scope == f"{name}_only" else agent.model_copy(update=still)
-        for name, agent in config.agents.items()
-    }
-    return config.model_copy(update={"agents": AgentsConfig(**agents)})
+    @property
+    def loss_weights(self) -> dict[str, float]:
+        """Weight of each agent's own loss in L, of the agents that add one."""
+        return dict(self.losses) or {self.chain_names[-1]: 1.0}
+
+    @property
+    def max_in_flight(self) -> int:
+        """Most micro-batches between their first forward and their last backward."""
+        return self.training.pipeline.in_flight(len(self.chain_names))
+
+    def of_chain(self) -> TrainConfig:
+        """Return the configuration with only the agents of the chain, in its order; those that do not train are frozen.
+
+        A frozen agent's parameters and z do not change.
+        """
+        still = {"trainable": TrainableSettings(scope="none"), "learning_rate": 0.0, "modulation_learning_rate": 0.0}
+        agents = {
+            name: agent if self.trains is None or name in self.trains else agent.model_copy(update=still)
+            for name, agent in ((name, self.agents[name]) for name in self.chain_names)
+        }
+        return self.model_copy(update={"agents": agents})
+
+
+def stored_config(content: dict[str, Any], source: str) -> TrainConfig:
+    """Return the configuration that a run has stored, maybe with keys of an earlier version.
+
+    Raises:
+        SettingsError: unknown key, or an invalid value.
+    """
+    replace_old_keys(content)
+    return read_settings(TrainConfig, content, source=source)
 
 
 def load_config(path: Path, changes: Sequence[str]) -> TrainConfig:
-    """Read a YAML file and apply `key.path=value` changes (values in YAML).
+    """Read a YAML file and apply `key.path=value` changes (values in YAML). Old keys are replaced, and a line says so.
 
     Raises:
         SettingsError: unreadable file, unknown key (with the nearest known one), or an invalid value.
@@ -96,7 +122,10 @@ def load_config(path: Path, changes: Sequence[str]) -> TrainConfig:
         raise SettingsError(f"config {path}: expected keys and values, got {type(content).__name__}")
     for change in changes:
         _apply(content, change)
-    return _scoped(read_settings(TrainConfig, content, source=str(path) + (" with --set" if changes else "")))
+    make_paths_absolute(content, path.parent)
+    for line in replace_old_keys(content):
+        print(f"mora: {path}: {line}", file=sys.stderr)
+    return read_settings(TrainConfig, content, source=str(path) + (" with --set" if changes else ""))
 
 
 def _apply(content: dict[str, Any], change: str) -> None:

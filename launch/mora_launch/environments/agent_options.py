@@ -1,82 +1,144 @@
 """Has an environment check the options of its agents, by running its interpreter.
 
-The launcher cannot import an environment, because it lacks the packages. Instead it runs `python -m <package>.options`
-there (JSON in, JSON out, without importing a model library).
+The launcher cannot import an environment, because it lacks the packages. Instead it runs `python -m PACKAGE options`
+there: JSON in, JSON out, without importing a model library.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import subprocess
+from pathlib import Path
 from typing import Any
 
 from mora_environment.component import Component
+from mora_environment.interface import Interface
 from mora_runtime.errors import EnvironmentFailed, SettingsError
-from mora_runtime.schema import Settings, read_settings
+from mora_runtime.files.shown_text import shown_line
+from mora_runtime.schema import Settings, nearest_name, read_settings
+from mora_runtime.wire.messages import PROTOCOL_VERSION
 
 from mora_launch.config.agent_config import AgentConfig
-from mora_launch.environments.venvs import ENVIRONMENTS, ROOT
+from mora_launch.environments.environment import Environment
+from mora_launch.environments.venvs import ROOT
 from mora_launch.limits import CHECK_DEADLINE_S
 
-PACKAGES = {"sd3": "mora_env_sd3", "opensora": "mora_env_opensora"}
+_NO_MODULE = re.compile(r"No module named '?([\w.]+)'?")
+_MAX_LINE_LENGTH = 300
 
 
 class CheckedOptions(Settings):
-    """An environment's answer for valid options: all defaults filled in, and the models that they name."""
+    """An environment's answer for valid options."""
 
-    options: dict[str, Any]
-    components: tuple[Component, ...]
+    protocol: int  # version of the wire protocol that its runtime speaks
+    options: dict[str, Any]  # with all defaults
+    components: tuple[Component, ...]  # the models that the options name
+    interface: Interface | None  # what the agent takes and gives in a chain; None if it cannot be in one
+    weights: str | None  # the option that names trained weights; None if the kind cannot be trained
+    weights_folder: str | None  # of the weights that the options name; None if they are not on this machine
 
 
 class RefusedOptions(Settings):
     """An environment's answer for invalid options."""
 
+    protocol: int
     error: str
 
 
-def check_options(name: str, agent: AgentConfig) -> CheckedOptions:
+def check_options(name: str, agent: AgentConfig, environment: Environment) -> CheckedOptions:
     """Have the environment check one agent's options.
 
     Raises:
         SettingsError: the environment's message, with the key in the user's config.
-        EnvironmentFailed: the environment's command failed, or gave an unexpected answer.
+        EnvironmentFailed: the environment's command failed, gave an unexpected answer, or speaks another protocol.
     """
-    request = json.dumps({"kind": agent.kind, "options": agent.options, "source": f"agents.{name}.options"})
-    module = f"{PACKAGES[agent.environment]}.options"
-    done = _run(agent.environment, module, request)
+    source = f"agents.{name}.options"
+    request = {"kind": agent.kind, "options": agent.options, "source": source, "weights": agent.weights}
+    done = _run(environment, json.dumps(request))
     if done.returncode != 0:
-        raise EnvironmentFailed(_failure(agent.environment, module, done))
-    answer = _answer(f"environment {agent.environment}: the answer of {module}", done.stdout)
+        raise EnvironmentFailed(_failure(environment, done.stderr, done.returncode))
+    answer = _answer(environment, done.stdout)
     if isinstance(answer, RefusedOptions):
         raise SettingsError(answer.error)
     return answer
 
 
-def _answer(source: str, text: str) -> CheckedOptions | RefusedOptions:
+def _answer(environment: Environment, text: str) -> CheckedOptions | RefusedOptions:
+    source = f"environment {environment.name}: the answer of `{_command(environment)}`"
     try:
         content = json.loads(text)
-        if isinstance(content, dict) and "error" in content:
-            return read_settings(RefusedOptions, content, source=source)
-        return read_settings(CheckedOptions, content, source=source)
     except ValueError:
         raise EnvironmentFailed(f"{source}: expected JSON, got {text[:60]!r}") from None
+    _check_protocol(environment, content)
+    kind = RefusedOptions if isinstance(content, dict) and "error" in content else CheckedOptions
+    try:
+        return read_settings(kind, content, source=source)
     except SettingsError as error:
-        hint = "does the environment have another version of Mora? `./mora env build` builds it again"
-        raise EnvironmentFailed(f"{error}\n{hint}") from None
+        raise EnvironmentFailed(f"{error}\n{_how_to_update(environment)}") from None
 
 
-def _run(environment: str, module: str, request: str) -> subprocess.CompletedProcess[str]:
-    command = [str(ENVIRONMENTS[environment].python), "-m", module]
+def _check_protocol(environment: Environment, content: object) -> None:
+    """Compare the versions first: an answer of another version may have other keys as well."""
+    spoken = content.get("protocol") if isinstance(content, dict) else None
+    if spoken != PROTOCOL_VERSION:
+        raise EnvironmentFailed(
+            f"environment {environment.name}: expected a mora_runtime with protocol version {PROTOCOL_VERSION}, as the "
+            f"launcher has it, got {spoken if isinstance(spoken, int) else 'none'}; {_how_to_update(environment)}"
+        )
+
+
+def _how_to_update(environment: Environment) -> str:
+    if environment.venv is not None:
+        return f"`./mora env build {environment.build_name}` installs the runtime of this checkout"
+    return f"`{environment.python} -m pip install {ROOT / 'runtime'}[server,training]` installs that of this checkout"
+
+
+def _command(environment: Environment) -> str:
+    return f"python -m {environment.package} options"
+
+
+def _run(environment: Environment, request: str) -> subprocess.CompletedProcess[str]:
+    command = [str(environment.python), "-m", environment.package, "options"]
     try:
         return subprocess.run(
             command, input=request, capture_output=True, text=True, check=False, cwd=ROOT, timeout=CHECK_DEADLINE_S
         )
+    except OSError as error:
+        raise EnvironmentFailed(
+            f"environment {environment.name}: {environment.python} cannot be run: {error.strerror}"
+        ) from None
     except subprocess.TimeoutExpired:
         raise EnvironmentFailed(
-            f"{module} did not answer within {CHECK_DEADLINE_S:.0f} s; is the machine short of memory?"
+            f"environment {environment.name}: `{_command(environment)}` did not answer within "
+            f"{CHECK_DEADLINE_S:.0f} s; is the machine short of memory?"
         ) from None
 
 
-def _failure(environment: str, module: str, done: subprocess.CompletedProcess[str]) -> str:
-    tail = "\n    ".join(done.stderr.strip().splitlines()[-8:])
-    return f"environment {environment}: {module} ended with {done.returncode}:\n    {tail}"
+def _failure(environment: Environment, output: str, code: int) -> str:
+    """Say why the package could not answer, in one line: the last one of its output."""
+    lines = output.strip().splitlines() or [f"it ended with {code} and said nothing"]
+    said = shown_line(lines[-1], _MAX_LINE_LENGTH)
+    missing = _NO_MODULE.search(said)
+    advice = _advice(environment, missing[1] if missing else None)
+    return f"environment {environment.name}: `{_command(environment)}` failed: {said}; {advice}"
+
+
+def _advice(environment: Environment, missing: str | None) -> str:
+    if missing is None:
+        return f"run `{environment.python} -m {environment.package} kinds` to see all of it"
+    if missing.partition(".")[0] == "mora_runtime" or missing.partition(".")[0] == "mora_environment":
+        return _how_to_update(environment)
+    if environment.package == missing or environment.package.startswith(missing + "."):
+        nearest = nearest_name(environment.package, _packages(environment))
+        hint = f"did you mean `{nearest}`? " if nearest else ""
+        return f"{hint}correct `package` in {environment.told_by}, or install it"
+    where = "to " + str(environment.venv.lock_file) if environment.venv else "to its environment"
+    return f"add the distribution that contains it {where}"
+
+
+def _packages(environment: Environment) -> list[str]:
+    """Packages with a `__main__` in the folders that the environment installs."""
+    folders: tuple[Path, ...] = () if environment.venv is None else environment.venv.distributions
+    found = [path for each in folders for place in (each, each / "src") for path in place.glob("*/__main__.py")]
+    return [path.parent.name for path in found]

@@ -20,7 +20,7 @@ from pydantic import ConfigDict, Field
 from rich.console import Console
 
 from mora_launch.config.agent_config import AgentConfig
-from mora_launch.config.train_config import TrainConfig
+from mora_launch.config.train_config import TrainConfig, stored_config
 from mora_launch.generation.command import GenerateOptions
 from mora_launch.limits import (
     MAX_NUM_STAGE_STEPS,
@@ -83,7 +83,7 @@ class RepeatedRun:
         """Read and check a file.
 
         Args:
-            own: reads the user's configuration; called only if a language model is needed.
+            own: reads the user's configuration; called only if a language model or an environment of it is needed.
 
         Raises:
             SettingsError: the file is invalid; the message is one line.
@@ -102,13 +102,15 @@ class RepeatedRun:
     def _with_own_endpoints(cls, run: _Content, own: Callable[[], TrainConfig]) -> RepeatedRun:
         config = dict(run.config)
         config.pop("synthesis", None)  # it names endpoints, and no task needs it
+        if config.pop("environments", None):  # a stranger's file must not choose what is installed or run
+            config["environments"] = own().model_dump(mode="json")["environments"]
         serving = config.get("serving", {})
         if not isinstance(serving, dict):
             raise ValueError("`config.serving` must be an object")
         serving = dict(serving)
         asked = _asked(serving.pop("prompts", None))
         serving.pop("servers", None)  # one server per agent is enough for one run
-        read = read_settings(TrainConfig, {**config, "serving": serving}, source="its `config`")
+        read = stored_config({**config, "serving": serving}, "its `config`")
         for name, agent in [*read.agents.items(), *read.serving.agents.items()]:
             _check_tiny_models(name, agent)
         if asked is not None and not _holds_prompt(run.stages):
@@ -129,7 +131,8 @@ class RepeatedRun:
             if path is not None:
                 yield f"reads {path}"
         for name, agent in [*self.config.agents.items(), *self.config.serving.agents.items()]:
-            named = ", ".join(f"{key} {value}" for key, value in agent.options.items())
+            options = agent.options if agent.weights is None else {**agent.options, "weights": agent.weights}
+            named = ", ".join(f"{key} {value}" for key, value in options.items())
             yield f"{name} ({agent.environment}), only from this machine: {named}"
         if self.config.serving.checkpoint is not None:
             yield f"checkpoint {self.config.serving.checkpoint}"

@@ -6,39 +6,40 @@ import resource
 import shutil
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
 from mora_runtime.errors import CheckpointError, ConfigurationError
 from mora_runtime.files.durable_files import verify
-from mora_runtime.files.foreign_file import open_foreign
+from mora_runtime.files.foreign_file import open_foreign, read_foreign
 from mora_runtime.files.foreign_json import parse_object
+from mora_runtime.schema import read_settings
 from mora_trainer.checkpoint.commit_record import committed
 from rich.console import Console
 
-from mora_launch.environments.venvs import ENVIRONMENTS, ROOT, torch_backend
+from mora_launch.config.train_config import TrainConfig
+from mora_launch.environments.catalog import checkout_environments
+from mora_launch.environments.venvs import CONTROL, ROOT, torch_backend
+from mora_launch.jobs.doctor_roles import role_findings
+from mora_launch.jobs.finding import Finding
+from mora_launch.jobs.run_path import CONFIG_COPY
 from mora_launch.jobs.run_status import RunStatus, read_status
 from mora_launch.jobs.status import true_state
-from mora_launch.limits import MAX_LOG_LINE_NBYTES
+from mora_launch.limits import MAX_CONFIG_NBYTES, MAX_LOG_LINE_NBYTES
 
 _NUM_FILES_NEEDED = 1024
 _FREE_NBYTES_NEEDED = 2 << 30
 _NUM_ERROR_LINES = 5
 
 
-@dataclass(frozen=True)
-class Finding:
-    """The result of one check. `fix` is empty if there is no problem."""
+def examine(run: Path | None, config: TrainConfig | None, console: Console) -> int:
+    """Print all findings about this machine, a configuration and a run; return 1 if there is a problem, else 0.
 
-    what: str
-    fix: str = ""
-
-
-def examine(run: Path | None, console: Console) -> int:
-    """Print all findings; return 1 if there is a problem, else 0."""
-    findings = [*_machine(), *(_run(run) if run is not None else ())]
+    Args:
+        config: None takes the one that the run was started with.
+    """
+    findings = [*_machine(), *(_run(run) if run is not None else ()), *_roles(run, config)]
     for finding in findings:
         mark, style = ("!", "yellow") if finding.fix else ("ok", "green")
         console.print(f"{mark:>2}  {finding.what}", style=style, markup=False)
@@ -48,11 +49,12 @@ def examine(run: Path | None, console: Console) -> int:
 
 
 def _machine() -> Iterator[Finding]:
-    for environment in ENVIRONMENTS.values():
-        built = environment.is_built()
+    venvs = (CONTROL, *(each.venv for each in checkout_environments().values() if each.venv is not None))
+    for venv in venvs:
+        built = venv.is_built()
         yield Finding(
-            f"environment {environment.name}: {'built' if built else 'missing or outdated'}",
-            "" if built else f"./mora env build {environment.name}",
+            f"environment {venv.name}: {'built' if built else 'missing or outdated'}",
+            "" if built else f"./mora env build {venv.name}",
         )
     yield _disk(ROOT)
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
@@ -74,6 +76,17 @@ def _disk(path: Path) -> Finding:
         f"disk of {path}: {free_nbytes / (1 << 30):.1f} GiB free",
         "" if free_nbytes >= _FREE_NBYTES_NEEDED else "free disk space: a job ends if its checkpoint cannot be written",
     )
+
+
+def _roles(run: Path | None, config: TrainConfig | None) -> Iterator[Finding]:
+    path = None if run is None else run / CONFIG_COPY
+    if config is None and path is not None and path.exists():
+        try:
+            config = read_settings(TrainConfig, parse_object(read_foreign(path, MAX_CONFIG_NBYTES)), source=str(path))
+        except (ConfigurationError, OSError, ValueError) as error:
+            yield Finding(f"{path} cannot be read: {error}", "it was changed, or written by another version of Mora")
+    if config is not None:
+        yield from role_findings(config)
 
 
 def _run(run: Path) -> Iterator[Finding]:

@@ -18,13 +18,15 @@ from mora_runtime.process.role_process import RoleProcess
 from mora_runtime.process.run_directory import RunDirectory
 from mora_runtime.process.supervisor import RolesEnded, Supervisor
 from mora_trainer.checkpoint.commit_record import committed
+from mora_trainer.settings import StageSettings
 from rich.console import Console
 
 from mora_launch.config.restarts import RestartBudget
 from mora_launch.config.train_config import TrainConfig
 from mora_launch.environments.agent_options import CheckedOptions
+from mora_launch.jobs.chain import stage_settings
 from mora_launch.jobs.placement import check_devices, place
-from mora_launch.jobs.servers import ServerGroup
+from mora_launch.jobs.servers import ServerGroup, lock_hashes
 
 Observer = Callable[[Sequence[RoleProcess]], None]
 
@@ -113,6 +115,10 @@ class JobServers:
             self._is_attended, self._observer = False, None
             self._supervisor.give_signals_back()
             self._watch.start()
+
+    def chain(self, replica: int) -> tuple[StageSettings, ...]:
+        """Return a worker's settings of the chain of one replica."""
+        return stage_settings(self._config, self._checked, lock_hashes(self._config), replica)
 
     def start(self) -> None:
         """Start the servers that are missing; `wait_ready` waits for them."""

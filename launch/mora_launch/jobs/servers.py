@@ -22,10 +22,13 @@ from rich.console import Console
 
 from mora_launch.config.agent_config import AgentConfig
 from mora_launch.config.train_config import TrainConfig
-from mora_launch.environments import venvs
-from mora_launch.environments.agent_options import PACKAGES, CheckedOptions, check_options
+from mora_launch.environments.agent_options import CheckedOptions, check_options
+from mora_launch.environments.build import ensure_environments
+from mora_launch.environments.catalog import environments_of
+from mora_launch.environments.environment import Environment
 from mora_launch.environments.tiny_models import ensure_tiny_models
-from mora_launch.environments.venvs import ENVIRONMENTS, ROOT
+from mora_launch.environments.venvs import CONTROL, ROOT
+from mora_launch.jobs.chain import has_optimizer
 from mora_launch.jobs.resources import available_cores, divide_memory, pin_cores
 
 TRACES = "trace"  # folder of a run
@@ -37,11 +40,29 @@ def check_agents(config: TrainConfig, console: Console) -> dict[str, CheckedOpti
     Raises:
         MoraError: an option is invalid, or an environment could not answer.
     """
-    venvs.ensure(sorted({agent.environment for _, agent in config.agents.items()}))
+    environments = environments_of(config)
+    used = {agent.environment: environments[agent.environment] for _, agent in config.agents.items()}
+    ensure_environments(used.values())
     ensure_tiny_models(config, console)
-    names = [name for name, _ in config.agents.items()]
     with ThreadPoolExecutor() as pool:
-        return dict(zip(names, pool.map(lambda item: check_options(*item), config.agents.items()), strict=True))
+        pending = {
+            name: pool.submit(check_options, name, agent, used[agent.environment])
+            for name, agent in config.agents.items()
+        }
+        return {name: each.result() for name, each in pending.items()}
+
+
+def environment_hashes(config: TrainConfig) -> dict[str, str]:
+    """Return the hash of the launcher's environment and of every environment that an agent uses, by its name."""
+    environments = environments_of(config)
+    names = dict.fromkeys(agent.environment for _, agent in config.agents.items())
+    return {CONTROL.name: CONTROL.lock_hash, **{name: environments[name].lock_hash for name in names}}
+
+
+def lock_hashes(config: TrainConfig) -> dict[str, str]:
+    """Return, by agent, the hash of the environment in which its servers run."""
+    environments = environments_of(config)
+    return {name: environments[agent.environment].lock_hash for name, agent in config.agents.items()}
 
 
 class ServerGroup:
@@ -62,6 +83,7 @@ class ServerGroup:
         traces: Path | None = None,
     ) -> None:
         self._config = config
+        self._environments = environments_of(config)
         self._checked = checked
         self._directory = directory
         self._train = train
@@ -92,17 +114,21 @@ class ServerGroup:
     def _start_one(
         self, supervisor: Supervisor, role: Role, agent: AgentConfig, attempt: int, generation: int
     ) -> RoleProcess:
+        environment = self._environments[agent.environment]
         settings = server_settings(
-            self._directory, role.name, agent, self._checked[role.name].options, replica=role.replica,
+            self._directory, role.name, agent, environment, self._checked[role.name].options, replica=role.replica,
             generation=generation,
             cpu_affinity=self._cores.get(role),
             spin_ns=LONGEST_SPIN_NS if role in self._cores else None,  # no other server uses its cores
-            training=self._training(role, agent, attempt) if self._train else None,
+            training=self._training(role, agent, attempt) if self._train and self._trains(role.name) else None,
             arena_budget_nbytes=self._memory[role], spill_budget_nbytes=self._config.spill_nbytes,
             activation_budget_nbytes=agent.activation_nbytes, recompute=agent.recompute,
             trace=trace_file(self._traces, role), seed=self._config.seed,
         )  # fmt: skip
-        return start_server(supervisor, self._directory, settings)
+        return start_server(supervisor, self._directory, settings, environment)
+
+    def _trains(self, name: str) -> bool:
+        return has_optimizer(self._checked[name])
 
     def _training(self, role: Role, agent: AgentConfig, attempt: int) -> OptimizerAgentSettings:
         group = GroupSettings(
@@ -133,6 +159,7 @@ def server_settings(
     directory: RunDirectory,
     name: str,
     agent: AgentConfig,
+    environment: Environment,
     options: Mapping[str, Any],
     *,
     replica: int = 0,
@@ -146,19 +173,21 @@ def server_settings(
     """
     return TrainingServerSettings(
         role=Role.of(name, replica), name=name, replica=replica, run_dir=str(directory.path),
-        device=agent.device(replica), num_threads=agent.num_threads, environment=agent.environment,
-        lock_hash=ENVIRONMENTS[agent.environment].lock_hash,
+        device=agent.device(replica), num_threads=agent.num_threads, environment=environment.name,
+        lock_hash=environment.lock_hash,
         agents={name: AgentSettings(kind=agent.kind, options=dict(options))}, **resources,
     )  # fmt: skip
 
 
-def start_server(supervisor: Supervisor, directory: RunDirectory, settings: TrainingServerSettings) -> RoleProcess:
+def start_server(
+    supervisor: Supervisor, directory: RunDirectory, settings: TrainingServerSettings, environment: Environment
+) -> RoleProcess:
     """Write a server's settings into its role's folder and start its process."""
     content = settings.model_dump(mode="json", exclude={"supervisor_fd"})
     path = write_json(directory.role_folder(settings.role) / "settings.json", content)
     return supervisor.start(
         settings.role,
-        role_command(settings.environment, PACKAGES[settings.environment], path),
+        role_command(environment.python, environment.package, path),
         variables=child_variables(settings.num_threads, settings.device),
         output=directory.logs / f"{settings.role}.{settings.generation}.out",
         folder=ROOT,
@@ -191,9 +220,9 @@ def write_json(path: Path, content: dict[str, Any]) -> Path:
     return path
 
 
-def role_command(environment: str, module: str, settings: Path) -> list[str]:
+def role_command(python: Path, module: str, settings: Path) -> list[str]:
     """Return the command of a role: its environment's interpreter, its package, its settings file."""
-    return [str(ENVIRONMENTS[environment].python), "-m", module, "--settings", str(settings)]
+    return [str(python), "-m", module, "--settings", str(settings)]
 
 
 def child_variables(num_threads: int, device: str) -> dict[str, str]:

@@ -11,6 +11,7 @@ from mora_runtime.process.run_directory import RunDirectory
 from rich.console import Console
 
 from mora_launch.config.train_config import TrainConfig
+from mora_launch.jobs.chain import check_chain
 from mora_launch.jobs.job_servers import JobServers
 from mora_launch.jobs.placement import check_devices, place, placement_table
 from mora_launch.jobs.resources import role_names
@@ -39,8 +40,10 @@ def train(
     Raises:
         MoraError: refused before anything started, or a role failed; the text says which and what to do.
     """
+    config = config.of_chain()
     _plan_faults(config)
     checked = check_agents(config, console)
+    check_chain(config, checked)
     roles = place(config, checked)
     if dry_run:
         console.print(placement_table(roles))
@@ -48,7 +51,7 @@ def train(
     check_devices(roles)
     path = run_path(run, config.name, resume=resume)
     with RunDirectory.create(path, lock=True) as directory:
-        dataset = resolve_dataset(config.data, config.clip, directory.path / "data")
+        dataset = resolve_dataset(config.data, config.clip, directory.path / "data", config.chain_names)
         write_json(directory.path / CONFIG_COPY, config.model_dump(mode="json"))
         traces = None if trace is None else traces_folder(directory.path)
         servers = JobServers(config, checked, directory, console, traces=traces)

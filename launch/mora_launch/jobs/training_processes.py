@@ -14,16 +14,17 @@ from mora_runtime.process.role import Role
 from mora_runtime.process.role_process import RoleProcess
 from mora_runtime.process.run_directory import RunDirectory
 from mora_runtime.process.supervisor import RolesEnded, Supervisor
-from mora_trainer.settings import CoordinatorSettings, RemoteAgentSettings
+from mora_trainer.settings import CoordinatorSettings
 from rich.console import Console
 
 from mora_launch.config.train_config import TrainConfig
-from mora_launch.environments.venvs import ENVIRONMENTS, ROOT
+from mora_launch.environments.venvs import CONTROL, ROOT
 from mora_launch.jobs.job_servers import JobServers
 from mora_launch.jobs.resources import divide_memory
 from mora_launch.jobs.run_status import StatusWriter
 from mora_launch.jobs.servers import (
     child_variables,
+    environment_hashes,
     rendezvous,
     role_command,
     trace_file,
@@ -133,7 +134,7 @@ class TrainingProcesses:
         path = write_json(self._directory.role_folder(role) / "settings.json", settings)
         return supervisor.start(
             role,
-            role_command("control", "mora_trainer", path),
+            role_command(CONTROL.python, "mora_trainer", path),
             variables=child_variables(1, "cpu"),
             output=None if replica == 0 else self._directory.logs / f"{role}.{self._servers.generation}.out",
             folder=ROOT,
@@ -142,16 +143,6 @@ class TrainingProcesses:
 
     def _coordinator_settings(self, replica: int) -> CoordinatorSettings:
         config = self._config
-        agents = {
-            name: RemoteAgentSettings(
-                name=name,
-                server=Role.of(name, replica),
-                lock_hash=ENVIRONMENTS[agent.environment].lock_hash,
-                learning_rate=agent.learning_rate,
-                modulation_learning_rate=agent.modulation_learning_rate,
-            )
-            for name, agent in config.agents.items()
-        }
         return CoordinatorSettings(
             run_dir=str(self._directory.path),
             replica=replica,
@@ -161,8 +152,7 @@ class TrainingProcesses:
             seed=config.seed,
             dataset=str(self._dataset),
             clip=config.clip,
-            image=agents["image"],
-            video=agents["video"],
+            chain=self._servers.chain(replica),
             modulation=config.modulation,
             training=config.training,
             samples=config.samples,
@@ -170,7 +160,7 @@ class TrainingProcesses:
             resume=self._resume,
             arena_nbytes=divide_memory(config)[Role.of("coordinator", replica)],
             spill_nbytes=config.spill_nbytes,
-            lock_hashes={name: environment.lock_hash for name, environment in ENVIRONMENTS.items()},
+            lock_hashes=environment_hashes(config),
             **self._trace_settings(replica),
         )
 

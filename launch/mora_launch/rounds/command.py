@@ -6,10 +6,11 @@ from pathlib import Path
 
 from mora_runtime.errors import RoundError
 from mora_runtime.process.run_directory import RunDirectory
-from mora_runtime.schema import read_settings
 from rich.console import Console
 
-from mora_launch.config.train_config import TrainConfig
+from mora_launch.config.train_config import TrainConfig, stored_config
+from mora_launch.environments.catalog import environments_of
+from mora_launch.jobs.chain import check_chain
 from mora_launch.jobs.job_servers import JobServers
 from mora_launch.jobs.run_path import CONFIG_COPY, run_path
 from mora_launch.jobs.servers import check_agents
@@ -32,15 +33,17 @@ def synthesize(config: TrainConfig, *, run: Path | None, resume: bool, console: 
     Raises:
         MoraError: refused, or a part failed; what was made is kept.
     """
+    config_copy, config = config, config.of_chain()
     checked = check_agents(config, console)
+    check_chain(config, checked)
     path = run_path(run, f"{config.name}-rounds", resume=resume)
-    judges = open_judges(config.synthesis)
+    judges = open_judges(config.synthesis, environments_of(config))
     with RunDirectory.create(path, lock=True) as directory:
-        _keep_config(config, directory.path / CONFIG_COPY)
+        _keep_config(config_copy, directory.path / CONFIG_COPY)
         console.print(f"run {directory.path}", markup=False)
         try:
             with JobServers(config, checked, directory, console) as servers:
-                RoundRunner(config, directory, judges, servers, console).run()
+                RoundRunner(config, checked, directory, judges, servers, console).run()
         except Interrupted:
             console.print(f"stopped; continue with --resume --run {path}", markup=False)
             return EXIT_INTERRUPTED
@@ -57,7 +60,7 @@ def _keep_config(config: TrainConfig, path: Path) -> None:
     """Write the run's configuration; a resumed run may only make more rounds than it was started with."""
     content = config.model_dump(mode="json")
     if path.exists():
-        before = read_settings(TrainConfig, read_json(path), source=str(path))
+        before = stored_config(read_json(path), str(path))
         changed = sorted(_changed(before.model_dump(mode="json"), content))
         if changed:
             raise RoundError(

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from mora_launch.checkpoints.trained_model import TrainedModel
 from mora_launch.config.train_config import TrainConfig
-from mora_launch.environments.venvs import ENVIRONMENTS, ROOT
+from mora_launch.environments.venvs import CONTROL, ROOT
 from mora_launch.jobs.job_servers import JobServers
 from mora_launch.jobs.resources import divide_memory
 from mora_launch.jobs.servers import child_variables, role_command, write_json
@@ -75,7 +75,7 @@ class VideoMaking:
         # it loads its libraries while the servers load their models
         maker = supervisor.start(
             MAKER,
-            role_command("control", "mora_trainer.candidates", path),
+            role_command(CONTROL.python, "mora_trainer.candidates", path),
             variables=child_variables(1, "cpu"),
             output=None,
             folder=ROOT,
@@ -95,11 +95,10 @@ class VideoMaking:
     def _settings(self, model: TrainedModel | None, missing: tuple[CandidateOrder, ...]) -> CandidateSettings:
         config = self._config
         if model is not None:
-            model.check_agents([name for name, _ in config.agents.items()])
+            model.check_agents([stage.name for stage in self._servers.chain(0) if stage.has_optimizer])
         return CandidateSettings(
             run_dir=str(self._directory.path),
-            servers={name: Role.of(name, 0) for name, _ in config.agents.items()},
-            lock_hashes={name: ENVIRONMENTS[agent.environment].lock_hash for name, agent in config.agents.items()},
+            chain=self._servers.chain(0),
             modulation=config.modulation,
             checkpoint=None if model is None else model.folder,
             average=model is not None and config.synthesis.weights == "average",

@@ -8,7 +8,7 @@ people's decisions aside, so an interrupted run gives the same manifest and the 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mora_data.clips import Clip, read_clip
@@ -19,6 +19,7 @@ from rich.console import Console
 
 from mora_launch.checkpoints.trained_model import TrainedModel, trained_model, untrained_sha256
 from mora_launch.config.train_config import TrainConfig
+from mora_launch.environments.agent_options import CheckedOptions
 from mora_launch.jobs.job_servers import JobServers
 from mora_launch.rounds.decisions import decide, decide_by_rule
 from mora_launch.rounds.evaluation import EVALUATION
@@ -45,6 +46,7 @@ class RoundRunner:
     """Runs every round of one run directory, from where the last command left it.
 
     Args:
+        checked: every agent's options, as `check_agents` returns them.
         judges: the two judges.
         servers: of the configuration, used for candidates, training and evaluation of all rounds.
     """
@@ -52,12 +54,14 @@ class RoundRunner:
     def __init__(
         self,
         config: TrainConfig,
+        checked: Mapping[str, CheckedOptions],
         directory: RunDirectory,
         judges: tuple[Judge, Judge],
         servers: JobServers,
         console: Console,
     ) -> None:
         self._config = config
+        self._checked = checked
         self._synthesis = config.synthesis
         self._directory = directory
         self._judges = judges
@@ -90,7 +94,7 @@ class RoundRunner:
         undecided = [index for index in range(len(plan.sets)) if folder.set(index).decision() is None]
         if undecided:
             raise WaitsForReview(folder.number, undecided)
-        num_samples = folder.write_manifest(plan)
+        num_samples = folder.write_manifest(plan, self._config.chain_names[:-1])
         self._say(folder, f"{num_samples} of {len(plan.sets)} sets go into training")
         if num_samples == 0:
             self._say(folder, "every set was dropped; the model stays as it is")
@@ -120,7 +124,7 @@ class RoundRunner:
             round=folder.number,
             first_step=first_step,
             last_step=first_step + self._config.training.num_steps,
-            weights_sha256=untrained_sha256(self._config) if model is None else model.sha256,
+            weights_sha256=untrained_sha256(self._checked) if model is None else model.sha256,
             sets=sets,
         )
         folder.write_plan(plan)
@@ -162,8 +166,7 @@ class RoundRunner:
         orders = [
             CandidateOrder(
                 prompt=planned.prompt,
-                image_seed=seed,
-                video_seed=seed,
+                seeds=dict.fromkeys(self._config.chain_names, seed),
                 folder=str(folder.set(index).candidate(number)),
             )
             for index, planned in enumerate(plan.sets)
@@ -185,8 +188,7 @@ class RoundRunner:
         orders = [
             CandidateOrder(
                 prompt=prompt,
-                image_seed=(seed := _number(f"{self._config.seed}/held out/{index}")),
-                video_seed=seed,
+                seeds=dict.fromkeys(self._config.chain_names, _number(f"{self._config.seed}/held out/{index}")),
                 folder=str(target / f"{index:03d}" / "candidate-0"),
             )
             for index, prompt in enumerate(self._held_out())

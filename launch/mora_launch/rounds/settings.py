@@ -21,6 +21,7 @@ class EndpointSettings(ChatSettings):
 class LocalModelSettings(Settings):
     """A multimodal model in a server process on this machine, which runs only while it judges."""
 
+    environment: str = "sd3"  # one whose package has the kind `multimodal`
     model: str  # folder in transformers' layout, or a Hub id: LLaVA-OneVision or Qwen2-VL
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     device: str = "cpu"

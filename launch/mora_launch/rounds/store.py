@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import errno
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -105,8 +105,7 @@ class Plan:
 class _Record:
     """A candidate's record of how it was made."""
 
-    image_seed: int
-    video_seed: int
+    seeds: dict[str, int]  # by agent
     sha256: dict[_PlainName, str]  # of its files
 
 
@@ -203,8 +202,11 @@ class RoundFolder:
         """Write the result of training, which completes the round."""
         write_once(self.path / "trained.json", content)
 
-    def write_manifest(self, plan: Plan) -> int:
+    def write_manifest(self, plan: Plan, makers: Sequence[str]) -> int:
         """Write dataset and manifest of all chosen candidates; return the number of samples.
+
+        Args:
+            makers: agents that start from the same noise in training as when they made the target.
 
         Raises:
             RoundError: a set is undecided, or a chosen video is missing or changed.
@@ -223,7 +225,7 @@ class RoundFolder:
                 {
                     "prompt": planned.prompt,
                     "video": str(folder.video(decision.chosen).relative_to(self.path)),
-                    "image_seed": planned.seeds[decision.chosen],
+                    "seeds": dict.fromkeys(makers, planned.seeds[decision.chosen]),
                 }
             )
         write_once(self.dataset, "".join(json.dumps(line) + "\n" for line in lines))
@@ -255,8 +257,7 @@ class RoundFolder:
             "prompt": planned.prompt,
             "criterion": planned.criterion,
             "candidate": decision.chosen,
-            "image_seed": record.image_seed,
-            "video_seed": record.video_seed,
+            "seeds": record.seeds,
             "sha256": record.sha256,
             "verdicts": [asdict(verdict) for verdict in verdicts if verdict is not None],
             "decision": asdict(decision),

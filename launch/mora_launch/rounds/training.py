@@ -36,7 +36,7 @@ def train_round(
     data = config.data.model_copy(update={"path": str(dataset)})
     samples = config.samples.model_copy(update={"enabled": False})  # the report has held-out prompts instead
     config = config.model_copy(update={"training": training, "data": data, "samples": samples})
-    resolved = resolve_dataset(data, config.clip, dataset.parent / "data")
+    resolved = resolve_dataset(data, config.clip, dataset.parent / "data", config.chain_names)
     servers.replace_dead()
     resume = info is not None
     if not resume:

@@ -12,19 +12,8 @@ from typing import Any
 from mora_runtime.process.role import Role
 
 from mora_launch.checkpoints.trained_model import named_checkpoint, trained_model
-from mora_launch.config.agent_config import AgentConfig
-from mora_launch.config.train_config import AgentsConfig, TrainConfig
-from mora_launch.serving.settings import CAPABILITIES
-
-
-class ServedAgents(AgentsConfig):
-    """The agents of the chain and those of `serving.agents`."""
-
-    others: dict[str, AgentConfig]
-
-    def items(self) -> list[tuple[str, AgentConfig]]:
-        """Return (name, agent) pairs, those of the chain first."""
-        return [*super().items(), *self.others.items()]
+from mora_launch.config.capability import CAPABILITIES
+from mora_launch.config.train_config import TrainConfig
 
 
 @dataclass(frozen=True)
@@ -37,10 +26,10 @@ class ServedModels:
 
     def allowed_capabilities(self, agent: str) -> frozenset[str]:
         """Return the capabilities of an agent: those in its configuration, or all that no other agent has there."""
-        others = self.config.serving.agents
-        if agent in others:
-            return frozenset(others[agent].capabilities)
-        return frozenset(CAPABILITIES).difference(*(other.capabilities for other in others.values()))
+        named = self.config.agents[agent].capabilities
+        if named is not None:
+            return frozenset(named)
+        return frozenset(CAPABILITIES).difference(*(other.capabilities or () for other in self.config.agents.values()))
 
     def roles(self) -> list[Role]:
         """Return the roles of all servers: `image.0`, ..."""
@@ -57,7 +46,7 @@ def served_models(config: TrainConfig) -> ServedModels:
     if config.serving.checkpoint is not None:
         model = trained_model(*named_checkpoint(config.serving.checkpoint), average=config.serving.average)
         config, embeddings = model.put_into(config), model.read_embeddings()
-    agents = ServedAgents(**dict(config.agents.items()), others=dict(config.serving.agents))
-    counts = {name: config.serving.servers.get(name, 1) for name, _ in agents.items()}
+    agents = {**config.agents, **config.serving.agents}
+    counts = {name: config.serving.servers.get(name, 1) for name in agents}
     config = config.model_copy(update={"replicas": max(counts.values()), "agents": agents})
     return ServedModels(config, counts, embeddings)

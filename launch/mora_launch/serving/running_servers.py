@@ -82,7 +82,7 @@ class RunningServers:
             )
             for role in self._models.roles()
         ]  # fmt: skip
-        promised = {name: agent.capabilities for name, agent in config.serving.agents.items()}
+        promised = {name: agent.capabilities or () for name, agent in self._config.agents.items()}
         self.pool = ServerPool(workers, queue, counters, promised)
 
     def __enter__(self) -> RunningServers:

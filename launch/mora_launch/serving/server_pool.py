@@ -7,9 +7,9 @@ from typing import Any
 
 from mora_runtime.errors import RoleFailed
 
+from mora_launch.config.capability import CAPABILITIES
 from mora_launch.serving.counters import Counters
 from mora_launch.serving.server_worker import ServerWorker
-from mora_launch.serving.settings import CAPABILITIES
 from mora_launch.serving.work_queue import Step, Work, WorkQueue
 
 
@@ -17,7 +17,7 @@ class ServerPool:
     """Submits work to the servers that have a capability.
 
     Args:
-        workers: one per server, not yet started.
+        workers: one per server, not yet started, in the order of the agents.
         promised: capabilities of each agent according to the configuration.
     """
 
@@ -49,9 +49,11 @@ class ServerPool:
             lacking = sorted(set(self._promised.get(worker.agent, ())) - set(worker.capabilities))
             if lacking:
                 raise RoleFailed(
-                    f"serving.agents.{worker.agent}.capabilities: its model has no {', '.join(lacking)}; "
+                    f"{worker.agent}: its `capabilities` name {', '.join(lacking)}, which its model does not have; "
                     f"of the named ones it has {', '.join(worker.capabilities) or 'none'}"
                 )
+            others = {name for name, about in self._described.items() if about["agent"] != worker.agent}
+            worker.leave(others)  # only one agent may have it, so that the same seed gives the same bytes
             for capability in worker.capabilities:
                 self._described[capability] = {**worker.description, "agent": worker.agent}
 

@@ -14,9 +14,9 @@ from mora_runtime.errors import MoraError, PeerDied, TransportError
 from mora_runtime.process.role import Role
 from mora_runtime.process.run_directory import RunDirectory
 
+from mora_launch.config.capability import CAPABILITIES
 from mora_launch.limits import CONTROL_DEADLINE_S, MAX_NUM_RUNS
 from mora_launch.serving.counters import Counters
-from mora_launch.serving.settings import CAPABILITIES
 from mora_launch.serving.work_queue import Work, WorkQueue
 
 if TYPE_CHECKING:
@@ -89,6 +89,12 @@ class ServerWorker(threading.Thread):
                 self._ready_generation = generation
                 self._changed.notify_all()
 
+    def leave(self, capabilities: Collection[str]) -> None:
+        """Leave these capabilities to another agent."""
+        with self._changed:
+            self._allowed = frozenset(self._allowed).difference(capabilities)
+            self.capabilities = tuple(name for name in self.capabilities if name in self._allowed)
+
     def end(self) -> None:
         """Ask the thread to end, which takes at most about a second."""
         with self._changed:
@@ -128,10 +134,13 @@ class ServerWorker(threading.Thread):
 
     def _introduce(self, client: Client) -> None:
         methods = client.welcome.agents.get(self.agent, [])
-        described = client.call(self.agent, "describe", {}, deadline_s=self._deadline_s).values
+        is_served = "describe" in methods  # requests need an agent's defaults and limits
+        described = client.call(self.agent, "describe", {}, deadline_s=self._deadline_s).values if is_served else {}
         with self._changed:
             self.description = described
-            self.capabilities = tuple(name for name in CAPABILITIES if name in methods and name in self._allowed)
+            self.capabilities = tuple(
+                name for name in CAPABILITIES if is_served and name in methods and name in self._allowed
+            )
             self.is_connected = True
             self._changed.notify_all()
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import Annotated, Literal, get_args
+from collections.abc import Mapping
+from typing import Literal
 
 from mora_runtime.schema import PositiveInt, Settings
 from pydantic import AliasChoices, Field
 
 from mora_launch.chat.endpoint import ChatSettings
 from mora_launch.config.agent_config import AgentConfig
-
-Capability = Literal["text_to_image", "image_to_image", "image_to_video", "extend_video", "connect_videos"]
-CAPABILITIES: tuple[str, ...] = get_args(Capability)
-AgentName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
+from mora_launch.config.capability import Capability
+from mora_launch.config.chain_names import AgentName
 
 
 class ServedAgentConfig(AgentConfig):
@@ -61,28 +59,32 @@ class ServingSettings(Settings):
     prompts: PromptAgentSettings = PromptAgentSettings()
 
 
-def check_served(settings: ServingSettings, chain: Collection[str]) -> None:
+def check_served(settings: ServingSettings, agents: Mapping[str, AgentConfig]) -> None:
     """Check that agents, capabilities and servers are consistent.
 
     Args:
-        chain: names of the trained chain's agents.
+        agents: the configuration's `agents`.
 
     Raises:
         ValueError: names the wrong key and what was expected.
     """
-    taken = {*chain, "coordinator", "front"}
-    owners: dict[str, str] = {}
-    for name, agent in settings.agents.items():
-        if name in taken:
+    for name in settings.agents:
+        if name in {*agents, "coordinator", "front"}:
             raise ValueError(f"serving.agents.{name}: this name is taken; choose another")
-        for capability in agent.capabilities:
+    owners: dict[str, str] = {}
+    sections = {f"agents.{name}": agent for name, agent in agents.items()}
+    for key, agent in {
+        **sections,
+        **{f"serving.agents.{name}": each for name, each in settings.agents.items()},
+    }.items():
+        for capability in agent.capabilities or ():
             if capability in owners:
                 raise ValueError(
-                    f"serving.agents.{name}.capabilities: {owners[capability]} already has {capability}; only one "
+                    f"{key}.capabilities: {owners[capability].rpartition('.')[2]} already has {capability}; only one "
                     "agent may have it, so that the same seed gives the same bytes"
                 )
-            owners[capability] = name
-    unknown = set(settings.servers) - {*chain, *settings.agents}
+            owners[capability] = key
+    unknown = set(settings.servers) - {*agents, *settings.agents}
     if unknown:
-        known = ", ".join([*chain, *settings.agents])
+        known = ", ".join([*agents, *settings.agents])
         raise ValueError(f"serving.servers: no agent is named {', '.join(sorted(unknown))} (known: {known})")

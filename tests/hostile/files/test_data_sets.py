@@ -38,6 +38,9 @@ SHAPE = ClipShape(num_frames=2, height=16, width=16, fps=8)
         (b'{"prompt": "x", "video": "v", "start_s": "1"}', "`start_s` must be"),
         (b'{"prompt": "x", "video": "v", "image_seed": 1.5}', "`image_seed` must be"),
         (b'{"prompt": "x", "video": "v", "image_seed": true}', "`image_seed` must be"),
+        (b'{"prompt": "x", "video": "v", "seeds": [1]}', "`seeds` must be an object"),
+        (b'{"prompt": "x", "video": "v", "seeds": {"image": -1}}', "`seeds.image` must be"),
+        (b'{"prompt": "x", "video": "v", "seeds": {"image": 9223372036854775808}}', "`seeds.image` must be"),
         (b'{"prompt": "x", "video": "v", "\\u001b[2J": 1}', "unknown key `[2J`"),
         (b"\xff\xfe", "not UTF-8"),
     ],
@@ -68,7 +71,7 @@ def test_a_pipe_or_device_as_video_never_blocks(tmp_path: Path) -> None:
     (tmp_path / "zero.jsonl").symlink_to("/dev/zero")
     for name in ("pipe.jsonl", "zero.jsonl"):
         with pytest.raises(DatasetError, match="expected a regular file"):
-            resolve_dataset(DataSettings(path=str(tmp_path / name)), SHAPE, tmp_path / "run")
+            resolve_dataset(DataSettings(path=str(tmp_path / name)), SHAPE, tmp_path / "run", ())
     os.mkfifo(tmp_path / "pipe.mp4")
     (tmp_path / "link.mp4").symlink_to("pipe.mp4")
     (tmp_path / "folder.mp4").mkdir()
@@ -79,7 +82,7 @@ def test_a_pipe_or_device_as_video_never_blocks(tmp_path: Path) -> None:
         data = tmp_path / "data.jsonl"
         data.write_text(f'{{"prompt": "x", "video": "{video}"}}\n')
         with pytest.raises(DatasetError, match=r"sample 1: .*expected a regular file"):
-            resolve_dataset(DataSettings(path=str(data)), SHAPE, tmp_path / "run")
+            resolve_dataset(DataSettings(path=str(data)), SHAPE, tmp_path / "run", ())
 
 
 def test_a_link_to_a_video_is_followed_because_it_is_the_users_own(tmp_path: Path) -> None:
@@ -128,7 +131,7 @@ def test_a_name_that_is_an_address_is_treated_as_a_missing_file(
         for name in (f"http://127.0.0.1:{listener.getsockname()[1]}/x.mp4", "concat:/etc/passwd|/etc/hosts", "pipe:0"):
             Path("data.jsonl").write_text(f'{{"prompt": "x", "video": "{name}"}}\n')
             with pytest.raises(DatasetError, match="No such file"):
-                resolve_dataset(DataSettings(path="data.jsonl"), SHAPE, tmp_path / "run")
+                resolve_dataset(DataSettings(path="data.jsonl"), SHAPE, tmp_path / "run", ())
         with pytest.raises(TimeoutError):
             listener.accept()
 

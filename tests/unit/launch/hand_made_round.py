@@ -22,6 +22,6 @@ def make_round(run: Path, shape: ClipShape, num_sets: int = 2) -> Path:
             write_lossless(target / "frames.mkv", clip, shape.fps)
             write_video(target / "video.mp4", clip, shape.fps)
             sha256 = {"frames.mkv": sha256_of(target / "frames.mkv")}
-            record = {"image_seed": seed, "video_seed": seed, "sha256": sha256}
+            record = {"seeds": {"image": seed, "video": seed}, "sha256": sha256}
             (target / "candidate.json").write_text(json.dumps(record))
     return run

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import pytest
+from mora_launch.config.capability import CAPABILITIES
 from mora_launch.config.train_config import load_config
 from mora_launch.jobs.placement import PlacedRole, check_devices
 from mora_launch.serving.models import served_models
-from mora_launch.serving.settings import CAPABILITIES
 from mora_runtime.errors import PlacementError, SettingsError
 
 ROOT = Path(__file__).resolve().parents[3]

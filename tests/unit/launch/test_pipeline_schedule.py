@@ -1,11 +1,14 @@
 """The critical path of any chain, compared with a simulation that advances a clock tick by tick."""
 
 from collections import deque
+from typing import Any
 
 import pytest
 from hand_made_trace import step_of_three_stages
 from hypothesis import given
 from hypothesis import strategies as st
+from mora_launch.config.train_config import TrainConfig
+from mora_launch.profiling.advice import Measured, ranked_advice
 from mora_launch.profiling.bubble import bubble
 from mora_launch.profiling.lane import Lane
 from mora_launch.profiling.schedule import MicroBatchTimes, StageSeconds, critical_path_s
@@ -130,6 +133,47 @@ def test_a_stage_that_trains_nothing_has_no_backward() -> None:
     assert found.num_micro_batches == 2
     assert [times[0].backward_s for times in found.for_schedule()] == [None, None]
     assert critical_path_s(found.for_schedule(), 2) == pytest.approx(0.070), "without the last backward of 10 ms"
+
+
+def advice_of_three_stages(num_cores: int = 3, **training: Any) -> dict[str, float]:
+    """Gain in seconds by change, in the step of three stages; no agent keeps a graph."""
+    agent = {"environment": "sd3", "kind": "sd3", "recompute": True}
+    config = TrainConfig.model_validate(
+        {
+            "clip": {"num_frames": 9, "height": 64, "width": 64, "fps": 8},
+            "agents": dict.fromkeys(CHAIN, agent),
+            "training": {"batch_size": 2, "micro_batch_size": 1, **training},
+        }
+    )
+    traces = step_of_three_stages()
+    lanes = [Lane(trace) for trace in traces]
+    measured = Measured(config, traces, lanes, step_windows(lanes, None), num_cores)
+    return {advice.change: advice.gain_s for advice in ranked_advice(measured)}
+
+
+def test_more_micro_batches_in_flight_are_advised_for_three_stages() -> None:
+    found = advice_of_three_stages(pipeline={"max_in_flight": 1})
+    assert found["training.pipeline.max_in_flight: 1 -> 2"] == pytest.approx(0.120 - 0.080)
+    assert not [change for change in advice_of_three_stages() if "max_in_flight" in change], "four are in flight"
+
+
+def test_keeping_the_graph_is_advised_for_every_stage_that_runs_its_forward_again() -> None:
+    found = {change: gain_s for change, gain_s in advice_of_three_stages().items() if "recompute" in change}
+    # the backward of 10 ms would take none; of the second agent's, only the second one is on the critical path
+    assert found == {
+        "agents.first.recompute: true -> false": pytest.approx(0.010),
+        "agents.second.recompute: true -> false": pytest.approx(0.010),
+    }, "the last agent runs its backward at once"
+
+
+def test_more_threads_are_advised_for_any_stage_with_free_cores() -> None:
+    found = {change: gain_s for change, gain_s in advice_of_three_stages(6).items() if "num_threads" in change}
+    assert found == {
+        "agents.first.num_threads: 1 -> 2": pytest.approx(0.010),
+        "agents.second.num_threads: 1 -> 2": pytest.approx(0.010),
+        "agents.third.num_threads: 1 -> 2": pytest.approx(0.020),
+    }
+    assert not [change for change in advice_of_three_stages(3) if "num_threads" in change]
 
 
 def test_the_bubble_of_three_stages() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
-from mora_launch.environments.venvs import ENVIRONMENTS, ROOT
+from mora_launch.environments.venvs import CONTROL, ROOT
 from mora_launch.rounds.review.page import ReviewPage
 from mora_launch.rounds.review.queue import ReviewQueue
 from mora_launch.rounds.review.visits import MOST_VISITORS, TooManyReviewers, Visits
@@ -31,7 +31,7 @@ def page(run: Path) -> Iterator[httpx.Client]:
     """The page in its own process; Ctrl-C ends it, and it prints which judges and reviewers agree."""
     with bound("127.0.0.1", 0) as probe:
         port = str(probe.getsockname()[1])
-    command = [str(ENVIRONMENTS["control"].python), "-m", "mora_launch", "review", str(run), "--web", "--port", port]
+    command = [str(CONTROL.python), "-m", "mora_launch", "review", str(run), "--web", "--port", port]
     with (
         subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT, text=True) as process,
         httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client,

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from mora_launch.environments.venvs import ENVIRONMENTS, ROOT
+from mora_launch.environments.venvs import CONTROL, ROOT
 from mora_launch.rounds.review.command import review
 from mora_launch.rounds.review.queue import ReviewQueue
 from mora_launch.rounds.store import RoundFolder
@@ -75,7 +75,7 @@ def typed(command: list[str], keys: bytes) -> tuple[int, str]:
 
 
 def test_keys_at_a_terminal_decide_undo_skip_and_leave(run: Path) -> None:
-    command = [str(ENVIRONMENTS["control"].python), "-m", "mora_launch", "review", str(run), "--reviewer", "ann"]
+    command = [str(CONTROL.python), "-m", "mora_launch", "review", str(run), "--reviewer", "ann"]
     # the first: verdicts, take 2, undo, skip; then none of the second, take 1 of the first, leave
     code, said = typed(command, b"v2us0x1q")
     assert code == 0, said

@@ -50,7 +50,7 @@ def run(planned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def go_on(run: Path, config: TrainConfig) -> None:
     console = Console(quiet=True)
     with RunDirectory.create(run, lock=True) as directory, JobServers(config, {}, directory, console) as servers:
-        RoundRunner(config, directory, open_judges(config.synthesis), servers, console).run()
+        RoundRunner(config, {}, directory, open_judges(config.synthesis, {}), servers, console).run()
 
 
 def facts(run: Path) -> dict[str, str]:
@@ -116,7 +116,7 @@ def test_a_missing_or_changed_chosen_video_is_not_used_for_training(run: Path, c
         go_on(run, config)
     data = config.data.model_copy(update={"path": str(folder.dataset)})
     with pytest.raises(DatasetError, match=r"frames.mkv"):
-        resolve_dataset(data, config.clip, run / "data")
+        resolve_dataset(data, config.clip, run / "data", config.chain_names)
     video.write_bytes(content)
     before = folder.manifest.read_bytes()
     with pytest.raises(Interrupted):

@@ -12,10 +12,16 @@ from mora_runtime.errors import RoleFailed
 
 def worker(agent: str, *capabilities: str) -> Any:
     """A server that is already connected."""
-    return SimpleNamespace(
+    made = SimpleNamespace(
         role=f"{agent}.0", agent=agent, capabilities=capabilities, description={"model": agent},
         start=lambda: None, wait_connected=lambda _: True,
     )  # fmt: skip
+
+    def leave(others: set[str]) -> None:
+        made.capabilities = tuple(name for name in made.capabilities if name not in others)
+
+    made.leave = leave
+    return made
 
 
 def pool(*workers: Any, **promised: list[str]) -> ServerPool:
@@ -31,7 +37,15 @@ def test_callers_name_a_capability_and_not_an_agent() -> None:
         made.describe("extend_video")
 
 
+def test_of_two_agents_with_a_capability_the_first_one_serves_it() -> None:
+    first, second = worker("image", "text_to_image", "image_to_image"), worker("refine", "image_to_image")
+    made = pool(first, second)
+    made.start(1.0)
+    assert made.describe("image_to_image")["agent"] == "image"
+    assert second.capabilities == ()
+
+
 def test_an_agent_without_its_configured_capability_is_refused() -> None:
     made = pool(worker("connector", "connect_videos"), connector=["connect_videos", "text_to_image"])
-    with pytest.raises(RoleFailed, match=r"serving.agents.connector.capabilities: its model has no text_to_image"):
+    with pytest.raises(RoleFailed, match=r"connector: its `capabilities` name text_to_image, which its model"):
         made.start(1.0)

@@ -21,13 +21,6 @@ def test_a_run_and_a_step_are_told_apart(tmp_path: Path) -> None:
         named_checkpoint("runs/a:last")
 
 
-def test_scope_freezes_the_other_agent_and_its_z() -> None:
-    config = load_config(ROOT / "configs" / "tiny.yaml", ["scope=image_only"])
-    video = config.agents.video
-    assert (video.trainable.scope, video.learning_rate, video.modulation_learning_rate) == ("none", 0.0, 0.0)
-    assert config.agents.image.trainable.scope == "all"
-
-
 def test_missing_weights_have_a_name_instead_of_a_hash() -> None:
     config = load_config(ROOT / "configs" / "mora-osp-8xh100.yaml", [])
     assert all(text.startswith("not on this machine") for text in untrained_sha256(config).values())

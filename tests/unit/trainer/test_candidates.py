@@ -2,7 +2,7 @@
 
 import json
 import resource
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,20 +12,24 @@ from mora_data.moving_shapes import made_clip
 from mora_data.settings import ClipShape
 from mora_runtime.errors import StorageError
 from mora_runtime.files.durable_files import sha256_of
-from mora_trainer.candidate_settings import CandidateOrder, CandidateSettings
-from mora_trainer.candidates import Candidate, CandidateMaker
-from mora_trainer.settings import ModulationSettings
+from mora_trainer.candidate_settings import CandidateOrder
+from mora_trainer.candidates import CandidateMaker
+from mora_trainer.generation import ChainGenerator, Made
+from mora_trainer.stage import Embeddings
 
 SHAPE = ClipShape(num_frames=9, height=64, width=64, fps=8)
 
 
-class MadeClips(CandidateMaker):
-    """Writes like the real class, but without a model."""
+class MadeClips(ChainGenerator):
+    """Makes drawn clips, without a model."""
 
-    def _generate(self, order: CandidateOrder) -> Candidate:
-        frames = made_clip(order.video_seed, SHAPE)[1]
-        noise = torch.randn(3000, generator=torch.Generator().manual_seed(order.video_seed))
-        return Candidate(frames, frames[0], {"image": noise, "video": noise + 1.0})
+    def make(self, prompts: Mapping[str, str], seeds: Mapping[str, int], embeddings: Embeddings) -> Made:
+        frames = made_clip(seeds["video"], SHAPE)[1]
+        return Made({"image": frames[0]}, frames)
+
+    def initial_noise(self, seeds: Mapping[str, int]) -> dict[str, torch.Tensor]:
+        noise = torch.randn(3000, generator=torch.Generator().manual_seed(seeds["video"]))
+        return {"image": noise, "video": noise + 1.0}
 
 
 @contextmanager
@@ -40,11 +44,7 @@ def no_file_over(nbytes: int) -> Iterator[None]:
 
 
 def maker() -> CandidateMaker:
-    settings = CandidateSettings(
-        run_dir=".", servers={}, lock_hashes={}, modulation=ModulationSettings(), seed=0, clip=SHAPE, orders=(),
-        arena_nbytes=1, spill_nbytes=0,
-    )  # fmt: skip
-    return MadeClips({}, {}, {}, settings)
+    return CandidateMaker(MadeClips([]), {}, {}, SHAPE.fps)
 
 
 def files(folder: Path) -> dict[str, tuple[int, str]]:
@@ -52,7 +52,7 @@ def files(folder: Path) -> dict[str, tuple[int, str]]:
 
 
 def test_a_disk_that_fills_at_any_file_leaves_nothing_of_a_candidate(tmp_path: Path) -> None:
-    whole = CandidateOrder(prompt="p", image_seed=1, video_seed=1, folder=str(tmp_path / "whole" / "candidate-0"))
+    whole = CandidateOrder(prompt="p", seeds={"image": 1, "video": 1}, folder=str(tmp_path / "whole" / "candidate-0"))
     maker().make(whole)
     expected = files(Path(whole.folder))
     assert len(expected) == 5

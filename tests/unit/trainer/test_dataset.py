@@ -18,7 +18,7 @@ def write_lines(path: Path, *lines: str) -> Path:
 
 
 def test_made_clips_resolve_to_a_dataset_that_decodes(tmp_path: Path, shape: ClipShape) -> None:
-    dataset = resolve_dataset(DataSettings(num_clips=4), shape, tmp_path)
+    dataset = resolve_dataset(DataSettings(num_clips=4), shape, tmp_path, ())
     samples = read_dataset(dataset)
     assert len({sample.prompt for sample in samples}) == 4
     clip = samples[0].clip(shape)
@@ -31,7 +31,7 @@ def test_a_video_is_cut_into_clips_that_differ(tmp_path: Path, shape: ClipShape)
     long_shape = ClipShape(num_frames=40, height=32, width=48, fps=8)
     video = tmp_path / "red_circle.mp4"
     write_video(video, made_clip(0, long_shape)[1], 8)
-    samples = read_dataset(resolve_dataset(DataSettings(path=str(video), num_clips=3), shape, tmp_path / "run"))
+    samples = read_dataset(resolve_dataset(DataSettings(path=str(video), num_clips=3), shape, tmp_path / "run", ()))
     assert [sample.prompt for sample in samples] == ["red circle"] * 3
     first, last = samples[0].clip(shape), samples[-1].clip(shape)
     assert np.abs(first.astype(int) - last).mean() > 5
@@ -69,14 +69,14 @@ def test_an_undecodable_video_is_named_by_its_sample(tmp_path: Path, clip_file: 
     lines = [json.dumps({"prompt": "x", "video": name}) for name in (clip_file.name, "broken.mp4")]
     path = write_lines(tmp_path / "data.jsonl", *lines)
     with pytest.raises(DatasetError, match=r"sample 2: .*broken.mp4: cannot be decoded"):
-        resolve_dataset(DataSettings(path=str(path)), shape, tmp_path / "run")
+        resolve_dataset(DataSettings(path=str(path)), shape, tmp_path / "run", ())
 
 
 def test_a_video_that_is_too_short_says_how_much_is_missing(tmp_path: Path, clip_file: Path) -> None:
     shape = ClipShape(num_frames=21, height=32, width=48, fps=8)
     path = write_lines(tmp_path / "data.jsonl", json.dumps({"prompt": "x", "video": str(clip_file)}))
     with pytest.raises(DatasetError, match=r"expected 21 frames from 0\.00 s on, got 9"):
-        resolve_dataset(DataSettings(path=str(path)), shape, tmp_path / "run")
+        resolve_dataset(DataSettings(path=str(path)), shape, tmp_path / "run", ())
 
 
 def test_an_empty_or_absent_dataset_is_refused(tmp_path: Path) -> None:
@@ -109,3 +109,19 @@ def test_a_lossless_clip_is_read_bit_for_bit_and_written_the_same_twice(tmp_path
         write_lossless(tmp_path / name, clip, 8.0)
     assert (read_clip(tmp_path / "a.mkv", shape) == clip).all()
     assert (tmp_path / "a.mkv").read_bytes() == (tmp_path / "b.mkv").read_bytes()
+
+
+def test_seeds_of_agents_are_read_and_written_and_an_unknown_agent_is_refused(
+    tmp_path: Path, clip_file: Path, shape: ClipShape
+) -> None:
+    line = {"prompt": "x", "video": str(clip_file), "seeds": {"first": 3, "second": 4}}
+    path = write_lines(tmp_path / "data.jsonl", json.dumps(line))
+    resolved = resolve_dataset(DataSettings(path=str(path)), shape, tmp_path / "run", ("first", "second", "last"))
+    assert read_dataset(resolved)[0].seeds == {"first": 3, "second": 4}
+    with pytest.raises(DatasetError, match=r"sample 1: `seeds` names the agent `second`; the chain has first, last"):
+        resolve_dataset(DataSettings(path=str(path)), shape, tmp_path / "run", ("first", "last"))
+
+
+def test_the_first_editions_seed_of_the_image_agent_still_loads(tmp_path: Path) -> None:
+    path = write_lines(tmp_path / "data.jsonl", json.dumps({"prompt": "x", "video": "v.mp4", "image_seed": 7}))
+    assert read_dataset(path)[0].seeds == {"image": 7}

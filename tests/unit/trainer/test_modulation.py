@@ -42,7 +42,7 @@ def test_z_moves_at_the_papers_rate_even_if_its_agent_is_bfloat16() -> None:
     for _ in range(3):
         modulation.accumulate({"image": torch.ones(4, 8), "video": torch.ones(1, 8)})
         assert modulation.prepare().finite
-        modulation.commit([rate, rate], 1.0)
+        modulation.commit({"image": rate, "video": rate}, 1.0)
     for name in ("image", "video"):
         moved = 1.0 - modulation.embedding(name).double()
         assert modulation.embedding(name).dtype == torch.float32

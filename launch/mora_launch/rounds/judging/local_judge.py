@@ -1,10 +1,10 @@
-"""A judge that is a multimodal model on this machine, in its own server process (`mora_env_sd3.judge_agent`)."""
+"""A judge that is a multimodal model on this machine, in its own server process: an agent of kind `multimodal`."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,8 @@ from mora_runtime.process.supervisor import Supervisor
 
 from mora_launch.config.agent_config import AgentConfig
 from mora_launch.environments.agent_options import check_options
+from mora_launch.environments.build import ensure_environments
+from mora_launch.environments.catalog import Environments, find_environment
 from mora_launch.jobs.servers import server_settings, start_server
 from mora_launch.limits import CONTROL_DEADLINE_S
 from mora_launch.rounds.judging.frames import shown_frames
@@ -24,7 +26,6 @@ from mora_launch.rounds.settings import JudgeSettings
 if TYPE_CHECKING:
     from mora_runtime import Client
 
-_ENVIRONMENT: Final = "sd3"
 _KIND = "multimodal"
 _TICK_S = 0.2  # interval of checks for the server's death and Ctrl-C while it answers
 
@@ -34,25 +35,28 @@ class LocalJudge:
 
     Args:
         name: name of its role in the run.
+        environments: those of the configuration, by name.
 
     Raises:
-        MoraError: its environment refuses the settings.
+        MoraError: its environment does not exist, or refuses the settings.
     """
 
-    def __init__(self, settings: JudgeSettings, name: str) -> None:
+    def __init__(self, settings: JudgeSettings, name: str, environments: Environments) -> None:
         assert settings.local is not None
         self.name = f"local:{settings.local.model}"
         self._settings = settings
         self._local = settings.local
         self._agent = name
         self._config = AgentConfig(
-            environment=_ENVIRONMENT,
+            environment=self._local.environment,
             kind=_KIND,
             devices=(self._local.device,),
             num_threads=self._local.num_threads,
             options=self._local.model_dump(include={"model", "dtype", "max_new_tokens"}),
         )
-        self._options = check_options(name, self._config).options
+        self._environment = find_environment(environments, self._local.environment, "synthesis.judges")
+        ensure_environments([self._environment])
+        self._options = check_options(name, self._config, self._environment).options
         self._connected: tuple[Client, Supervisor] | None = None
 
     @contextlib.contextmanager
@@ -65,9 +69,11 @@ class LocalJudge:
         """
         from mora_runtime import Session
 
-        settings = server_settings(directory, self._agent, self._config, self._options, warm_nbytes=0)
+        settings = server_settings(
+            directory, self._agent, self._config, self._environment, self._options, warm_nbytes=0
+        )
         with Supervisor(lambda _: None) as supervisor:
-            child = start_server(supervisor, directory, settings)
+            child = start_server(supervisor, directory, settings, self._environment)
             if not supervisor.wait_ready([child], deadline_s=self._local.start_deadline_s):
                 raise Interrupted
             with Session.open(directory, "rounds", warm_nbytes=0) as session:

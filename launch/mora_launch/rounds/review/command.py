@@ -6,10 +6,9 @@ import json
 from pathlib import Path
 
 from mora_runtime.errors import RoundError
-from mora_runtime.schema import read_settings
 from rich.console import Console
 
-from mora_launch.config.train_config import TrainConfig
+from mora_launch.config.train_config import TrainConfig, stored_config
 from mora_launch.rounds.review.queue import ReviewQueue
 from mora_launch.rounds.review.terminal import TerminalReview, statistics
 from mora_launch.web.listening import bound, url_of
@@ -42,6 +41,6 @@ def review(run: Path, reviewer: str, address: tuple[str, int] | None, only_stati
 def _config(run: Path) -> TrainConfig:
     path = run / "config.json"
     try:
-        return read_settings(TrainConfig, json.loads(path.read_text(encoding="utf-8")), source=str(path))
+        return stored_config(json.loads(path.read_text(encoding="utf-8")), str(path))
     except (OSError, ValueError) as error:
         raise RoundError(f"{path}: cannot be read ({error}); expected the directory of a run") from None
