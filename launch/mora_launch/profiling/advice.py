@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from mora_launch.config.train_config import TrainConfig
-from mora_launch.profiling.chain import chain_of, max_in_flight_of
 from mora_launch.profiling.lane import Lane
 from mora_launch.profiling.role_trace import RoleTrace
 from mora_launch.profiling.schedule import StageSeconds, critical_path_s
@@ -45,7 +44,7 @@ class Measured:
 
     def stages(self, step: StepWindow) -> StageTimes:
         """Times of the chain's stages in a step."""
-        return stage_times(self.lanes, step, chain_of(self.config))
+        return stage_times(self.lanes, step, self.config.chain_names)
 
 
 def ranked_advice(measured: Measured) -> list[Advice]:
@@ -64,7 +63,7 @@ def ranked_advice(measured: Measured) -> list[Advice]:
 
 def _schedule_gain(measured: Measured, other: Callable[[StageTimes], float]) -> float:
     """Return the median, over the steps, of the current schedule's time minus that of the schedule of `other`."""
-    in_flight = max_in_flight_of(measured.config)
+    in_flight = measured.config.max_in_flight
     gains = []
     for step in measured.steps:
         stages = measured.stages(step)
@@ -74,7 +73,7 @@ def _schedule_gain(measured: Measured, other: Callable[[StageTimes], float]) -> 
 
 
 def _more_in_flight(measured: Measured) -> Iterator[Advice]:
-    now = max_in_flight_of(measured.config)
+    now = measured.config.max_in_flight
     most = max((measured.stages(step).num_micro_batches for step in measured.steps), default=0)
     options = [(_schedule_gain(measured, partial(_as_is, max_in_flight=n)), -n) for n in range(now + 1, most + 1)]
     if options:
@@ -92,7 +91,7 @@ def _other_micro_batches(measured: Measured) -> Iterator[Advice]:
     options = []
     for other in range(1, share + 1):
         if share % other == 0 and other != size and share // other <= _MAX_NUM_MICRO_BATCHES:
-            in_flight = max_in_flight_of(measured.config)
+            in_flight = measured.config.max_in_flight
             cut = partial(_with_size, factor=other / size, number=share // other, max_in_flight=in_flight)
             options.append((_schedule_gain(measured, cut), other))
     if options:
@@ -126,12 +125,12 @@ def _with_size(stages: StageTimes, factor: float, number: int, max_in_flight: in
 
 def _more_threads(measured: Measured) -> Iterator[Advice]:
     config = measured.config
-    in_use = config.replicas * sum(agent.num_threads for _, agent in config.agents.items())
+    in_use = config.replicas * sum(agent.num_threads for agent in config.agents.values())
     for name, agent in config.agents.items():
         free = (measured.num_cores - in_use) // config.replicas
         if agent.device(0) != "cpu" or free < agent.num_threads:
             continue
-        faster = partial(_twice_as_fast, agent=name, max_in_flight=max_in_flight_of(config))
+        faster = partial(_twice_as_fast, agent=name, max_in_flight=config.max_in_flight)
         gain_s = _schedule_gain(measured, faster)
         yield Advice(
             f"agents.{name}.num_threads: {agent.num_threads} -> {2 * agent.num_threads}", gain_s, 0.0,
@@ -144,10 +143,11 @@ def _twice_as_fast(stages: StageTimes, agent: str, max_in_flight: int) -> float:
 
 
 def _no_recompute(measured: Measured) -> Iterator[Advice]:
-    *inner, _ = chain_of(measured.config)  # the last agent runs its backward at once, so it never runs a forward again
+    # the last agent runs its backward at once, so it never runs a forward again
+    *inner, _ = measured.config.chain_names
     for place, name in enumerate(inner):
-        if dict(measured.config.agents.items())[name].recompute:
-            kept = partial(_without_second_forward, place=place, max_in_flight=max_in_flight_of(measured.config))
+        if measured.config.agents[name].recompute:
+            kept = partial(_without_second_forward, place=place, max_in_flight=measured.config.max_in_flight)
             yield Advice(
                 f"agents.{name}.recompute: true -> false", _schedule_gain(measured, kept), 0.0,
                 "every forward runs twice; keeping the graphs costs the memory that `activations` in the trace would "
@@ -167,11 +167,10 @@ def _without_second_forward(stages: StageTimes, place: int, max_in_flight: int) 
 
 def _undisturbed_cores(measured: Measured) -> Iterator[Advice]:
     config = measured.config
-    agents = dict(config.agents.items())
     lost_s = {
         lane.role: sum(_lost_s(lane, step) for step in measured.steps) / len(measured.steps)
         for lane in measured.lanes
-        if lane.name in chain_of(config) and agents[lane.name].device(lane.replica) == "cpu"
+        if lane.name in config.chain_names and config.agents[lane.name].device(lane.replica) == "cpu"
     }
     if not lost_s:
         return
@@ -206,7 +205,7 @@ def _larger_arena(measured: Measured) -> Iterator[Advice]:
         ]
         if spills:
             spent_s = sum(move.spent_ns for move in spills) / 1e9 / len(measured.steps)
-            agent = dict(measured.config.agents.items()).get(trace.name)
+            agent = measured.config.agents.get(trace.name)
             now = measured.config.shared_memory_nbytes
             key = f"agents.{trace.name}.arena_nbytes" if agent else f"shared_memory_nbytes: {now} -> {2 * now}"
             nbytes = sum(move.nbytes for move in spills) // len(measured.steps)
