@@ -52,11 +52,11 @@ class Bare:
     """The bare loop in a process with the server's environment variables; a context manager."""
 
     def __init__(self, batch: int, options: dict[str, Any]) -> None:
-        from mora_launch.environments.venvs import ENVIRONMENTS
+        from mora_launch.environments.catalog import checkout_environments
         from mora_launch.jobs.servers import child_variables
 
         variables = {**os.environ, **child_variables(1, "cpu"), "MORA_BENCH_OPTIONS": json.dumps(options)}
-        command = [str(ENVIRONMENTS["sd3"].python), "-m", "benchmarks.serve", "--bare", str(batch)]
+        command = [str(checkout_environments()["sd3"].python), "-m", "benchmarks.serve", "--bare", str(batch)]
         self._process = subprocess.Popen(
             command, env=variables, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import click
 
-from mora_launch.environments import venvs
-from mora_launch.environments.venvs import ENVIRONMENTS
+from mora_launch.environments.venvs import CONTROL, ROOT
 
 BENCHMARKS = {
     "ipc": "tensor transfer between processes, compared with memory copies and other libraries",
@@ -41,11 +40,15 @@ def bench(context: click.Context, name: str | None, arguments: tuple[str, ...]) 
             formatter.write_dl(list(BENCHMARKS.items()))
         click.echo(formatter.getvalue(), nl=False)
         return
+    from mora_launch.environments.build import ensure_environments
+    from mora_launch.environments.catalog import checkout_environments
+
     if name not in BENCHMARKS:
         raise click.UsageError(f"no benchmark is named `{name}` (known: {', '.join(BENCHMARKS)})")
-    venvs.ensure(["control"] if name in ("ipc", "judges") else list(ENVIRONMENTS))
-    os.chdir(venvs.ROOT)
-    python = str(ENVIRONMENTS["opensora" if name == "opensora" else "control"].python)
+    environments = checkout_environments()
+    ensure_environments([] if name in ("ipc", "judges") else environments.values())
+    os.chdir(ROOT)
+    python = str(environments.get(name, CONTROL).python)  # a benchmark named as an environment runs in it
     os.execv(python, [python, "-m", f"benchmarks.{name}", *_absolute_files(arguments)])
 
 

@@ -71,9 +71,10 @@ def _answer(environment: Environment, text: str) -> CheckedOptions | RefusedOpti
     except ValueError:
         raise EnvironmentFailed(f"{source}: expected JSON, got {text[:60]!r}") from None
     _check_protocol(environment, content)
-    kind = RefusedOptions if isinstance(content, dict) and "error" in content else CheckedOptions
     try:
-        return read_settings(kind, content, source=source)
+        if isinstance(content, dict) and "error" in content:
+            return read_settings(RefusedOptions, content, source=source)
+        return read_settings(CheckedOptions, content, source=source)
     except SettingsError as error:
         raise EnvironmentFailed(f"{error}\n{_how_to_update(environment)}") from None
 

@@ -1,7 +1,7 @@
 """Tiny models of a configuration, made by their environments if they are missing or were made by other code.
 
-Random ones take seconds (`python -m <package>.tiny`). With `tiny_task: shapes` they are pre-trained for some minutes on
-clips of moving shapes (`python -m <package>.tiny_shapes`), so that they generate pictures.
+`python -m PACKAGE tiny KIND FOLDER` makes them. Random ones take seconds. With `tiny_task: shapes` they are pre-trained
+for some minutes on clips of moving shapes, so that they generate pictures.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ from rich.console import Console
 
 from mora_launch.config.agent_config import AgentConfig
 from mora_launch.config.train_config import TrainConfig
-from mora_launch.environments.agent_options import PACKAGES
-from mora_launch.environments.venvs import ENVIRONMENTS, ROOT
+from mora_launch.environments.catalog import environments_of
+from mora_launch.environments.environment import Environment
+from mora_launch.environments.venvs import ROOT, RUNTIME
 from mora_launch.limits import MAX_STAMP_NBYTES, TINY_MODELS_DEADLINE_S
 
 _NUM_LAST_LINES = 8
@@ -42,18 +43,23 @@ def ensure_tiny_models(config: TrainConfig, console: Console) -> None:
         EnvironmentFailed: a maker failed; the message has its last lines.
         SettingsError: a folder for tiny models contains something else.
     """
-    wanted = [(name, agent) for name, agent in config.agents.items() if agent.tiny_models is not None]
+    environments = environments_of(config)
+    wanted = [
+        (name, agent, environments[agent.environment])
+        for name, agent in config.agents.items()
+        if agent.tiny_models is not None
+    ]
     with ThreadPoolExecutor(max(1, len(wanted))) as pool:
-        for made in [pool.submit(_ensure, name, agent, config.clip, console) for name, agent in wanted]:
+        for made in [pool.submit(_ensure, *each, config.clip, console) for each in wanted]:
             made.result()
 
 
-def _ensure(name: str, agent: AgentConfig, shape: ClipShape, console: Console) -> None:
+def _ensure(name: str, agent: AgentConfig, environment: Environment, shape: ClipShape, console: Console) -> None:
     assert agent.tiny_models is not None
     folder = ROOT / agent.tiny_models
     _check_ours(name, folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    stamp = {"hash": _maker_hash(agent, shape)}
+    stamp = {"hash": _maker_hash(agent, environment, shape)}
     if _read_stamp(folder) == stamp:
         return
     with open(folder.with_name(f".{folder.name}.lock"), "w", encoding="utf-8") as lock:
@@ -64,7 +70,7 @@ def _ensure(name: str, agent: AgentConfig, shape: ClipShape, console: Console) -
         console.print(f"making tiny models of the {name} agent in {agent.tiny_models} ...")
         with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as parent:
             temporary = Path(parent) / folder.name
-            _make(agent, shape, temporary, console)
+            _make(agent, environment, shape, temporary, console)
             (temporary / _STAMP).write_text(json.dumps(stamp), encoding="utf-8")
             shutil.rmtree(folder, ignore_errors=True)
             temporary.rename(folder)
@@ -91,23 +97,23 @@ def _read_stamp(folder: Path) -> object:
         return None
 
 
-def _make(agent: AgentConfig, shape: ClipShape, folder: Path, console: Console) -> None:
-    package = PACKAGES[agent.environment]
+def _make(agent: AgentConfig, environment: Environment, shape: ClipShape, folder: Path, console: Console) -> None:
+    words = ["tiny", agent.kind, str(folder)]
     if agent.tiny_task is None:
-        _run(agent.environment, f"{package}.tiny", [str(folder)], None)
+        _run(environment, words, None)
         return
     with tempfile.TemporaryDirectory(prefix="mora-shapes-") as data:
         write_shapes(Path(data), shape)
-        _run(agent.environment, f"{package}.tiny_shapes", [str(folder), data], console)
+        _run(environment, [*words, "--task", agent.tiny_task, f"--{agent.tiny_task}", data], console)
 
 
-def _maker_hash(agent: AgentConfig, shape: ClipShape) -> str:
-    """Hash everything that the models depend on: code, locks, and for pre-trained ones the clips."""
-    environment = ENVIRONMENTS[agent.environment]
-    digest = hashlib.sha256(environment.lock_hash.encode())
-    sources = sorted((environment.distributions[-1] / PACKAGES[agent.environment]).rglob("tiny*.py"))
+def _maker_hash(agent: AgentConfig, environment: Environment, shape: ClipShape) -> str:
+    """Hash everything that the models depend on: code, packages, and for pre-trained ones the clips."""
+    digest = hashlib.sha256(f"{environment.packages_hash} {agent.kind}".encode())
+    package = environment.package_folder
+    sources = [] if package is None else sorted(package.rglob("tiny*.py"))
     if agent.tiny_task is not None:
-        loop = ROOT / "runtime" / "mora_environment" / "tiny_training.py"
+        loop = RUNTIME / "mora_environment" / "tiny_training.py"
         world = [ROOT / "data" / "mora_data" / name for name in ("moving_shapes.py", "shapes_corpus.py")]
         sources += [loop, *world]
         digest.update(shape.model_dump_json().encode())
@@ -116,9 +122,9 @@ def _maker_hash(agent: AgentConfig, shape: ClipShape) -> str:
     return digest.hexdigest()[:16]
 
 
-def _run(environment: str, module: str, arguments: list[str], console: Console | None) -> None:
+def _run(environment: Environment, words: list[str], console: Console | None) -> None:
     """Run a maker; print its progress, and put its last lines into the error if it fails."""
-    command = [str(ENVIRONMENTS[environment].python), "-m", module, *arguments]
+    command = [str(environment.python), "-m", environment.package, *words]
     said: deque[str] = deque(maxlen=_NUM_LAST_LINES)
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True, cwd=ROOT
@@ -138,4 +144,7 @@ def _run(environment: str, module: str, arguments: list[str], console: Console |
                 process.kill()
     if process.returncode != 0:
         tail = "\n    ".join(said)
-        raise EnvironmentFailed(f"environment {environment}: {module} ended with {process.returncode}:\n    {tail}")
+        shown = f"python -m {environment.package} {' '.join(words[:2])}"
+        raise EnvironmentFailed(
+            f"environment {environment.name}: `{shown}` ended with {process.returncode}:\n    {tail}"
+        )

@@ -131,8 +131,8 @@ class RepeatedRun:
             if path is not None:
                 yield f"reads {path}"
         for name, agent in [*self.config.agents.items(), *self.config.serving.agents.items()]:
-            options = agent.options if agent.weights is None else {**agent.options, "weights": agent.weights}
-            named = ", ".join(f"{key} {value}" for key, value in options.items())
+            files = agent.options if agent.weights is None else {**agent.options, "weights": agent.weights}
+            named = ", ".join(f"{key} {value}" for key, value in files.items())
             yield f"{name} ({agent.environment}), only from this machine: {named}"
         if self.config.serving.checkpoint is not None:
             yield f"checkpoint {self.config.serving.checkpoint}"

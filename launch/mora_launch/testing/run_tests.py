@@ -11,8 +11,9 @@ from types import FrameType
 
 from rich.console import Console
 
-from mora_launch.environments import venvs
-from mora_launch.environments.venvs import ENVIRONMENTS, ROOT
+from mora_launch.environments.build import ensure_environments
+from mora_launch.environments.catalog import checkout_environments
+from mora_launch.environments.venvs import ROOT
 from mora_launch.testing.side_by_side import Ended, run_side_by_side
 from mora_launch.testing.stages import Stage, stages
 
@@ -29,7 +30,7 @@ def run_tests(
         options: go to pytest.
         num_jobs: stages that run next to each other; None = one for each core, at least two.
     """
-    venvs.ensure(list(ENVIRONMENTS))
+    ensure_environments(checkout_environments().values())
     chosen = stages(selected, options, with_long=with_long or bool(selected))
     started_s = time.monotonic()
     if len(chosen) == 1 or num_jobs == 1:

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mora_launch.environments.venvs import ENVIRONMENTS, ROOT
+from mora_launch.environments.catalog import Environments, checkout_environments
+from mora_launch.environments.environment import Environment
+from mora_launch.environments.venvs import CONTROL, ROOT
 
 LONG = "long"  # the marker of tests that repeat what others guard, and take minutes
-_LINTED = (
-    "runtime", "env_sd3", "env_opensora", "data", "trainer", "launch", "tests", "benchmarks", "examples", "mora",
-)  # fmt: skip
+_LINTED = ("runtime", "env_*", "data", "trainer", "launch", "tests", "benchmarks", "examples", "mora")
 _TYPED = (
     "runtime/mora_runtime", "runtime/mora_training", "runtime/mora_environment", "data/mora_data",
     "trainer/mora_trainer",
@@ -43,6 +43,7 @@ class Tests:
     """Test paths that run in one process of one environment."""
 
     environment: str
+    python: Path
     paths: tuple[str, ...]
     expected_s: int
 
@@ -51,8 +52,7 @@ class Tests:
         tier = [] if with_long else ["-m", f"not {LONG}"]
         name = f"{self.environment}: {' '.join(chosen)}"
         cache = f"cache_dir=.pytest_cache/{self.environment}-{self.paths[0].replace('/', '-')}"
-        python = str(ENVIRONMENTS[self.environment].python)
-        words = (python, "-m", "pytest", "-q", "-o", cache, *tier, *chosen, *options)
+        words = (str(self.python), "-m", "pytest", "-q", "-o", cache, *tier, *chosen, *options)
         return Stage(name, words, self.expected_s)
 
     def chosen(self, selected: Sequence[str]) -> list[str]:
@@ -68,42 +68,53 @@ class Tests:
         ]
 
 
-TESTS = (
-    Tests("control", ("tests/unit/house", "tests/unit/runtime", "tests/unit/trainer", "tests/unit/launch",
-                      "tests/unit/bench"), 60),
-    Tests("control", ("tests/hostile",), 150),
-    Tests("sd3", ("tests/unit/sd3", "tests/hostile"), 60),
-    Tests("opensora", ("tests/unit/opensora", "tests/golden", "tests/hostile"), 60),
-    Tests("control", ("tests/integration/runtime", "tests/gpu"), 90),
-    Tests("control", ("tests/integration/training",), 150),
-    Tests("control", ("tests/integration/serving",), 120),
-    Tests("control", ("tests/integration/rounds",), 120),
-    Tests("control", ("tests/chaos",), 150),
-)  # fmt: skip
+_OF_CONTROL = (
+    (("tests/unit/house", "tests/unit/runtime", "tests/unit/trainer", "tests/unit/launch", "tests/unit/bench"), 60),
+    (("tests/hostile",), 150),
+    (("tests/integration/runtime", "tests/gpu"), 90),
+    (("tests/integration/training",), 150),
+    (("tests/integration/serving",), 120),
+    (("tests/integration/rounds",), 120),
+    (("tests/chaos",), 150),
+)
+_MORE_TESTS = {"opensora": ("tests/golden",)}  # of an environment, besides `tests/unit/<its name>`
 
 
-def lint() -> list[Stage]:
+def all_tests(environments: Environments) -> list[Tests]:
+    """The tests of the control environment and of every environment of the checkout."""
+    ours = [Tests(CONTROL.name, CONTROL.python, paths, expected_s) for paths, expected_s in _OF_CONTROL]
+    theirs = [
+        Tests(name, each.python, (f"tests/unit/{name}", *_MORE_TESTS.get(name, ()), "tests/hostile"), 60)
+        for name, each in environments.items()
+    ]
+    return [*ours, *theirs]
+
+
+def lint(environments: Environments) -> list[Stage]:
     """Formatting and types of all code."""
-    python = str(ENVIRONMENTS["control"].python)
-    linted = [name for name in _LINTED if (ROOT / name).exists()]
+    python = str(CONTROL.python)
+    linted = sorted(path.name for name in _LINTED for path in ROOT.glob(name))
     return [
         Stage("ruff", (python, "-m", "ruff", "check", *linted), 2),
         Stage("ruff format", (python, "-m", "ruff", "format", "--check", "--diff", "--quiet", *linted), 2),
         Stage("mypy", (python, "-m", "mypy", *_TYPED), 60),
-        *(_typed_environment(python, name) for name in ("sd3", "opensora")),
+        *(_typed_environment(python, each) for each in environments.values()),
     ]
 
 
-def _typed_environment(python: str, name: str) -> Stage:
+def _typed_environment(python: str, environment: Environment) -> Stage:
     """Types of an environment's code, as the libraries of that environment have them."""
-    words = ("--python-executable", str(ENVIRONMENTS[name].python), "--cache-dir", f".mypy_cache/{name}")
-    return Stage(f"mypy {name}", (python, "-m", "mypy", *words, f"env_{name}/mora_env_{name}"), 60)
+    name, folder = environment.name, environment.package_folder
+    assert folder is not None, f"{environment.told_by}: no distribution has the package {environment.package}"
+    words = ("--python-executable", str(environment.python), "--cache-dir", f".mypy_cache/{name}")
+    return Stage(f"mypy {name}", (python, "-m", "mypy", *words, str(folder.relative_to(ROOT))), 60)
 
 
 def stages(selected: Sequence[str], options: Sequence[str], *, with_long: bool) -> list[Stage]:
     """All stages, or those of the selected paths; the longest first."""
-    found = [] if selected else lint()
-    for tests in TESTS:
+    environments = checkout_environments()
+    found = [] if selected else lint(environments)
+    for tests in all_tests(environments):
         if chosen := tests.chosen(selected):
             found.append(tests.stage(chosen, options, with_long=with_long))
     return sorted(found, key=lambda stage: -stage.expected_s)

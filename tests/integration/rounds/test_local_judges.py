@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from mora_data.moving_shapes import made_clip
 from mora_data.settings import ClipShape
-from mora_launch.environments.venvs import ENVIRONMENTS, ROOT
+from mora_launch.environments.catalog import checkout_environments
+from mora_launch.environments.venvs import ROOT
 from mora_launch.rounds.judging.criteria import CRITERIA
 from mora_launch.rounds.judging.judge import Judge, Question
 from mora_launch.rounds.judging.judges import open_judges
@@ -22,7 +23,7 @@ QUESTION = Question("a red circle", CRITERIA["flicker"], tuple(made_clip(index, 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("multimodal")
-    command = [str(ENVIRONMENTS["sd3"].python), "-m", "mora_env_sd3.tiny_multimodal", str(path)]
+    command = [str(checkout_environments()["sd3"].python), "-m", "mora_env_sd3.tiny_multimodal", str(path)]
     subprocess.run(command, check=True, capture_output=True, timeout=120, cwd=ROOT)
     return path
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from mora_launch.environments.venvs import ENVIRONMENTS, ROOT
+from mora_launch.environments.venvs import CONTROL, ROOT
 from mora_launch.rounds.review.queue import ReviewQueue
 from mora_launch.web.listening import bound
 
@@ -44,7 +44,7 @@ def run(tmp_path: Path) -> Path:
 def url(run: Path) -> Iterator[str]:
     with bound("127.0.0.1", 0) as probe:
         port = str(probe.getsockname()[1])
-    command = [str(ENVIRONMENTS["control"].python), "-m", "mora_launch", "review", str(run), "--web", "--port", port]
+    command = [str(CONTROL.python), "-m", "mora_launch", "review", str(run), "--web", "--port", port]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=ROOT) as process:
         wait(lambda: process.poll() is None and answers(f"http://127.0.0.1:{port}/page"))
         yield f"http://127.0.0.1:{port}/"

@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 import torch
-from mora_launch.environments.venvs import ENVIRONMENTS, ROOT
+from mora_launch.environments.catalog import checkout_environments
+from mora_launch.environments.venvs import ROOT
 
 _SCRIPT = re.compile(r"^```python\n(# (\w+\.py)\n.*?)^```", re.MULTILINE | re.DOTALL)
 
@@ -19,7 +20,7 @@ def test_the_library_example_of_the_readme_gives_the_gradient_of_one_process(tmp
     assert set(scripts) == {"server.py", "client.py"}
     for name, text in scripts.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
-    other = ENVIRONMENTS["opensora"].python
+    other = checkout_environments()["opensora"].python
     assert str(other) != sys.executable
     done = subprocess.run(
         [sys.executable, "client.py", str(other)],

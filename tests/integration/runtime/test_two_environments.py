@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 from echo_server import make_module
-from mora_launch.environments.venvs import ENVIRONMENTS
+from mora_launch.environments.catalog import checkout_environments
+from mora_launch.environments.venvs import CONTROL
 from mora_runtime import RunDirectory
 from safetensors.torch import load_file
 from server_starter import Starter
@@ -32,7 +33,7 @@ print(numpy.__version__)
 
 
 def python(environment: str) -> str:
-    return str(ENVIRONMENTS[environment].python)
+    return str({"control": CONTROL, **checkout_environments()}[environment].python)
 
 
 def expected() -> dict[str, torch.Tensor]:
