@@ -2,7 +2,9 @@
 
 from mora_environment import Kind, main
 
-from mora_env_sd3.options import MultimodalOptions, Sd3Options
+from mora_env_sd3.options import MultimodalOptions, Sd3ImageToImageOptions, Sd3Options
+
+SHAPES = {"shapes": "mora_env_sd3.tiny_shapes:make_shapes"}
 
 KINDS = {
     "sd3": Kind(
@@ -10,7 +12,14 @@ KINDS = {
         build="mora_env_sd3.agent:Sd3Agent",
         weights="transformer",
         tiny="mora_env_sd3.tiny:tiny_text_to_image",
-        tiny_tasks={"shapes": "mora_env_sd3.tiny_shapes:make_shapes"},
+        tiny_tasks=SHAPES,
+    ),
+    "sd3_image_to_image": Kind(
+        options=Sd3ImageToImageOptions,
+        build="mora_env_sd3.image_to_image_agent:Sd3ImageToImageAgent",
+        weights="transformer",
+        tiny="mora_env_sd3.tiny:tiny_image_to_image",
+        tiny_tasks=SHAPES,
     ),
     "multimodal": Kind(
         options=MultimodalOptions,

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from mora_env_sd3.batch_invariance import SampleBySample
+from mora_env_sd3.image_to_image import posterior_seed
 from mora_env_sd3.renderer import Renderer, RenderSettings
 from mora_env_sd3.text_encoders import TextEmbedding
 
@@ -57,10 +58,7 @@ class ImageGenerator:
         renderer = self._renderer
         seeds = [request.seed for request in requests]
         latents = renderer.initial_latents(seeds, settings)
-        scheduler, timesteps = renderer.schedule(settings, latents)
-        num_skipped = skipped_steps(settings.num_inference_steps, strength)
-        timesteps = timesteps[num_skipped:]
-        scheduler.set_begin_index(num_skipped)
+        scheduler, timesteps = renderer.schedule(settings, latents, strength)
         if requests[0].picture is not None:
             latents = self._noised(requests, latents, scheduler, timesteps[:1])
         indices = list(range(len(requests)))
@@ -82,7 +80,7 @@ class ImageGenerator:
         latents = []
         for index, request in enumerate(requests):
             assert request.picture is not None, "a batch starts either from pictures or from noise"
-            clean = self._renderer.encode(request.picture[None], [request.seed ^ 0x696D67]).to(noise)
+            clean = self._renderer.encode(request.picture[None], [posterior_seed(request.seed)]).to(noise)
             noised = scheduler.scale_noise(clean, timestep, noise[index : index + 1])  # type: ignore[attr-defined]
             latents.append(noised)
         return torch.cat(latents)
@@ -127,11 +125,6 @@ class ImageGenerator:
         joint, pooled = self._renderer.condition(z, prompts, requests[0].negative, settings)
         with SampleBySample():
             return self._renderer.velocity(latents, timestep, joint, pooled, settings.guidance_scale)
-
-
-def skipped_steps(num_steps: int, strength: float) -> int:
-    """Number of denoising steps skipped with a picture: none at strength 1; at least one always runs."""
-    return min(int(num_steps - min(num_steps * strength, num_steps)), num_steps - 1)
 
 
 def _to_uint8(image: torch.Tensor) -> torch.Tensor:

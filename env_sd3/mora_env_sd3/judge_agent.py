@@ -10,7 +10,7 @@ from mora_runtime import Agent, remote
 from mora_runtime.errors import BadArgument
 from PIL import Image
 
-from mora_env_sd3.agent import DTYPES
+from mora_env_sd3.model_agent import DTYPES
 from mora_env_sd3.multimodal import MultimodalModel
 from mora_env_sd3.options import MultimodalOptions
 

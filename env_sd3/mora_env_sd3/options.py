@@ -11,6 +11,8 @@ from mora_environment.model_folder import answer_options, count_parameters, mode
 from mora_runtime.schema import Settings
 from pydantic import Field, model_validator
 
+from mora_env_sd3.steps import skipped_steps
+
 # Parameters of the published SD3-medium, for the memory table while the weights are not on this machine.
 PUBLISHED = {
     "stabilityai/stable-diffusion-3-medium-diffusers": {
@@ -42,12 +44,14 @@ class Sd3Options(Settings):
 
     @model_validator(mode="after")
     def _steps_fit(self) -> Sd3Options:
-        if isinstance(self.gradient_steps, int) and not 1 <= self.gradient_steps <= self.num_inference_steps:
-            raise ValueError(
-                f"gradient_steps {self.gradient_steps} must be between 1 and num_inference_steps "
-                f"{self.num_inference_steps}, or be `all`"
-            )
+        num_steps, told = self._steps_that_run()
+        if isinstance(self.gradient_steps, int) and not 1 <= self.gradient_steps <= num_steps:
+            raise ValueError(f"gradient_steps {self.gradient_steps} must be between 1 and {told}, or be `all`")
         return self
+
+    def _steps_that_run(self) -> tuple[int, str]:
+        """Number of denoising steps of `forward`, and the words for it in messages."""
+        return self.num_inference_steps, f"num_inference_steps {self.num_inference_steps}"
 
     def components(self) -> list[Component]:
         """Models that an agent with these options loads."""
@@ -77,6 +81,37 @@ class Sd3Options(Settings):
         )
 
 
+class Sd3ImageToImageOptions(Sd3Options):
+    """Options of the Stable Diffusion 3 image-to-image agent (`kind: sd3_image_to_image`)."""
+
+    # Share of the denoising steps that run over a given image. 1 starts from noise alone, so the image has no effect.
+    strength: float = Field(default=0.6, gt=0.0, le=1.0)
+
+    @model_validator(mode="after")
+    def _skips_a_step(self) -> Sd3ImageToImageOptions:
+        num_steps = self.num_inference_steps
+        if self.strength < 1.0 and not skipped_steps(num_steps, self.strength):
+            raise ValueError(
+                f"strength {self.strength} skips none of the {num_steps} denoising steps, so the given image would "
+                f"have no effect; expected at most {(num_steps - 1) / num_steps:.3f}"
+            )
+        return self
+
+    def _steps_that_run(self) -> tuple[int, str]:
+        num_left = self.num_inference_steps - skipped_steps(self.num_inference_steps, self.strength)
+        return num_left, f"{num_left}, the steps that strength {self.strength} leaves of {self.num_inference_steps}"
+
+    def interface(self) -> Interface:
+        """A transform: images of any size to images of its own."""
+        return Interface(
+            takes={"images": Port(modality="images")},
+            gives={"images": Port(modality="images", height=self.height, width=self.width)},
+            has_text=True,
+            has_modulation=True,
+            has_noise=True,
+        )
+
+
 class MultimodalOptions(Settings):
     """Options of a multimodal model that judges videos (`kind: multimodal`)."""
 
@@ -93,4 +128,4 @@ class MultimodalOptions(Settings):
 
 
 if __name__ == "__main__":
-    answer_options({"sd3": Sd3Options, "multimodal": MultimodalOptions})
+    answer_options({"sd3": Sd3Options, "sd3_image_to_image": Sd3ImageToImageOptions, "multimodal": MultimodalOptions})

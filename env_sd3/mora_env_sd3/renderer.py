@@ -13,6 +13,7 @@ import torch
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel
 from diffusers.pipelines.stable_diffusion_3.pipeline_stable_diffusion_3 import calculate_shift
 
+from mora_env_sd3.steps import skipped_steps
 from mora_env_sd3.text_encoders import TextEmbedding
 
 
@@ -76,15 +77,33 @@ class Renderer:
         Returns:
             (B, 3, H, W) float32, about [-1, 1], not clamped (a clamp would cut the gradient).
         """
-        joint, pooled = self.condition(z, prompts, negative, settings)
+        condition = self.condition(z, prompts, negative, settings)
         latents = self.initial_latents(seeds, settings)
         scheduler, timesteps = self.schedule(settings, latents)
+        return self.decode(self.denoise(latents, scheduler, timesteps, condition, settings))
+
+    def denoise(
+        self,
+        latents: torch.Tensor,
+        scheduler: FlowMatchEulerDiscreteScheduler,
+        timesteps: torch.Tensor,
+        condition: tuple[torch.Tensor, torch.Tensor],
+        settings: RenderSettings,
+    ) -> torch.Tensor:
+        """Run the denoising steps at `timesteps`, the last `gradient_steps` of them with gradient.
+
+        In an earlier step the model's prediction counts as a constant, so only the latents pass a gradient on.
+
+        Args:
+            condition: joint and pooled, from `condition`.
+        """
+        joint, pooled = condition
         first_with_gradient = len(timesteps) - settings.gradient_steps
         for index, timestep in enumerate(timesteps):
             with torch.set_grad_enabled(torch.is_grad_enabled() and index >= first_with_gradient):
                 velocity = self.velocity(latents, timestep, joint, pooled, settings.guidance_scale)
-                latents = scheduler.step(velocity, timestep, latents, return_dict=False)[0]
-        return self.decode(latents)
+            latents = scheduler.step(velocity, timestep, latents, return_dict=False)[0]
+        return latents
 
     def condition(
         self,
@@ -125,9 +144,9 @@ class Renderer:
         return torch.cat(noise).to(self.transformer.device, self.transformer.dtype)
 
     def schedule(
-        self, settings: RenderSettings, latents: torch.Tensor
+        self, settings: RenderSettings, latents: torch.Tensor, strength: float = 1.0
     ) -> tuple[FlowMatchEulerDiscreteScheduler, torch.Tensor]:
-        """A fresh scheduler with its timesteps set for latents of this size."""
+        """A fresh scheduler for latents of this size, and the timesteps to run: the last ones at a lower strength."""
         scheduler = FlowMatchEulerDiscreteScheduler.from_config(self._scheduler_config)
         extra = {}
         if scheduler.config.use_dynamic_shifting:
@@ -141,7 +160,9 @@ class Renderer:
                 scheduler.config.max_shift,
             )
         scheduler.set_timesteps(settings.num_inference_steps, device=latents.device, **extra)
-        return scheduler, scheduler.timesteps
+        num_skipped = skipped_steps(settings.num_inference_steps, strength)
+        scheduler.set_begin_index(num_skipped)
+        return scheduler, scheduler.timesteps[num_skipped:]
 
     def velocity(
         self,
@@ -174,9 +195,11 @@ class Renderer:
         # dense in C order, as it arrives in another process, because later layers may choose algorithms by strides
         return images.float().contiguous()
 
-    @torch.no_grad()
     def encode(self, pixels: torch.Tensor, seeds: Sequence[int]) -> torch.Tensor:
-        """Images (B, 3, H, W) in [-1, 1] to scaled latents; each seed draws one posterior sample."""
+        """Images (B, 3, H, W) in [-1, 1] to scaled latents; each seed draws one posterior sample.
+
+        Differentiable in the images.
+        """
         posterior = self.vae.encode(pixels.to(self.vae.dtype)).latent_dist
         noise = [torch.randn(posterior.mean[:1].shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
         sample = posterior.mean + posterior.std * torch.cat(noise).to(posterior.mean)

@@ -52,6 +52,11 @@ def tiny_text_to_image(folder: Path) -> dict[str, Any]:
     }
 
 
+def tiny_image_to_image(folder: Path) -> dict[str, Any]:
+    """Write a tiny SD3; returns options of kind `sd3_image_to_image`, of whose three steps two run."""
+    return {**tiny_text_to_image(folder), "strength": 0.6, "gradient_steps": "all"}
+
+
 def make_tiny(folder: Path, *, seed: int = 0, corpus: Sequence[str] = _CORPUS, **transformer: Any) -> None:
     """Write a tiny SD3 in diffusers' layout: transformer/, vae/, scheduler/, three text encoders and tokenizers.
 

@@ -322,9 +322,9 @@ def test_a_cancelled_sample_stops_and_the_others_keep_their_bytes(
 ) -> None:
     steps: list[int] = []
     whole = agent.text_to_image(["a cat", "a dog", "a ship"], [1, 2, 3])["outputs"]
-    monkeypatch.setattr("mora_env_sd3.agent.report_step", lambda step, num_steps: steps.append(step))
+    monkeypatch.setattr("mora_env_sd3.model_agent.report_step", lambda step, num_steps: steps.append(step))
     monkeypatch.setattr(
-        "mora_env_sd3.agent.cancelled_samples", lambda: frozenset({1}) if steps[-1] >= 1 else frozenset()
+        "mora_env_sd3.model_agent.cancelled_samples", lambda: frozenset({1}) if steps[-1] >= 1 else frozenset()
     )
     left = agent.text_to_image(["a cat", "a dog", "a ship"], [1, 2, 3])["outputs"]
     assert steps == [0, 1, 2, 3]
@@ -340,7 +340,7 @@ def test_cancelling_the_call_ends_it_at_the_next_step(agent: Sd3Agent, monkeypat
         if step == 1:
             raise Cancelled("the caller cancelled this call")
 
-    monkeypatch.setattr("mora_env_sd3.agent.report_step", report)
+    monkeypatch.setattr("mora_env_sd3.model_agent.report_step", report)
     with pytest.raises(Cancelled):
         agent.text_to_image(["a cat"], [1])
     assert steps == [0, 1]
