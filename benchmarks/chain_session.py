@@ -10,7 +10,7 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,30 +19,40 @@ import torch
 import torch.distributed as dist
 from mora_data.dataset import Sample, SampleOrder, read_dataset, resolve_dataset
 from mora_launch.config.train_config import TrainConfig
-from mora_launch.environments.venvs import ENVIRONMENTS, ROOT
-from mora_launch.jobs.servers import ServerGroup, check_agents, child_variables, rendezvous
+from mora_launch.environments.agent_options import CheckedOptions
+from mora_launch.environments.catalog import Environments, environments_of
+from mora_launch.environments.environment import Environment
+from mora_launch.environments.venvs import ROOT
+from mora_launch.jobs.chain import check_chain, stage_settings
+from mora_launch.jobs.servers import ServerGroup, check_agents, child_variables, lock_hashes, rendezvous
 from mora_runtime import Client, RunDirectory, Session
 from mora_runtime.process.supervisor import Supervisor
-from mora_trainer.chain import AGENTS, MicroBatch, RemoteChain, Stopwatch
+from mora_trainer.chain import RemoteChain
+from mora_trainer.micro_batch import MicroBatch
 from mora_trainer.modulation import Modulation
 from mora_trainer.preparation import Corpus, initial_embeddings
+from mora_trainer.settings import StageSettings
+from mora_trainer.stage import connected_stages
 from mora_trainer.step import JointStep, LearningRates, StepReport
+from mora_trainer.stopwatch import Stopwatch
 from mora_trainer.terminal import Console
 from mora_training.process_group import join_group
 from mora_training.training_settings import GroupSettings
 from safetensors.torch import save_file
 
 DEADLINE_S = 300.0
+_TEXT_CACHED_KIND = "opensora"  # see `benchmarks.local_opensora`
 
 
 @dataclass
 class ChainSession:
     """Servers of one replica, connected; the coordinator's parts as the trainer builds them."""
 
-    config: TrainConfig
+    config: TrainConfig  # of the chain's agents only
     directory: RunDirectory
     session: Session
-    clients: dict[str, Client]
+    settings: tuple[StageSettings, ...]
+    clients: dict[str, Client]  # of the agents that have an optimizer
     corpus: Corpus
     samples: list[Sample]
     embeddings: dict[str, torch.Tensor]
@@ -66,10 +76,9 @@ class ChainSession:
 
     def rates(self) -> LearningRates:
         """Base learning rates of the configuration."""
-        agents = dict(self.config.agents.items())
         return LearningRates(
-            {name: agents[name].learning_rate for name in AGENTS},
-            {name: agents[name].modulation_learning_rate for name in AGENTS},
+            {stage.name: stage.learning_rate for stage in self.settings},
+            {stage.name: stage.modulation_learning_rate for stage in self.settings},
         )
 
     def accumulate(self, batches: Sequence[MicroBatch]) -> dict[str, torch.Tensor]:
@@ -86,34 +95,62 @@ class ChainSession:
 
     def write_spec(self, folder: Path) -> Path:
         """Write what the single-process chain needs to do the first step on the same numbers; returns its path."""
-        order, size = self._order(), self.config.training.micro_batch_size
         tensors = {f"z.{name}": z for name, z in self.embeddings.items()}
         for index, sample in enumerate(self.samples):
             tensors[f"clip.{index}"] = torch.from_numpy(sample.clip(self.config.clip).copy())
         save_file(tensors, str(folder / "tensors.safetensors"))
-        cache = Path(self.options["video"]["text_cache"])
-        agents = dict(self.config.agents.items())
+        environments = environments_of(self.config)
+        first = self.config.agents[self.settings[0].name]
         spec = {
-            "num_threads": self.config.agents.image.num_threads,
-            "image_options": self.options["image"],
-            "video_options": self.options["video"],
+            "python": str(environments[first.environment].python),
+            "python_path": self._python_path(environments),
+            "num_threads": first.num_threads,
+            "agents": [self._agent_spec(stage, environments) for stage in self.settings],
             "tensors": str(folder / "tensors.safetensors"),
             "prompts": [sample.prompt for sample in self.samples],
-            "text_rows": [str(cache / f"{key}.safetensors") for key in self.corpus.keys["video"]],
-            "batches": [
-                {
-                    "samples": [order.sample_index(place) for place in places],
-                    "seeds": [order.noise_seed(place) for place in places],
-                }
-                for places in self._places(0, size)
-            ],
+            "batches": self._batch_specs(),
             "clip_norm": self.config.training.clip_norm,
-            "learning_rates": {name: agents[name].learning_rate for name in AGENTS},
-            "modulation_learning_rate": self.config.agents.image.modulation_learning_rate,
+            "learning_rates": self.rates().parameters,
+            "modulation_learning_rates": self.rates().embeddings,
         }
         path = folder / "spec.json"
         path.write_text(json.dumps(spec), encoding="utf-8")
         return path
+
+    def _python_path(self, environments: Environments) -> list[str]:
+        """Folders from which the single process imports what the first agent's environment does not have."""
+        _, *others = dict.fromkeys(self.config.agents[stage.name].environment for stage in self.settings)
+        return [str(ROOT), *(_source_folder(environments[name]) for name in others)]
+
+    def _agent_spec(self, stage: StageSettings, environments: Environments) -> dict[str, Any]:
+        agent = self.config.agents[stage.name]
+        return {
+            "name": stage.name,
+            "package": environments[agent.environment].package,
+            "kind": agent.kind,
+            "options": self.options[stage.name],
+            "prompt_keys": self.corpus.keys[stage.name],
+            "loss_weight": stage.loss_weight,
+            "trains": stage.trains,
+        }
+
+    def _batch_specs(self) -> list[dict[str, Any]]:
+        """Samples and seeds of the micro-batches of the first step."""
+        order = self._order()
+        places = self._places(0, self.config.training.micro_batch_size)
+        return [
+            {"samples": [order.sample_index(place) for place in each], "seeds": dict(batch.seeds)}
+            for each, batch in zip(places, self.batches(), strict=True)
+        ]
+
+
+def _source_folder(environment: Environment) -> str:
+    if environment.package_folder is None:
+        raise ValueError(
+            f"environment {environment.name}: expected the source of {environment.package} in a folder, which one "
+            "process could import; it is an interpreter that exists, so the chain cannot run in one process"
+        )
+    return str(environment.package_folder.parents[environment.package.count(".")])
 
 
 @contextlib.contextmanager
@@ -126,12 +163,9 @@ def chain_session(config: TrainConfig, path: Path, *, traces: Path | None = None
     if config.replicas != 1:
         raise ValueError(f"a chain session drives one replica, but the configuration has {config.replicas}")
     console = Console(stderr=True)
-    cache = path / "text-cache"
-    video = config.agents.video.model_copy(
-        update={"options": {**config.agents.video.options, "text_cache": str(cache)}}
-    )
-    config = config.model_copy(update={"agents": config.agents.model_copy(update={"video": video})})
+    config = _with_text_cache(config.of_chain(), path / "text-cache")
     checked = check_agents(config, console)
+    check_chain(config, checked)
     with RunDirectory.create(path, lock=True) as directory, Supervisor(console.print) as supervisor:
         attempt = time.time_ns()
         group = ServerGroup(config, checked, directory, traces=traces)
@@ -143,42 +177,50 @@ def chain_session(config: TrainConfig, path: Path, *, traces: Path | None = None
         )
         try:
             with Session.open(directory, "coordinator.0") as session:
-                options = {name: found.options for name, found in checked.items()}
-                yield _connect(config, directory, session, options)
+                yield _connect(config, directory, session, checked)
         finally:
             dist.destroy_process_group()
 
 
+def _with_text_cache(config: TrainConfig, folder: Path) -> TrainConfig:
+    """The configuration with the encoder rows of agents whose text encoder the single process lacks in this folder."""
+    agents = dict(config.agents)
+    for name, agent in config.agents.items():
+        if agent.kind == _TEXT_CACHED_KIND:
+            agents[name] = agent.model_copy(update={"options": {**agent.options, "text_cache": str(folder)}})
+    return config.model_copy(update={"agents": agents})
+
+
 def _connect(
-    config: TrainConfig, directory: RunDirectory, session: Session, options: dict[str, dict[str, Any]]
+    config: TrainConfig, directory: RunDirectory, session: Session, checked: Mapping[str, CheckedOptions]
 ) -> ChainSession:
-    clients = {name: session.connect(f"{name}.0", deadline_s=DEADLINE_S) for name in AGENTS}
-    samples = read_dataset(resolve_dataset(config.data, config.clip, directory.path / "data"))
-    corpus = Corpus(session, clients, samples, config.clip, needs_frames=False, deadline_s=DEADLINE_S)
-    embeddings = initial_embeddings(clients, config.modulation, seed=config.seed, deadline_s=DEADLINE_S)
+    settings = stage_settings(config, checked, lock_hashes(config), 0)
+    stages = connected_stages(session, settings, deadline_s=DEADLINE_S)
+    has_optimizer = {stage.name for stage in settings if stage.has_optimizer}
+    clients = {stage.name: stage.client for stage in stages if stage.name in has_optimizer}
+    dataset = resolve_dataset(config.data, config.clip, directory.path / "data", config.chain_names)
+    samples = read_dataset(dataset)
+    corpus = Corpus(session, stages, samples, config.clip, deadline_s=DEADLINE_S)
+    embeddings = initial_embeddings(stages, config.modulation, seed=config.seed)
     modulation = Modulation(embeddings, config.modulation.alpha, config.modulation.optimizer) if embeddings else None
-    chain = RemoteChain(
-        clients["image"],
-        clients["video"],
-        image_loss_weight=0.0,
-        deadline_s=DEADLINE_S,
-        pipeline=config.training.pipeline,
-    )
+    chain = RemoteChain(stages, pipeline=config.training.pipeline)
     joint_step = JointStep(chain, clients, modulation, clip_norm=config.training.clip_norm, deadline_s=DEADLINE_S)
+    options = {name: found.options for name, found in checked.items()}
     return ChainSession(
-        config, directory, session, clients, corpus, samples, embeddings, chain, joint_step, modulation, options
-    )
+        config, directory, session, settings, clients, corpus, samples, embeddings, chain, joint_step, modulation,
+        options,
+    )  # fmt: skip
 
 
 class SingleProcessTwin:
-    """The single-process chain as a child process in the sd3 environment; a context manager."""
+    """The single-process chain as a child process in the first agent's environment; a context manager."""
 
     def __init__(self, spec: Path) -> None:
-        num_threads = json.loads(spec.read_text(encoding="utf-8"))["num_threads"]
-        python_path = f"{ROOT / 'env_opensora'}{os.pathsep}{ROOT}"
-        variables = {**os.environ, **child_variables(num_threads, "cpu"), "PYTHONPATH": python_path}
+        content = json.loads(spec.read_text(encoding="utf-8"))
+        python_path = os.pathsep.join(content["python_path"])
+        variables = {**os.environ, **child_variables(content["num_threads"], "cpu"), "PYTHONPATH": python_path}
         self._process = subprocess.Popen(
-            [str(ENVIRONMENTS["sd3"].python), "-m", "benchmarks.single_process", str(spec)],
+            [content["python"], "-m", "benchmarks.single_process", str(spec)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

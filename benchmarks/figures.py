@@ -1,4 +1,4 @@
-"""Writes a benchmark's figures to the terminal and, with `--json`, to a file."""
+"""Options that benchmarks share, and writing a benchmark's figures to the terminal and, with `--json`, to a file."""
 
 from __future__ import annotations
 
@@ -12,6 +12,13 @@ from typing import Any
 def add_json_option(parser: argparse.ArgumentParser) -> None:
     """`--json FILE`."""
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to this file")
+
+
+def add_set_option(parser: argparse.ArgumentParser) -> None:
+    """`--set KEY=VALUE`, as for `mora train`; the result is in `changes`."""
+    parser.add_argument(
+        "--set", dest="changes", action="append", default=[], metavar="KEY=VALUE", help="change the configuration"
+    )
 
 
 def publish(figures: Mapping[str, Any], file: Path | None) -> None:

@@ -1,6 +1,7 @@
 """`mora bench parity`: are gradients across processes the gradients of one process, bit for bit?
 
-Every parameter of both agents and every z_i, from the two-process chain and from the same chain in one process.
+Every parameter of all agents and every z_i, from the chain with a process for each agent and from the same chain in one
+process.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from mora_training.optimizer_agent import PARTICIPANT
 from safetensors.torch import load_file
 
 from benchmarks.chain_session import DEADLINE_S, ChainSession, SingleProcessTwin, chain_session
-from benchmarks.figures import add_json_option, publish
+from benchmarks.figures import add_json_option, add_set_option, publish
 
 PROBE = "probe-parity"
 
@@ -28,11 +29,12 @@ def measure(config: TrainConfig, path: Path) -> dict[str, Any]:
         remote = remote_gradients(session)
         with SingleProcessTwin(session.write_spec(path)) as twin:
             twin.ask(do="gradients", to=str(path / "single.safetensors"))
-    return compare(remote, load_file(path / "single.safetensors"))
+    found = compare(remote, load_file(path / "single.safetensors"))
+    return {"agents": list(config.chain_names), **found}
 
 
 def remote_gradients(session: ChainSession) -> dict[str, torch.Tensor]:
-    """Gradients of the two-process chain, named as the single-process chain names them."""
+    """Gradients of the chain over servers, named as the single-process chain names them."""
     embeddings = session.accumulate(session.batches())
     found = {f"z.{name}": gradient for name, gradient in embeddings.items()}
     for name, client in session.clients.items():
@@ -66,10 +68,11 @@ def main() -> None:
     """Command line of the measurement."""
     parser = argparse.ArgumentParser(prog="mora bench parity", description=__doc__)
     parser.add_argument("--config", type=Path, default=ROOT / "configs" / "tiny.yaml")
+    add_set_option(parser)
     add_json_option(parser)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="mora-parity-") as folder:
-        result = measure(load_config(arguments.config, []), Path(folder) / "run")
+        result = measure(load_config(arguments.config, arguments.changes), Path(folder) / "run")
     publish(result, arguments.json)
     raise SystemExit(0 if result["bit_identical"] else 1)
 

@@ -1,4 +1,4 @@
-"""What overlapping micro-batches gains over one at a time: two agents of equal cost, each on its own core.
+"""What overlapping micro-batches gains over one at a time: all agents compute at once, each on its own core.
 
 Part of `mora bench train`. Both ways run interleaved on the same servers; the ideal is computed from the agents' own
 compute times of the same steps (`mora_launch.profiling.schedule`).
@@ -13,35 +13,35 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from mora_launch.config.train_config import TrainConfig, load_config
 from mora_launch.environments.venvs import ROOT
-from mora_launch.profiling.chain import chain_of
-from mora_launch.profiling.schedule import StageSeconds, critical_path_s
-from mora_trainer.chain import MicroBatchResult, RemoteChain
+from mora_trainer.chain import RemoteChain
+from mora_trainer.micro_batch import MicroBatchResult
 from mora_trainer.settings import PipelineSettings
 
 from benchmarks.chain_session import ChainSession, chain_session
+from benchmarks.least_time import least_time_s
 
 _OVERLAPPED = PipelineSettings()
 _ONE_BY_ONE = PipelineSettings(max_in_flight=1)
-_MAX_NUM_IMAGE_STEPS = 64
+_MAX_NUM_FIRST_STEPS = 64
 
 
 def measure_pipeline(config: Path, *, num_micro_batches: int, num_rounds: int) -> dict[str, Any]:
     """Step times with and without overlap over interleaved rounds, and the ideal.
 
-    More denoising steps, all with gradient, make the image agent of the tiny configuration as expensive as the video
-    agent; their number is measured first. Each measurement has its own process, because DeepSpeed can be started only
-    once in a process.
+    More denoising steps, all with gradient, make the first agent as expensive as the most expensive other one; their
+    number is measured first. Each measurement has its own process, because DeepSpeed can be started only once in a
+    process.
     """
     common = ["--config", str(config), "--micro-batches", str(num_micro_batches)]
-    costs = _in_own_process([*common, "--image-steps", "4", "--rounds", "1"])
-    num_steps = max(1, min(_MAX_NUM_IMAGE_STEPS, round(4 * costs["video_s"] / costs["image_s"])))
-    return _in_own_process([*common, "--image-steps", str(num_steps), "--rounds", str(num_rounds)])
+    found = _in_own_process([*common, "--first-steps", "4", "--rounds", "1"])
+    first_s, *others_s = (found[f"{name}_s"] for name in load_config(config, []).chain_names)
+    num_steps = max(1, min(_MAX_NUM_FIRST_STEPS, round(4 * max(others_s, default=first_s) / first_s)))
+    return _in_own_process([*common, "--first-steps", str(num_steps), "--rounds", str(num_rounds)])
 
 
 def _in_own_process(arguments: list[str]) -> dict[str, Any]:
@@ -51,33 +51,30 @@ def _in_own_process(arguments: list[str]) -> dict[str, Any]:
     return found
 
 
-def _with_steps(config: TrainConfig, num_micro_batches: int, num_image_steps: int) -> TrainConfig:
-    options = {**config.agents.image.options, "num_inference_steps": num_image_steps, "gradient_steps": "all"}
-    image = config.agents.image.model_copy(update={"options": options})
+def _with_steps(config: TrainConfig, num_micro_batches: int, num_first_steps: int) -> TrainConfig:
+    """The configuration with this many denoising steps of the first agent, and micro-batches of one sample."""
+    name = config.chain_names[0]
+    options = {**config.agents[name].options, "num_inference_steps": num_first_steps, "gradient_steps": "all"}
+    first = config.agents[name].model_copy(update={"options": options})
     training = config.training.model_copy(update={"batch_size": num_micro_batches, "micro_batch_size": 1})
-    agents = config.agents.model_copy(update={"image": image})
-    return config.model_copy(update={"agents": agents, "training": training})
+    return config.model_copy(update={"agents": {**config.agents, name: first}, "training": training})
 
 
 def _costs(session: ChainSession) -> dict[str, float]:
-    """Seconds of each agent for one micro-batch, while both compute."""
+    """Seconds of each agent for one micro-batch, while all compute."""
     _run(session, 0)
     results, _, _ = _run(session, 1)
     return {
         name: statistics.median(
-            sum(spent_s for part, spent_s in result.compute_s.items() if part.startswith(name)) for result in results
+            result.compute_s[f"{name}_forward"] + result.compute_s[f"{name}_backward"] for result in results
         )
-        for name in ("image", "video")
+        for name in session.config.chain_names
     }
 
 
-def stage_seconds(result: MicroBatchResult, chain: Sequence[str]) -> list[StageSeconds]:
-    """The agents' compute times of one micro-batch, in the order of the chain."""
-    return [StageSeconds(result.compute_s[f"{name}_forward"], result.compute_s[f"{name}_backward"]) for name in chain]
-
-
 def _interleaved(session: ChainSession, num_rounds: int) -> dict[str, Any]:
-    chain = chain_of(session.config)
+    chain = session.config.chain_names
+    max_in_flight = _OVERLAPPED.in_flight(len(chain))
     spent_s: dict[str, list[float]] = {"overlapped": [], "one_by_one": []}
     ideals: list[float] = []
     ideal_fractions: list[float] = []
@@ -89,8 +86,7 @@ def _interleaved(session: ChainSession, num_rounds: int) -> dict[str, Any]:
             continue  # warm-up of both ways
         spent_s[name].append(step_s)
         if name == "overlapped":
-            times = [stage_seconds(result, chain) for result in results]
-            ideal_s = critical_path_s(times, _OVERLAPPED.max_in_flight) + ending_s
+            ideal_s = least_time_s(results, chain, max_in_flight) + ending_s
             ideals.append(ideal_s)
             ideal_fractions.append(ideal_s / step_s)
     costs = _costs(session)
@@ -101,9 +97,8 @@ def _interleaved(session: ChainSession, num_rounds: int) -> dict[str, Any]:
         "critical_path_s": statistics.median(ideals),
         "fraction_of_ideal": statistics.median(ideal_fractions),
         "speedup": statistics.median(spent_s["one_by_one"]) / statistics.median(spent_s["overlapped"]),
-        "image_s": costs["image"],
-        "video_s": costs["video"],
-        "max_in_flight": _OVERLAPPED.max_in_flight,
+        **{f"{name}_s": spent_s for name, spent_s in costs.items()},
+        "max_in_flight": max_in_flight,
         "num_rounds": num_rounds,
     }
 
@@ -139,15 +134,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.pipeline", description=__doc__)
     parser.add_argument("--config", type=Path, default=ROOT / "configs" / "tiny.yaml")
     parser.add_argument("--micro-batches", type=int, default=8)
-    parser.add_argument("--image-steps", type=int, default=4, help="denoising steps, all with gradient")
+    parser.add_argument(
+        "--first-steps", type=int, default=4, help="denoising steps of the first agent, all with gradient"
+    )
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
-    config = _with_steps(load_config(arguments.config, []), arguments.micro_batches, arguments.image_steps)
+    config = _with_steps(load_config(arguments.config, []), arguments.micro_batches, arguments.first_steps)
     with (
         tempfile.TemporaryDirectory(prefix="mora-bench-pipeline-") as folder,
         chain_session(config, Path(folder) / "run") as session,
     ):
-        result = {**_interleaved(session, arguments.rounds), "image_steps": arguments.image_steps}
+        result = _interleaved(session, arguments.rounds)
+    result[f"{config.chain_names[0]}_steps"] = arguments.first_steps
     print(json.dumps(result))
 
 

@@ -1,8 +1,9 @@
 """`mora bench train`: what does the border between processes cost a training step, and what does overlap gain?
 
-Two processes and one alternate on the same core(s), so that the machine's drift affects both; then two agents of equal
-cost run on a core each, with and without overlap (`benchmarks.pipeline`); then the two halves of a multilayer
-perceptron are compared with other libraries (`benchmarks.mlp`).
+The chain with a process for each agent and the chain in one process alternate on the same core(s), so that the
+machine's drift affects both. Then the agents run on a core each, with and without overlap (`benchmarks.pipeline`), and
+three equal stages whose work needs no core (`benchmarks.equal_stages`). Then the two halves of a multilayer perceptron
+are compared with other libraries (`benchmarks.mlp`).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from mora_launch.config.train_config import TrainConfig, load_config
 from mora_launch.environments.venvs import ROOT
 
 from benchmarks.chain_session import ChainSession, SingleProcessTwin, chain_session
+from benchmarks.equal_stages import measurement as equal_stages
 from benchmarks.figures import add_json_option, publish
 from benchmarks.machine import describe_machine
 from benchmarks.mlp.measurement import Plan, measure
@@ -105,6 +107,7 @@ def main() -> None:
         result["pipeline"] = measure_pipeline(
             arguments.config, num_micro_batches=arguments.micro_batches, num_rounds=arguments.rounds
         )
+        result["equal_stages"] = equal_stages.measure(equal_stages.Plan())
         result["mlp"] = as_report(*measure(Plan(num_rounds=arguments.rounds + 1)))
     publish(result, arguments.json)
     if not result["mlp"]["weights_equal"]:
