@@ -53,7 +53,7 @@ class OptimizerAgent(Agent):
         settings: group, optimizer, trainable parameters.
         device: of the module.
         checkpoints: the run's folder of checkpoints.
-        role: name of the role in file names, for example `image`.
+        role: name of the role in file names.
     """
 
     def __init__(

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+_LOSS_WEIGHT = "_loss_weight"
+
 
 def replace_old_keys(content: dict[str, Any]) -> list[str]:
     """Replace the old keys in a configuration's content; return one line for each, which says by what."""
-    return [*_scope(content), *_image_loss_weight(content)]
+    return [*_scope(content), *_loss_weight(content)]
 
 
 def _scope(content: dict[str, Any]) -> list[str]:
+    """`scope: joint`, or `<agent>_only`."""
     if "scope" not in content:
         return []
     scope = content.pop("scope")
@@ -19,22 +22,22 @@ def _scope(content: dict[str, Any]) -> list[str]:
     if not isinstance(scope, str) or not scope.endswith("_only"):
         content["scope"] = scope  # refused as an unknown key
         return []
-    content["trains"] = [scope.removesuffix("_only")]
-    return [f"`scope: {scope}` is `trains: {_listed(content['trains'])}` now"]
+    agent = scope.removesuffix("_only")
+    content["trains"] = [agent]
+    return [f"`scope: {scope}` is `trains: [{agent}]` now"]
 
 
-def _image_loss_weight(content: dict[str, Any]) -> list[str]:
-    training = content.get("training")
-    if not isinstance(training, dict) or "image_loss_weight" not in training:
+def _loss_weight(content: dict[str, Any]) -> list[str]:
+    """`training.<agent>_loss_weight`, of an agent before the last one, whose loss always counted fully."""
+    training, agents = content.get("training"), content.get("agents")
+    if not isinstance(training, dict) or not isinstance(agents, dict):
         return []
-    weight = training.pop("image_loss_weight")
+    key = next((f"{name}{_LOSS_WEIGHT}" for name in agents if f"{name}{_LOSS_WEIGHT}" in training), None)
+    if key is None:
+        return []
+    weight = training.pop(key)
     if weight == 0:
-        return ["`training.image_loss_weight: 0` is the default now: leave it out"]
-    agents = content.get("agents")
-    last = list(agents)[-1] if isinstance(agents, dict) and agents else "video"
-    content["losses"] = {"image": weight, last: 1.0}
-    return [f"`training.image_loss_weight: {weight}` is `losses: {{image: {weight}, {last}: 1.0}}` now"]
-
-
-def _listed(names: list[str]) -> str:
-    return "[" + ", ".join(names) + "]"
+        return [f"`training.{key}: 0` is the default now: leave it out"]
+    agent, last = key.removesuffix(_LOSS_WEIGHT), list(agents)[-1]
+    content["losses"] = {agent: weight, last: 1.0}
+    return [f"`training.{key}: {weight}` is `losses: {{{agent}: {weight}, {last}: 1.0}}` now"]

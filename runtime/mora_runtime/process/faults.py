@@ -53,7 +53,7 @@ _ERRORS = {"enospc": errno.ENOSPC, "eio": errno.EIO}
 class Fault:
     """One fault: `action` happens when `role` passes `point` for the n-th time."""
 
-    role: str  # image.0
+    role: str  # agent.0
     point: str
     number: int
     action: Action = "kill"
@@ -74,7 +74,7 @@ def parse(text: str) -> tuple[Fault, ...]:
 def _parse_one(word: str) -> Fault:
     parts = word.split(":")
     if len(parts) not in (3, 4) or not all(parts):
-        raise SettingsError(f"MORA_FAULT `{word}`: expected role:point:n[:action], for example image.0:prepared:2")
+        raise SettingsError(f"MORA_FAULT `{word}`: expected role:point:n[:action], for example agent.0:prepared:2")
     role, point, number, action = (*parts, "kill")[:4]
     if point not in POINTS:
         nearest = nearest_name(point, POINTS)

@@ -8,7 +8,7 @@ _FORM = re.compile(r"([A-Za-z][A-Za-z0-9_-]*)\.([0-9]{1,6})")
 
 
 class Role(str):
-    """`<name>.<replica>`, for example `image.0`. A `str`, so that it can be used in paths, JSON and keys.
+    """`<name>.<replica>`, for example `agent.0`. A `str`, so that it can be used in paths, JSON and keys.
 
     Raises:
         ValueError: the text has another form.
@@ -18,7 +18,7 @@ class Role(str):
 
     def __new__(cls, text: str) -> Role:
         if _FORM.fullmatch(text) is None:
-            raise ValueError(f"expected a role such as image.0, got {text!r}")
+            raise ValueError(f"expected a role such as agent.0, got {text!r}")
         return super().__new__(cls, text)
 
     @classmethod

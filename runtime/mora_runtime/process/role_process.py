@@ -37,7 +37,7 @@ class RoleProcess:
     `pidfd` becomes readable when the process has ended, even if a process that it started still has the socket open.
 
     Args:
-        role: image.0, coordinator.1, ...
+        role: agent.0, coordinator.1, ...
         generation: 1 for the job's first set of processes, one more after each restart.
         frozen_after_s: kill it after so long without a sign of life; None = never.
         command: program and arguments; `--supervisor-fd N` is appended.

@@ -23,8 +23,8 @@ class AgentSettings(Settings):
 class ServerSettings(Settings):
     """All settings of a server. Environments whose agents train read a subclass with more fields."""
 
-    role: str  # image.0
-    name: str  # image
+    role: str  # agent.0
+    name: str  # agent
     replica: int = 0
     generation: int = 1
     run_dir: str

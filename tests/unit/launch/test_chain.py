@@ -22,7 +22,9 @@ CRITIC = Interface(takes={"frames": FRAMES}, has_loss=True, is_critic=True)
 
 
 def checked(interface: Interface | None, weights: str | None = "transformer") -> CheckedOptions:
-    return CheckedOptions(options={}, components=(), interface=interface, weights=weights, protocol=1)
+    return CheckedOptions(
+        protocol=1, options={}, components=(), interface=interface, weights=weights, weights_folder=None
+    )
 
 
 def config(*changes: str) -> TrainConfig:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from mora_environment.interface import Interface
 from mora_runtime.errors import BadArgument, ProtocolError
 from mora_runtime.rpc.spawn import SpawnedServer, spawn
 from mora_trainer.chain import RemoteChain
@@ -20,10 +21,13 @@ from mora_trainer.settings import PipelineSettings
 from mora_trainer.stage import Stage
 from mora_trainer.stopwatch import Stopwatch
 
-sys.path.insert(0, str(Path(__file__).parent))
-from toy_stages import WIDTH, toy
+from tests.toy_agents.__main__ import KINDS as TOY_KINDS
+from tests.toy_agents.agents import WIDTH
+from tests.toy_agents.host import toy
+from tests.toy_agents.options import NUM_FRAMES, SIDE
 
-SCRIPT = Path(__file__).with_name("toy_stages.py")
+ROOT = Path(__file__).resolve().parents[3]
+SCRIPT = ROOT / "tests" / "toy_agents" / "host.py"
 PROMPTS = ("a circle", "a large square", "a star", "rings")
 
 
@@ -33,11 +37,16 @@ class Toys:
 
     servers: dict[str, SpawnedServer]
     local: dict[str, Any]
+    target_keys: list[str]
+
+    def interface(self, name: str) -> Interface:
+        found: Interface = TOY_KINDS[KINDS[name]].options().interface()
+        return found
 
     def stages(self, names: list[str], losses: dict[str, float], frozen: tuple[str, ...] = ()) -> list[Stage]:
         return [
             Stage(
-                name, self.servers[name].client, self.local[name].interface, loss_weight=losses.get(name, 0.0),
+                name, self.servers[name].client, self.interface(name), loss_weight=losses.get(name, 0.0),
                 trains=name not in frozen and name != "taste", is_last=name == names[-1], deadline_s=30.0,
             )
             for name in names
@@ -45,7 +54,7 @@ class Toys:
 
 
 KINDS = {
-    "first": "source", "second": "transform", "third": "transform", "moves": "animator", "last": "objective",
+    "first": "source", "second": "transform", "third": "transform", "moves": "mover", "last": "last",
     "taste": "critic",
 }  # fmt: skip
 
@@ -55,13 +64,18 @@ def toys() -> Iterator[Toys]:
     with ExitStack() as stack:
         servers, local = {}, {}
         for seed, (name, kind) in enumerate(KINDS.items()):
-            variables = {"TOY_STAGE": f"{name}:{kind}:{seed}", "PYTHONPATH": str(SCRIPT.parent)}
+            variables = {"TOY_AGENT": f"{name}:{kind}:{seed}", "PYTHONPATH": str(ROOT)}
             servers[name] = stack.enter_context(spawn(sys.executable, SCRIPT, variables=variables))
             local[name] = toy(kind, seed)
-        yield Toys(servers, local)
+        clips = [torch.full((NUM_FRAMES, SIDE, SIDE, 3), value, dtype=torch.uint8) for value in (20, 120, 220)]
+        for name in ("first", "last"):
+            keys = [servers[name].call(name, "store_target", pixels=clip).values["key"] for clip in clips]
+            assert [local[name].store_target(clip)["key"] for clip in clips] == keys
+        yield Toys(servers, local, keys)
 
 
-def batches(names: list[str], number: int) -> list[MicroBatch]:
+def batches(toys: Toys, names: list[str], number: int) -> list[MicroBatch]:
+    keys = toys.target_keys
     made = []
     for k in range(number):
         prompts = (PROMPTS[k % 4], PROMPTS[(k + 1) % 4])
@@ -69,7 +83,7 @@ def batches(names: list[str], number: int) -> list[MicroBatch]:
             MicroBatch(
                 prompts=dict.fromkeys(names, prompts),
                 seeds={name: (10 * k + i, 10 * k + i + 5) for i, name in enumerate(names)},
-                targets=dict.fromkeys(names, (str(k), str(k + 3))),
+                targets=dict.fromkeys(names, (keys[k % 3], keys[(k + 1) % 3])),
             )
         )
     return made
@@ -77,7 +91,7 @@ def batches(names: list[str], number: int) -> list[MicroBatch]:
 
 def embeddings(toys: Toys, names: list[str]) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(1)
-    with_z = [name for name in names if toys.local[name].interface.has_modulation]
+    with_z = [name for name in names if toys.interface(name).has_modulation]
     return {name: torch.randn(2, WIDTH, generator=generator) for name in with_z}
 
 
@@ -86,14 +100,14 @@ def local_gradients(
 ) -> tuple[list[float], dict[str, list[torch.Tensor]], dict[str, dict[str, torch.Tensor]]]:
     """Losses, dL/dz of every micro-batch and accumulated gradients of every model, in one process."""
     totals, z_gradients = [], {name: [] for name in z}
-    for batch in batches(names, number):
+    for batch in batches(toys, names, number):
         leaves = {name: value.clone().requires_grad_() for name, value in z.items()}
         given: dict[str, torch.Tensor] = {}
         total, scaled = 0.0, []
         for name in names:
             agent, weight = toys.local[name], losses.get(name, 0.0)
-            taken = {port: given[port] for port in agent.interface.takes}
-            if agent.interface.is_critic:
+            taken = {port: given[port] for port in toys.interface(name).takes}
+            if toys.interface(name).is_critic:
                 returned = agent.loss(list(batch.prompts[name]), **taken)
             else:
                 targets = {"target_keys": list(batch.targets[name])} if weight else {}
@@ -109,14 +123,14 @@ def local_gradients(
         totals.append(total)
         for name, leaf in leaves.items():
             z_gradients[name].append(leaf.grad)
-    return totals, z_gradients, {name: toys.local[name].gradients() for name in names if name != "taste"}
+    return totals, z_gradients, {name: toys.local[name].take_gradients() for name in names if name != "taste"}
 
 
 def run(
     toys: Toys, names: list[str], losses: dict[str, float], pipeline: PipelineSettings, number: int, frozen: Any = ()
 ) -> list[Any]:
     chain = RemoteChain(toys.stages(names, losses, frozen), pipeline=pipeline)
-    return list(chain.run(batches(names, number), embeddings(toys, names), Stopwatch()))
+    return list(chain.run(batches(toys, names, number), embeddings(toys, names), Stopwatch()))
 
 
 CHAINS = [
@@ -143,7 +157,7 @@ def test_gradients_are_those_of_one_process_to_the_bit(
         for result, expected in zip(results, z_gradients[name], strict=True):
             assert torch.equal(result.gradients[name], expected), name
     for name, expected in gradients.items():
-        remote = toys.servers[name].call(name, "gradients").values
+        remote = toys.servers[name].call(name, "take_gradients").values
         assert expected
         assert set(remote) == set(expected)
         for key, value in expected.items():
@@ -153,7 +167,7 @@ def test_gradients_are_those_of_one_process_to_the_bit(
 def test_each_output_has_the_norm_of_its_gradient(toys: Toys) -> None:
     names = ["first", "second", "last"]
     result = run(toys, names, {"last": 1.0}, PipelineSettings(), 1)[0]
-    batch = batches(names, 1)[0]
+    batch = batches(toys, names, 1)[0]
     z, local = embeddings(toys, names), toys.local
     images = local["first"].forward(z["first"], list(batch.prompts["first"]), list(batch.seeds["first"]))["images"]
     refined = local["second"].forward(z["second"], [], list(batch.seeds["second"]), images)["images"]
@@ -164,17 +178,17 @@ def test_each_output_has_the_norm_of_its_gradient(toys: Toys) -> None:
         assert result.output_gradient_norms[name] == pytest.approx(float(gradient.norm()), rel=1e-6)
     assert set(result.output_gradient_norms) == {"first", "second"}
     for name in names:
-        toys.servers[name].call(name, "gradients")
+        toys.servers[name].call(name, "take_gradients")
 
 
 def test_agents_before_the_first_that_trains_get_no_backward(toys: Toys) -> None:
     names, losses = ["first", "second", "last"], {"last": 1.0}
     chain = RemoteChain(toys.stages(names, losses, frozen=("first", "second")), pipeline=PipelineSettings())
-    results = list(chain.run(batches(names, 3), {}, Stopwatch()))
+    results = list(chain.run(batches(toys, names, 3), {}, Stopwatch()))
     assert all(result.output_gradient_norms == {} for result in results)
     for name in ("first", "second"):
-        assert toys.servers[name].call(name, "gradients").values == {}
-    assert toys.servers["last"].call("last", "gradients").values
+        assert toys.servers[name].call(name, "take_gradients").values == {}
+    assert toys.servers["last"].call("last", "take_gradients").values
 
 
 def test_a_frozen_agent_still_passes_the_gradient_on(toys: Toys) -> None:
@@ -182,15 +196,18 @@ def test_a_frozen_agent_still_passes_the_gradient_on(toys: Toys) -> None:
     results = run(toys, names, losses, PipelineSettings(), 2, frozen=("second",))
     assert all(result.output_gradient_norms["first"] > 0.0 for result in results)
     for name in names:
-        toys.servers[name].call(name, "gradients")
+        toys.servers[name].call(name, "take_gradients")
 
 
 def test_generation_gives_what_every_agent_makes(toys: Toys) -> None:
     names = ["first", "second", "last"]
     generator = ChainGenerator(toys.stages(names, {"last": 1.0}))
     made = generator.make(dict.fromkeys(names, "a star"), dict.fromkeys(names, 3), {})
-    assert {name: pixels.shape for name, pixels in made.stages.items()} == {"first": (4, 4, 3), "second": (4, 4, 3)}
-    assert made.clip.shape == (2, 4, 4, 3)
+    assert {name: pixels.shape for name, pixels in made.stages.items()} == {
+        "first": (SIDE, SIDE, 3),
+        "second": (SIDE, SIDE, 3),
+    }
+    assert made.clip.shape == (NUM_FRAMES, SIDE, SIDE, 3)
     assert (made.clip[0] == made.first_frame).all()
     assert (made.first_frame == made.stages["second"]).all()
 
@@ -200,28 +217,27 @@ def test_a_chain_that_ends_with_a_critic_generates_what_the_critic_scores(toys: 
     made = ChainGenerator(toys.stages(names, {"taste": 1.0})).make(
         dict.fromkeys(names, "x"), dict.fromkeys(names, 3), {}
     )
-    assert made.clip.shape == (2, 4, 4, 3)
+    assert made.clip.shape == (NUM_FRAMES, SIDE, SIDE, 3)
     assert list(made.stages) == ["first"]
 
 
 def test_an_agent_that_does_not_give_what_it_declares_is_named(toys: Toys) -> None:
     stages = toys.stages(["first", "last"], {"last": 1.0})
-    wrong = toys.local["moves"].interface
+    wrong = toys.interface("moves")
     stages[0] = Stage("first", stages[0].client, wrong, loss_weight=0.0, trains=True, is_last=False, deadline_s=30.0)
     with pytest.raises((ProtocolError, BadArgument), match="first"):
-        list(RemoteChain(stages, pipeline=PipelineSettings()).run(batches(["first", "last"], 1), {}, Stopwatch()))
+        list(RemoteChain(stages, pipeline=PipelineSettings()).run(batches(toys, ["first", "last"], 1), {}, Stopwatch()))
 
 
-def test_a_failure_inside_the_chain_names_the_agent_and_leaves_the_servers_usable(toys: Toys) -> None:
+def test_a_failure_inside_the_chain_names_the_server_and_leaves_the_servers_usable(toys: Toys) -> None:
     names, losses = ["first", "second", "last"], {"last": 1.0}
-    bad = batches(names, 3)
+    bad = batches(toys, names, 3)
     bad[1] = MicroBatch(bad[1].prompts, {**bad[1].seeds, "second": (1,)}, bad[1].targets)
     chain = RemoteChain(toys.stages(names, losses), pipeline=PipelineSettings())
-    with pytest.raises(Exception, match="second") as raised:
+    with pytest.raises(BadArgument, match=r"spawned.*expected a seed a picture, got 1 seeds and 2 pictures"):
         list(chain.run(bad, {}, Stopwatch()))
-    assert isinstance(raised.value, Exception)
     for name in names:
-        toys.servers[name].call(name, "gradients")
-    assert len(list(chain.run(batches(names, 3), {}, Stopwatch()))) == 3
+        toys.servers[name].call(name, "take_gradients")
+    assert len(list(chain.run(batches(toys, names, 3), {}, Stopwatch()))) == 3
     for name in names:
-        toys.servers[name].call(name, "gradients")
+        toys.servers[name].call(name, "take_gradients")

@@ -1,0 +1,17 @@
+"""The commands of the toy environment (see `mora_environment.entry`)."""
+
+from mora_environment import Kind, main
+
+from tests.toy_agents.options import CriticOptions, LastOptions, MoverOptions, SourceOptions, TransformOptions
+
+_AGENTS = "tests.toy_agents.agents"
+KINDS = {
+    "source": Kind(options=SourceOptions, build=f"{_AGENTS}:ToySource", weights="weights"),
+    "transform": Kind(options=TransformOptions, build=f"{_AGENTS}:ToyTransform", weights="weights"),
+    "mover": Kind(options=MoverOptions, build=f"{_AGENTS}:ToyMover", weights="weights"),
+    "last": Kind(options=LastOptions, build=f"{_AGENTS}:ToyLast", weights="weights"),
+    "critic": Kind(options=CriticOptions, build=f"{_AGENTS}:ToyCritic"),
+}
+
+if __name__ == "__main__":
+    main(KINDS)

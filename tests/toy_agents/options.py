@@ -1,0 +1,55 @@
+"""Options of the toy agents."""
+
+from mora_environment.interface import Interface, Port
+from mora_runtime.schema import Settings
+
+SIDE = 16
+NUM_FRAMES = 5
+IMAGES = Port(modality="images", height=SIDE, width=SIDE)
+FRAMES = Port(modality="frames", height=SIDE, width=SIDE, num_frames=NUM_FRAMES)
+
+
+class ToyOptions(Settings):
+    """Options of every toy."""
+
+    seed: int = 0  # of the weights
+    weights: str | None = None  # folder of trained ones
+
+
+class SourceOptions(ToyOptions):
+    """Noise to pictures."""
+
+    def interface(self) -> Interface:
+        return Interface(
+            gives={"images": IMAGES}, has_loss=True, needs_targets=True, has_modulation=True, has_noise=True
+        )
+
+
+class TransformOptions(ToyOptions):
+    """Pictures to pictures."""
+
+    def interface(self) -> Interface:
+        return Interface(takes={"images": IMAGES}, gives={"images": IMAGES}, has_modulation=True)
+
+
+class MoverOptions(ToyOptions):
+    """Pictures to clips, without z."""
+
+    def interface(self) -> Interface:
+        return Interface(takes={"images": IMAGES}, gives={"frames": FRAMES})
+
+
+class LastOptions(ToyOptions):
+    """Pictures to clips, with a loss."""
+
+    def interface(self) -> Interface:
+        return Interface(
+            takes={"images": IMAGES}, has_loss=True, needs_targets=True, has_modulation=True, generates=FRAMES
+        )
+
+
+class CriticOptions(Settings):
+    """Scores clips."""
+
+    def interface(self) -> Interface:
+        return Interface(takes={"frames": FRAMES}, has_loss=True, is_critic=True)
