@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from mora_environment.component import Component
 from mora_environment.interface import Interface, Port
-from mora_environment.model_folder import answer_options, count_parameters, published_count
+from mora_environment.model_folder import count_parameters, published_count
 from mora_runtime.errors import SettingsError
 from mora_runtime.schema import Settings
 from pydantic import AfterValidator, Field, model_validator
@@ -122,7 +122,3 @@ def _count_encoder(model: str) -> int:
         return int(config["vocab_size"] * width + config["num_layers"] * layer + buckets + width)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SettingsError(f"`{model}`: expected the config.json of an mT5 encoder in it ({error})") from None
-
-
-if __name__ == "__main__":
-    answer_options({"opensora": OpenSoraOptions})

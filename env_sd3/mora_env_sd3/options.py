@@ -7,7 +7,7 @@ from typing import Literal
 
 from mora_environment.component import Component
 from mora_environment.interface import Interface, Port
-from mora_environment.model_folder import answer_options, count_parameters, model_components
+from mora_environment.model_folder import count_parameters, model_components
 from mora_runtime.schema import Settings
 from pydantic import Field, model_validator
 
@@ -125,7 +125,3 @@ class MultimodalOptions(Settings):
         number = count_parameters(folder, self.model) if folder.is_dir() else 0
         dtype_nbytes = 2 if self.dtype == "bfloat16" else 4
         return [Component(name="model", num_parameters=number, dtype_nbytes=dtype_nbytes, trainable=False)]
-
-
-if __name__ == "__main__":
-    answer_options({"sd3": Sd3Options, "sd3_image_to_image": Sd3ImageToImageOptions, "multimodal": MultimodalOptions})

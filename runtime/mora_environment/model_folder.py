@@ -1,7 +1,6 @@
 """Model folders: whether they exist, and how many parameters they contain.
 
-Reads only the headers of safetensors files, so it needs neither torch nor the weights in memory. Also contains the body
-of the command with which an environment checks options for the launcher.
+Reads only the headers of safetensors files, so it needs neither torch nor the weights in memory.
 """
 
 from __future__ import annotations
@@ -9,14 +8,12 @@ from __future__ import annotations
 import json
 import math
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mora_runtime.errors import MoraError, SettingsError
-from mora_runtime.schema import nearest_name, read_settings
-from pydantic import BaseModel
+from mora_runtime.errors import SettingsError
+from mora_runtime.schema import nearest_name
 
 from mora_environment.component import Component
 
@@ -78,27 +75,3 @@ def _num_elements(path: Path) -> int:
         except ValueError:
             raise SettingsError(f"{path.name}: is not a safetensors file (its header is not JSON)") from None
     return sum(math.prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
-
-
-def answer_options(kinds: Mapping[str, type[BaseModel]]) -> None:
-    """Body of `python -m <environment>.options`: check one agent's options and print the answer as JSON."""
-    request = json.load(sys.stdin)
-    try:
-        answer = _checked(kinds, request)
-    except MoraError as error:
-        answer = {"error": str(error)}
-    json.dump(answer, sys.stdout)
-
-
-def _checked(kinds: Mapping[str, type[BaseModel]], request: dict[str, Any]) -> dict[str, Any]:
-    kind, source = str(request["kind"]), str(request["source"])
-    if kind not in kinds:
-        nearest = nearest_name(kind, kinds)
-        hint = f"; did you mean `{nearest}`?" if nearest else ""
-        raise SettingsError(f"{source}: unknown kind of agent `{kind}`{hint} (known: {', '.join(kinds)})")
-    options: Any = read_settings(kinds[kind], request["options"], source=source)
-    try:
-        components: list[Component] = options.components()
-    except SettingsError as error:
-        raise SettingsError(f"{source}: {error}") from None
-    return {"options": options.model_dump(mode="json"), "components": [c.model_dump() for c in components]}

@@ -73,6 +73,7 @@ _OF_CONTROL = (
     (("tests/hostile",), 150),
     (("tests/integration/runtime", "tests/gpu"), 90),
     (("tests/integration/training",), 150),
+    (("tests/integration/chain",), 60),
     (("tests/integration/serving",), 120),
     (("tests/integration/rounds",), 120),
     (("tests/chaos",), 150),

@@ -32,7 +32,7 @@ def judges(folder: Path, **changes: object) -> tuple[Judge, Judge]:
     local = {"dtype": "float32", "max_new_tokens": 24, **changes}
     names = ("llava-onevision", "qwen2-vl")
     each = [{"kind": "local", "local": {"model": str(folder / name), **local}} for name in names]
-    return open_judges(read_settings(SynthesisSettings, {"judges": each}, source="test"))
+    return open_judges(read_settings(SynthesisSettings, {"judges": each}, source="test"), checkout_environments())
 
 
 def test_both_judges_get_the_videos_and_their_prose_counts_as_abstention(folder: Path, tmp_path: Path) -> None:

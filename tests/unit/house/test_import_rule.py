@@ -3,11 +3,15 @@
 import ast
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
+ENVIRONMENTS = {
+    tomllib.loads(path.read_text(encoding="utf-8"))["package"]: path.parent for path in ROOT.glob("env_*/mora-env.toml")
+}
 PACKAGES = {
     "mora_runtime": ROOT / "runtime",
     "mora_training": ROOT / "runtime",
@@ -15,18 +19,16 @@ PACKAGES = {
     "mora_data": ROOT / "data",
     "mora_trainer": ROOT / "trainer",
     "mora_launch": ROOT / "launch",
-    "mora_env_sd3": ROOT / "env_sd3",
-    "mora_env_opensora": ROOT / "env_opensora",
+    **ENVIRONMENTS,
 }
 ALLOWED = {
     "mora_runtime": set(),
     "mora_training": {"mora_runtime"},
     "mora_environment": {"mora_runtime", "mora_training"},
     "mora_data": {"mora_runtime"},
-    "mora_trainer": {"mora_runtime", "mora_training", "mora_data"},
+    "mora_trainer": {"mora_runtime", "mora_training", "mora_environment", "mora_data"},
     "mora_launch": {"mora_runtime", "mora_trainer", "mora_training", "mora_environment", "mora_data"},
-    "mora_env_sd3": {"mora_runtime", "mora_training", "mora_environment"},
-    "mora_env_opensora": {"mora_runtime", "mora_training", "mora_environment"},
+    **{package: {"mora_runtime", "mora_training", "mora_environment"} for package in ENVIRONMENTS},
 }
 # The rooms of the runtime in order: each may import those before it. Modules of vocabulary are at the top level.
 ROOMS = ("vocabulary", "files", "process", "trace", "wire", "autograd", "tensors", "device", "rpc")
@@ -35,6 +37,7 @@ MAX_NUM_MODULES = 16  # of one folder, without its __init__
 # What the launcher may import from the trainer and from the package for environments: none of it needs torch.
 LAUNCH_MAY_SEE = {
     "mora_environment.component",
+    "mora_environment.interface",
     "mora_trainer.settings",
     "mora_trainer.candidate_settings",
     "mora_trainer.checkpoint.commit_record",
@@ -55,6 +58,11 @@ def imports_of(path: Path) -> set[str]:
 
 def files_of(package: str) -> list[Path]:
     return sorted((PACKAGES[package] / package).rglob("*.py"))
+
+
+def test_every_folder_of_an_environment_has_a_manifest() -> None:
+    folders = {path for path in ROOT.glob("env_*") if any(path.rglob("*.py"))}
+    assert set(ENVIRONMENTS.values()) == folders
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -123,7 +131,7 @@ def test_the_video_model_needs_only_torch_and_safetensors() -> None:
 
 
 def test_model_code_sees_no_socket_and_transport_code_no_model() -> None:
-    for package in ("mora_env_sd3", "mora_env_opensora"):
+    for package in ENVIRONMENTS:
         for path in files_of(package):
             assert not {"zmq", "socket", "msgpack"} & imports_of(path), path
     for path in files_of("mora_runtime"):

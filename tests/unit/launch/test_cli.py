@@ -8,7 +8,7 @@ from click.testing import CliRunner
 from mora_launch.cli import cli, main
 from mora_launch.cli.bench import BENCHMARKS
 from mora_launch.config.train_config import TrainConfig
-from mora_launch.environments import venvs
+from mora_launch.environments import env_list
 from mora_launch.environments.venvs import ROOT
 
 CONFIG = ROOT / "configs" / "tiny.yaml"
@@ -74,7 +74,7 @@ def test_how_a_command_ends(
     def interrupted() -> None:
         raise KeyboardInterrupt("ended in the middle")
 
-    monkeypatch.setattr(venvs, "describe", interrupted)
+    monkeypatch.setattr(env_list, "describe", interrupted)
     monkeypatch.setattr("sys.argv", ["mora", *words])
     with pytest.raises(SystemExit) as ended:
         main()

@@ -7,10 +7,11 @@ import time
 from pathlib import Path
 
 import pytest
+from mora_launch.environments.catalog import checkout_environments
 from mora_launch.environments.venvs import ROOT
 from mora_launch.testing.run_tests import sum_up
 from mora_launch.testing.side_by_side import Ended, run_side_by_side
-from mora_launch.testing.stages import TESTS, Stage, stages
+from mora_launch.testing.stages import Stage, all_tests, stages
 from rich.console import Console
 
 # Each waits for the other's file: they end only when they run at the same time.
@@ -103,7 +104,7 @@ _run_all(stages, 2, terminal())
 def test_every_test_file_is_in_a_stage_and_the_longest_stages_come_first() -> None:
     planned = stages([], [], with_long=False)
     assert [stage.expected_s for stage in planned] == sorted((stage.expected_s for stage in planned), reverse=True)
-    covered = [ROOT / path for tests in TESTS for path in tests.paths]
+    covered = [ROOT / path for tests in all_tests(checkout_environments()) for path in tests.paths]
     for file in (ROOT / "tests").rglob("test_*.py"):
         assert any(file.is_relative_to(path) for path in covered), file
 

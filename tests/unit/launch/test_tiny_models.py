@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,13 +12,16 @@ from mora_data.settings import ClipShape
 from mora_data.shapes_corpus import write_shapes
 from mora_launch.config.train_config import TrainConfig, load_config
 from mora_launch.environments import tiny_models
+from mora_launch.environments.catalog import checkout_environments
+from mora_launch.environments.environment import Environment
 from mora_launch.environments.tiny_models import ensure_tiny_models
-from mora_launch.environments.venvs import ROOT
+from mora_launch.environments.venvs import ROOT, Venv
 from mora_runtime.errors import EnvironmentFailed, SettingsError
 from rich.console import Console
 from safetensors.numpy import load_file
 
 CONSOLE = Console(quiet=True)
+CLIP = ClipShape(num_frames=5, height=32, width=32)
 
 
 def config(folder: Path, *changes: str, name: str = "shapes") -> TrainConfig:
@@ -27,30 +31,43 @@ def config(folder: Path, *changes: str, name: str = "shapes") -> TrainConfig:
 
 @pytest.fixture
 def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Records the modules that were run; each writes one file instead of training."""
-    modules: list[str] = []
+    """Records the commands that were run, without folders; each writes one file instead of training."""
+    commands: list[str] = []
 
-    def run(environment: str, module: str, arguments: list[str], console: Console | None) -> None:
-        modules.append(module)
-        Path(arguments[0]).mkdir(parents=True)
-        (Path(arguments[0]) / "weights").write_text(module)
+    def run(environment: Environment, words: list[str], console: Console | None) -> None:
+        _, kind, folder, *more = words
+        commands.append(" ".join([environment.package, kind, *(word for word in more if "/" not in word)]))
+        Path(folder).mkdir(parents=True)
+        (Path(folder) / "weights").write_text(kind)
 
     monkeypatch.setattr(tiny_models, "_run", run)
-    return modules
+    return commands
 
 
 def test_models_are_made_once_and_again_for_other_clips(tmp_path: Path, made: list[str]) -> None:
     ensure_tiny_models(config(tmp_path), CONSOLE)
     ensure_tiny_models(config(tmp_path), CONSOLE)
-    assert sorted(made) == ["mora_env_opensora.tiny_shapes", "mora_env_sd3.tiny_shapes"]
+    assert sorted(made) == [
+        "mora_env_opensora opensora --task shapes --shapes",
+        "mora_env_sd3 sd3 --task shapes --shapes",
+    ]
     ensure_tiny_models(config(tmp_path, "clip.num_frames=9"), CONSOLE)
     assert len(made) == 4
+
+
+def test_a_change_of_a_pyproject_makes_no_models_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = checkout_environments()["sd3"]
+    before = tiny_models._maker_hash(config(tmp_path).agents["image"], found, CLIP)
+    monkeypatch.setattr(Venv, "lock_hash", "another")
+    assert tiny_models._maker_hash(config(tmp_path).agents["image"], found, CLIP) == before
+    monkeypatch.setattr(Venv, "packages_hash", "another")
+    assert tiny_models._maker_hash(config(tmp_path).agents["image"], found, CLIP) != before
 
 
 def test_random_models_do_not_depend_on_clips(tmp_path: Path, made: list[str]) -> None:
     ensure_tiny_models(config(tmp_path, name="tiny"), CONSOLE)
     ensure_tiny_models(config(tmp_path, "clip.num_frames=5", name="tiny"), CONSOLE)
-    assert sorted(made) == ["mora_env_opensora.tiny", "mora_env_sd3.tiny"]
+    assert sorted(made) == ["mora_env_opensora opensora", "mora_env_sd3 sd3"]
 
 
 def test_two_processes_that_need_the_same_models_make_them_once(tmp_path: Path, made: list[str]) -> None:
@@ -63,12 +80,10 @@ def test_two_processes_that_need_the_same_models_make_them_once(tmp_path: Path, 
 
 
 def test_a_failed_maker_says_why_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(tiny_models.PACKAGES, "sd3", "mora_no_such_package")
-    monkeypatch.setattr(tiny_models, "_maker_hash", lambda agent, shape: "some")
+    broken = replace(checkout_environments()["sd3"], package="mora_no_such_package")
+    monkeypatch.setattr(tiny_models, "environments_of", lambda config: {"sd3": broken})
     wanted = config(tmp_path, "agents.video.tiny_models=null")
-    with pytest.raises(
-        EnvironmentFailed, match=r"mora_no_such_package\.tiny_shapes ended with 1(.|\n)*No module named"
-    ):
+    with pytest.raises(EnvironmentFailed, match=r"mora_no_such_package tiny sd3` ended with 1(.|\n)*No module named"):
         ensure_tiny_models(wanted, CONSOLE)
     assert [path.name for path in tmp_path.iterdir()] == [".image.lock"]
 

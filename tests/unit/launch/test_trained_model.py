@@ -1,13 +1,17 @@
-"""`RUN[:STEP]` names a checkpoint, and nothing else."""
+"""`RUN[:STEP]` names a checkpoint, whose weights every agent of the same configuration loads."""
 
+import hashlib
 from pathlib import Path
 
 import pytest
-from mora_launch.checkpoints.trained_model import named_checkpoint, untrained_sha256
+from mora_launch.checkpoints.trained_model import TrainedModel, named_checkpoint, untrained_sha256
 from mora_launch.config.train_config import load_config
+from mora_launch.environments.agent_options import CheckedOptions
+from mora_launch.environments.venvs import ROOT
 from mora_runtime.errors import CheckpointError
+from mora_runtime.wire.messages import PROTOCOL_VERSION
 
-ROOT = Path(__file__).resolve().parents[3]
+TINY = ROOT / "configs" / "tiny.yaml"
 
 
 def test_a_run_and_a_step_are_told_apart(tmp_path: Path) -> None:
@@ -21,6 +25,42 @@ def test_a_run_and_a_step_are_told_apart(tmp_path: Path) -> None:
         named_checkpoint("runs/a:last")
 
 
-def test_missing_weights_have_a_name_instead_of_a_hash() -> None:
-    config = load_config(ROOT / "configs" / "mora-osp-8xh100.yaml", [])
-    assert all(text.startswith("not on this machine") for text in untrained_sha256(config).values())
+def checked(weights: str | None, folder: Path | None) -> CheckedOptions:
+    """An environment's answer about one agent."""
+    return CheckedOptions(
+        protocol=PROTOCOL_VERSION, options={}, components=(), interface=None, weights=weights,
+        weights_folder=None if folder is None else str(folder),
+    )  # fmt: skip
+
+
+def test_initial_weights_have_a_hash_if_they_are_here_and_agents_without_weights_have_none(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    answers = {
+        "image": checked("transformer", tmp_path), "video": checked("model", None), "taste": checked(None, None),
+    }  # fmt: skip
+    digest = hashlib.sha256(hashlib.sha256(b"weights").digest()).hexdigest()
+    assert untrained_sha256(answers) == {"image": digest, "video": "not on this machine"}
+
+
+def model(*names: str) -> TrainedModel:
+    """A checkpoint with the weights of these agents."""
+    return TrainedModel(Path("run"), 4, {name: Path("run") / name for name in names}, None, {})
+
+
+def test_every_agent_loads_the_weights_of_a_checkpoint() -> None:
+    config = model("image", "video").put_into(load_config(TINY, []))
+    assert {name: agent.weights for name, agent in config.agents.items()} == {
+        "image": "run/image", "video": "run/video",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("names", [("image",), ("image", "video", "refine")])
+def test_a_checkpoint_of_other_agents_is_refused(names: tuple[str, ...]) -> None:
+    with pytest.raises(CheckpointError, match="it belongs to another configuration"):
+        model(*names).put_into(load_config(TINY, []))
+
+
+def test_a_critic_needs_no_weights_in_a_checkpoint() -> None:
+    critic = "agents.taste={environment: sd3, kind: critic}"
+    config = model("image", "video").put_into(load_config(TINY, [critic, "losses={video: 1.0, taste: 0.1}"]))
+    assert config.agents["taste"].weights is None
