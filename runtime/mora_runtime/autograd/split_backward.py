@@ -6,6 +6,8 @@ this one still computes gradients that no process waits for (zero-bubble pipelin
 No node of the graph runs twice in full. The first part runs the nodes between outputs and inputs and records the
 gradient that arrives at each node that also leads to parameters; the second part continues from these. Sums are
 bit-identical to those of one backward, because the same nodes get the same gradients.
+
+Before torch 2.5 a backward cannot start at a node inside a graph. There the first part is the whole backward.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import torch
 from torch.autograd.graph import GradientEdge, Node
 
 _Edge = tuple[Node, int]
+CAN_SPLIT = tuple(int(part) for part in torch.__version__.split(".")[:2]) >= (2, 5)
 
 
 class SplitBackward:
@@ -35,6 +38,9 @@ class SplitBackward:
         inputs: Mapping[str, torch.Tensor],
     ) -> None:
         self._inputs = dict(inputs)
+        if not CAN_SPLIT:
+            self._whole = list(outputs), list(gradients)
+            return
         self._graph = _Graph([_edge_of(output)[0] for output in outputs], list(inputs.values()))
         self._early: list[tuple[torch.Tensor, torch.Tensor]] = []
         # gradients that arrive at edges that lead only to parameters, in the order of the backward
@@ -49,6 +55,8 @@ class SplitBackward:
 
     def input_gradients(self) -> dict[str, torch.Tensor]:
         """Run the first part; returns gradients by name, without inputs that no gradient reaches."""
+        if not CAN_SPLIT:
+            return self._run_whole()
         early, self._early = self._early, []
         if not early:
             return {}
@@ -66,6 +74,18 @@ class SplitBackward:
         self._late += [(edge, gradient) for edge, gradient in summed if gradient is not None]
         return {name: grad for name, grad in zip(self._inputs, found, strict=False) if grad is not None}
 
+    def _run_whole(self) -> dict[str, torch.Tensor]:
+        (outputs, gradients), self._whole = self._whole, ([], [])
+        before = {name: leaf.grad for name, leaf in self._inputs.items()}
+        try:
+            for leaf in self._inputs.values():
+                leaf.grad = None
+            torch.autograd.backward(outputs, gradients)
+            return {name: leaf.grad for name, leaf in self._inputs.items() if leaf.grad is not None}
+        finally:
+            for name, leaf in self._inputs.items():
+                leaf.grad = before[name]
+
     def _note(self, node: Node) -> Callable[[Sequence[torch.Tensor | None]], None]:
         def arrive(gradients: Sequence[torch.Tensor | None]) -> None:
             self._arrived[node] = [(index, grad) for index, grad in enumerate(gradients) if grad is not None]
@@ -74,6 +94,8 @@ class SplitBackward:
 
     def accumulate_parameters(self) -> None:
         """Run the second part: parameters accumulate `.grad`, and their hooks run as in an ordinary backward."""
+        if not CAN_SPLIT:
+            return
         arrived, self._arrived = self._arrived, {}
         for node, gradients in arrived.items():
             edges = self._graph.cuts[node]
