@@ -10,12 +10,13 @@ from click.core import ParameterSource
 
 from mora_launch.cli.options import FILE, changes_option, checkpoint_option, console, with_checkpoint
 from mora_launch.environments import venvs
+from mora_launch.tasks.catalog import TASKS
 
-_TASKS = ("text-to-video", "image-to-video", "extend", "edit", "connect", "simulate")
+_WORDS = [name.replace("_", "-") for name in TASKS]
 
 
-@click.command()
-@click.argument("task", required=False, type=click.Choice(_TASKS), metavar="TASK")
+@click.command(help=f"Generate a video.\n\nTASK is {', '.join(_WORDS[:-1])} or {_WORDS[-1]}.")
+@click.argument("task", required=False, type=click.Choice(_WORDS), metavar="TASK")
 @click.option("--prompt", default="", help="What the video shows, or how to change it.")
 @click.option("--image", type=FILE, help="First frame for image-to-video.")
 @click.option("--video", "videos", multiple=True, type=FILE, help="Input video; give it twice for connect.")
@@ -52,10 +53,7 @@ def generate(
     guidance: float | None, no_enhance: bool, size: str | None, fps: float | None, codec: str | None,
     review: bool, repeat: Path | None,
 ) -> None:  # fmt: skip
-    """Generate a video.
-
-    TASK is text-to-video, image-to-video, extend, edit, connect or simulate.
-    """
+    """Generate a video, or repeat a run."""
     from mora_launch.config.train_config import load_config
     from mora_launch.generation.command import GenerateOptions
     from mora_launch.generation.command import generate as run_generate

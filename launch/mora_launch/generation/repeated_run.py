@@ -31,7 +31,7 @@ from mora_launch.limits import (
 )
 from mora_launch.review.decision import StageResult
 from mora_launch.serving.settings import PromptAgentSettings
-from mora_launch.tasks.request import Task
+from mora_launch.tasks.request import TaskName
 
 _SHOWN_LENGTH = 300
 _PathText = Annotated[str, Field(min_length=1, max_length=MAX_PATH_LENGTH)]
@@ -43,7 +43,7 @@ class _Options(Settings):
 
     model_config = ConfigDict(strict=True)
 
-    task: Task
+    task: TaskName
     prompt: Annotated[str, Field(max_length=MAX_RECORDED_TEXT_LENGTH)]
     seed: int
     image: _PathText | None = None

@@ -1,1 +1,1 @@
-"""The six tasks as short procedures over capabilities, with their requests, inputs and media."""
+"""The tasks as short procedures over capabilities: their list, requests, inputs and media."""

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Annotated, Any
+
+from pydantic import AfterValidator
+from pydantic_core import PydanticCustomError
 
 from mora_launch.limits import MAX_SEED
 from mora_launch.serving.server_pool import ServerPool
 from mora_launch.serving.settings import ServingSettings
+from mora_launch.tasks.catalog import TASKS
 from mora_launch.tasks.errors import BadRequest
 from mora_launch.tasks.media import Clip, Video
 
-Task = Literal["text_to_video", "image_to_video", "extend", "edit", "connect", "simulate"]
-TASKS: tuple[str, ...] = get_args(Task)
-NEEDS_IMAGE = ("image_to_video",)
-NUM_VIDEOS = {"extend": 1, "edit": 1, "connect": 2}
-OPTIONAL_VIDEOS = {"simulate": 1}  # in addition to NUM_VIDEOS
+
+def _known_task(name: str) -> str:
+    if name not in TASKS:
+        raise PydanticCustomError("task", "Input should be one of {names}", {"names": ", ".join(TASKS)})
+    return name
+
+
+TaskName = Annotated[str, AfterValidator(_known_task)]
 
 
 @dataclass(frozen=True)
@@ -85,13 +92,15 @@ def check_texts(request: TaskRequest, settings: ServingSettings) -> None:
 
 def _check_files(request: TaskRequest) -> None:
     """Check that the request has every file that the task needs, and no file that the task would ignore."""
-    if (request.image is not None) != (request.task in NEEDS_IMAGE):
-        takes = "needs a picture" if request.image is None else f"takes no picture; {', '.join(NEEDS_IMAGE)} does"
+    task = TASKS[request.task]
+    if (request.image is not None) != task.needs_image:
+        others = ", ".join(name for name, other in TASKS.items() if other.needs_image)
+        takes = "needs a picture" if request.image is None else f"takes no picture; {others} does"
         raise BadRequest("image", f"{request.task} {takes}")
-    wanted, count = NUM_VIDEOS.get(request.task, 0), len(request.videos)
-    if count < wanted:
-        raise BadRequest("video", f"{request.task} needs {wanted} video(s), got {count}")
-    most = wanted + OPTIONAL_VIDEOS.get(request.task, 0)
+    count = len(request.videos)
+    if count < task.num_videos:
+        raise BadRequest("video", f"{request.task} needs {task.num_videos} video(s), got {count}")
+    most = task.num_videos + task.num_optional_videos
     if count > most:
         raise BadRequest("video", f"{request.task} takes {most or 'no'} video(s), got {count}")
 

@@ -20,9 +20,10 @@ from mora_launch.serving.http.front import Front, NotFound, install_errors
 from mora_launch.serving.http.images import image_routes
 from mora_launch.serving.http.jobs.video_jobs import VideoJobs
 from mora_launch.serving.http.reviews import review_routes
-from mora_launch.serving.http.tasks import EXAMPLE_FILES, task_routes
+from mora_launch.serving.http.tasks import task_routes
 from mora_launch.serving.http.videos import video_routes
 from mora_launch.serving.server_pool import ServerPool
+from mora_launch.tasks.catalog import EXAMPLE_FILES
 from mora_launch.web.access import Access
 from mora_launch.web.guard import Guard
 from mora_launch.web.page_files import PageFiles

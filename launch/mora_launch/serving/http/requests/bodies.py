@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 from mora_launch.limits import MAX_SEED
 from mora_launch.review.decision import Action
 from mora_launch.serving.http.jobs.video_job import MEDIA_TYPES
-from mora_launch.tasks.request import TASKS
+from mora_launch.tasks.catalog import TASKS
 
 _FILE = {"type": "string", "format": "binary"}
 FORM = "multipart/form-data"

@@ -1,0 +1,95 @@
+"""The list of tasks. Command line, HTTP, page and the checks of requests read it; it needs no other module."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+_PICTURE, _CIRCLE, _SQUARE = "red-circle.png", "red-circle-right.mp4", "blue-square-left.mp4"
+EXAMPLE_FILES = (_PICTURE, _CIRCLE, _SQUARE)  # in `launch/mora_launch/web/assets/`
+
+
+@dataclass(frozen=True)
+class Example:
+    """A request that the page offers.
+
+    Attributes:
+        files: some of `EXAMPLE_FILES`.
+    """
+
+    prompt: str
+    files: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a task is called, what it needs, and which examples the page shows.
+
+    Attributes:
+        title, description: shown by the page.
+        fields: those that the task uses in addition to prompt, files and seed.
+        needs_image: False = it takes none.
+        num_optional_videos: in addition to `num_videos`, which it needs.
+    """
+
+    title: str
+    description: str
+    examples: tuple[Example, ...]
+    fields: tuple[str, ...] = ()
+    needs_image: bool = False
+    num_videos: int = 0
+    num_optional_videos: int = 0
+
+
+# By name. The procedure of a task is the function of its name in the module of its name in this folder.
+TASKS: Mapping[str, Task] = {
+    "text_to_video": Task(
+        title="Text to video",
+        description="Describe what the video shows.",
+        examples=(Example("a red circle moves right"), Example("a blue square moves up")),
+        fields=("seconds", "enhance"),
+    ),
+    "image_to_video": Task(
+        title="Image to video",
+        description="Animates a picture. Describe how it moves.",
+        examples=(
+            Example("the red circle moves left", (_PICTURE,)),
+            Example("the red circle moves down", (_PICTURE,)),
+        ),
+        fields=("seconds",),
+        needs_image=True,
+    ),
+    "extend": Task(
+        title="Extend",
+        description="Continues a video from its last frame.",
+        examples=(
+            Example("the red circle keeps moving right", (_CIRCLE,)),
+            Example("the blue square moves up", (_SQUARE,)),
+        ),
+        fields=("seconds",),
+        num_videos=1,
+    ),
+    "edit": Task(
+        title="Edit",
+        description="Changes the first frame as you describe, then animates it again.",
+        examples=(Example("make the circle green", (_CIRCLE,)), Example("make the square yellow", (_SQUARE,))),
+        fields=("seconds", "strength"),
+        num_videos=1,
+    ),
+    "connect": Task(
+        title="Connect",
+        description="Makes a transition from the first video to the second.",
+        examples=(
+            Example("the red circle becomes the blue square", (_CIRCLE, _SQUARE)),
+            Example("the blue square becomes the red circle", (_SQUARE, _CIRCLE)),
+        ),
+        num_videos=2,
+    ),
+    "simulate": Task(
+        title="Simulate",
+        description="Makes a scene in the style of a digital world.",
+        examples=(Example("a yellow circle moves left"), Example("a red circle moves right", (_CIRCLE,))),
+        fields=("seconds", "strength", "enhance"),
+        num_optional_videos=1,
+    ),
+}
