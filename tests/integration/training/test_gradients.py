@@ -1,13 +1,14 @@
 """Gradients and steps across two processes equal those of one process, and a wrong gradient is noticed."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from mora_runtime import TensorRef
-from mora_trainer.chain import AGENTS, RemoteChain, Stopwatch
+from mora_runtime import Client, TensorRef
 from mora_trainer.settings import PipelineSettings
+from mora_trainer.stopwatch import Stopwatch
 from mora_training.optimizer_agent import PARTICIPANT
 from safetensors.torch import load_file
 
@@ -19,7 +20,8 @@ pytestmark = [pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserW
 
 def weights(session: ChainSession, probe: str) -> dict[str, torch.Tensor]:
     """Parameters of the servers, and every z."""
-    found = {f"z.{name}": session.modulation.embedding(name).clone() for name in AGENTS}  # type: ignore[union-attr]
+    assert session.modulation is not None
+    found = {f"z.{name}": z.clone() for name, z in session.modulation.all_embeddings().items()}
     for name, client in session.clients.items():
         client.call(PARTICIPANT, "save", {"folder": probe}, deadline_s=DEADLINE_S)
         assert client.call(PARTICIPANT, "saved", {"wait_s": DEADLINE_S}, deadline_s=DEADLINE_S).values["done"]
@@ -57,20 +59,32 @@ def test_gradients_are_bit_identical_for_any_overlap_of_micro_batches(
     assert result["bit_identical"], result
 
 
+def replace_output_gradient(
+    monkeypatch: pytest.MonkeyPatch, change: Callable[[torch.Tensor], torch.Tensor]
+) -> list[torch.Tensor]:
+    """Send `change(dL/dO_1)` to the image agent in place of dL/dO_1; returns a list of those that it would have got."""
+    honest, honest_gradients = Client.submit_backward, []
+
+    def faulty(self: Client, ticket: Any, grads: Any, **options: Any) -> Any:
+        honest_gradients.append(grads["images"].tensor().clone())
+        return honest(self, ticket, {**grads, "images": change(honest_gradients[-1])}, **options)
+
+    monkeypatch.setattr(Client, "submit_backward", faulty)
+    return honest_gradients
+
+
 @pytest.fixture
 def broken_backward(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """The image agent's gradient dropped, doubled, or taken from the previous micro-batch."""
     fault: str = request.param
-    honest = RemoteChain._image_output_grads
-    previous: list[Any] = []
+    previous: list[torch.Tensor] = []
 
-    def faulty(self: RemoteChain, rendered: Any, gradient: Any, scale: float) -> Any:
-        tensor = gradient.tensor().clone()
-        wrong = {"dropped": None, "doubled": tensor * 2, "stale": previous[-1] if previous else tensor}[fault]
-        previous.append(tensor)
-        return honest(self, rendered, wrong, scale)
+    def wrong(gradient: torch.Tensor) -> torch.Tensor:
+        stale = previous[-1] if previous else gradient
+        previous.append(gradient)
+        return {"dropped": torch.zeros_like(gradient), "doubled": 2 * gradient, "stale": stale}[fault]
 
-    monkeypatch.setattr(RemoteChain, "_image_output_grads", faulty)
+    replace_output_gradient(monkeypatch, wrong)
     return fault
 
 
@@ -108,26 +122,21 @@ def test_the_coordinator_maps_no_tensor_of_the_chain(session: ChainSession, monk
 
     monkeypatch.setattr(TensorRef, "tensor", noted)
     remote_gradients(session)
-    shapes_of_z = {tuple(session.modulation.embedding(name).shape) for name in AGENTS}  # type: ignore[union-attr]
+    shapes_of_z = {tuple(z.shape) for z in session.embeddings.values()}
     assert set(mapped) <= {(), *shapes_of_z}, "losses and dL/dz alone; O_1 and dL/dO_1 pass through by reference"
 
 
 def test_the_norm_of_the_image_gradient_comes_with_the_answer(
     session: ChainSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    honest, expected = RemoteChain._image_output_grads, []
-
-    def measured(self: RemoteChain, rendered: Any, gradient: Any, scale: float) -> Any:
-        expected.append(float(gradient.tensor().norm()))
-        return honest(self, rendered, gradient, scale)
-
-    monkeypatch.setattr(RemoteChain, "_image_output_grads", measured)
+    passed_on = replace_output_gradient(monkeypatch, torch.clone)
     try:
         results = list(session.chain.run(session.batches(0), session.embeddings, Stopwatch()))
     finally:
         for client in session.clients.values():
             client.call(PARTICIPANT, "abandon", {}, deadline_s=DEADLINE_S)
-    assert [result.image_gradient_norm for result in results] == pytest.approx(expected, rel=1e-5)
+    expected = [float(gradient.norm()) for gradient in passed_on]
+    assert [result.output_gradient_norms["image"] for result in results] == pytest.approx(expected, rel=1e-5)
     assert all(expected)
 
 
@@ -135,12 +144,7 @@ def test_a_non_finite_gradient_skips_the_step_everywhere_and_changes_nothing(
     session: ChainSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = weights(session, "probe-before")
-    honest = RemoteChain._image_output_grads
-
-    def poisoned(self: RemoteChain, rendered: Any, gradient: Any, scale: float) -> Any:
-        return honest(self, rendered, torch.full_like(gradient.tensor(), torch.nan), scale)
-
-    monkeypatch.setattr(RemoteChain, "_image_output_grads", poisoned)
+    replace_output_gradient(monkeypatch, lambda gradient: torch.full_like(gradient, torch.nan))
     report = session.step(0)
     assert report.skipped
     after = weights(session, "probe-after")
@@ -161,7 +165,7 @@ def test_one_step_is_algorithm_1_written_out_by_hand(
     for name, value in expected.items():
         assert (found[name] - value).abs().max() <= 1e-6 * max(1.0, float(value.abs().max())), name
     # alpha_i comes from the updated z_i, not from the one that the step began with
-    norms = {name: float(found[f"z.{name}"].double().norm()) for name in AGENTS}
+    norms = {name: float(found[f"z.{name}"].double().norm()) for name in session.embeddings}
     assert report.alphas == pytest.approx({name: norm / 2 for name, norm in norms.items()}, rel=1e-9)
 
 
@@ -171,7 +175,7 @@ def test_alpha_scales_the_learning_rate_and_not_the_gradient(session: ChainSessi
     report = session.step(2, session.batches(0))
     after = weights(session, "probe-after")
     rates = session.rates().parameters
-    for name in AGENTS:
+    for name in session.embeddings:
         assert report.alphas[name] > 4, "a step that ignores alpha is far from what is expected"
         moved = [
             (after[key] - before[key]).abs().max() for key in before if key.startswith(f"{name}.") and "proj_out" in key

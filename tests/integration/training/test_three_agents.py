@@ -1,0 +1,40 @@
+"""`mora bench parity` for three agents in three processes: every gradient has the bits of one process."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+RECOMPUTE = [f"agents.{name}.recompute=true" for name in ("image", "refine", "video")]
+FOUR_IN_FLIGHT = ["training.micro_batch_size=1", "training.pipeline.max_in_flight=4"]
+INPUTS_FIRST = ["training.pipeline.inputs_first=true"]
+
+pytestmark = pytest.mark.timeout(900)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param([*FOUR_IN_FLIGHT, *INPUTS_FIRST, "agents.refine.recompute=true"], id="all together"),
+        pytest.param([], id="as configured", marks=pytest.mark.long),
+        pytest.param(RECOMPUTE, id="recompute", marks=pytest.mark.long),
+        pytest.param(INPUTS_FIRST, id="inputs first", marks=pytest.mark.long),
+        pytest.param(FOUR_IN_FLIGHT, id="four in flight", marks=pytest.mark.long),
+    ],
+)
+def test_the_gradients_of_three_agents_are_bit_identical_to_one_process(changes: list[str], tmp_path: Path) -> None:
+    result = tmp_path / "parity.json"
+    settings = [word for change in changes for word in ("--set", change)]
+    command = [str(ROOT / "mora"), "bench", "parity", "--config", "configs/three-agents.yaml", "--json", str(result)]
+    done = subprocess.run([*command, *settings], cwd=ROOT, capture_output=True, text=True, timeout=800, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(result.read_text())
+    assert found["bit_identical"] is True
+    assert found["agents"] == ["image", "refine", "video"]
+    assert found["max_abs_grad_diff"] == 0.0
+    # two image transformers of 66 parameters, a video transformer of 63, three z
+    assert found["num_parameters_compared"] == 66 + 66 + 63 + 3
+    # all but the parts of each SD3's last block that cannot reach the image
+    assert found["num_with_nonzero_gradient"] == found["num_parameters_compared"] - 4
