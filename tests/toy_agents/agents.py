@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 
 from tests.toy_agents.options import NUM_FRAMES, SIDE, CriticOptions, ToyOptions
 
-WIDTH = 5  # of z
-_POOL = 4  # the model sees the mean of so many pixels a side
+WIDTH = 640  # of z: large enough to travel in shared memory
+_POOL = 8  # the model sees the mean of so many pixels a side
 
 
 class ToyAgent(Agent):

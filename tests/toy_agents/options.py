@@ -3,7 +3,7 @@
 from mora_environment.interface import Interface, Port
 from mora_runtime.schema import Settings
 
-SIDE = 16
+SIDE = 32
 NUM_FRAMES = 5
 IMAGES = Port(modality="images", height=SIDE, width=SIDE)
 FRAMES = Port(modality="frames", height=SIDE, width=SIDE, num_frames=NUM_FRAMES)
