@@ -42,9 +42,9 @@ def videos(run: Path, step: int) -> list[Path]:
 def figures(run: Path, step: int, shape: ClipShape) -> dict[str, Figure]:
     """Return every measure, and the measured judge's even score, over the held-out prompts."""
     found = [measure(read_clip(path, shape)) for path in videos(run, step)]
-    columns = {name: [m.as_dict()[name] for m in found] for name in found[0].as_dict()} if found else {}
+    columns = {name: [measures[name] for measures in found] for name in found[0]} if found else {}
     if found:
-        columns["score"] = [score(m, set()) for m in found]
+        columns["score"] = [score(measures, set()) for measures in found]
     return {name: _figure(values) for name, values in columns.items()}
 
 

@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from mora_launch.chat.endpoint import ChatSettings
 from mora_launch.rounds.judging.criteria import CRITERIA
+from mora_launch.rounds.judging.emphasis import Emphasis
 
 
 class EndpointSettings(ChatSettings):
@@ -54,7 +55,7 @@ class JudgeSettings(Settings):
     """One judge."""
 
     kind: Literal["measured", "endpoint", "local"] = "measured"
-    emphasis: Literal["even", "picture", "motion"] = "even"  # for kind `measured`: which measures count more
+    emphasis: Emphasis = "even"  # for kind `measured`: which measures count more
     endpoint: EndpointSettings | None = None
     local: LocalModelSettings | None = None
     num_frames: PositiveInt = 4  # of each candidate, shown to a model

@@ -11,9 +11,10 @@ from mora_data.settings import ClipShape
 from mora_launch.rounds.agreement import cohens_kappa
 from mora_launch.rounds.decisions import decide, decide_by_rule
 from mora_launch.rounds.judging.criteria import CRITERIA
+from mora_launch.rounds.judging.emphasis import STRESSED
 from mora_launch.rounds.judging.judge import JudgeAnswer, Question, Verdict, ask
-from mora_launch.rounds.judging.measured_judge import MeasuredJudge
-from mora_launch.rounds.judging.measures import Measures
+from mora_launch.rounds.judging.measured_judge import MeasuredJudge, score
+from mora_launch.rounds.judging.measures import MEASURES, measure
 from mora_launch.rounds.judging.ranking import RankingDialogue, parse_ranking
 from mora_launch.rounds.prompting.grammar import grammar_prompts
 from mora_launch.rounds.prompting.prompt_writer import parse_prompts
@@ -35,7 +36,7 @@ def test_there_are_ten_different_criteria_that_ask_for_one_video_and_whose_measu
     assert len({criterion.question for criterion in CRITERIA.values()}) == 10
     assert len({criterion.title for criterion in CRITERIA.values()}) == 10
     for criterion in CRITERIA.values():
-        assert set(criterion.measures) <= set(Measures.__dataclass_fields__)
+        assert set(criterion.measures) <= set(MEASURES)
         asked, mark, _ = criterion.question.partition("?")
         assert mark, "a question, perhaps with an explanation after it"
         assert asked.startswith(("Which video ", "In which video ")), criterion.question
@@ -200,6 +201,17 @@ def test_the_measured_judge_ranks_in_any_order_and_finds_no_still_clip_good() ->
         assert found.best == 1
     still = ask(judge, prompt="", criterion_name="", criterion=criterion, clips=[frozen, frozen], seed="a")
     assert still.ranking == ()
+
+
+def test_the_score_is_the_weighted_sum_of_the_listed_measures_and_stressed_ones_count_half_more() -> None:
+    found = measure(made_clip(3, SHAPE)[1])
+    assert list(found) == list(MEASURES)
+    plain = sum(MEASURES[name].weight * value for name, value in found.items())
+    assert score(found, set()) == pytest.approx(plain)
+    for emphasis, stressed in STRESSED.items():
+        assert set(stressed) <= set(MEASURES), emphasis
+        more = sum(0.5 * MEASURES[name].weight * found[name] for name in stressed)
+        assert score(found, set(stressed)) == pytest.approx(plain + more)
 
 
 def test_kappa_is_agreement_beyond_chance() -> None:

@@ -9,30 +9,14 @@ from __future__ import annotations
 import json
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Literal
 
 from mora_runtime.process.run_directory import RunDirectory
 
+from mora_launch.rounds.judging.emphasis import STRESSED, Emphasis
 from mora_launch.rounds.judging.judge import JudgeAnswer, Question
-from mora_launch.rounds.judging.measures import Measures, measure
+from mora_launch.rounds.judging.measures import MEASURES, Measures, measure
 
-Emphasis = Literal["even", "picture", "motion"]
-# Weights of the measures, chosen so that an intact clip ranks above the same clip broken (`mora bench judges`).
-WEIGHTS: dict[str, float] = {
-    "coherence": 0.55,
-    "detail": 1.3,
-    "cleanness": 0.8,
-    "order": 2.25,
-    "steadiness": 0.015,
-    "liveliness": 2.25,
-    "colour": 0.5,
-}
 _EMPHASIS = 1.5  # factor; with 2, some broken clips pass
-_STRESSED: dict[Emphasis, tuple[str, ...]] = {
-    "even": (),
-    "picture": ("detail", "colour"),
-    "motion": ("order", "steadiness"),
-}
 _BROKEN_LIVELINESS = 0.0  # of a clip in which nothing ever changes
 
 
@@ -53,17 +37,17 @@ class MeasuredJudge:
 
     def rank(self, question: Question) -> JudgeAnswer:
         """Rank by score, best first; no candidate is good if none of them moves."""
-        stressed = set(question.criterion.measures) | set(_STRESSED[self.emphasis])
+        stressed = set(question.criterion.measures) | set(STRESSED[self.emphasis])
         found = [measure(clip) for clip in question.clips]
         scores = [score(measures, stressed) for measures in found]
         raw = json.dumps(
             {
-                "measures": [{name: round(value, 4) for name, value in m.as_dict().items()} for m in found],
+                "measures": [{name: round(value, 4) for name, value in measures.items()} for measures in found],
                 "scores": [round(value, 4) for value in scores],
             }
         )
         note = "" if question.criterion.measures else "this criterion cannot be measured; ranked by general quality"
-        if all(measures.liveliness <= _BROKEN_LIVELINESS for measures in found):
+        if all(measures["liveliness"] <= _BROKEN_LIVELINESS for measures in found):
             return JudgeAnswer((), (raw,), "no candidate moves")
         ranking = sorted(range(len(scores)), key=lambda index: -scores[index])
         return JudgeAnswer(tuple(ranking), (raw,), note)
@@ -71,5 +55,6 @@ class MeasuredJudge:
 
 def score(measures: Measures, stressed: set[str]) -> float:
     """Return the weighted sum of the measures; those in `stressed` count 1.5 times."""
-    values = measures.as_dict()
-    return sum(weight * values[name] * (_EMPHASIS if name in stressed else 1.0) for name, weight in WEIGHTS.items())
+    return sum(
+        each.weight * measures[name] * (_EMPHASIS if name in stressed else 1.0) for name, each in MEASURES.items()
+    )

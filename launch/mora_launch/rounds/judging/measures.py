@@ -1,23 +1,14 @@
 """Measured quality of a clip, computed with numpy and without a model.
 
-All measures use luma of at most `_MAX_SIDE` pixels a side; higher is better; none depends on the prompt:
-
-| measure | definition |
-|---|---|
-| coherence | log of fine detail that the next frame shows again, shifted or not, over detail that it does not |
-| detail | log of fine detail that persists: sharpness |
-| cleanness | minus the log of fine detail where a frame has least: noise is everywhere, detail is not |
-| order | log of how much more a frame differs from the next but one than from the next: frames are in order |
-| steadiness | minus the change of overall brightness and contrast from frame to frame beyond its trend (flicker) |
-| liveliness | share of frames that differ anywhere from the one before (not frozen) |
-| colour | mean saturation, up to a limit: grey clips rank lower, garish ones not higher |
-
-The first two and `order` use only pairs of frames that differ, because frozen frames say nothing about them.
+All measures use luma of at most `_MAX_SIDE` pixels a side; higher is better; none depends on the prompt. `MEASURES` is
+their only list, with the weight of each in the measured judge's score. Coherence, detail and order use only pairs of
+frames that differ, because frozen frames say nothing about them.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -35,40 +26,107 @@ _GARISH = 0.35
 Plane = npt.NDArray[np.float32]
 
 
+Measures = Mapping[str, float]  # of one clip, by name
+
+
 @dataclass(frozen=True)
-class Measures:
-    """The measures of one clip."""
+class Seen:
+    """A clip and what several measures need of it.
 
-    coherence: float
-    detail: float
-    cleanness: float
-    order: float
-    steadiness: float
-    liveliness: float
-    colour: float
+    Attributes:
+        alive: for each pair of adjacent frames, whether they differ.
+        persists: mean energy of fine detail that the next frame shows again, shifted or not.
+        is_lost: the same of detail that it does not show again.
+    """
 
-    def as_dict(self) -> dict[str, float]:
-        """Return the measures by name."""
-        return asdict(self)
+    clip: Clip
+    luma: Plane
+    fine: Plane
+    alive: npt.NDArray[np.bool_]
+    persists: float
+    is_lost: float
+
+    @classmethod
+    def of(cls, clip: Clip) -> Seen:
+        """Look at a clip, uint8 (frames, height, width, 3), of two frames or more."""
+        luma = _luma(clip)
+        fine = _fine(luma)
+        alive = np.quantile(_blocks(np.abs(np.diff(luma, axis=0))), _CHANGED_SHARE, axis=(1, 2)) > _STILL
+        persisting, lost = _detail_energy(fine)
+        used = alive if alive.any() else np.ones_like(alive)
+        return cls(clip, luma, fine, alive, float(persisting[used].mean()), float(lost[used].mean()))
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One measure.
+
+    Attributes:
+        weight: chosen so that an intact clip scores higher than the same clip broken (`mora bench judges`).
+    """
+
+    of: Callable[[Seen], float]
+    weight: float
 
 
 def measure(clip: Clip) -> Measures:
     """Compute all measures of a clip, uint8 (frames, height, width, 3), of two frames or more."""
-    luma = _luma(clip)
-    fine = _fine(luma)
-    alive = np.quantile(_blocks(np.abs(np.diff(luma, axis=0))), _CHANGED_SHARE, axis=(1, 2)) > _STILL
-    persisting, lost = _detail_energy(fine)
-    seen = alive if alive.any() else np.ones_like(alive)
-    persists, is_lost = float(persisting[seen].mean()), float(lost[seen].mean())
-    return Measures(
-        coherence=_log_ratio(persists, is_lost, _FLOOR) if alive.any() else 0.0,
-        detail=float(np.log(persists + _FLOOR)),
-        cleanness=-float(np.log(np.quantile(_blocks(fine**2), _PLAIN_SHARE) + _FLOOR)),
-        order=_order(luma, alive),
-        steadiness=-_flicker(luma),
-        liveliness=float(alive.mean()),
-        colour=_colour(clip),
-    )
+    seen = Seen.of(clip)
+    return {name: each.of(seen) for name, each in MEASURES.items()}
+
+
+def _coherence(seen: Seen) -> float:
+    """Log of fine detail that the next frame shows again, shifted or not, over detail that it does not."""
+    return _log_ratio(seen.persists, seen.is_lost, _FLOOR) if seen.alive.any() else 0.0
+
+
+def _detail(seen: Seen) -> float:
+    """Log of fine detail that persists: sharpness."""
+    return float(np.log(seen.persists + _FLOOR))
+
+
+def _cleanness(seen: Seen) -> float:
+    """Minus the log of fine detail where a frame has least: noise is everywhere, detail is not."""
+    return -float(np.log(np.quantile(_blocks(seen.fine**2), _PLAIN_SHARE) + _FLOOR))
+
+
+def _order(seen: Seen) -> float:
+    """Log of how much more a frame differs from the next but one than from the next: frames are in order."""
+    both = seen.alive[:-1] & seen.alive[1:]
+    if not both.any():
+        return 0.0
+    near, far = (np.abs(seen.luma[step:] - seen.luma[:-step]).mean(axis=(1, 2)) for step in (1, 2))
+    nearest = (near[:-1] + near[1:]) / 2
+    return float(np.log((far[both] + _FLOOR) / (nearest[both] + _FLOOR)).mean())
+
+
+def _steadiness(seen: Seen) -> float:
+    """Minus the change of overall brightness and contrast from frame to frame beyond its trend (flicker)."""
+    return -_flicker(seen.luma)
+
+
+def _liveliness(seen: Seen) -> float:
+    """Share of frames that differ anywhere from the one before (not frozen)."""
+    return float(seen.alive.mean())
+
+
+def _colour(seen: Seen) -> float:
+    """Mean saturation, up to a limit: grey clips rank lower, garish ones not higher."""
+    pixels = np.asarray(seen.clip, dtype=np.float32)
+    largest = pixels.max(axis=-1)
+    saturation = (largest - pixels.min(axis=-1)) / np.maximum(largest, 1.0)
+    return float(min(saturation.mean(), _GARISH))
+
+
+MEASURES: Mapping[str, Measure] = {
+    "coherence": Measure(_coherence, 0.55),
+    "detail": Measure(_detail, 1.3),
+    "cleanness": Measure(_cleanness, 0.8),
+    "order": Measure(_order, 2.25),
+    "steadiness": Measure(_steadiness, 0.015),
+    "liveliness": Measure(_liveliness, 2.25),
+    "colour": Measure(_colour, 0.5),
+}
 
 
 def _log_ratio(above: float, below: float, floor: float) -> float:
@@ -105,16 +163,6 @@ def _detail_energy(fine: Plane) -> tuple[Plane, Plane]:
     return persisting.mean(axis=(1, 2)), lost.mean(axis=(1, 2))
 
 
-def _order(luma: Plane, alive: npt.NDArray[np.bool_]) -> float:
-    """Return the mean of the logs over frames with a change on both sides."""
-    both = alive[:-1] & alive[1:]
-    if not both.any():
-        return 0.0
-    near, far = (np.abs(luma[step:] - luma[:-step]).mean(axis=(1, 2)) for step in (1, 2))
-    nearest = (near[:-1] + near[1:]) / 2
-    return float(np.log((far[both] + _FLOOR) / (nearest[both] + _FLOOR)).mean())
-
-
 def _blocks(energy: Plane) -> Plane:
     """Return the means of blocks, (frames, rows, columns)."""
     frames, height, width = energy.shape
@@ -130,10 +178,3 @@ def _flicker(luma: Plane) -> float:
         return 0.0
     curves = np.stack([luma.mean(axis=(1, 2)), luma.std(axis=(1, 2))])
     return float(np.abs(np.diff(curves, n=2, axis=1)).mean())
-
-
-def _colour(clip: Clip) -> float:
-    pixels = np.asarray(clip, dtype=np.float32)
-    largest = pixels.max(axis=-1)
-    saturation = (largest - pixels.min(axis=-1)) / np.maximum(largest, 1.0)
-    return float(min(saturation.mean(), _GARISH))
