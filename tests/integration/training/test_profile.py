@@ -99,10 +99,10 @@ def test_the_processes_agree_on_the_time_of_a_step(events: list[dict[str, Any]])
         for span in spans:
             if step["ts"] <= span["ts"] and span["ts"] + span["dur"] <= step["ts"] + step["dur"]:
                 names[(roles[span["pid"]], span["name"])].append(span)
-        for role, name in (("image.0", "image.render"), ("image.0", "backward"), ("video.0", "video.loss")):
+        for role, name in (("image.0", "image.forward"), ("image.0", "backward"), ("video.0", "video.loss")):
             assert len(names[(role, name)]) == 2, f"two micro-batches: {role} {name}"
-        first_render = min(span["ts"] for span in names[("image.0", "image.render")])
-        assert all(span["ts"] > first_render for span in names[("video.0", "video.loss")])
+        first_forward = min(span["ts"] for span in names[("image.0", "image.forward")])
+        assert all(span["ts"] > first_forward for span in names[("video.0", "video.loss")])
 
 
 def test_torchs_operations_are_inside_the_compute_that_ran_them(events: list[dict[str, Any]]) -> None:

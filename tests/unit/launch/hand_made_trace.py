@@ -3,7 +3,7 @@
 `one_step`: one micro-batch through two stages.
 
 coordinator  0 step ......................................... 100
-image        [render 10-30]                 [backward 70-90]
+image        [forward 10-30]                [backward 70-90]
 video                      [loss 30-70]
 pipeline     0 ............................................. 90
 
@@ -48,12 +48,12 @@ def one_step() -> list[RoleTrace]:
     """Coordinator, image and video server of one micro-batch."""
     coordinator = RoleTrace("coordinator.0", 100, 1, {1: "MainThread"}, is_complete=True)
     coordinator.spans += [
-        span("send image.render", "protocol", 0, 10),
+        span("send image.forward", "protocol", 0, 10),
         span("wait for any", "wait", 10, 90),
         span("micro-batches", "protocol", 0, 90),
         span("step", "protocol", 0, 100, step=0),
     ]
-    image = server("image.0", 101, [("image.render", 10, 30), ("backward", 70, 90)])
+    image = server("image.0", 101, [("image.forward", 10, 30), ("backward", 70, 90)])
     video = server("video.0", 102, [("video.loss", 30, 70)])
     hops = [
         (coordinator, image, 9.9, 10.0),

@@ -87,8 +87,8 @@ def test_the_merged_file_is_json_on_one_clock(tmp_path: Path) -> None:
     assert len(events) == number
     names = {event["args"]["name"] for event in events if event["name"] == "process_name"}
     assert names == {"coordinator.0", "image.0", "video.0"}
-    render = next(event for event in events if event["name"] == "image.render")
-    assert (render["ts"], render["dur"], render["cat"]) == (10_000.0, 20_000.0, "compute")
+    forward = next(event for event in events if event["name"] == "image.forward")
+    assert (forward["ts"], forward["dur"], forward["cat"]) == (10_000.0, 20_000.0, "compute")
 
 
 def torch_file(path: Path, marks_us: list[float]) -> Path:

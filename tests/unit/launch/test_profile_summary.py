@@ -58,7 +58,7 @@ def test_the_critical_path_goes_from_role_to_role_and_has_no_gap() -> None:
     assert all(before.end_ns == after.start_ns for before, after in pairwise(path))
     computes = [(piece.role, piece.name, piece.spent_ns / MS) for piece in path if piece.category == "compute"]
     assert computes == [
-        ("image.0", "image.render", pytest.approx(19.8)),
+        ("image.0", "image.forward", pytest.approx(19.8)),
         ("video.0", "video.loss", pytest.approx(39.8)),
         ("image.0", "backward", pytest.approx(19.8)),
     ]
@@ -67,7 +67,7 @@ def test_the_critical_path_goes_from_role_to_role_and_has_no_gap() -> None:
 def test_a_busy_server_delays_itself() -> None:
     traces = one_step()
     image = traces[1]
-    image.spans = [span("image.render", "compute", 0, 70), span("backward", "compute", 70, 90)]
+    image.spans = [span("image.forward", "compute", 0, 70), span("backward", "compute", 70, 90)]
     traces[0].flows[-2] = flow("m4", 60, is_start=True)  # the backward was sent while the server was still busy
     lanes = [Lane(trace) for trace in traces]
     (step,) = step_windows(lanes, None)
