@@ -146,7 +146,7 @@ def _project_name(folder: Path) -> str | None:
 
 
 def _install_lock_with_uv(venv: Venv, uv: str) -> None:
-    variables = _uv_variables()
+    variables = uv_variables()
     python = _host_python(venv.python_version) or venv.python_version  # uv finds an interpreter of a version itself
     _run(venv, [uv, "venv", "-q", "--python", python, str(venv.folder)], variables)
     backend = [] if "UV_FIND_LINKS" in variables or torch_backend() == "cuda" else ["--torch-backend", "cpu"]
@@ -173,7 +173,7 @@ def _install_distributions(venv: Venv, folders: Sequence[Path], uv: str | None) 
         return
     words = ["--no-deps", *(word for folder in folders for word in ("-e", str(folder)))]
     if uv is not None:
-        _run(venv, [uv, "pip", "install", "-q", "--python", str(venv.python), *words], _uv_variables())
+        _run(venv, [uv, "pip", "install", "-q", "--python", str(venv.python), *words], uv_variables())
     else:
         _run(venv, [str(venv.python), "-m", "pip", "install", "-q", *words], _install_variables())
 
@@ -220,7 +220,7 @@ def _install_variables() -> dict[str, str]:
     return variables
 
 
-def _uv_variables() -> dict[str, str]:
+def uv_variables() -> dict[str, str]:
     """Return `_install_variables` and pip's configuration as variables for uv, which reads neither pip.conf nor
     PIP_*."""
     listing = subprocess.run(
