@@ -13,14 +13,17 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from mora_launch.config.train_config import TrainConfig, load_config
 from mora_launch.environments.venvs import ROOT
 from mora_trainer.chain import RemoteChain
-from mora_trainer.micro_batch import MicroBatchResult
+from mora_trainer.micro_batch import MicroBatch, MicroBatchResult
 from mora_trainer.settings import PipelineSettings
+from mora_trainer.stage import Embeddings
+from mora_trainer.stopwatch import Stopwatch
 
 from benchmarks.chain_session import ChainSession, chain_session
 from benchmarks.least_time import least_time_s
@@ -103,16 +106,18 @@ def _interleaved(session: ChainSession, num_rounds: int) -> dict[str, Any]:
     }
 
 
-class _Recorder:
-    """Stores the results of a chain's micro-batches while a whole step runs."""
+class _Recorder(RemoteChain):
+    """A chain that stores the results of its micro-batches while a whole step runs."""
 
     def __init__(self, chain: RemoteChain) -> None:
+        super().__init__(chain.stages, pipeline=chain.pipeline)
         self.results: list[MicroBatchResult] = []
-        self._chain = chain
 
-    def run(self, *arguments: Any) -> Any:
-        """Call the chain's method of this name and store what it returns."""
-        for result in self._chain.run(*arguments):
+    def run(
+        self, batches: Sequence[MicroBatch], embeddings: Embeddings, watch: Stopwatch
+    ) -> Iterator[MicroBatchResult]:
+        """As `RemoteChain.run`."""
+        for result in super().run(batches, embeddings, watch):
             self.results.append(result)
             yield result
 
@@ -120,7 +125,7 @@ class _Recorder:
 def _run(session: ChainSession, number: int) -> tuple[list[MicroBatchResult], float, float]:
     """Run a whole step on the first batch: its micro-batches, its time, and the part of it after the micro-batches."""
     recorder = _Recorder(session.chain)
-    session.joint_step.chain = recorder  # type: ignore[assignment]
+    session.joint_step.chain = recorder
     batches = session.batches(0)
     started_s = time.perf_counter()
     report = session.step(number, batches)
