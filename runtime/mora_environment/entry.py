@@ -4,12 +4,14 @@
 - `options`: check options, JSON from standard input to standard output (`options_command`).
 - `kinds`: the names of the kinds, as JSON.
 - `tiny KIND FOLDER [--task NAME --NAME FOLDER ...]`: make tiny models (`tiny_command`).
+- `check [KIND ...] [--json FILE]`: run the conformance suite (`conformance`).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +22,8 @@ from mora_runtime.errors import MoraError
 from mora_environment.kind import Kind
 
 _REFUSED = 2
+# As in a server on the CPU: sums of MKL do not depend on where a tensor is in memory. And no progress bars.
+_CHECK_VARIABLES = {"MKL_CBWR": "AUTO,STRICT", "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
 
 
 def main(kinds: Mapping[str, Kind]) -> NoReturn:
@@ -48,6 +52,8 @@ def _run(kinds: Mapping[str, Kind], package: str, words: Sequence[str]) -> int:
         json.dump(answer_request(kinds, package, json.load(sys.stdin)), sys.stdout)
         return 0
     try:
+        if arguments.command == "check":
+            return _check(kinds, package, arguments)
         return _make_tiny(kinds, package, arguments, named)
     except MoraError as error:
         print(error, file=sys.stderr)
@@ -62,15 +68,26 @@ def _make_tiny(kinds: Mapping[str, Kind], package: str, arguments: argparse.Name
     return 0
 
 
+def _check(kinds: Mapping[str, Kind], package: str, arguments: argparse.Namespace) -> int:
+    for name, value in _CHECK_VARIABLES.items():
+        os.environ.setdefault(name, value)
+    from mora_environment.conformance.suite import check_kinds
+
+    return check_kinds(kinds, package, arguments.kinds, arguments.json)
+
+
 def _parser(package: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=f"python -m {package}", allow_abbrev=False)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="serve|options|kinds|tiny")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="serve|options|kinds|tiny|check")
     commands.add_parser("options", help="check one agent's options: JSON from standard input to standard output")
     commands.add_parser("kinds", help="print the names of the kinds as JSON")
     tiny = commands.add_parser("tiny", help="make tiny models; print the options that load them", allow_abbrev=False)
     tiny.add_argument("kind", metavar="KIND")
     tiny.add_argument("folder", metavar="FOLDER", type=Path)
     tiny.add_argument("--task", help="pre-train them for this task; it takes its data as `--NAME FOLDER`")
+    check = commands.add_parser("check", help="run the conformance suite", allow_abbrev=False)
+    check.add_argument("kinds", metavar="KIND", nargs="*", help="default: all")
+    check.add_argument("--json", metavar="FILE", type=Path, help="also write the outcomes there")
     return parser
 
 

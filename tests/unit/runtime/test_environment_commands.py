@@ -14,6 +14,7 @@ from mora_runtime.errors import EnvironmentFailed, SettingsError
 from mora_runtime.wire.messages import PROTOCOL_VERSION
 from mora_training.training_settings import GroupSettings, OptimizerAgentSettings, TrainingServerSettings
 from toy_environment.__main__ import KINDS
+from toy_environment.broken.__main__ import KINDS as BROKEN_KINDS
 
 HERE = Path(__file__).parent
 PACKAGE = "toy_environment"
@@ -83,11 +84,16 @@ def test_a_kind_without_an_option_for_weights_refuses_trained_ones() -> None:
         ("pint", {}, "agents.a.options: unknown kind of agent `pint`; did you mean `paint`?"),
         ("paint", {"weights": "w", "sid": 3}, "sid: unknown key; did you mean `side`?"),
         ("paint", {"weights": "w", "side": 65}, "agents.a.options: side 65: expected at most 64"),
-        ("without_option", {}, "toy_environment: kind `without_option`: its table entry says weights=`wights`"),
     ],
 )
 def test_options_that_do_not_fit_are_answered_with_an_error(kind: str, options: dict[str, Any], said: str) -> None:
     assert said in answered(kind, **options)["error"]
+
+
+def test_a_wrong_option_of_the_weights_is_answered_with_an_error() -> None:
+    request = {"kind": "without_option", "options": {}, "source": "agents.a.options"}
+    error = answer_request(BROKEN_KINDS, PACKAGE, request)["error"]
+    assert error.startswith("toy_environment: kind `without_option`: its table entry says weights=`wights`")
 
 
 def test_tiny_prints_options_that_load_the_models(tmp_path: Path) -> None:
@@ -137,7 +143,7 @@ def test_a_wrong_command_is_refused_in_one_line(words: tuple[str, ...], said: st
 )
 def test_a_wrong_table_entry_is_refused_by_the_server(kind: str, said: str) -> None:
     settings = TrainingServerSettings(role="a.0", name="a", run_dir=".", agents={"a": {"kind": kind}})
-    builder = AgentBuilder(KINDS, PACKAGE)
+    builder = AgentBuilder(BROKEN_KINDS, PACKAGE)
     builder.import_kinds({kind})
     with pytest.raises(EnvironmentFailed, match=rf"^{PACKAGE}: {said}"):
         builder.build(settings)

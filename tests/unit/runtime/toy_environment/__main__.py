@@ -2,7 +2,7 @@
 
 from mora_environment import Kind, main
 
-from toy_environment.options import NoMethodOptions, PaintOptions, PlainOptions
+from toy_environment.options import CriticOptions, PaintOptions, PlainOptions
 
 PAINT = "toy_environment.agent:PaintAgent"
 KINDS = {
@@ -13,10 +13,10 @@ KINDS = {
         tiny="toy_environment.tiny:make_tiny",
         tiny_tasks={"colours": "toy_environment.tiny:make_colours"},
     ),
+    "critic": Kind(
+        options=CriticOptions, build="toy_environment.agent:CriticAgent", tiny="toy_environment.tiny:make_critic"
+    ),
     "plain": Kind(options=PlainOptions, build="toy_environment.agent:PlainAgent"),
-    "without_module": Kind(options=PlainOptions, build="toy_environment.absent:Agent"),
-    "without_method": Kind(options=NoMethodOptions, build="toy_environment.agent:PlainAgent"),
-    "without_option": Kind(options=PlainOptions, build="toy_environment.agent:PlainAgent", weights="wights"),
 }
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from mora_runtime import Agent, remote
 from mora_runtime.errors import BadArgument
 from safetensors.torch import load_file
 
-from toy_environment.options import PaintOptions, PlainOptions
+from toy_environment.options import CriticOptions, PaintOptions, PlainOptions
 
 
 class PlainAgent(Agent):
@@ -115,6 +115,9 @@ class PaintAgent(Agent):
         return {"loss": self._error(self._paint(z, prompt_keys, seeds, pictures), target_keys)}
 
     def _error(self, images: torch.Tensor, target_keys: list[str]) -> torch.Tensor:
+        unknown = [key for key in target_keys if key not in self._targets]
+        if unknown:
+            raise BadArgument(f"unknown target key `{unknown[0]}`")
         targets = torch.stack([self._targets[key] for key in target_keys])
         return (images - targets).square().mean(dim=(1, 2, 3)).mean()
 
@@ -125,3 +128,23 @@ class PaintAgent(Agent):
         images = self._paint(z, prompt_keys, seeds, pictures)
         pixels = ((images + 1.0) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1)
         return {"outputs": torch.stack([pixels, 255 - pixels], dim=1)}
+
+
+class CriticAgent(Agent):
+    """Prefers clips of one brightness. It has no parameters."""
+
+    def __init__(self, options: CriticOptions, device: torch.device) -> None:
+        self._brightness = options.brightness
+
+    @remote
+    def score(self, prompts: list[str], frames: torch.Tensor) -> dict[str, Any]:
+        return {"scores": -self._errors(prompts, frames)}
+
+    @remote(differentiable=True)
+    def loss(self, prompts: list[str], frames: torch.Tensor) -> dict[str, Any]:
+        return {"loss": self._errors(prompts, frames).mean()}
+
+    def _errors(self, prompts: list[str], frames: torch.Tensor) -> torch.Tensor:
+        if len(prompts) != len(frames):
+            raise BadArgument(f"expected as many clips as prompts, got {len(frames)} and {len(prompts)}")
+        return (frames - self._brightness).square().mean(dim=(1, 2, 3, 4))

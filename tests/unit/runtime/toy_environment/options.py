@@ -43,3 +43,13 @@ class PaintOptions(Settings):
             generates=Port(modality="frames", height=self.side, width=self.side, num_frames=2),
             has_noise=True,
         )
+
+
+class CriticOptions(Settings):
+    """Options of the agent that scores clips by their brightness."""
+
+    brightness: float = 0.5
+
+    def interface(self) -> Interface:
+        """A critic of clips of any size."""
+        return Interface(takes={"frames": Port(modality="frames")}, is_critic=True, has_loss=True)

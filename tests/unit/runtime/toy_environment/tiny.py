@@ -15,6 +15,34 @@ def make_tiny(folder: Path) -> dict[str, Any]:
     return {"weights": str(folder / "brush.safetensors"), "side": 4}
 
 
+def make_critic(folder: Path) -> dict[str, Any]:
+    """It has no weights, only an option."""
+    return {"brightness": 0.25}
+
+
+def tell_nothing(folder: Path) -> dict[str, Any]:
+    """Write the weights, and do not tell the options."""
+    make_tiny(folder)
+    return {}
+
+
+def fail(folder: Path) -> dict[str, Any]:
+    """Make nothing."""
+    raise OSError("no room for the models")
+
+
+def make_other_options(folder: Path) -> dict[str, Any]:
+    """Tell an option that does not exist."""
+    return {**make_tiny(folder), "sides": 3}
+
+
+def make_half(folder: Path) -> dict[str, Any]:
+    """Leave out a weight."""
+    folder.mkdir(parents=True)
+    save_file({"picture": Brush().picture.data}, folder / "brush.safetensors")
+    return {"weights": str(folder / "brush.safetensors"), "side": 4}
+
+
 def make_colours(folder: Path, palette: Path) -> None:
     """Write the palette's text next to the weights."""
     make_tiny(folder)

@@ -1,0 +1,1 @@
+"""An environment whose kinds are each wrong in one way."""
