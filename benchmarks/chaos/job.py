@@ -16,6 +16,8 @@ import psutil
 from mora_launch.jobs.run_status import read_status
 from mora_runtime.errors import ConfigurationError
 
+from benchmarks.chaos.points import TINY, SmallJob
+
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = (
     "training.num_steps=50",
@@ -48,10 +50,14 @@ class HurtJob:
         run: its directory.
         faults: specifications for `MORA_FAULT`.
         changes: `--set` changes on top of a small job's.
+        kind: which job.
     """
 
-    def __init__(self, run: Path, faults: Sequence[str] = (), changes: Sequence[str] = ()) -> None:
+    def __init__(
+        self, run: Path, faults: Sequence[str] = (), changes: Sequence[str] = (), kind: SmallJob = TINY
+    ) -> None:
         self.run = run
+        self._kind = kind
         self._faults = ",".join(faults)
         self._changes = [*SETTINGS, *changes]
         self._mark = secrets.token_hex(8)
@@ -64,7 +70,7 @@ class HurtJob:
         environment = {**os.environ, "MORA_FAULT": self._faults, _MARK: self._mark}
         with open(self._output, "ab") as output:
             return subprocess.Popen(
-                [str(ROOT / "mora"), "train", "configs/tiny.yaml", "--run", str(self.run), *settings, *options],
+                [str(ROOT / "mora"), "train", self._kind.config, "--run", str(self.run), *settings, *options],
                 stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=ROOT, env=environment,
             )  # fmt: skip
 
@@ -110,7 +116,9 @@ class HurtJob:
         """Number of the launcher's descriptors while every role is ready and trains; None at any other moment."""
         try:
             status = read_status(self.run)
-            if status.state != "running" or len(status.roles) != 3 or any(r.state != "ready" for r in status.roles):
+            if status.state != "running" or len(status.roles) != len(self._kind.roles):
+                return None
+            if any(role.state != "ready" for role in status.roles):
                 return None
             return psutil.Process(status.launcher_pid).num_fds()
         except (ConfigurationError, psutil.Error):

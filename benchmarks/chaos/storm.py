@@ -14,7 +14,7 @@ from mora_runtime.errors import ConfigurationError
 from mora_runtime.process.faults import happened
 
 from benchmarks.chaos.job import HurtJob, Leaks, differences, outcome
-from benchmarks.chaos.points import ROLES, pairs, specification
+from benchmarks.chaos.points import TINY
 
 JOB_TIMEOUT_S = 900.0
 _POLL_S = 0.25
@@ -89,7 +89,7 @@ class Storm:
     def _plan(self, count: int) -> list[str]:
         """The next kill points in random order; every one has its turn before any repeats."""
         if len(self._unused) < count:
-            again = [specification(role, point) for role, point in pairs()]
+            again = [TINY.specification(role, point) for role, point in TINY.pairs()]
             again = [each for each in again if each not in self._unused]
             self._unused = self._random.sample(again, len(again)) + self._unused
         return [self._unused.pop() for _ in range(count)]
@@ -123,9 +123,9 @@ class Storm:
     def _strike(self, job: HurtJob, *, with_double: bool) -> int:
         """Kill one process, or two at the same moment; returns how many died."""
         phase = _phase(job.run)
-        victims = [self._random.choice(sorted(ROLES))]
+        victims = [self._random.choice(sorted(TINY.roles))]
         if with_double:
-            others = [role for role in ROLES if role not in victims]
+            others = [role for role in TINY.roles if role not in victims]
             victims.append("launcher" if self.report.num_double % 2 else self._random.choice(others))
         hit = [role for role in victims if job.kill(role)]
         if len(hit) > 1:

@@ -1,4 +1,7 @@
-"""Killed at any kill point of a step, a job continues to the same bytes. Long: in every role that passes it."""
+"""A job of three stages that is killed at any kill point of a step continues to the same bytes.
+
+Long: in every role that passes the point. Toy agents, because every death loads models again.
+"""
 
 import functools
 from collections.abc import Callable, Iterator
@@ -8,10 +11,10 @@ import pytest
 from mora_runtime.process.faults import happened
 
 from benchmarks.chaos.job import HurtJob, differences, outcome
-from benchmarks.chaos.points import one_role_for_each_point, pairs, specification
+from benchmarks.chaos.points import TOYS
 
 pytestmark = pytest.mark.timeout(900)
-FEW_STEPS, MANY_STEPS = 16, 50  # more than the deaths of a test need; every role passes its points anew after each
+FEW_STEPS, MANY_STEPS = 16, 70  # more than the deaths of a test need; every role passes its points anew after each
 
 
 def steps(number: int) -> list[str]:
@@ -25,7 +28,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Pat
     @functools.cache
     def run_of(num_steps: int) -> Path:
         run = tmp_path_factory.mktemp("chaos") / "undisturbed"
-        job = HurtJob(run, changes=steps(num_steps))
+        job = HurtJob(run, changes=steps(num_steps), kind=TOYS)
         assert job.wait(300) == 0, job.said
         return run
 
@@ -43,8 +46,8 @@ def jobs() -> Iterator[list[HurtJob]]:
 @pytest.mark.parametrize(
     ("deaths", "num_steps"),
     [
-        pytest.param(one_role_for_each_point(), FEW_STEPS, id="one role at each point"),
-        pytest.param(pairs(), MANY_STEPS, id="every role", marks=pytest.mark.long),
+        pytest.param(TOYS.one_role_for_each_point(), FEW_STEPS, id="one role at each point"),
+        pytest.param(TOYS.pairs(), MANY_STEPS, id="every role", marks=pytest.mark.long),
     ],
 )
 def test_a_job_killed_at_any_kill_point_ends_with_the_same_bytes(
@@ -54,8 +57,8 @@ def test_a_job_killed_at_any_kill_point_ends_with_the_same_bytes(
     deaths: list[tuple[str, str]],
     num_steps: int,
 ) -> None:
-    planned = [specification(role, point) for role, point in deaths]
-    job = HurtJob(tmp_path / "hurt", planned, steps(num_steps))
+    planned = [TOYS.specification(role, point) for role, point in deaths]
+    job = HurtJob(tmp_path / "hurt", planned, steps(num_steps), TOYS)
     jobs.append(job)
     assert job.wait(850) == 0, job.said
     assert happened(job.run) == sorted(planned), "each has come true"
@@ -66,8 +69,8 @@ def test_a_job_killed_at_any_kill_point_ends_with_the_same_bytes(
 
 # In the first, second and third checkpoint that an attempt writes: each ends an attempt of its own.
 DISK_FAULTS = {
-    "image.0:shard_written:2:enospc": "No space left on device",
-    "video.0:fsynced:5:eio": "Input/output error",
+    "first.0:shard_written:2:enospc": "No space left on device",
+    "third.0:fsynced:5:eio": "Input/output error",
     "coordinator.0:renamed:3:enospc": "No space left on device",
 }
 
@@ -75,7 +78,7 @@ DISK_FAULTS = {
 @pytest.mark.parametrize(
     "faults",
     [
-        pytest.param(["video.0:fsynced:5:eio"], id="one write"),
+        pytest.param(["third.0:fsynced:5:eio"], id="one write"),
         pytest.param([*DISK_FAULTS], id="three writes", marks=pytest.mark.long),
     ],
 )
@@ -83,7 +86,7 @@ def test_a_full_disk_at_any_write_of_a_checkpoint_ends_the_job_and_leaves_the_pr
     undisturbed: Callable[[int], Path], jobs: list[HurtJob], tmp_path: Path, faults: list[str]
 ) -> None:
     run = tmp_path / "full"
-    job = HurtJob(run, faults, steps(FEW_STEPS))
+    job = HurtJob(run, faults, steps(FEW_STEPS), TOYS)
     jobs.append(job)
     for _ in faults:
         assert job.wait(300) == 1, job.said
