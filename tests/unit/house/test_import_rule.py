@@ -9,9 +9,15 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
-ENVIRONMENTS = {
-    tomllib.loads(path.read_text(encoding="utf-8"))["package"]: path.parent for path in ROOT.glob("env_*/mora-env.toml")
-}
+
+
+def environments(pattern: str) -> dict[str, Path]:
+    """Folder of each environment whose manifest is found, by package."""
+    return {tomllib.loads(path.read_text(encoding="utf-8"))["package"]: path.parent for path in ROOT.glob(pattern)}
+
+
+ENVIRONMENTS = environments("env_*/mora-env.toml")
+EXAMPLES = environments("examples/*/mora-env.toml")
 PACKAGES = {
     "mora_runtime": ROOT / "runtime",
     "mora_training": ROOT / "runtime",
@@ -20,6 +26,7 @@ PACKAGES = {
     "mora_trainer": ROOT / "trainer",
     "mora_launch": ROOT / "launch",
     **ENVIRONMENTS,
+    **EXAMPLES,
 }
 ALLOWED = {
     "mora_runtime": set(),
@@ -29,6 +36,7 @@ ALLOWED = {
     "mora_trainer": {"mora_runtime", "mora_training", "mora_environment", "mora_data"},
     "mora_launch": {"mora_runtime", "mora_trainer", "mora_training", "mora_environment", "mora_data"},
     **{package: {"mora_runtime", "mora_training", "mora_environment"} for package in ENVIRONMENTS},
+    **{package: {"mora_runtime", "mora_environment"} for package in EXAMPLES},
 }
 # The rooms of the runtime in order: each may import those before it. Modules of vocabulary are at the top level.
 ROOMS = ("vocabulary", "files", "process", "trace", "wire", "autograd", "tensors", "device", "rpc")
