@@ -1,8 +1,8 @@
 """Virtual environments of the checkout: what one contains, and whether it is built.
 
-The `mora` script imports this module and `venv_build` before any environment exists, so they use only the standard
-library and run on Python 3.10. A virtual environment counts as built if its stamp, written last, has the hash of the
-lock that was installed and of every distribution that the environment needs.
+The `mora` script imports this module, `installer` and `venv_build` before any environment exists, so they use only the
+standard library and run on Python 3.10. A virtual environment counts as built if its stamp, written last, has the hash
+of the lock that was installed and of every distribution that the environment needs.
 """
 
 from __future__ import annotations

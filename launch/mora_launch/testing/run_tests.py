@@ -36,7 +36,7 @@ def run_tests(
     if len(chosen) == 1 or num_jobs == 1:
         ended = [_run_in_view(stage, console) for stage in chosen]
     else:
-        ended = _run_all(chosen, num_jobs or max(2, len(os.sched_getaffinity(0))), console)
+        ended = run_all(chosen, num_jobs or max(2, len(os.sched_getaffinity(0))), console)
     return sum_up(ended, time.monotonic() - started_s, bool(selected or options), console)
 
 
@@ -48,7 +48,9 @@ def _run_in_view(stage: Stage, console: Console) -> Ended:
     return Ended(stage, code, time.monotonic() - started_s, "")
 
 
-def _run_all(chosen: Sequence[Stage], num_jobs: int, console: Console) -> list[Ended]:
+def run_all(chosen: Sequence[Stage], num_jobs: int, console: Console) -> list[Ended]:
+    """Run stages, `num_jobs` at a time, and print the output of each when it ends."""
+
     def on_start(stage: Stage) -> None:
         console.print(f"started {stage}", markup=False)
 

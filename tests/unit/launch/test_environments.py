@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from mora_launch.environments import env_list, venv_build, venvs
+from mora_launch.environments import env_list, installer, venv_build, venvs
 from mora_launch.environments.venv_build import EnvironmentBuildError, ensure
 from mora_launch.environments.venvs import STAMP_NAME, Venv
 
@@ -78,7 +78,8 @@ def use_checkout(folder: Path, patch: pytest.MonkeyPatch) -> None:
     """Have environments built in this checkout with pip, from its wheels alone."""
     patch.setattr(venvs, "ROOT", folder)
     patch.setattr(venv_build, "ROOT", folder)
-    patch.setattr(venv_build, "_find_uv", lambda: None)
+    patch.setattr(installer, "ROOT", folder)
+    patch.setattr(venv_build, "find_uv", lambda: None)
     for name in [name for name in os.environ if name.startswith("PIP_")]:
         patch.delenv(name)
     patch.setenv("PIP_CONFIG_FILE", os.devnull)
@@ -178,7 +179,7 @@ def test_a_failed_build_names_the_environment_and_the_reason_and_leaves_no_stamp
     script = environment.folder.parent.parent / "uv"
     script.write_text(f"#!{sys.executable}\nimport sys; sys.exit('could not reach the index')")
     script.chmod(0o755)
-    monkeypatch.setattr(venv_build, "_find_uv", lambda: str(script))
+    monkeypatch.setattr(venv_build, "find_uv", lambda: str(script))
     progress = io.StringIO()
     with pytest.raises(EnvironmentBuildError, match="environment small could not be built") as caught:
         ensure([environment], progress=progress)
@@ -265,6 +266,6 @@ def test_a_changed_pyproject_is_installed_again_without_the_lock(built: tuple[Ve
 
 def test_building_uses_the_base_python_of_the_callers_environment() -> None:
     """The command line's environment has no pip, so using it would lose pip's configuration."""
-    host = Path(venv_build.HOST_PYTHON)
+    host = Path(installer.HOST_PYTHON)
     assert host.exists()
     assert ROOT / ".venvs" not in host.parents
