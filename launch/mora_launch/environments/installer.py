@@ -58,8 +58,8 @@ class Installer:
             _run([python, "-m", "venv", str(folder)], install_variables())
         else:
             raise InstallFailed(
-                f"needs Python {version}; found {sys.version.split()[0]} and no python{version} on PATH; install "
-                f"Python {version} or uv"
+                f"needs Python {version}; found {sys.version.split()[0]}, and no python{version} on PATH or "
+                f"of pyenv; install Python {version} or uv"
             )
 
     def install(self, python: Path, words: Sequence[str]) -> None:
@@ -80,12 +80,13 @@ class Installer:
 
 
 def host_python(version: str) -> str | None:
-    """Return a Python of this version: the running one, or one on PATH; None if neither fits."""
+    """Return a Python of this version: the running one, one on PATH, or one of pyenv; None if there is none."""
     if f"{sys.version_info[0]}.{sys.version_info[1]}" == version:
         return HOST_PYTHON
-    found = shutil.which(f"python{version}")
-    # a shim of pyenv exists for versions that it does not run
-    return found if found is not None and _succeeds([found, "-c", ""]) else None
+    pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
+    found = [shutil.which(f"python{version}"), *sorted(map(str, pyenv.glob(f"versions/{version}.*/bin/python")))]
+    # pyenv puts programs on PATH for versions that it does not run
+    return next((python for python in found if python is not None and _succeeds([python, "-c", ""])), None)
 
 
 def find_uv() -> str | None:

@@ -75,11 +75,11 @@ def test_an_interruption_ends_the_stages_and_their_processes(tmp_path: Path, end
     code = f"""
 from pathlib import Path
 from mora_launch.terminal import terminal
-from mora_launch.testing.run_tests import _run_all
+from mora_launch.testing.run_tests import run_all
 from mora_launch.testing.stages import Stage
 import sys
 stages = [Stage(str(n), (sys.executable, "-c", {PARENT!r}, f"{tmp_path}/{{n}}"), 1) for n in range(2)]
-_run_all(stages, 2, terminal())
+run_all(stages, 2, terminal())
 """
     ignored = (
         "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])"
