@@ -155,29 +155,69 @@ class OpenSoraAgent(Agent):
             targets = [self._target(key) for key in target_keys]
             return {"loss": self._objective.loss(z, texts, images, targets, seeds)}
 
-    @remote
-    def generate(self, z: Tensor | None, prompt_keys: list[str], seeds: list[int], images: Tensor) -> dict[str, Any]:
-        """`outputs`, uint8 (B, F, H, W, 3): a clip from each first frame, made one after the other.
+    @remote(differentiable=True)
+    def forward(
+        self,
+        z: Tensor | None,
+        prompt_keys: list[str],
+        seeds: list[int],
+        images: Tensor,
+        target_keys: list[str] | None = None,
+    ) -> dict[str, Any]:
+        """`frames` (B, F, 3, H, W) float32, about [-1, 1]: the clips of `generate` before their conversion to bytes.
+
+        The gradient goes through the decoder, the last K model calls and the encoder of the first frames. K is the
+        option `gradient_steps`.
 
         Args:
             z: z_2, float32 (rows, d), or None.
             prompt_keys, seeds: one for each image.
             images: first frames, float (B, 3, H, W) in [-1, 1]; other sizes are scaled to cover and cropped.
+            target_keys: of target clips, one for each image; with them the `loss` of the method `loss` is returned too.
         """
         with _as_bad_argument():
-            if not seeds or not len(prompt_keys) == len(seeds) == len(images):
-                raise BadArgument(
-                    "generate: expected as many seeds and images as prompts, at least one; got "
-                    f"{len(prompt_keys)} prompts, {len(seeds)} seeds, {len(images)} images"
-                )
+            steps = self._options.gradient_steps
+            if steps is None:
+                raise BadArgument("forward: expected the option `gradient_steps`, which says how much has a gradient")
+            pipeline = self._pipeline(None, None)
+            num_steps = pipeline.sampler.num_model_calls() if steps == "all" else steps
+            clips = [
+                pipeline.pixels(text, self._negative(), [first], [0], seed, z=z, gradient_steps=num_steps)
+                for text, first, seed in self._first_frames("forward", prompt_keys, seeds, images)
+            ]
+            values: dict[str, Any] = {"frames": torch.stack([clip.float() for clip in clips])}
+            if target_keys is not None:
+                values |= self.loss(z, prompt_keys, images, target_keys, seeds)
+            return values
+
+    @remote
+    def generate(self, z: Tensor | None, prompt_keys: list[str], seeds: list[int], images: Tensor) -> dict[str, Any]:
+        """`outputs`, uint8 (B, F, H, W, 3): a clip from each first frame, made one after the other.
+
+        Args:
+            z, prompt_keys, seeds, images: as in `forward`.
+        """
+        with _as_bad_argument():
             size = self._size
             pipeline, negative = self._pipeline(None, None, allocate=ordinary_memory), self._negative()
-            fitted = fit_image(images.float(), size.height, size.width)
-            outputs = empty((len(seeds), size.frames, size.height, size.width, 3), torch.uint8)
-            for index, (key, seed) in enumerate(zip(prompt_keys, seeds, strict=True)):
-                first = fitted[index : index + 1]
-                outputs[index] = pipeline.sample(self._encoder.rows(key), negative, [first], [0], seed, z=z)
+            samples = self._first_frames("generate", prompt_keys, seeds, images)
+            outputs = empty((len(samples), size.frames, size.height, size.width, 3), torch.uint8)
+            for index, (text, first, seed) in enumerate(samples):
+                outputs[index] = pipeline.sample(text, negative, [first], [0], seed, z=z)
             return {"outputs": outputs}
+
+    def _first_frames(
+        self, method: str, prompt_keys: list[str], seeds: list[int], images: Tensor
+    ) -> list[tuple[Tensor, Tensor, int]]:
+        """Of each sample: encoder rows, first frame (1, 3, H, W) of the model's size, seed."""
+        if not seeds or not len(prompt_keys) == len(seeds) == len(images):
+            raise BadArgument(
+                f"{method}: expected as many seeds and images as prompts, at least one; got "
+                f"{len(prompt_keys)} prompts, {len(seeds)} seeds, {len(images)} images"
+            )
+        fitted = fit_image(images.float(), self._size.height, self._size.width).split(1)
+        texts = [self._encoder.rows(key) for key in prompt_keys]
+        return list(zip(texts, fitted, seeds, strict=True))
 
     @remote
     def animate(

@@ -67,11 +67,18 @@ class OpenSoraOptions(Settings):
     num_inference_steps: int = Field(default=100, ge=1)
     guidance_scale: float = Field(default=7.5, ge=0.0)  # <= 1 switches guidance off
     negative_prompt: str = NEGATIVE_PROMPT
+    # K: `forward` gives finished frames with gradient through the last K model calls of sampling. None: no `forward`.
+    gradient_steps: Annotated[int, Field(ge=1)] | Literal["all"] | None = None
 
     @model_validator(mode="after")
     def _steps_fit(self) -> OpenSoraOptions:
         if self.scheduler == "pndm" and self.num_inference_steps < 4:
             raise ValueError(f"num_inference_steps {self.num_inference_steps}: pndm needs at least 4")
+        if isinstance(self.gradient_steps, int) and self.gradient_steps > self.num_inference_steps:
+            raise ValueError(
+                f"gradient_steps {self.gradient_steps} must be between 1 and num_inference_steps "
+                f"{self.num_inference_steps}, or be `all`"
+            )
         return self
 
     def components(self) -> list[Component]:
@@ -89,14 +96,16 @@ class OpenSoraOptions(Settings):
         ]
 
     def interface(self) -> Interface:
-        """An objective over first frames of any size, which also generates clips."""
+        """An objective over first frames of any size, which generates clips; a transform too, with `gradient_steps`."""
+        clip = Port(modality="frames", height=self.height, width=self.width, num_frames=self.num_frames)
         return Interface(
             takes={"images": Port(modality="images")},
+            gives={} if self.gradient_steps is None else {"frames": clip},
             has_loss=True,
             needs_targets=True,
             has_text=True,
             has_modulation=True,
-            generates=Port(modality="frames", height=self.height, width=self.width, num_frames=self.num_frames),
+            generates=clip,
             has_noise=True,
         )
 

@@ -83,8 +83,10 @@ def tiny_image_to_video(folder: Path) -> dict[str, Any]:
         "height": 32,
         "width": 32,
         "max_length": 32,
-        "num_inference_steps": 4,
+        "scheduler": "ddim",
+        "num_inference_steps": 2,
         "guidance_scale": 3.0,
+        "gradient_steps": "all",
     }
 
 

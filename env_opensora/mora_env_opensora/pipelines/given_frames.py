@@ -10,7 +10,7 @@ from torch import Tensor
 from mora_env_opensora.conditioning import ClipSize, frame_mask, latent_mask, masked_latents, place_frames
 from mora_env_opensora.models import CausalVAEModel, OpenSoraInpaint
 from mora_env_opensora.objective import stack_texts
-from mora_env_opensora.pipelines.pixels import Allocate, decode_frames, ordinary_memory
+from mora_env_opensora.pipelines.pixels import Allocate, decode_frames, decode_pixels, ordinary_memory
 from mora_env_opensora.pipelines.sampler import LatentSampler, SamplingSettings
 
 
@@ -54,14 +54,46 @@ class GivenFramesPipeline:
             z: modulation rows (rows, C), appended to both halves of guidance.
             on_step: see `LatentSampler.run`.
         """
+        latents = self._latents(text, negative, images, given, seed, z, on_step, 0)
+        return decode_frames(self.vae, latents, self._allocate)
+
+    def pixels(
+        self,
+        text: Tensor,
+        negative: Tensor,
+        images: Sequence[Tensor],
+        given: Sequence[int],
+        seed: int,
+        *,
+        z: Tensor | None,
+        gradient_steps: int,
+    ) -> Tensor:
+        """The clip of `sample` before its conversion to bytes: (F, 3, H, W), about [-1, 1], not clamped.
+
+        Differentiable in the images, in z and in the model, through the last `gradient_steps` model calls and the
+        decoder.
+        """
+        latents = self._latents(text, negative, images, given, seed, z, None, gradient_steps)
+        return decode_pixels(self.vae, latents)
+
+    def _latents(
+        self,
+        text: Tensor,
+        negative: Tensor,
+        images: Sequence[Tensor],
+        given: Sequence[int],
+        seed: int,
+        z: Tensor | None,
+        on_step: Callable[[int, Tensor], None] | None,
+        gradient_steps: int,
+    ) -> Tensor:
         sampler = self.sampler
         generator = torch.Generator().manual_seed(seed)
         noise, posterior_noise = (self._draw(generator) for _ in range(2))
         condition = self.condition(images, given, posterior_noise)
         texts = [negative, text] if sampler.settings.guided else [text]
         rows = stack_texts(texts, z, sampler.model)
-        latents = sampler.run(rows, noise, generator, condition=condition, on_step=on_step)
-        return decode_frames(self.vae, latents, self._allocate)
+        return sampler.run(rows, noise, generator, condition=condition, on_step=on_step, gradient_steps=gradient_steps)
 
     def initial_noise(self, seed: int) -> Tensor:
         """The initial noise for this seed, float32 (1, C, T, h, w)."""

@@ -39,8 +39,13 @@ def pixels_to_frames(pixels: Tensor, allocate: Allocate = ordinary_memory) -> Te
     return frames.copy_(scaled.permute(0, 2, 3, 1))  # one copy changes order, dtype and place
 
 
+def decode_pixels(vae: CausalVAEModel, latents: Tensor) -> Tensor:
+    """Scaled latents of one clip (1, 4, T, h, w) -> (F, 3, H, W), about [-1, 1], not clamped; differentiable."""
+    video = vae.decode(latents.to(vae.device) / LATENT_SCALE)
+    return video[0].transpose(0, 1)
+
+
 @torch.no_grad()
 def decode_frames(vae: CausalVAEModel, latents: Tensor, allocate: Allocate = ordinary_memory) -> Tensor:
     """Scaled latents of one clip (1, 4, T, h, w) -> uint8 (F, H, W, 3) on the CPU."""
-    video = vae.decode(latents.to(vae.device) / LATENT_SCALE)
-    return pixels_to_frames(video[0].transpose(0, 1), allocate)
+    return pixels_to_frames(decode_pixels(vae, latents), allocate)

@@ -52,7 +52,6 @@ class LatentSampler:
         scheduler.set_timesteps(self.settings.num_inference_steps)
         return len(scheduler.timesteps)
 
-    @torch.no_grad()
     def run(
         self,
         text: TextBatch,
@@ -61,8 +60,11 @@ class LatentSampler:
         *,
         condition: Tensor | None = None,
         on_step: Callable[[int, Tensor], None] | None = None,
+        gradient_steps: int = 0,
     ) -> Tensor:
         """Denoise `noise` to scaled latents (1, C, T, h, w), float32.
+
+        Differentiable in the text and the condition, through the model calls of the last steps only.
 
         Args:
             text: with guidance two entries, negative then positive; otherwise one.
@@ -70,6 +72,7 @@ class LatentSampler:
             generator: source of the step noise of ancestral samplers.
             condition: further channels (1, C', T, h, w) for the inpaint model, the same for both halves of guidance.
             on_step: called with the step's number and latents after each scheduler step.
+            gradient_steps: number of last steps whose model call has a gradient.
         """
         settings, device = self.settings, self.model.device
         expected = 2 if settings.guided else 1
@@ -83,8 +86,10 @@ class LatentSampler:
         draws = "generator" in inspect.signature(scheduler.step).parameters
         options = {"generator": generator} if draws else {}
         latents = noise.to(device, torch.float32) * scheduler.init_noise_sigma
+        first_with_gradient = len(scheduler.timesteps) - gradient_steps
         for number, timestep in enumerate(scheduler.timesteps):
-            prediction = self._predict(scheduler, latents, timestep, text, condition)
+            with torch.set_grad_enabled(torch.is_grad_enabled() and number >= first_with_gradient):
+                prediction = self._predict(scheduler, latents, timestep, text, condition)
             latents = scheduler.step(prediction, timestep, latents, **options).prev_sample
             if on_step is not None:
                 on_step(number, latents)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-_STEPS = (0.03, 0.1, 0.01, 0.3, 1e-3)  # relative to the tensor's size; the first that agrees is enough
+_STEPS = (0.03, 0.01, 0.1, 0.003, 0.3, 0.001)  # relative to the tensor's size; the first that agrees is enough
 _NUM_RANDOM_DIRECTIONS = 2
 
 

@@ -14,7 +14,8 @@ from mora_environment.conformance.outcome import CheckFailed, expect
 from mora_environment.conformance.subject import Subject
 from mora_environment.promised_methods import Promise
 
-_TOLERANCES = {torch.float64: Tolerances(1e-3, 1e-2), torch.float32: Tolerances(2e-2, 0.1)}
+# Also a module in float64 has inputs and outputs that an agent rounds to float32.
+_TOLERANCES = {torch.float64: Tolerances(5e-3, 5e-2), torch.float32: Tolerances(2e-2, 0.1)}
 
 
 def gradients_equal_differences(subject: Subject, promise: Promise) -> str:

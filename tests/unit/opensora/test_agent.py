@@ -188,6 +188,8 @@ def test_saved_weights_load_with_their_config(agent: OpenSoraAgent, tmp_path: Pa
         ({"snr_gama": 5.0}, "did you mean `snr_gamma`"),
         ({"dtype": "float16"}, "dtype"),
         ({"num_inference_steps": 3}, "pndm"),
+        ({"gradient_steps": 5}, "gradient_steps 5 must be between 1 and num_inference_steps 4"),
+        ({"gradient_steps": 0}, "gradient_steps"),
     ],
 )
 def test_options_are_checked(tiny: Path, changes: dict[str, Any], named: str) -> None:
@@ -232,6 +234,8 @@ def test_the_interface_tells_the_methods_and_the_size(tiny: Path) -> None:
     assert found.generates == Port(modality="frames", height=32, width=32, num_frames=9)
     assert all((found.has_loss, found.needs_targets, found.has_text, found.has_modulation, found.has_noise))
     assert not found.gives
+    gives = OpenSoraOptions(**_options(tiny, gradient_steps=1)).interface().gives
+    assert gives == {"frames": found.generates}
 
 
 def test_a_served_clip_has_the_same_bytes_alone_and_in_a_batch(agent: OpenSoraAgent) -> None:
