@@ -14,11 +14,10 @@ from mora_runtime.errors import CheckpointError, ConfigurationError
 from mora_runtime.files.durable_files import verify
 from mora_runtime.files.foreign_file import open_foreign, read_foreign
 from mora_runtime.files.foreign_json import parse_object
-from mora_runtime.schema import read_settings
 from mora_trainer.checkpoint.commit_record import committed
 from rich.console import Console
 
-from mora_launch.config.train_config import TrainConfig
+from mora_launch.config.train_config import TrainConfig, stored_config
 from mora_launch.environments.catalog import checkout_environments
 from mora_launch.environments.venvs import CONTROL, ROOT, torch_backend
 from mora_launch.jobs.doctor_roles import role_findings
@@ -82,7 +81,7 @@ def _roles(run: Path | None, config: TrainConfig | None) -> Iterator[Finding]:
     path = None if run is None else run / CONFIG_COPY
     if config is None and path is not None and path.exists():
         try:
-            config = read_settings(TrainConfig, parse_object(read_foreign(path, MAX_CONFIG_NBYTES)), source=str(path))
+            config = stored_config(parse_object(read_foreign(path, MAX_CONFIG_NBYTES)), str(path))
         except (ConfigurationError, OSError, ValueError) as error:
             yield Finding(f"{path} cannot be read: {error}", "it was changed, or written by another version of Mora")
     if config is not None:

@@ -95,6 +95,36 @@ def test_endpoints_of_judges_and_writers_in_the_file_are_left_out(
     assert theirs.base_url not in run.config.model_dump_json()
 
 
+def environment_of(folder: Path, name: str) -> dict[str, str]:
+    """An environment of a configuration whose interpreter leaves a mark when it runs."""
+    program = folder / f"{name}-python"
+    program.write_text(f"#!/bin/sh\ntouch {folder}/{name}-ran\n")
+    program.chmod(0o755)
+    return {"python": str(program), "package": "any"}
+
+
+def test_the_file_cannot_choose_what_runs_on_this_machine(tmp_path: Path) -> None:
+    content = strange_json()
+    content["config"]["environments"] = {"theirs": environment_of(tmp_path, "theirs")}
+    content["config"]["agents"]["image"]["environment"] = "theirs"
+    result = repeat(tmp_path, content)
+    assert isinstance(result.exception, SettingsError)
+    assert "agents.image.environment: unknown environment `theirs`" in str(result.exception)
+    assert not (tmp_path / "theirs-ran").exists()
+
+
+def test_an_environment_of_the_file_is_the_one_of_that_name_in_the_users_configuration(tmp_path: Path) -> None:
+    content = strange_json()
+    content["config"]["environments"] = {"lab": environment_of(tmp_path, "theirs")}
+    content["config"]["agents"]["image"]["environment"] = "lab"
+    path = tmp_path / "strange.json"
+    path.write_text(json.dumps(content))
+    ours = environment_of(tmp_path, "ours")
+    run = RepeatedRun.read(path, lambda: load_config(TINY, [f"environments.lab={json.dumps(ours)}"]))
+    assert run.config.environments["lab"].python == ours["python"]
+    assert str(tmp_path / "theirs-python") not in run.config.model_dump_json()
+
+
 def test_a_prompt_in_the_file_is_used_without_asking_an_endpoint(
     tmp_path: Path, theirs: ChatEndpoint, enhanced: list[str]
 ) -> None:
