@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import secrets
 import shutil
 import signal
@@ -177,6 +178,7 @@ def test_an_owner_that_is_stopped_does_not_block_for_longer_than_the_deadline(
     owner = start(_OWNER)
     address = said(owner)
     owner.send_signal(signal.SIGSTOP)
+    os.waitpid(owner.pid, os.WUNTRACED)  # returns when every thread has stopped
     with pytest.raises(DeadlineExceeded, match="did not answer a fetch within 1 s"):
         receiver.fetch(address, "x", 1, deadline_s=1.0)
     owner.send_signal(signal.SIGCONT)
