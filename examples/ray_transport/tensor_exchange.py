@@ -126,7 +126,7 @@ class TensorExchange:
             self._changed.notify_all()
 
     def fetch(self, address: str, name: str, num_tensors: int, *, deadline_s: float) -> list[torch.Tensor]:
-        """Return views of another process's tensors. They share its memory, so writing them changes the owner's.
+        """Return views of another process's tensors. All receivers share the memory, so a write reaches each of them.
 
         Raises:
             PeerDied: the owner has ended.
