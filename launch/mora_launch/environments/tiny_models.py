@@ -43,6 +43,7 @@ def ensure_tiny_models(config: TrainConfig, console: Console) -> None:
         EnvironmentFailed: a maker failed; the message has its last lines.
         SettingsError: a folder for tiny models contains something else.
     """
+    _check_folders(config)
     environments = environments_of(config)
     wanted = [
         (name, agent, environments[agent.environment])
@@ -52,6 +53,20 @@ def ensure_tiny_models(config: TrainConfig, console: Console) -> None:
     with ThreadPoolExecutor(max(1, len(wanted))) as pool:
         for made in [pool.submit(_ensure, *each, config.clip, console) for each in wanted]:
             made.result()
+
+
+def _check_folders(config: TrainConfig) -> None:
+    """Refuse two agents that would replace each other's tiny models."""
+    owners: dict[str, tuple[str, AgentConfig]] = {}
+    for name, agent in config.agents.items():
+        if agent.tiny_models is None:
+            continue
+        other, first = owners.setdefault(os.path.normpath(agent.tiny_models), (name, agent))
+        if (first.environment, first.kind, first.tiny_task) != (agent.environment, agent.kind, agent.tiny_task):
+            raise SettingsError(
+                f"agents.{name}.tiny_models: {agent.tiny_models} is the folder of `{other}` too, whose kind makes "
+                "other models; give each a folder of its own"
+            )
 
 
 def _ensure(name: str, agent: AgentConfig, environment: Environment, shape: ClipShape, console: Console) -> None:

@@ -123,3 +123,10 @@ def test_models_are_not_made_through_a_symbolic_link(tmp_path: Path, made: list[
     (tmp_path / "image").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(SettingsError, match="contains no tiny models"):
         ensure_tiny_models(config(tmp_path), CONSOLE)
+
+
+def test_two_kinds_with_one_folder_are_refused_because_they_would_replace_each_other(tmp_path: Path) -> None:
+    shared = config(tmp_path, f"agents.video.tiny_models={tmp_path / 'image'}")
+    with pytest.raises(SettingsError, match=r"agents\.video\.tiny_models: .*image is the folder of `image` too"):
+        ensure_tiny_models(shared, CONSOLE)
+    assert list(tmp_path.iterdir()) == []
