@@ -220,28 +220,6 @@ class OpenSoraAgent(Agent):
         return list(zip(texts, fitted, seeds, strict=True))
 
     @remote
-    def animate(
-        self,
-        z: Tensor | None,
-        prompt_key: str,
-        image: Tensor,
-        seed: int,
-        num_inference_steps: int | None = None,
-        guidance_scale: float | None = None,
-    ) -> dict[str, Any]:
-        """`frames`, uint8 (F, H, W, 3), from a first frame.
-
-        Args:
-            image: float (1, 3, H, W) or (3, H, W) in [-1, 1], or uint8 (H, W, 3).
-            num_inference_steps, guidance_scale: override the options.
-        """
-        with _as_bad_argument():
-            pipeline = self._pipeline(num_inference_steps, guidance_scale)
-            text, negative = self._encoder.rows(prompt_key), self._negative()
-            first = _first_frame(image, self._size)
-            return {"frames": pipeline.sample(text, negative, [first], [0], seed, z=z)}
-
-    @remote
     def initial_noise(self, seed: int) -> dict[str, Any]:
         """`noise`, float32 (1, C, T, h, w): the initial noise of a clip with this seed."""
         return {"noise": self._pipeline(None, None).initial_noise(seed)}
@@ -370,18 +348,6 @@ class OpenSoraAgent(Agent):
         if key not in self._targets:
             raise BadArgument(f"unknown target key `{key[:40]}`; expected one that `store_target` returned")
         return self._targets[key]
-
-
-def _first_frame(image: Tensor, size: ClipSize) -> Tensor:
-    """float (1, 3, H, W) of the model's size, from any form that `animate` takes."""
-    if image.dtype == torch.uint8 and image.ndim == 3:
-        return frames_to_pixels(image[None], size.height, size.width)
-    if image.is_floating_point() and (image.ndim == 3 or (image.ndim == 4 and image.shape[0] == 1)):
-        return fit_image(image.reshape(1, *image.shape[-3:]).float(), size.height, size.width)
-    raise BadArgument(
-        "image: expected float (1, 3, H, W) or (3, H, W) in [-1, 1], or uint8 (H, W, 3), "
-        f"got {image.dtype} {tuple(image.shape)}"
-    )
 
 
 @contextmanager

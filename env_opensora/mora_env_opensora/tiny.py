@@ -6,10 +6,8 @@ pixels.
 
 from __future__ import annotations
 
-import argparse
 import io
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -147,17 +145,3 @@ def _save_text_encoder(folder: Path, corpus: Sequence[str]) -> None:
         feed_forward_proj="gated-gelu", dropout_rate=0.0,
     )  # fmt: skip
     MT5EncoderModel(config).eval().save_pretrained(folder / "text_encoder")
-
-
-def main() -> None:
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # before importing transformers: ffmpeg forks later
-    parser = argparse.ArgumentParser(description="Write a tiny Open-Sora-Plan chain in the published formats.")
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
-    make_tiny(arguments.folder, arguments.seed)
-    print(f"wrote {', '.join(sorted(entry.name for entry in arguments.folder.iterdir()))} to {arguments.folder}")
-
-
-if __name__ == "__main__":
-    main()

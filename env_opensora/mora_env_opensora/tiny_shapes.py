@@ -6,8 +6,6 @@ The autoencoder first learns single frames, which is quick, then clips. The real
 from __future__ import annotations
 
 import json
-import os
-import sys
 from pathlib import Path
 from typing import cast
 
@@ -146,8 +144,3 @@ def train_transformer(
         return denoising(model, clean, noise, timesteps, text, condition=conditions[given, indices])
 
     return train_tiny(model.parameters(), TRANSFORMER, len(targets.mean), loss_of, seed=4)
-
-
-if __name__ == "__main__":
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    make_shapes(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -29,19 +29,14 @@ class Sd3Agent(Sd3ModelAgent):
     @remote
     def store_target(self, pixels: torch.Tensor) -> dict[str, Any]:
         """Store the first frame of a target clip, uint8 (F, H, W, 3), for the agent's own loss; returns its `key`."""
-        if pixels.ndim != 4 or not pixels.shape[0]:
-            raise BadArgument(f"pixels: expected uint8 (F >= 1, H, W, 3), got {pixels.dtype} {tuple(pixels.shape)}")
-        return self.store_frame(pixels[0])
-
-    @remote
-    def store_frame(self, pixels: torch.Tensor) -> dict[str, Any]:
-        """`store_target` of a single frame, uint8 (H, W, 3)."""
-        expected = (self._options.height, self._options.width, 3)
-        if pixels.dtype != torch.uint8 or tuple(pixels.shape) != expected:
-            raise BadArgument(f"pixels: expected uint8 {expected}, got {pixels.dtype} {tuple(pixels.shape)}")
-        key = hashlib.sha256(pixels.cpu().numpy().tobytes()).hexdigest()[:32]
+        height, width = self._options.height, self._options.width
+        if pixels.dtype != torch.uint8 or not len(pixels) or tuple(pixels.shape[1:]) != (height, width, 3):
+            expected = f"uint8 (F >= 1, {height}, {width}, 3)"
+            raise BadArgument(f"pixels: expected {expected}, got {pixels.dtype} {tuple(pixels.shape)}")
+        frame = pixels[0].cpu()
+        key = hashlib.sha256(frame.numpy().tobytes()).hexdigest()[:32]
         if key not in self._frames:
-            self._frames[key] = pixels.cpu().clone()  # a copy, because the caller reuses its memory
+            self._frames[key] = frame.clone()  # a copy, because the caller reuses its memory
         return {"key": key}
 
     @remote(differentiable=True)
@@ -67,14 +62,6 @@ class Sd3Agent(Sd3ModelAgent):
             frames = torch.stack([self._frame(key) for key in target_keys])
             values["loss"] = self.renderer.own_loss(z, prompts, frames, seeds, settings)
         return values
-
-    @remote(differentiable=True)
-    def render(
-        self, z: torch.Tensor | None, prompt_keys: list[str], seeds: list[int], frame_keys: list[str] | None
-    ) -> dict[str, Any]:
-        """`forward`, with `frame_keys` for `target_keys` and `own_loss` for `loss`."""
-        values = self.forward(z, prompt_keys, seeds, frame_keys)
-        return {"own_loss" if name == "loss" else name: value for name, value in values.items()}
 
     def _frame(self, key: str) -> torch.Tensor:
         if key not in self._frames:

@@ -6,7 +6,6 @@ The weights are random from a seed; the real code loads and trains it.
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -188,7 +187,3 @@ def _t5_tokenizer(folder: Path, corpus: Sequence[str]) -> AutoTokenizer:
     config = {"tokenizer_class": "T5Tokenizer", "extra_ids": 100, "model_max_length": 512, "pad_token": "<pad>"}
     (folder / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
     return AutoTokenizer.from_pretrained(str(folder))
-
-
-if __name__ == "__main__":
-    make_tiny(Path(sys.argv[1]))

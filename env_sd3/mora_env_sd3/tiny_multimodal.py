@@ -6,7 +6,6 @@ The real code loads and prompts them; their answers are noise.
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -139,7 +138,3 @@ def _save(folder: Path, model: PreTrainedModel, chat_template: str) -> None:
 
 def _write(path: Path, content: dict[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-
-
-if __name__ == "__main__":
-    make_tiny_multimodal(Path(sys.argv[1]))

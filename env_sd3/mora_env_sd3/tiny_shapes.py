@@ -7,7 +7,6 @@ serves it.
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import torch
@@ -104,7 +103,3 @@ def _posterior(autoencoder: AutoencoderKL, pictures: torch.Tensor) -> tuple[torc
     """Mean and standard deviation of every picture's latents, (N, C, h, w), unscaled."""
     parts = [autoencoder.encode(batch).latent_dist for batch in pictures.split(64)]
     return torch.cat([part.mean for part in parts]), torch.cat([part.std for part in parts])
-
-
-if __name__ == "__main__":
-    make_shapes(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -23,7 +23,7 @@ QUESTION = Question("a red circle", CRITERIA["flicker"], tuple(made_clip(index, 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("multimodal")
-    command = [str(checkout_environments()["sd3"].python), "-m", "mora_env_sd3.tiny_multimodal", str(path)]
+    command = [str(checkout_environments()["sd3"].python), "-m", "mora_env_sd3", "tiny", "multimodal", str(path)]
     subprocess.run(command, check=True, capture_output=True, timeout=120, cwd=ROOT)
     return path
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from mora_env_opensora.agent import OpenSoraAgent
+from mora_env_opensora.conditioning import fit_image
 from mora_env_opensora.models import OpenSoraInpaint
 from mora_env_opensora.objective import Target, VideoObjective
 from mora_env_opensora.options import OpenSoraOptions
@@ -86,25 +87,15 @@ def test_content_keys_are_stable(agent: OpenSoraAgent) -> None:
 
 def test_sampling_works_after_the_text_encoder_is_unloaded(tiny: Path) -> None:
     agent = _agent(tiny)
-    key = agent.encode(prompts=["a cat"])["keys"][0]
+    keys = agent.encode(prompts=["a cat"])["keys"]
     assert agent.unload_text_encoder() == {"unloaded": True}
-    image = torch.rand(1, 3, 32, 32) * 2 - 1
-    frames = agent.animate(z=torch.randn(2, 32), prompt_key=key, image=image, seed=1)["frames"]
-    assert frames.shape == (9, 32, 32, 3)
+    images = torch.rand(1, 3, 32, 32) * 2 - 1
+    clips = agent.generate(z=torch.randn(2, 32), prompt_keys=keys, seeds=[1], images=images)["outputs"]
+    assert clips.shape == (1, 9, 32, 32, 3)
     assert not agent._encoder.loaded
 
 
-def test_animate_takes_uint8_and_float_alike(agent: OpenSoraAgent) -> None:
-    key = agent.encode(prompts=["a cat"])["keys"][0]
-    picture = _clip()[0]
-    pixels = picture.permute(2, 0, 1).contiguous() / 127.5 - 1
-    arguments = {"z": None, "prompt_key": key, "seed": 1, "num_inference_steps": 5, "guidance_scale": 1.0}
-    frames = [agent.animate(image=image, **arguments)["frames"] for image in (picture, pixels, pixels[None])]
-    assert torch.equal(frames[0], frames[1])
-    assert torch.equal(frames[1], frames[2])
-
-
-def test_generate_makes_the_same_clips_in_any_batch_as_animate(agent: OpenSoraAgent) -> None:
+def test_generate_makes_the_clips_of_the_pipeline_in_any_batch(agent: OpenSoraAgent) -> None:
     keys = agent.encode(prompts=["a cat", "a dog walks"])["keys"]
     z = agent.modulation_rows(text="[Mod]")["rows"]
     images = torch.rand(2, 3, 48, 40, generator=torch.Generator().manual_seed(3)) * 2 - 1
@@ -112,8 +103,9 @@ def test_generate_makes_the_same_clips_in_any_batch_as_animate(agent: OpenSoraAg
     assert both.shape == (2, 9, 32, 32, 3)
     assert both.dtype == torch.uint8
     for index, (key, seed) in enumerate(zip(keys, (5, 6), strict=True)):
-        alone = agent.animate(z=z, prompt_key=key, image=images[index], seed=seed)["frames"]
-        assert torch.equal(both[index], alone)
+        first = fit_image(images[index : index + 1], 32, 32)
+        pipeline, negative = agent._pipeline(None, None), agent._negative()
+        assert torch.equal(both[index], pipeline.sample(agent._encoder.rows(key), negative, [first], [0], seed, z=z))
 
 
 def test_generate_refuses_a_batch_of_unequal_parts(agent: OpenSoraAgent) -> None:
@@ -128,7 +120,6 @@ def test_finished_frames_are_in_shared_memory(agent: OpenSoraAgent, tmp_path: Pa
     alone = agent.extend_video(["a cat"], [1], _clip()[None, -2:])["outputs"]
     with Session.open(RunDirectory.create(tmp_path / "run"), "video.0") as session:
         for made in (
-            agent.animate(z=None, prompt_key=key, image=_clip()[0], seed=1)["frames"],
             agent.generate(z=None, prompt_keys=[key], seeds=[1], images=torch.zeros(1, 3, 32, 32))["outputs"],
             agent.connect_videos(["a cat"], [1], _clip(1)[-1:], _clip(2)[:1])["outputs"],
             agent.extend_video(["a cat"], [1], _clip()[None, -2:])["outputs"],
@@ -170,8 +161,8 @@ def test_bad_arguments_are_refused_as_the_callers_error(agent: OpenSoraAgent) ->
     for pixels in (_clip(frames=8), _clip().float(), _clip()[:, :16]):
         with pytest.raises(BadArgument, match="pixels: expected uint8"):
             agent.store_target(pixels=pixels)
-    with pytest.raises(BadArgument, match="image: expected"):
-        agent.animate(z=None, prompt_key=key, image=torch.zeros(2, 3, 32, 32), seed=0)
+    with pytest.raises(BadArgument, match="images: expected"):
+        agent.generate(z=None, prompt_keys=[key], seeds=[0], images=torch.zeros(1, 32, 32, 3))
 
 
 def test_saved_weights_load_with_their_config(agent: OpenSoraAgent, tmp_path: Path) -> None:
@@ -244,8 +235,9 @@ def test_a_served_clip_has_the_same_bytes_alone_and_in_a_batch(agent: OpenSoraAg
     assert both.shape == (2, 9, 32, 32, 3)
     second = agent.image_to_video(["a dog"], [4], frames[1:])["outputs"]
     assert torch.equal(both[1], second[0])
-    key = agent.encode(prompts=["a dog"])["keys"][0]
-    assert torch.equal(second[0], agent.animate(z=None, prompt_key=key, image=frames[1], seed=4)["frames"])
+    keys = agent.encode(prompts=["a dog"])["keys"]
+    pixels = frames_to_pixels(frames[1:], 32, 32)
+    assert torch.equal(second, agent.generate(z=None, prompt_keys=keys, seeds=[4], images=pixels)["outputs"])
 
 
 def test_a_served_prompt_is_encoded_once(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
