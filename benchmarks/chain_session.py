@@ -27,14 +27,14 @@ from mora_launch.jobs.chain import check_chain, stage_settings
 from mora_launch.jobs.servers import ServerGroup, check_agents, child_variables, lock_hashes, rendezvous
 from mora_runtime import Client, RunDirectory, Session
 from mora_runtime.process.supervisor import Supervisor
-from mora_trainer.chain import RemoteChain
-from mora_trainer.micro_batch import MicroBatch
+from mora_trainer.chain.micro_batch import MicroBatch
+from mora_trainer.chain.remote_chain import RemoteChain
+from mora_trainer.chain.stage import connected_stages
+from mora_trainer.chain.stopwatch import Stopwatch
 from mora_trainer.modulation import Modulation
 from mora_trainer.preparation import Corpus, initial_embeddings
 from mora_trainer.settings import StageSettings
-from mora_trainer.stage import connected_stages
 from mora_trainer.step import JointStep, LearningRates, StepReport
-from mora_trainer.stopwatch import Stopwatch
 from mora_trainer.terminal import Console
 from mora_training.process_group import join_group
 from mora_training.training_settings import GroupSettings

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mora_launch.profiling.schedule import StageSeconds, critical_path_s
-from mora_trainer.micro_batch import MicroBatchResult
+from mora_trainer.chain.micro_batch import MicroBatchResult
 
 
 def least_time_s(results: Sequence[MicroBatchResult], chain: Sequence[str], max_in_flight: int) -> float:

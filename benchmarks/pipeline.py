@@ -19,11 +19,11 @@ from typing import Any
 
 from mora_launch.config.train_config import TrainConfig, load_config
 from mora_launch.environments.venvs import ROOT
-from mora_trainer.chain import RemoteChain
-from mora_trainer.micro_batch import MicroBatch, MicroBatchResult
+from mora_trainer.chain.micro_batch import MicroBatch, MicroBatchResult
+from mora_trainer.chain.remote_chain import RemoteChain
+from mora_trainer.chain.stage import Embeddings
+from mora_trainer.chain.stopwatch import Stopwatch
 from mora_trainer.settings import PipelineSettings
-from mora_trainer.stage import Embeddings
-from mora_trainer.stopwatch import Stopwatch
 
 from benchmarks.chain_session import ChainSession, chain_session
 from benchmarks.least_time import least_time_s

@@ -13,11 +13,11 @@ from typing import Any
 
 from mora_environment.interface import Interface, Port
 from mora_runtime import SpawnedServer, spawn
-from mora_trainer.chain import RemoteChain
-from mora_trainer.micro_batch import MicroBatch, MicroBatchResult
+from mora_trainer.chain.micro_batch import MicroBatch, MicroBatchResult
+from mora_trainer.chain.remote_chain import RemoteChain
+from mora_trainer.chain.stage import Stage
+from mora_trainer.chain.stopwatch import Stopwatch
 from mora_trainer.settings import PipelineSettings
-from mora_trainer.stage import Stage
-from mora_trainer.stopwatch import Stopwatch
 
 from benchmarks.equal_stages.server import BACKWARD_FACTOR
 from benchmarks.least_time import least_time_s

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from mora_data.dataset import SampleOrder
 from mora_runtime import TensorRef
-from mora_trainer.generation import ChainGenerator
-from mora_trainer.micro_batch import MicroBatch
+from mora_trainer.chain.generation import ChainGenerator
+from mora_trainer.chain.micro_batch import MicroBatch
 from mora_trainer.modulation import Modulation, modulation_factors
 from mora_trainer.preparation import initial_embeddings
 from mora_trainer.settings import ModulationSettings

@@ -38,9 +38,9 @@ from mora_trainer.candidate_settings import (
     CandidateOrder,
     CandidateSettings,
 )
-from mora_trainer.generation import ChainGenerator, Made
+from mora_trainer.chain.generation import ChainGenerator, Made
+from mora_trainer.chain.stage import Stage, connected_stages
 from mora_trainer.preparation import encode_prompts, initial_embeddings, unload_text_encoders
-from mora_trainer.stage import Stage, connected_stages
 from mora_trainer.terminal import Console, clean_tracebacks
 
 EXIT_STOPPED = 3

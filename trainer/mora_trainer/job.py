@@ -21,19 +21,19 @@ from mora_runtime.trace import tracing
 from mora_training.process_group import join_group
 from mora_training.training_settings import GroupSettings
 
-from mora_trainer.chain import RemoteChain
+from mora_trainer.chain.generation import ChainGenerator
+from mora_trainer.chain.micro_batch import MicroBatch
+from mora_trainer.chain.remote_chain import RemoteChain
+from mora_trainer.chain.stage import connected_stages
 from mora_trainer.checkpoint.checkpointer import Checkpointer
 from mora_trainer.checkpoint.commit_record import committed
-from mora_trainer.generation import ChainGenerator
 from mora_trainer.metrics import MetricsLog
-from mora_trainer.micro_batch import MicroBatch
 from mora_trainer.modulation import Modulation
 from mora_trainer.preparation import Corpus, initial_embeddings, parameter_rows, unload_text_encoders
 from mora_trainer.progress import TrainingProgress, parameter_table, summary_table
 from mora_trainer.samples import SamplePrompt, Sampler
 from mora_trainer.schedule import schedule_factor
 from mora_trainer.settings import CoordinatorSettings
-from mora_trainer.stage import connected_stages
 from mora_trainer.step import JointStep, LearningRates, StepReport
 from mora_trainer.torch_profile import TorchProfile
 

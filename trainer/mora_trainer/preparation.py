@@ -15,10 +15,10 @@ from mora_runtime.errors import ProtocolError
 from mora_runtime.trace import tracing
 from mora_training.optimizer_agent import PARTICIPANT
 
-from mora_trainer.micro_batch import MicroBatch
+from mora_trainer.chain.micro_batch import MicroBatch
+from mora_trainer.chain.stage import Stage
 from mora_trainer.modulation import random_rows
 from mora_trainer.settings import ModulationSettings
-from mora_trainer.stage import Stage
 
 _PROMPTS_PER_CALL = 16
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from mora_data.clips import Clip, contact_sheet, write_video
 from PIL import Image
 
-from mora_trainer.generation import ChainGenerator, Pixels
-from mora_trainer.stage import Embeddings
+from mora_trainer.chain.generation import ChainGenerator, Pixels
+from mora_trainer.chain.stage import Embeddings
 
 
 @dataclass(frozen=True)

@@ -20,10 +20,10 @@ from mora_runtime.trace import tracing
 from mora_training.optimizer_agent import PARTICIPANT
 from mora_training.sharded_optimizer import GradientReport
 
-from mora_trainer.chain import RemoteChain
-from mora_trainer.micro_batch import MicroBatch, MicroBatchResult
+from mora_trainer.chain.micro_batch import MicroBatch, MicroBatchResult
+from mora_trainer.chain.remote_chain import RemoteChain
+from mora_trainer.chain.stopwatch import Stopwatch
 from mora_trainer.modulation import Modulation
-from mora_trainer.stopwatch import Stopwatch
 
 MODULATION = "modulation"
 

@@ -14,12 +14,12 @@ import torch
 from mora_environment.interface import Interface
 from mora_runtime.errors import BadArgument, ProtocolError
 from mora_runtime.rpc.spawn import SpawnedServer, spawn
-from mora_trainer.chain import RemoteChain
-from mora_trainer.generation import ChainGenerator
-from mora_trainer.micro_batch import MicroBatch
+from mora_trainer.chain.generation import ChainGenerator
+from mora_trainer.chain.micro_batch import MicroBatch
+from mora_trainer.chain.remote_chain import RemoteChain
+from mora_trainer.chain.stage import Stage
+from mora_trainer.chain.stopwatch import Stopwatch
 from mora_trainer.settings import PipelineSettings
-from mora_trainer.stage import Stage
-from mora_trainer.stopwatch import Stopwatch
 
 from tests.toy_agents.__main__ import KINDS as TOY_KINDS
 from tests.toy_agents.agents import WIDTH

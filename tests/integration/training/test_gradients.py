@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 from mora_runtime import Client, TensorRef
+from mora_trainer.chain.stopwatch import Stopwatch
 from mora_trainer.settings import PipelineSettings
-from mora_trainer.stopwatch import Stopwatch
 from mora_training.optimizer_agent import PARTICIPANT
 from safetensors.torch import load_file
 

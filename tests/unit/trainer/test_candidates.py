@@ -14,8 +14,8 @@ from mora_runtime.errors import StorageError
 from mora_runtime.files.durable_files import sha256_of
 from mora_trainer.candidate_settings import CandidateOrder
 from mora_trainer.candidates import CandidateMaker
-from mora_trainer.generation import ChainGenerator, Made
-from mora_trainer.stage import Embeddings
+from mora_trainer.chain.generation import ChainGenerator, Made
+from mora_trainer.chain.stage import Embeddings
 
 SHAPE = ClipShape(num_frames=9, height=64, width=64, fps=8)
 

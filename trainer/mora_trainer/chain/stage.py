@@ -11,7 +11,7 @@ from mora_environment.interface import Interface
 from mora_runtime import Client, PendingReply, Reply, Session, TensorRef
 from mora_runtime.errors import ProtocolError
 
-from mora_trainer.micro_batch import MicroBatch
+from mora_trainer.chain.micro_batch import MicroBatch
 from mora_trainer.settings import StageSettings
 
 Embeddings = Mapping[str, torch.Tensor]

@@ -11,7 +11,7 @@ import torch
 from mora_runtime import Reply, TensorRef
 from mora_runtime.errors import ProtocolError
 
-from mora_trainer.stage import Embeddings, Stage
+from mora_trainer.chain.stage import Embeddings, Stage
 
 Pixels = npt.NDArray[np.uint8]  # (H, W, 3), or (F, H, W, 3) of a clip
 

@@ -21,10 +21,10 @@ from mora_runtime import GraphHandle, PendingReply, Reply, TensorRef, wait_any
 from mora_runtime.errors import ProtocolError
 from mora_runtime.process import faults
 
-from mora_trainer.micro_batch import MicroBatch, MicroBatchResult
+from mora_trainer.chain.micro_batch import MicroBatch, MicroBatchResult
+from mora_trainer.chain.stage import Embeddings, Stage
+from mora_trainer.chain.stopwatch import Stopwatch
 from mora_trainer.settings import PipelineSettings
-from mora_trainer.stage import Embeddings, Stage
-from mora_trainer.stopwatch import Stopwatch
 
 
 @dataclass
