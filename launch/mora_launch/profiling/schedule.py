@@ -21,7 +21,7 @@ MicroBatchTimes = Sequence[StageSeconds]  # of one micro-batch, in the order of 
 
 
 def critical_path_s(batches: Sequence[MicroBatchTimes], max_in_flight: int) -> float:
-    """Return the seconds of the schedule of `mora_trainer.chain.remote_chain.RemoteChain` if no server waits for messages.
+    """Return the seconds of the schedule of the trainer's `RemoteChain` if no server waits for messages.
 
     Each stage has a server, which runs its calls in the order in which they were submitted. A call is submitted as soon
     as its inputs are ready. Of calls that end at the same time, the one nearest to the end of its micro-batch is
