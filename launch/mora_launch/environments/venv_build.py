@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TextIO
 
 from mora_launch.environments.installer import Installer, InstallFailed, find_uv
-from mora_launch.environments.venvs import ROOT, STAMP_NAME, Stamp, Venv, pyproject_hash, torch_backend
+from mora_launch.environments.venvs import ROOT, RUNTIME, STAMP_NAME, Stamp, Venv, pyproject_hash, torch_backend
 from mora_launch.limits import BUILD_LOCK_DEADLINE_S
 
 _PROJECT_NAME = re.compile(r"^\[project\]$[^\[]*?^name\s*=\s*[\"']([^\"']+)", re.MULTILINE)
@@ -37,6 +37,7 @@ def ensure(venvs: Sequence[Venv], *, progress: TextIO = sys.stderr) -> None:
     if all(venv.is_built() for venv in venvs):
         return
     with _build_lock(progress):
+        _remove_orphans()
         missing = [venv for venv in venvs if not venv.is_built()]
         for position, venv in enumerate(missing, start=1):
             if not venv.is_built():  # two names of one environment
@@ -65,6 +66,14 @@ def _build_lock(progress: TextIO) -> Iterator[None]:
                     ) from None
                 time.sleep(0.2)  # flock cannot wait with a deadline
         yield
+
+
+def _remove_orphans() -> None:
+    """Remove the folders of environments that were deleted, because each has gigabytes."""
+    for path in (ROOT / ".venvs").glob(f"*/{STAMP_NAME}"):
+        own = [Path(each) for each in Stamp.read(path.parent).distributions if Path(each) != RUNTIME]
+        if own and not any(each.is_dir() for each in own):
+            _remove(path.parent)
 
 
 def _build(venv: Venv, position: str, progress: TextIO) -> None:
@@ -125,7 +134,7 @@ def _folder_with_packages(venv: Venv) -> Path | None:
 
 def _clashes(venv: Venv, installed: Sequence[Path]) -> bool:
     """Tell whether installing the distributions would replace another one of the same name."""
-    theirs = {_project_name(folder) for folder in installed if folder not in venv.distributions}
+    theirs = {_project_name(folder) for folder in installed if folder not in venv.distributions and folder.is_dir()}
     if not theirs:
         return False
     ours = {_project_name(folder) for folder in venv.distributions}

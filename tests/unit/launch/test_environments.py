@@ -4,6 +4,7 @@ import io
 import json
 import multiprocessing
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 from mora_launch.environments import env_list, installer, venv_build, venvs
 from mora_launch.environments.venv_build import EnvironmentBuildError, ensure
-from mora_launch.environments.venvs import STAMP_NAME, Venv
+from mora_launch.environments.venvs import STAMP_NAME, Stamp, Venv
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -250,6 +251,38 @@ def test_two_distributions_of_one_name_share_no_folder(built: tuple[Venv, str]) 
     other = replace(environment, name="fourth")
     assert venv_build._folder_with_packages(other) == environment.folder
     assert venv_build._folder_with_packages(replace(other, distributions=(copy,))) is None
+
+
+def test_the_folder_of_an_environment_that_was_deleted_is_removed_by_the_next_build(environment: Venv) -> None:
+    def pretend(name: str, distribution: Path) -> Venv:
+        made = replace(environment, name=name, distributions=(distribution,))
+        made.python.parent.mkdir(parents=True)
+        made.python.write_text("")
+        Stamp(made.packages_hash, {str(distribution): venvs.pyproject_hash(distribution)}).write(made.folder)
+        return made
+
+    checkout = environment.folder.parent.parent
+    gone = pretend("gone", write_distribution(checkout / "gone", "gone"))
+    stays = pretend("stays", write_distribution(checkout / "stays", "stays"))
+    assert gone.is_built()
+    assert stays.is_built()
+    shared = Stamp(stays.packages_hash, {**Stamp.read(stays.folder).distributions, str(checkout / "gone"): "x"})
+    shared.write(stays.folder)
+    shutil.rmtree(checkout / "gone")
+    environment.lock_file.write_text("locked==2.0\n")
+    with pytest.raises(EnvironmentBuildError):
+        ensure([environment], progress=io.StringIO())
+    assert not gone.folder.exists()
+    assert stays.folder.exists(), "an environment that shared its folder was deleted, it was not"
+    assert venv_build._folder_with_packages(stays) is None, "the lock has changed"
+
+
+def test_a_deleted_environment_that_shared_a_folder_leaves_it_usable(built: tuple[Venv, str], tmp_path: Path) -> None:
+    environment, _ = built
+    other = replace(environment, name="short", distributions=(write_distribution(tmp_path / "short", "short"),))
+    ensure([other], progress=io.StringIO())
+    shutil.rmtree(tmp_path / "short")
+    assert venv_build._folder_with_packages(environment) == environment.folder
 
 
 def test_a_changed_pyproject_is_installed_again_without_the_lock(built: tuple[Venv, str]) -> None:
