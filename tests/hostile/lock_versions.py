@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-LOCKS = tuple(ROOT / name / "requirements.lock" for name in ("launch", "env_sd3", "env_opensora"))
+LOCKS = (ROOT / "launch" / "requirements.lock", *sorted(ROOT.glob("env_*/requirements.lock")))
 READERS = ("msgpack", "psutil", "pydantic", "pydantic-core", "pyzmq", "torch")
 
 

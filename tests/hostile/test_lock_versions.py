@@ -6,7 +6,7 @@ from lock_versions import LOCKS, READERS, differing, pinned
 
 
 def locks_with(folder: Path, old: str, new: str) -> list[Path]:
-    """Copies of the three locks, the last one changed."""
+    """Copies of the locks, the last one changed."""
     copies = [folder / f"{number}.lock" for number in range(len(LOCKS))]
     for copy, lock in zip(copies, LOCKS, strict=True):
         copy.write_text(lock.read_text())
@@ -24,7 +24,7 @@ def test_every_lock_pins_every_library_that_reads_peers() -> None:
 def test_only_another_version_of_a_library_that_reads_peers_is_found(tmp_path: Path) -> None:
     ours = pinned(LOCKS[0])
     changed = locks_with(tmp_path, f"pyzmq=={ours['pyzmq']}", "pyzmq==0.1")
-    assert differing(changed)["pyzmq"] == [ours["pyzmq"], ours["pyzmq"], "0.1"]
+    assert differing(changed)["pyzmq"] == [*[ours["pyzmq"]] * (len(LOCKS) - 1), "0.1"]
     assert "pytest" not in differing(locks_with(tmp_path, "pytest==", "pytest==1!"))
 
 

@@ -16,5 +16,5 @@ def test_a_role_is_its_text_and_has_a_name_and_a_replica() -> None:
 
 @pytest.mark.parametrize("text", ["", "image", "image.", ".0", "image.x", "image.-1", "a.b.0", "../x.0", "image.0\n"])
 def test_a_text_of_another_form_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match=r"expected a role such as image\.0"):
+    with pytest.raises(ValueError, match=r"expected a role such as agent\.0"):
         Role(text)
