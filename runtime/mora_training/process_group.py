@@ -20,18 +20,16 @@ def preload(device_type: str) -> None:
     if device_type == "cpu":
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     import deepspeed
+    from deepspeed.runtime import compiler
 
     # ZeRO checks whether an optimizer is Muon. Muon's functions, which are not used here, are compiled when they are
-    # defined, and that loads torch's whole compiler: a second of CPU time in every process.
-    before = os.environ.get("TORCHDYNAMO_DISABLE")
-    os.environ["TORCHDYNAMO_DISABLE"] = "1"
+    # defined, and that imports torch's whole compiler (see `eager_optimizer`).
+    compile_function = compiler.compile
+    compiler.compile = lambda: compiler.dummy_decorator
     try:
         import deepspeed.runtime.zero.muon.muon_optimizer  # noqa: F401
     finally:
-        if before is None:
-            del os.environ["TORCHDYNAMO_DISABLE"]
-        else:
-            os.environ["TORCHDYNAMO_DISABLE"] = before
+        compiler.compile = compile_function
 
 
 def join_group(settings: GroupSettings, device: torch.device) -> None:

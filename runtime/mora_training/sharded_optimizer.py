@@ -19,6 +19,7 @@ import torch.distributed as dist
 from mora_runtime.errors import StepProtocolError
 from mora_runtime.process import faults
 
+from mora_training.eager_optimizer import mark_eager, step_eagerly
 from mora_training.ema import ShardedEma
 from mora_training.training_settings import OptimizerSettings
 
@@ -152,7 +153,12 @@ class ShardedOptimizer:
             master.copy_(_shard(tensors, f"{index}.master", master))
             prefix = f"{index}."
             moments = {name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)}
-            restored = {name: value.clone() for name, value in moments.items() if name not in ("master", "ema")}
+            restored = {
+                # torch's optimizers count steps on the CPU and expect the moments next to the weights
+                name: value.clone() if name == "step" else value.to(master.device, copy=True)
+                for name, value in moments.items()
+                if name not in ("master", "ema")
+            }
             self._zero.optimizer.state.pop(master, None)  # a checkpoint from before the first step has no moments
             if restored:
                 self._zero.optimizer.state[master] = restored
@@ -181,12 +187,17 @@ def _torch_optimizer(
     groups: Sequence[Sequence[torch.nn.Parameter]], settings: OptimizerSettings
 ) -> torch.optim.Optimizer:
     param_groups = [{"params": list(group)} for group in groups]
+    mark_eager(torch.optim.Optimizer)
+    optimizer: torch.optim.Optimizer
     # This rate is never used: every commit sets it.
     if settings.kind == "sgd":
-        return torch.optim.SGD(param_groups, lr=0.0, weight_decay=settings.weight_decay)
-    return torch.optim.AdamW(
-        param_groups, lr=0.0, betas=settings.betas, eps=settings.eps, weight_decay=settings.weight_decay
-    )
+        optimizer = torch.optim.SGD(param_groups, lr=0.0, weight_decay=settings.weight_decay)
+    else:
+        optimizer = torch.optim.AdamW(
+            param_groups, lr=0.0, betas=settings.betas, eps=settings.eps, weight_decay=settings.weight_decay
+        )
+    step_eagerly(optimizer)
+    return optimizer
 
 
 def _deepspeed_config(settings: OptimizerSettings, bfloat16: bool) -> dict[str, Any]:
