@@ -17,8 +17,7 @@ from mora_training.training_settings import GroupSettings
 
 def preload(device_type: str) -> None:
     """Import the modules of a group and its optimizer early: it takes seconds, in which other roles load."""
-    if device_type == "cpu":
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    os.environ["DS_ACCELERATOR"] = device_type  # DeepSpeed would otherwise choose a device by itself
     import deepspeed
     from deepspeed.runtime import compiler
 

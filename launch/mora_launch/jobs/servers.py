@@ -236,8 +236,9 @@ def child_variables(num_threads: int, device: str) -> dict[str, str]:
         "TQDM_DISABLE": "1",  # otherwise progress bars of loading models fill the last lines of a log
         "KINETO_LOG_LEVEL": "6",  # otherwise torch's profiler prints to the terminal
     }
+    # always said, because a value in the user's shell would put DeepSpeed on another device than the agent
+    variables["DS_ACCELERATOR"] = device.partition(":")[0]
     if device == "cpu":
-        variables["DS_ACCELERATOR"] = "cpu"
         # By default MKL's sums depend on the alignment of weights in memory. DeepSpeed packs weights into one flat
         # buffer, so gradients would differ in the last bits from those of one process, or after a resume.
         variables["MKL_CBWR"] = "AUTO,STRICT"

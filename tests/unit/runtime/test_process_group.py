@@ -1,0 +1,38 @@
+"""Joining a group prepares DeepSpeed for the role's device. Only the last step, which needs the device, is replaced."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+import torch
+from mora_training.process_group import join_group
+from mora_training.training_settings import GroupSettings
+
+GROUP = GroupSettings(rank=0, world_size=2, rendezvous="file:///nowhere/group")
+
+
+@pytest.fixture
+def joined(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What DeepSpeed was asked for, once a test has called `join_group`."""
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.setenv(name, "to be replaced")
+    monkeypatch.setenv("DS_ACCELERATOR", "cpu")
+    import deepspeed
+
+    asked: dict[str, Any] = {}
+
+    def init_distributed(backend: str, **options: Any) -> None:
+        asked.update(options, backend=backend)
+
+    monkeypatch.setattr(deepspeed, "init_distributed", init_distributed)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
+    return asked
+
+
+def test_a_variable_of_the_shell_does_not_put_the_engine_of_a_gpu_on_the_cpu(joined: dict[str, Any]) -> None:
+    join_group(GROUP, torch.device("cuda:1"))
+    assert joined["backend"] == "nccl"
+    assert os.environ["LOCAL_RANK"] == "1"
+    assert os.environ["DS_ACCELERATOR"] == "cuda"
