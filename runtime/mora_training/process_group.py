@@ -52,8 +52,9 @@ def join_group(settings: GroupSettings, device: torch.device) -> None:
     from deepspeed.utils import logger
 
     logger.setLevel(logging.WARNING)
-    # Only inference_all_reduce uses it; left on, it compiles C++ at start and leaks 69 MB files in /dev/shm.
-    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    # Only inference_all_reduce uses it; left on, it compiles C++ at start and leaks 69 MB files in /dev/shm. The whole
+    # table is replaced, because reading it runs compilers to find out which of DeepSpeed's operators could be built.
+    deepspeed.ops.__compatible_ops__ = {"deepspeed_shm_comm": False}
     deepspeed.init_distributed(
         "gloo" if device.type == "cpu" else "nccl",
         auto_mpi_discovery=False,

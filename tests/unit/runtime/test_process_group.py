@@ -13,6 +13,10 @@ from mora_training.training_settings import GroupSettings
 GROUP = GroupSettings(rank=0, world_size=2, rendezvous="file:///nowhere/group")
 
 
+def _refuse_to_probe() -> dict[str, bool]:
+    raise AssertionError("joining a group ran compilers to find out which operators could be built")
+
+
 @pytest.fixture
 def joined(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What DeepSpeed was asked for, once a test has called `join_group`."""
@@ -20,13 +24,16 @@ def joined(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         monkeypatch.setenv(name, "to be replaced")
     monkeypatch.setenv("DS_ACCELERATOR", "cpu")
     import deepspeed
+    import deepspeed.ops
 
+    vars(deepspeed.ops).pop("__compatible_ops__", None)  # of a test before
     asked: dict[str, Any] = {}
 
     def init_distributed(backend: str, **options: Any) -> None:
         asked.update(options, backend=backend)
 
     monkeypatch.setattr(deepspeed, "init_distributed", init_distributed)
+    monkeypatch.setattr(deepspeed.ops, "_probe_compatible_ops", _refuse_to_probe)
     monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
     return asked
 
@@ -36,3 +43,11 @@ def test_a_variable_of_the_shell_does_not_put_the_engine_of_a_gpu_on_the_cpu(joi
     assert joined["backend"] == "nccl"
     assert os.environ["LOCAL_RANK"] == "1"
     assert os.environ["DS_ACCELERATOR"] == "cuda"
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda:0"])
+def test_no_operator_is_probed_and_none_is_compiled(joined: dict[str, Any], device: str) -> None:
+    import deepspeed.ops
+
+    join_group(GROUP, torch.device(device))
+    assert not any(deepspeed.ops.__compatible_ops__.values())
