@@ -10,7 +10,6 @@ from mora_runtime import Agent, remote
 from mora_runtime.errors import BadArgument
 from PIL import Image
 
-from mora_env_sd3.model_agent import DTYPES
 from mora_env_sd3.multimodal import MultimodalModel
 from mora_env_sd3.options import MultimodalOptions
 
@@ -24,7 +23,7 @@ class JudgeAgent(Agent):
 
     def __init__(self, options: MultimodalOptions, device: torch.device) -> None:
         self._options = options
-        self.model = MultimodalModel(options.model, DTYPES[options.dtype], device)
+        self.model = MultimodalModel(options.model, getattr(torch, options.dtype), device)
 
     @remote
     def answer(

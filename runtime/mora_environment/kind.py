@@ -106,6 +106,8 @@ def imported(target: Callable[..., Any] | str, *, owner: str) -> Callable[..., A
     module, _, name = target.partition(":")
     try:
         found: Callable[..., Any] = attrgetter(name)(importlib.import_module(module))
-    except (ImportError, AttributeError, ValueError) as error:
-        raise EnvironmentFailed(f"{owner}: `{target}` cannot be imported: {error}") from error
+    except Exception as error:
+        # model libraries raise any class while they are imported
+        told = " ".join(str(error).split())
+        raise EnvironmentFailed(f"{owner}: `{target}` cannot be imported: {type(error).__name__}: {told}") from error
     return found

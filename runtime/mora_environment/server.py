@@ -37,6 +37,7 @@ class AgentBuilder:
     def __init__(self, kinds: Mapping[str, Kind], package: str) -> None:
         self._kinds = kinds
         self._package = package
+        self._failed: dict[str, EnvironmentFailed] = {}  # by kind; a second import would fail for another reason
 
     def import_kinds(self, names: set[str]) -> None:
         """Import the modules of these kinds, before the server sets up its logs and cores.
@@ -47,8 +48,8 @@ class AgentBuilder:
         for name in sorted(names & set(self._kinds)):
             try:
                 self._maker(name, self._kinds[name])
-            except EnvironmentFailed:
-                continue
+            except EnvironmentFailed as error:
+                self._failed[name] = error
 
     def build(self, settings: TrainingServerSettings) -> dict[str, Agent]:
         """Load the agents.
@@ -82,6 +83,8 @@ class AgentBuilder:
         return agent
 
     def _maker(self, name: str, kind: Kind) -> Any:
+        if name in self._failed:
+            raise self._failed[name]
         return imported(kind.build, owner=f"{self._owner(name)}: its builder")
 
     def _owner(self, name: str) -> str:

@@ -9,6 +9,7 @@ PLAIN = "toy_environment.agent:PlainAgent"
 WITHOUT_TINY = {
     "without_module": Kind(options=PlainOptions, build="toy_environment.absent:Agent"),
     "without_class": Kind(options=PlainOptions, build="toy_environment.agent:PlainAgnet"),
+    "without_library": Kind(options=PlainOptions, build="toy_environment.broken.raises_at_import:Agent"),
     "without_method": Kind(options=NoMethodOptions, build=PLAIN),
     "without_option": Kind(options=PlainOptions, build=PLAIN, weights="wights"),
 }
