@@ -29,6 +29,19 @@ def preload(device_type: str) -> None:
         import deepspeed.runtime.zero.muon.muon_optimizer  # noqa: F401
     finally:
         compiler.compile = compile_function
+    if device_type == "cuda":
+        _ask_torch_for_memory()
+
+
+def _ask_torch_for_memory() -> None:
+    """Keep DeepSpeed from asking NVML, if pynvml is installed, how much memory of a GPU is free.
+
+    It would take the entries of CUDA_VISIBLE_DEVICES for numbers, and Slurm and MIG name devices there by UUID.
+    """
+    from deepspeed.accelerator import cuda_accelerator, get_accelerator
+
+    get_accelerator()  # which looks for NVML when it is made
+    cuda_accelerator.pynvml = None
 
 
 def join_group(settings: GroupSettings, device: torch.device) -> None:

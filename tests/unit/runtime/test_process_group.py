@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -51,3 +52,20 @@ def test_no_operator_is_probed_and_none_is_compiled(joined: dict[str, Any], devi
 
     join_group(GROUP, torch.device(device))
     assert not any(deepspeed.ops.__compatible_ops__.values())
+
+
+def test_devices_may_be_named_by_uuid_where_nvml_is_installed(
+    joined: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from deepspeed.accelerator import cuda_accelerator
+
+    nvml = SimpleNamespace(nvmlDeviceGetHandleByIndex=lambda index: index)
+    monkeypatch.setattr(cuda_accelerator, "pynvml", nvml)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-8f6e2c1a-93d2-4f0b-8a51-1d2c3b4a5968")
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda index: 1 << 30)
+    monkeypatch.setattr(
+        torch.cuda, "get_device_properties", lambda index: SimpleNamespace(total_memory=80 << 30), raising=False
+    )
+    join_group(GROUP, torch.device("cuda:0"))
+    accelerator = object.__new__(cuda_accelerator.CUDA_Accelerator)
+    assert accelerator.available_memory(0) == 79 << 30
