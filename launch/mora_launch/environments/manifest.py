@@ -34,7 +34,7 @@ def read_manifest(folder: Path) -> Manifest:
     """Read and check the manifest of a folder, and that the files that it names exist.
 
     Raises:
-        SettingsError: there is none, it is not valid, or a file is missing; one line for each fault.
+        SettingsError: there is none, it is not valid, or a file is missing; the message is one line.
     """
     path = folder / MANIFEST
     try:
@@ -45,7 +45,11 @@ def read_manifest(folder: Path) -> Manifest:
         raise SettingsError(f"{path}: cannot be read: {error.strerror}") from None
     except ValueError as error:  # not UTF-8, or not TOML
         raise SettingsError(f"{path}: is not TOML: {error}") from None
-    manifest = read_settings(Manifest, content, source=str(path))
+    try:
+        manifest = read_settings(Manifest, content, source=str(path))
+    except SettingsError as error:
+        _, *faults = str(error).splitlines()
+        raise SettingsError(f"{path}: {'; '.join(fault.strip() for fault in faults)}") from None
     _check_files(path, manifest)
     return manifest
 

@@ -22,6 +22,13 @@ _TYPED = (
 )  # fmt: skip
 
 
+# What also runs on Python 3.10: the runtime, and what the `mora` script imports.
+_TYPED_FOR_OLD_PYTHON = (
+    "runtime/mora_runtime", "runtime/mora_training", "runtime/mora_environment",
+    *(f"launch/mora_launch/environments/{name}.py" for name in ("venvs", "installer", "venv_build")),
+)  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Stage:
     """One command of `mora test`.
@@ -94,11 +101,13 @@ def all_tests(environments: Environments) -> list[Tests]:
 def lint(environments: Environments) -> list[Stage]:
     """Formatting and types of all code."""
     python = str(CONTROL.python)
+    old_python = ("--python-version", "3.10", "--cache-dir", ".mypy_cache/3.10")
     linted = sorted(path.name for name in _LINTED for path in ROOT.glob(name))
     return [
         Stage("ruff", (python, "-m", "ruff", "check", *linted), 2),
         Stage("ruff format", (python, "-m", "ruff", "format", "--check", "--diff", "--quiet", *linted), 2),
         Stage("mypy", (python, "-m", "mypy", *_TYPED), 60),
+        Stage("mypy for Python 3.10", (python, "-m", "mypy", *old_python, *_TYPED_FOR_OLD_PYTHON), 30),
         *(_typed_environment(python, each) for each in environments.values()),
     ]
 

@@ -10,7 +10,7 @@ from mora_runtime.limits import DEFAULT_ARENA_NBYTES, DEFAULT_SPILL_NBYTES, HEAR
 from mora_runtime.schema import Settings, settings_from_argv
 
 if TYPE_CHECKING:
-    from typing import Self  # from Python 3.11; imported for type checkers alone
+    from typing_extensions import Self  # `typing` has it from Python 3.11 on
 
 
 class AgentSettings(Settings):

@@ -179,7 +179,8 @@ def test_a_manifest_with_a_fault_is_refused_with_its_path(tmp_path: Path, manife
     with pytest.raises(SettingsError) as refused:
         Environment.of_folder(folder)
     assert said in str(refused.value)
-    assert str(folder / "mora-env.toml") in str(refused.value)
+    assert str(refused.value).startswith(f"{folder / 'mora-env.toml'}: ")
+    assert "\n" not in str(refused.value)
 
 
 def test_a_manifest_that_is_not_text_is_refused(tmp_path: Path) -> None:
