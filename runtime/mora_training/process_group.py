@@ -47,7 +47,7 @@ def _ask_torch_for_memory() -> None:
 def join_group(settings: GroupSettings, device: torch.device) -> None:
     """Initialise DeepSpeed's communication for this process: gloo on CPU, NCCL on CUDA.
 
-    Blocks until every member has joined, at most `timeout_s`.
+    Blocks until every member has joined, at most `timeout_s`. A GPU must be the current device of this process.
     """
     # DeepSpeed reads these before its arguments, and tries MPI if they are absent.
     os.environ.update(
@@ -57,8 +57,6 @@ def join_group(settings: GroupSettings, device: torch.device) -> None:
         MASTER_ADDR="127.0.0.1",
         MASTER_PORT="0",
     )
-    if device.type != "cpu":
-        torch.cuda.set_device(device)
     preload(device.type)
     import deepspeed
     import deepspeed.ops

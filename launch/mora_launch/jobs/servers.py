@@ -6,6 +6,7 @@ Used by everything that starts servers: training, serving, rounds and their judg
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -238,6 +239,12 @@ def child_variables(num_threads: int, device: str) -> dict[str, str]:
     }
     # always said, because a value in the user's shell would put DeepSpeed on another device than the agent
     variables["DS_ACCELERATOR"] = device.partition(":")[0]
+    if device != "cpu":
+        # GPUs are numbered as in nvidia-smi, and as the launcher numbers them
+        variables["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
+        if not {"PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"} & set(os.environ):
+            # graphs of many sizes come and go in a step, and would leave gaps in segments of fixed size
+            variables["PYTORCH_ALLOC_CONF"] = "expandable_segments:True"
     if device == "cpu":
         # By default MKL's sums depend on the alignment of weights in memory. DeepSpeed packs weights into one flat
         # buffer, so gradients would differ in the last bits from those of one process, or after a resume.

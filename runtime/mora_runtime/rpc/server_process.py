@@ -19,6 +19,7 @@ from mora_runtime.process.run_directory import RunDirectory
 from mora_runtime.process.supervisor_link import SupervisorLink
 from mora_runtime.rpc.agent import Agent, ModuleAgent
 from mora_runtime.rpc.server import Server
+from mora_runtime.rpc.server_device import make_current
 from mora_runtime.rpc.server_settings import ServerSettings
 from mora_runtime.rpc.session import Session
 from mora_runtime.rpc.torch_trace import profiler_agents
@@ -69,6 +70,7 @@ def _serve(
 ) -> int:
     session = _open_session(run, settings)
     try:
+        make_current(torch.device(settings.device))
         agents = {**build(settings), **profiler_agents()}
     except Exception as error:
         # model libraries raise any class while loading: one line for the terminal, the traceback for the log

@@ -35,7 +35,6 @@ def joined(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
     monkeypatch.setattr(deepspeed, "init_distributed", init_distributed)
     monkeypatch.setattr(deepspeed.ops, "_probe_compatible_ops", _refuse_to_probe)
-    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
     return asked
 
 
