@@ -37,7 +37,8 @@ class Kind:
             option `weights`.
         build: makes the agent from its options and a device.
         weights: the option that names a folder of trained weights; None = the kind cannot be trained.
-        tiny: makes tiny models with random weights in a folder, and returns options that load them.
+        tiny: makes tiny models with random weights in a folder, and returns options that load them. The conformance
+            suite uses these options and compares gradients with differences, so nothing may cut the gradient short.
         tiny_tasks: more makers of tiny models by name, for `tiny_task` of a configuration; each pre-trains them. Their
             first argument is the folder, the others are folders of data, by name.
     """

@@ -35,7 +35,10 @@ class Source(Protocol):
     def forward(
         self, z: torch.Tensor | None, prompt_keys: list[str], seeds: list[int], target_keys: list[str] | None = None
     ) -> dict[str, Any]:
-        """The outputs that `gives` names, and with `target_keys` (`has_loss`) also the agent's own scalar `loss`."""
+        """The outputs that `gives` names, and with `target_keys` also the agent's own scalar `loss`.
+
+        `target_keys` is absent without `has_loss` and `needs_targets`.
+        """
 
 
 class Transform(Protocol):
