@@ -10,6 +10,7 @@
     +-- EnvironmentFailed         a command of an environment failed
     +-- EndpointFailed            an external HTTP service gave no usable answer
     +-- RoleFailed                a process of the job ended or reported failure
+    +-- DeviceLost                a server's GPU works no more in this process
     +-- TraceError                a trace file that cannot be read
     +-- StorageError              a file could not be written: disk full, no permission
     +-- RoundError                a round of synthesis cannot continue until something is changed
@@ -105,6 +106,12 @@ class RoleFailed(MoraError):
     """A process of the job ended or reported failure."""
 
     code = "role"
+
+
+class DeviceLost(MoraError):
+    """A server's GPU works no more in this process; another process may use it."""
+
+    code = "device_lost"
 
 
 class TraceError(MoraError):

@@ -132,6 +132,8 @@ _ADVICE = (
     ("No space left on device", "free space on the disk of the run, then continue with --resume"),
     ("was killed by SIGKILL", "if not by you: see `dmesg | grep -i oom`; lower batch sizes or set recompute: true"),
     ("froze", "its log or `py-spy dump` shows where; restarts.frozen_after_s sets how long a role may be silent"),
+    ("out of memory", "set agents.*.recompute, or lower training.micro_batch_size or pipeline.max_in_flight"),
+    ("lost its device", "`dmesg | grep -i xid` tells of faults of a GPU; CUDA_VISIBLE_DEVICES can leave it out"),
     ("could not load its agents", "the lines below name the file or option that is wrong"),
     ("gradients were not finite", "lower the learning rate, or check the data of the named steps"),
     ("restarts in", "repeated deaths usually have one cause: see the first incident and the role's log"),

@@ -116,12 +116,14 @@ class ServerGroup:
         self, supervisor: Supervisor, role: Role, agent: AgentConfig, attempt: int, generation: int
     ) -> RoleProcess:
         environment = self._environments[agent.environment]
+        training = self._training(role, agent, attempt) if self._train and self._trains(role.name) else None
         settings = server_settings(
             self._directory, role.name, agent, environment, self._checked[role.name].options, replica=role.replica,
             generation=generation,
             cpu_affinity=self._cores.get(role),
             spin_ns=LONGEST_SPIN_NS if role in self._cores else None,  # no other server uses its cores
-            training=self._training(role, agent, attempt) if self._train and self._trains(role.name) else None,
+            training=training,
+            ends_when_out_of_memory=training is not None,
             arena_budget_nbytes=self._memory[role], spill_budget_nbytes=self._config.spill_nbytes,
             activation_budget_nbytes=agent.activation_nbytes, recompute=agent.recompute,
             trace=trace_file(self._traces, role), seed=self._config.seed,
@@ -147,6 +149,7 @@ class ServerResources(TypedDict, total=False):
     cpu_affinity: tuple[int, ...] | None
     spin_ns: int | None
     training: OptimizerAgentSettings | None
+    ends_when_out_of_memory: bool
     arena_budget_nbytes: int
     spill_budget_nbytes: int
     warm_nbytes: int

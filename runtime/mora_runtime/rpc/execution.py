@@ -18,6 +18,7 @@ from mora_runtime.errors import AgentFailed, BadArgument, UnknownAgent
 from mora_runtime.process import faults
 from mora_runtime.rpc.activity import Activity
 from mora_runtime.rpc.agent import Agent, Method, check_arguments, method_of
+from mora_runtime.rpc.server_device import ServerDevice
 from mora_runtime.tensors.marshalling import from_wire, leases_of, to_wire
 from mora_runtime.tensors.tensor_store import Peer, TensorRef, TensorStore
 from mora_runtime.trace import tracing
@@ -62,7 +63,7 @@ class Executor:
 
     Args:
         agents: by name.
-        device: where tensor arguments are moved before an agent sees them.
+        server_device: where tensor arguments are moved before an agent sees them.
         tickets: table of the graphs that wait for their backward.
         recompute: keep the arguments of a forward instead of its graph, and run it again for its backward.
     """
@@ -71,7 +72,7 @@ class Executor:
         self,
         store: TensorStore,
         agents: Mapping[str, Agent],
-        device: torch.device,
+        server_device: ServerDevice,
         tickets: GraphTable,
         activity: Activity,
         *,
@@ -79,7 +80,8 @@ class Executor:
     ) -> None:
         self._store = store
         self._agents = agents
-        self._device = device
+        self._server_device = server_device
+        self._device = server_device.torch_device
         self._tickets = tickets
         self._activity = activity
         self._recompute = recompute
@@ -200,7 +202,11 @@ class Executor:
         return _Outcome({}, gradients, None, 0, spent.ns, _norms(gradients, message.norms))
 
     def finish_late(self) -> bool:
-        """Compute the late parameter gradients of `inputs_first` backwards; False when there are none."""
+        """Compute the late parameter gradients of `inputs_first` backwards; False when there are none.
+
+        Raises:
+            DeviceLost: the device failed, and with it this process.
+        """
         if not self._tickets.has_late:
             return False
         try:
@@ -208,6 +214,7 @@ class Executor:
         except Exception as error:
             # no caller waits for this; the next call that could read the gradients raises it
             log.exception("computing the parameter gradients of an answered backward failed")
+            self._server_device.require_working(error)
             self._late_failure = f"{type(error).__name__}: {error}"
         return True
 

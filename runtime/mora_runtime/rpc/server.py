@@ -27,6 +27,7 @@ from mora_runtime.process.supervisor_link import SupervisorLink, Vitals
 from mora_runtime.rpc.activity import BAD_FRAMES_LOGGED, Activity, ControlThread, publish
 from mora_runtime.rpc.agent import Agent, methods_of
 from mora_runtime.rpc.execution import Caller, Executor
+from mora_runtime.rpc.server_device import ServerDevice
 from mora_runtime.rpc.server_settings import ServerSettings
 from mora_runtime.rpc.session import Session
 from mora_runtime.trace import tracing
@@ -80,11 +81,11 @@ class Server:
         self._tickets = GraphTable(settings.activation_budget_nbytes)
         self._connections: dict[bytes, PeerConnection] = {}
         self._by_descriptor: dict[int, PeerConnection] = {}
-        device = torch.device(settings.device)
-        self._activity = Activity(memory_nbytes=memory_gauge(device))
+        self._device = ServerDevice.of(settings)
+        self._activity = Activity(memory_nbytes=memory_gauge(self._device.torch_device))
         publish(self._activity)
         self._executor = Executor(
-            session.store, agents, device, self._tickets, self._activity, recompute=settings.recompute
+            session.store, agents, self._device, self._tickets, self._activity, recompute=settings.recompute
         )
         self._early: deque[tuple[PeerConnection, Message, bool]] = (
             deque()
@@ -113,7 +114,11 @@ class Server:
         session.store.arena.lenders = self
 
     def serve(self) -> None:
-        """Run until a stop is requested."""
+        """Run until a stop is requested.
+
+        Raises:
+            DeviceLost: no call can be computed any more; the call that found out is not answered.
+        """
         torch.set_grad_enabled(False)  # of this thread, until a call asks for a graph
         while not self._link.stop_requested():
             while self._early:
@@ -306,11 +311,13 @@ class Server:
         try:
             return self._executor.run(connection, message)
         except MoraError as error:
+            self._device.require_working(error)
             code, text = error.code, str(error)
         except (Exception, SystemExit) as error:
             # the boundary of the process: the caller gets type and message, the traceback stays in this server's log
             what = self._activity.busy or "before the agent was called"
             log.exception("%s failed", what)
+            self._device.require_working(error)
             code, text = AgentFailed.code, f"{what}: {type(error).__name__}: {error}"
         # the call's leases end only here, after the error and everything in its traceback is gone;
         # its text may contain characters that UTF-8 cannot encode, such as those of a file name

@@ -12,14 +12,14 @@ from typing import NoReturn, TypeVar
 
 import torch
 
-from mora_runtime.errors import MoraError
+from mora_runtime.errors import DeviceLost, MoraError
 from mora_runtime.process import faults
 from mora_runtime.process.logs import start_logging
 from mora_runtime.process.run_directory import RunDirectory
 from mora_runtime.process.supervisor_link import SupervisorLink
 from mora_runtime.rpc.agent import Agent, ModuleAgent
 from mora_runtime.rpc.server import Server
-from mora_runtime.rpc.server_device import make_current
+from mora_runtime.rpc.server_device import ServerDevice
 from mora_runtime.rpc.server_settings import ServerSettings
 from mora_runtime.rpc.session import Session
 from mora_runtime.rpc.torch_trace import profiler_agents
@@ -48,6 +48,12 @@ def serve(settings: SettingsT, build: Callable[[SettingsT], Mapping[str, Agent]]
         tracing.start(Path(settings.trace), settings.role)
     try:
         return _serve(settings, build, run, link)
+    except DeviceLost as error:
+        log.exception("the device failed")
+        link.failed(str(error), is_recoverable=True)
+        tracing.stop()
+        logging.shutdown()
+        os._exit(1)  # an orderly exit would wait for the device: CUDA and NCCL clean up what they have there
     finally:
         tracing.stop()
 
@@ -70,7 +76,7 @@ def _serve(
 ) -> int:
     session = _open_session(run, settings)
     try:
-        make_current(torch.device(settings.device))
+        ServerDevice.of(settings).make_current()
         agents = {**build(settings), **profiler_agents()}
     except Exception as error:
         # model libraries raise any class while loading: one line for the terminal, the traceback for the log
@@ -89,6 +95,8 @@ def _serve(
     log.info("serving %s", ", ".join(agents))
     try:
         server.serve()
+    except DeviceLost:
+        raise
     except Exception as error:
         # a fault of the server itself, never of a call: the launcher must not wait for answers
         log.exception("the server failed with an internal error")

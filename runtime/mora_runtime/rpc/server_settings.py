@@ -29,6 +29,7 @@ class ServerSettings(Settings):
     generation: int = 1
     run_dir: str
     device: str = "cpu"
+    ends_when_out_of_memory: bool = False  # of its GPU; see `ServerDevice`
     num_threads: int = Field(default=1, ge=1)
     cpu_affinity: tuple[int, ...] | None = None  # cores for this role only
     spin_ns: int | None = Field(default=None, ge=0)  # longest spin for a message before it sleeps; see `Session.open`

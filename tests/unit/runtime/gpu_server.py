@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from mora_runtime import Agent, ServerSettings, remote, serve
 
-current: list[Any] = []  # the device that `torch.cuda.set_device` was last called with
+current: list[Any] = []  # the devices that `torch.cuda.set_device` was called with
+ILLEGAL_ACCESS = "CUDA error: an illegal memory access was encountered"
 
 
 class Device(Agent):
@@ -19,11 +20,29 @@ class Device(Agent):
 
     def __init__(self) -> None:
         self._at_load = [str(device) for device in current]
+        self._has_failed = False
+        torch.cuda.synchronize = self._synchronize
+
+    def _synchronize(self, device: object = None) -> None:
+        if self._has_failed:
+            raise RuntimeError(ILLEGAL_ACCESS)
 
     @remote
     def at_load(self) -> list[str]:
         """The devices that were made current before the agents were loaded."""
         return self._at_load
+
+    @remote
+    def fail(self, kind: str) -> None:
+        """Fail as agents do on a GPU."""
+        if kind == "kernel":
+            self._has_failed = True
+            raise RuntimeError(ILLEGAL_ACCESS)
+        if kind == "group":
+            raise torch.distributed.DistBackendError("NCCL error in: ProcessGroupNCCL.cpp, unhandled system error")
+        if kind == "memory":
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        raise ValueError(f"{kind} is not a fault of the device")
 
 
 def build(settings: ServerSettings) -> Mapping[str, Agent]:

@@ -1,14 +1,16 @@
-"""A server makes its GPU the current one before it loads. No test here needs a GPU."""
+"""A server makes its GPU the current one before it loads, and ends when the GPU works no more. Nothing needs a GPU."""
 
 from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from mora_runtime import Client, RunDirectory, Session
+from mora_runtime.errors import AgentFailed, PeerDied
 from mora_runtime.process.role_process import RoleProcess
 from mora_runtime.process.supervisor import Supervisor
 from mora_runtime.wire.sockets import make_keys
@@ -29,11 +31,11 @@ def supervisor() -> Iterator[Supervisor]:
         yield opened
 
 
-@pytest.fixture
-def server(run: RunDirectory, supervisor: Supervisor) -> RoleProcess:
+@pytest.fixture(params=[True], ids=["trains"])
+def server(request: pytest.FixtureRequest, run: RunDirectory, supervisor: Supervisor) -> RoleProcess:
     settings = {
         "role": "device.0", "name": "device", "run_dir": str(run.path), "device": "cuda:1",
-        "arena_budget_nbytes": 64 << 20,
+        "ends_when_out_of_memory": request.param, "arena_budget_nbytes": 64 << 20,
     }  # fmt: skip
     path = run.role_folder("device.0") / "settings.json"
     path.write_text(json.dumps(settings))
@@ -52,3 +54,30 @@ def client(run: RunDirectory, server: RoleProcess) -> Iterator[Client]:
 def test_the_gpu_is_the_current_one_before_agents_load(client: Client) -> None:
     reply = client.call("device", "at_load", {}, deadline_s=30)
     assert reply.values["value"] == ["cuda:1"]
+
+
+@pytest.mark.parametrize("fault", ["kernel", "group", "memory"])
+def test_a_server_whose_gpu_fails_ends_as_one_that_may_be_started_again(
+    client: Client, server: RoleProcess, supervisor: Supervisor, fault: str
+) -> None:
+    with pytest.raises(PeerDied):
+        client.call("device", "fail", {"kind": fault}, deadline_s=30)
+    ended, deadline_s = [], time.monotonic() + 30
+    while not ended and time.monotonic() < deadline_s:
+        ended = supervisor.look(timeout_s=0.5)
+    assert ended == [server]
+    assert server.is_recoverable
+    assert server.exit_cause().startswith("lost its device cuda:1: ")
+
+
+def test_an_error_of_the_agent_alone_is_an_answer_and_the_server_continues(client: Client) -> None:
+    with pytest.raises(AgentFailed, match="is not a fault of the device"):
+        client.call("device", "fail", {"kind": "value"}, deadline_s=30)
+    assert client.call("device", "at_load", {}, deadline_s=30).values["value"] == ["cuda:1"]
+
+
+@pytest.mark.parametrize("server", [False], ids=["answers only"], indirect=True)
+def test_a_request_that_is_too_large_for_a_serving_gpu_fails_alone(client: Client) -> None:
+    with pytest.raises(AgentFailed, match="out of memory"):
+        client.call("device", "fail", {"kind": "memory"}, deadline_s=30)
+    assert client.call("device", "at_load", {}, deadline_s=30).values["value"] == ["cuda:1"]
