@@ -1,6 +1,6 @@
 """`mora test --ends`: tests the runtime with the lowest and with the newest Python and packages that it accepts.
 
-Each end is a virtual environment in a temporary folder, in which the runtime alone is installed: no lock pins it.
+Each end is a virtual environment in a temporary folder, in which the runtime with its extras is installed: no lock pins it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _TESTS = {
     ),
 }
 _EXAMPLE = "examples/two_environments.py"
-_SHOWN = ("torch", "numpy", "pyzmq", "msgpack", "psutil", "pydantic", "safetensors")
+_SHOWN = ("torch", "numpy", "pyzmq", "msgpack", "psutil", "pydantic", "safetensors", "deepspeed", "peft")
 _COUNTS = re.compile(r"\d+ (?:passed|failed|skipped|deselected|errors?)")
 
 
@@ -77,7 +77,7 @@ def _build(end: End, folder: Path, console: Console) -> Path:
     installer, python = Installer(uv), folder / "bin" / "python"
     try:
         installer.make(folder, end.python_version)
-        installer.install(python, [*end.options, "-e", f"{RUNTIME}[server]"])
+        installer.install(python, [*end.options, "-e", f"{RUNTIME}[server,training]"])
         installer.install(python, _TEST_TOOLS)
     except InstallFailed as error:
         raise EnvironmentBuildError(f"the {end.name} end could not be built: {error}\n{error.output}") from None
