@@ -1,6 +1,6 @@
 """`mora test --ends`: tests the runtime with the lowest and with the newest Python and packages that it accepts.
 
-Each end is a virtual environment in a temporary folder, in which the runtime with its extras is installed: no lock pins it.
+Each end is a virtual environment in a temporary folder. The runtime with its extras is installed in it, without a lock.
 """
 
 from __future__ import annotations
