@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mora_runtime import Agent, empty, remote
+from mora_runtime import Agent, remote
 from mora_runtime.errors import BadArgument
 from safetensors.torch import load_file
 
-from tests.toy_agents.options import NUM_FRAMES, SIDE, CriticOptions, ToyOptions
+from tests.toy_agents.options import SIDE, CriticOptions, ToyOptions
+from tests.toy_agents.served import ServesClips, ServesPictures, clips, to_pixels
 
 WIDTH = 640  # of z: large enough to travel in shared memory
 _POOL = 8  # the model sees the mean of so many pixels a side
@@ -79,7 +80,7 @@ def noise(seeds: list[int]) -> torch.Tensor:
     return torch.stack([torch.randn(3, SIDE, SIDE, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
 
 
-class ToySource(ToyAgent):
+class ToySource(ToyAgent, ServesPictures):
     """Noise to pictures."""
 
     @remote(differentiable=True)
@@ -111,7 +112,7 @@ class ToyMover(ToyAgent):
         return {"frames": clips(images, self.made(z, seeds, images))}
 
 
-class ToyLast(ToyAgent):
+class ToyLast(ToyAgent, ServesClips):
     """Pictures to clips, with a loss on their last frames."""
 
     @remote(differentiable=True)
@@ -129,15 +130,7 @@ class ToyLast(ToyAgent):
     def generate(
         self, z: torch.Tensor | None, prompt_keys: list[str], seeds: list[int], images: torch.Tensor
     ) -> dict[str, Any]:
-        frames = clips(images, self.made(z, seeds, images)).movedim(2, -1)
-        outputs = empty(tuple(frames.shape), torch.uint8)
-        return {"outputs": outputs.copy_(((frames + 1.0) * 127.5).round().clamp(0, 255))}
-
-
-def clips(first: torch.Tensor, last: torch.Tensor) -> torch.Tensor:
-    """(B, F, 3, H, W) from the first pictures to the last ones."""
-    shares = torch.linspace(0.0, 1.0, NUM_FRAMES).view(1, -1, 1, 1, 1)
-    return first[:, None] * (1.0 - shares) + last[:, None] * shares
+        return {"outputs": to_pixels(clips(images, self.made(z, seeds, images)))}
 
 
 class ToyCritic(Agent):

@@ -1,7 +1,11 @@
-"""One `mora serve` of tiny models for all tests of this folder, with two image servers."""
+"""The servers of all tests of this folder.
+
+Toy agents behind `mora serve`, because most tests are about what surrounds models; and real agents of tiny models.
+"""
 
 from __future__ import annotations
 
+import json
 import signal
 import socket
 import subprocess
@@ -14,8 +18,15 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+import yaml
+from mora_launch.config.train_config import TrainConfig, load_config
+from mora_launch.serving.running_servers import RunningServers
+from mora_runtime.process.run_directory import RunDirectory
+from rich.console import Console
 
 ROOT = Path(__file__).resolve().parents[3]
+TINY = ROOT / "configs" / "tiny.yaml"
+TOYS = ROOT / "tests" / "toy_agents" / "pair.yaml"
 START_DEADLINE_S = 240.0
 # Threads share a client. With a bound on idle connections httpcore now and then closes one that it has just given to
 # another thread, whose read then fails with "Bad file descriptor".
@@ -100,7 +111,7 @@ def start(folder: Path, *options: str) -> Serving:
         port = int(probe.getsockname()[1])
     folder.mkdir(parents=True, exist_ok=True)
     log = open(folder / "serve.log", "wb")  # noqa: SIM115 - the process writes to it as long as it lives
-    command = [str(ROOT / "mora"), "serve", "configs/tiny.yaml", "--port", str(port), "--run", str(folder / "run")]
+    command = [str(ROOT / "mora"), "serve", str(TOYS), "--port", str(port), "--run", str(folder / "run")]
     process = subprocess.Popen([*command, *options], cwd=ROOT, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
     log.close()
     client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=240, limits=UNBOUNDED)
@@ -136,3 +147,21 @@ def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
         yield started
     finally:
         stop(started)
+
+
+def with_connector() -> TrainConfig:
+    """The tiny models, and another video agent, the only one that connects videos, with clips of 5 frames."""
+    video = yaml.safe_load(TINY.read_text())["agents"]["video"]
+    connector = {key: video[key] for key in ("environment", "kind", "tiny_models")}
+    connector |= {"options": video["options"] | {"num_frames": 5}, "capabilities": ["connect_videos"]}
+    return load_config(TINY, [f"serving.agents.connector={json.dumps(connector)}"])
+
+
+@pytest.fixture(scope="session")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServers]:
+    """Real agents of tiny models."""
+    with (
+        RunDirectory.create(tmp_path_factory.mktemp("real") / "run", lock=True) as directory,
+        RunningServers(with_connector(), directory, Console(quiet=True)) as running,
+    ):
+        yield running

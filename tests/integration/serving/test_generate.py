@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,38 +13,16 @@ import click.testing
 import mora_launch.generation.command
 import numpy as np
 import pytest
-import yaml
 from mora_launch.cli import cli
-from mora_launch.config.train_config import TrainConfig, load_config
 from mora_launch.review.session import ReviewSession
 from mora_launch.serving.running_servers import RunningServers
 from mora_launch.tasks.media import encode, png, read_metadata, read_picture, read_video
 from mora_runtime.errors import MoraError
-from mora_runtime.process.run_directory import RunDirectory
 from PIL import Image
-from rich.console import Console
 
-from .conftest import ROOT
+from .conftest import TINY
 
 pytestmark = pytest.mark.timeout(300)
-TINY = ROOT / "configs" / "tiny.yaml"
-
-
-def with_connector() -> TrainConfig:
-    """The tiny models, and another video agent, the only one that connects videos, with clips of 5 frames."""
-    video = yaml.safe_load(TINY.read_text())["agents"]["video"]
-    connector = {key: video[key] for key in ("environment", "kind", "tiny_models")}
-    connector |= {"options": video["options"] | {"num_frames": 5}, "capabilities": ["connect_videos"]}
-    return load_config(TINY, [f"serving.agents.connector={json.dumps(connector)}"])
-
-
-@pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServers]:
-    with (
-        RunDirectory.create(tmp_path_factory.mktemp("generate") / "run", lock=True) as directory,
-        RunningServers(with_connector(), directory, Console(quiet=True)) as running,
-    ):
-        yield running
 
 
 @pytest.fixture

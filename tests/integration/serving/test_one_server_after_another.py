@@ -17,7 +17,7 @@ from mora_launch.jobs.run_status import read_status
 from mora_launch.jobs.status import show_status, stop_run
 from rich.console import Console
 
-from .conftest import ROOT, Serving, start, stop
+from .conftest import ROOT, TOYS, Serving, start, stop
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -101,7 +101,7 @@ def test_only_results_go_to_the_terminal_and_the_rest_to_the_log(small: Serving)
 
 
 def test_a_port_that_is_taken_is_refused_before_models_are_loaded(small: Serving) -> None:
-    command = [str(ROOT / "mora"), "serve", "configs/tiny.yaml", "--port", str(small.port), "--run", str(small.run)]
+    command = [str(ROOT / "mora"), "serve", str(TOYS), "--port", str(small.port), "--run", str(small.run)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
     assert done.stdout.strip() == (
@@ -118,7 +118,7 @@ def test_a_server_can_be_inspected_from_another_terminal(small: Serving) -> None
     shown = said(show_status, small, as_json=False)
     assert "serve: running, generation 1" in shown
     assert "waiting for calls" in shown
-    assert "state: running" in said(examine, small)
+    assert "state: running" in said(lambda run, console: examine(run, None, console), small)
 
 
 def test_the_next_server_of_a_run_continues_its_reviews(small: Serving) -> None:
@@ -129,7 +129,7 @@ def test_the_next_server_of_a_run_continues_its_reviews(small: Serving) -> None:
     assert "stopped" in said(stop_run, small, now=False, timeout_s=60.0)
     assert small.process.wait(10) == 0
     assert "serve: finished" in said(show_status, small, as_json=False)
-    assert "state: finished" in said(examine, small)
+    assert "state: finished" in said(lambda run, console: examine(run, None, console), small)
     assert "is not running" in said(stop_run, small, now=False, timeout_s=60.0)
     following = start(small.run.parent)
     try:

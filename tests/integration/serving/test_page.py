@@ -71,7 +71,7 @@ def test_a_video_is_made_and_found_in_the_gallery(browser: Browser, serving: Ser
     wait_video(browser)
     assert serving.finished(identifier)["prompt"] == HOSTILE
     browser.wait("document.querySelector('#gallery .card h3')?.textContent === arguments[0]", HOSTILE)
-    browser.wait("document.querySelector('#gallery .card img')?.naturalWidth === 64")
+    browser.wait("document.querySelector('#gallery .card img')?.naturalWidth === 32")
     seed = serving.finished(identifier)["seed"]
     assert f"seed {seed}" in browser.text()
     assert HOSTILE in browser.text(), "a stranger's prompt is shown as it is"
@@ -97,7 +97,7 @@ def test_a_review_is_completed_and_opens_by_its_address(browser: Browser, servin
     browser.button("Make it from this prompt")
     browser.wait("document.querySelector('.review .prompt').textContent === 'a green square'")
     browser.button("Accept")
-    browser.wait("document.querySelector('.review img')?.naturalWidth === 64")
+    browser.wait("document.querySelector('.review img')?.naturalWidth === 32")
     browser.open(f"http://127.0.0.1:{serving.port}/page?job={identifier}")  # as another person who was sent the link
     browser.wait("document.querySelector('.review h3')?.textContent === 'The image waits for you'")
     assert "Accepted: prompt" in browser.text()

@@ -1,4 +1,4 @@
-"""`mora serve` with real servers and tiny models: OpenAI's client, six tasks, bad input, same bytes, deaths."""
+"""`mora serve` of toy agents: OpenAI's client, six tasks, bad input, same bytes, deaths."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from mora_launch.jobs.run_status import read_status
 from mora_launch.tasks.media import encode, png, read_metadata, read_picture, read_video
 from mora_launch.tasks.request import TASKS
 from PIL import Image
+
+from tests.toy_agents.options import NUM_FRAMES, SIDE
 
 from .conftest import Serving
 
@@ -51,14 +53,14 @@ def test_openais_client_makes_an_image_an_edit_and_a_video(serving: Serving) -> 
     assert made is not None
     assert made[0].b64_json != made[1].b64_json
     first = base64.b64decode(made[0].b64_json or "")
-    assert read_picture(first, "made").shape == (64, 64, 3)
+    assert read_picture(first, "made").shape == (SIDE, SIDE, 3)
     edited = api.images.edit(image=("a.png", first), prompt="in blue", model="mora").data
     assert edited is not None
     assert edited[0].b64_json != made[0].b64_json
     job = api.videos.create(prompt="a red circle moves", model="mora", seconds="2")  # type: ignore[call-overload]
     assert serving.finished(job.id)["status"] == "completed"
     video = read_video(api.videos.download_content(job.id).read(), "made", max_frames=100)
-    assert video.frames.shape == (16, 64, 64, 3)
+    assert video.frames.shape == (16, SIDE, SIDE, 3)
     assert job.id in [each.id for each in api.videos.list()]
     assert api.videos.delete(job.id).deleted
     with pytest.raises(openai.NotFoundError, match="it is unknown or deleted"):
@@ -68,12 +70,12 @@ def test_openais_client_makes_an_image_an_edit_and_a_video(serving: Serving) -> 
 @pytest.mark.parametrize(
     ("task", "files", "num_frames"),
     [
-        ("text_to_video", [], 9),
-        ("image_to_video", [PICTURE], 9),
-        ("extend", [clip(200)], 6 + 8),
+        ("text_to_video", [], NUM_FRAMES),
+        ("image_to_video", [PICTURE], NUM_FRAMES),
+        ("extend", [clip(200)], 6 + NUM_FRAMES - 1),
         ("edit", [clip(200)], 6),
-        ("connect", [clip(200), clip(40)], 6 + 7 + 6),
-        ("simulate", [], 9),
+        ("connect", [clip(200), clip(40)], 6 + NUM_FRAMES - 2 + 6),
+        ("simulate", [], NUM_FRAMES),
         ("simulate", [clip(200)], 6),
     ],
 )
@@ -108,10 +110,10 @@ def test_the_same_seed_gives_the_same_bytes_alone_in_a_batch_and_on_either_serve
 
 
 def test_a_killed_server_is_replaced_and_no_request_is_lost_or_changed(serving: Serving) -> None:
-    before = [picture(serving, prompt="a green ball", seed=seed, num_inference_steps=40) for seed in range(4)]
+    before = [picture(serving, prompt="a green ball", seed=seed, num_inference_steps=400) for seed in range(4)]
     with concurrent.futures.ThreadPoolExecutor(8) as threads:
         making = [
-            threads.submit(picture, serving, prompt="a green ball", seed=seed, num_inference_steps=40)
+            threads.submit(picture, serving, prompt="a green ball", seed=seed, num_inference_steps=400)
             for seed in (0, 1, 2, 3)
         ]
         while not serving.http.get("/metrics").text.count("mora_requests_under_way 4"):
@@ -123,7 +125,7 @@ def test_a_killed_server_is_replaced_and_no_request_is_lost_or_changed(serving: 
     while not all(serving.http.get("/readyz").json()["servers"].values()):
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    assert picture(serving, prompt="a green ball", seed=0, num_inference_steps=40) == before[0]
+    assert picture(serving, prompt="a green ball", seed=0, num_inference_steps=400) == before[0]
     (incident,) = read_status(serving.run).incidents
     assert incident.cause == "image.0 was killed by SIGKILL"
 
@@ -131,7 +133,7 @@ def test_a_killed_server_is_replaced_and_no_request_is_lost_or_changed(serving: 
 def test_progress_is_reported_by_step_and_a_deleted_video_frees_its_server(serving: Serving) -> None:
     steps = []
     with serving.http.stream(
-        "POST", "/v1/images/generations", json={"prompt": "a cat", "num_inference_steps": 60, "stream": True}
+        "POST", "/v1/images/generations", json={"prompt": "a cat", "num_inference_steps": 300, "stream": True}
     ) as answer:
         for line in answer.iter_lines():
             if line.startswith("event: "):
@@ -159,7 +161,7 @@ def test_a_video_is_made_with_a_review_of_every_stage(serving: Serving) -> None:
     for stage, action in (("prompt", "accept"), ("image", "again"), ("image", "accept"), ("segment 1", "accept")):
         serving.decide(made, stage, action)
     job, plain = serving.finished(made), serving.video(**body)
-    assert read_video(serving.content(job), "made", max_frames=100).frames.shape == (9, 64, 64, 3)
+    assert read_video(serving.content(job), "made", max_frames=100).frames.shape == (NUM_FRAMES, SIDE, SIDE, 3)
     assert serving.content(job) != serving.content(plain), "the picture was made again with another seed"
 
 
@@ -194,7 +196,7 @@ def gif_of_one_frame() -> bytes:
     [
         ("images/generations", {"json": {"prompt": "  "}}, 400, "prompt: expected a text"),
         ("images/generations", {"json": {"prompt": "x" * 100_000}}, 400, "at most 4000 characters, got 100000"),
-        ("images/generations", {"json": {"prompt": "a", "size": "63x64"}}, 400, "size: expected one of 64x64"),
+        ("images/generations", {"json": {"prompt": "a", "size": "63x32"}}, 400, "size: expected one of 32x32"),
         ("images/generations", {"json": {"prompt": "a", "model": "dall-e-9"}}, 404, "model: expected one of mora"),
         ("images/generations", {"json": {"prompt": "a", "n": 0}}, 400, "n: expected 1 to 10, got 0"),
         ("images/generations", {"json": {"prompt": "a", "seed": -1}}, 400, "seed: expected 0 to"),
@@ -206,7 +208,7 @@ def gif_of_one_frame() -> bytes:
         ("images/edits", {"json": [1]}, 400, "body: expected a JSON object, got list"),
         ("videos", {"json": {"prompt": ""}}, 400, "prompt: expected a text"),
         ("videos", {"json": {"prompt": "x" * 100_000}}, 400, "at most 4000 characters, got 100000"),
-        ("videos", {"json": {"prompt": "a", "size": "9999x9999"}}, 400, "size: expected one of 64x64"),
+        ("videos", {"json": {"prompt": "a", "size": "9999x9999"}}, 400, "size: expected one of 32x32"),
         ("videos", {"json": {"prompt": "a", "model": "sora-9"}}, 404, "model: expected one of mora"),
         ("videos", {"json": {"prompt": "a", "task": "dance"}}, 400, "task: expected one of text_to_video"),
         ("videos", {"content": b"x", "headers": {"content-type": "video/mp4"}}, 415, "content-type"),
