@@ -1,4 +1,4 @@
-"""One real `mora serve` of tiny models for all attackers of this folder, and an honest client at the same time.
+"""One real `mora serve` of toy agents for all attackers of this folder, and an honest client at the same time.
 
 The attackers are those of SECURITY.md's threat table: a remote client with and without the token, a web site in the
 user's browser, another local user. Requests of other users go through a forwarder with another user id.
@@ -23,6 +23,7 @@ from hostile_serving import PATIENCE_S, SECRET, Honest, Served, is_ready, until
 from tests.integration.runtime.slack import slack
 
 ROOT = Path(__file__).resolve().parents[3]
+TOYS = ROOT / "tests" / "toy_agents" / "pair.yaml"
 OTHER_UID = 1042
 START_DEADLINE_S = 240.0
 BOUNDS = ("max_review_nbytes=18000000", "max_kept_reviews=5", "max_reviews=8")
@@ -61,7 +62,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
-    command = [str(ROOT / "mora"), "serve", "configs/tiny.yaml", "--port", str(port), "--run", str(folder / "run")]
+    command = [str(ROOT / "mora"), "serve", str(TOYS), "--port", str(port), "--run", str(folder / "run")]
     bounds = [f"--set=serving.{bound}" for bound in BOUNDS]
     environment = {**os.environ, "MORA_TEST_API_KEY": SECRET}
     with open(folder / "serve.log", "wb") as log:

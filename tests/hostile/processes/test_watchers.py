@@ -19,7 +19,7 @@ import psutil
 import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
-TINY = ROOT / "configs" / "tiny.yaml"
+TOYS = ROOT / "tests" / "toy_agents" / "pair.yaml"
 _PIDFD_GETFD = 438
 # As a fault of the launcher's own would be: the next look at the children fails, once a file is there.
 _BROKEN = """
@@ -103,7 +103,7 @@ def ended(process: subprocess.Popen[str], children: list[psutil.Process]) -> str
 
 def test_a_failed_watcher_ends_serve(tmp_path: Path, started: Started, fault: Path) -> None:
     port = free_port()
-    process = started("serve", str(TINY), "--port", str(port), "--run", str(tmp_path / "run"))
+    process = started("serve", str(TOYS), "--port", str(port), "--run", str(tmp_path / "run"))
     wait_for(lambda: is_ready(port), process)
     children = psutil.Process(process.pid).children(recursive=True)
     fault.touch()
@@ -119,7 +119,7 @@ def test_a_failed_watcher_ends_serve(tmp_path: Path, started: Started, fault: Pa
 
 
 def test_a_failed_watcher_ends_generate(tmp_path: Path, started: Started, fault: Path) -> None:
-    words = ("text-to-video", "--prompt", "a cat", "--seconds", "60", "--steps", "200", "--config", str(TINY))
+    words = ("text-to-video", "--prompt", "a cat", "--seconds", "60", "--steps", "200", "--config", str(TOYS))
     process = started("generate", *words, "-o", str(tmp_path / "out.mp4"))
     mine = psutil.Process(process.pid)
     wait_for(lambda: len(mine.children(recursive=True)) >= 2, process)
@@ -134,7 +134,7 @@ def test_a_failed_watcher_ends_generate(tmp_path: Path, started: Started, fault:
 
 
 def test_failed_supervision_ends_training_with_the_cause(tmp_path: Path, started: Started, fault: Path) -> None:
-    process = started("train", str(TINY), "--run", str(tmp_path / "run"), "--set", "training.num_steps=500")
+    process = started("train", str(TOYS), "--run", str(tmp_path / "run"), "--set", "training.num_steps=50000")
     wait_for(lambda: (tmp_path / "run" / "metrics.jsonl").exists(), process)
     children = psutil.Process(process.pid).children(recursive=True)
     fault.touch()
@@ -145,7 +145,7 @@ def test_failed_supervision_ends_training_with_the_cause(tmp_path: Path, started
 
 def test_garbage_on_a_servers_link_restarts_only_that_server(tmp_path: Path, started: Started) -> None:
     port = free_port()
-    process = started("serve", str(TINY), "--port", str(port), "--run", str(tmp_path / "run"))
+    process = started("serve", str(TOYS), "--port", str(port), "--run", str(tmp_path / "run"))
     wait_for(lambda: is_ready(port), process)
 
     def server() -> psutil.Process | None:
