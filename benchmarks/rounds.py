@@ -28,14 +28,15 @@ SMALL = (
     "training.batch_size=2",
     "training.micro_batch_size=1",
 )
+CONFIG = "configs/tiny-rounds.yaml"
 _KEPT = ("*.json", "*.jsonl", "*.mkv", "*.png", "*.safetensors")
 _DEADLINE_S = 600.0
 
 
-def command(run: Path, *options: str) -> list[str]:
-    """The command line of small rounds."""
+def command(run: Path, *options: str, config: str = CONFIG) -> list[str]:
+    """The command line of small rounds of a configuration."""
     settings = [word for change in SMALL for word in ("--set", change)]
-    return [str(ROOT / "mora"), "synthesize", "configs/tiny-rounds.yaml", "--run", str(run), *settings, *options]
+    return [str(ROOT / "mora"), "synthesize", config, "--run", str(run), *settings, *options]
 
 
 def fingerprint(run: Path) -> dict[str, str]:
@@ -54,20 +55,26 @@ def _sha256(path: Path, run: Path) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def left_alone(run: Path, *options: str) -> float:
+def left_alone(run: Path, *options: str, config: str = CONFIG) -> float:
     """Run to the end; returns the seconds it took."""
     started_s = time.monotonic()
-    subprocess.run(command(run, *options), check=True, cwd=ROOT, stdout=subprocess.DEVNULL, timeout=_DEADLINE_S)
+    words = command(run, *options, config=config)
+    subprocess.run(words, check=True, cwd=ROOT, stdout=subprocess.DEVNULL, timeout=_DEADLINE_S)
     return time.monotonic() - started_s
 
 
-def interrupted(run: Path, num_kills: int, whole_s: float, draw: random.Random, *options: str) -> list[float]:
+def interrupted(
+    run: Path, num_kills: int, whole_s: float, draw: random.Random, *options: str, config: str = CONFIG
+) -> list[float]:
     """Kill (SIGKILL) and start again until done; returns the seconds after which each attempt was killed."""
     moments: list[float] = []
     while True:
         resume = ("--resume",) if (run / "config.json").exists() else ()
         process = subprocess.Popen(
-            command(run, *options, *resume), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT
+            command(run, *options, *resume, config=config),
+            cwd=ROOT,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.STDOUT,
         )
         # on average long enough that all attempts together reach the end of the work
         moment_s = draw.uniform(2.0, 2.5 * whole_s / max(1, num_kills)) if len(moments) < num_kills else _DEADLINE_S

@@ -1,4 +1,7 @@
-"""Rounds through the command line: killed at random moments, they end with the same bits."""
+"""Rounds through the command line: killed at random moments, they end with the same bits.
+
+The agents are toys, except where a test says that it needs tiny models of the real architectures.
+"""
 
 import json
 import random
@@ -18,6 +21,7 @@ from training.mora_process import MoraTrain  # noqa: E402
 from benchmarks.rounds import command, fingerprint, interrupted, left_alone  # noqa: E402
 
 pytestmark = pytest.mark.timeout(600)
+TINY, TOYS = "configs/tiny-rounds.yaml", "tests/toy_agents/pair.yaml"
 ONE_ROUND = ("--set", "synthesis.num_rounds=1")
 
 
@@ -31,11 +35,15 @@ def mora(*words: str) -> tuple[int, str]:
 def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
     """A run of one uninterrupted round, and the seconds that it took."""
     run = tmp_path_factory.mktemp("rounds") / "whole"
-    return run, left_alone(run, *ONE_ROUND)
+    return run, left_alone(run, *ONE_ROUND, config=TOYS)
 
 
 def test_every_sample_records_its_origin(whole: tuple[Path, float]) -> None:
-    run, _ = whole
+    check_origins(whole[0])
+
+
+def check_origins(run: Path) -> None:
+    """Assert that every sample of the first round tells which model, judges and rule it comes from."""
     manifest = json.loads((run / "rounds" / "01" / "manifest.json").read_text())
     assert set(manifest["model"]["weights_sha256"]) == {"image", "video"}
     assert manifest["samples"]
@@ -52,20 +60,28 @@ def test_killed_and_resumed_rounds_equal_uninterrupted_ones_to_the_bit(
     whole: tuple[Path, float], tmp_path: Path, num_kills: int
 ) -> None:
     run, whole_s = whole
-    moments = interrupted(tmp_path / "run", num_kills, whole_s, random.Random(7), *ONE_ROUND)
+    moments = interrupted(tmp_path / "run", num_kills, whole_s, random.Random(7), *ONE_ROUND, config=TOYS)
     assert len(moments) == num_kills
-    expected, found = fingerprint(run), fingerprint(tmp_path / "run")
-    assert [path for path in {*expected, *found} if expected.get(path) != found.get(path)] == []
+    assert differing(run, tmp_path / "run") == []
+
+
+@pytest.mark.long  # the same with toys runs always
+@pytest.mark.timeout(1500)
+def test_killed_and_resumed_rounds_of_real_models_equal_uninterrupted_ones_to_the_bit(tmp_path: Path) -> None:
+    whole_s = left_alone(tmp_path / "whole", *ONE_ROUND)
+    moments = interrupted(tmp_path / "run", 3, whole_s, random.Random(7), *ONE_ROUND)
+    assert len(moments) == 3
+    assert differing(tmp_path / "whole", tmp_path / "run") == []
 
 
 def test_a_finished_run_repeats_no_work_and_a_changed_one_is_refused(whole: tuple[Path, float]) -> None:
     run, _ = whole
     before = fingerprint(run)
-    code, said = mora(*command(run, *ONE_ROUND, "--resume")[1:])
+    code, said = mora(*command(run, *ONE_ROUND, "--resume", config=TOYS)[1:])
     assert code == 0, said
     assert "candidate 1/" not in said
     assert fingerprint(run) == before
-    code, said = mora(*command(run, *ONE_ROUND, "--resume", "--set", "seed=1")[1:])
+    code, said = mora(*command(run, *ONE_ROUND, "--resume", "--set", "seed=1", config=TOYS)[1:])
     assert code == 1
     assert "another configuration (seed)" in said
 
@@ -93,21 +109,28 @@ def test_two_rounds_start_each_server_once_and_equal_two_commands(tmp_path: Path
     """The moving average makes the candidates, so each round has to restore the training weights."""
     average = ("--set", "synthesis.weights=average")
     at_once, in_two = tmp_path / "at-once", tmp_path / "in-two"
-    left_alone(at_once, *average)
+    left_alone(at_once, *average, config=TOYS)
     assert num_starts(at_once) == {"image.0": 1, "video.0": 1}
-    num_loads = sum(event.startswith("loading text encoders") for event in events(at_once, "image.0"))
-    assert num_loads == 3, "for the held-out prompts and for those of each round; not for training"
-    left_alone(in_two, *average, *ONE_ROUND)
-    left_alone(in_two, *average, "--resume")
+    left_alone(in_two, *average, *ONE_ROUND, config=TOYS)
+    left_alone(in_two, *average, "--resume", config=TOYS)
     assert num_starts(in_two) == {"image.0": 2, "video.0": 2}
     assert differing(at_once, in_two) == []
+
+
+def test_two_rounds_of_real_models_start_each_server_once_and_load_text_encoders_once_a_round(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    left_alone(run, "--set", "synthesis.weights=average")
+    assert num_starts(run) == {"image.0": 1, "video.0": 1}
+    num_loads = sum(event.startswith("loading text encoders") for event in events(run, "image.0"))
+    assert num_loads == 3, "for the held-out prompts and for those of each round; not for training"
+    check_origins(run)
 
 
 def test_a_server_that_dies_while_candidates_are_made_is_started_again(
     whole: tuple[Path, float], tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    job = MoraTrain(run, command=command(run, *ONE_ROUND)[1:])
+    job = MoraTrain(run, command=command(run, *ONE_ROUND, config=TOYS)[1:])
     job.read_until(lambda line: line.startswith("candidate 1/4"))
     job.child("video.0").kill()
     code, said = job.finish()
@@ -123,7 +146,7 @@ def test_ctrl_c_while_candidates_are_made_or_judged_ends_everything(tmp_path: Pa
     with socket.create_server(("127.0.0.1", 0)) as silent:  # a judge that never answers
         endpoint = f"{{base_url: 'http://127.0.0.1:{silent.getsockname()[1]}/v1', model: silent, timeout_s: 300}}"
         judges = f"synthesis.judges=[{{kind: endpoint, endpoint: {endpoint}}}, {{kind: measured}}]"
-        words = command(run, *ONE_ROUND, "--set", judges)[1:]
+        words = command(run, *ONE_ROUND, "--set", judges, config=TOYS)[1:]
         job = MoraTrain(run, command=words)
         job.read_until(lambda line: line.startswith("candidate 1/4"))
         job.process.send_signal(signal.SIGINT)
