@@ -14,6 +14,10 @@ from rich.table import Table
 
 from mora_launch.config.train_config import TrainConfig
 from mora_launch.environments.agent_options import CheckedOptions
+from mora_launch.environments.catalog import environments_of
+from mora_launch.environments.interpreter import ask_interpreter
+from mora_launch.jobs.chain import has_optimizer
+from mora_launch.jobs.cuda_driver import ask_driver
 from mora_launch.jobs.resources import available_cores, describe_cores, divide_memory, pin_cores
 
 _ADAM_NBYTES = 12  # float32 master weight and two moments for each trained parameter, divided by ZeRO
@@ -33,6 +37,8 @@ class PlacedRole:
     optimizer_nbytes: int
     shared_nbytes: int  # budget of its tensors in shared memory, on the host
     cores: str
+    python: Path | None = None  # interpreter of its environment; None = nothing is known about its packages
+    has_group: bool = False  # exchanges gradients with the other replicas of its agent
 
     @property
     def total_nbytes(self) -> int:
@@ -47,6 +53,7 @@ def place(config: TrainConfig, checked: Mapping[str, CheckedOptions]) -> list[Pl
         PlacementError: the roles would get too little shared memory.
     """
     roles = []
+    environments = environments_of(config)
     memory = divide_memory(config)
     pinned = pin_cores(config, available_cores())
     for replica in range(config.replicas):
@@ -63,29 +70,58 @@ def place(config: TrainConfig, checked: Mapping[str, CheckedOptions]) -> list[Pl
             role = Role.of(name, replica)
             device, environment = agent.device(replica), agent.environment
             cores = describe_cores(pinned, role)
-            roles.append(PlacedRole(role, device, environment, weights, gradients, optimizer, memory[role], cores))
+            placed = PlacedRole(
+                role, device, environment, weights, gradients, optimizer, memory[role], cores,
+                environments[environment].python, has_optimizer(checked[name]) and agent.trainable.scope != "none",
+            )  # fmt: skip
+            roles.append(placed)
         role = Role.of("coordinator", replica)
         roles.append(PlacedRole(role, "cpu", "control", 0, 0, 0, memory[role], "any"))
     return roles
 
 
-def check_devices(roles: list[PlacedRole]) -> None:
-    """Refuse a placement on devices that this machine does not have.
+def check_devices(roles: list[PlacedRole], *, trains: bool = True) -> None:
+    """Refuse a placement on devices that this machine does not have, or that the roles cannot use.
+
+    Args:
+        trains: False if the roles only answer calls, so that replicas exchange nothing.
 
     Raises:
-        PlacementError: names the role, the device and the number of devices.
+        PlacementError: names the role, the device and what is wrong with it.
     """
-    num_gpus = len(list(Path("/proc/driver/nvidia/gpus").glob("*")))
-    for role in roles:
-        kind, _, index = role.device.partition(":")
-        if kind == "cpu" and not index:
-            continue
-        if kind != "cuda" or not index.isdigit():
-            raise PlacementError(f"{role.role}: unknown device `{role.device}`; expected cpu, cuda:0, cuda:1, ...")
-        if int(index) >= num_gpus:
+    on_gpus = [role for role in roles if _is_gpu(role)]
+    if trains:
+        _check_groups(on_gpus)
+    if not on_gpus:
+        return
+    driver = ask_driver()
+    pythons = {role.python for role in on_gpus if role.python is not None}
+    distributions = {python: ask_interpreter(python).distributions for python in pythons}
+    for role in on_gpus:
+        problem = driver.problem_of(role.device, distributions[role.python] if role.python is not None else {})
+        if problem is not None:
+            raise PlacementError(f"{role.role} is placed on {role.device}, but {problem}")
+
+
+def _is_gpu(role: PlacedRole) -> bool:
+    kind, _, index = role.device.partition(":")
+    if kind == "cpu" and not index:
+        return False
+    if kind != "cuda" or not index.isdigit():
+        raise PlacementError(f"{role.role}: unknown device `{role.device}`; expected cpu, cuda:0, cuda:1, ...")
+    return True
+
+
+def _check_groups(on_gpus: list[PlacedRole]) -> None:
+    """Refuse two replicas of one trained agent on one GPU."""
+    taken: dict[tuple[str, str], PlacedRole] = {}
+    for role in on_gpus:
+        agent = role.role.rpartition(".")[0]
+        first = taken.setdefault((agent, role.device), role) if role.has_group else role
+        if first is not role:
             raise PlacementError(
-                f"{role.role} is placed on {role.device}, but this machine has {num_gpus} CUDA device(s); "
-                "change agents.*.devices or replicas, or run on a larger machine"
+                f"{first.role} and {role.role} are both placed on {role.device}, but NCCL accepts each GPU only once "
+                f"in a group: give agents.{agent}.devices one device for each replica, or lower replicas"
             )
 
 

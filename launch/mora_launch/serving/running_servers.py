@@ -19,6 +19,7 @@ from rich.console import Console
 
 from mora_launch.config.restarts import RestartBudget
 from mora_launch.config.train_config import TrainConfig
+from mora_launch.jobs.placement import check_devices, place
 from mora_launch.jobs.resources import divide_memory
 from mora_launch.jobs.run_status import StatusWriter
 from mora_launch.jobs.servers import ServerGroup, check_agents
@@ -62,6 +63,8 @@ class RunningServers:
         self._models = served_models(config)
         self._config = self._models.config
         checked = check_agents(self._config, console)
+        started = set(self._models.roles())
+        check_devices([each for each in place(self._config, checked) if each.role in started], trains=False)
         self._group = ServerGroup(self._config, checked, directory, train=False)
         self._supervisor = Supervisor(
             console.print,

@@ -1,0 +1,81 @@
+"""A placement that the machine's GPUs cannot carry is refused before anything starts. No test here needs a GPU."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from mora_environment.interface import Interface
+from mora_launch.config.train_config import load_config
+from mora_launch.environments.agent_options import CheckedOptions
+from mora_launch.environments.interpreter import Interpreter
+from mora_launch.environments.venvs import ROOT
+from mora_launch.jobs import placement
+from mora_launch.jobs.cuda_driver import CudaDriver, Gpu
+from mora_launch.jobs.placement import PlacedRole, check_devices, place
+from mora_runtime.errors import PlacementError
+from mora_runtime.wire.messages import PROTOCOL_VERSION
+
+
+def machine(monkeypatch: pytest.MonkeyPatch, *, num_gpus: int, version: int = 13000) -> None:
+    """Let the driver tell of so many GPUs."""
+    gpus = tuple(Gpu("a GPU", 80 << 30, f"0000:0{number}:00.0") for number in range(num_gpus))
+    monkeypatch.setattr(placement, "ask_driver", lambda: CudaDriver(version, gpus))
+
+
+def role(name: str, device: str, *, python: Path | None = None, has_group: bool = True) -> PlacedRole:
+    return PlacedRole(name, device, "sd3", 0, 0, 0, 0, "any", python, has_group)  # type: ignore[arg-type]
+
+
+def test_gpus_that_the_driver_shows_are_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine(monkeypatch, num_gpus=2)
+    check_devices([role("image.0", "cuda:0"), role("video.0", "cuda:1"), role("coordinator.0", "cpu")])
+
+
+def test_a_gpu_that_the_driver_does_not_show_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine(monkeypatch, num_gpus=1)
+    with pytest.raises(PlacementError, match=r"video\.0 is placed on cuda:1, but this machine has 1 CUDA device\(s\)"):
+        check_devices([role("image.0", "cuda:0"), role("video.0", "cuda:1")])
+
+
+def test_the_environments_torch_must_fit_the_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine(monkeypatch, num_gpus=1, version=12040)
+    python = Path(sys.executable)
+    monkeypatch.setattr(placement, "ask_interpreter", _old_driver_for)
+    with pytest.raises(PlacementError, match=r"image\.0 .* supports at most CUDA 12\.4: install a newer driver"):
+        check_devices([role("image.0", "cuda:0", python=python)])
+
+
+def _old_driver_for(python: Path) -> Interpreter:
+    distributions = {"torch": "2.13.0", "nvidia-cuda-runtime": "13.0.96"}
+    return Interpreter(version="3.11.9", prefix="/venv", distributions=distributions)
+
+
+def test_no_driver_is_asked_where_all_roles_are_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(placement, "ask_driver")
+    check_devices([role("image.0", "cpu"), role("image.1", "cpu")])
+
+
+def test_two_replicas_of_one_trained_agent_on_one_gpu_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine(monkeypatch, num_gpus=8)
+    with pytest.raises(PlacementError, match=r"^image\.0 and image\.1 are both placed on cuda:0, .*agents\.image"):
+        check_devices([role("image.0", "cuda:0"), role("video.0", "cuda:0"), role("image.1", "cuda:0")])
+
+
+def test_agents_share_a_gpu_and_so_do_replicas_that_exchange_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine(monkeypatch, num_gpus=1)
+    check_devices([role("image.0", "cuda:0"), role("video.0", "cuda:0")])
+    check_devices([role("critic.0", "cuda:0", has_group=False), role("critic.1", "cuda:0", has_group=False)])
+    check_devices([role("image.0", "cuda:0"), role("image.1", "cuda:0")], trains=False)
+
+
+def test_a_job_whose_replicas_would_share_a_gpu_is_refused_as_it_is_configured() -> None:
+    config = load_config(ROOT / "configs" / "tiny.yaml", ["replicas=2", "agents.image.devices=[cuda:0]"])
+    interface = Interface()
+    checked = CheckedOptions(
+        protocol=PROTOCOL_VERSION, options={}, components=(), interface=interface, weights="model", weights_folder=None
+    )
+    roles = place(config, dict.fromkeys(config.agents, checked))
+    with pytest.raises(PlacementError, match=r"^image\.0 and image\.1 are both placed on cuda:0"):
+        check_devices(roles)
