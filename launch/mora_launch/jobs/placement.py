@@ -1,17 +1,19 @@
-"""The device and memory of each role: the table of `--dry-run`, and a check that the devices exist."""
+"""The device and memory of each role: the table of `--dry-run`, and checks that the machine has what a job needs."""
 
 from __future__ import annotations
 
+import shutil
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-from mora_runtime.errors import PlacementError
+from mora_runtime.errors import ConfigurationError, PlacementError
 from mora_runtime.process.role import Role
 from rich.table import Table
 
+from mora_launch.config.agent_config import AgentConfig
 from mora_launch.config.train_config import TrainConfig
 from mora_launch.environments.agent_options import CheckedOptions
 from mora_launch.environments.catalog import environments_of
@@ -21,6 +23,7 @@ from mora_launch.jobs.cuda_driver import ask_driver
 from mora_launch.jobs.resources import available_cores, describe_cores, divide_memory, pin_cores
 
 _ADAM_NBYTES = 12  # float32 master weight and two moments for each trained parameter, divided by ZeRO
+_MASTER_NBYTES = 4
 _EMA_NBYTES = 4
 _GIB = 1 << 30
 
@@ -123,6 +126,49 @@ def _check_groups(on_gpus: list[PlacedRole]) -> None:
                 f"{first.role} and {role.role} are both placed on {role.device}, but NCCL accepts each GPU only once "
                 f"in a group: give agents.{agent}.devices one device for each replica, or lower replicas"
             )
+
+
+def check_disk(config: TrainConfig, checked: Mapping[str, CheckedOptions], run: Path) -> None:
+    """Refuse a job whose checkpoints do not fit on the disk of its run.
+
+    Raises:
+        ConfigurationError: names the room that they need and the room that is free.
+    """
+    nbytes = sum(
+        checkpoint_nbytes(agent, checked[name]) for name, agent in config.agents.items() if has_optimizer(checked[name])
+    )
+    training = config.training
+    num_saves = -(-training.num_steps // training.checkpoint_every) if training.checkpoint_every else 1
+    num_kept = min(num_saves, training.keep_checkpoints + 1)  # an old one is deleted when the next is complete
+    present = sum(path.stat().st_size for path in (run / "checkpoints").rglob("*") if path.is_file())
+    free = shutil.disk_usage(next(path for path in (run, *run.absolute().parents) if path.exists())).free
+    if free + present < num_kept * nbytes:
+        raise ConfigurationError(
+            f"{run}: {num_kept} checkpoints of {format_nbytes(nbytes)} need {format_nbytes(num_kept * nbytes)} "
+            f"(training.keep_checkpoints {training.keep_checkpoints}, and the one that is being written), but the disk "
+            f"has {format_nbytes(free + present)} for them: free disk space, lower training.keep_checkpoints, or "
+            "choose another --run"
+        )
+
+
+def checkpoint_nbytes(agent: AgentConfig, checked: CheckedOptions) -> int:
+    """Return the size of one trained agent's part of a checkpoint, over all replicas: weights, average and optimizer.
+
+    Adapters (LoRA) and single trained layers are counted as nothing, because their sizes are not known here.
+    """
+    module = [c for c in checked.components if c.trainable]
+    weights = sum(c.num_parameters * c.dtype_nbytes for c in module)
+    num_trained = sum(c.num_parameters for c in module)
+    has_average = agent.optimizer.ema_decay is not None
+    if agent.trainable.scope == "lora":
+        return 0
+    if agent.trainable.scope == "none":
+        return weights
+    if agent.trainable.scope == "patterns":
+        return weights * (2 if has_average else 1)
+    master_and_moments = _ADAM_NBYTES if agent.optimizer.kind == "adamw" else _MASTER_NBYTES
+    average = 2 * _EMA_NBYTES if has_average else 0  # in the optimizer's shards, and as weights of their own
+    return weights + (master_and_moments + average) * num_trained
 
 
 def placement_table(roles: list[PlacedRole]) -> Table:

@@ -13,7 +13,7 @@ from rich.console import Console
 from mora_launch.config.train_config import TrainConfig
 from mora_launch.jobs.chain import check_chain
 from mora_launch.jobs.job_servers import JobServers
-from mora_launch.jobs.placement import check_devices, place, placement_table
+from mora_launch.jobs.placement import check_devices, check_disk, place, placement_table
 from mora_launch.jobs.resources import role_names
 from mora_launch.jobs.run_path import CONFIG_COPY, run_path
 from mora_launch.jobs.servers import check_agents, traces_folder, write_json
@@ -50,6 +50,7 @@ def train(
         return 0
     check_devices(roles)
     path = run_path(run, config.name, resume=resume)
+    check_disk(config, checked, path)
     with RunDirectory.create(path, lock=True) as directory:
         dataset = resolve_dataset(config.data, config.clip, directory.path / "data", config.chain_names)
         write_json(directory.path / CONFIG_COPY, config.model_dump(mode="json"))
