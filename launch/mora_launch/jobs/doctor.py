@@ -20,6 +20,7 @@ from rich.console import Console
 from mora_launch.config.train_config import TrainConfig, stored_config
 from mora_launch.environments.catalog import checkout_environments
 from mora_launch.environments.venvs import CONTROL, ROOT, torch_backend
+from mora_launch.jobs.cuda_driver import CudaDriver, ask_driver
 from mora_launch.jobs.doctor_roles import role_findings
 from mora_launch.jobs.finding import Finding
 from mora_launch.jobs.run_path import CONFIG_COPY
@@ -29,6 +30,8 @@ from mora_launch.limits import MAX_CONFIG_NBYTES, MAX_LOG_LINE_NBYTES
 
 _NUM_FILES_NEEDED = 1024
 _FREE_NBYTES_NEEDED = 2 << 30
+_SHARED_MEMORY = Path("/dev/shm")
+_SHARED_NBYTES_NEEDED = 1 << 30
 _NUM_ERROR_LINES = 5
 
 
@@ -38,7 +41,8 @@ def examine(run: Path | None, config: TrainConfig | None, console: Console) -> i
     Args:
         config: None takes the one that the run was started with.
     """
-    findings = [*_machine(), *(_run(run) if run is not None else ()), *_roles(run, config)]
+    driver = ask_driver()
+    findings = [*_machine(), *_gpus(driver), *(_run(run) if run is not None else ()), *_roles(run, config, driver)]
     for finding in findings:
         mark, style = ("!", "yellow") if finding.fix else ("ok", "green")
         console.print(f"{mark:>2}  {finding.what}", style=style, markup=False)
@@ -69,15 +73,35 @@ def _machine() -> Iterator[Finding]:
     yield Finding(f"torch: built for {torch_backend()}")
 
 
-def _disk(path: Path) -> Finding:
-    free_nbytes = shutil.disk_usage(path).free
-    return Finding(
-        f"disk of {path}: {free_nbytes / (1 << 30):.1f} GiB free",
-        "" if free_nbytes >= _FREE_NBYTES_NEEDED else "free disk space: a job ends if its checkpoint cannot be written",
+def _gpus(driver: CudaDriver) -> Iterator[Finding]:
+    if not driver.gpus:
+        is_broken = torch_backend() == "cuda"  # there is a driver, and it shows nothing
+        yield Finding(f"GPUs: none ({driver.problem})", "see nvidia-smi and CUDA_VISIBLE_DEVICES" if is_broken else "")
+        return
+    yield Finding(f"NVIDIA driver: for CUDA {driver.cuda} and older")
+    for index, gpu in enumerate(driver.gpus):
+        yield Finding(f"cuda:{index}: {gpu.name}, {gpu.nbytes / (1 << 30):.1f} GiB, at {gpu.pci_bus_id}")
+    shared_nbytes = shutil.disk_usage(_SHARED_MEMORY).total
+    yield Finding(
+        f"{_SHARED_MEMORY}: {shared_nbytes / (1 << 30):.1f} GiB",
+        ""
+        if shared_nbytes >= _SHARED_NBYTES_NEEDED
+        else "NCCL, which connects GPUs, fails with so little: give the "
+        "container more, for example by `docker run --shm-size=1g`",
     )
 
 
-def _roles(run: Path | None, config: TrainConfig | None) -> Iterator[Finding]:
+def _disk(path: Path, needed_nbytes: int = _FREE_NBYTES_NEEDED) -> Finding:
+    free_nbytes = shutil.disk_usage(path).free
+    return Finding(
+        f"disk of {path}: {free_nbytes / (1 << 30):.1f} GiB free",
+        ""
+        if free_nbytes >= needed_nbytes
+        else f"free {needed_nbytes / (1 << 30):.1f} GiB in all: a job ends if its checkpoint cannot be written",
+    )
+
+
+def _roles(run: Path | None, config: TrainConfig | None, driver: CudaDriver) -> Iterator[Finding]:
     path = None if run is None else run / CONFIG_COPY
     if config is None and path is not None and path.exists():
         try:
@@ -85,7 +109,7 @@ def _roles(run: Path | None, config: TrainConfig | None) -> Iterator[Finding]:
         except (ConfigurationError, OSError, ValueError) as error:
             yield Finding(f"{path} cannot be read: {error}", "it was changed, or written by another version of Mora")
     if config is not None:
-        yield from role_findings(config)
+        yield from role_findings(config, driver)
 
 
 def _run(run: Path) -> Iterator[Finding]:
@@ -96,7 +120,7 @@ def _run(run: Path) -> Iterator[Finding]:
         return
     mode = stat.S_IMODE(run.stat().st_mode)
     yield Finding(f"run directory mode {mode:04o}", "" if not mode & 0o077 else f"chmod 0700 {run}")
-    yield _disk(run)
+    yield _disk(run, max(_FREE_NBYTES_NEEDED, _last_checkpoint_nbytes(run)))
     yield from _end(run, status)
     for incident in status.incidents:
         yield Finding(f"recovered: {incident.cause.splitlines()[0]}; {incident.then}")
@@ -142,6 +166,15 @@ _ADVICE = (
 
 def _advice(cause: str) -> str:
     return next((advice for words, advice in _ADVICE if words in cause), "")
+
+
+def _last_checkpoint_nbytes(run: Path) -> int:
+    """Size of the committed checkpoint, which the next one needs as well; 0 if there is none that can be read."""
+    try:
+        info = committed(run / "checkpoints")
+    except CheckpointError:
+        return 0  # `_checkpoint` tells about it
+    return 0 if info is None else sum(file.nbytes for file in info.files)
 
 
 def _checkpoint(run: Path) -> Finding:

@@ -1,4 +1,4 @@
-"""What `mora doctor` says about the roles of a configuration: interpreter, prefix and torch of each."""
+"""What `mora doctor` says about the roles of a configuration: device, interpreter, prefix and torch of each."""
 
 from __future__ import annotations
 
@@ -11,21 +11,24 @@ from mora_runtime.process.role import Role
 from mora_launch.config.train_config import TrainConfig
 from mora_launch.environments.catalog import environments_of
 from mora_launch.environments.environment import Environment
-from mora_launch.environments.interpreter import ask_interpreter
+from mora_launch.environments.interpreter import Interpreter, ask_interpreter
 from mora_launch.environments.venvs import CONTROL
+from mora_launch.jobs.cuda_driver import CudaDriver
 from mora_launch.jobs.finding import Finding
 
 
-def role_findings(config: TrainConfig) -> Iterator[Finding]:
+def role_findings(config: TrainConfig, driver: CudaDriver) -> Iterator[Finding]:
     """Yield one finding for each process of a job: every agent's servers, then the coordinators."""
     environments = environments_of(config)
-    found: dict[Path, str | EnvironmentFailed] = {}
+    asked = _Asked()
     for replica in range(config.replicas):
         for name, agent in config.agents.items():
             environment = environments[agent.environment]
-            yield _finding(Role.of(name, replica), environment.name, environment.python, _fix(environment), found)
+            role, device = Role.of(name, replica), agent.device(replica)
+            found = asked.finding(role, device, environment.name, environment.python, _fix(environment))
+            yield _with_device(found, device, driver, asked.interpreter(environment.python))
         fix = f"./mora env build {CONTROL.name}"
-        yield _finding(Role.of("coordinator", replica), CONTROL.name, CONTROL.python, fix, found)
+        yield asked.finding(Role.of("coordinator", replica), "cpu", CONTROL.name, CONTROL.python, fix)
 
 
 def _fix(environment: Environment) -> str:
@@ -34,20 +37,33 @@ def _fix(environment: Environment) -> str:
     return f"./mora env build {environment.build_name}"
 
 
-def _finding(
-    role: Role, environment: str, python: Path, fix: str, found: dict[Path, str | EnvironmentFailed]
+def _with_device(
+    found: Finding, device: str, driver: CudaDriver, interpreter: Interpreter | EnvironmentFailed
 ) -> Finding:
-    if python not in found:
-        found[python] = _described(python)
-    described = found[python]
-    if isinstance(described, EnvironmentFailed):
-        return Finding(f"role {role} (environment {environment}): {described}", fix)
-    return Finding(f"role {role} (environment {environment}): {python}, {described}")
+    """Add why the role cannot use its GPU, if it cannot."""
+    if not device.startswith("cuda:") or isinstance(interpreter, EnvironmentFailed):
+        return found
+    return Finding(found.what, driver.problem_of(device, interpreter.distributions) or "")
 
 
-def _described(python: Path) -> str | EnvironmentFailed:
-    try:
-        told = ask_interpreter(python)
-    except EnvironmentFailed as error:
-        return error
-    return f"Python {told.version}, prefix {told.prefix}, torch {told.distributions.get('torch', 'is not installed')}"
+class _Asked:
+    """What interpreters have said, each asked once."""
+
+    def __init__(self) -> None:
+        self._answers: dict[Path, Interpreter | EnvironmentFailed] = {}
+
+    def interpreter(self, python: Path) -> Interpreter | EnvironmentFailed:
+        if python not in self._answers:
+            try:
+                self._answers[python] = ask_interpreter(python)
+            except EnvironmentFailed as error:
+                self._answers[python] = error
+        return self._answers[python]
+
+    def finding(self, role: Role, device: str, environment: str, python: Path, fix: str) -> Finding:
+        told = self.interpreter(python)
+        if isinstance(told, EnvironmentFailed):
+            return Finding(f"role {role} (environment {environment}): {told}", fix)
+        torch = told.distributions.get("torch", "is not installed")
+        described = f"Python {told.version}, prefix {told.prefix}, torch {torch}"
+        return Finding(f"role {role} (environment {environment}): {python}, {described}, on {device}")
