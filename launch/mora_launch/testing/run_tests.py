@@ -30,7 +30,8 @@ def run_tests(
         options: go to pytest.
         num_jobs: stages that run next to each other; None = one for each core, at least two.
     """
-    ensure_environments(checkout_environments().values())
+    if selected or num_jobs == 1:  # else a stage builds them next to others
+        ensure_environments(checkout_environments().values())
     chosen = stages(selected, options, with_long=with_long or bool(selected))
     started_s = time.monotonic()
     if len(chosen) == 1 or num_jobs == 1:

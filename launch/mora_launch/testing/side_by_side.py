@@ -80,25 +80,43 @@ def run_side_by_side(
     on_start: Callable[[Stage], None],
     on_end: Callable[[Ended], None],
 ) -> list[Ended]:
-    """Run all stages, in their order, `num_jobs` at a time.
+    """Run all stages, `num_jobs` at a time, in their order except for those that wait for others (`Stage.after`).
 
-    An exception (Ctrl-C) interrupts the commands that run, waits for them, and passes on.
+    A stage is not run if one that it waits for has failed. An exception (Ctrl-C) interrupts the commands that run,
+    waits for them, and passes on.
     """
     waiting = list(stages)
     running: list[_Running] = []
     ended: list[Ended] = []
     try:
         while waiting or running:
-            while waiting and len(running) < num_jobs:
-                on_start(waiting[0])
-                running.append(_Running(waiting.pop(0), folder, variables))
-            for each in _wait(running):
+            for stage, failed in _hopeless(waiting, ended):
+                waiting.remove(stage)
+                ended.append(Ended(stage, 1, 0.0, f"not run, because {failed} failed\n"))
+                on_end(ended[-1])
+            while len(running) < num_jobs and (following := _startable(waiting, running)) is not None:
+                waiting.remove(following)
+                on_start(following)
+                running.append(_Running(following, folder, variables))
+            for each in _wait(running) if running else ():
                 running.remove(each)
                 ended.append(each.ended())
                 on_end(ended[-1])
     finally:
         _end_all(running)
     return ended
+
+
+def _hopeless(waiting: Sequence[Stage], ended: Sequence[Ended]) -> list[tuple[Stage, str]]:
+    """Stages that wait for one that has failed, with its name."""
+    failed = {each.stage.name for each in ended if each.exit_code != 0}
+    return [(stage, name) for stage in waiting if (name := next(iter(failed.intersection(stage.after)), None))]
+
+
+def _startable(waiting: Sequence[Stage], running: Sequence[_Running]) -> Stage | None:
+    """The first stage whose predecessors are over."""
+    unfinished = {stage.name for stage in waiting} | {each.stage.name for each in running}
+    return next((stage for stage in waiting if unfinished.isdisjoint(stage.after)), None)
 
 
 def _wait(running: Sequence[_Running]) -> list[_Running]:

@@ -13,6 +13,8 @@ from mora_launch.environments.catalog import Environments, checkout_environments
 from mora_launch.environments.environment import Environment
 from mora_launch.environments.venvs import CONTROL, ROOT
 
+BUILD = "environments"  # the stage that builds the agents' environments
+_BUILD_S = 200
 LONG = "long"  # the marker of tests that repeat what others guard, and take minutes
 _LINTED = ("runtime", "env_*", "data", "trainer", "launch", "tests", "benchmarks", "examples", "mora")
 _TYPED = (
@@ -35,11 +37,13 @@ class Stage:
 
     Attributes:
         expected_s: seconds on two idle cores, without long tests; the longest stages start first.
+        after: names of stages that must have passed before this one starts, where they run too.
     """
 
     name: str
     command: tuple[str, ...]
     expected_s: int
+    after: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return self.name
@@ -53,6 +57,7 @@ class Tests:
     python: Path
     paths: tuple[str, ...]
     expected_s: int
+    after: tuple[str, ...] = (BUILD,)
 
     def stage(self, chosen: Sequence[str], options: Sequence[str], *, with_long: bool) -> Stage:
         """The command that runs the chosen paths; a cache of its own keeps stages from writing into each other's."""
@@ -60,7 +65,7 @@ class Tests:
         name = f"{self.environment}: {' '.join(chosen)}"
         cache = f"cache_dir=.pytest_cache/{self.environment}-{self.paths[0].replace('/', '-')}"
         words = (str(self.python), "-m", "pytest", "-q", "-o", cache, *tier, *chosen, *options)
-        return Stage(name, words, self.expected_s)
+        return Stage(name, words, self.expected_s, self.after)
 
     def chosen(self, selected: Sequence[str]) -> list[str]:
         """Those of the selected paths that belong here; all that exist where nothing is selected."""
@@ -80,9 +85,11 @@ _OF_CONTROL = (
     (("tests/hostile",), 150),
     (("tests/integration/runtime", "tests/gpu"), 90),
     (("tests/integration/training",), 150),
-    (("tests/integration/chain",), 60),
     (("tests/integration/serving",), 120),
     (("tests/integration/rounds",), 120),
+)
+_OF_CONTROL_ALONE = (  # of toy agents, which run in the control environment
+    (("tests/integration/chain",), 60),
     (("tests/chaos",), 150),
 )
 _MORE_TESTS = {"opensora": ("tests/golden",)}  # of an environment, besides `tests/unit/<its name>`
@@ -91,11 +98,12 @@ _MORE_TESTS = {"opensora": ("tests/golden",)}  # of an environment, besides `tes
 def all_tests(environments: Environments) -> list[Tests]:
     """The tests of the control environment and of every environment of the checkout."""
     ours = [Tests(CONTROL.name, CONTROL.python, paths, expected_s) for paths, expected_s in _OF_CONTROL]
+    alone = [Tests(CONTROL.name, CONTROL.python, paths, expected_s, ()) for paths, expected_s in _OF_CONTROL_ALONE]
     theirs = [
         Tests(name, each.python, (f"tests/unit/{name}", *_MORE_TESTS.get(name, ()), "tests/hostile"), 60)
         for name, each in environments.items()
     ]
-    return [*ours, *theirs]
+    return [*ours, *alone, *theirs]
 
 
 def lint(environments: Environments) -> list[Stage]:
@@ -112,18 +120,25 @@ def lint(environments: Environments) -> list[Stage]:
     ]
 
 
+def builds(environments: Environments) -> list[Stage]:
+    """The stage that builds the environments, if one is missing: stages that do not need them start meanwhile."""
+    if all(each.venv is None or each.venv.is_built() for each in environments.values()):
+        return []
+    return [Stage(BUILD, (str(CONTROL.python), "-m", "mora_launch", "env", "build"), _BUILD_S)]
+
+
 def _typed_environment(python: str, environment: Environment) -> Stage:
     """Types of an environment's code, as the libraries of that environment have them."""
     name, folder = environment.name, environment.package_folder
     assert folder is not None, f"{environment.told_by}: no distribution has the package {environment.package}"
     words = ("--python-executable", str(environment.python), "--cache-dir", f".mypy_cache/{name}")
-    return Stage(f"mypy {name}", (python, "-m", "mypy", *words, str(folder.relative_to(ROOT))), 60)
+    return Stage(f"mypy {name}", (python, "-m", "mypy", *words, str(folder.relative_to(ROOT))), 60, (BUILD,))
 
 
 def stages(selected: Sequence[str], options: Sequence[str], *, with_long: bool) -> list[Stage]:
     """All stages, or those of the selected paths; the longest first."""
     environments = checkout_environments()
-    found = [] if selected else lint(environments)
+    found = [] if selected else [*builds(environments), *lint(environments)]
     for tests in all_tests(environments):
         if chosen := tests.chosen(selected):
             found.append(tests.stage(chosen, options, with_long=with_long))

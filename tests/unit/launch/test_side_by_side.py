@@ -1,5 +1,6 @@
 """How `mora test` runs its stages: which, in which order, at the same time, and what an interruption leaves."""
 
+import dataclasses
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from mora_launch.environments.catalog import checkout_environments
 from mora_launch.environments.venvs import ROOT
 from mora_launch.testing.run_tests import sum_up
 from mora_launch.testing.side_by_side import Ended, run_side_by_side
-from mora_launch.testing.stages import Stage, all_tests, stages
+from mora_launch.testing.stages import BUILD, Stage, all_tests, stages
 from rich.console import Console
 
 # Each waits for the other's file: they end only when they run at the same time.
@@ -63,6 +64,31 @@ def test_one_job_runs_them_in_their_order_and_a_failure_stops_no_other(tmp_path:
     assert [(each.exit_code, each.output) for each in ended] == [(3, ""), (0, "words\n")]
 
 
+def after(stage: Stage, *names: str) -> Stage:
+    return dataclasses.replace(stage, after=names)
+
+
+def test_a_stage_waits_for_another_while_later_ones_run(tmp_path: Path) -> None:
+    a, b = tmp_path / "a", tmp_path / "b"
+    given = [after(python("second", "print('done')"), "a"), python("a", MEET, a, b), python("b", MEET, b, a)]
+    events, ended = run(given, 2, tmp_path)
+    assert events[:2] == ["+a", "+b"]
+    assert events.index("-a") < events.index("+second")
+    assert [each.exit_code for each in ended] == [0, 0, 0]
+
+
+def test_a_stage_is_not_run_after_a_failed_one_and_counts_as_failed(tmp_path: Path) -> None:
+    given = [python("a", "raise SystemExit(3)"), after(python("b", "print('ran')"), "a"), python("c", "print('ran')")]
+    events, ended = run(given, 1, tmp_path)
+    assert "+b" not in events
+    codes = {str(each.stage): (each.exit_code, each.output) for each in ended}
+    assert codes == {"a": (3, ""), "b": (1, "not run, because a failed\n"), "c": (0, "ran\n")}
+
+
+def test_a_stage_that_waits_for_one_that_does_not_run_starts(tmp_path: Path) -> None:
+    assert run([after(python("a", ""), "absent")], 1, tmp_path)[0] == ["+a", "-a"]
+
+
 def is_alive(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
@@ -107,6 +133,14 @@ def test_every_test_file_is_in_a_stage_and_the_longest_stages_come_first() -> No
     covered = [ROOT / path for tests in all_tests(checkout_environments()) for path in tests.paths]
     for file in (ROOT / "tests").rglob("test_*.py"):
         assert any(file.is_relative_to(path) for path in covered), file
+
+
+def test_only_stages_of_the_control_environment_start_before_the_others_are_built() -> None:
+    planned = {str(stage): stage.after for stage in stages([], [], with_long=False)}
+    assert planned["control: tests/chaos"] == planned["mypy"] == planned["ruff"] == ()
+    for name in checkout_environments():
+        assert planned[f"mypy {name}"] == (BUILD,)
+        assert all(each == (BUILD,) for stage, each in planned.items() if stage.startswith(f"{name}: "))
 
 
 def test_long_tests_are_left_out_unless_requested() -> None:
