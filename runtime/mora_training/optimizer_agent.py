@@ -21,7 +21,7 @@ from mora_runtime.process.closed_listeners import close_listeners
 from mora_runtime.rpc.agent import Agent, remote
 from safetensors.torch import load_file
 
-from mora_training.process_group import join_group
+from mora_training.process_group import join_group, limit_waits
 from mora_training.sharded_optimizer import ShardedOptimizer
 from mora_training.shards import ShardWriter, copied, write_tensors
 from mora_training.trainable import parameter_counts, select_trainable
@@ -74,6 +74,7 @@ class OptimizerAgent(Agent):
         if parameters:
             join_group(settings.group, device)
             self._optimizer = ShardedOptimizer(module, [parameters], settings.optimizer)
+            limit_waits(settings.group.timeout_s)
             if device.type == "cpu":  # not on CUDA: NCCL connects at first use
                 close_listeners()
         self._prepared_step: int | None = None
@@ -217,6 +218,7 @@ class OptimizerAgent(Agent):
         else:
             self._module.load_state_dict(load_file(target / "weights" / WEIGHTS_FILE))
         if self._optimizer is not None:
+            limit_waits(self._settings.group.join_timeout_s)  # files may take one replica much longer than another
             rank, world_size = self._settings.group.rank, self._settings.group.world_size
             path = target / f"optimizer-{rank:05d}-of-{world_size:05d}.safetensors"
             if not path.is_file():
@@ -227,6 +229,7 @@ class OptimizerAgent(Agent):
             state = load_file(path)
             RandomState.taken_from(state, self._device).restore()
             self._optimizer.load_state(state)
+            limit_waits(self._settings.group.timeout_s)
         self._holds, self._only_shows = (folder, False), False
         return {}
 

@@ -11,6 +11,7 @@ import logging
 import os
 
 import torch
+import torch.distributed as dist
 
 from mora_training.training_settings import GroupSettings
 
@@ -47,7 +48,8 @@ def _ask_torch_for_memory() -> None:
 def join_group(settings: GroupSettings, device: torch.device) -> None:
     """Initialise DeepSpeed's communication for this process: gloo on CPU, NCCL on CUDA.
 
-    Blocks until every member has joined, at most `timeout_s`. A GPU must be the current device of this process.
+    Blocks until every member has joined, at most `join_timeout_s`, which also limits collectives until `limit_waits`.
+    A GPU must be the current device of this process.
     """
     # DeepSpeed reads these before its arguments, and tries MPI if they are absent.
     os.environ.update(
@@ -73,5 +75,21 @@ def join_group(settings: GroupSettings, device: torch.device) -> None:
         init_method=settings.rendezvous,
         rank=settings.rank,
         world_size=settings.world_size,
-        timeout=datetime.timedelta(seconds=settings.timeout_s),
+        timeout=datetime.timedelta(seconds=settings.join_timeout_s),
     )
+
+
+def limit_waits(timeout_s: float) -> None:
+    """Set how long collectives of all groups of this process wait, from the next one on.
+
+    DeepSpeed makes groups of its own, with torch's timeout, from the one that was joined. NCCL ends the process after
+    a timeout, which is how a hang is noticed.
+    """
+    for group in dist.distributed_c10d._world.pg_map:
+        dist.distributed_c10d._set_pg_timeout(datetime.timedelta(seconds=timeout_s), group)
+
+
+def make_patient_group(timeout_s: float) -> dist.ProcessGroup:
+    """Make a group of the same members (a collective) for waits that are longer than `GroupSettings.timeout_s`."""
+    group: dist.ProcessGroup = dist.new_group(timeout=datetime.timedelta(seconds=timeout_s), backend="gloo")
+    return group

@@ -14,7 +14,8 @@ class GroupSettings(Settings):
     rank: int
     world_size: int
     rendezvous: str  # file:///<run>/roles/... or tcp://host:port
-    timeout_s: float = 600.0
+    timeout_s: float = 600.0  # for a collective: how long a member waits for the others
+    join_timeout_s: float = 600.0  # for the members to load their models and meet, at the start and in `load`
 
 
 class OptimizerSettings(Settings):

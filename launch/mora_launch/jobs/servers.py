@@ -33,6 +33,9 @@ from mora_launch.jobs.chain import has_optimizer
 from mora_launch.jobs.resources import available_cores, divide_memory, pin_cores
 
 TRACES = "trace"  # folder of a run
+_CPU_GROUP_TIMEOUT_S = 600.0
+_GPU_GROUP_TIMEOUT_S = 120.0  # collectives take seconds there; a hang is noticed only by this timeout
+_SLACK_S = 60.0  # so that the launcher's deadline for a slow start passes first, and names the role
 
 
 def check_agents(config: TrainConfig, console: Console) -> dict[str, CheckedOptions]:
@@ -138,6 +141,8 @@ class ServerGroup:
             rank=role.replica,
             world_size=self._config.replicas,
             rendezvous=rendezvous(self._directory, role.name, attempt),
+            timeout_s=_CPU_GROUP_TIMEOUT_S if agent.device(role.replica) == "cpu" else _GPU_GROUP_TIMEOUT_S,
+            join_timeout_s=self._config.start_deadline_s + _SLACK_S,
         )
         return OptimizerAgentSettings(group=group, optimizer=agent.optimizer, trainable=agent.trainable)
 

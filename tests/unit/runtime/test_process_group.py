@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -68,3 +71,47 @@ def test_devices_may_be_named_by_uuid_where_nvml_is_installed(
     join_group(GROUP, torch.device("cuda:0"))
     accelerator = object.__new__(cuda_accelerator.CUDA_Accelerator)
     assert accelerator.available_memory(0) == 79 << 30
+
+
+def test_members_have_as_long_to_meet_as_models_take_to_load(joined: dict[str, Any]) -> None:
+    join_group(GROUP.model_copy(update={"timeout_s": 120.0, "join_timeout_s": 960.0}), torch.device("cuda:0"))
+    assert joined["timeout"].total_seconds() == 960.0
+
+
+LONELY = """
+import datetime, sys, time
+import torch, torch.distributed as dist
+from mora_training.process_group import limit_waits, make_patient_group
+rank, path = int(sys.argv[1]), sys.argv[2]
+dist.init_process_group("gloo", init_method=f"file://{path}", rank=rank, world_size=2,
+                        timeout=datetime.timedelta(seconds=60))
+own = dist.new_group()
+limit_waits(0.5)
+patient = make_patient_group(60)
+if rank == 1:
+    sys.stdin.readline()
+else:
+    for group in (None, own):
+        started_s = time.monotonic()
+        try:
+            dist.all_reduce(torch.ones(1), group=group)
+        except RuntimeError:
+            print("gave up", time.monotonic() - started_s < 30, flush=True)
+    print("waits", flush=True)
+dist.barrier(group=patient)
+print("met", flush=True)
+"""
+
+
+def test_collectives_give_up_after_the_groups_timeout_and_a_patient_group_waits_on(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", LONELY]
+    with (
+        subprocess.Popen([*command, "0", str(tmp_path / "group")], stdout=subprocess.PIPE, text=True) as waiting,
+        subprocess.Popen(
+            [*command, "1", str(tmp_path / "group")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as late,
+    ):
+        assert waiting.stdout is not None
+        assert [waiting.stdout.readline() for _ in range(3)] == ["gave up True\n", "gave up True\n", "waits\n"]
+        assert late.communicate("come\n", timeout=60)[0] == "met\n"
+        assert waiting.communicate(timeout=60)[0] == "met\n"
