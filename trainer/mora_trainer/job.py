@@ -18,7 +18,7 @@ from mora_runtime.process.closed_listeners import close_listeners
 from mora_runtime.process.logs import LogFields
 from mora_runtime.process.supervisor_link import Vitals
 from mora_runtime.trace import tracing
-from mora_training.process_group import join_group
+from mora_training.process_group import join_group, make_patient_group
 from mora_training.training_settings import GroupSettings
 
 from mora_trainer.chain.generation import ChainGenerator
@@ -31,7 +31,7 @@ from mora_trainer.metrics import MetricsLog
 from mora_trainer.modulation import Modulation
 from mora_trainer.preparation import Corpus, initial_embeddings, parameter_rows, unload_text_encoders
 from mora_trainer.progress import TrainingProgress, parameter_table, summary_table
-from mora_trainer.samples import SamplePrompt, Sampler
+from mora_trainer.samples import SamplePrompt, Sampler, Share
 from mora_trainer.schedule import schedule_factor
 from mora_trainer.settings import CoordinatorSettings
 from mora_trainer.step import JointStep, LearningRates, StepReport
@@ -42,6 +42,7 @@ _ZERO_GRADIENT_WARNING = (
     "nothing from the loss. The next agent may start from weights that ignore their input, as a freshly initialised "
     "masked-video projection does; start from trained weights"
 )
+_SLACK_S = 60.0  # over the deadlines of calls, for what a rank does between them
 
 
 class TrainingJob:
@@ -59,10 +60,9 @@ class TrainingJob:
         self._is_first = settings.replica == 0
         self._deadline_s = settings.training.call_deadline_s
         torch.set_num_threads(settings.num_threads)
-        join_group(
-            GroupSettings(rank=settings.replica, world_size=settings.num_replicas, rendezvous=settings.rendezvous),
-            torch.device("cpu"),
-        )
+        join_group(_group_settings(settings), torch.device("cpu"))
+        # all ranks wait for the slowest one's samples, of which every call may take as long as the deadline
+        self._sampling_group = make_patient_group(_sampling_timeout_s(settings)) if settings.num_replicas > 1 else None
         close_listeners()
         self._session = Session.open(
             self._run,
@@ -128,7 +128,7 @@ class TrainingJob:
             deadline_s=self._deadline_s,
         )
         self._first_step = self._done = self._restore() if settings.resume else 0
-        self._sampler = self._make_sampler() if self._is_first and settings.samples.enabled else None
+        self._sampler = self._make_sampler() if settings.samples.enabled else None
 
     def _restore(self) -> int:
         info = committed(self._run.checkpoints)
@@ -153,11 +153,17 @@ class TrainingJob:
             fps=self._settings.clip.fps,
             seed=self._settings.samples.seed,
             folder=self._run.samples,
+            share=Share(self._settings.replica, self._settings.num_replicas),
         )
 
     def _take_sample(self, label: str) -> None:
-        if self._sampler is not None:
-            self._sampler.take(label, {} if self._modulation is None else self._modulation.all_embeddings())
+        if self._sampler is None:
+            return
+        self._sampler.take(label, {} if self._modulation is None else self._modulation.all_embeddings())
+        if self._sampling_group is not None:
+            dist.barrier(group=self._sampling_group)
+        if self._is_first:
+            self._sampler.draw_sheet()
 
     def _loop(self, progress: TrainingProgress) -> int:
         """Run steps until the last, or until rank 0 is asked to stop; commits a checkpoint before it returns."""
@@ -267,3 +273,20 @@ class TrainingJob:
             stage.client.close()
         self._session.close()
         dist.destroy_process_group()
+
+
+def _group_settings(settings: CoordinatorSettings) -> GroupSettings:
+    """A rank that waits in a collective may wait for a call of another rank, so it waits longer than any call."""
+    timeout_s = max(600.0, settings.training.call_deadline_s) + _SLACK_S
+    return GroupSettings(
+        rank=settings.replica,
+        world_size=settings.num_replicas,
+        rendezvous=settings.rendezvous,
+        timeout_s=timeout_s,
+        join_timeout_s=timeout_s,
+    )
+
+
+def _sampling_timeout_s(settings: CoordinatorSettings) -> float:
+    num_prompts = -(-settings.samples.num_prompts // settings.num_replicas)
+    return num_prompts * len(settings.chain) * settings.training.call_deadline_s + _SLACK_S

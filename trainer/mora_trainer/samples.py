@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from mora_data.clips import Clip, contact_sheet, write_video
 from PIL import Image
 
@@ -22,8 +23,25 @@ class SamplePrompt:
     target: Clip
 
 
+@dataclass(frozen=True)
+class Share:
+    """Which prompts are this rank's: the ranks take them in turn."""
+
+    rank: int
+    num_ranks: int
+
+    def has(self, number: int) -> bool:
+        """Whether this rank makes the samples of a prompt."""
+        return number % self.num_ranks == self.rank
+
+
 class Sampler:
-    """Generates videos with the agents' current weights."""
+    """Generates videos with the agents' current weights, each rank with its own agents and prompts.
+
+    Args:
+        prompts: all of the job, the same on every rank.
+        folder: the same on every rank.
+    """
 
     def __init__(
         self,
@@ -33,33 +51,60 @@ class Sampler:
         fps: float,
         seed: int,
         folder: Path,
+        share: Share,
     ) -> None:
         self._generator = generator
         self._prompts = prompts
         self._fps = fps
         self._seeds = {stage.name: seed for stage in generator.stages}
         self._folder = folder
+        self._share = share
+        self._untold: list[tuple[int, str]] = []  # what other ranks have made: number of the prompt, label
         self._rows: list[list[tuple[str, Clip]]] = [  # by prompt, so that the rows of a prompt are adjacent
             [(f"target: {prompt.text}", prompt.target)] for prompt in prompts
         ]
 
-    def take(self, label: str, embeddings: Embeddings) -> list[Path]:
-        """Generate with every prompt; write `<label>-<n>.mp4`, what each agent before the last one made as
-        `<label>-<n>-<agent>.png` (or .mp4), and the contact sheet of all rows so far.
+    def take(self, label: str, embeddings: Embeddings) -> None:
+        """Generate with this rank's prompts; write `<label>-<n>.mp4`, and what each agent before the last one made as
+        `<label>-<n>-<agent>.png` (or .mp4).
         """
-        written: list[Path] = []
         for number, prompt in enumerate(self._prompts):
+            if not self._share.has(number):
+                self._untold.append((number, label))
+                continue
             made = self._generator.make(prompt.keys, self._seeds, embeddings)
             for agent, pixels in made.stages.items():
-                written.append(self._write(f"{label}-{number}-{agent}", pixels))
-                self._rows[number].append((f"{label}, {agent}: {prompt.text}", _clip(pixels)))
-            written.append(self._write(f"{label}-{number}", made.clip))
-            self._rows[number].append((f"{label}: {prompt.text}", made.clip))
+                self._write(f"{label}-{number}-{agent}", pixels)
+            self._write(f"{label}-{number}", made.clip)
+            clips = [*map(_clip, made.stages.values()), made.clip]
+            if self._share.rank == 0:
+                self._add_rows(number, label, clips)
+            else:
+                np.savez(self._rows_file(number, label), *clips)
+
+    def draw_sheet(self) -> Path:
+        """Write the contact sheet of all rows so far; on rank 0, when every rank has returned from `take`."""
+        for number, label in self._untold:
+            path = self._rows_file(number, label)
+            with np.load(path, allow_pickle=False) as content:
+                self._add_rows(number, label, [content[name] for name in content.files])
+            path.unlink()
+        self._untold.clear()
         sheet = self._folder / "contact-sheet.png"
         contact_sheet([row for rows in self._rows for row in rows]).save(sheet)
-        return [*written, sheet]
+        return sheet
 
-    def _write(self, name: str, pixels: Pixels) -> Path:
+    def _add_rows(self, number: int, label: str, clips: Sequence[Clip]) -> None:
+        """Add what the agents made of a prompt, in their order."""
+        text = self._prompts[number].text
+        labels = [*(f"{label}, {stage.name}: {text}" for stage in self._generator.stages[:-1]), f"{label}: {text}"]
+        self._rows[number] += zip(labels, clips, strict=True)
+
+    def _rows_file(self, number: int, label: str) -> Path:
+        """The file in which another rank passes its pixels to rank 0; a video has other pixels."""
+        return self._folder / f".{label}-{number}.npz"
+
+    def _write(self, name: str, pixels: Pixels) -> None:
         if pixels.ndim == 3:
             path = self._folder / f"{name}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -67,7 +112,6 @@ class Sampler:
         else:
             path = self._folder / f"{name}.mp4"
             write_video(path, pixels, self._fps)
-        return path
 
 
 def _clip(pixels: Pixels) -> Clip:
