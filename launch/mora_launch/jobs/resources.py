@@ -10,8 +10,10 @@ from mora_runtime.errors import PlacementError
 from mora_runtime.process.role import Role
 
 from mora_launch.config.train_config import TrainConfig
+from mora_launch.jobs.cuda_driver import Gpu
 
 _NODES = Path("/sys/devices/system/node")
+_PCI_DEVICES = Path("/sys/bus/pci/devices")
 MIN_ARENA_NBYTES = 16 << 20
 
 
@@ -64,6 +66,41 @@ def pin_cores(config: TrainConfig, available: Sequence[Sequence[int]]) -> dict[R
     if not config.pin_cores or sum(num for _, num in wanted) > sum(map(len, free)):
         return {}
     return dict(_taken(wanted, free))
+
+
+def near_cores(
+    config: TrainConfig, gpus: Sequence[Gpu], pinned: Mapping[Role, tuple[int, ...]]
+) -> dict[Role, tuple[int, ...]]:
+    """Assign each GPU server the cores of the memory node that its GPU is attached to; GPU servers share them.
+
+    Args:
+        gpus: as the driver shows them.
+        pinned: cores that CPU servers have for themselves.
+
+    Returns:
+        Cores by role, without roles whose GPU tells no node; empty if pinning is off.
+    """
+    if not config.pin_cores:
+        return {}
+    taken = {core for cores in pinned.values() for core in cores}
+    near: dict[Role, tuple[int, ...]] = {}
+    for replica in range(config.replicas):
+        for name, agent in config.agents.items():
+            kind, _, index = agent.device(replica).partition(":")
+            if kind == "cuda" and int(index) < len(gpus):
+                cores = tuple(sorted(_cores_at(gpus[int(index)]) & os.sched_getaffinity(0) - taken))
+                if cores:
+                    near[Role.of(name, replica)] = cores
+    return near
+
+
+def _cores_at(gpu: Gpu) -> set[int]:
+    """Cores of the memory node that a GPU is attached to; none if the machine has one node or does not tell."""
+    try:
+        node = int((_PCI_DEVICES / gpu.pci_bus_id.lower() / "numa_node").read_text())
+        return _cores_of((_NODES / f"node{node}" / "cpulist").read_text())
+    except (OSError, ValueError):
+        return set()
 
 
 def _taken(wanted: Sequence[tuple[Role, int]], free: list[list[int]]) -> Iterator[tuple[Role, tuple[int, ...]]]:

@@ -30,7 +30,8 @@ from mora_launch.environments.environment import Environment
 from mora_launch.environments.tiny_models import ensure_tiny_models
 from mora_launch.environments.venvs import CONTROL, ROOT
 from mora_launch.jobs.chain import has_optimizer
-from mora_launch.jobs.resources import available_cores, divide_memory, pin_cores
+from mora_launch.jobs.cuda_driver import ask_driver
+from mora_launch.jobs.resources import available_cores, divide_memory, near_cores, pin_cores
 
 TRACES = "trace"  # folder of a run
 _CPU_GROUP_TIMEOUT_S = 600.0
@@ -94,6 +95,8 @@ class ServerGroup:
         self._traces = traces
         self._memory = divide_memory(config)
         self._cores = pin_cores(config, available_cores())
+        has_gpus = any(device != "cpu" for agent in config.agents.values() for device in agent.devices)
+        self._near = near_cores(config, ask_driver().gpus, self._cores) if has_gpus else {}
 
     @property
     def roles(self) -> list[Role]:
@@ -123,7 +126,7 @@ class ServerGroup:
         settings = server_settings(
             self._directory, role.name, agent, environment, self._checked[role.name].options, replica=role.replica,
             generation=generation,
-            cpu_affinity=self._cores.get(role),
+            cpu_affinity=self._cores.get(role) or self._near.get(role),
             spin_ns=LONGEST_SPIN_NS if role in self._cores else None,  # no other server uses its cores
             training=training,
             ends_when_out_of_memory=training is not None,
