@@ -73,9 +73,11 @@ class Installer:
             return
         variables = uv_variables()
         backend = [] if "UV_FIND_LINKS" in variables or torch_backend() == "cuda" else ["--torch-backend", "cpu"]
-        # Without bytecode every process compiles torch, diffusers and transformers again when it starts, which takes
-        # seconds if site-packages is read-only or PYTHONDONTWRITEBYTECODE is set. pip compiles by default.
-        options = ["-q", "--python", str(python), "--compile-bytecode", *backend]
+        # The first import of a module writes its bytecode, so compiling all modules, of which few are ever imported, is
+        # wasted: half a minute of processor time. If Python must not write it, every process would compile torch,
+        # diffusers and transformers again when it starts. pip compiles by default.
+        compiles = ["--compile-bytecode"] if sys.dont_write_bytecode else []
+        options = ["-q", "--python", str(python), *compiles, *backend]
         _run([self._uv, "pip", "install", *options, *words], variables)
 
 
