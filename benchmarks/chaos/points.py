@@ -73,3 +73,11 @@ TOYS = SmallJob(
         "coordinator.0": _passages(35, before_receive=48, acked=10, mapped=3),
     },
 )
+PAIR = SmallJob(  # as `TOYS`, with fewer processes to start again
+    "tests/toy_agents/pair.yaml",
+    {
+        "image.0": _passages(12, mapped=9, acked=3, mid_forward=9, mid_backward=9),
+        "video.0": _passages(12, acked=2, mid_forward=18, mid_backward=18),
+        "coordinator.0": _passages(35, acked=10, mapped=3),
+    },
+)
