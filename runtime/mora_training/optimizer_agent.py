@@ -22,7 +22,7 @@ from mora_runtime.rpc.agent import Agent, remote
 from safetensors.torch import load_file
 
 from mora_training.process_group import join_group, limit_waits
-from mora_training.sharded_optimizer import ShardedOptimizer
+from mora_training.sharded_optimizer import ShardedOptimizer, local_gradient
 from mora_training.shards import ShardWriter, copied, write_tensors
 from mora_training.trainable import parameter_counts, select_trainable
 from mora_training.training_settings import OptimizerAgentSettings
@@ -146,7 +146,8 @@ class OptimizerAgent(Agent):
     def dump_gradients(self, folder: str) -> dict[str, Any]:
         """Write the gradients of this rank so far (before any averaging) as `<folder>/<role>.safetensors`."""
         path = self._folder(folder) / f"{self._role}.safetensors"
-        gradients = {n: p.grad for n, p in self._module.named_parameters() if p.grad is not None}
+        found = {name: local_gradient(parameter) for name, parameter in self._module.named_parameters()}
+        gradients = {name: gradient for name, gradient in found.items() if gradient is not None}
         write_tensors(path, gradients)
         return {"num_parameters": len(gradients)}
 

@@ -24,6 +24,12 @@ from mora_training.ema import ShardedEma
 from mora_training.training_settings import OptimizerSettings
 
 
+def local_gradient(parameter: torch.nn.Parameter) -> torch.Tensor | None:
+    """This rank's sum of a parameter's gradients since the last step; float32 for bfloat16 parameters."""
+    accumulated: torch.Tensor | None = getattr(parameter, "grad_accum", None)
+    return parameter.grad if accumulated is None else accumulated
+
+
 @dataclass(frozen=True)
 class GradientReport:
     """A role's answer to PREPARE; equal on every rank of its group."""
@@ -56,7 +62,7 @@ class ShardedOptimizer:
             config=_deepspeed_config(settings, bfloat16),
             dist_init_required=False,
         )
-        if self._zero.use_grad_accum_attribute:
+        if bfloat16:
             _accumulate_in_float32(self._zero, groups)
         self._names = {id(parameter): name for name, parameter in module.named_parameters()}
         self._settings = settings
@@ -210,15 +216,23 @@ def _deepspeed_config(settings: OptimizerSettings, bfloat16: bool) -> dict[str, 
     }
     if bfloat16:
         config["bf16"] = {"enabled": True}
+        config["communication_data_type"] = "fp32"
         # With float32 accumulation DeepSpeed swaps ZeRO 1 for another optimizer, which cannot defer its reduction.
         config["data_types"] = {"grad_accum_dtype": "fp32" if settings.zero_stage == 2 else "bf16"}
     return config
 
 
 def _accumulate_in_float32(zero: Any, groups: Sequence[Sequence[torch.nn.Parameter]]) -> None:
-    """Move each bfloat16 gradient into DeepSpeed's float32 accumulator as soon as it exists, so sums are float32."""
+    """Move each bfloat16 gradient into DeepSpeed's float32 accumulator as soon as it exists.
+
+    So the sums over micro-batches and over replicas are float32. DeepSpeed does this by itself only for some stages
+    and types; its buffers follow from these attributes.
+    """
+    zero.gradient_accumulation_dtype = torch.float32
+    zero.use_separate_grad_accum = zero.use_grad_accum_attribute = True
     for group in groups:
         for parameter in group:
+            parameter.grad_accum = None  # type: ignore[attr-defined]
             parameter.register_post_accumulate_grad_hook(  # type: ignore[no-untyped-call]
                 zero._fill_param_grad_accum_attribute
             )
