@@ -81,16 +81,16 @@ class Tests:
 
 
 _OF_CONTROL = (
-    (("tests/unit/house", "tests/unit/runtime", "tests/unit/trainer", "tests/unit/launch", "tests/unit/bench"), 60),
-    (("tests/hostile",), 150),
-    (("tests/integration/runtime", "tests/gpu"), 90),
-    (("tests/integration/training",), 150),
-    (("tests/integration/serving",), 120),
-    (("tests/integration/rounds",), 120),
+    (("tests/unit/house", "tests/unit/runtime", "tests/unit/trainer", "tests/unit/launch", "tests/unit/bench"), 110),
+    (("tests/hostile",), 140),
+    (("tests/integration/runtime", "tests/gpu"), 130),
+    (("tests/integration/training",), 180),
+    (("tests/integration/serving",), 130),
+    (("tests/integration/rounds",), 180),
 )
 _OF_CONTROL_ALONE = (  # of toy agents, which run in the control environment
-    (("tests/integration/chain",), 60),
-    (("tests/chaos",), 150),
+    (("tests/integration/chain",), 120),
+    (("tests/chaos",), 140),
 )
 _MORE_TESTS = {"opensora": ("tests/golden",)}  # of an environment, besides `tests/unit/<its name>`
 
