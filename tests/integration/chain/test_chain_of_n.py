@@ -191,10 +191,16 @@ def test_agents_before_the_first_that_trains_get_no_backward(toys: Toys) -> None
     assert toys.servers["last"].call("last", "take_gradients").values
 
 
-def test_a_frozen_agent_still_passes_the_gradient_on(toys: Toys) -> None:
+def test_a_frozen_agent_passes_the_gradient_on_and_gets_none_itself(toys: Toys) -> None:
     names, losses = ["first", "second", "last"], {"last": 1.0}
+    whole = run(toys, names, losses, PipelineSettings(), 2)
+    for name in names:
+        toys.servers[name].call(name, "take_gradients")
     results = run(toys, names, losses, PipelineSettings(), 2, frozen=("second",))
-    assert all(result.output_gradient_norms["first"] > 0.0 for result in results)
+    for result, expected in zip(results, whole, strict=True):
+        assert torch.equal(result.gradients["first"], expected.gradients["first"])
+        assert not result.gradients["second"].any()
+        assert result.output_gradient_norms == expected.output_gradient_norms
     for name in names:
         toys.servers[name].call(name, "take_gradients")
 

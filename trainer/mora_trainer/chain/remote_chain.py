@@ -83,9 +83,8 @@ class _Run:
         self._watch = watch
         self._scale = 1.0
         self._legs: list[deque[_Passage]] = [deque() for _ in range(2 * len(stages) - 1)]
-        # a stage runs a backward if it, or one before it, has parameters or a z to train
-        trained = [stage.trains or stage.name in embeddings for stage in stages]
-        self._has_backward = [any(trained[: number + 1]) for number in range(len(stages))]
+        # a stage runs a backward if it, or one before it, trains
+        self._has_backward = [any(stage.trains for stage in stages[: number + 1]) for number in range(len(stages))]
 
     def results(self, batches: Sequence[MicroBatch]) -> Iterator[MicroBatchResult]:
         self._scale = 1.0 / len(batches)

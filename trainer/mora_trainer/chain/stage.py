@@ -24,7 +24,7 @@ class Stage:
 
     Args:
         loss_weight: weight of its own loss in L; 0 = it adds none.
-        trains: False = its parameters stay as they are.
+        trains: False = its parameters and its z stay as they are, and get no gradient.
         is_last: its call computes the loss and runs the backward at once.
     """
 
@@ -70,14 +70,14 @@ class Stage:
 
         Args:
             wants_graph: keep a graph for the backward.
-            input_gradients: the inputs need gradients too, because an agent before this one trains or has a z.
+            input_gradients: the inputs need gradients too, because an agent before this one trains.
             loss_scale: share of this micro-batch in the mean loss of the step.
         """
         arguments = self.arguments(batch.prompts[self.name], batch.seeds[self.name], inputs, embeddings)
         if self.loss_weight > 0.0 and self.interface.needs_targets:
             arguments["target_keys"] = list(batch.targets[self.name])
         inputs_with_gradient = tuple(self.interface.takes) if input_gradients else ()
-        grad = (("z",) if self.name in embeddings else ()) + inputs_with_gradient
+        grad = (("z",) if self.trains and self.name in embeddings else ()) + inputs_with_gradient
         at_once = self.is_last and wants_graph
         return self.client.submit(
             self.name,
