@@ -1,8 +1,10 @@
-"""Whole jobs through the command line: success, interruption, resumption, death, refusal."""
+"""Whole jobs through the command line: success, interruption, resumption, death, refusal.
+
+Jobs that succeed or resume train tiny models of the real architectures. What surrounds the models is tested with toys.
+"""
 
 import json
 import re
-import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -15,12 +17,17 @@ from mora_runtime.errors import MoraError
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from tests.toy_agents.agents import WIDTH, ToyLast
+from tests.toy_agents.options import LastOptions
+
 from .mora_process import QUICK, ROOT, MoraTrain, train
 
 # several whole jobs a test, each of which loads all models
 pytestmark = pytest.mark.timeout(900)
 
 TINY = ROOT / "configs" / "tiny.yaml"
+TOYS = str(ROOT / "tests" / "toy_agents" / "pair.yaml")
+ENDLESS = [*QUICK, "training.num_steps=50000"]
 WEIGHTS = "weights/diffusion_pytorch_model.safetensors"
 
 
@@ -95,6 +102,7 @@ def test_an_interrupted_and_resumed_job_equals_an_uninterrupted_one_byte_for_byt
         assert resumed[name] == content, name
 
 
+@pytest.mark.long  # of toys: tests/integration/chain/test_jobs_of_chains.py
 def test_two_replicas_with_one_sample_each_equal_one_replica_with_two(tmp_path: Path) -> None:
     rates = ["agents.image.learning_rate=1e-5", "agents.video.learning_rate=1e-5"]
     train(tmp_path / "two", [*QUICK, *rates, "replicas=2"])
@@ -107,9 +115,9 @@ def test_two_replicas_with_one_sample_each_equal_one_replica_with_two(tmp_path: 
 
 
 def test_a_job_that_keeps_dying_is_given_up_with_the_cause(tmp_path: Path) -> None:
-    job = MoraTrain(tmp_path / "run", [*QUICK, "training.num_steps=500", "restarts.max_num=1"])
+    job = MoraTrain(tmp_path / "run", [*ENDLESS, "restarts.max_num=1"], config=TOYS)
     for _ in range(2):
-        job.read_until(lambda line: line.startswith("step 1/500"))
+        job.read_until(lambda line: line.startswith("step 1/50000"))
         job.child("video.0").kill()
     code, said = job.finish()
     assert code == 1
@@ -127,22 +135,20 @@ def test_a_job_that_keeps_dying_is_given_up_with_the_cause(tmp_path: Path) -> No
 def stopped(tmp_path_factory: pytest.TempPathFactory) -> MoraTrain:
     """A job that is stopped from another terminal, with a video model that gives the image agent no gradient."""
     folder = tmp_path_factory.mktemp("stopped")
-    job = MoraTrain(folder / "run", [*QUICK, "training.num_steps=500", f"agents.video.options.model={deaf(folder)}"])
-    job.read_until(lambda line: line.startswith("step 1/500"))
+    job = MoraTrain(folder / "run", [*ENDLESS, f"agents.video.options.weights={deaf(folder)}"], config=TOYS)
+    job.read_until(lambda line: line.startswith("step 1/50000"))
     assert mora("stop", job.run) == (0, f"{job.run}: stopped\n")
     job.finish()
     return job
 
 
 def deaf(folder: Path) -> Path:
-    """The tiny video model with the weights of a fresh inpaint model: the given frames do not reach its output."""
-    fresh = folder / "fresh"
-    shutil.copytree(ROOT / "models" / "tiny" / "opensora" / "transformer_i2v", fresh)
-    path = fresh / "diffusion_pytorch_model.safetensors"
-    weights = load_file(path)
-    weights["pos_embed_masked_video.1.weight"].zero_()
-    save_file(weights, path, metadata={"format": "pt"})
-    return fresh
+    """Weights of a video agent whose output does not depend on the given pictures."""
+    model = ToyLast(LastOptions(seed=2), torch.device("cpu")).model
+    with torch.no_grad():
+        model.weight[:, : model.in_features - WIDTH].zero_()
+    save_file(model.state_dict(), folder / "diffusion_pytorch_model.safetensors", metadata={"format": "pt"})
+    return folder
 
 
 def test_a_run_is_stopped_from_another_terminal_with_a_checkpoint(stopped: MoraTrain) -> None:
@@ -153,12 +159,12 @@ def test_a_run_is_stopped_from_another_terminal_with_a_checkpoint(stopped: MoraT
 
 
 def test_a_zero_gradient_to_the_image_agent_is_warned_about(stopped: MoraTrain) -> None:
-    assert "dL/dO_1 is exactly zero" in "\n".join(stopped.lines)
+    assert "the gradient of what `image` makes is exactly zero" in "\n".join(stopped.lines)
 
 
 def test_the_death_of_the_launcher_ends_every_role(tmp_path: Path) -> None:
-    job = MoraTrain(tmp_path / "run", [*QUICK, "training.num_steps=500"])
-    job.read_until(lambda line: line.startswith("step 1/500"))
+    job = MoraTrain(tmp_path / "run", ENDLESS, config=TOYS)
+    job.read_until(lambda line: line.startswith("step 1/50000"))
     assert len(job.children()) == 3
     code, said = mora("status", job.run, "--json")
     shown = json.loads(said)
@@ -177,14 +183,12 @@ def test_the_death_of_the_launcher_ends_every_role(tmp_path: Path) -> None:
 
 
 def test_an_agent_that_dies_while_loading_is_reported_and_leaves_no_process(tmp_path: Path) -> None:
-    broken = tmp_path / "sd3"
-    shutil.copytree(ROOT / "models" / "tiny" / "sd3", broken)
-    (broken / "transformer" / "config.json").write_text("{")
-    job = MoraTrain(tmp_path / "run", [*QUICK, f"agents.image.options.model={broken}"])
+    broken = tmp_path / "broken"
+    job = MoraTrain(tmp_path / "run", [*QUICK, f"agents.image.options.weights={broken}"], config=TOYS)
     code, said = job.finish()
     assert code == 1
     assert "image.0 could not load its agents" in said
-    assert "config.json" in said
+    assert f"{broken}/diffusion_pytorch_model.safetensors" in said.replace("\n", "")
     assert job.nothing_left()
 
 

@@ -13,14 +13,15 @@ from .mora_process import QUICK, MoraTrain
 
 pytestmark = pytest.mark.timeout(900)
 
+TOYS = "tests/toy_agents/pair.yaml"
 ROLES = {"coordinator.0", "image.0", "video.0"}
 CATEGORIES = ("compute", "copy", "wait", "protocol", "io")
 
 
-def profile(output: Path, num_steps: int, *options: str) -> MoraTrain:
-    """`mora profile` of the tiny configuration; its run is `output`/run."""
+def profile(output: Path, num_steps: int, *options: str, config: str = "configs/tiny.yaml") -> MoraTrain:
+    """`mora profile`; its run is `output`/run."""
     changes = [change for change in QUICK if not change.startswith("training.num_steps")]
-    command = ("profile", "configs/tiny.yaml", "--steps", str(num_steps), "-o", str(output), *options)
+    command = ("profile", config, "--steps", str(num_steps), "-o", str(output), *options)
     return MoraTrain(output / "run", changes, command=command)
 
 
@@ -153,8 +154,8 @@ def test_profiling_does_not_change_what_is_trained(profiled: Path, finished: Pat
 
 
 def test_the_death_of_a_role_leaves_a_trace_of_the_time_before(tmp_path: Path) -> None:
-    job = profile(tmp_path / "out", 500, "--no-torch-profiler")
-    job.read_until(lambda line: line.startswith("step 2/500"))
+    job = profile(tmp_path / "out", 5000, "--no-torch-profiler", config=TOYS)
+    job.read_until(lambda line: line.startswith("step 2/5000"))
     job.child("video.0").kill()
     code, said = job.finish()
     assert code == 1
@@ -166,14 +167,14 @@ def test_the_death_of_a_role_leaves_a_trace_of_the_time_before(tmp_path: Path) -
 
 
 def test_an_interrupted_profile_is_written_and_not_overwritten(tmp_path: Path) -> None:
-    job = profile(tmp_path / "out", 500)
-    job.read_until(lambda line: line.startswith("step 1/500"))
+    job = profile(tmp_path / "out", 5000, config=TOYS)
+    job.read_until(lambda line: line.startswith("step 1/5000"))
     job.process.send_signal(signal.SIGINT)
     code, said = job.finish()
     assert code == 130, said
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
-    assert 1 <= summary["num_steps"] < 500
+    assert 1 <= summary["num_steps"] < 5000
     assert all(state["is_complete"] for state in summary["roles"].values())
-    code, said = profile(tmp_path / "out", 1).finish()
+    code, said = profile(tmp_path / "out", 1, config=TOYS).finish()
     assert code == 1
     assert "already contains a profile" in said
