@@ -32,14 +32,15 @@ def mora(*words: str) -> tuple[int, str]:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
-    """A run of one uninterrupted round, and the seconds that it took."""
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of one uninterrupted round."""
     run = tmp_path_factory.mktemp("rounds") / "whole"
-    return run, left_alone(run, *ONE_ROUND, config=TOYS)
+    left_alone(run, *ONE_ROUND, config=TOYS)
+    return run
 
 
-def test_every_sample_records_its_origin(whole: tuple[Path, float]) -> None:
-    check_origins(whole[0])
+def test_every_sample_records_its_origin(whole: Path) -> None:
+    check_origins(whole)
 
 
 def check_origins(run: Path) -> None:
@@ -55,33 +56,35 @@ def check_origins(run: Path) -> None:
     assert json.loads((run / "rounds" / "01" / "trained.json").read_text())["step"] == 2
 
 
-@pytest.mark.parametrize("num_kills", [1, pytest.param(3, marks=pytest.mark.long)])
-def test_killed_and_resumed_rounds_equal_uninterrupted_ones_to_the_bit(
-    whole: tuple[Path, float], tmp_path: Path, num_kills: int
+def test_rounds_killed_among_candidates_and_in_training_equal_uninterrupted_ones_to_the_bit(
+    whole: Path, tmp_path: Path
 ) -> None:
-    run, whole_s = whole
-    moments = interrupted(tmp_path / "run", num_kills, whole_s, random.Random(7), *ONE_ROUND, config=TOYS)
-    assert len(moments) == num_kills
-    assert differing(run, tmp_path / "run") == []
+    run = tmp_path / "run"
+    for line, resume in (("candidate 2/4", ()), ("step 1/2", ("--resume",))):
+        job = MoraTrain(run, command=command(run, *ONE_ROUND, *resume, config=TOYS)[1:])
+        job.read_until(lambda said, line=line: said.startswith(line))
+        job.process.kill()
+        assert job.finish()[0] == -signal.SIGKILL
+    left_alone(run, *ONE_ROUND, "--resume", config=TOYS)
+    assert differing(whole, run) == []
 
 
-@pytest.mark.long  # the same with toys runs always
+@pytest.mark.long  # what surrounds the models is killed at two moments in every run of the tests
 @pytest.mark.timeout(1500)
-def test_killed_and_resumed_rounds_of_real_models_equal_uninterrupted_ones_to_the_bit(tmp_path: Path) -> None:
+def test_rounds_of_real_models_killed_at_random_equal_uninterrupted_ones_to_the_bit(tmp_path: Path) -> None:
     whole_s = left_alone(tmp_path / "whole", *ONE_ROUND)
     moments = interrupted(tmp_path / "run", 3, whole_s, random.Random(7), *ONE_ROUND)
     assert len(moments) == 3
     assert differing(tmp_path / "whole", tmp_path / "run") == []
 
 
-def test_a_finished_run_repeats_no_work_and_a_changed_one_is_refused(whole: tuple[Path, float]) -> None:
-    run, _ = whole
-    before = fingerprint(run)
-    code, said = mora(*command(run, *ONE_ROUND, "--resume", config=TOYS)[1:])
+def test_a_finished_run_repeats_no_work_and_a_changed_one_is_refused(whole: Path) -> None:
+    before = fingerprint(whole)
+    code, said = mora(*command(whole, *ONE_ROUND, "--resume", config=TOYS)[1:])
     assert code == 0, said
     assert "candidate 1/" not in said
-    assert fingerprint(run) == before
-    code, said = mora(*command(run, *ONE_ROUND, "--resume", "--set", "seed=1", config=TOYS)[1:])
+    assert fingerprint(whole) == before
+    code, said = mora(*command(whole, *ONE_ROUND, "--resume", "--set", "seed=1", config=TOYS)[1:])
     assert code == 1
     assert "another configuration (seed)" in said
 
@@ -126,9 +129,7 @@ def test_two_rounds_of_real_models_start_each_server_once_and_load_text_encoders
     check_origins(run)
 
 
-def test_a_server_that_dies_while_candidates_are_made_is_started_again(
-    whole: tuple[Path, float], tmp_path: Path
-) -> None:
+def test_a_server_that_dies_while_candidates_are_made_is_started_again(whole: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     job = MoraTrain(run, command=command(run, *ONE_ROUND, config=TOYS)[1:])
     job.read_until(lambda line: line.startswith("candidate 1/4"))
@@ -138,7 +139,7 @@ def test_a_server_that_dies_while_candidates_are_made_is_started_again(
     assert "video.0 was killed by SIGKILL, while the job was running" in said
     assert "continuing as generation 2 (1 of 3 restarts in 600 s)" in said
     assert num_starts(run) == {"image.0": 2, "video.0": 2}, "without a checkpoint all start again"
-    assert differing(whole[0], run) == []
+    assert differing(whole, run) == []
 
 
 def test_ctrl_c_while_candidates_are_made_or_judged_ends_everything(tmp_path: Path) -> None:
