@@ -63,8 +63,23 @@ def _fault(kind: type[BaseModel], location: tuple[int | str, ...], category: str
         nearest = nearest_name(str(location[-1]), _keys_at(kind, location[:-1]))
         hint = f"; did you mean `{nearest}`?" if nearest else ""
         return f"{where}: unknown key{hint}"
-    shown = repr(value) if len(repr(value)) <= 60 else repr(value)[:57] + "..."
-    return f"{where}: {message[0].lower()}{message[1:]}" + ("" if category == "missing" else f", got {shown}")
+    if category == "value_error":
+        message = message.removeprefix("Value error, ")
+        if isinstance(value, Mapping):  # a check of several keys; its message names them
+            return f"{where}: {message}" if location else message
+    elif category in ("model_type", "dict_type"):
+        message = "input should be a mapping"
+    else:
+        message = message.replace("tuple", "list").replace("Tuple", "List")  # the word of YAML and JSON
+    return f"{where}: {message[0].lower()}{message[1:]}" + ("" if category == "missing" else f", got {_shown(value)}")
+
+
+def _shown(value: Any) -> str:
+    try:
+        text = repr(value)
+    except RecursionError:
+        return f"a {type(value).__name__} with too many levels"
+    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def nearest_name(name: str, candidates: Iterable[str]) -> str | None:

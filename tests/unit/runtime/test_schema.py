@@ -5,7 +5,7 @@ from typing import Any, Literal
 import pytest
 from mora_runtime.errors import SettingsError
 from mora_runtime.schema import Settings, nearest_name, read_settings
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 
 class Inner(Settings):
@@ -19,12 +19,30 @@ class Outer(Settings):
     inner: Inner = Inner()
     several: dict[str, Inner] = Field(default_factory=dict)
     listed: list[Inner] = Field(default_factory=list)
+    names: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _fits(self) -> "Outer":
+        if self.name == "bad":
+            raise ValueError("name: choose another")
+        return self
 
 
 def fault(data: dict[str, Any]) -> str:
     with pytest.raises(SettingsError) as caught:
         read_settings(Outer, data, source="run.yaml")
     return str(caught.value)
+
+
+def nested(num_levels: int) -> list[Any]:
+    found: list[Any] = []
+    for _ in range(num_levels):
+        found = [found]
+    return found
+
+
+def test_a_check_of_several_keys_is_told_without_the_whole_content() -> None:
+    assert fault({"name": "bad"}) == "run.yaml is not a valid Outer:\n  name: choose another"
 
 
 def test_good_settings_are_read_and_cannot_be_changed() -> None:
@@ -46,6 +64,10 @@ def test_good_settings_are_read_and_cannot_be_changed() -> None:
         ({"name": "a", "num_steps": 0}, "  num_steps: input should be greater than or equal to 1, got 0"),
         ({"name": "a", "inner": {"learning_rate": float("nan")}}, "learning_rate: input should be a finite number"),
         ({"name": "a", "inner": {"mode": "lroa"}}, "inner.mode: input should be 'lora' or 'full', got 'lroa'"),
+        ({"name": "a", "names": "b"}, "  names: input should be a valid list, got 'b'"),
+        ({"name": "a", "inner": []}, "  inner: input should be a mapping, got []"),
+        ({"name": "a", "several": "b"}, "  several: input should be a mapping, got 'b'"),
+        ({"name": "a", "num_steps": nested(2000)}, "  num_steps: input should be a valid integer, got a list with too"),
     ],
 )  # fmt: skip
 def test_an_error_names_the_place_the_value_and_the_nearest_name(data: dict[str, Any], text: str) -> None:
