@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +19,9 @@ from mora_runtime.schema import Settings, nearest_name, read_settings
 from mora_runtime.wire.messages import PROTOCOL_VERSION
 
 from mora_launch.config.agent_config import AgentConfig
+from mora_launch.environments.asked_program import Answer, ask_program
 from mora_launch.environments.environment import Environment
 from mora_launch.environments.venvs import ROOT
-from mora_launch.limits import CHECK_DEADLINE_S
 
 _NO_MODULE = re.compile(r"No module named '?([\w.]+)'?")
 _MAX_LINE_LENGTH = 300
@@ -57,8 +56,8 @@ def check_options(name: str, agent: AgentConfig, environment: Environment) -> Ch
     request = {"kind": agent.kind, "options": agent.options, "source": source, "weights": agent.weights}
     done = _run(environment, json.dumps(request))
     if done.returncode != 0:
-        raise EnvironmentFailed(_failure(environment, done.stderr, done.returncode))
-    answer = _answer(environment, done.stdout)
+        raise EnvironmentFailed(_failure(environment, done.complaints, done.returncode))
+    answer = _answer(environment, done.output)
     if isinstance(answer, RefusedOptions):
         raise SettingsError(answer.error)
     return answer
@@ -68,7 +67,7 @@ def _answer(environment: Environment, text: str) -> CheckedOptions | RefusedOpti
     source = f"environment {environment.name}: the answer of `{_command(environment)}`"
     try:
         content = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise EnvironmentFailed(f"{source}: expected JSON, got {text[:60]!r}") from None
     _check_protocol(environment, content)
     try:
@@ -99,20 +98,14 @@ def _command(environment: Environment) -> str:
     return f"python -m {environment.package} options"
 
 
-def _run(environment: Environment, request: str) -> subprocess.CompletedProcess[str]:
+def _run(environment: Environment, request: str) -> Answer:
     command = [str(environment.python), "-m", environment.package, "options"]
+    asked = f"environment {environment.name}: `{_command(environment)}`"
     try:
-        return subprocess.run(
-            command, input=request, capture_output=True, text=True, check=False, cwd=ROOT, timeout=CHECK_DEADLINE_S
-        )
+        return ask_program(command, request, asked=asked, folder=ROOT)
     except OSError as error:
         raise EnvironmentFailed(
             f"environment {environment.name}: {environment.python} cannot be run: {error.strerror}"
-        ) from None
-    except subprocess.TimeoutExpired:
-        raise EnvironmentFailed(
-            f"environment {environment.name}: `{_command(environment)}` did not answer within "
-            f"{CHECK_DEADLINE_S:.0f} s; is the machine short of memory?"
         ) from None
 
 

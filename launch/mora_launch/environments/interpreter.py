@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import subprocess
 from pathlib import Path
 
 from mora_runtime.errors import EnvironmentFailed, SettingsError
 from mora_runtime.schema import Settings, read_settings
 
-from mora_launch.limits import CHECK_DEADLINE_S
+from mora_launch.environments.asked_program import ask_program
 
 _SCRIPT = """
 import json, platform, sys
@@ -44,17 +43,17 @@ def ask_interpreter(python: Path) -> Interpreter:
         EnvironmentFailed: it cannot be run, or is no Python with `importlib.metadata`.
     """
     try:
-        done = subprocess.run(
-            [str(python), "-c", _SCRIPT], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
-            timeout=CHECK_DEADLINE_S,
-        )  # fmt: skip
-        done.check_returncode()
-        return read_settings(Interpreter, json.loads(done.stdout), source=str(python))
+        answer = ask_program([str(python), "-c", _SCRIPT], "", asked=str(python))
+        if answer.returncode != 0:
+            raise _refused(python)
+        return read_settings(Interpreter, json.loads(answer.output), source=str(python))
     except OSError as error:
         raise EnvironmentFailed(
             f"{python}: expected a Python interpreter; it cannot be run: {error.strerror}"
         ) from None
-    except subprocess.TimeoutExpired:
-        raise EnvironmentFailed(f"{python}: gave no answer within {CHECK_DEADLINE_S:.0f} s") from None
-    except (subprocess.CalledProcessError, ValueError, SettingsError):
-        raise EnvironmentFailed(f"{python}: expected a Python interpreter of version 3.10 or later") from None
+    except (ValueError, RecursionError, SettingsError):
+        raise _refused(python) from None
+
+
+def _refused(python: Path) -> EnvironmentFailed:
+    return EnvironmentFailed(f"{python}: expected a Python interpreter of version 3.10 or later")

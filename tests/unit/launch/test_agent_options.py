@@ -2,7 +2,6 @@
 
 import json
 import re
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from mora_environment.component import Component
 from mora_launch.config.agent_config import AgentConfig
 from mora_launch.environments import agent_options
 from mora_launch.environments.agent_options import CheckedOptions, check_options
+from mora_launch.environments.asked_program import Answer
 from mora_launch.environments.catalog import checkout_environments
 from mora_launch.environments.environment import Environment
 from mora_launch.environments.venvs import Venv
@@ -32,7 +32,7 @@ def check(environment: Environment = SD3) -> CheckedOptions:
 
 
 def answered(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
-    done = subprocess.CompletedProcess([], 0, stdout=text, stderr="")
+    done = Answer(text, "", 0)
     monkeypatch.setattr(agent_options, "_run", lambda environment, request: done)
 
 
