@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -34,5 +35,6 @@ def make_paths_absolute(content: dict[str, Any], folder: Path) -> None:
     for source in environments.values() if isinstance(environments, dict) else ():
         for key in ("path", "python") if isinstance(source, dict) else ():
             if isinstance(source.get(key), str):
-                # not resolved: the interpreter of a virtual environment is a link, and the link is its identity
-                source[key] = str((folder / Path(source[key]).expanduser()).absolute())
+                # os's function leaves the name of an unknown user as it is. The path is not resolved: the interpreter
+                # of a virtual environment is a link, and the link is its identity.
+                source[key] = str((folder / os.path.expanduser(source[key])).absolute())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Protocol
@@ -110,7 +111,7 @@ def _of_source(name: str, source: EnvironmentSource) -> Environment:
     assert source.python is not None
     assert source.package is not None
     python = Path(source.python)
-    if not python.is_file():
+    if not os.path.isfile(python):  # False also for a name that is too long
         raise SettingsError(f"environments.{name}.python: expected an interpreter, {python} is not a file")
     return Environment(name, source.package, python, f"environments.{name}", None)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from pathlib import Path
 from typing import Annotated
@@ -43,7 +44,7 @@ def read_manifest(folder: Path) -> Manifest:
         raise SettingsError(_missing(folder)) from None
     except OSError as error:
         raise SettingsError(f"{path}: cannot be read: {error.strerror}") from None
-    except ValueError as error:  # not UTF-8, or not TOML
+    except (ValueError, RecursionError) as error:  # not UTF-8, not TOML, or too many levels
         raise SettingsError(f"{path}: is not TOML: {error}") from None
     try:
         manifest = read_settings(Manifest, content, source=str(path))
@@ -55,11 +56,11 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def _check_files(path: Path, manifest: Manifest) -> None:
-    if not (path.parent / manifest.lock).is_file():
+    if not os.path.isfile(path.parent / manifest.lock):  # False also for a name that is too long
         found = nearest_name(manifest.lock, [each.name for each in path.parent.iterdir() if each.is_file()])
         raise SettingsError(f"{path}: lock: no file {path.parent / manifest.lock}{_hint(found)}")
     for name in manifest.distributions:
-        if not (path.parent / name / _PROJECT).is_file():
+        if not os.path.isfile(path.parent / name / _PROJECT):
             found = nearest_name(name, [str(each.parent.relative_to(path.parent)) for each in _projects(path.parent)])
             raise SettingsError(f"{path}: distributions: expected {path.parent / name / _PROJECT}, it is not there"
                                 f"{_hint(found)}")  # fmt: skip

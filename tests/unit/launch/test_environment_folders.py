@@ -167,10 +167,14 @@ def test_a_folder_of_the_checkout_without_manifest_is_named(checkout: Path) -> N
         (MANIFEST.replace('name = "mine"\n', ""), "name: field required"),
         (MANIFEST.replace("3.11", "3.9"), "python: string should match pattern"),
         (MANIFEST.replace("my_env", "my-env"), "package: string should match pattern"),
-        (MANIFEST + 'distributions = []\n', "distributions: tuple should have at least 1 item"),
+        (MANIFEST + 'distributions = []\n', "distributions: list should have at least 1 item"),
         (MANIFEST + "= 3\n", "is not TOML"),
         (MANIFEST + 'lock = "requirement.lock"\n', "requirement.lock; did you mean `requirements.lock`?"),
         (MANIFEST + 'distributions = ["sub"]\n', "sub/pyproject.toml, it is not there"),
+        (MANIFEST + f'lock = "{"a" * 300}"\n', "lock: no file"),
+        (MANIFEST + f'distributions = ["{"a" * 300}"]\n', "pyproject.toml, it is not there"),
+        (MANIFEST + ".".join("a" * 7000) + " = 1\n", "a: unknown key"),
+        (MANIFEST + ".".join(["lock", *"a" * 3000]) + " = 1\n", "a dict with too many levels"),
         ("", "package: field required"),
     ],
 )  # fmt: skip
@@ -221,6 +225,9 @@ def test_the_launchers_own_name_is_refused(tmp_path: Path) -> None:
         ({}, "got nothing"),
         ({"pyton": "a", "package": "b"}, "environments.mine.pyton: unknown key; did you mean `python`?"),
         ({"python": "absent/python", "package": "b"}, "environments.mine.python: expected an interpreter"),
+        ({"python": "a" * 300, "package": "b"}, "environments.mine.python: expected an interpreter"),
+        ({"path": "a" * 300}, "environments.mine.path: "),
+        ({"path": "~no-such-user/a"}, "~no-such-user/a is not a folder"),
     ],
 )
 def test_an_environment_of_a_configuration_with_a_fault_is_refused(
