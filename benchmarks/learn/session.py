@@ -102,7 +102,8 @@ class LearningSession:
         *before, last = self._session.chain.stages
         for stage in before:
             arguments = stage.arguments(batch.prompts[stage.name], batch.seeds[stage.name], inputs, z)
-            inputs = stage.outputs(stage.client.call(stage.name, stage.method, arguments, deadline_s=DEADLINE_S))
+            reply = stage.client.call(stage.name, stage.method, arguments, deadline_s=DEADLINE_S)
+            inputs = stage.outputs(reply, len(batch.seeds[stage.name]))
         arguments = last.arguments(batch.prompts[last.name], batch.seeds[last.name], inputs, z)
         arguments["target_keys"] = list(batch.targets[last.name])
         loss = last.loss(last.client.call(last.name, last.method, arguments, deadline_s=DEADLINE_S))

@@ -21,6 +21,12 @@ class Port(Settings):
     width: PositiveInt | None = None
     num_frames: PositiveInt | None = None
 
+    @property
+    def sample_shape(self) -> tuple[int | None, ...]:
+        """Shape of one sample; None = any size."""
+        picture = (3, self.height, self.width)
+        return picture if self.modality == "images" else (self.num_frames, *picture)
+
     def misfit(self, given: Port) -> str | None:
         """Tell why `given` cannot be passed to this port; None if it can."""
         if given.modality != self.modality:

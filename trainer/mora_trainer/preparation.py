@@ -136,6 +136,11 @@ def initial_embeddings(stages: Sequence[Stage], settings: ModulationSettings, *,
         if not isinstance(found, TensorRef):
             raise ProtocolError(f"{stage.name}.modulation_rows: expected a tensor `rows`, got {sorted(reply.values)}")
         rows = found.tensor().float().clone()
+        if rows.ndim != 2 or rows.numel() == 0 or not rows.isfinite().all():
+            raise ProtocolError(
+                f"{stage.name}.modulation_rows: expected `rows` as finite numbers (rows, d), at least one, got "
+                f"{found.dtype} {found.shape}{'' if rows.isfinite().all() else ' with numbers that are not finite'}"
+            )
         if settings.mode == "random_init":
             rows = random_rows(rows, seed=seed + number)
         embeddings[stage.name] = rows.mean(dim=0, keepdim=True) if settings.rows == "mean" else rows

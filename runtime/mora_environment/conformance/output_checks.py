@@ -9,7 +9,6 @@ import torch
 
 from mora_environment.conformance.outcome import expect
 from mora_environment.conformance.subject import Subject
-from mora_environment.interface import Port
 from mora_environment.promised_methods import Promise
 
 _FLOAT_TOLERANCE = 1e-4  # of float32 outputs, alone and in a batch: kernels are chosen by the size of the batch
@@ -43,15 +42,10 @@ def _declared(subject: Subject, promise: Promise) -> dict[str, tuple[torch.dtype
         return {"scores": (torch.float32, (size,))}
     declared: dict[str, tuple[torch.dtype, Sequence[int | None]]] = {}
     if promise.method == "forward":
-        declared = {name: (torch.float32, (size, *_port_shape(port))) for name, port in told.gives.items()}
+        declared = {name: (torch.float32, (size, *port.sample_shape)) for name, port in told.gives.items()}
     if promise.method == "loss" or "target_keys" in promise.arguments:
         declared["loss"] = (torch.float32, ())
     return declared
-
-
-def _port_shape(port: Port) -> tuple[int | None, ...]:
-    picture = (3, port.height, port.width)
-    return picture if port.modality == "images" else (port.num_frames, *picture)
 
 
 def calls_repeat(subject: Subject, promise: Promise) -> str:

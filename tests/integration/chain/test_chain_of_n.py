@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from mora_environment.interface import Interface
+from mora_environment.interface import Interface, Port
 from mora_runtime.errors import BadArgument, ProtocolError
 from mora_runtime.rpc.spawn import SpawnedServer, spawn
 from mora_trainer.chain.generation import ChainGenerator
@@ -28,6 +28,7 @@ from tests.toy_agents.options import NUM_FRAMES, SIDE
 
 ROOT = Path(__file__).resolve().parents[3]
 SCRIPT = ROOT / "tests" / "toy_agents" / "host.py"
+BATCH = 2  # samples of a micro-batch
 PROMPTS = ("a circle", "a large square", "a star", "rings")
 
 
@@ -233,6 +234,41 @@ def test_an_agent_that_does_not_give_what_it_declares_is_named(toys: Toys) -> No
     stages[0] = Stage("first", stages[0].client, wrong, loss_weight=0.0, trains=True, is_last=False, deadline_s=30.0)
     with pytest.raises((ProtocolError, BadArgument), match="first"):
         list(RemoteChain(stages, pipeline=PipelineSettings()).run(batches(toys, ["first", "last"], 1), {}, Stopwatch()))
+
+
+def named_when_declared(toys: Toys, changed: Interface) -> str:
+    """What a chain says whose first agent declares something else than it gives, in a step and in a sample."""
+    names = ["first", "last"]
+    stages = toys.stages(names, {"last": 1.0})
+    stages[0] = replace(stages[0], interface=changed)
+    with pytest.raises(ProtocolError) as in_step:
+        list(RemoteChain(stages, pipeline=PipelineSettings()).run(batches(toys, names, 1), {}, Stopwatch()))
+    with pytest.raises(ProtocolError) as in_sample:
+        ChainGenerator(stages).make(dict.fromkeys(names, "a star"), dict.fromkeys(names, 3), {})
+    assert str(in_sample.value) == str(in_step.value).replace(f"({BATCH}, ", "(1, ")
+    return str(in_step.value)
+
+
+@pytest.mark.parametrize(
+    ("port", "declared"),
+    [
+        (Port(modality="images", height=SIDE // 2), f"{BATCH}, 3, {SIDE // 2}, any"),
+        (Port(modality="frames"), f"{BATCH}, any, 3, any, any"),
+    ],
+)
+def test_an_output_of_another_shape_than_declared_is_refused(toys: Toys, port: Port, declared: str) -> None:
+    said = named_when_declared(toys, toys.interface("first").model_copy(update={"gives": {"images": port}}))
+    assert said.startswith(f"first.forward: expected `images` as float numbers ({declared}), as its interface declares")
+    assert f"got torch.float32 ({BATCH}, 3, {SIDE}, {SIDE}); correct the agent" in said
+
+
+def test_a_sample_of_another_shape_than_declared_is_refused(toys: Toys) -> None:
+    names = ["first", "last"]
+    stages = toys.stages(names, {"last": 1.0})
+    pictures = toys.interface("last").model_copy(update={"generates": Port(modality="images")})
+    stages[1] = replace(stages[1], interface=pictures)
+    with pytest.raises(ProtocolError, match=r"last\.generate: expected `outputs` as uint8 \(1, H, W, 3\), got torch"):
+        ChainGenerator(stages).make(dict.fromkeys(names, "a star"), dict.fromkeys(names, 3), {})
 
 
 def test_a_failure_inside_the_chain_names_the_server_and_leaves_the_servers_usable(toys: Toys) -> None:

@@ -60,10 +60,12 @@ class ChainGenerator:
         inputs: dict[str, TensorRef] = {}
         *before, last = self.stages
         for stage in before:
-            inputs = stage.outputs(self._call(stage, "forward", prompts, seeds, inputs, embeddings))
+            reply = self._call(stage, "forward", prompts, seeds, inputs, embeddings)
+            inputs = stage.outputs(reply, 1)
             made[stage.name] = _pixels(stage, inputs)
         if last.interface.generates is None:
-            output = _pixels(last, last.outputs(self._call(last, "forward", prompts, seeds, inputs, embeddings)))
+            reply = self._call(last, "forward", prompts, seeds, inputs, embeddings)
+            output = _pixels(last, last.outputs(reply, 1))
         else:
             output = _generated(last, self._call(last, "generate", prompts, seeds, inputs, embeddings))
         return Made(made, output)
@@ -98,6 +100,13 @@ def _generated(stage: Stage, reply: Reply) -> Pixels:
     found = reply.values.get("outputs")
     if not isinstance(found, TensorRef):
         raise ProtocolError(f"{stage.name}.generate: expected a tensor `outputs`, got {sorted(reply.values)}")
+    assert stage.interface.generates is not None
+    num_dimensions = 5 if stage.interface.generates.modality == "frames" else 4
+    if found.dtype != torch.uint8 or len(found.shape) != num_dimensions or found.shape[0] != 1 or found.shape[-1] != 3:
+        raise ProtocolError(
+            f"{stage.name}.generate: expected `outputs` as uint8 (1, {'F, ' * (num_dimensions - 4)}H, W, 3), got "
+            f"{found.dtype} {found.shape}; correct the agent or its interface"
+        )
     return np.array(found.tensor()[0].cpu().numpy(), dtype=np.uint8)
 
 

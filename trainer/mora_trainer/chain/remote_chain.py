@@ -176,7 +176,7 @@ class _Run:
         if stage.is_last:
             self._take_gradients(passage, number, reply)
             return
-        passage.outputs = stage.outputs(reply)
+        passage.outputs = stage.outputs(reply, len(passage.batch.seeds[stage.name]))
         if self._has_backward[number] and reply.ticket is None:
             raise ProtocolError(f"{stage.name}.{stage.method}: expected a graph for the backward, got none")
         passage.graphs.append(reply.ticket)

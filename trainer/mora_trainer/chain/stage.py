@@ -90,11 +90,11 @@ class Stage:
             deadline_s=self.deadline_s,
         )
 
-    def outputs(self, reply: Reply) -> dict[str, TensorRef]:
+    def outputs(self, reply: Reply, num_samples: int) -> dict[str, TensorRef]:
         """The outputs that the interface declares, by reference.
 
         Raises:
-            ProtocolError: the agent did not give them.
+            ProtocolError: the agent did not give them, or gave another shape.
         """
         found = {name: reply.values.get(name) for name in self.interface.gives}
         missing = [name for name, value in found.items() if not isinstance(value, TensorRef)]
@@ -103,7 +103,19 @@ class Stage:
                 f"{self.name}.{self.method}: expected tensors {', '.join(self.interface.gives)}, as its interface "
                 f"declares, got {sorted(reply.values)}"
             )
-        return {name: value for name, value in found.items() if isinstance(value, TensorRef)}
+        outputs = {name: value for name, value in found.items() if isinstance(value, TensorRef)}
+        for name, value in outputs.items():
+            self._check_shape(name, value, (num_samples, *self.interface.gives[name].sample_shape))
+        return outputs
+
+    def _check_shape(self, name: str, value: TensorRef, declared: tuple[int | None, ...]) -> None:
+        fits = value.dtype.is_floating_point and len(value.shape) == len(declared)
+        if not fits or any(size not in (None, came) for size, came in zip(declared, value.shape, strict=True)):
+            told = ", ".join("any" if size is None else str(size) for size in declared)
+            raise ProtocolError(
+                f"{self.name}.{self.method}: expected `{name}` as float numbers ({told}), as its interface declares, "
+                f"got {value.dtype} {value.shape}; correct the agent or its interface"
+            )
 
     def loss(self, reply: Reply) -> float | None:
         """The agent's own loss; None if it adds none to L.
