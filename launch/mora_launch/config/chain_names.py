@@ -11,6 +11,7 @@ from pydantic import Field
 AgentName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
 # Names of other roles of a job, of a server's own agents, and of files of a checkpoint.
 _RESERVED = ("candidates", "control", "coordinator", "modulation", "participant", "profiler", "total")
+_OUTPUT = "_output"  # of the norm of the gradient of what an agent made, after the agent's name
 
 
 def check_names(
@@ -20,6 +21,9 @@ def check_names(
     for name in agents:
         if name in _RESERVED:
             raise ValueError(f"agents.{name}: this name is taken by Mora itself; give the agent another one")
+        if name.endswith(_OUTPUT) and name.removesuffix(_OUTPUT) in agents:
+            made_by = name.removesuffix(_OUTPUT)
+            raise ValueError(f"agents.{name}: metrics call what `{made_by}` makes so; give the agent another name")
     for key, names in (("chain", chain), ("trains", trains or ()), ("losses", losses)):
         for name in names:
             if name not in agents:

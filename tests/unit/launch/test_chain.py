@@ -68,6 +68,10 @@ def test_the_last_agents_loss_is_the_default() -> None:
         ("losses={vido: 1.0}", "losses: there is no agent `vido`; did you mean `video`"),
         ("losses={video: 0.0}", "losses.video"),
         ("losses={video: .nan}", "losses.video"),
+        (
+            "agents.image_output={environment: sd3, kind: sd3}",
+            "agents.image_output: metrics call what `image` makes so",
+        ),
         ("agents.coordinator={environment: sd3, kind: sd3}", "agents.coordinator: this name is taken by Mora itself"),
         ("agents.Image={environment: sd3, kind: sd3}", "agents.Image"),
         ("agents={}", "agents"),
