@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from mora_data.dataset import resolve_dataset
-from mora_runtime.errors import SettingsError
+from mora_runtime.errors import CheckpointError, SettingsError
 from mora_runtime.process import envvars, faults
 from mora_runtime.process.run_directory import RunDirectory
+from mora_trainer.checkpoint.commit_record import committed
 from rich.console import Console
 
 from mora_launch.config.train_config import TrainConfig
-from mora_launch.jobs.chain import check_chain
+from mora_launch.jobs.chain import check_chain, has_optimizer
 from mora_launch.jobs.job_servers import JobServers
 from mora_launch.jobs.placement import check_devices, check_disk, place, placement_table
 from mora_launch.jobs.resources import role_names
@@ -50,6 +51,8 @@ def train(
         return 0
     check_devices(roles)
     path = run_path(run, config.name, resume=resume)
+    if resume:
+        _check_saved_agents(path, [name for name in config.chain_names if has_optimizer(checked[name])])
     check_disk(config, checked, path)
     with RunDirectory.create(path, lock=True) as directory:
         dataset = resolve_dataset(config.data, config.clip, directory.path / "data", config.chain_names)
@@ -57,6 +60,24 @@ def train(
         traces = None if trace is None else traces_folder(directory.path)
         servers = JobServers(config, checked, directory, console, traces=traces)
         return TrainingProcesses(config, directory, dataset, servers, resume=resume, trace=trace).run(console)
+
+
+def _check_saved_agents(run: Path, names: list[str]) -> None:
+    """Refuse to continue with other agents than those of the committed checkpoint.
+
+    With fewer, the next checkpoint would lack those that are left out.
+    """
+    checkpoints = run / "checkpoints"
+    info = committed(checkpoints) if checkpoints.is_dir() else None
+    if info is None:
+        return
+    saved = {file.path.partition("/")[0] for file in info.files} - {"coordinator"}
+    if saved != set(names):
+        raise CheckpointError(
+            f"{checkpoints / info.folder} has the agents {', '.join(sorted(saved))}, but those of the configuration "
+            f"that can be trained are {', '.join(sorted(names))}; give the configuration that the run started with, "
+            "or start another run"
+        )
 
 
 def _plan_faults(config: TrainConfig) -> None:

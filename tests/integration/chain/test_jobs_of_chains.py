@@ -64,6 +64,22 @@ def test_an_interrupted_and_resumed_chain_of_three_equals_an_uninterrupted_one(t
         assert cut[name] == expected, name
 
 
+def test_a_run_is_not_continued_with_other_agents_than_its_checkpoint_has(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    train(run, "training.num_steps=1")
+    before = content(run, 1)
+    fourth = ["agents.fourth={environment: toys, kind: last}", "chain=[first, second, fourth]"]
+    for changes, named in ((["chain=[first, third]"], "first, third"), (fourth, "first, fourth, second")):
+        code, said = start(run, ["training.num_steps=2", *changes], "--resume").finish()
+        assert code == 1
+        shown = " ".join(said.split())
+        assert "step-00000001 has the agents first, second, third, but those of the configuration" in shown
+        assert f"that can be trained are {named}; give the configuration that the run started with" in shown
+        assert "Traceback" not in said
+    assert content(run, 1) == before
+    assert not (run / "checkpoints" / "step-00000002").exists()
+
+
 def test_two_replicas_of_a_chain_of_three_equal_one_with_twice_the_samples(tmp_path: Path) -> None:
     rates = [f"agents.{name}.learning_rate=1e-5" for name in ("first", "second", "third")]
     train(tmp_path / "two", "training.num_steps=2", "replicas=2", *rates)
