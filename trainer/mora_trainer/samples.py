@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from mora_data.clips import Clip, contact_sheet, write_video
 from PIL import Image
+from safetensors.numpy import load_file, save_file
 
 from mora_trainer.chain.generation import ChainGenerator, Pixels
 from mora_trainer.chain.stage import Embeddings
@@ -80,14 +80,13 @@ class Sampler:
             if self._share.rank == 0:
                 self._add_rows(number, label, clips)
             else:
-                np.savez(self._rows_file(number, label), *clips)
+                save_file({f"{index:03d}": clip for index, clip in enumerate(clips)}, self._rows_file(number, label))
 
     def draw_sheet(self) -> Path:
         """Write the contact sheet of all rows so far; on rank 0, when every rank has returned from `take`."""
         for number, label in self._untold:
             path = self._rows_file(number, label)
-            with np.load(path, allow_pickle=False) as content:
-                self._add_rows(number, label, [content[name] for name in content.files])
+            self._add_rows(number, label, [clip for _, clip in sorted(load_file(path).items())])
             path.unlink()
         self._untold.clear()
         sheet = self._folder / "contact-sheet.png"
@@ -102,7 +101,7 @@ class Sampler:
 
     def _rows_file(self, number: int, label: str) -> Path:
         """The file in which another rank passes its pixels to rank 0; a video has other pixels."""
-        return self._folder / f".{label}-{number}.npz"
+        return self._folder / f".{label}-{number}.safetensors"
 
     def _write(self, name: str, pixels: Pixels) -> None:
         if pixels.ndim == 3:
