@@ -152,6 +152,9 @@ def test_descriptors_of_a_peer_are_closed_when_it_leaves(peers: Peers, target: T
     for number in range(50):
         peer.offer(made.descriptor, 4096, segment=number, owner=f"someone.{number}")
     assert isinstance(peer.ask(tensor(peer, owner="someone.7", segment=7)), Result)
+    deadline = time.monotonic() + 30
+    while target.num_descriptors_of(made) < 50 and time.monotonic() < deadline:  # read while the server waits for calls
+        honest.call("adder", "count", {}, deadline_s=10)
     assert target.num_descriptors_of(made) >= 50  # and the one of the mapping that was read
     peer.close()
     deadline = time.monotonic() + 30
