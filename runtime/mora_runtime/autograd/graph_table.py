@@ -154,7 +154,8 @@ def _paired(
 ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
     for name in grads:
         if name not in known:
-            raise BadArgument(f"gradient for `{name}`: no such differentiable output; expected one of {list(known)}")
+            expected = f"expected one of {list(known)}" if known else "the call returned no tensor that has a graph"
+            raise BadArgument(f"gradient for `{name}`: no such differentiable output; {expected}")
     if not grads:
         if len(known) != 1 or next(iter(known.values())).numel() != 1:
             raise BadArgument(f"expected gradients for {list(known)}: only a single scalar output needs none")

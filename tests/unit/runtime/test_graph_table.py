@@ -79,6 +79,15 @@ def test_an_invalid_gradient_is_refused_and_the_graph_freed(grads: dict[str, tor
     assert len(table) == 0
 
 
+def test_a_gradient_for_what_was_returned_without_a_graph_says_so() -> None:
+    table = GraphTable()
+    number = table.keep("a", Graph({}, {}), 0)
+    with pytest.raises(
+        BadArgument, match="no such differentiable output; the call returned no tensor that has a graph"
+    ):
+        table.backward("a", number, {"y": torch.ones(2)})
+
+
 def test_a_gradient_of_another_dtype_is_converted_to_that_of_the_output() -> None:
     table = GraphTable()
     number, _ = keep(table)
