@@ -67,7 +67,7 @@ def test_good_settings_are_read_and_cannot_be_changed() -> None:
         ({"name": "a", "names": "b"}, "  names: input should be a valid list, got 'b'"),
         ({"name": "a", "inner": []}, "  inner: input should be a mapping, got []"),
         ({"name": "a", "several": "b"}, "  several: input should be a mapping, got 'b'"),
-        ({"name": "a", "num_steps": nested(100_000)}, "  num_steps: input should be a valid integer, got a list with too"),
+        ({"name": "a", "num_steps": nested(100_000)}, "num_steps: input should be a valid integer, got a list with"),
     ],
 )  # fmt: skip
 def test_an_error_names_the_place_the_value_and_the_nearest_name(data: dict[str, Any], text: str) -> None:
