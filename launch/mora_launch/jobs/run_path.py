@@ -23,5 +23,5 @@ def run_path(run: Path | None, name: str, *, resume: bool) -> Path:
     """
     path = run or ROOT / "runs" / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
     if not resume and (path / CONFIG_COPY).exists():
-        raise RunExists(f"{path} already holds a run; give --resume to go on with it, or another --run")
+        raise RunExists(f"{path} already holds a run; give --resume to continue it, or another --run")
     return path

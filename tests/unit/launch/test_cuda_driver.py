@@ -1,4 +1,4 @@
-"""The launcher learns about GPUs from libcuda itself. A library of the same functions stands in for it."""
+"""The launcher asks libcuda about GPUs. The tests replace libcuda by a small library with the same functions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Optimizer state that was read from a file goes to the device of the weights. The meta device stands in for a GPU."""
+"""Optimizer state from a file is moved to the device of the weights. The tests use the meta device as the GPU."""
 
 from types import SimpleNamespace
 
