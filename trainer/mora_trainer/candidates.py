@@ -126,12 +126,11 @@ def _embeddings(stages: Sequence[Stage], settings: CandidateSettings) -> dict[st
 
 
 def _show_weights(stages: Sequence[Stage], settings: CandidateSettings) -> None:
-    has_optimizer = {stage.name for stage in settings.chain if stage.has_optimizer}
     arguments = {"folder": settings.checkpoint, "average": settings.average}
     pending = [
         stage.client.submit(PARTICIPANT, "show_weights", arguments, deadline_s=stage.deadline_s)
         for stage in stages
-        if stage.name in has_optimizer
+        if stage.has_optimizer
     ]
     for call in pending:
         call.result()

@@ -72,9 +72,8 @@ class TrainingJob:
             spill_budget_nbytes=settings.spill_nbytes,
         )
         self._stages = connected_stages(self._session, settings.chain, deadline_s=self._deadline_s)
-        has_optimizer = {stage.name for stage in settings.chain if stage.has_optimizer}
         # in the order of all sums
-        self._clients = {stage.name: stage.client for stage in self._stages if stage.name in has_optimizer}
+        self._clients = {stage.name: stage.client for stage in self._stages if stage.has_optimizer}
         self._torch_profile = TorchProfile(
             {stage.name: stage.client for stage in self._stages},
             settings.torch_trace_step,

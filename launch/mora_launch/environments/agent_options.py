@@ -37,6 +37,11 @@ class CheckedOptions(Settings):
     weights: str | None  # the option that names trained weights; None if the kind cannot be trained
     weights_folder: str | None  # of the weights that the options name; None if they are not on this machine
 
+    @property
+    def has_optimizer(self) -> bool:
+        """Whether its server has an optimizer and writes checkpoints: its kind has weights and is no critic."""
+        return self.weights is not None and self.interface is not None and not self.interface.is_critic
+
 
 class RefusedOptions(Settings):
     """An environment's answer for invalid options."""

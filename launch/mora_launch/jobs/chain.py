@@ -24,13 +24,8 @@ def check_chain(config: TrainConfig, checked: Mapping[str, CheckedOptions]) -> N
     _check_links(names, interfaces)
     _check_losses(config, names, interfaces)
     for name in config.trains or ():
-        if not has_optimizer(checked[name]):
+        if not checked[name].has_optimizer:
             raise SettingsError(f"trains: `{name}` (kind {config.agents[name].kind}) cannot be trained; leave it out")
-
-
-def has_optimizer(checked: CheckedOptions) -> bool:
-    """Whether an agent's server gets an optimizer and writes checkpoints: its kind has weights and is no critic."""
-    return checked.weights is not None and checked.interface is not None and not checked.interface.is_critic
 
 
 def stage_settings(
@@ -48,8 +43,8 @@ def stage_settings(
             lock_hash=lock_hashes[name],
             interface=_interface(config, name, checked[name]),
             loss_weight=config.loss_weights.get(name, 0.0),
-            has_optimizer=has_optimizer(checked[name]),
-            trains=has_optimizer(checked[name]) and (config.trains is None or name in config.trains),
+            has_optimizer=checked[name].has_optimizer,
+            trains=checked[name].has_optimizer and (config.trains is None or name in config.trains),
             learning_rate=config.agents[name].learning_rate,
             modulation_learning_rate=config.agents[name].modulation_learning_rate,
         )

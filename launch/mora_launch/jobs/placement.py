@@ -18,7 +18,6 @@ from mora_launch.config.train_config import TrainConfig
 from mora_launch.environments.agent_options import CheckedOptions
 from mora_launch.environments.catalog import environments_of
 from mora_launch.environments.interpreter import ask_interpreter
-from mora_launch.jobs.chain import has_optimizer
 from mora_launch.jobs.cuda_driver import ask_driver
 from mora_launch.jobs.resources import available_cores, describe_cores, divide_memory, pin_cores
 
@@ -75,7 +74,7 @@ def place(config: TrainConfig, checked: Mapping[str, CheckedOptions]) -> list[Pl
             cores = describe_cores(pinned, role)
             placed = PlacedRole(
                 role, device, environment, weights, gradients, optimizer, memory[role], cores,
-                environments[environment].python, has_optimizer(checked[name]) and agent.trainable.scope != "none",
+                environments[environment].python, checked[name].has_optimizer and agent.trainable.scope != "none",
             )  # fmt: skip
             roles.append(placed)
         role = Role.of("coordinator", replica)
@@ -135,7 +134,7 @@ def check_disk(config: TrainConfig, checked: Mapping[str, CheckedOptions], run: 
         ConfigurationError: names the room that they need and the room that is free.
     """
     nbytes = sum(
-        checkpoint_nbytes(agent, checked[name]) for name, agent in config.agents.items() if has_optimizer(checked[name])
+        checkpoint_nbytes(agent, checked[name]) for name, agent in config.agents.items() if checked[name].has_optimizer
     )
     training = config.training
     num_saves = -(-training.num_steps // training.checkpoint_every) if training.checkpoint_every else 1

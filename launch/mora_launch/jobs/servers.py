@@ -29,7 +29,6 @@ from mora_launch.environments.catalog import environments_of
 from mora_launch.environments.environment import Environment
 from mora_launch.environments.tiny_models import ensure_tiny_models
 from mora_launch.environments.venvs import CONTROL, ROOT
-from mora_launch.jobs.chain import has_optimizer
 from mora_launch.jobs.cuda_driver import ask_driver
 from mora_launch.jobs.resources import available_cores, divide_memory, near_cores, pin_cores
 
@@ -122,7 +121,9 @@ class ServerGroup:
         self, supervisor: Supervisor, role: Role, agent: AgentConfig, attempt: int, generation: int
     ) -> RoleProcess:
         environment = self._environments[agent.environment]
-        training = self._training(role, agent, attempt) if self._train and self._trains(role.name) else None
+        training = (
+            self._training(role, agent, attempt) if self._train and self._checked[role.name].has_optimizer else None
+        )
         settings = server_settings(
             self._directory, role.name, agent, environment, self._checked[role.name].options, replica=role.replica,
             generation=generation,
@@ -135,9 +136,6 @@ class ServerGroup:
             trace=trace_file(self._traces, role), seed=self._config.seed,
         )  # fmt: skip
         return start_server(supervisor, self._directory, settings, environment)
-
-    def _trains(self, name: str) -> bool:
-        return has_optimizer(self._checked[name])
 
     def _training(self, role: Role, agent: AgentConfig, attempt: int) -> OptimizerAgentSettings:
         group = GroupSettings(

@@ -12,7 +12,7 @@ from mora_trainer.checkpoint.commit_record import committed
 from rich.console import Console
 
 from mora_launch.config.train_config import TrainConfig
-from mora_launch.jobs.chain import check_chain, has_optimizer
+from mora_launch.jobs.chain import check_chain
 from mora_launch.jobs.job_servers import JobServers
 from mora_launch.jobs.placement import check_devices, check_disk, place, placement_table
 from mora_launch.jobs.resources import role_names
@@ -52,7 +52,7 @@ def train(
     check_devices(roles)
     path = run_path(run, config.name, resume=resume)
     if resume:
-        _check_saved_agents(path, [name for name in config.chain_names if has_optimizer(checked[name])])
+        _check_saved_agents(path, [name for name in config.chain_names if checked[name].has_optimizer])
     check_disk(config, checked, path)
     with RunDirectory.create(path, lock=True) as directory:
         dataset = resolve_dataset(config.data, config.clip, directory.path / "data", config.chain_names)

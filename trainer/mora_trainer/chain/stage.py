@@ -25,6 +25,7 @@ class Stage:
     Args:
         loss_weight: weight of its own loss in L; 0 = it adds none.
         trains: False = its parameters and its z stay as they are, and get no gradient.
+        has_optimizer: its server hosts the participant of the step and writes checkpoints; False for a critic.
         is_last: its call computes the loss and runs the backward at once.
     """
 
@@ -35,6 +36,7 @@ class Stage:
     trains: bool
     is_last: bool
     deadline_s: float
+    has_optimizer: bool = True
 
     @property
     def method(self) -> str:
@@ -148,6 +150,7 @@ def connected_stages(session: Session, chain: Sequence[StageSettings], *, deadli
             trains=stage.trains,
             is_last=stage is chain[-1],
             deadline_s=deadline_s,
+            has_optimizer=stage.has_optimizer,
         )
         for stage in chain
     ]
