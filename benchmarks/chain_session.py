@@ -24,7 +24,7 @@ from mora_launch.environments.catalog import Environments, environments_of
 from mora_launch.environments.environment import Environment
 from mora_launch.environments.venvs import ROOT
 from mora_launch.jobs.chain import check_chain, stage_settings
-from mora_launch.jobs.servers import ServerGroup, check_agents, child_variables, lock_hashes, rendezvous
+from mora_launch.jobs.servers import ServerGroup, check_agents, child_variables, rendezvous
 from mora_runtime import Client, RunDirectory, Session
 from mora_runtime.process.supervisor import Supervisor
 from mora_trainer.chain.micro_batch import MicroBatch
@@ -177,7 +177,7 @@ def chain_session(config: TrainConfig, path: Path, *, traces: Path | None = None
         )
         try:
             with Session.open(directory, "coordinator.0") as session:
-                yield _connect(config, directory, session, checked)
+                yield _connect(config, directory, session, checked, group.lock_hashes)
         finally:
             dist.destroy_process_group()
 
@@ -192,12 +192,15 @@ def _with_text_cache(config: TrainConfig, folder: Path) -> TrainConfig:
 
 
 def _connect(
-    config: TrainConfig, directory: RunDirectory, session: Session, checked: Mapping[str, CheckedOptions]
+    config: TrainConfig,
+    directory: RunDirectory,
+    session: Session,
+    checked: Mapping[str, CheckedOptions],
+    lock_hashes: Mapping[str, str],
 ) -> ChainSession:
-    settings = stage_settings(config, checked, lock_hashes(config), 0)
+    settings = stage_settings(config, checked, lock_hashes, 0)
     stages = connected_stages(session, settings, deadline_s=DEADLINE_S)
-    has_optimizer = {stage.name for stage in settings if stage.has_optimizer}
-    clients = {stage.name: stage.client for stage in stages if stage.name in has_optimizer}
+    clients = {stage.name: stage.client for stage in stages if stage.has_optimizer}
     dataset = resolve_dataset(config.data, config.clip, directory.path / "data", config.chain_names)
     samples = read_dataset(dataset)
     corpus = Corpus(session, stages, samples, config.clip, deadline_s=DEADLINE_S)

@@ -26,7 +26,7 @@ from mora_launch.config.train_config import TrainConfig
 from mora_launch.environments.agent_options import CheckedOptions
 from mora_launch.jobs.chain import stage_settings
 from mora_launch.jobs.placement import check_devices, place
-from mora_launch.jobs.servers import ServerGroup, lock_hashes
+from mora_launch.jobs.servers import ServerGroup
 
 Observer = Callable[[Sequence[RoleProcess]], None]
 
@@ -118,7 +118,12 @@ class JobServers:
 
     def chain(self, replica: int) -> tuple[StageSettings, ...]:
         """Return a worker's settings of the chain of one replica."""
-        return stage_settings(self._config, self._checked, lock_hashes(self._config), replica)
+        return stage_settings(self._config, self._checked, self._group.lock_hashes, replica)
+
+    @property
+    def environment_hashes(self) -> dict[str, str]:
+        """By name, the hash of the launcher's environment and of every environment that an agent uses."""
+        return self._group.environment_hashes
 
     def start(self) -> None:
         """Start the servers that are missing; `wait_ready` waits for them."""

@@ -56,19 +56,6 @@ def check_agents(config: TrainConfig, console: Console) -> dict[str, CheckedOpti
         return {name: each.result() for name, each in pending.items()}
 
 
-def environment_hashes(config: TrainConfig) -> dict[str, str]:
-    """Return the hash of the launcher's environment and of every environment that an agent uses, by its name."""
-    environments = environments_of(config)
-    names = dict.fromkeys(agent.environment for _, agent in config.agents.items())
-    return {CONTROL.name: CONTROL.lock_hash, **{name: environments[name].lock_hash for name in names}}
-
-
-def lock_hashes(config: TrainConfig) -> dict[str, str]:
-    """Return, by agent, the hash of the environment in which its servers run."""
-    environments = environments_of(config)
-    return {name: environments[agent.environment].lock_hash for name, agent in config.agents.items()}
-
-
 class ServerGroup:
     """All servers of one configuration in one run directory.
 
@@ -96,6 +83,17 @@ class ServerGroup:
         self._cores = pin_cores(config, available_cores())
         has_gpus = any(device != "cpu" for agent in config.agents.values() for device in agent.devices)
         self._near = near_cores(config, ask_driver().gpus, self._cores) if has_gpus else {}
+
+    @property
+    def lock_hashes(self) -> dict[str, str]:
+        """By agent, the hash of the environment in which its servers run."""
+        return {name: self._environments[each.environment].lock_hash for name, each in self._config.agents.items()}
+
+    @property
+    def environment_hashes(self) -> dict[str, str]:
+        """By name, the hash of the launcher's environment and of every environment that an agent uses."""
+        names = dict.fromkeys(agent.environment for agent in self._config.agents.values())
+        return {CONTROL.name: CONTROL.lock_hash, **{name: self._environments[name].lock_hash for name in names}}
 
     @property
     def roles(self) -> list[Role]:

@@ -24,7 +24,6 @@ from mora_launch.jobs.resources import divide_memory
 from mora_launch.jobs.run_status import StatusWriter
 from mora_launch.jobs.servers import (
     child_variables,
-    environment_hashes,
     rendezvous,
     role_command,
     trace_file,
@@ -160,7 +159,7 @@ class TrainingProcesses:
             resume=self._resume,
             arena_nbytes=divide_memory(config)[Role.of("coordinator", replica)],
             spill_nbytes=config.spill_nbytes,
-            lock_hashes=environment_hashes(config),
+            lock_hashes=self._servers.environment_hashes,
             **self._trace_settings(replica),
         )
 
