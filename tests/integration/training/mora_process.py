@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -53,10 +54,16 @@ class MoraTrain:
         raise AssertionError("\n".join(self.lines))
 
     def finish(self) -> tuple[int, str]:
-        """Wait for the end; returns exit code and all output."""
-        rest, _ = self.process.communicate(timeout=DEADLINE_S)
-        self.lines += rest.splitlines()
-        return self.process.returncode, "\n".join(self.lines)
+        """Wait for the end; returns exit code and all output. A process that runs too long is killed."""
+        assert self.process.stdout is not None
+        too_late = threading.Timer(DEADLINE_S, self.process.kill)
+        too_late.start()
+        try:
+            # `communicate` would lose the lines that `read_until` has buffered beyond the one it returned
+            self.lines += self.process.stdout.read().splitlines()
+            return self.process.wait(), "\n".join(self.lines)
+        finally:
+            too_late.cancel()
 
     def children(self) -> list[psutil.Process]:
         """Every process of this run except the launcher."""
