@@ -59,8 +59,9 @@ class MoraTrain:
         too_late = threading.Timer(DEADLINE_S, self.process.kill)
         too_late.start()
         try:
-            # `communicate` would lose the lines that `read_until` has buffered beyond the one it returned
-            self.lines += self.process.stdout.read().splitlines()
+            with self.process.stdout as output:
+                # `communicate` would lose the lines that `read_until` has buffered beyond the one it returned
+                self.lines += output.read().splitlines()
             return self.process.wait(), "\n".join(self.lines)
         finally:
             too_late.cancel()
