@@ -14,6 +14,7 @@ KINDS = {
         options=OpenSoraOptions,
         build="mora_env_opensora.agent:OpenSoraAgent.from_options",
         weights="model",
+        cost="mora_env_opensora.cost.clip_cost:clip_cost",
         tiny="mora_env_opensora.tiny:tiny_image_to_video",
         tiny_tasks={"shapes": "mora_env_opensora.tiny_shapes:make_shapes"},
     ),

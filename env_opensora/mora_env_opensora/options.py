@@ -91,7 +91,13 @@ class OpenSoraOptions(Settings):
             "text_encoder": (_count_encoder(self.text_encoder), model),
         }
         return [
-            Component(name=name, num_parameters=count, dtype_nbytes=dtype_nbytes, trainable=name == "transformer")
+            Component(
+                name=name,
+                num_parameters=count,
+                dtype_nbytes=dtype_nbytes,
+                trainable=name == "transformer",
+                is_unloaded=name == "text_encoder",
+            )
             for name, (count, dtype_nbytes) in counts.items()
         ]
 

@@ -13,3 +13,4 @@ class Component(Settings):
     num_parameters: int = Field(ge=0)  # 0 = unknown, because the model is not downloaded yet
     dtype_nbytes: PositiveInt  # size of one parameter when loaded
     trainable: bool
+    is_unloaded: bool = False  # leaves memory before the first step, as text encoders do

@@ -13,6 +13,7 @@ from mora_runtime.errors import EnvironmentFailed, SettingsError
 from mora_runtime.schema import Settings, nearest_name
 
 from mora_environment.component import Component
+from mora_environment.cost import AgentCost, CostRequest
 from mora_environment.interface import Interface
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from mora_runtime import Agent
 
 Build = Callable[[Any, "torch.device"], "Agent"]
+TellCost = Callable[[Any, CostRequest], AgentCost]
 MakeTiny = Callable[[Path], dict[str, Any]]
 
 
@@ -37,6 +39,8 @@ class Kind:
             option `weights`.
         build: makes the agent from its options and a device.
         weights: the option that names a folder of trained weights; None = the kind cannot be trained.
+        cost: tells what an agent with given options costs for a `CostRequest`, as an `AgentCost`; `cost_meter` counts it
+            by running the agent's code on the meta device. Without it, a plan knows only the weights.
         tiny: makes tiny models with random weights in a folder, and returns options that load them. The conformance
             suite uses these options and compares gradients with differences, so nothing may cut the gradient short.
         tiny_tasks: more makers of tiny models by name, for `tiny_task` of a configuration; each pre-trains them. Their
@@ -46,6 +50,7 @@ class Kind:
     options: type[Settings]
     build: Build | str
     weights: str | None = None
+    cost: TellCost | str | None = None
     tiny: MakeTiny | str | None = None
     tiny_tasks: Mapping[str, Callable[..., None] | str] = field(default_factory=dict)
 
