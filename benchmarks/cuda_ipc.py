@@ -30,10 +30,10 @@ from typing import Any
 import torch
 from mora_runtime.device.cuda_ipc import Device, why_unavailable
 from mora_runtime.device.device_pool import DevicePool
-from mora_runtime.device.device_tensor import DeviceTensor
 from mora_runtime.device.pinned_staging import PinnedStaging
 from mora_runtime.errors import MoraError
 from mora_runtime.tensors.segment import Segment
+from mora_runtime.wire.device_tensor import DeviceTensor
 
 from benchmarks.device_peer import DevicePeer, checksum, forbid_torch_ipc
 

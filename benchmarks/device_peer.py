@@ -22,8 +22,8 @@ from typing import Any, NoReturn
 import torch
 from mora_runtime.device import cuda_ipc
 from mora_runtime.device.device_pool import DevicePool, OpenedPool
-from mora_runtime.device.device_tensor import DeviceOffer, DeviceTensor
 from mora_runtime.errors import DeviceFailed, MoraError, PeerDied, error_from_code
+from mora_runtime.wire.device_tensor import DeviceOffer, DeviceTensor
 
 ROOT = Path(__file__).resolve().parents[1]
 MAX_PACKET_NBYTES = 64 << 10

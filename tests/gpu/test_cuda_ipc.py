@@ -12,10 +12,10 @@ import pytest
 import torch
 from mora_runtime.device.cuda_ipc import Device
 from mora_runtime.device.device_pool import DevicePool, OpenedPool
-from mora_runtime.device.device_tensor import DeviceOffer, DeviceTensor
 from mora_runtime.device.pinned_staging import PinnedStaging
 from mora_runtime.errors import BoundsError, DeviceFailed, DeviceUnavailable, PeerDied
 from mora_runtime.tensors.segment import Segment
+from mora_runtime.wire.device_tensor import DeviceOffer, DeviceTensor
 from mora_runtime.wire.tensor_meta import DTYPES
 
 from benchmarks.device_peer import CYCLES_PER_MS, DevicePeer, process_is_alive

@@ -16,9 +16,9 @@ from typing import Any, Literal
 
 import torch
 
-from mora_runtime.device.device_tensor import HANDLE_NBYTES
 from mora_runtime.errors import BoundsError, DeviceFailed, DeviceUnavailable
 from mora_runtime.limits import DEVICE_SPIN_S
+from mora_runtime.wire.device_tensor import HANDLE_NBYTES
 
 _LAST_PAUSE_S = 1e-3
 _NOT_READY = 600  # cudaErrorNotReady

@@ -36,7 +36,8 @@ from typing import Generic, TypeVar
 import torch
 
 from mora_runtime.device.cuda_ipc import Device, Event
-from mora_runtime.device.device_tensor import DeviceOffer, DeviceTensor
+from mora_runtime.device.dlpack import tensor_over
+from mora_runtime.device.free_ranges import FreeRanges
 from mora_runtime.errors import ArenaFull, BoundsError, DeadlineExceeded, DeviceFailed, DeviceUnavailable, PeerDied
 from mora_runtime.limits import (
     DEVICE_ALIGNMENT_NBYTES,
@@ -44,8 +45,7 @@ from mora_runtime.limits import (
     DEVICE_GRANULE_NBYTES,
     NUM_DEVICE_EVENTS,
 )
-from mora_runtime.tensors.dlpack import tensor_over
-from mora_runtime.tensors.free_ranges import FreeRanges
+from mora_runtime.wire.device_tensor import DeviceOffer, DeviceTensor
 from mora_runtime.wire.tensor_meta import DTYPE_CODES, TensorMeta, check_bounds, checked_meta, meta_of
 
 T = TypeVar("T")

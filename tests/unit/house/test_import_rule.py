@@ -39,7 +39,7 @@ ALLOWED = {
     **{package: {"mora_runtime", "mora_environment"} for package in EXAMPLES},
 }
 # The rooms of the runtime in order: each may import those before it. Modules of vocabulary are at the top level.
-ROOMS = ("vocabulary", "files", "process", "trace", "wire", "autograd", "tensors", "device", "rpc")
+ROOMS = ("vocabulary", "files", "process", "trace", "wire", "autograd", "device", "tensors", "rpc")
 VOCABULARY = {"__init__", "__main__", "errors", "limits", "schema", "terminal"}
 MAX_NUM_MODULES = 16  # of one folder, without its __init__
 # What the launcher may import from the trainer and from the package for environments: none of it needs torch.

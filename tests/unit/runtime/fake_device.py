@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator
 
 import torch
 from mora_runtime.device.cuda_ipc import Route
-from mora_runtime.device.device_tensor import HANDLE_NBYTES
 from mora_runtime.errors import BoundsError, DeviceFailed
+from mora_runtime.wire.device_tensor import HANDLE_NBYTES
 
 _HANDLE = struct.Struct("!QQQ")  # pid, descriptor, nbytes
 _COUNTS = struct.Struct("QQ")  # records queued, records that have run

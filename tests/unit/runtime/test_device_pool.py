@@ -9,7 +9,6 @@ import torch
 from fake_device import FakeDevice
 from mora_runtime.device import device_pool
 from mora_runtime.device.device_pool import DevicePool, OpenedPool
-from mora_runtime.device.device_tensor import DeviceOffer, DeviceTensor
 from mora_runtime.device.pinned_staging import PinnedStaging
 from mora_runtime.errors import (
     ArenaFull,
@@ -20,6 +19,7 @@ from mora_runtime.errors import (
 )
 from mora_runtime.limits import NUM_DEVICE_EVENTS
 from mora_runtime.tensors.segment import Segment
+from mora_runtime.wire.device_tensor import DeviceOffer, DeviceTensor
 
 MB = 1 << 20
 SHAPE = (MB // 4,)  # float32: one MB

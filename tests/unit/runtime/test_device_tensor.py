@@ -6,9 +6,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from mora_runtime.device.device_tensor import DeviceOffer, DeviceTensor
 from mora_runtime.errors import BoundsError, FrameError
 from mora_runtime.limits import MAX_SEGMENT_NBYTES, NUM_DEVICE_EVENTS
+from mora_runtime.wire.device_tensor import DeviceOffer, DeviceTensor
 from mora_runtime.wire.tensor_meta import DTYPE_CODES
 
 OFFER = DeviceOffer(

@@ -9,7 +9,7 @@ import weakref
 
 import pytest
 import torch
-from mora_runtime.tensors.dlpack import _alive, tensor_over
+from mora_runtime.device.dlpack import _alive, tensor_over
 from mora_runtime.wire.tensor_meta import DTYPES, meta_for
 
 CPU = torch.device("cpu")
@@ -99,7 +99,7 @@ def test_views_of_two_slots_do_not_share_a_version_counter() -> None:
 def test_a_tensor_that_is_alive_at_exit_does_not_crash_the_process() -> None:
     script = (
         "import ctypes, sys, torch\n"
-        "from mora_runtime.tensors.dlpack import tensor_over\n"
+        "from mora_runtime.device.dlpack import tensor_over\n"
         "from mora_runtime.wire.tensor_meta import meta_for\n"
         "block = ctypes.create_string_buffer(4096)\n"
         "made = lambda: tensor_over(ctypes.addressof(block), meta_for(torch.uint8, (64,)), torch.device('cpu'), [])\n"

@@ -2,7 +2,7 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
-from mora_runtime.tensors.free_ranges import FreeRanges
+from mora_runtime.device.free_ranges import FreeRanges
 
 SIZE = 64
 
