@@ -158,15 +158,17 @@ class OptimizerAgent(Agent):
         root = self._folder(folder)
         target = root / self._role
         rank, world_size = self._settings.group.rank, self._settings.group.world_size
-        average = None if self._optimizer is None else self._optimizer.gathered_ema()
         files: dict[Path, dict[str, torch.Tensor] | str] = {}
+        average = None
         if self._optimizer is not None:
+            average = self._optimizer.gathered_ema()
             state = {**self._optimizer.state(), **RandomState.now(self._device).tensors()}
             files[target / f"optimizer-{rank:05d}-of-{world_size:05d}.safetensors"] = copied(state)
         if rank == 0:
-            files.update(self._weights(target / "weights", {}))
+            weights = copied(self._saved_tensors())
+            files.update(self._weights(target / "weights", weights))
             if average is not None:
-                files.update(self._weights(target / "ema", average))
+                files.update(self._weights(target / "ema", self._with_average(weights, average)))
         self._writer = ShardWriter(root, files)
         self._holds = (folder.removesuffix(".tmp"), False)
         return {}
@@ -185,17 +187,34 @@ class OptimizerAgent(Agent):
             return {"done": False}
         return {"done": True, **_columns(self._writer.result(wait_s))}
 
-    def _weights(self, target: Path, overrides: dict[str, torch.Tensor]) -> dict[Path, dict[str, torch.Tensor] | str]:
+    def _saved_tensors(self) -> dict[str, torch.Tensor]:
+        """The tensors of a checkpoint's weights: adapters alone with LoRA, else the module's whole state."""
+        return self._adapters(self._module.state_dict()) if self._is_lora else self._module.state_dict()
+
+    def _with_average(
+        self, weights: dict[str, torch.Tensor], average: dict[str, torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
+        """The same tensors with the moving average of those that train."""
+        if not self._is_lora:
+            return {**weights, **average}
+        return copied(self._adapters({**self._module.state_dict(), **average}))
+
+    @property
+    def _is_lora(self) -> bool:
+        return self._settings.trainable.scope == "lora"
+
+    def _adapters(self, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        from peft.utils import get_peft_model_state_dict  # heavy, and absent from the control environment
+
+        adapters: dict[str, torch.Tensor] = get_peft_model_state_dict(self._module, state_dict=state)
+        return adapters
+
+    def _weights(self, target: Path, tensors: dict[str, torch.Tensor]) -> dict[Path, dict[str, torch.Tensor] | str]:
         """Content of the files that make the module loadable by its own library."""
         config = target / "config.json"
-        if self._settings.trainable.scope == "lora":
-            from peft.utils import get_peft_model_state_dict
-
-            tensors = {**self._module.state_dict(), **overrides}
-            adapters = get_peft_model_state_dict(self._module, state_dict=tensors)
+        if self._is_lora:
             settings = json.dumps(self._settings.trainable.model_dump(), indent=2)
-            return {target / ADAPTER_FILE: copied(adapters), config: settings}
-        tensors = copied({**self._module.state_dict(), **overrides})
+            return {target / ADAPTER_FILE: tensors, config: settings}
         return {
             target / WEIGHTS_FILE: tensors,
             config: json.dumps(self._agent.model_config(), indent=2, sort_keys=True),
@@ -212,7 +231,7 @@ class OptimizerAgent(Agent):
             self._writer.wait()  # its checkpoint will not be committed, but the same folder will be written again
             self._writer = None
         target = self._folder(folder) / self._role
-        if self._settings.trainable.scope == "lora":
+        if self._is_lora:
             from peft.utils import set_peft_model_state_dict
 
             set_peft_model_state_dict(self._module, load_file(target / "weights" / ADAPTER_FILE))

@@ -21,7 +21,10 @@ from mora_runtime.process import faults
 
 from mora_training.eager_optimizer import mark_eager, step_eagerly
 from mora_training.ema import ShardedEma
+from mora_training.gathered_partitions import gather_on_first_rank
 from mora_training.training_settings import OptimizerSettings
+
+MAX_BUCKET_SIZE = 500_000_000  # float32 elements that replicas reduce at once
 
 
 def local_gradient(parameter: torch.nn.Parameter) -> torch.Tensor | None:
@@ -59,7 +62,7 @@ class ShardedOptimizer:
         self._engine, self._zero, _, _ = deepspeed.initialize(
             model=module,
             optimizer=optimizer,
-            config=_deepspeed_config(settings, bfloat16),
+            config=_deepspeed_config(settings, bfloat16, sum(p.numel() for group in groups for p in group)),
             dist_init_required=False,
         )
         if bfloat16:
@@ -158,35 +161,43 @@ class ShardedOptimizer:
         for index, master in enumerate(self._masters):
             master.copy_(_shard(tensors, f"{index}.master", master))
             prefix = f"{index}."
-            moments = {name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)}
-            restored = {
-                # torch's optimizers count steps on the CPU and expect the moments next to the weights
-                name: value.clone() if name == "step" else value.to(master.device, copy=True)
-                for name, value in moments.items()
-                if name not in ("master", "ema")
-            }
-            self._zero.optimizer.state.pop(master, None)  # a checkpoint from before the first step has no moments
-            if restored:
-                self._zero.optimizer.state[master] = restored
+            found = {name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)}
+            moments = {name: value for name, value in found.items() if name not in ("master", "ema")}
+            self._restore_moments(master, moments)
             if self.ema is not None:
                 self.ema.shadows[index].copy_(_shard(tensors, f"{index}.ema", master))
         if self.ema is not None:
             self.ema.num_updates = int(tensors["ema_updates"])
         self._zero.update_lp_params()
 
+    def _restore_moments(self, master: torch.Tensor, moments: Mapping[str, torch.Tensor]) -> None:
+        """Copy moments into those that are there, as DeepSpeed has views of them that would keep the memory alive."""
+        states = self._zero.optimizer.state
+        if not moments:  # the checkpoint is from before the first step
+            states.pop(master, None)
+            self._zero._hp_optimizer_states_linked = False  # DeepSpeed looks for the new ones after the next step
+            return
+        known = states.setdefault(master, {})
+        for name, value in moments.items():
+            if name in known:
+                known[name].copy_(value)
+            else:  # torch's optimizers count steps on the CPU and expect the moments next to the weights
+                known[name] = value.clone() if name == "step" else value.to(master.device, copy=True)
+
     def gathered_ema(self) -> dict[str, torch.Tensor] | None:
-        """The moving average as named float32 CPU tensors of the parameters' shapes (a collective), or None."""
+        """The moving average as named float32 CPU tensors of the parameters' shapes (a collective).
+
+        None on ranks other than 0, which have only their part of it, and without a moving average.
+        """
         if self.ema is None:
             return None
         named: dict[str, torch.Tensor] = {}
-        for index, shadow in enumerate(self.ema.shadows):
-            flat = _gather(shadow)
-            offset = 0
-            for parameter in self._zero.round_robin_bit16_groups[index]:
-                view = flat[offset : offset + parameter.numel()].view(parameter.shape)
-                named[self._names[id(parameter)]] = view.clone()
-                offset += parameter.numel()
-        return named
+        for parameters, shadow in zip(self._zero.round_robin_bit16_groups, self.ema.shadows, strict=True):
+            tensors = gather_on_first_rank(shadow, [parameter.shape for parameter in parameters])
+            if tensors is not None:
+                names = [self._names[id(parameter)] for parameter in parameters]
+                named.update(zip(names, tensors, strict=True))
+        return named or None
 
 
 def _torch_optimizer(
@@ -206,12 +217,13 @@ def _torch_optimizer(
     return optimizer
 
 
-def _deepspeed_config(settings: OptimizerSettings, bfloat16: bool) -> dict[str, Any]:
+def _deepspeed_config(settings: OptimizerSettings, bfloat16: bool, num_trained: int) -> dict[str, Any]:
     config: dict[str, Any] = {
         "train_micro_batch_size_per_gpu": 1,
         "gradient_accumulation_steps": 1,
         "gradient_clipping": 0.0,  # commit applies one factor for all roles
-        "zero_optimization": {"stage": settings.zero_stage},
+        # in elements; DeepSpeed allocates the whole bucket in every step, even for a small adapter
+        "zero_optimization": {"stage": settings.zero_stage, "reduce_bucket_size": min(num_trained, MAX_BUCKET_SIZE)},
         "zero_allow_untested_optimizer": True,
     }
     if bfloat16:
@@ -246,12 +258,6 @@ def _reduce_report(gradients: Sequence[torch.Tensor]) -> GradientReport:
     squared_norm = float(total.item())
     finite = math.isfinite(squared_norm)
     return GradientReport(finite, squared_norm if finite else 0.0)
-
-
-def _gather(partition: torch.Tensor) -> torch.Tensor:
-    parts = [torch.empty_like(partition) for _ in range(dist.get_world_size())]
-    dist.all_gather(parts, partition.contiguous())
-    return torch.cat([part.cpu() for part in parts])
 
 
 def _shard(tensors: Mapping[str, torch.Tensor], name: str, like: torch.Tensor) -> torch.Tensor:

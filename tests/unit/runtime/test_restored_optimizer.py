@@ -44,3 +44,26 @@ def test_restored_state_is_a_copy_of_what_was_read() -> None:
     for name, value in restored.items():
         assert torch.equal(value, saved[f"0.{name}"])
         assert value.data_ptr() != saved[f"0.{name}"].data_ptr()
+
+
+def test_moments_that_are_there_keep_their_memory_because_deepspeed_has_views_of_it() -> None:
+    master = torch.zeros(8)
+    optimizer, saved = optimizer_of(master), saved_state()
+    optimizer.load_state(saved)
+    known = {name: value.data_ptr() for name, value in optimizer._zero.optimizer.state[master].items()}
+    saved["0.exp_avg"] = torch.full((8,), 5.0)
+    saved["0.step"] = torch.tensor(7.0)
+    optimizer.load_state(saved)
+    restored = optimizer._zero.optimizer.state[master]
+    assert {name: value.data_ptr() for name, value in restored.items()} == known
+    assert all(torch.equal(value, saved[f"0.{name}"]) for name, value in restored.items())
+
+
+def test_a_checkpoint_from_before_the_first_step_removes_the_moments() -> None:
+    master = torch.zeros(8)
+    optimizer, saved = optimizer_of(master), saved_state()
+    optimizer.load_state(saved)
+    optimizer._zero._hp_optimizer_states_linked = True
+    optimizer.load_state({"0.master": torch.ones(8), "ema_updates": torch.tensor(0)})
+    assert master not in optimizer._zero.optimizer.state
+    assert not optimizer._zero._hp_optimizer_states_linked, "DeepSpeed must look for the moments of the next step"
