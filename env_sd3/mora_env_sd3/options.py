@@ -23,6 +23,7 @@ PUBLISHED = {
         "vae": 83_819_683,
     }
 }
+_TEXT_ENCODERS = ("text_encoder", "text_encoder_2", "text_encoder_3")
 
 
 class Sd3Options(Settings):
@@ -44,12 +45,12 @@ class Sd3Options(Settings):
 
     @model_validator(mode="after")
     def _steps_fit(self) -> Sd3Options:
-        num_steps, told = self._steps_that_run()
+        num_steps, told = self.steps_that_run()
         if isinstance(self.gradient_steps, int) and not 1 <= self.gradient_steps <= num_steps:
             raise ValueError(f"gradient_steps {self.gradient_steps} must be between 1 and {told}, or be `all`")
         return self
 
-    def _steps_that_run(self) -> tuple[int, str]:
+    def steps_that_run(self) -> tuple[int, str]:
         """Number of denoising steps of `forward`, and the words for it in messages."""
         return self.num_inference_steps, f"num_inference_steps {self.num_inference_steps}"
 
@@ -59,8 +60,9 @@ class Sd3Options(Settings):
             count_parameters(Path(self.transformer), self.transformer)  # refuses a folder without weights
         return model_components(
             self.model,
-            ("transformer", "vae", "text_encoder", "text_encoder_2", "text_encoder_3"),
+            ("transformer", "vae", *_TEXT_ENCODERS),
             trainable="transformer",
+            unloaded=_TEXT_ENCODERS,
             dtype_nbytes=2 if self.dtype == "bfloat16" else 4,
             published=PUBLISHED,
         )
@@ -97,7 +99,8 @@ class Sd3ImageToImageOptions(Sd3Options):
             )
         return self
 
-    def _steps_that_run(self) -> tuple[int, str]:
+    def steps_that_run(self) -> tuple[int, str]:
+        """Number of denoising steps that run over a given image, and the words for it in messages."""
         num_left = self.num_inference_steps - skipped_steps(self.num_inference_steps, self.strength)
         return num_left, f"{num_left}, the steps that strength {self.strength} leaves of {self.num_inference_steps}"
 

@@ -17,8 +17,8 @@ def answer_cost(kinds: Mapping[str, Kind], package: str, request: dict[str, Any]
     """Return the cost of the agent of this `kind` with these `options` for the work in `request`.
 
     Returns:
-        `{"error"}`, or `{"cost"}`, which is None if the kind does not tell its cost. Always with `protocol`, the version
-        of the wire protocol that this environment's runtime speaks.
+        `{"error"}`, or `{"cost"}`, which is None if the kind does not tell it. Always with `protocol`, the version of
+        the wire protocol that this environment's runtime speaks.
     """
     source = str(request["source"])
     try:

@@ -39,8 +39,8 @@ class Kind:
             option `weights`.
         build: makes the agent from its options and a device.
         weights: the option that names a folder of trained weights; None = the kind cannot be trained.
-        cost: tells what an agent with given options costs for a `CostRequest`, as an `AgentCost`; `cost_meter` counts it
-            by running the agent's code on the meta device. Without it, a plan knows only the weights.
+        cost: tells what an agent with given options costs for a `CostRequest`, as an `AgentCost`; `cost_meter` counts
+            it by running the agent's code on the meta device. Without it, a plan knows only the weights.
         tiny: makes tiny models with random weights in a folder, and returns options that load them. The conformance
             suite uses these options and compares gradients with differences, so nothing may cut the gradient short.
         tiny_tasks: more makers of tiny models by name, for `tiny_task` of a configuration; each pre-trains them. Their

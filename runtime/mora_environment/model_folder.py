@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +28,12 @@ def model_components(
     trainable: str,
     dtype_nbytes: int,
     published: Mapping[str, Mapping[str, int]],
+    unloaded: Collection[str] = (),
 ) -> list[Component]:
     """Components of a model in diffusers' layout (one folder each), counted on disk or taken from `published`.
+
+    Args:
+        unloaded: names of those that leave memory before the first step.
 
     Raises:
         SettingsError: the folder, or one of its components, is missing and the name is not a known Hub id.
@@ -40,7 +44,13 @@ def model_components(
     else:
         counts = {name: published_count(model, name, published) for name in names}
     return [
-        Component(name=name, num_parameters=count, dtype_nbytes=dtype_nbytes, trainable=name == trainable)
+        Component(
+            name=name,
+            num_parameters=count,
+            dtype_nbytes=dtype_nbytes,
+            trainable=name == trainable,
+            is_unloaded=name in unloaded,
+        )
         for name, count in counts.items()
     ]
 

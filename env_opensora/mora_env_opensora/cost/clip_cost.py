@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from mora_environment.cost import AgentCost, CallCost, CostRequest, in_sequence
+from mora_environment.cost import AgentCost, CostRequest, in_sequence
 from mora_environment.cost_meter import measured_call
 from torch import Tensor
 
@@ -27,12 +27,11 @@ def clip_cost(options: OpenSoraOptions, request: CostRequest) -> AgentCost:
     """Return what the agent costs with these options, with the longest prompts that they allow."""
     clip = _Clip(options, request)
     has_backward = request.trains or request.passes_gradient
-    target = measured_call(clip.encode_target, with_backward=False)
+    encoding = measured_call(clip.encode_target, with_backward=False)  # of a sample's first frame at most as much
     step = measured_call(clip.step, modules=[clip.model], with_backward=has_backward)
-    parts = [measured_call(part, with_backward=False) for part in (clip.condition, clip.predict, clip.decode)]
-    condition, prediction, decoding = parts
-    sample = in_sequence(condition, prediction.repeated(clip.pipeline.sampler.num_model_calls()), decoding)
-    return AgentCost(prepare=target, step=step, sample=sample)
+    prediction, decoding = (measured_call(part, with_backward=False) for part in (clip.predict, clip.decode))
+    sampling = prediction.repeated(clip.pipeline.sampler.num_model_calls())
+    return AgentCost(prepare=encoding, step=step, sample=in_sequence(encoding, sampling, decoding))
 
 
 class _Clip:
@@ -76,10 +75,6 @@ class _Clip:
         steps = self._options.gradient_steps
         num_steps = self.pipeline.sampler.num_model_calls() if steps == "all" else steps or 0
         return self.pipeline.pixels(self._text(), self._text(), [image], [0], 0, z=self._z(), gradient_steps=num_steps)
-
-    def condition(self) -> Tensor:
-        image = self._made(1, 3, self._size.height, self._size.width)
-        return self.pipeline.condition([image], [0], self._made(1, *self._size.latent_shape))
 
     def predict(self) -> Tensor:
         """One model call of a sample, with guidance if the options have it."""
