@@ -18,6 +18,7 @@ from mora_runtime.errors import AgentFailed, BadArgument, UnknownAgent
 from mora_runtime.process import faults
 from mora_runtime.rpc.activity import Activity
 from mora_runtime.rpc.agent import Agent, Method, check_arguments, method_of
+from mora_runtime.rpc.device_time import DeviceTime
 from mora_runtime.rpc.server_device import ServerDevice
 from mora_runtime.tensors.marshalling import from_wire, leases_of, to_wire
 from mora_runtime.tensors.tensor_store import Peer, TensorRef, TensorStore
@@ -44,8 +45,8 @@ class _Outcome:
     values: dict[str, Any]
     gradients: dict[str, torch.Tensor] | None = None
     ticket: int | None = None
-    forward_ns: int = 0
-    backward_ns: int = 0
+    forward: _Spent | None = None
+    backward: _Spent | None = None
     norms: dict[str, float] | None = None
 
 
@@ -110,7 +111,7 @@ class Executor:
                 gradients = to_wire(self._store, caller, outcome.gradients)
             faults.reach("slot_written")
             released = caller.released()
-            times = (outcome.forward_ns, outcome.backward_ns)
+            times = (_ns(outcome.forward), _ns(outcome.backward))  # here, because a copy to host memory has waited
             return encode(Result(number, values, gradients, outcome.ticket, *times, released, outcome.norms))
         except BaseException:
             caller.take_back([*leases_of(values), *leases_of(gradients or {})])
@@ -146,7 +147,7 @@ class Executor:
         with self._busy(caller, f"{message.agent}.{message.method}", message.id) as spent, _without_graph():
             values = _as_dict(getattr(agent, message.method)(**arguments))
         arguments.clear()
-        return _Outcome(values, forward_ns=spent.ns)
+        return _Outcome(values, forward=spent)
 
     def _differentiable(
         self,
@@ -187,19 +188,19 @@ class Executor:
                 grads = _tensors(received_grads)
                 gradients = self._tickets.run(made.graph, grads, inputs_first=message.inputs_first)
             norms = _norms(gradients, message.norms)
-            return _Outcome(values, gradients, None, spent.ns, spent_backward.ns, norms)
+            return _Outcome(values, gradients, None, spent, spent_backward, norms)
         if randomness is None:
             ticket = self._tickets.keep(caller.owner, made.graph, made.nbytes)
         else:
             nbytes = sum(value.nbytes for value in _named_tensors(received).values())
             ticket = self._tickets.keep(caller.owner, _again(forward, randomness), nbytes)
-        return _Outcome(values, None, ticket, spent.ns)
+        return _Outcome(values, None, ticket, spent)
 
     def _backward(self, caller: Caller, message: Backward) -> _Outcome:
         grads = _tensors(from_wire(self._store, caller, message.grads))
         with self._busy(caller, "backward", message.id) as spent:
             gradients = self._tickets.backward(caller.owner, message.ticket, grads, inputs_first=message.inputs_first)
-        return _Outcome({}, gradients, None, 0, spent.ns, _norms(gradients, message.norms))
+        return _Outcome({}, gradients, None, None, spent, _norms(gradients, message.norms))
 
     def finish_late(self) -> bool:
         """Compute the late parameter gradients of `inputs_first` backwards; False when there are none.
@@ -222,12 +223,13 @@ class Executor:
         if self._tickets.has_late:
             with tracing.span("parameter gradients", "compute"):
                 self._tickets.finish_late()
+                self._server_device.wait_if_traced()
         if self._late_failure is not None:
             failure, self._late_failure = self._late_failure, None
             raise AgentFailed(f"the parameters' gradients of an earlier backward are missing: {failure}")
 
     def _busy(self, caller: Caller, what: str, number: int) -> _Spent:
-        return _Spent(self._activity, (caller.identity, number), what)
+        return _Spent(self._activity, (caller.identity, number), what, self._server_device)
 
     def _local(self, name: str, value: Any, grad: list[str], leaves: dict[str, torch.Tensor]) -> Any:
         """The local value of an argument; tensors named in `grad` become leaves that collect a gradient."""
@@ -247,23 +249,37 @@ class Executor:
 class _Spent:
     """Publishes what the server is busy with while a block runs, and measures the time."""
 
-    def __init__(self, activity: Activity, call: tuple[bytes, int], what: str) -> None:
+    def __init__(self, activity: Activity, call: tuple[bytes, int], what: str, device: ServerDevice) -> None:
         self._activity = activity
         self._call = call
         self._what = what
-        self.ns = 0
+        self._device = device
+        self._time = DeviceTime(device.torch_device)
 
     def __enter__(self) -> _Spent:
         self._span = tracing.span(self._what, "compute")
         self._span.__enter__()
         activity = self._activity
-        self._started_ns = activity.busy_since_ns = time.monotonic_ns()
+        activity.busy_since_ns = time.monotonic_ns()
         activity.busy_call, activity.busy = self._call, self._what
+        self._time.__enter__()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.ns = time.monotonic_ns() - self._started_ns
-        self._span.__exit__()
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        self._time.__exit__()
+        try:
+            if error is None:
+                self._device.wait_if_traced()
+        finally:
+            self._span.__exit__()
+
+    def ns(self) -> int:
+        """The time that the block took on the device."""
+        return self._time.ns()
+
+
+def _ns(spent: _Spent | None) -> int:
+    return 0 if spent is None else spent.ns()
 
 
 def _without_graph() -> contextlib.AbstractContextManager[None]:

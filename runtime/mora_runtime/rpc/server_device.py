@@ -8,6 +8,7 @@ import torch
 
 from mora_runtime.errors import DeviceLost
 from mora_runtime.rpc.server_settings import ServerSettings
+from mora_runtime.trace import tracing
 
 # A kernel that failed leaves unknown values behind, and a communicator that failed cannot be used again. Older versions
 # of torch do not have all of these classes.
@@ -43,6 +44,11 @@ class ServerDevice:
         """Make a GPU the current one of this process, for libraries that create tensors without naming a device."""
         if self.torch_device.type == "cuda" and self.torch_device.index is not None:
             torch.cuda.set_device(self.torch_device)
+
+    def wait_if_traced(self) -> None:
+        """Wait for a GPU at the end of a traced span, which would otherwise end when its work is queued."""
+        if self.torch_device.type == "cuda" and tracing.active is not None:
+            torch.cuda.synchronize(self.torch_device)
 
     def require_working(self, error: BaseException) -> None:
         """Find out whether the device still works after `error`, which came from an agent.
