@@ -32,20 +32,24 @@ from mora_runtime.wire.messages import (
     Message,
     Ping,
     Pong,
+    PoolOpened,
     Release,
     Result,
     Welcome,
+    WireDeviceTensor,
     WireTensor,
 )
 from mora_runtime.wire.tensor_meta import check_bounds, checked_meta
 
 _TENSOR = WireTensor(1, "coordinator.0.1.0123456789abcdef", 0, 4096, 16, 0, (2, 2))
+_ON_DEVICE = WireDeviceTensor(1, "image.0.1.0123456789abcdef", 1 << 63, 5, 256, 16, 0, (2, 2))
 _INLINE = InlineTensor(0, (2,), b"12345678")
 SEEDS: tuple[Message, ...] = (
     Hello(PROTOCOL_VERSION, "peer.0"),
     Welcome(PROTOCOL_VERSION, "image.0.1.ab", "sd3", "0123", {"image": ["render", "abandon"]}, "f" * 32),
     Call(7, "echo", "add", {"x": _TENSOR, "n": [1, -2, 3.5, None, True, "ü"]}, ["x"], {"o": _INLINE}, True, [4], ["x"]),
-    Backward(8, 3, {"y": _TENSOR}, False, [1], ["x"]),
+    Call(8, "echo", "add", {"x": _ON_DEVICE}, None, None, False, [], None, {"value": "video.0.1.ab"}),
+    Backward(8, 3, {"y": _TENSOR}, False, [1], ["x"], {"x": "image.0.1.ab"}),
     Result(7, {"y": _TENSOR, "t": "text"}, {"x": _INLINE}, 4, 10, 20, [9], {"x": 1.5}),
     Failure(7, "agent_failed", "expected / got", [2]),
     Drop([1, 2, 3], []),
@@ -53,6 +57,7 @@ SEEDS: tuple[Message, ...] = (
     Ping(1),
     Pong(1, "a.b", *range(5, len(Pong._fields) + 3)),
     Cancel(1, 2),
+    PoolOpened("image.0.1.ab", 1 << 63, "video.0.1.ab"),
 )
 _HOSTILE: tuple[Any, ...] = (
     -1, 0, 1, 2**31, 2**32 - 1, 2**63 - 1, -(2**63), 2**64 - 1, 1e308, float("nan"), "", "\0", "x" * 5000, b"",

@@ -18,8 +18,10 @@ from mora_runtime.wire.messages import (
     Cancel,
     InlineTensor,
     Ping,
+    PoolOpened,
     Release,
     Result,
+    WireDeviceTensor,
     WireTensor,
 )
 
@@ -37,14 +39,14 @@ def framed(content: object) -> bytes:
 
 def nested(depth: int) -> bytes:
     """A call whose only argument is a deeply nested list, packed by hand because msgpack itself refuses it."""
-    start = HEADER + b"\x9a" + bytes([CALL_KIND]) + b"\x07" + b"\xa1a" + b"\xa1m" + b"\x81\xa1x"
-    return start + b"\x91" * depth + b"\xc0" + b"\xc0\xc0\xc2\x90\xc0"
+    start = HEADER + b"\x9b" + bytes([CALL_KIND]) + b"\x07" + b"\xa1a" + b"\xa1m" + b"\x81\xa1x"
+    return start + b"\x91" * depth + b"\xc0" + b"\xc0\xc0\xc2\x90\xc0\xc0"
 
 
 def test_the_hand_packed_frames_of_this_file_are_of_this_protocol() -> None:
     assert decode(framed([PING_KIND, 3])) == Ping(3)
     assert decode(framed([RELEASE_KIND, [3]])) == Release([3])
-    assert nested(1) == framed([CALL_KIND, 7, "a", "m", {"x": [None]}, None, None, False, [], None])
+    assert nested(1) == framed([CALL_KIND, 7, "a", "m", {"x": [None]}, None, None, False, [], None, None])
     assert isinstance(decode(nested(1)), Call)
 
 
@@ -74,7 +76,7 @@ def test_another_version_is_refused_naming_both(version: int) -> None:
         decode(frame)
 
 
-@pytest.mark.parametrize("kind", [-1, 11, 255, 1 << 40, True, None, "Call", 2.0, [2]])
+@pytest.mark.parametrize("kind", [-1, 12, 255, 1 << 40, True, None, "Call", 2.0, [2]])
 def test_an_unknown_kind_is_refused(kind: object) -> None:
     with pytest.raises(FrameError):
         decode(framed([kind, 1]))
@@ -107,11 +109,11 @@ def test_a_list_of_the_wrong_items_is_refused_by_name(released: object) -> None:
 def test_maps_inside_values_are_refused() -> None:
     for value in ({}, {"a": 1}, [{"a": 1}]):
         with pytest.raises(FrameError, match="a value of type dict is not allowed in a message"):
-            decode(framed([CALL_KIND, 7, "a", "m", {"x": value}, None, None, False, [], None]))
+            decode(framed([CALL_KIND, 7, "a", "m", {"x": value}, None, None, False, [], None, None]))
 
 
 def test_duplicate_keys_are_refused() -> None:
-    twice = HEADER + b"\x9a\x02\x07\xa1a\xa1m" + b"\x82\xa1x\x01\xa1x\x02" + b"\xc0\xc0\xc2\x90\xc0"
+    twice = HEADER + b"\x9b\x02\x07\xa1a\xa1m" + b"\x82\xa1x\x01\xa1x\x02" + b"\xc0\xc0\xc2\x90\xc0\xc0"
     with pytest.raises(FrameError, match="canonical"):
         decode(twice)
 
@@ -126,8 +128,8 @@ def test_overlong_numbers_are_refused(number: bytes) -> None:
 def test_bad_utf8_is_refused(text: bytes) -> None:
     packed = bytes([0xA0 | len(text)]) + text
     for frame in (
-        HEADER + b"\x9a\x02\x07" + packed + b"\xa1m\x80\xc0\xc0\xc2\x90\xc0",
-        HEADER + b"\x9a\x02\x07\xa1a\xa1m\x81" + packed + b"\x01\xc0\xc0\xc2\x90\xc0",
+        HEADER + b"\x9b\x02\x07" + packed + b"\xa1m\x80\xc0\xc0\xc2\x90\xc0\xc0",
+        HEADER + b"\x9b\x02\x07\xa1a\xa1m\x81" + packed + b"\x01\xc0\xc0\xc2\x90\xc0\xc0",
     ):
         with pytest.raises(FrameError):
             decode(frame)
@@ -146,7 +148,7 @@ def test_deep_nesting_is_refused(depth: int) -> None:
     ids=["list32", "map32", "text32", "bytes32", "ext32", "list16", "map16", "text16"],
 )  # fmt: skip
 def test_a_header_that_claims_more_bytes_than_exist_is_refused(claim: bytes) -> None:
-    for frame in (HEADER + claim, HEADER + b"\x92\x08" + claim, HEADER + b"\x9a\x02\x07\xa1a\xa1m\x81\xa1x" + claim):
+    for frame in (HEADER + claim, HEADER + b"\x92\x08" + claim, HEADER + b"\x9b\x02\x07\xa1a\xa1m\x81\xa1x" + claim):
         with pytest.raises(FrameError):
             decode(frame)
 
@@ -167,12 +169,12 @@ def test_one_byte_over_the_limit_is_refused() -> None:
 )
 def test_bytes_timestamps_and_foreign_extensions_are_refused(value: object) -> None:
     with pytest.raises(FrameError):
-        decode(framed([CALL_KIND, 7, "a", "m", {"x": value}, None, None, False, [], None]))
+        decode(framed([CALL_KIND, 7, "a", "m", {"x": value}, None, None, False, [], None, None]))
 
 
 def with_tensors(*packed: bytes, code: int = 1) -> bytes:
     tensors = [msgpack.ExtType(code, data) for data in packed]
-    return framed([CALL_KIND, 7, "a", "m", {"x": tensors}, None, None, False, [], None])
+    return framed([CALL_KIND, 7, "a", "m", {"x": tensors}, None, None, False, [], None, None])
 
 
 GOOD = msgpack.packb([1, "a.0.1.x", 0, 64, 16, 0, 4])
@@ -209,6 +211,33 @@ def test_a_tensor_reference_cut_off_or_continued_is_refused() -> None:
 def test_a_tensor_reference_that_is_not_canonical_is_refused() -> None:
     with pytest.raises(FrameError, match="canonical"):
         decode(with_tensors(b"\x97\xcc\x01" + GOOD[2:]))
+
+
+ON_DEVICE = [1, "a.0.1.x", 2**64 - 1, 5, 256, 16, 0, 4]  # lease, owner, pool, event, offset, nbytes, dtype, sizes
+
+
+def test_the_device_tensor_of_this_file_is_of_this_protocol() -> None:
+    passed = decode(with_tensors(msgpack.packb(ON_DEVICE), code=3))
+    assert isinstance(passed, Call)
+    assert passed.arguments["x"] == [WireDeviceTensor(1, "a.0.1.x", 2**64 - 1, 5, 256, 16, 0, (4,))]
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [(place, value) for place in range(8) for value in (-1, None, 1.0, True, "1", b"", [1], {})
+     if (place, value) != (1, "1")],
+)  # fmt: skip
+def test_a_device_tensor_with_a_hostile_field_is_refused(place: int, value: object) -> None:
+    changed: list[object] = [*ON_DEVICE]
+    changed[place] = value
+    with pytest.raises(FrameError):
+        decode(with_tensors(msgpack.packb(changed), code=3))
+
+
+@pytest.mark.parametrize("fields", [ON_DEVICE[:6], [*ON_DEVICE, *[1] * 8], [1, "a" * 600, *ON_DEVICE[2:]], {}, None])
+def test_a_device_tensor_with_too_few_or_too_many_fields_is_refused(fields: object) -> None:
+    with pytest.raises(FrameError):
+        decode(with_tensors(msgpack.packb(fields), code=3))
 
 
 def test_a_small_tensor_of_this_file_is_served() -> None:
@@ -283,22 +312,28 @@ tensors = st.builds(
     WireTensor, counters, st.text(max_size=40), counters, counters, counters, counters,
     st.lists(counters, max_size=8).map(tuple),
 )  # fmt: skip
+on_device = st.builds(
+    WireDeviceTensor, counters, st.text(max_size=40), counters, counters, counters, counters, counters,
+    st.lists(counters, max_size=8).map(tuple),
+)  # fmt: skip
 small = st.binary(max_size=64).map(lambda data: InlineTensor(4, (len(data),), data)) | st.builds(
     InlineTensor, st.integers(0, 300), st.lists(counters, max_size=9).map(tuple), st.binary(max_size=20)
 )
 numbers = st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False) | st.booleans() | st.none()
-leaves = numbers | st.text(max_size=20) | tensors | small
+leaves = numbers | st.text(max_size=20) | tensors | on_device | small
 values = st.recursive(leaves, lambda inner: st.lists(inner, max_size=4), max_leaves=8)
 named = st.dictionaries(st.text(max_size=12), values, max_size=6)
 released = st.lists(counters, max_size=5)
 asked_norms = st.none() | st.lists(st.text(max_size=12), max_size=3)
 norms = st.none() | st.dictionaries(st.text(max_size=12), st.floats(allow_nan=False), max_size=3)
+onward = st.none() | st.dictionaries(st.text(max_size=12), st.text(max_size=12), max_size=3)
 messages = (
     st.builds(Call, counters, st.text(), st.text(), named, st.none() | st.lists(st.text(), max_size=3),
-              st.none() | named, st.booleans(), released, asked_norms)
-    | st.builds(Backward, counters, counters, named, st.booleans(), released, asked_norms)
+              st.none() | named, st.booleans(), released, asked_norms, onward)
+    | st.builds(Backward, counters, counters, named, st.booleans(), released, asked_norms, onward)
     | st.builds(Result, counters, named, st.none() | named, st.none() | counters, counters, counters, released, norms)
     | st.builds(Cancel, counters, counters)
+    | st.builds(PoolOpened, st.text(max_size=40), counters, st.text(max_size=40))
 )  # fmt: skip
 
 
@@ -306,7 +341,7 @@ messages = (
 @settings(max_examples=300, deadline=None)
 @given(messages)
 def test_decoding_inverts_encoding_unless_encoding_refused(
-    message: Call | Backward | Result | Cancel,
+    message: Call | Backward | Result | Cancel | PoolOpened,
 ) -> None:
     try:
         frame = encode(message)

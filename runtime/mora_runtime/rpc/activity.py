@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import threading
 import time
@@ -12,6 +13,7 @@ import zmq
 
 from mora_runtime.errors import Cancelled, FrameError
 from mora_runtime.limits import MAX_NUM_CANCELLED
+from mora_runtime.tensors.ways import Ways
 from mora_runtime.wire.codec import decode, encode
 from mora_runtime.wire.messages import Cancel, Ping, Pong
 
@@ -36,6 +38,7 @@ class Activity:
     step: int = 0
     num_steps: int = 0
     memory_nbytes: Callable[[], int] = lambda: 0
+    ways: Ways = field(default_factory=Ways)
     # (caller, id, sample or None for all); the control thread adds entries, the thread that serves calls removes them
     cancelled: dict[tuple[bytes, int, int | None], None] = field(default_factory=dict)
 
@@ -45,6 +48,7 @@ class Activity:
         return Pong(
             number, self.busy, busy_ns, self.num_calls, self.num_tickets, self.activation_nbytes, self.num_slots,
             self.arena_nbytes, self.spilled_nbytes, self.step, self.num_steps, self.memory_nbytes(),
+            **dataclasses.asdict(self.ways),
         )  # fmt: skip
 
     def cancel(self, identity: bytes, call: int, sample: int | None) -> None:

@@ -22,7 +22,7 @@ from mora_runtime.limits import MAX_NUM_RELEASES, MAX_NUM_SEGMENTS
 from mora_runtime.tensors.arena import Arena, Slot, leased_view
 from mora_runtime.tensors.segment import Segment, check_descriptor
 from mora_runtime.trace import tracing
-from mora_runtime.wire.doorbell import Doorbell, OfferedSegment
+from mora_runtime.wire.doorbell import Doorbell, Offered, OfferedPool, OfferedSegment
 from mora_runtime.wire.messages import InlineTensor, WireTensor
 from mora_runtime.wire.tensor_meta import DTYPE_CODES, DTYPES, TensorMeta, check_bounds, checked_meta, meta_for, shaped
 
@@ -263,9 +263,12 @@ class TensorStore:
         if peer.doorbell is not None:
             self._take_in(peer, peer.doorbell.take_offers())
 
-    def _take_in(self, peer: Peer, offers: list[OfferedSegment]) -> bool:
+    def _take_in(self, peer: Peer, offers: list[Offered]) -> bool:
         """Check and store offered segments; a reference to a refused one raises its error."""
         for offered in offers:
+            if isinstance(offered, OfferedPool):
+                offered.close()
+                continue
             key = (offered.owner, offered.segment_id)
             is_known = key in peer.segments and not isinstance(peer.segments[key], SegmentLost)
             if is_known or offered.owner == self.identity or len(peer.segments) >= MAX_NUM_SEGMENTS:

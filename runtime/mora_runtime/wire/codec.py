@@ -1,8 +1,9 @@
 """Bytes to messages and back. The decoder is total: any bytes give one message or one `FrameError`.
 
 A frame is the magic, one version byte, and msgpack with every length limited. References to tensors are extension type
-1 with fixed fields, small tensors extension type 2 with a fixed header and their bytes. A frame that was not packed
-canonically (duplicate keys, overlong integers, trailing bytes) is refused, so every message has exactly one encoding.
+1 with fixed fields, small tensors extension type 2 with a fixed header and their bytes, references to tensors in device
+memory extension type 3. A frame that was not packed canonically (duplicate keys, overlong integers, trailing bytes) is
+refused, so every message has exactly one encoding.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from mora_runtime.wire.messages import (
     PROTOCOL_VERSION,
     InlineTensor,
     Message,
+    WireDeviceTensor,
     WireTensor,
     check_fields,
     message_from_wire,
@@ -38,6 +40,7 @@ MAGIC = b"MORA"
 _HEADER = MAGIC + bytes([PROTOCOL_VERSION])
 _TENSOR = 1
 _INLINE = 2
+_DEVICE = 3
 _MAX_TENSOR_NBYTES = 512
 # dtype, number of dimensions, each size; then the bytes
 _INLINE_HEADERS = tuple(struct.Struct(f"!BB{num_dimensions}Q") for num_dimensions in range(MAX_NUM_DIMENSIONS + 1))
@@ -45,7 +48,8 @@ _MAX_INLINE_NBYTES = _INLINE_HEADERS[-1].size + INLINE_TENSOR_NBYTES
 _MAX_DEPTH = 8
 _SHORT_TEXT_LENGTH = MAX_STRING_LENGTH // 4  # characters; each takes at most four bytes in UTF-8
 _PLAIN = frozenset((int, bool, float, type(None)))
-_TENSORS = frozenset((WireTensor, InlineTensor))
+_TENSORS = frozenset((WireTensor, WireDeviceTensor, InlineTensor))
+_NUM_FIXED = {_TENSOR: 6, _DEVICE: 7}  # fields of a reference that come before the sizes
 
 
 class _Packers(threading.local):
@@ -179,19 +183,20 @@ def _pack_tensor(value: Any) -> msgpack.ExtType:
             raise FrameError(f"small tensor: dtype code {value.dtype}, expected 0 to {len(DTYPES) - 1}")
         _check_inline_size(len(value.data), meta_for(DTYPES[value.dtype], value.shape).nbytes)
         return _pack_inline(value)
-    if not isinstance(value, WireTensor):
+    if not isinstance(value, WireTensor | WireDeviceTensor):
         raise TypeError(f"a {type(value).__name__} is not allowed in a message")
-    _tensor_from_fields(_fields_of(value))
     packed = _pack_fields(value)
+    _reference(packed.code, _fields_of(value))
     if len(packed.data) > _MAX_TENSOR_NBYTES:
         raise ValueError(f"a tensor reference takes {len(packed.data)} bytes, expected at most {_MAX_TENSOR_NBYTES}")
     return packed
 
 
-def _pack_fields(value: WireTensor | InlineTensor) -> msgpack.ExtType:
+def _pack_fields(value: WireTensor | WireDeviceTensor | InlineTensor) -> msgpack.ExtType:
     if isinstance(value, InlineTensor):
         return _pack_inline(value)
-    return msgpack.ExtType(_TENSOR, _packers.tensor.pack(_fields_of(value)))
+    code = _TENSOR if isinstance(value, WireTensor) else _DEVICE
+    return msgpack.ExtType(code, _packers.tensor.pack(_fields_of(value)))
 
 
 def _pack_inline(value: InlineTensor) -> msgpack.ExtType:
@@ -202,25 +207,28 @@ def _pack_inline(value: InlineTensor) -> msgpack.ExtType:
     return msgpack.ExtType(_INLINE, header + value.data)
 
 
-def _fields_of(value: WireTensor) -> list[Any]:
-    return [value.lease, value.owner, value.segment, value.offset, value.nbytes, value.dtype, *value.shape]
+def _fields_of(value: WireTensor | WireDeviceTensor) -> list[Any]:
+    if isinstance(value, WireTensor):
+        return [value.lease, value.owner, value.segment, value.offset, value.nbytes, value.dtype, *value.shape]
+    place = [value.pool, value.event, value.offset, value.nbytes]
+    return [value.lease, value.owner, *place, value.dtype, *value.shape]
 
 
-def _unpack_tensor(code: int, data: bytes) -> WireTensor | InlineTensor:
+def _unpack_tensor(code: int, data: bytes) -> WireTensor | WireDeviceTensor | InlineTensor:
     if code == _INLINE:
         return _unpack_inline(data)
-    if code != _TENSOR:
+    if code not in _NUM_FIXED:
         raise FrameError(f"unknown extension type {code}")
     if len(data) > _MAX_TENSOR_NBYTES:
         raise FrameError(f"a tensor reference of {len(data)} bytes, expected at most {_MAX_TENSOR_NBYTES}")
     try:
         fields = msgpack.unpackb(
-            bytes(data), raw=False, max_str_len=_MAX_TENSOR_NBYTES, max_array_len=6 + MAX_NUM_DIMENSIONS,
+            bytes(data), raw=False, max_str_len=_MAX_TENSOR_NBYTES, max_array_len=_NUM_FIXED[code] + MAX_NUM_DIMENSIONS,
             max_bin_len=0, max_map_len=0, max_ext_len=0,
         )  # fmt: skip
     except (ValueError, RecursionError, msgpack.exceptions.UnpackException) as error:
         raise FrameError(f"tensor reference is malformed: {type(error).__name__}") from None
-    return _tensor_from_fields(fields)
+    return _reference(code, fields)
 
 
 def _unpack_inline(data: bytes) -> InlineTensor:
@@ -245,13 +253,22 @@ def _check_inline_size(nbytes: int, expected_nbytes: int) -> None:
         )
 
 
-def _tensor_from_fields(fields: object) -> WireTensor:
-    if not isinstance(fields, list) or not 6 <= len(fields) <= 6 + MAX_NUM_DIMENSIONS or type(fields[1]) is not str:
-        raise FrameError("tensor reference: expected lease, owner, segment, offset, nbytes, dtype, at most 8 sizes")
+def _reference(code: int, fields: object) -> WireTensor | WireDeviceTensor:
+    num_fixed = _NUM_FIXED[code]
+    if (
+        not isinstance(fields, list)
+        or not num_fixed <= len(fields) <= num_fixed + MAX_NUM_DIMENSIONS
+        or type(fields[1]) is not str
+    ):
+        where = "segment" if code == _TENSOR else "pool, event"
+        raise FrameError(f"tensor reference: expected lease, owner, {where}, offset, nbytes, dtype, at most 8 sizes")
     numbers = [fields[0], *fields[2:]]
     if any(type(number) is not int or number < 0 for number in numbers):
         raise FrameError("tensor reference: expected numbers >= 0")
-    return WireTensor(fields[0], fields[1], fields[2], fields[3], fields[4], fields[5], tuple(fields[6:]))
+    lease, owner, first, second, third, fourth, *rest = fields
+    if code == _TENSOR:
+        return WireTensor(lease, owner, first, second, third, fourth, tuple(rest))
+    return WireDeviceTensor(lease, owner, first, second, third, fourth, rest[0], tuple(rest[1:]))
 
 
 _packers = _Packers()

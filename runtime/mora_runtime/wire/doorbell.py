@@ -1,28 +1,35 @@
-"""The doorbell: the Unix socket of one client and one server that carries calls, answers and segment descriptors.
+"""The doorbell: the Unix socket of one client and one server that carries calls, answers, segments and device offers.
 
-A packet is either one frame (it starts with the protocol's magic) or a descriptor with a small header. Both travel in
-order, so a descriptor arrives before the frame that needs it. A frame costs one system call on either side, a fifth of
-what ZeroMQ's threads need to pass it on. ZeroMQ carries greeting, heartbeats and cancellation, and also the frames if a
-client asks for that. End-of-file means that the peer has ended.
+A packet is one frame (it starts with the protocol's magic), a segment's descriptor with a small header, or a device
+offer with a descriptor of its owner's process. All travel in order, so a descriptor arrives before the frame that needs
+it. A frame costs one system call on either side, a fifth of what ZeroMQ's threads need to pass it on. ZeroMQ carries
+greeting, heartbeats and cancellation, and also the frames if a client asks for that. End-of-file means that the peer
+has ended.
 """
 
 from __future__ import annotations
 
 import array
+import logging
 import os
 import socket
 import struct
 from collections import deque
 from dataclasses import dataclass
 
-from mora_runtime.errors import DeadlineExceeded, PeerDied
+from mora_runtime.errors import DeadlineExceeded, FrameError, PeerDied
 from mora_runtime.limits import DOORBELL_DEADLINE_S, HIGH_WATER_MARK, MAX_FRAME_NBYTES
 from mora_runtime.wire.codec import MAGIC
+from mora_runtime.wire.device_tensor import DeviceOffer
 
+log = logging.getLogger(__name__)
 _PACKET = struct.Struct("!QQ?128s")  # segment id, nbytes, used once, owner
+_POOL_MAGIC = b"POOL"
+_POOL = struct.Struct("!4s128s")  # magic, owner; a packed DeviceOffer follows, which contains its version
 _TIMEOUT = struct.Struct("ll")  # struct timeval
 _BUFFER_NBYTES = 1 << 20  # of the kernel, for each direction; the kernel may cap it at its own limit
 _MAX_NUM_OFFERS = 256  # received descriptors that wait for `take_offers`
+_NUM_REFUSED_LOGGED = 20
 _ANCILLARY_NBYTES = socket.CMSG_SPACE(array.array("i").itemsize)
 
 
@@ -46,6 +53,27 @@ class OfferedSegment:
             os.close(self.descriptor)
 
 
+@dataclass(frozen=True)
+class OfferedPool:
+    """A device pool's offer as it arrived; its receiver must close the descriptor.
+
+    process: descriptor of the owner's process (pidfd), which becomes readable when the process ends. None if it was
+        lost on arrival, because this process has too many open files.
+    """
+
+    owner: str
+    offer: DeviceOffer
+    process: int | None
+
+    def close(self) -> None:
+        """Close the descriptor of an offer that is not used."""
+        if self.process is not None:
+            os.close(self.process)
+
+
+Offered = OfferedSegment | OfferedPool
+
+
 class Doorbell:
     """One end of a doorbell (SOCK_SEQPACKET: packets stay whole). Never blocks."""
 
@@ -57,7 +85,8 @@ class Doorbell:
         self._buffer = bytearray(MAX_FRAME_NBYTES + 1)  # the extra byte reveals a packet that is too long
         self._window = memoryview(self._buffer)
         self._frames: deque[bytes] = deque()
-        self._offers: list[OfferedSegment] = []
+        self._offers: list[Offered] = []
+        self.num_refused = 0  # packets that were neither a frame nor a well-formed offer
         self._unsent: deque[tuple[bytes, int | None]] = deque()  # (packet, duplicated descriptor)
         self.is_open = True
 
@@ -97,6 +126,10 @@ class Doorbell:
         """Send a descriptor; the caller keeps its own copy. Raises as `send_frame` does."""
         header = _PACKET.pack(offered.segment_id, offered.nbytes, offered.is_single, offered.owner.encode())
         self._send(header, offered.descriptor)
+
+    def send_pool(self, offered: OfferedPool) -> None:
+        """Send a device pool's offer; the caller keeps its own descriptor. Raises as `send_frame` does."""
+        self._send(_POOL.pack(_POOL_MAGIC, offered.owner.encode()) + offered.offer.pack(), offered.process)
 
     def _send(self, data: bytes, descriptor: int | None) -> None:
         if self._unsent:
@@ -139,13 +172,13 @@ class Doorbell:
         """True while frames that came out of the socket wait for `read`."""
         return bool(self._frames)
 
-    def take_offers(self) -> list[OfferedSegment]:
-        """Return and forget the descriptors received so far."""
+    def take_offers(self) -> list[Offered]:
+        """Return and forget the segments and device pools that were offered so far."""
         offers, self._offers = self._offers, []
         return offers
 
-    def seek_offers(self) -> list[OfferedSegment]:
-        """Read further from the socket for descriptors; frames that come before them are kept for `read`."""
+    def seek_offers(self) -> list[Offered]:
+        """Read further from the socket for offers; frames that come before them are kept for `read`."""
         while self.is_open and not self._offers and len(self._frames) < HIGH_WATER_MARK and self._read_packet():
             pass
         return self.take_offers()
@@ -167,14 +200,33 @@ class Doorbell:
             self._frames.append(bytes(self._window[:nbytes]))
         elif not descriptors and nbytes == 0:
             self.is_open = False
-        elif nbytes == _PACKET.size and (len(descriptors) == 1 or is_lost):
-            segment_id, size, is_single, owner = _PACKET.unpack_from(self._buffer)
-            name = owner.rstrip(b"\0").decode("ascii", "replace")
-            descriptor = None if is_lost else descriptors[0]
-            self._offers.append(OfferedSegment(name, segment_id, size, descriptor, is_single))
+        elif len(descriptors) == 1 or is_lost:
+            self._take_offer(nbytes, None if is_lost else descriptors[0])
         else:
-            close_all(descriptors)  # not of this protocol; the message that refers to it will fail
+            self._refuse(descriptors)
         return self.is_open
+
+    def _take_offer(self, nbytes: int, descriptor: int | None) -> None:
+        """Keep the offer that was read last; a malformed one is refused."""
+        try:
+            if nbytes == _PACKET.size:
+                segment_id, size, is_single, owner = _PACKET.unpack_from(self._buffer)
+                self._offers.append(OfferedSegment(_name(owner), segment_id, size, descriptor, is_single))
+                return
+            if nbytes < _POOL.size or self._window[: len(_POOL_MAGIC)] != _POOL_MAGIC:
+                raise FrameError("a packet with a descriptor that is no offer")
+            _, owner = _POOL.unpack_from(self._buffer)
+            offer = DeviceOffer.unpack(bytes(self._window[_POOL.size : nbytes]))
+            self._offers.append(OfferedPool(_name(owner), offer, descriptor))
+        except FrameError as error:
+            if self.num_refused < _NUM_REFUSED_LOGGED:
+                log.warning("%s: %s", self._peer, error)
+            self._refuse([] if descriptor is None else [descriptor])
+
+    def _refuse(self, descriptors: list[int]) -> None:
+        """Drop a packet that is not of this protocol; the message that refers to it will fail."""
+        self.num_refused += 1
+        close_all(descriptors)
 
     def close(self) -> None:
         """Close this end; the peer sees end-of-file."""
@@ -186,6 +238,10 @@ class Doorbell:
         self._unsent.clear()
         self._frames.clear()
         self._socket.close()
+
+
+def _name(padded: bytes) -> str:
+    return padded.rstrip(b"\0").decode("ascii", "replace")
 
 
 def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:

@@ -1,7 +1,8 @@
-"""All messages, with their direction. Every frame decodes to one of them; `wire.doorbell` has the two other packets.
+"""All messages, with their direction. Every frame decodes to one of them; `wire.doorbell` has the other two packets.
 
 Fields are checked by type when a message is made from wire values, so every decoded message is well-formed. A tensor on
-the wire is a `WireTensor`; its sender frees it once every lease on it has come back (`released` of a message).
+the wire is a `WireTensor` or a `WireDeviceTensor`; its sender frees it once every lease on it has come back (`released`
+of a message). A small tensor is an `InlineTensor`, without a lease.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any, NamedTuple
 
 from mora_runtime.errors import FrameError
 
-PROTOCOL_VERSION = 4
+PROTOCOL_VERSION = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,23 @@ class WireTensor:
     lease: int
     owner: str
     segment: int
+    offset: int
+    nbytes: int
+    dtype: int
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WireDeviceTensor:
+    """A reference to a tensor in a device pool of `owner`, leased to the receiver under `lease`.
+
+    The pool's `DeviceOffer` came through the doorbell before. The other fields are those of `DeviceTensor`.
+    """
+
+    lease: int
+    owner: str
+    pool: int
+    event: int
     offset: int
     nbytes: int
     dtype: int
@@ -64,7 +82,11 @@ class Welcome(NamedTuple):
 
 
 class Call(NamedTuple):
-    """client -> server: run a method. The server runs each id at most once; ids of one client increase."""
+    """client -> server: run a method. The server runs each id at most once; ids of one client increase.
+
+    onward: tensors of the answer that the client only passes on, with the identity of the process that will read each.
+        They are gradients if a backward runs, else values.
+    """
 
     id: int
     agent: str
@@ -75,6 +97,7 @@ class Call(NamedTuple):
     inputs_first: bool  # of that backward, as in BACKWARD
     released: list[int]
     norms: list[str] | None = None  # of that backward, as in BACKWARD
+    onward: dict[str, str] | None = None
 
 
 class Backward(NamedTuple):
@@ -82,6 +105,7 @@ class Backward(NamedTuple):
 
     inputs_first: answer with the gradients of the inputs before those of the parameters are computed.
     norms: inputs whose gradients' norms the answer contains, so that a client need not map a gradient for its norm.
+    onward: gradients of the answer that the client only passes on, as in CALL.
     """
 
     id: int
@@ -90,6 +114,7 @@ class Backward(NamedTuple):
     inputs_first: bool
     released: list[int]
     norms: list[str] | None = None
+    onward: dict[str, str] | None = None
 
 
 class Result(NamedTuple):
@@ -130,6 +155,17 @@ class Release(NamedTuple):
     released: list[int]
 
 
+class PoolOpened(NamedTuple):
+    """either way: the process `reader` has opened a device pool of `owner` and can read tensors in it. No answer.
+
+    A client passes it on from the reader's server to the owner's.
+    """
+
+    owner: str
+    pool: int
+    reader: str
+
+
 class Ping(NamedTuple):
     """client -> server's control socket: ask for a PONG."""
 
@@ -151,6 +187,11 @@ class Pong(NamedTuple):
     step: int  # of the call that runs now, if the agent reports it
     num_steps: int  # 0 = not reported
     memory_nbytes: int  # allocated on the server's device; on CPU the resident memory of the process
+    num_inline: int  # tensors sent so far, by their way to the receiver: inside the message,
+    num_shared: int  # in shared memory,
+    num_device: int  # in memory of the GPU,
+    num_staged: int  # from the GPU through shared memory
+    num_pool_full: int  # of the staged ones, those that found no room in the device pool
 
 
 class Cancel(NamedTuple):
@@ -161,7 +202,7 @@ class Cancel(NamedTuple):
     sample: int | None = None  # of a batch, whose other samples continue; None = the whole call
 
 
-Message = Hello | Welcome | Call | Backward | Result | Failure | Drop | Release | Ping | Pong | Cancel
+Message = Hello | Welcome | Call | Backward | Result | Failure | Drop | Release | Ping | Pong | Cancel | PoolOpened
 # The first value of every frame. A code is never given to another kind; a new kind takes the next free one.
 KIND_CODES: dict[type[Message], int] = {
     Hello: 0,
@@ -175,6 +216,7 @@ KIND_CODES: dict[type[Message], int] = {
     Ping: 8,
     Pong: 9,
     Cancel: 10,
+    PoolOpened: 11,
 }
 _KINDS = {code: kind for kind, code in KIND_CODES.items()}
 

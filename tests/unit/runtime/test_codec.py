@@ -26,14 +26,17 @@ from mora_runtime.wire.messages import (
     Message,
     Ping,
     Pong,
+    PoolOpened,
     Release,
     Result,
     Welcome,
+    WireDeviceTensor,
     WireTensor,
 )
 
 TENSOR = WireTensor(1, "image.0.1.0123456789abcdef", 3, 4096, 24, 0, (2, 3))
 INLINE = InlineTensor(0, (2, 1), b"12345678")
+ON_DEVICE = WireDeviceTensor(3, "image.0.1.0123456789abcdef", 2**64 - 1, 63, 256, 24, 0, (2, 3))
 SCALAR = WireTensor(2**64 - 1, "a", 0, 2**64 - 1, 4, 9, ())
 EXAMPLES: list[Message] = [
     Hello(1, "coordinator.0.1.0123456789abcdef"),
@@ -51,9 +54,12 @@ EXAMPLES: list[Message] = [
     Drop([1, 2, 3], [4]),
     Release([]),
     Ping(8),
-    Pong(9, "image.generate", 10, 11, 12, 13, 14, 15, 16, 17, 18, 19),
+    Pong(9, "image.generate", 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24),
     Cancel(10, 3),
     Cancel(11, 3, 2),
+    Call(4, "image", "forward", {"x": ON_DEVICE}, ["x"], None, False, [], None, {"y": "video.0.1.x"}),
+    Backward(5, 9, {"y": [ON_DEVICE]}, False, [], None, {"x": "image.0.1.x"}),
+    PoolOpened("image.0.1.x", 2**64 - 1, "video.0.1.x"),
 ]
 
 
@@ -83,7 +89,7 @@ def test_the_code_of_every_kind_of_message_is_pinned() -> None:
     """Written by hand: a change here changes the wire, and needs another PROTOCOL_VERSION."""
     assert {kind.__name__: code for kind, code in KIND_CODES.items()} == {
         "Hello": 0, "Welcome": 1, "Call": 2, "Backward": 3, "Result": 4, "Failure": 5,
-        "Drop": 6, "Release": 7, "Ping": 8, "Pong": 9, "Cancel": 10,
+        "Drop": 6, "Release": 7, "Ping": 8, "Pong": 9, "Cancel": 10, "PoolOpened": 11,
     }  # fmt: skip
     assert set(KIND_CODES) == set(get_args(Message))
 
