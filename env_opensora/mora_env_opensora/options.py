@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from mora_environment.component import Component
 from mora_environment.interface import Interface, Port
 from mora_environment.model_folder import count_parameters, published_count
+from mora_environment.weights.weights_source import Conversion, WeightsSource
 from mora_runtime.errors import SettingsError
 from mora_runtime.schema import Settings
 from pydantic import AfterValidator, Field, model_validator
@@ -25,6 +26,8 @@ PUBLISHED = {
     f"{_RELEASE}/vae": {"vae": 239_189_991},
     "google/mt5-xxl": {"text_encoder": _MT5_XXL_ENCODER},
 }
+
+_TOKENIZER_FILES = ("spiece.model", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 
 
 def _whole_latents(frames: int) -> int:
@@ -100,6 +103,31 @@ class OpenSoraOptions(Settings):
             )
             for name, (count, dtype_nbytes) in counts.items()
         ]
+
+    def weights_sources(self) -> list[WeightsSource]:
+        """Files that an agent with these options loads."""
+        stem = "diffusion_pytorch_model"
+        encoder = Conversion(
+            file="pytorch_model.bin",
+            dtype=self.dtype,
+            prefixes=("shared.", "encoder."),  # without the decoder
+            tied={"encoder.embed_tokens.weight": "shared.weight"},
+            num_parameters=PUBLISHED.get(self.text_encoder, {}).get("text_encoder"),
+        )
+        found = [
+            WeightsSource(option="model", name=self.model, files=("config.json",), weights=stem),
+            WeightsSource(option="vae", name=self.vae, files=("config.json",), weights=stem, otherwise=("*.ckpt",)),
+            WeightsSource(
+                option="text_encoder", name=self.text_encoder, files=("config.json",), extras=_TOKENIZER_FILES,
+                weights="model", conversion=encoder,
+            ),
+        ]  # fmt: skip
+        if self.tokenizer is not None:
+            own = WeightsSource(
+                option="tokenizer", name=self.tokenizer, files=("tokenizer_config.json",), extras=_TOKENIZER_FILES
+            )
+            found.append(own)
+        return found
 
     def interface(self) -> Interface:
         """An objective over first frames of any size, which generates clips; a transform too, with `gradient_steps`."""

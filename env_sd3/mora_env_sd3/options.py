@@ -8,6 +8,7 @@ from typing import Literal
 from mora_environment.component import Component
 from mora_environment.interface import Interface, Port
 from mora_environment.model_folder import count_parameters, model_components
+from mora_environment.weights.weights_source import WeightsSource
 from mora_runtime.schema import Settings
 from pydantic import Field, model_validator
 
@@ -24,6 +25,7 @@ PUBLISHED = {
     }
 }
 _TEXT_ENCODERS = ("text_encoder", "text_encoder_2", "text_encoder_3")
+_TOKENIZER_FILES = ("*.json", "*.txt", "*.model")
 
 
 class Sd3Options(Settings):
@@ -66,6 +68,26 @@ class Sd3Options(Settings):
             dtype_nbytes=2 if self.dtype == "bfloat16" else 4,
             published=PUBLISHED,
         )
+
+    def weights_sources(self) -> list[WeightsSource]:
+        """Files that an agent with these options loads."""
+        diffused = ("vae",) if self.transformer is not None else ("transformer", "vae")
+        stems = dict.fromkeys(diffused, "diffusion_pytorch_model") | dict.fromkeys(_TEXT_ENCODERS, "model")
+        tokenizers = [name.replace("text_encoder", "tokenizer") for name in _TEXT_ENCODERS]
+
+        def source(
+            subfolder: str, file: str, weights: str | None = None, extras: tuple[str, ...] = ()
+        ) -> WeightsSource:
+            return WeightsSource(
+                option="model", name=self.model, subfolder=subfolder, files=(file,), extras=extras, weights=weights
+            )
+
+        return [
+            source("", "model_index.json"),
+            source("scheduler", "scheduler_config.json"),
+            *(source(name, "tokenizer_config.json", extras=_TOKENIZER_FILES) for name in tokenizers),
+            *(source(name, "config.json", weights=stem) for name, stem in stems.items()),
+        ]
 
     def weights_folder(self) -> str:
         """The folder of the transformer."""
@@ -128,3 +150,8 @@ class MultimodalOptions(Settings):
         number = count_parameters(folder, self.model) if folder.is_dir() else 0
         dtype_nbytes = 2 if self.dtype == "bfloat16" else 4
         return [Component(name="model", num_parameters=number, dtype_nbytes=dtype_nbytes, trainable=False)]
+
+    def weights_sources(self) -> list[WeightsSource]:
+        """Files that the agent loads."""
+        extras = (*_TOKENIZER_FILES, "*.jinja")
+        return [WeightsSource(option="model", name=self.model, files=("config.json",), extras=extras, weights="model")]

@@ -15,6 +15,7 @@ from mora_runtime.schema import Settings, nearest_name
 from mora_environment.component import Component
 from mora_environment.cost import AgentCost, CostRequest
 from mora_environment.interface import Interface
+from mora_environment.weights.weights_source import WeightsSource
 
 if TYPE_CHECKING:
     import torch
@@ -36,7 +37,8 @@ class Kind:
         options: checks the options of a configuration without loading anything. Optional methods: `components()`, a
             list of `Component` for the memory table; `interface()`, an `Interface`, without which the kind cannot be
             in a chain; `weights_folder()`, the folder of the weights that train, if it is not simply the value of the
-            option `weights`.
+            option `weights`; `weights_sources()`, a list of `WeightsSource`, the files on the Hub that `./mora models
+            fetch` fetches and without which nothing starts.
         build: makes the agent from its options and a device.
         weights: the option that names a folder of trained weights; None = the kind cannot be trained.
         cost: tells what an agent with given options costs for a `CostRequest`, as an `AgentCost`; `cost_meter` counts
@@ -70,6 +72,11 @@ class Kind:
             return None
         told = _told(options, "weights_folder") or getattr(options, self.weights)
         return None if told is None else str(told)
+
+    def weights_sources_of(self, options: Settings) -> list[WeightsSource]:
+        """The files that an agent with these options loads; none if the options do not tell."""
+        told: list[WeightsSource] | None = _told(options, "weights_sources")
+        return told or []
 
 
 def _told(options: Settings, method: str) -> Any:

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from mora_runtime.errors import MoraError, SettingsError
-from mora_runtime.schema import read_settings
+from mora_runtime.schema import Settings, read_settings
 from mora_runtime.wire.messages import PROTOCOL_VERSION
 
 from mora_environment.kind import Kind, kind_named
+from mora_environment.weights.presence import missing_weights
 
 
 def answer_request(kinds: Mapping[str, Kind], package: str, request: dict[str, Any]) -> dict[str, Any]:
@@ -21,15 +22,26 @@ def answer_request(kinds: Mapping[str, Kind], package: str, request: dict[str, A
     Returns:
         `{"error"}`, or: `options` with all defaults; `components`, the models that they name; `interface`, or None if
         the kind cannot be in a chain; `weights`, the option that names trained weights, or None; `weights_folder`, the
-        folder of the weights that these options name, or None if it is not on this machine. Always with `protocol`,
-        the version of the wire protocol that this environment's runtime speaks.
+        folder of the weights that these options name, or None if it is not on this machine; `missing`, the weights on
+        the Hub that must be fetched first. Always with `protocol`, the version of the wire protocol that this
+        environment's runtime speaks.
     """
     try:
-        kind = kind_named(kinds, str(request["kind"]), source=str(request["source"]), package=package)
-        answer = _checked(kind, _with_weights(kind, request), str(request["source"]))
+        answer = _told(*read_request(kinds, package, request), str(request["source"]))
     except MoraError as error:
         answer = {"error": str(error)}
     return {"protocol": PROTOCOL_VERSION, **answer}
+
+
+def read_request(kinds: Mapping[str, Kind], package: str, request: dict[str, Any]) -> tuple[Kind, Settings]:
+    """The kind and the checked options of a request.
+
+    Raises:
+        SettingsError: there is no such kind, or the options do not fit.
+    """
+    source = str(request["source"])
+    kind = kind_named(kinds, str(request["kind"]), source=source, package=package)
+    return kind, read_settings(kind.options, _with_weights(kind, request), source=source)
 
 
 def _with_weights(kind: Kind, request: dict[str, Any]) -> dict[str, Any]:
@@ -45,12 +57,12 @@ def _with_weights(kind: Kind, request: dict[str, Any]) -> dict[str, Any]:
     return {**request["options"], kind.weights: folder}
 
 
-def _checked(kind: Kind, content: dict[str, Any], source: str) -> dict[str, Any]:
-    options = read_settings(kind.options, content, source=source)
+def _told(kind: Kind, options: Settings, source: str) -> dict[str, Any]:
     try:
         components = kind.components_of(options)
         interface = kind.interface_of(options)
         folder = kind.weights_folder_of(options)
+        missing = missing_weights(kind.weights_sources_of(options), source)
     except SettingsError as error:
         raise SettingsError(f"{source}: {error}") from None
     return {
@@ -59,4 +71,5 @@ def _checked(kind: Kind, content: dict[str, Any], source: str) -> dict[str, Any]
         "interface": None if interface is None else interface.model_dump(),
         "weights": kind.weights,
         "weights_folder": None if folder is None or not Path(folder).is_dir() else str(folder),
+        "missing": [each.model_dump(mode="json") for each in missing],
     }

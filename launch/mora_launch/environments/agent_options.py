@@ -13,6 +13,7 @@ from typing import Any
 
 from mora_environment.component import Component
 from mora_environment.interface import Interface
+from mora_environment.weights.missing_weights import MissingWeights
 from mora_runtime.errors import EnvironmentFailed, SettingsError
 from mora_runtime.files.shown_text import shown_line
 from mora_runtime.schema import Settings, nearest_name, read_settings
@@ -36,6 +37,7 @@ class CheckedOptions(Settings):
     interface: Interface | None  # what the agent takes and gives in a chain; None if it cannot be in one
     weights: str | None  # the option that names trained weights; None if the kind cannot be trained
     weights_folder: str | None  # of the weights that the options name; None if they are not on this machine
+    missing: tuple[MissingWeights, ...] = ()  # what `./mora models fetch` has to bring before a server can start
 
     @property
     def has_optimizer(self) -> bool:

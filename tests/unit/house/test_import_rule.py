@@ -46,6 +46,8 @@ MAX_NUM_MODULES = 16  # of one folder, without its __init__
 LAUNCH_MAY_SEE = {
     "mora_environment.component",
     "mora_environment.interface",
+    "mora_environment.weights.fetch_answer",
+    "mora_environment.weights.missing_weights",
     "mora_trainer.settings",
     "mora_trainer.candidate_settings",
     "mora_trainer.checkpoint.commit_record",

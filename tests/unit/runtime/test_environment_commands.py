@@ -56,7 +56,7 @@ def test_the_answer_tells_interface_components_and_weights(tmp_path: Path) -> No
 
 
 def test_a_kind_that_tells_nothing_is_answered_with_nulls() -> None:
-    told = {"components": [], "interface": None, "weights": None, "weights_folder": None}
+    told = {"components": [], "interface": None, "weights": None, "weights_folder": None, "missing": []}
     assert answered("plain") == {"protocol": PROTOCOL_VERSION, "options": {}, **told}
 
 
