@@ -54,9 +54,9 @@ def _run(kinds: Mapping[str, Kind], package: str, words: Sequence[str]) -> int:
         json.dump(answer_cost(kinds, package, json.load(sys.stdin)), sys.stdout)
         return 0
     if arguments.command == "fetch":
-        from mora_environment.weights.fetch_command import fetch
+        from mora_environment.weights.fetch_command import answer_fetch
 
-        json.dump(fetch(kinds, package, json.load(sys.stdin)), sys.stdout)
+        answer_fetch(kinds, package)
         return 0
     if arguments.command == "options":
         from mora_environment.options_command import answer_request

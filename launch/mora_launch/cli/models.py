@@ -1,4 +1,4 @@
-"""`mora models`."""
+"""`mora models`, `mora models list` and `mora models fetch`."""
 
 from __future__ import annotations
 
@@ -6,14 +6,34 @@ from pathlib import Path
 
 import click
 
-from mora_launch.cli.options import FILE, changes_option, console
+from mora_launch.cli.options import FILE, changes_option, config_argument, console
+
+_LIST = "list"
+_HELP = ("-h", "--help")
 
 
-@click.command()
+class _ListByDefault(click.Group):
+    """A group in which `mora models CONFIG` is `mora models list CONFIG`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args or (args[0] not in self.commands and args[0] not in _HELP):
+            args = [_LIST, *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=_ListByDefault)
+def models() -> None:
+    """List the models that the agents of a configuration load, or fetch them.
+
+    `mora models CONFIG` lists them.
+    """
+
+
+@models.command(name=_LIST)
 @click.argument("config", type=FILE, default=Path("configs/tiny.yaml"))
 @changes_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def models(config: Path, changes: tuple[str, ...], as_json: bool) -> None:
+def list_models(config: Path, changes: tuple[str, ...], as_json: bool) -> None:
     """List the agents of CONFIG and the models that they load.
 
     CONFIG is configs/tiny.yaml by default.
@@ -22,3 +42,19 @@ def models(config: Path, changes: tuple[str, ...], as_json: bool) -> None:
     from mora_launch.jobs.model_list import show_models
 
     show_models(load_config(config, changes), console, as_json=as_json)
+
+
+@models.command()
+@config_argument
+@changes_option
+def fetch(config: Path, changes: tuple[str, ...]) -> None:
+    """Download from the Hub what the agents and judges of CONFIG load, and convert what is not safetensors.
+
+    Files go into the Hub's cache (HF_HOME, HF_HUB_CACHE), converted weights into mora-weights/ next to it. Servers
+    never download. A gated model needs its terms accepted on its page, and HF_TOKEN or `hf auth login`. A fetch that
+    was interrupted continues where it ended.
+    """
+    from mora_launch.config.train_config import load_config
+    from mora_launch.weights.fetch import fetch_models
+
+    fetch_models(load_config(config, changes), console)

@@ -52,6 +52,12 @@ class RefusedOptions(Settings):
     error: str
 
 
+def options_request(name: str, agent: AgentConfig) -> dict[str, Any]:
+    """The request about one agent's options; `source` begins the environment's error messages."""
+    source = f"agents.{name}.options"
+    return {"kind": agent.kind, "options": agent.options, "source": source, "weights": agent.weights}
+
+
 def check_options(name: str, agent: AgentConfig, environment: Environment) -> CheckedOptions:
     """Have the environment check one agent's options.
 
@@ -59,9 +65,7 @@ def check_options(name: str, agent: AgentConfig, environment: Environment) -> Ch
         SettingsError: the environment's message, with the key in the user's config.
         EnvironmentFailed: the environment's command failed, gave an unexpected answer, or speaks another protocol.
     """
-    source = f"agents.{name}.options"
-    request = {"kind": agent.kind, "options": agent.options, "source": source, "weights": agent.weights}
-    done = _run(environment, json.dumps(request))
+    done = _run(environment, json.dumps(options_request(name, agent)))
     if done.returncode != 0:
         raise EnvironmentFailed(_failure(environment, done.complaints, done.returncode))
     answer = _answer(environment, done.output)

@@ -244,6 +244,8 @@ def child_variables(num_threads: int, device: str) -> dict[str, str]:
         "TQDM_DISABLE": "1",  # otherwise progress bars of loading models fill the last lines of a log
         "KINETO_LOG_LEVEL": "6",  # otherwise torch's profiler prints to the terminal
     }
+    if "HF_HUB_OFFLINE" not in os.environ:
+        variables["HF_HUB_OFFLINE"] = "1"  # `mora models fetch` downloads, before anything starts
     # always said, because a value in the user's shell would put DeepSpeed on another device than the agent
     variables["DS_ACCELERATOR"] = device.partition(":")[0]
     if device != "cpu":

@@ -19,6 +19,7 @@ from mora_launch.rounds.judging.judges import open_judges
 from mora_launch.rounds.report import summary_tables
 from mora_launch.rounds.round_runner import RoundRunner, WaitsForReview
 from mora_launch.rounds.store import read_json, write_once
+from mora_launch.weights.missing import refuse_missing
 
 EXIT_INTERRUPTED = 130
 EXIT_WAITS_FOR_REVIEW = 4
@@ -36,6 +37,7 @@ def synthesize(config: TrainConfig, *, run: Path | None, resume: bool, console: 
     config_copy, config = config, config.of_chain()
     checked = check_agents(config, console)
     check_chain(config, checked)
+    refuse_missing(checked.values())
     path = run_path(run, f"{config.name}-rounds", resume=resume)
     judges = open_judges(config.synthesis, environments_of(config))
     with RunDirectory.create(path, lock=True) as directory:

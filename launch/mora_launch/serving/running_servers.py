@@ -28,6 +28,7 @@ from mora_launch.serving.models import served_models
 from mora_launch.serving.server_pool import ServerPool
 from mora_launch.serving.server_worker import ServerWorker
 from mora_launch.serving.work_queue import WorkQueue
+from mora_launch.weights.missing import refuse_missing
 
 log = logging.getLogger(__name__)
 _TELL_EVERY_S = 3.0
@@ -63,6 +64,7 @@ class RunningServers:
         self._models = served_models(config)
         self._config = self._models.config
         checked = check_agents(self._config, console)
+        refuse_missing(checked.values())
         started = set(self._models.roles())
         check_devices([each for each in place(self._config, checked) if each.role in started], trains=False)
         self._group = ServerGroup(self._config, checked, directory, train=False)

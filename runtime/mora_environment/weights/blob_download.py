@@ -94,10 +94,16 @@ def _complete(
                     f"{start} of {location.nbytes} bytes are here, and the next fetch continues there"
                 ) from None
             time.sleep(0.2 * 2**num_failures if num_failures else 0.0)  # an overloaded server needs a pause
-        fresh = locate()
-        if (fresh.blob, fresh.nbytes) != (location.blob, location.nbytes):
-            raise EndpointFailed(f"{shown}: has changed on the Hub during the download; fetch again")
-        location = fresh
+        if handle.seek(0, os.SEEK_END) < location.nbytes:
+            location = _located_again(location, locate, shown)
+
+
+def _located_again(before: Location, locate: Callable[[], Location], shown: str) -> Location:
+    """Where the rest is; the address of a large file is signed and expires."""
+    found = locate()
+    if (found.blob, found.nbytes) != (before.blob, before.nbytes):
+        raise EndpointFailed(f"{shown}: has changed on the Hub during the download; fetch again")
+    return found
 
 
 class _Unwritable(OSError):

@@ -1,8 +1,15 @@
-"""The command `fetch`: downloads and converts what some agents load, or says what that would be."""
+"""The command `fetch`: downloads and converts what some agents load, or says what that would be.
+
+The request is one line of JSON on the standard input, the answer JSON on the standard output. Lines of progress go to
+the standard error.
+"""
 
 from __future__ import annotations
 
+import json
+import os
 import sys
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,11 +27,27 @@ from mora_environment.weights.hub_cache import cache_folder
 PROGRESS_MARK = "fetch: "  # begins the lines of progress on the standard error, where libraries write too
 
 
+def answer_fetch(kinds: Mapping[str, Kind], package: str) -> None:
+    """Read a request, and answer it."""
+    request = json.loads(sys.stdin.readline())
+    if request.get("ends_with_input"):
+        threading.Thread(target=_end_with_input, name="ends with the launcher", daemon=True).start()
+    json.dump(fetch(kinds, package, request), sys.stdout)
+
+
+def _end_with_input() -> None:
+    """End this process when the launcher, which has the other end of the standard input, is dead or interrupted."""
+    while os.read(0, 1024):
+        pass
+    os._exit(1)
+
+
 def fetch(kinds: Mapping[str, Kind], package: str, request: dict[str, Any]) -> dict[str, Any]:
     """Answer a request.
 
     Args:
-        request: `agents`, each as for the command `options`, and `download`: False only plans.
+        request: `agents`, each as for the command `options`; `download`, False only plans; and `ends_with_input`, the
+            standard input stays open as long as the launcher wants the fetch.
 
     Returns:
         `FetchAnswer` as JSON, or `{"error"}`.

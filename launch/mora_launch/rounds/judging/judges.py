@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mora_launch.environments.catalog import Environments
 from mora_launch.rounds.judging.judge import Judge
+from mora_launch.rounds.judging.judge_agents import judge_name
 from mora_launch.rounds.judging.measured_judge import MeasuredJudge
 from mora_launch.rounds.settings import JudgeSettings, SynthesisSettings
 
@@ -17,7 +18,7 @@ def open_judges(settings: SynthesisSettings, environments: Environments) -> tupl
     Raises:
         MoraError: the settings of a local model are invalid.
     """
-    first, second = (_open(judge, f"judge-{number}", environments) for number, judge in enumerate(settings.judges))
+    first, second = (_open(judge, judge_name(number), environments) for number, judge in enumerate(settings.judges))
     return first, second
 
 

@@ -12,7 +12,6 @@ from mora_runtime.errors import DeadlineExceeded, MoraError, PeerDied, ProtocolE
 from mora_runtime.process.run_directory import RunDirectory
 from mora_runtime.process.supervisor import Supervisor
 
-from mora_launch.config.agent_config import AgentConfig
 from mora_launch.environments.agent_options import check_options
 from mora_launch.environments.build import ensure_environments
 from mora_launch.environments.catalog import Environments, find_environment
@@ -20,13 +19,14 @@ from mora_launch.jobs.servers import server_settings, start_server
 from mora_launch.limits import CONTROL_DEADLINE_S
 from mora_launch.rounds.judging.frames import shown_frames
 from mora_launch.rounds.judging.judge import Interrupted, JudgeAnswer, Question
+from mora_launch.rounds.judging.judge_agents import judge_agent
 from mora_launch.rounds.judging.ranking import RankingDialogue, instruction, reminder
 from mora_launch.rounds.settings import JudgeSettings
+from mora_launch.weights.missing import refuse_missing
 
 if TYPE_CHECKING:
     from mora_runtime import Client
 
-_KIND = "multimodal"
 _TICK_S = 0.2  # interval of checks for the server's death and Ctrl-C while it answers
 
 
@@ -38,7 +38,7 @@ class LocalJudge:
         environments: those of the configuration, by name.
 
     Raises:
-        MoraError: its environment does not exist, or refuses the settings.
+        MoraError: its environment does not exist or refuses the settings, or the model is not on this machine.
     """
 
     def __init__(self, settings: JudgeSettings, name: str, environments: Environments) -> None:
@@ -47,16 +47,12 @@ class LocalJudge:
         self._settings = settings
         self._local = settings.local
         self._agent = name
-        self._config = AgentConfig(
-            environment=self._local.environment,
-            kind=_KIND,
-            devices=(self._local.device,),
-            num_threads=self._local.num_threads,
-            options=self._local.model_dump(include={"model", "dtype", "max_new_tokens"}),
-        )
+        self._config = judge_agent(self._local)
         self._environment = find_environment(environments, self._local.environment, "synthesis.judges")
         ensure_environments([self._environment])
-        self._options = check_options(name, self._config, self._environment).options
+        checked = check_options(name, self._config, self._environment)
+        refuse_missing([checked])
+        self._options = checked.options
         self._connected: tuple[Client, Supervisor] | None = None
 
     @contextlib.contextmanager

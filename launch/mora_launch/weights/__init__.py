@@ -1,0 +1,1 @@
+"""Weights on the Hub: `./mora models fetch` brings them, and nothing starts without them."""
