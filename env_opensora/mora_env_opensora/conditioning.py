@@ -87,12 +87,19 @@ def place_frames(images: Sequence[Tensor], given: Sequence[int], frames: int) ->
     return torch.stack([at.get(index, empty) for index in range(frames)], dim=2)
 
 
-def masked_latents(vae: CausalVAEModel, masked_clip: Tensor, noise: Tensor) -> Tensor:
+def masked_latents(
+    vae: CausalVAEModel, masked_clip: Tensor, noise: Tensor, *, given: Sequence[int] | None = None
+) -> Tensor:
     """Scaled posterior sample of the whole masked clip (B, 3, F, H, W) -> (B, 4, T, h, w), in the dtype of the vae.
 
-    Upstream also uses a sample, not the mode, to train and to sample. `noise` is standard normal of the result's shape.
+    Upstream also uses a sample, not the mode, to train and to sample.
+
+    Args:
+        noise: standard normal of the result's shape.
+        given: indices of the frames that are not grey, which spares the work on chunks of grey frames; see
+            `CausalVAEModel.encode`.
     """
-    return LATENT_SCALE * vae.encode(masked_clip).at(noise)
+    return LATENT_SCALE * vae.encode(masked_clip, given=given).at(noise)
 
 
 def fit_image(images: Tensor, height: int, width: int) -> Tensor:

@@ -25,6 +25,8 @@ from mora_env_opensora.conditioning import (
 from mora_env_opensora.models import CausalVAEModel, InputError, OpenSoraInpaint, OpenSoraT2V
 from mora_env_opensora.noise_schedule import TRAIN_STEPS, NoiseSchedule, PredictionType
 
+_GIVEN = (0,)  # indices of the frames that training conditions on
+
 
 @dataclass(frozen=True)
 class LossSettings:
@@ -173,9 +175,7 @@ class VideoObjective:
         self._check_batch(len(texts), images=images.shape[0], targets=len(targets), seeds=len(seeds))
         draw = self._draw([torch.Generator().manual_seed(seed) for seed in seeds])
         fitted = fit_image(images.to(self.vae.device), self.size.height, self.size.width)
-        masked_clip = place_frames([fitted], [0], self.size.frames)
-        mask = frame_mask(self.size.frames, [0]).expand(len(texts), -1)
-        return self._loss(z, texts, masked_clip, mask, targets, draw)
+        return self._loss(z, texts, fitted, targets, draw)
 
     def _draw(self, generators: Sequence[torch.Generator]) -> NoiseDraw:
         draw = draw_noise(generators, self.size.latent_shape, self.denoising.settings)
@@ -185,8 +185,7 @@ class VideoObjective:
         self,
         z: Tensor | None,
         texts: Sequence[Tensor],
-        masked_clip: Tensor,
-        mask_BF: Tensor,
+        first_frames: Tensor,
         targets: Sequence[Target],
         draw: NoiseDraw,
     ) -> Tensor:
@@ -199,7 +198,9 @@ class VideoObjective:
                 f"got {tuple(mean.shape[1:])} and {tuple(std.shape[1:])}"
             )
         clean = LATENT_SCALE * (mean + std * draw.target)
-        given = masked_latents(self.vae, masked_clip, draw.condition).to(draw.noise)
+        masked_clip = place_frames([first_frames], _GIVEN, self.size.frames)
+        given = masked_latents(self.vae, masked_clip, draw.condition, given=_GIVEN).to(draw.noise)
+        mask_BF = frame_mask(self.size.frames, _GIVEN).expand(len(texts), -1)
         mask = latent_mask(mask_BF.to(draw.noise), *self.size.latent_shape[-2:])
         condition = torch.cat([given, mask], dim=1)
         return self.denoising(self.model, clean, draw.noise, draw.timesteps, text, condition=condition)

@@ -105,6 +105,6 @@ class GivenFramesPipeline:
     def condition(self, images: Sequence[Tensor], given: Sequence[int], posterior_noise: Tensor) -> Tensor:
         """The inpaint model's condition channels (1, 8, T, h, w)."""
         clip = place_frames([image.to(self.vae.device) for image in images], given, self.size.frames)
-        latents = masked_latents(self.vae, clip, posterior_noise)
+        latents = masked_latents(self.vae, clip, posterior_noise, given=given)
         mask = latent_mask(frame_mask(self.size.frames, given)[None], *self.size.latent_shape[-2:])
         return torch.cat([latents, mask.to(latents)], dim=1)

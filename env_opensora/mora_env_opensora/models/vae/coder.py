@@ -40,8 +40,8 @@ class _Middle(nn.Module):
 class _Coder(nn.Module):
     gradient_checkpointing = False
 
-    def _run(self, steps: list[Callable[[Tensor], Tensor]], x: Tensor) -> Tensor:
-        recompute = self.gradient_checkpointing and torch.is_grad_enabled()
+    def _run(self, steps: list[Callable[[Tensor], Tensor]], x: Tensor, *, recompute: bool = True) -> Tensor:
+        recompute = recompute and self.gradient_checkpointing and torch.is_grad_enabled()
         for step in steps:
             x = checkpoint(step, x, use_reentrant=False, preserve_rng_state=False) if recompute else step(x)
         return x
@@ -67,11 +67,12 @@ class Encoder(_Coder):
         self.norm_out = make_norm(width)
         self.conv_out = make_convolution(config.encoder_conv_out, width, 2 * config.z_channels, 3)
 
-    def forward(self, pixels: Tensor) -> Tensor:
+    def forward(self, pixels: Tensor, *, recompute_blocks: bool = True) -> Tensor:
+        """Args: recompute_blocks: False = keep the blocks' activations, for a caller that recomputes the whole pass."""
         x = self.conv_in(pixels)
         for level in self.down:
-            x = self._run(cast(_Level, level).steps, x)
-        x = self._run(self.mid.steps, x)
+            x = self._run(cast(_Level, level).steps, x, recompute=recompute_blocks)
+        x = self._run(self.mid.steps, x, recompute=recompute_blocks)
         return self.conv_out(silu(self.norm_out(x)))
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -16,8 +17,9 @@ from mora_env_opensora.models.pretrained import PretrainedMixin
 from mora_env_opensora.models.vae.coder import Decoder, Encoder
 from mora_env_opensora.models.vae.config import VAEConfig
 from mora_env_opensora.models.vae.convolution import make_convolution
+from mora_env_opensora.models.vae.grey_chunks import GreyChunks
 from mora_env_opensora.models.vae.posterior import DiagonalGaussian
-from mora_env_opensora.models.vae.tiling import TilePlan, run_tiled
+from mora_env_opensora.models.vae.tiling import TilePlan, run_chunk, run_tiled
 
 
 class CausalVAEModel(PretrainedMixin, nn.Module):
@@ -44,6 +46,7 @@ class CausalVAEModel(PretrainedMixin, nn.Module):
         self.tile_sample_min_size_t = 33
         self.tile_latent_min_size_t = 16
         self.tile_overlap_factor = 0.125
+        self._grey_chunks = GreyChunks()
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
@@ -72,15 +75,25 @@ class CausalVAEModel(PretrainedMixin, nn.Module):
         self.use_tiling = enabled
 
     def enable_gradient_checkpointing(self, enabled: bool = True) -> None:
-        """Recompute each tile, and each block inside it, in the backward pass instead of keeping activations."""
+        """Recompute activations in the backward pass instead of keeping them.
+
+        With tiles, `encode` recomputes each tile as a whole, and `decode` each tile and each block inside it: at the
+        published size a tile has 22 GiB of activations in the encoder and 78 GiB in the decoder. Without tiles both
+        recompute each block.
+        """
         self.encoder.gradient_checkpointing = enabled
         self.decoder.gradient_checkpointing = enabled
 
-    def encode(self, video: Tensor) -> DiagonalGaussian:
+    def encode(self, video: Tensor, *, given: Collection[int] | None = None) -> DiagonalGaussian:
         """Pixels (B, 3, F, H, W) -> posterior over latents (B, 4, T, H/8, W/8).
 
         F = 4k + 1 frames become T = k + 1. Other counts lose the frames that do not fill a latent frame; the pipelines
         refuse such clips.
+
+        Args:
+            given: indices (negative ones count from the end) of the frames that are not zero; all others must be zero
+                in every sample. With tiles, a chunk of time without a given frame is then encoded once and its moments
+                are used again, without a graph. The result is the same. None = any frame may differ from zero.
 
         Raises:
             InputError: `video` has not five axes or not 3 channels, or a side is not a multiple of 8.
@@ -100,7 +113,7 @@ class CausalVAEModel(PretrainedMixin, nn.Module):
                 f"tiles of {plan.size_in} every {plan.step} on {tuple(video.shape[-2:])}; choose tile size and overlap "
                 f"so that the step is a multiple of {factor}"
             )
-        return DiagonalGaussian(self._each(self._encode_tile, video, plan))
+        return DiagonalGaussian(self._encode_each(video, plan, given))
 
     def decode(self, latents: Tensor) -> Tensor:
         """Latents (B, 4, T, h, w) -> pixels (B, 3, F, 8h, 8w), not clamped.
@@ -115,20 +128,50 @@ class CausalVAEModel(PretrainedMixin, nn.Module):
         plan = TilePlan(
             self.tile_latent_min_size, self.tile_sample_min_size, self.tile_latent_min_size_t, self.tile_overlap_factor
         )
-        return self._each(self._decode_tile, latents, plan)
+        samples = latents.to(self.dtype).split(1)
+        if not (self.use_tiling and plan.needs_tiles(latents)):
+            return torch.cat([self._decode_tile(sample) for sample in samples])
+        process = self._recomputed(self._decode_tile)
+        return torch.cat([run_tiled(process, sample, plan) for sample in samples])
 
-    def _each(self, process: Callable[[Tensor], Tensor], x: Tensor, plan: TilePlan) -> Tensor:
-        if not (self.use_tiling and plan.needs_tiles(x)):
-            return torch.cat([process(sample) for sample in x.to(self.dtype).split(1)])
-        return torch.cat([run_tiled(self._recomputed(process), sample, plan) for sample in x.to(self.dtype).split(1)])
+    def _encode_each(self, video: Tensor, plan: TilePlan, given: Collection[int] | None) -> Tensor:
+        samples = video.to(self.dtype).split(1)
+        if not (self.use_tiling and plan.needs_tiles(video)):
+            return torch.cat([self._encode_tile(sample) for sample in samples])
+        process = self._recomputed(partial(self._encode_tile, recompute_blocks=False))
+        known = None if given is None else partial(self._grey_chunk, video, plan, given)
+        return torch.cat([run_tiled(process, sample, plan, known) for sample in samples])
+
+    def _grey_chunk(self, video: Tensor, plan: TilePlan, given: Collection[int], start: int, end: int) -> Tensor | None:
+        """The moments of frames start..end - 1 if none of them is given, else None."""
+        frames, height, width = video.shape[-3:]
+        weights = [*self.encoder.parameters(), *(self.quant_conv.parameters() if self.config.use_quant_layer else ())]
+        trains = torch.is_grad_enabled() and any(weight.requires_grad for weight in weights)
+        if trains or any(start <= index % frames < end for index in given):
+            return None
+
+        def encode() -> Tensor:
+            grey = torch.zeros(1, 3, end - start, height, width, dtype=self.dtype, device=self.device)
+            return run_chunk(partial(self._encode_tile, recompute_blocks=False), grey, plan)
+
+        return self._grey_chunks.chunk((end - start, height, width, plan), weights, encode)
 
     def _recomputed(self, process: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
         if not (self.encoder.gradient_checkpointing and torch.is_grad_enabled()):
             return process
         return lambda tile: checkpoint(process, tile, use_reentrant=False, preserve_rng_state=False)
 
-    def _encode_tile(self, pixels: Tensor) -> Tensor:
-        moments = self.encoder(pixels)
+    def _apply(self, *arguments: Any, **options: Any) -> Self:
+        """Called by torch for every conversion and move of the weights."""
+        self._grey_chunks.clear()
+        return super()._apply(*arguments, **options)
+
+    def load_state_dict(self, *arguments: Any, **options: Any) -> Any:
+        self._grey_chunks.clear()
+        return super().load_state_dict(*arguments, **options)
+
+    def _encode_tile(self, pixels: Tensor, *, recompute_blocks: bool = True) -> Tensor:
+        moments = self.encoder(pixels, recompute_blocks=recompute_blocks)
         return self.quant_conv(moments) if self.config.use_quant_layer else moments
 
     def _decode_tile(self, latents: Tensor) -> Tensor:

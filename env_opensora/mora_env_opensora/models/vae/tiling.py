@@ -57,16 +57,27 @@ def time_chunks(frames: int, chunk: int) -> list[tuple[int, int]]:
     return chunks
 
 
-def run_tiled(process: Callable[[Tensor], Tensor], x: Tensor, plan: TilePlan) -> Tensor:
-    """Apply `process` to every tile of x (B, C, T, H, W) and assemble the results."""
+def run_tiled(
+    process: Callable[[Tensor], Tensor],
+    x: Tensor,
+    plan: TilePlan,
+    known: Callable[[int, int], Tensor | None] | None = None,
+) -> Tensor:
+    """Apply `process` to every tile of x (B, C, T, H, W) and assemble the results.
+
+    Args:
+        known: tells the result of the chunk of frames start..end - 1, or None for a chunk that has to be processed.
+    """
     pieces = []
     for start, end in time_chunks(x.shape[2], plan.frames_in):
-        piece = _run_chunk(process, x[:, :, start:end], plan)
+        piece = None if known is None else known(start, end)
+        if piece is None:
+            piece = run_chunk(process, x[:, :, start:end], plan)
         pieces.append(piece[:, :, 1:] if start else piece)
     return torch.cat(pieces, dim=2)
 
 
-def _run_chunk(process: Callable[[Tensor], Tensor], x: Tensor, plan: TilePlan) -> Tensor:
+def run_chunk(process: Callable[[Tensor], Tensor], x: Tensor, plan: TilePlan) -> Tensor:
     """Process the tiles of one chunk row by row; a tile blends with neighbours that are already blended."""
     rows: list[Tensor] = []
     above: list[Tensor] = []
