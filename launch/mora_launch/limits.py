@@ -84,4 +84,5 @@ BUILD_LOCK_DEADLINE_S = 1800.0
 BUILD_STEP_DEADLINE_S = 3600.0  # torch alone is gigabytes
 TINY_MODELS_DEADLINE_S = 3600.0  # ten times what an idle core needs
 CHECK_DEADLINE_S = 60.0
+COST_DEADLINE_S = 300.0  # of an environment that runs its models on the meta device
 CONTROL_DEADLINE_S = 10.0

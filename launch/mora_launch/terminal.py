@@ -12,7 +12,7 @@ import rich.console
 from mora_runtime.files.shown_text import shown
 from mora_trainer.terminal import Console, clean_tracebacks
 
-__all__ = ["Console", "clean_tracebacks", "show_usage_error", "terminal", "write_json"]
+__all__ = ["Console", "clean_tracebacks", "format_nbytes", "show_usage_error", "terminal", "write_json"]
 
 _PIPED_WIDTH = 160  # output to a file or pipe needs to fit no terminal, and tables must not be cut
 
@@ -26,6 +26,11 @@ def write_json(console: rich.console.Console, content: Any) -> None:
     """Write a value as JSON for programs, without wrapping."""
     # ASCII-only JSON already escapes every other control character
     console.file.write(json.dumps(content, indent=1).replace("\x7f", "\\u007f") + "\n")
+
+
+def format_nbytes(nbytes: int) -> str:
+    """Format a size in GiB or MiB with one decimal."""
+    return f"{nbytes / (1 << 30):.1f} GiB" if nbytes >= 1 << 30 else f"{nbytes / (1 << 20):.1f} MiB"
 
 
 def show_usage_error(error: click.ClickException) -> None:

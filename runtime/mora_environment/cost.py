@@ -7,6 +7,7 @@ The launcher plans a job with it before a model is loaded. Static memory (weight
 from __future__ import annotations
 
 from mora_runtime.schema import PositiveInt, Settings
+from mora_training.training_settings import TrainableSettings
 from pydantic import Field
 
 
@@ -16,9 +17,14 @@ class CostRequest(Settings):
     batch_size: PositiveInt = 1  # samples in one micro-batch
     has_loss: bool = False  # its method `loss` ends the chain; else `forward`
     adds_loss: bool = False  # adds its own loss from inside the chain
-    trains: bool = True  # its weights have gradients
+    trainable: TrainableSettings = TrainableSettings()  # which of its weights have gradients
     passes_gradient: bool = True  # an agent before it trains, so its input has a gradient
     num_rows: int = Field(default=4, ge=0)  # rows of its modulation embedding
+
+    @property
+    def trains(self) -> bool:
+        """Whether some of its weights have gradients."""
+        return self.trainable.scope != "none"
 
 
 class Work(Settings):
@@ -68,6 +74,8 @@ def in_sequence(*calls: CallCost) -> CallCost:
 class AgentCost(Settings):
     """What one agent costs in each phase of a job; a phase that it does not have costs nothing."""
 
+    num_trained: int = Field(default=0, ge=0)  # parameters with a gradient
+    num_largest: int = Field(default=0, ge=0)  # elements of the largest tensor with a gradient
     prepare: CallCost = CallCost()  # one target, encoded before the first step
     step: CallCost = CallCost()  # one micro-batch
     sample: CallCost = CallCost()  # one sample before or after training, without gradient

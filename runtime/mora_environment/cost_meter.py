@@ -21,7 +21,7 @@ from mora_environment.cost import CallCost, Work
 _ATTENTION = ("_scaled_dot_product", "_flash_attention", "_efficient_attention")
 
 
-class CostMeter(TorchDispatchMode):
+class CostMeter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts what runs inside it on the meta device.
 
     `live_nbytes` is the memory of the tensors made inside it that exist at the moment, `peak_nbytes` the most so far.
@@ -29,7 +29,7 @@ class CostMeter(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.live_nbytes = 0
         self.peak_nbytes = 0
         self.work: dict[str, int] = dict.fromkeys(Work.model_fields, 0)
@@ -128,7 +128,7 @@ def without_weight_gradients(modules: Iterable[torch.nn.Module]) -> Iterator[Non
         parameter.grad = None
 
     handles = [
-        parameter.register_post_accumulate_grad_hook(drop)
+        parameter.register_post_accumulate_grad_hook(drop)  # type: ignore[no-untyped-call]
         for module in modules
         for parameter in module.parameters()
         if parameter.requires_grad
@@ -156,7 +156,7 @@ def measured_call(
             return CallCost(forward=forward, forward_nbytes=forward_nbytes)
         meter.peak_nbytes = meter.live_nbytes
         with without_weight_gradients(modules):
-            output.backward(torch.empty_like(output))
+            output.backward(torch.empty_like(output))  # type: ignore[no-untyped-call]
         return CallCost(
             forward=forward,
             backward=meter.taken_work(),
@@ -164,6 +164,12 @@ def measured_call(
             graph_nbytes=graph_nbytes,
             backward_nbytes=meter.peak_nbytes,
         )
+
+
+def trained_counts(module: torch.nn.Module) -> dict[str, int]:
+    """`num_trained` and `num_largest` of an `AgentCost`."""
+    sizes = [parameter.numel() for parameter in module.parameters() if parameter.requires_grad]
+    return {"num_trained": sum(sizes), "num_largest": max(sizes, default=0)}
 
 
 def _tensors(tree: Any) -> list[torch.Tensor]:

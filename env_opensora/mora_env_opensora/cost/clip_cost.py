@@ -6,7 +6,8 @@ from pathlib import Path
 
 import torch
 from mora_environment.cost import AgentCost, CostRequest, in_sequence
-from mora_environment.cost_meter import measured_call
+from mora_environment.cost_meter import measured_call, trained_counts
+from mora_training.trainable import select_trainable
 from torch import Tensor
 
 from mora_env_opensora.conditioning import ClipSize
@@ -31,7 +32,8 @@ def clip_cost(options: OpenSoraOptions, request: CostRequest) -> AgentCost:
     step = measured_call(clip.step, modules=[clip.model], with_backward=has_backward)
     prediction, decoding = (measured_call(part, with_backward=False) for part in (clip.predict, clip.decode))
     sampling = prediction.repeated(clip.pipeline.sampler.num_model_calls())
-    return AgentCost(prepare=encoding, step=step, sample=in_sequence(encoding, sampling, decoding))
+    counts = trained_counts(clip.model)
+    return AgentCost(**counts, prepare=encoding, step=step, sample=in_sequence(encoding, sampling, decoding))
 
 
 class _Clip:
@@ -43,7 +45,8 @@ class _Clip:
         self._dtype = _DTYPES[options.dtype]
         self._size = ClipSize(options.num_frames, options.height, options.width)
         self.model, self._vae = _models(options)
-        self.model.requires_grad_(request.trains)
+        with _META:
+            select_trainable(self.model, request.trainable)
         settings = LossSettings(options.prediction_type, options.snr_gamma, options.noise_offset)
         sampling = SamplingSettings(
             options.scheduler, options.num_inference_steps, options.guidance_scale, options.prediction_type

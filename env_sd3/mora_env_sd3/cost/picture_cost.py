@@ -10,7 +10,9 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel
 from mora_environment.cost import AgentCost, CallCost, CostRequest, in_sequence
-from mora_environment.cost_meter import measured_call
+from mora_environment.cost_meter import measured_call, trained_counts
+from mora_training.trainable import select_trainable
+from mora_training.training_settings import TrainableSettings
 
 from mora_env_sd3.cost import published
 from mora_env_sd3.image_to_image import ImageToImageRenderer
@@ -34,7 +36,7 @@ def picture_cost(options: Sd3Options, request: CostRequest) -> AgentCost:
     skipped = prediction.repeated(pictures.num_steps - pictures.num_measured_steps)
     step = step.model_copy(update={"forward": step.forward + skipped.forward * request.batch_size})
     sample = in_sequence(prediction.repeated(pictures.num_steps), decoding, *pictures.encoding())
-    return AgentCost(step=step, sample=sample)
+    return AgentCost(**trained_counts(pictures.renderer.transformer), step=step, sample=sample)
 
 
 class _Pictures:
@@ -44,7 +46,7 @@ class _Pictures:
         self._options = options
         self._request = request
         self._dtype = _DTYPES[options.dtype]
-        self.renderer = _renderer(options, trains=request.trains)
+        self.renderer = _renderer(options, request.trainable)
         self.num_steps, _ = options.steps_that_run()
         num_gradient_steps = self.num_steps if options.gradient_steps == "all" else options.gradient_steps
         self.num_measured_steps = min(num_gradient_steps + 1, self.num_steps)
@@ -106,7 +108,7 @@ class _Pictures:
         return torch.empty(rows, width, device=_META, requires_grad=self._request.trains) if rows else None
 
 
-def _renderer(options: Sd3Options, *, trains: bool) -> Renderer:
+def _renderer(options: Sd3Options, trainable: TrainableSettings) -> Renderer:
     """Models of the options' sizes on the meta device."""
     dtype = _DTYPES[options.dtype]
     folder = Path(options.model)
@@ -116,7 +118,8 @@ def _renderer(options: Sd3Options, *, trains: bool) -> Renderer:
         vae = AutoencoderKL.from_config(_config(folder / "vae", "config", published.VAE)).to(dtype)
         if options.position == "feature":
             transformer.mora_feature_map = FeatureMap(transformer.config.joint_attention_dim, _META, dtype)
-    transformer.requires_grad_(trains)
+    with _META:
+        select_trainable(transformer, trainable)
     if options.gradient_checkpointing:
         transformer.enable_gradient_checkpointing()
         transformer.train()

@@ -28,7 +28,14 @@ class Answer(NamedTuple):
     returncode: int
 
 
-def ask_program(command: Sequence[str], request: str, *, asked: str, folder: Path | None = None) -> Answer:
+def ask_program(
+    command: Sequence[str],
+    request: str,
+    *,
+    asked: str,
+    folder: Path | None = None,
+    deadline_s: float = CHECK_DEADLINE_S,
+) -> Answer:
     """Run a program with `request` on its stdin and return its answer.
 
     Args:
@@ -47,9 +54,9 @@ def ask_program(command: Sequence[str], request: str, *, asked: str, folder: Pat
         )
     with process:
         try:
-            return _answer(process)
+            return _answer(process, deadline_s)
         except TimeoutError:
-            raise EnvironmentFailed(f"{asked} gave no answer within {CHECK_DEADLINE_S:.0f} s") from None
+            raise EnvironmentFailed(f"{asked} gave no answer within {deadline_s:.0f} s") from None
         except OverflowError:
             raise EnvironmentFailed(
                 f"{asked}: expected an answer of at most {MAX_ANSWER_NBYTES} bytes, got more"
@@ -59,11 +66,11 @@ def ask_program(command: Sequence[str], request: str, *, asked: str, folder: Pat
                 os.killpg(process.pid, signal.SIGKILL)  # also what the program started
 
 
-def _answer(process: subprocess.Popen[bytes]) -> Answer:
+def _answer(process: subprocess.Popen[bytes], deadline_s: float) -> Answer:
     """Read both streams until the program has closed them, and wait for its end (TimeoutError, OverflowError)."""
     assert process.stdout is not None
     assert process.stderr is not None
-    end_s = time.monotonic() + CHECK_DEADLINE_S
+    end_s = time.monotonic() + deadline_s
     output, complaints = bytearray(), bytearray()
     with selectors.DefaultSelector() as selector:
         selector.register(process.stdout, selectors.EVENT_READ, output)

@@ -10,10 +10,9 @@ from rich.table import Table
 
 from mora_launch.config.train_config import TrainConfig
 from mora_launch.environments.agent_options import CheckedOptions
-from mora_launch.jobs.placement import format_nbytes
 from mora_launch.jobs.servers import check_agents
 from mora_launch.serving.models import ServedModels, served_models
-from mora_launch.terminal import write_json
+from mora_launch.terminal import format_nbytes, write_json
 
 
 def show_models(config: TrainConfig, console: Console, *, as_json: bool) -> None:

@@ -16,9 +16,8 @@ from rich.console import Console
 from rich.table import Table
 
 from mora_launch.environments.venvs import ROOT
-from mora_launch.jobs.placement import format_nbytes
 from mora_launch.jobs.run_status import STATUS_FILE, RoleStatus, RunStatus, read_status
-from mora_launch.terminal import write_json
+from mora_launch.terminal import format_nbytes, write_json
 
 _SECOND_AFTER_S = 1.0
 

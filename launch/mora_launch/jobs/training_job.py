@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 from mora_data.dataset import resolve_dataset
 from mora_runtime.errors import CheckpointError, SettingsError
@@ -14,11 +15,21 @@ from rich.console import Console
 from mora_launch.config.train_config import TrainConfig
 from mora_launch.jobs.chain import check_chain
 from mora_launch.jobs.job_servers import JobServers
-from mora_launch.jobs.placement import check_devices, check_disk, place, placement_table
+from mora_launch.jobs.placement import check_devices, is_on_gpu, place
 from mora_launch.jobs.resources import role_names
 from mora_launch.jobs.run_path import CONFIG_COPY, run_path
 from mora_launch.jobs.servers import check_agents, traces_folder, write_json
 from mora_launch.jobs.training_processes import TraceRequest, TrainingProcesses
+from mora_launch.planning.command import plan_job, show_dry_run
+from mora_launch.planning.disk_room import check_disk
+from mora_launch.weights.missing import missing_lines, refuse_missing
+
+
+class DryRun(NamedTuple):
+    """A request for the plan of a job."""
+
+    gpu: str | None = None  # plan for this kind of GPU, whatever the machine has
+    json_file: Path | None = None
 
 
 def train(
@@ -26,13 +37,14 @@ def train(
     *,
     run: Path | None,
     resume: bool,
-    dry_run: bool,
+    dry_run: DryRun | None = None,
     console: Console,
     trace: TraceRequest | None = None,
 ) -> int:
     """Run one joint training job to its end.
 
     Args:
+        dry_run: print the plan of the job and start nothing.
         trace: None records nothing; the job is the same either way.
 
     Returns:
@@ -46,11 +58,18 @@ def train(
     checked = check_agents(config, console)
     check_chain(config, checked)
     roles = place(config, checked)
-    if dry_run:
-        console.print(placement_table(roles))
-        return 0
-    check_devices(roles)
     path = run_path(run, config.name, resume=resume)
+    if dry_run is not None:
+        for line in missing_lines(checked.values()):
+            console.print(line, style="yellow", markup=False)
+        plan = plan_job(config, checked, roles, gpu=dry_run.gpu)
+        show_dry_run(plan, roles, path, console, dry_run.json_file)
+        return 0
+    refuse_missing(checked.values())
+    check_devices(roles)
+    if any(is_on_gpu(role) for role in roles):
+        console.print("counting what the job needs on its GPUs ...")
+        plan_job(config, checked, roles).check_memory()
     if resume:
         _check_saved_agents(path, [name for name in config.chain_names if checked[name].has_optimizer])
     check_disk(config, checked, path)

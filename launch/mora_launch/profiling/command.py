@@ -50,7 +50,7 @@ def profile(config: TrainConfig, output: Path, *, torch_profiler: bool, console:
     torch_step = config.training.num_steps - 1 if torch_profiler else None
     config = config.model_copy(update={"restarts": RestartSettings(max_num=0)})  # a restart would distort the profile
     try:
-        return train(config, run=run, resume=False, dry_run=False, console=console, trace=TraceRequest(torch_step))
+        return train(config, run=run, resume=False, console=console, trace=TraceRequest(torch_step))
     finally:
         if (run / TRACES).is_dir():
             write_profile(run / TRACES, output, config, torch_step=torch_step, console=console)

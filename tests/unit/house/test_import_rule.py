@@ -45,6 +45,7 @@ MAX_NUM_MODULES = 16  # of one folder, without its __init__
 # What the launcher may import from the trainer and from the package for environments: none of it needs torch.
 LAUNCH_MAY_SEE = {
     "mora_environment.component",
+    "mora_environment.cost",
     "mora_environment.interface",
     "mora_environment.weights.fetch_answer",
     "mora_environment.weights.missing_weights",

@@ -94,7 +94,7 @@ def test_a_missing_or_broken_file_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("device", ["cuda:977", "gpu", "cuda", "cpu:1"])
 def test_a_missing_device_is_refused_with_the_role(device: str) -> None:
     with pytest.raises(PlacementError, match=r"video\.3"):
-        check_devices([PlacedRole("video.3", device, "opensora", 0, 0, 0, 0, "any")])
+        check_devices([PlacedRole("video.3", device, "opensora", 0, "any")])
 
 
 BESIDE = "{environment: opensora, kind: opensora, capabilities: [connect_videos]}"

@@ -15,7 +15,9 @@ from mora_launch.environments.interpreter import Interpreter
 from mora_launch.environments.venvs import ROOT
 from mora_launch.jobs import placement
 from mora_launch.jobs.cuda_driver import CudaDriver, Gpu
-from mora_launch.jobs.placement import PlacedRole, check_devices, check_disk, checkpoint_nbytes, place
+from mora_launch.jobs.placement import PlacedRole, check_devices, place
+from mora_launch.planning import disk_room
+from mora_launch.planning.disk_room import check_disk, checkpoint_nbytes
 from mora_runtime.errors import ConfigurationError, PlacementError
 from mora_runtime.wire.messages import PROTOCOL_VERSION
 
@@ -27,7 +29,7 @@ def machine(monkeypatch: pytest.MonkeyPatch, *, num_gpus: int, version: int = 13
 
 
 def role(name: str, device: str, *, python: Path | None = None, has_group: bool = True) -> PlacedRole:
-    return PlacedRole(name, device, "sd3", 0, 0, 0, 0, "any", python, has_group)  # type: ignore[arg-type]
+    return PlacedRole(name, device, "sd3", 0, "any", python, has_group)  # type: ignore[arg-type]
 
 
 def options_of(*components: Component) -> CheckedOptions:
@@ -97,7 +99,7 @@ def published(*changes: str) -> tuple[TrainConfig, dict[str, CheckedOptions]]:
 
 
 def disk(monkeypatch: pytest.MonkeyPatch, *, free_nbytes: int) -> None:
-    monkeypatch.setattr(placement.shutil, "disk_usage", lambda path: SimpleNamespace(free=free_nbytes))
+    monkeypatch.setattr(disk_room.shutil, "disk_usage", lambda path: SimpleNamespace(free=free_nbytes))
 
 
 def test_a_checkpoint_of_the_published_models_has_22_bytes_a_parameter() -> None:
