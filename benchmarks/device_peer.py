@@ -135,7 +135,7 @@ class _Peer:
         self._ordinal = ordinal
         self._made_device: cuda_ipc.Device | None = None
         self._pool: DevicePool | None = None
-        self._opened: OpenedPool | None = None
+        self._opened: OpenedPool[int] | None = None
         self._owner_pid = 0
         self._held: list[torch.Tensor] = []
         self._made: list[torch.Tensor] = []
@@ -148,7 +148,7 @@ class _Peer:
         return self._made_device
 
     @property
-    def opened(self) -> OpenedPool:
+    def opened(self) -> OpenedPool[int]:
         assert self._opened is not None, "expected O before this request"
         return self._opened
 
@@ -169,7 +169,7 @@ class _Peer:
         self._opened = self._open(DeviceOffer.unpack(data[4:]))
         return b""
 
-    def _open(self, offer: DeviceOffer) -> OpenedPool:
+    def _open(self, offer: DeviceOffer) -> OpenedPool[int]:
         return OpenedPool(offer, self.device, owner="the owner", is_alive=process_is_alive(self._owner_pid))
 
     def _view(self, data: bytes) -> torch.Tensor:

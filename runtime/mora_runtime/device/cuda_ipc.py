@@ -12,19 +12,17 @@ import ctypes
 import functools
 import time
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
+from mora_runtime.device.ipc_device import Event, Route
 from mora_runtime.errors import BoundsError, DeviceFailed, DeviceUnavailable
 from mora_runtime.limits import DEVICE_SPIN_S
 from mora_runtime.wire.device_tensor import HANDLE_NBYTES
 
 _LAST_PAUSE_S = 1e-3
 _NOT_READY = 600  # cudaErrorNotReady
-
-Route = Literal["same device", "peer device", "host memory"]
-Event = Any  # cudaEvent_t: a point in the work of one stream
 
 
 def why_unavailable() -> str | None:

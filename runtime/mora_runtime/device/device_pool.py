@@ -1,9 +1,9 @@
 """Tensors in device memory that two processes share: the owner's pool, and a peer's view of it.
 
-The tensor store does not call it yet. The owner of tensors on a device makes one `DevicePool` and sends its `offer` to
-each peer once; each tensor is then sent as a `DeviceTensor`. A peer opens the offer once, as an `OpenedPool`; if that
-raises `DeviceUnavailable`, the two use slots of the host arena, made fast by `PinnedStaging`. Objects belong to one
-thread; finalizers may run in any thread and only append to a deque.
+The owner of tensors on a device makes one `DevicePool` and sends its `offer` to each peer once; each tensor is then
+sent as a `DeviceTensor`. A peer opens the offer once, as an `OpenedPool`; if that raises `DeviceUnavailable`, the two
+use slots of the host arena, made fast by `PinnedStaging`. Objects belong to one thread; finalizers may run in any
+thread and only append to a deque.
 
 Order between the two ends, without an unbounded wait for a process that was killed:
 
@@ -35,9 +35,9 @@ from typing import Generic, TypeVar
 
 import torch
 
-from mora_runtime.device.cuda_ipc import Device, Event
 from mora_runtime.device.dlpack import tensor_over
 from mora_runtime.device.free_ranges import FreeRanges
+from mora_runtime.device.ipc_device import Event, IpcDevice
 from mora_runtime.errors import ArenaFull, BoundsError, DeadlineExceeded, DeviceFailed, DeviceUnavailable, PeerDied
 from mora_runtime.limits import (
     DEVICE_ALIGNMENT_NBYTES,
@@ -54,7 +54,7 @@ T = TypeVar("T")
 class Afterwards(Generic[T]):
     """Items that become free once the work queued on their stream has run."""
 
-    def __init__(self, device: Device) -> None:
+    def __init__(self, device: IpcDevice) -> None:
         self._device = device
         self._ended: deque[tuple[int, T]] = deque()  # (stream, thing); finalizers append
         self._running: list[tuple[Event, list[T]]] = []  # (event, things that ended before it)
@@ -122,18 +122,21 @@ class DevicePool:
     Args:
         device: where the memory is.
         nbytes: size of the pool, all of it allocated now; rounded up to 2 MiB.
+        wait_s: how long a request waits for work on freed slots to end when no other slot is free.
 
     Raises:
         DeviceFailed: a CUDA call failed, for instance because not enough memory is free.
     """
 
-    def __init__(self, device: Device, nbytes: int) -> None:
+    def __init__(self, device: IpcDevice, nbytes: int, *, wait_s: float | None = None) -> None:
+        self._wait_s = DEVICE_DEADLINE_S if wait_s is None else wait_s
         self.device = device
         self.nbytes = _rounded(max(1, nbytes), DEVICE_GRANULE_NBYTES)
         self._free = FreeRanges(self.nbytes)
         self._returned: Afterwards[tuple[int, int]] = Afterwards(device)  # (offset, capacity)
         self._slots: weakref.WeakValueDictionary[int, DeviceSlot] = weakref.WeakValueDictionary()  # by offset
         self._events: list[Event] = []
+        self._last_event: Event | None = None  # the one recorded last
         self._next_event = itertools.cycle(range(NUM_DEVICE_EVENTS))
         self._address = device.allocate(self.nbytes)
         try:
@@ -196,7 +199,25 @@ class DevicePool:
         stream = self.device.stream()
         self.device.follow(stream, self._events[index])
         self.device.record(self._events[index], stream)
+        self._last_event = self._events[index]
         return DeviceTensor(self.offer.pool, slot.offset, meta.nbytes, DTYPE_CODES[meta.dtype], meta.shape, index)
+
+    @property
+    def is_writing(self) -> bool:
+        """True while the work that writes the tensor exported last has not run.
+
+        Raises:
+            DeviceFailed: that work failed, and the device with it.
+        """
+        if self._last_event is not None and self.device.happened(self._last_event):
+            self._last_event = None
+        return self._last_event is not None
+
+    def collect(self) -> bool:
+        """Take back freed slots whose work has run; False when there is none to wait for."""
+        for offset, nbytes in self._returned.collect():
+            self._free.give(offset, nbytes)
+        return bool(self._returned)
 
     def _take(self, nbytes: int) -> DeviceSlot:
         capacity = _rounded(max(1, nbytes), DEVICE_ALIGNMENT_NBYTES)
@@ -208,10 +229,9 @@ class DevicePool:
         return slot
 
     def _find(self, capacity: int) -> int:
-        deadline = time.monotonic() + DEVICE_DEADLINE_S
+        deadline = time.monotonic() + self._wait_s
         while True:
-            for offset, nbytes in self._returned.collect():
-                self._free.give(offset, nbytes)
+            self.collect()
             found = self._free.take(capacity)
             if found is not None:
                 return found
@@ -225,13 +245,14 @@ class DevicePool:
 
     def close(self) -> bool:
         """Free the memory unless a slot is in use (False: call again). Peers must have closed the pool before."""
-        self._returned.collect()
+        self.collect()
         if self.num_live or self._returned:
             return False
         self._give_back()
         return True
 
     def _give_back(self) -> None:
+        self._last_event = None
         while self._events:
             self.device.destroy(self._events.pop())
         self._returned.close()
@@ -244,7 +265,7 @@ def _rounded(nbytes: int, unit: int) -> int:
     return -(-nbytes // unit) * unit
 
 
-class OpenedPool:
+class OpenedPool(Generic[T]):
     """A peer's pool, opened in this process: the handle is opened once, and views are made by offset.
 
     Args:
@@ -258,7 +279,7 @@ class OpenedPool:
         BoundsError: the allocation is smaller than the offer says.
     """
 
-    def __init__(self, offer: DeviceOffer, device: Device, *, owner: str, is_alive: Callable[[], bool]) -> None:
+    def __init__(self, offer: DeviceOffer, device: IpcDevice, *, owner: str, is_alive: Callable[[], bool]) -> None:
         if offer.pool in _own_pools:
             raise DeviceUnavailable(f"{owner} offers a pool of this process itself; its slots need no opening")
         self.offer = offer
@@ -266,7 +287,7 @@ class OpenedPool:
         self.owner = owner
         self._is_alive = is_alive
         self._events: dict[int, Event] = {}
-        self._ended: Afterwards[int] = Afterwards(device)  # leases
+        self._ended: Afterwards[T] = Afterwards(device)  # leases
         self._num_leases = 0
         self._route = device.route(offer.device_uuid)
         if self._route == "host memory":
@@ -276,16 +297,17 @@ class OpenedPool:
         except DeviceFailed as error:
             raise DeviceUnavailable(f"{owner}: its pool cannot be opened ({error}); use host memory") from None
 
-    def view(self, sent: DeviceTensor, lease: int, *, deadline_s: float) -> torch.Tensor:
+    def view(self, sent: DeviceTensor, lease: T, *, deadline_s: float) -> torch.Tensor:
         """Return the tensor, which must not be written: the memory itself on the same device, else a copy.
 
-        `collect` returns `lease` once the tensor and all work on it are done, but not if this raises.
+        `collect` returns `lease`, any object, once the tensor and all work on it are done, but not if this raises.
 
         Raises:
             BoundsError: the tensor is outside the pool, or names a pool or an event that was not offered.
             PeerDied, DeadlineExceeded: the work that writes it did not end.
             DeviceFailed: the event cannot be opened.
         """
+        self._require_owner()
         meta = self._checked(sent)
         self._wait(sent.event, deadline_s)
         held = _Held(self)
@@ -303,7 +325,7 @@ class OpenedPool:
         check_bounds(meta, offset=sent.offset, nbytes=sent.nbytes, segment_nbytes=self.offer.nbytes)
         return meta
 
-    def _tensor(self, address: int, meta: TensorMeta, held: _Held) -> torch.Tensor:
+    def _tensor(self, address: int, meta: TensorMeta, held: object) -> torch.Tensor:
         if self._route == "same device":
             return tensor_over(address, meta, self.device.torch_device, held)
         copy = torch.empty(meta.shape, dtype=meta.dtype, device=self.device.torch_device)
@@ -311,19 +333,29 @@ class OpenedPool:
         return copy
 
     def _wait(self, index: int, deadline_s: float) -> None:
-        gone = PeerDied(f"{self.owner} has ended, and its device memory with it")
-        if not self._is_alive():
-            raise gone
         if index not in self._events:
             self._events[index] = self.device.open_event(self.offer.event_handles[index])
         for happened in self.device.wait(self._events[index], deadline_s):
             if happened:
                 return
-            if not self._is_alive():
-                raise gone
+            self._require_owner()
         raise DeadlineExceeded(f"{self.owner}: the work that writes a tensor did not end within {deadline_s:.0f} s")
 
-    def collect(self) -> list[int]:
+    def _require_owner(self) -> None:
+        if not self._is_alive():
+            raise PeerDied(f"{self.owner} has ended, and its device memory with it")
+
+    @property
+    def has_owner(self) -> bool:
+        """False once the process that owns the memory has ended."""
+        return self._is_alive()
+
+    @property
+    def is_ending(self) -> bool:
+        """True while work on views that are gone has not been seen to end."""
+        return bool(self._ended)
+
+    def collect(self) -> list[T]:
         """Return the leases to give back now. Call it before every message and when idle."""
         ended = self._ended.collect()
         self._num_leases -= len(ended)
@@ -345,5 +377,5 @@ class _Held:
 
     __slots__ = ("__weakref__", "pool")
 
-    def __init__(self, pool: OpenedPool) -> None:
+    def __init__(self, pool: object) -> None:
         self.pool = pool

@@ -1,35 +1,46 @@
 """Copies between device and host segments at the speed of the bus, for processes that cannot share device memory.
 
-The tensor store does not call it yet. The owner copies `to_host` into slots of its arena, waits once for all tensors of
-a message and sends it; the reader copies `to_device` out of the segment that it has mapped.
+The owner copies `to_host` into slots of its arena, waits once for all tensors of a message and sends it; the reader
+copies `to_device` out of the segment that it has mapped.
 """
 
 from __future__ import annotations
 
+import weakref
+from collections import deque
+
 import torch
 
-from mora_runtime.device.cuda_ipc import Device
 from mora_runtime.device.device_pool import Afterwards
+from mora_runtime.device.ipc_device import IpcDevice
 from mora_runtime.errors import DeadlineExceeded
 
 
 class PinnedStaging:
     """Host segments registered with CUDA, and copies between them and one device."""
 
-    def __init__(self, device: Device) -> None:
+    def __init__(self, device: IpcDevice) -> None:
         self.device = device
-        self._registered: list[tuple[int, memoryview]] = []  # (address, buffer that keeps it mapped)
+        self._registered: dict[int, memoryview] = {}  # address -> buffer, which keeps the segment mapped
+        self._ended: deque[int] = deque()  # addresses of segments whose owner is gone; finalizers append
         self._reading: Afterwards[torch.Tensor] = Afterwards(device)
 
-    def register(self, buffer: memoryview) -> None:
-        """Pin a whole segment, once; it stays mapped until `close`.
+    def register(self, buffer: memoryview, *, owner: object | None = None) -> None:
+        """Pin a whole segment; a second time is no error. It stays mapped until `close`.
+
+        Args:
+            owner: with it, the segment is unpinned at the first `collect` after this object is gone.
 
         Raises:
             DeviceFailed: the segment stays pageable, and copies are slower.
         """
         address = torch.frombuffer(buffer, dtype=torch.uint8).data_ptr()
+        if address in self._registered:
+            return
         self.device.pin(address, buffer.nbytes)
-        self._registered.append((address, buffer))
+        self._registered[address] = buffer
+        if owner is not None:
+            weakref.finalize(owner, self._ended.append, address).atexit = False
 
     def to_host(self, tensor: torch.Tensor, window: torch.Tensor) -> None:
         """Queue a copy into a slot's view on the current stream; it is complete after `wait`."""
@@ -55,9 +66,19 @@ class PinnedStaging:
         self._reading.append(self.device.stream(), window)
         return copy
 
+    @property
+    def is_reading(self) -> bool:
+        """True while copies to the device have not been seen to end."""
+        return bool(self._reading)
+
     def collect(self) -> int:
         """Drop the views whose copies have run and return their number. Call it before every message and when idle."""
-        return len(self._reading.collect())
+        num_read = len(self._reading.collect())
+        while self._ended:
+            address = self._ended.popleft()
+            self.device.unpin(address)
+            del self._registered[address]
+        return num_read
 
     def close(self, *, deadline_s: float) -> None:
         """Unpin all segments, after all copies.
@@ -66,7 +87,7 @@ class PinnedStaging:
             DeadlineExceeded
         """
         self.wait(deadline_s=deadline_s)
-        self._reading.collect()
+        self.collect()
         self._reading.close()
         while self._registered:
-            self.device.unpin(self._registered.pop()[0])
+            self.device.unpin(self._registered.popitem()[0])

@@ -28,7 +28,9 @@ from mora_runtime.errors import (
 )
 from mora_runtime.process import faults
 from mora_runtime.rpc.pending import GraphHandle, PendingBackward, PendingReply, Reply
+from mora_runtime.rpc.pool_exchange import PoolExchange
 from mora_runtime.tensors.marshalling import from_wire, leases_of, to_wire
+from mora_runtime.tensors.peer_pool import PeerPool
 from mora_runtime.tensors.tensor_store import Peer, TensorRef, TensorStore
 from mora_runtime.trace import tracing
 from mora_runtime.wire.codec import decode, encode
@@ -44,6 +46,7 @@ from mora_runtime.wire.messages import (
     Message,
     Ping,
     Pong,
+    PoolOpened,
     Release,
     Result,
     Welcome,
@@ -101,6 +104,11 @@ def _park(clients: Sequence[Client], timeout_s: float) -> None:
         client._flush_unsent()
 
 
+def _readers(onward: Mapping[str, Client] | None) -> dict[str, str] | None:
+    """Identities of the servers that will read tensors of a reply, by name."""
+    return {name: client.peer.name for name, client in onward.items()} if onward else None
+
+
 class Client:
     """A connection to one server. Made by `Session.connect`."""
 
@@ -115,12 +123,14 @@ class Client:
         identity: str,
         uses_doorbell: bool,
         spin: Spin,
+        exchange: PoolExchange,
     ) -> None:
         self.server = server
         self.identity = identity  # of both ZeroMQ sockets; the server identifies this client by it
         self.welcome: Welcome
         self.spin = spin
         self._store = store
+        self._exchange = exchange
         self._calls = calls
         self._control = control
         self._doorbell_path = doorbell_path
@@ -158,6 +168,8 @@ class Client:
         self._peer.name = answer.name
         self._peer.doorbell = Doorbell.connect(self._doorbell_path, answer.token, self.server)
         self._control_poller.register(self._peer.doorbell.fileno(), zmq.POLLIN)
+        self._store.offer_own_pool(self._peer)
+        self._exchange.join(self)
 
     def call(
         self,
@@ -181,6 +193,7 @@ class Client:
         output_grads: Mapping[str, torch.Tensor | TensorRef] | None = None,
         inputs_first: bool = False,
         norms: Collection[str] = (),
+        onward: Mapping[str, Client] | None = None,
         deadline_s: float,
     ) -> PendingReply:
         """Send a call; the server runs the calls of a client in order.
@@ -192,6 +205,8 @@ class Client:
             output_grads: run the backward at once with these gradients of the outputs: the reply has the gradients of
                 the inputs, and no ticket.
             inputs_first, norms: of that backward, see `submit_backward`.
+            onward: tensors of the reply that this process only passes on, each with the client of the server that will
+                read it: they may then stay on a GPU. They are gradients with `output_grads`, else values.
 
         Raises:
             PeerDied, ArenaFull, BoundsError, FrameError, BadArgument: nothing was sent.
@@ -199,13 +214,14 @@ class Client:
         number = next(self._numbers)
         wanted = None if grad is None else list(grad)
         sized = list(norms) or None
+        readers = _readers(onward)
         self._send_values(
             number,
             f"{agent}.{method}",
             arguments,
             output_grads,
             lambda values, grads, released: Call(
-                number, agent, method, values, wanted, grads, inputs_first, released, sized
+                number, agent, method, values, wanted, grads, inputs_first, released, sized, readers
             ),
         )
         return PendingReply(self, number, f"{agent}.{method}", deadline_s)
@@ -228,6 +244,7 @@ class Client:
         *,
         inputs_first: bool = False,
         norms: Collection[str] = (),
+        onward: Mapping[str, Client] | None = None,
         deadline_s: float,
     ) -> PendingBackward:
         """Send the backward of a ticket. Parameters' gradients stay in the server, the reply has those of the inputs.
@@ -238,6 +255,7 @@ class Client:
                 idle, and at the latest before anything that could read them.
             norms: inputs whose gradients' norms the answer contains (`Reply.norms`), so that the caller need not map a
                 gradient that it only passes on.
+            onward: gradients that the caller only passes on, as in `submit`.
 
         Raises:
             TicketSpent: the ticket has been used; run the forward again.
@@ -245,12 +263,15 @@ class Client:
         ticket.check()
         number = next(self._numbers)
         sized = list(norms) or None
+        readers = _readers(onward)
         self._send_values(
             number,
             "backward",
             {},
             grads or {},
-            lambda _, wire, released: Backward(number, ticket.number, wire or {}, inputs_first, released, sized),
+            lambda _, wire, released: Backward(
+                number, ticket.number, wire or {}, inputs_first, released, sized, readers
+            ),
         )
         ticket.sent()
         return PendingBackward(self, number, "backward", deadline_s)
@@ -294,6 +315,7 @@ class Client:
 
     def _send_released(self, make: Callable[[list[int]], Message]) -> None:
         """Send a message that gives leases back; if that fails, the next message gives them back."""
+        self._store.collect()
         released = self._peer.released()
         try:
             self._send(make(released))
@@ -326,6 +348,7 @@ class Client:
 
     def flush(self) -> None:
         """Give back ended leases and dropped tickets now, instead of with the next call."""
+        self._store.collect()
         while self._forgotten:
             tickets = [self._forgotten.popleft() for _ in range(min(len(self._forgotten), _DROPS_IN_ONE_MESSAGE))]
             try:
@@ -391,6 +414,8 @@ class Client:
                 self._store.receive_segments(self._peer)
                 self._accept(self._decode(frame))
             took = True
+        if doorbell.has_offers or self._peer.new_pools:
+            self._take_pools()
         if not self._uses_doorbell:
             took = self._take_from_zeromq(0) or took
         if not doorbell.is_open:
@@ -399,6 +424,31 @@ class Client:
                 took = True
             self._died()
         return took
+
+    def _take_pools(self) -> None:
+        """Answer the server's offers of device pools, and pass them on to the other servers."""
+        self._store.receive_segments(self._peer)
+        pools = self._peer.take_new_pools()
+        for pool in pools:
+            if pool.opened is not None:
+                self.tell(PoolOpened(*pool.key, self._store.identity))
+        self._exchange.offered(self, pools)
+
+    def offer(self, pool: PeerPool) -> None:
+        """Offer the server the device pool of another; without the offer, the two use host memory."""
+        try:
+            if not self._is_dead:
+                self._store.announce_pool(self._peer, pool)
+        except MoraError as error:
+            log.warning("%s is not offered the device pool of %s: %s", self.server, pool.owner, error)
+
+    def tell(self, opened: PoolOpened) -> None:
+        """Tell the server who has opened its device pool.
+
+        Raises:
+            PeerDied, DeadlineExceeded: the message cannot be sent.
+        """
+        self._send(opened)
 
     def _take_from_zeromq(self, timeout_ms: int) -> bool:
         if not self._calls.poll(timeout_ms):
@@ -428,6 +478,7 @@ class Client:
 
     def _died(self) -> None:
         self._is_dead = True
+        self._exchange.leave(self)
         self._store.forget(self._peer)
 
     def _decode(self, frame: bytes) -> Message:
@@ -440,6 +491,10 @@ class Client:
         if not isinstance(message, Result | Failure):
             if isinstance(message, Release):
                 self._peer.take_back(message.released)
+                return
+            if isinstance(message, PoolOpened):
+                if not self._store.add_reader(self._peer, message):
+                    self._exchange.opened(message)
                 return
             raise ProtocolError(f"{self.server}: expected a result, got {type(message).__name__}")
         if tracing.active is not None:

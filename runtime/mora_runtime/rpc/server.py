@@ -7,6 +7,7 @@ becomes its answer; nothing that a peer sends ends the loop.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import secrets
 import select
@@ -19,8 +20,8 @@ import torch
 import zmq
 
 from mora_runtime.autograd.graph_table import GraphTable
-from mora_runtime.errors import AgentFailed, FrameError, MoraError, ProtocolError, TransportError
-from mora_runtime.limits import DOORBELL_DEADLINE_S
+from mora_runtime.errors import AgentFailed, DeviceFailed, FrameError, MoraError, ProtocolError, TransportError
+from mora_runtime.limits import DEVICE_TICK_S, DOORBELL_DEADLINE_S
 from mora_runtime.process import faults
 from mora_runtime.process.logs import LogFields
 from mora_runtime.process.supervisor_link import SupervisorLink, Vitals
@@ -42,6 +43,7 @@ from mora_runtime.wire.messages import (
     Failure,
     Hello,
     Message,
+    PoolOpened,
     Release,
     Welcome,
 )
@@ -82,7 +84,7 @@ class Server:
         self._connections: dict[bytes, PeerConnection] = {}
         self._by_descriptor: dict[int, PeerConnection] = {}
         self._device = ServerDevice.of(settings)
-        self._activity = Activity(memory_nbytes=memory_gauge(self._device.torch_device))
+        self._activity = Activity(memory_nbytes=memory_gauge(self._device.torch_device), ways=session.store.ways)
         publish(self._activity)
         self._executor = Executor(
             session.store, agents, self._device, self._tickets, self._activity, recompute=settings.recompute
@@ -131,6 +133,8 @@ class Server:
                 self._router_is_signalled = self._take_from_router()
             if time.monotonic() > self._next_tick_s:
                 self._tend_doorbells()
+                if self._session.store.plane is not None:
+                    self._session.store.plane.leave_dead()
                 self._next_tick_s = time.monotonic() + _TICK_S
 
     def _wait(self) -> list[tuple[int, int]]:
@@ -139,13 +143,14 @@ class Server:
             ready = self._poller.poll(0)
             if not ready and self._executor.finish_late():
                 ready = self._poller.poll(0)
+            is_device_busy = not ready and self._tend_device()
             spin = self._session.spin
             while not ready and time.monotonic_ns() < self._idle_since_ns + spin.ns:
                 spin.give_way()
                 ready = self._poller.poll(0)
             # ZeroMQ signals once for many messages, and any use of the socket may clear the signal
             if not ready and not self._router_is_signalled and not has_messages(self._router):
-                ready = self._poller.poll(_TICK_S)
+                ready = self._poller.poll(DEVICE_TICK_S if is_device_busy else _TICK_S)
         if ready and self._idle_since_ns:
             self._session.spin.waited(time.monotonic_ns() - self._idle_since_ns)
             self._idle_since_ns = 0
@@ -154,6 +159,28 @@ class Server:
         if self._doorbell.fileno() in readable:
             self._tend_doorbells()
         return ready
+
+    def _tend_device(self) -> bool:
+        """Give back leases on device memory that has been read; True while there is more to wait for.
+
+        Raises:
+            DeviceLost: the device failed, and with it this process.
+        """
+        plane = self._session.store.plane
+        if plane is None:
+            return False
+        try:
+            plane.collect()
+            is_busy = plane.is_busy
+        except DeviceFailed as error:
+            self._device.require_working(error)
+            raise
+        for connection in list(self._connections.values()):
+            if connection.to_release and connection.doorbell is not None:
+                released = connection.released()
+                if not self._send_through_doorbell(connection, encode(Release(released))):
+                    connection.to_release.extend(released)
+        return is_busy
 
     def _take_from_router(self) -> bool:
         """Handle one message of one peer from ZeroMQ; False when there is none."""
@@ -206,6 +233,7 @@ class Server:
         faults.reach("before_receive")
         frame = connection.doorbell.read()
         self._session.store.receive_segments(connection)
+        self._accept_pools(connection)
         if frame is None:
             return False
         try:
@@ -215,6 +243,12 @@ class Server:
             return True
         take(connection, message, True)
         return True
+
+    def _accept_pools(self, connection: PeerConnection) -> None:
+        """Tell a client which of the device pools that it offered are open here."""
+        for pool in connection.take_new_pools():
+            if pool.opened is not None:
+                self._send_through_doorbell(connection, encode(PoolOpened(*pool.key, self._session.identity)))
 
     def _count_bad_frame(self, identity: bytes, error: MoraError) -> None:
         self._num_bad_frames += 1
@@ -257,6 +291,10 @@ class Server:
             connection.doorbell = Doorbell(connected, connection.name)
             self._by_descriptor[connected.fileno()] = connection
             self._poller.register(connected.fileno(), select.EPOLLIN)
+            try:
+                self._session.store.offer_own_pool(connection)
+            except TransportError as error:
+                log.warning("%s is not offered the device pool: %s", connection.name, error)
         for connection in list(self._connections.values()):
             if connection.doorbell is None and time.monotonic() - connection.greeted_s > DOORBELL_DEADLINE_S:
                 self._part(connection)
@@ -290,6 +328,8 @@ class Server:
             return
         if isinstance(message, Drop):
             self._tickets.drop(connection.owner, message.tickets)
+        elif isinstance(message, PoolOpened):
+            self._session.store.add_reader(connection, message)
         elif not isinstance(message, Release):
             error = ProtocolError(f"a server does not accept {type(message).__name__}")
             self._count_bad_frame(connection.identity, error)
@@ -322,6 +362,8 @@ class Server:
         # the call's leases end only here, after the error and everything in its traceback is gone;
         # its text may contain characters that UTF-8 cannot encode, such as those of a file name
         shown = text[:_MAX_ERROR_LENGTH].encode("utf-8", "backslashreplace").decode()
+        with contextlib.suppress(DeviceFailed):  # `_tend_device` finds out whether the device is lost
+            self._session.store.collect()
         return encode(Failure(message.id, code, shown, connection.released()))
 
     def _reply(self, connection: PeerConnection, number: int, frame: bytes, by_doorbell: bool) -> None:
@@ -330,15 +372,21 @@ class Server:
             tracing.active.flow(f"{connection.owner}<{number}", is_start=True, at_ns=time.monotonic_ns())
         if not by_doorbell:
             self._send_over_zeromq(connection.identity, frame)
-        elif connection.doorbell is not None:
-            try:
-                connection.doorbell.send_frame(frame)
-            except TransportError as error:
-                log.warning("%s cannot be answered (%s)", connection.name, error)
-                self._part(connection)
-                return
-            self._watch_for_room(connection)
+        elif self._send_through_doorbell(connection, frame):
             self._idle_since_ns = time.monotonic_ns()
+
+    def _send_through_doorbell(self, connection: PeerConnection, frame: bytes) -> bool:
+        """Send a frame; False, and the peer is dropped, if it cannot take any."""
+        if connection.doorbell is None:
+            return False
+        try:
+            connection.doorbell.send_frame(frame)
+        except TransportError as error:
+            log.warning("%s cannot be answered (%s)", connection.name, error)
+            self._part(connection)
+            return False
+        self._watch_for_room(connection)
+        return True
 
     def _send_over_zeromq(self, identity: bytes, frame: bytes) -> None:
         try:
@@ -413,6 +461,7 @@ class Server:
             "num_leases": pong.num_slots,
             "arena_nbytes": pong.arena_nbytes,
             "num_bad_frames": self._num_bad_frames,
+            **dataclasses.asdict(self._session.store.ways),
         }
 
     def close(self) -> None:

@@ -77,6 +77,8 @@ def _serve(
     session = _open_session(run, settings)
     try:
         ServerDevice.of(settings).make_current()
+        if settings.device_pool_nbytes:
+            session.share_device(settings.device, settings.device_pool_nbytes)
         agents = {**build(settings), **profiler_agents()}
     except Exception as error:
         # model libraries raise any class while loading: one line for the terminal, the traceback for the log

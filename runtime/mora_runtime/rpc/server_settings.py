@@ -40,6 +40,8 @@ class ServerSettings(Settings):
     arena_budget_nbytes: int = Field(default=DEFAULT_ARENA_NBYTES, ge=1)
     spill_budget_nbytes: int = Field(default=DEFAULT_SPILL_NBYTES, ge=0)
     warm_nbytes: int = Field(default=WARM_NBYTES, ge=0)  # part of the arena that is allocated at start
+    # memory on the GPU for tensors that other servers read there; 0 = tensors go through shared memory
+    device_pool_nbytes: int = Field(default=0, ge=0)
     activation_budget_nbytes: int | None = Field(default=None, ge=0)  # of graphs that wait for their backward
     recompute: bool = False  # keep a forward's inputs instead of its graph, and run it again for the backward
     trace: str | None = None  # file for this process's trace

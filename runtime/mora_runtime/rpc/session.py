@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import torch
 import zmq
 
+from mora_runtime.device.device_plane import DevicePlane
 from mora_runtime.limits import (
     DEFAULT_ARENA_NBYTES,
     DEFAULT_SPILL_NBYTES,
@@ -18,6 +19,7 @@ from mora_runtime.limits import (
 )
 from mora_runtime.process.run_directory import RunDirectory
 from mora_runtime.rpc.client import Client, wait_for_messages
+from mora_runtime.rpc.pool_exchange import PoolExchange
 from mora_runtime.tensors.arena import Arena
 from mora_runtime.tensors.tensor_store import TensorStore
 from mora_runtime.trace import tracing
@@ -42,6 +44,7 @@ class Session:
         self.spin = spin
         arena.lenders = self
         self._clients: list[Client] = []
+        self._exchange = PoolExchange()
         self._numbers = itertools.count(1)
 
     @classmethod
@@ -76,6 +79,24 @@ class Session:
             tracing.active.gauges["arena"] = _current.arena_use
         return _current
 
+    def share_device(self, device: torch.device | str, pool_nbytes: int) -> bool:
+        """Let other processes read this process's tensors on a GPU in place. Call it before the first connection.
+
+        It has not run on a GPU yet.
+
+        Args:
+            pool_nbytes: memory that is allocated on the device now, for tensors that others read. When it is full,
+                tensors go through shared memory.
+
+        Returns:
+            False, with the reason in the log, if this device's memory cannot be shared: all tensors go through shared
+            memory.
+        """
+        plane = DevicePlane.opened_on(torch.device(device), pool_nbytes)
+        if plane is not None:
+            self.store.share(plane)
+        return plane is not None
+
     def arena_use(self) -> dict[str, float]:
         """Bytes of shared memory that this process has allocated, for the trace."""
         arena = self.store.arena
@@ -92,9 +113,20 @@ class Session:
         """Describe the servers' leases (for `Arena`)."""
         return "; ".join(client.peer.holding() for client in self._clients) or "none"
 
-    def empty(self, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> torch.Tensor:
-        """Make an uninitialised CPU tensor in a slot of this process; sending the whole tensor copies nothing."""
-        return self.store.arena.empty(shape, dtype)
+    def empty(
+        self, shape: Sequence[int], dtype: torch.dtype = torch.float32, device: torch.device | None = None
+    ) -> torch.Tensor:
+        """Make an uninitialised tensor in a slot of this process; sending the whole tensor copies nothing.
+
+        Args:
+            device: None = the CPU. A slot on a GPU exists only where this process shares its memory.
+        """
+        plane = self.store.plane
+        if device is None or (device.type == "cpu" and plane is None):
+            return self.store.arena.empty(shape, dtype)
+        if plane is not None and plane.device.torch_device == device:
+            return plane.empty(tuple(shape), dtype)
+        return torch.empty(tuple(shape), dtype=dtype, device=device)
 
     def connect(
         self, server: str, *, deadline_s: float, expected_lock_hash: str | None = None, doorbell: bool = True
@@ -119,8 +151,9 @@ class Session:
         )  # fmt: skip
         doorbell_path = str(self.run.socket(server, "doorbell"))
         client = Client(
-            self.store, calls, control, server, doorbell_path, identity=identity, uses_doorbell=doorbell, spin=self.spin
-        )
+            self.store, calls, control, server, doorbell_path, identity=identity, uses_doorbell=doorbell,
+            spin=self.spin, exchange=self._exchange,
+        )  # fmt: skip
         try:
             client.greet(deadline_s, expected_lock_hash)
         except BaseException:
@@ -147,9 +180,17 @@ class Session:
         self.close()
 
 
-def empty(shape: Sequence[int], dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    """Make an uninitialised CPU tensor in a slot of this process's session, or in ordinary memory without a session.
+def empty(
+    shape: Sequence[int], dtype: torch.dtype = torch.float32, device: torch.device | str | None = None
+) -> torch.Tensor:
+    """Make an uninitialised tensor in a slot of this process's session, or in ordinary memory without a session.
 
     Agents make their outputs with it, so that sending them copies nothing; the same code runs without a server.
+
+    Args:
+        device: None = the CPU.
     """
-    return torch.empty(tuple(shape), dtype=dtype) if _current is None else _current.empty(shape, dtype)
+    where = None if device is None else torch.device(device)
+    if _current is None:
+        return torch.empty(tuple(shape), dtype=dtype, device=where)
+    return _current.empty(shape, dtype, where)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 from weakref import ref
@@ -131,10 +131,16 @@ class Arena:
             return torch.empty(meta.shape, dtype=dtype)
         return view_of(self._take(meta.nbytes), meta)
 
-    def slot_of(self, tensor: torch.Tensor) -> tuple[Slot, TensorMeta]:
+    def slot_of(
+        self, tensor: torch.Tensor, copy: Callable[[Slot, torch.Tensor, torch.Tensor], None] | None = None
+    ) -> tuple[Slot, TensorMeta]:
         """Return the tensor's slot: its own if it already starts one of this arena's slots, else a new one with a copy.
 
         CUDA tensors are staged through host memory here, and nowhere else.
+
+        Args:
+            copy: copies the tensor, its last argument, into the slot's view, in place of a copy that has ended when
+                this returns.
 
         Raises:
             ArenaFull: no slot came free in time; the text names the peers that have leases.
@@ -146,7 +152,9 @@ class Arena:
             return resident, meta
         with tracing.span("copy into slot", "copy"):
             slot = self._take(meta.nbytes)
-            if meta.nbytes:
+            if meta.nbytes and copy is not None:
+                copy(slot, view_of(slot, meta), tensor)
+            elif meta.nbytes:
                 view_of(slot, meta).copy_(tensor.detach())
         return slot, meta
 

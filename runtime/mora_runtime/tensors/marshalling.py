@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -12,21 +12,30 @@ from mora_runtime.errors import BadArgument
 from mora_runtime.limits import INLINE_TENSOR_NBYTES, MAX_INLINE_NBYTES, MAX_NUM_TENSORS
 from mora_runtime.tensors.tensor_store import InlineRef, Peer, TensorRef, TensorStore
 from mora_runtime.trace import tracing
-from mora_runtime.wire.messages import InlineTensor, WireTensor
+from mora_runtime.wire.messages import InlineTensor, WireDeviceTensor, WireTensor
 from mora_runtime.wire.tensor_meta import DTYPE_CODES, meta_of
 
 _PLAIN = frozenset((type(None), bool, int, float, str))
 
 
-def to_wire(store: TensorStore, peer: Peer, values: dict[str, Any]) -> dict[str, Any]:
+def to_wire(
+    store: TensorStore, peer: Peer, values: dict[str, Any], *, onward: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """Replace every tensor and reference by a lease for `peer`, small tensors by their bytes.
+
+    Args:
+        onward: by name, the identity of the process that will read a tensor which the peer only passes on.
 
     Raises:
         BadArgument: a value that cannot be sent, or more than 64 tensors.
+        DeadlineExceeded, DeviceFailed: the device did not deliver a tensor.
     """
-    outgoing = _Outgoing(store, peer)
+    outgoing = _Outgoing(store, peer, onward or {})
     try:
-        return {name: outgoing.value(name, value) for name, value in values.items()}
+        try:
+            return {name: outgoing.value(name, value) for name, value in values.items()}
+        finally:
+            store.finish_copies()  # also after an error: a copy must not run into a slot that is used again
     except BaseException:
         peer.take_back(outgoing.leases)  # nothing is sent, so the peer will not release them
         raise
@@ -35,10 +44,11 @@ def to_wire(store: TensorStore, peer: Peer, values: dict[str, Any]) -> dict[str,
 class _Outgoing:
     """Converts the values of one outgoing message."""
 
-    def __init__(self, store: TensorStore, peer: Peer) -> None:
+    def __init__(self, store: TensorStore, peer: Peer, onward: Mapping[str, str]) -> None:
         self.leases: list[int] = []
         self._store = store
         self._peer = peer
+        self._onward = onward
         self._num_tensors = 0
         self._inline_nbytes = 0
 
@@ -52,7 +62,8 @@ class _Outgoing:
                 raise BadArgument(f"more than {MAX_NUM_TENSORS} tensors in one message; send them in several")
             inline = self._inline(value)
             if inline is None:
-                return self._leased(value)
+                return self._leased(value, self._onward.get(name))
+            self._store.ways.num_inline += 1
             if tracing.active is not None:
                 tracing.active.move("inline", len(inline.data), self._store.identity, self._peer.name)
             return inline
@@ -80,8 +91,8 @@ class _Outgoing:
         self._inline_nbytes += nbytes
         return True
 
-    def _leased(self, value: torch.Tensor | TensorRef) -> WireTensor:
-        exported = self._store.export(self._peer, value)
+    def _leased(self, value: torch.Tensor | TensorRef, reader: str | None) -> WireTensor | WireDeviceTensor:
+        exported = self._store.export(self._peer, value, reader=reader)
         self.leases.append(exported.lease)
         return exported
 
@@ -101,7 +112,7 @@ def _flat(values: Iterable[Any]) -> Iterable[Any]:
 
 def leases_of(wire: dict[str, Any]) -> list[int]:
     """Leases of all tensors in wire values."""
-    return [value.lease for value in _flat(wire.values()) if isinstance(value, WireTensor)]
+    return [value.lease for value in _flat(wire.values()) if isinstance(value, WireTensor | WireDeviceTensor)]
 
 
 def from_wire(store: TensorStore, peer: Peer, values: dict[str, Any]) -> dict[str, Any]:
@@ -130,7 +141,7 @@ class _Incoming:
         """Convert a wire value to a local value."""
         if isinstance(value, InlineTensor):
             return InlineRef(value)
-        if isinstance(value, WireTensor):
+        if isinstance(value, WireTensor | WireDeviceTensor):
             resolved = self._store.resolve(self._peer, value)
             self.num_resolved += 1
             return resolved

@@ -19,7 +19,7 @@ from mora_runtime.limits import MAX_NUM_TRACE_EVENTS
 from mora_runtime.trace.trace_writer import TraceWriter
 
 Category = Literal["compute", "copy", "wait", "protocol", "io"]
-MoveKind = Literal["inline", "copied", "resident", "reference", "spilled"]
+MoveKind = Literal["inline", "copied", "resident", "reference", "spilled", "device", "staged"]
 
 
 class Event(NamedTuple):

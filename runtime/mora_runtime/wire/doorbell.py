@@ -172,6 +172,11 @@ class Doorbell:
         """True while frames that came out of the socket wait for `read`."""
         return bool(self._frames)
 
+    @property
+    def has_offers(self) -> bool:
+        """True while offers wait for `take_offers`."""
+        return bool(self._offers)
+
     def take_offers(self) -> list[Offered]:
         """Return and forget the segments and device pools that were offered so far."""
         offers, self._offers = self._offers, []
