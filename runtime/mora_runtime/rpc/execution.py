@@ -99,20 +99,22 @@ class Executor:
         if outcome.gradients is not None:
             faults.reach("gradient_ready")
         with tracing.span("result", "protocol"):
-            return self._frame(caller, message.id, outcome)
+            return self._frame(caller, message, outcome)
 
-    def _frame(self, caller: Caller, number: int, outcome: _Outcome) -> bytes:
+    def _frame(self, caller: Caller, message: Call | Backward, outcome: _Outcome) -> bytes:
         values: dict[str, Any] = {}
         gradients: dict[str, Any] | None = None
         released: list[int] = []
         try:
-            values = to_wire(self._store, caller, outcome.values)
+            has_gradients = outcome.gradients is not None
+            values = to_wire(self._store, caller, outcome.values, onward=None if has_gradients else message.onward)
             if outcome.gradients is not None:
-                gradients = to_wire(self._store, caller, outcome.gradients)
+                gradients = to_wire(self._store, caller, outcome.gradients, onward=message.onward)
             faults.reach("slot_written")
-            released = caller.released()
             times = (_ns(outcome.forward), _ns(outcome.backward))  # here, because a copy to host memory has waited
-            return encode(Result(number, values, gradients, outcome.ticket, *times, released, outcome.norms))
+            self._store.collect()
+            released = caller.released()
+            return encode(Result(message.id, values, gradients, outcome.ticket, *times, released, outcome.norms))
         except BaseException:
             caller.take_back([*leases_of(values), *leases_of(gradients or {})])
             caller.to_release.extend(released)
@@ -237,9 +239,7 @@ class Executor:
             return [self._local(f"{name}.{index}", item, grad, leaves) for index, item in enumerate(value)]
         if not isinstance(value, torch.Tensor | TensorRef):
             return value
-        tensor = value.tensor() if isinstance(value, TensorRef) else value
-        if tensor.device != self._device:
-            tensor = tensor.to(self._device)
+        tensor = self._store.local(value, self._device)
         wanted = bool(grad) and (name in grad or name.partition(".")[0] in grad)
         if wanted and tensor.is_floating_point():
             tensor = leaves[name] = tensor.detach().requires_grad_(True)
