@@ -23,7 +23,7 @@ def resolve_folder(name: str | Path) -> Path:
     if folder is None or not (folder / inner).is_dir():
         raise WeightsFileError(
             f"`{name}`: expected a folder, or a Hub id owner/repository[/folder] that has been downloaded; it is "
-            "neither. Download it with `huggingface-cli download`, or give the folder"
+            "neither. Run `./mora models fetch CONFIG`, or give the folder"
         )
     return folder / inner
 

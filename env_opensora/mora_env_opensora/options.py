@@ -126,7 +126,10 @@ class OpenSoraOptions(Settings):
             own = WeightsSource(
                 option="tokenizer", name=self.tokenizer, files=("tokenizer_config.json",), extras=_TOKENIZER_FILES
             )
-            found.append(own)
+            return [*found, own]
+        outer, _, inner = self.text_encoder.rpartition("/")
+        if inner and "/" in outer:  # a folder of a repository, whose tokenizer may be next to it
+            found.append(WeightsSource(option="text_encoder", name=f"{outer}/tokenizer", extras=_TOKENIZER_FILES))
         return found
 
     def interface(self) -> Interface:

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from mora_environment.file_digests import FileDigests
+from mora_environment.weights.converted_folder import converted_weights
 from torch import Tensor
 
 from mora_env_opensora.model_source import resolve_folder
@@ -43,7 +44,8 @@ class TextEncoder:
         """Load nothing yet.
 
         Args:
-            folder: local folder, or a Hub id in the local Hub cache.
+            folder: local folder, or a Hub id in the local Hub cache. Of a Hub id, weights that were converted for this
+               dtype are used instead of the downloaded ones.
             tokenizer: the tokenizer's folder; by default `folder` itself, or `tokenizer/` next to it.
             clean: whether `encode` cleans captions; otherwise it only lowercases and strips them.
 
@@ -52,8 +54,9 @@ class TextEncoder:
         """
         if max_length < 2:
             raise InputError(f"max_length: expected at least 2 (one token and </s>), got {max_length}")
-        self._folder = resolve_folder(folder)
-        self._tokenizer_folder = _tokenizer_folder(self._folder, tokenizer)
+        found = resolve_folder(folder)
+        self._folder = converted_weights(str(folder), str(dtype).removeprefix("torch.")) or found
+        self._tokenizer_folder = _tokenizer_folder(found, tokenizer)
         self._dtype = dtype
         self._device = device
         self._max_length = max_length

@@ -40,7 +40,7 @@ def told_plainly(repository: str, option: str, *, has_token: bool) -> Iterator[N
 def _line(error: BaseException, repository: str, option: str, *, has_token: bool) -> str:
     page = f"https://huggingface.co/{repository}"
     told = _told(error, page, option, has_token=has_token)
-    return f"{repository}: {told} (into the cache {cache_folder()})"
+    return f"{repository}: {told}; files go into {cache_folder()}"
 
 
 def _told(error: BaseException, page: str, option: str, *, has_token: bool) -> str:

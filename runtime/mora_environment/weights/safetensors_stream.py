@@ -27,15 +27,18 @@ def write_stream(path: Path, tensors: Mapping[str, torch.Tensor], dtype: torch.d
         header[name] = {"dtype": _CODES[dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # the data begins at a multiple of 8
+    largest = max((tensor.numel() for tensor in tensors.values()), default=0)
+    buffer = torch.empty(min(largest, _PIECE_NUM_ELEMENTS), dtype=dtype)
     with open(path, "wb") as handle:
         handle.write(len(text).to_bytes(8, "little") + text)
         for tensor in tensors.values():
-            _write_tensor(handle, tensor, dtype)
+            _write_tensor(handle, tensor, buffer)
     return 8 + len(text) + end
 
 
-def _write_tensor(handle: BinaryIO, tensor: torch.Tensor, dtype: torch.dtype) -> None:
-    if not tensor.is_contiguous():
-        tensor = tensor.contiguous()
-    for piece in tensor.reshape(-1).split(_PIECE_NUM_ELEMENTS):  # type: ignore[no-untyped-call]
-        handle.write(piece.to(dtype).contiguous().view(torch.uint8).numpy().data)
+def _write_tensor(handle: BinaryIO, tensor: torch.Tensor, buffer: torch.Tensor) -> None:
+    """Write a tensor in pieces, cast in the buffer."""
+    flat = tensor.reshape(-1)  # copies only a tensor that is not contiguous
+    for start in range(0, flat.numel(), _PIECE_NUM_ELEMENTS):
+        piece = flat[start : start + _PIECE_NUM_ELEMENTS]
+        handle.write(buffer[: piece.numel()].copy_(piece).view(torch.uint8).numpy().data)
