@@ -7,6 +7,8 @@ No node of the graph runs twice in full. The first part runs the nodes between o
 gradient that arrives at each node that also leads to parameters; the second part continues from these. Sums are
 bit-identical to those of one backward, because the same nodes get the same gradients.
 
+A graph with checkpointed blocks is not cut (`repeated_backward`).
+
 Before torch 2.5 a backward cannot start at a node inside a graph. There the first part is the whole backward.
 """
 
@@ -18,6 +20,8 @@ from typing import Any
 
 import torch
 from torch.autograd.graph import GradientEdge, Node
+
+from mora_runtime.autograd.repeated_backward import RepeatedBackward, checkpointed_nodes
 
 _Edge = tuple[Node, int]
 CAN_SPLIT = tuple(int(part) for part in torch.__version__.split(".")[:2]) >= (2, 5)
@@ -41,7 +45,13 @@ class SplitBackward:
         if not CAN_SPLIT:
             self._whole = list(outputs), list(gradients)
             return
-        self._graph = _Graph([_edge_of(output)[0] for output in outputs], list(inputs.values()))
+        order = _children_first([_edge_of(output)[0] for output in outputs])
+        checkpointed = checkpointed_nodes(order)
+        self._repeated: RepeatedBackward | None = None
+        if checkpointed:
+            self._repeated = RepeatedBackward(outputs, gradients, inputs, order, checkpointed)
+            return
+        self._graph = _Graph(order, list(inputs.values()))
         self._early: list[tuple[torch.Tensor, torch.Tensor]] = []
         # gradients that arrive at edges that lead only to parameters, in the order of the backward
         self._late: list[tuple[_Edge, torch.Tensor]] = []
@@ -57,6 +67,8 @@ class SplitBackward:
         """Run the first part; returns gradients by name, without inputs that no gradient reaches."""
         if not CAN_SPLIT:
             return self._run_whole()
+        if self._repeated is not None:
+            return self._repeated.input_gradients()
         early, self._early = self._early, []
         if not early:
             return {}
@@ -96,6 +108,9 @@ class SplitBackward:
         """Run the second part: parameters accumulate `.grad`, and their hooks run as in an ordinary backward."""
         if not CAN_SPLIT:
             return
+        if self._repeated is not None:
+            self._repeated.accumulate_parameters()
+            return
         arrived, self._arrived = self._arrived, {}
         for node, gradients in arrived.items():
             edges = self._graph.cuts[node]
@@ -114,6 +129,8 @@ class SplitBackward:
 class _Graph:
     """The nodes between outputs and inputs, and the edges from them to parameters, where the graph can be cut.
 
+    order: all nodes, each after all its descendants.
+
     between: nodes that the first part runs.
     cuts: node -> its edges to nodes that only this node leads to. The second part runs this node again, only for these
         edges.
@@ -121,8 +138,7 @@ class _Graph:
         computes, so that the terms are added in the order of an ordinary backward.
     """
 
-    def __init__(self, roots: Sequence[Node], inputs: Sequence[torch.Tensor]) -> None:
-        order = _children_first(roots)
+    def __init__(self, order: Sequence[Node], inputs: Sequence[torch.Tensor]) -> None:
         ends = {_edge_of(leaf)[0] for leaf in inputs}
         inputs_alone = set(ends)
         while True:

@@ -1,12 +1,18 @@
 """A backward in two parts gives bit-identical gradients, and computes those of the parameters second."""
 
+import weakref
 from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
 import torch.utils.checkpoint
+from mora_runtime.autograd.repeated_backward import checkpointed_nodes
 from mora_runtime.autograd.split_backward import CAN_SPLIT, SplitBackward
 from torch import nn
+from torch.utils import _pytree
+from torch.utils._python_dispatch import TorchDispatchMode
 
 
 class Blocks(nn.Module):
@@ -127,3 +133,151 @@ def test_checkpointed_blocks_are_split_too(module: Blocks) -> None:
         other = expected[name]
         assert (gradient is None) == (other is None)
         assert gradient is None or other is None or torch.equal(gradient, other), name
+
+
+class Checkpointed(nn.Module):
+    """Blocks with gradient checkpointing, some of whose layers depend on parameters alone, as in a diffusion
+    transformer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.condition = nn.Linear(4, 32)
+        self.blocks = nn.ModuleList([Block() for _ in range(4)])
+        self.last = nn.Linear(32, 32)
+
+    def forward(self, x: torch.Tensor, *, recompute: bool = True) -> torch.Tensor:
+        condition = self.condition(torch.ones(1, 1, 4))
+        for block in self.blocks:
+            x = block(x, condition) if not recompute else checkpoint(block, x, condition, use_reentrant=False)
+        return self.last(x).square().mean() + condition.sum()
+
+
+class Block(nn.Module):
+    num_forwards = 0  # of all blocks
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.modulation = nn.LayerNorm(32), nn.Linear(32, 32)
+        self.query, self.up, self.down = nn.Linear(32, 32), nn.Linear(32, 128), nn.Linear(128, 32)
+
+    def forward(self, x: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
+        Block.num_forwards += 1
+        query = self.query(self.norm(x) * (1 + self.modulation(condition)))
+        x = x + nn.functional.scaled_dot_product_attention(query, query, query)
+        return x + self.down(nn.functional.gelu(self.up(x)))
+
+
+checkpoint: Callable[..., torch.Tensor] = torch.utils.checkpoint.checkpoint
+
+FINDS_BLOCKS = hasattr(torch._C._autograd.SavedTensor, "data")
+needs_blocks = pytest.mark.skipif(not FINDS_BLOCKS, reason="this version of torch does not tell what a node saved")
+
+
+class LiveBytes(TorchDispatchMode):
+    """Counts the bytes of tensors that were made while it is active, and the most that were alive at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._sizes: dict[int, int] = {}
+        self.nbytes = self.peak_nbytes = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
+        made = function(*arguments, **(options or {}))
+        for tensor in _pytree.tree_leaves(made):
+            if isinstance(tensor, torch.Tensor):
+                self._count(tensor.untyped_storage())
+        return made
+
+    def _count(self, storage: torch.UntypedStorage) -> None:
+        if id(storage) not in self._sizes:
+            self._sizes[id(storage)] = storage.nbytes()
+            self.nbytes += storage.nbytes()
+            self.peak_nbytes = max(self.peak_nbytes, self.nbytes)
+            weakref.finalize(storage, self._died, id(storage))
+
+    def _died(self, number: int) -> None:
+        self.nbytes -= self._sizes.pop(number)
+
+
+@pytest.fixture
+def checkpointed() -> Checkpointed:
+    torch.manual_seed(0)
+    return Checkpointed()
+
+
+def long_input() -> torch.Tensor:
+    return torch.randn(1, 512, 32, generator=torch.Generator().manual_seed(1)).requires_grad_()
+
+
+@needs_blocks
+def test_each_checkpointed_block_is_computed_again_once_in_each_part(checkpointed: Checkpointed) -> None:
+    x = long_input()
+    checkpointed(x).backward()
+    expected, of_input = parameter_gradients(checkpointed), x.grad
+    seen: list[nn.Parameter] = []
+    for parameter in checkpointed.parameters():
+        parameter.register_post_accumulate_grad_hook(seen.append)
+    x = long_input()
+    split = SplitBackward([checkpointed(x)], [torch.tensor(1.0)], {"x": x})
+    counts = [Block.num_forwards]
+    found = split.input_gradients()["x"]
+    counts.append(Block.num_forwards)
+    assert not seen
+    split.accumulate_parameters()
+    counts.append(Block.num_forwards)
+    assert [later - before for before, later in pairwise(counts)] == [4, 4]
+    assert of_input is not None
+    assert torch.equal(found, of_input)
+    assert x.grad is None
+    assert len(seen) == len(expected)
+    for name, gradient in parameter_gradients(checkpointed).items():
+        other = expected[name]
+        assert gradient is not None
+        assert other is not None
+        assert torch.equal(gradient, other), name
+
+
+@needs_blocks
+def test_the_two_parts_need_no_more_memory_than_one_backward_over_checkpointed_blocks(
+    checkpointed: Checkpointed,
+) -> None:
+    checkpointed(long_input()).backward()  # so that all gradients exist
+    hidden_nbytes = 512 * 32 * 4  # a block saves more than ten of these
+    slack_nbytes = 4 * hidden_nbytes
+    x = long_input()
+    with LiveBytes() as whole:
+        loss = checkpointed(x)
+        kept_nbytes = whole.nbytes
+        torch.autograd.backward(loss)
+    with LiveBytes() as first:
+        split = SplitBackward([checkpointed(x)], [torch.tensor(1.0)], {"x": x})
+        split.input_gradients()
+    assert first.peak_nbytes <= whole.peak_nbytes + slack_nbytes
+    assert first.nbytes <= kept_nbytes + slack_nbytes, "recomputed tensors must not stay"
+    with LiveBytes() as second:
+        split.accumulate_parameters()
+    assert second.peak_nbytes <= whole.peak_nbytes + slack_nbytes
+
+
+@needs_blocks
+def test_only_checkpointed_blocks_are_recognised(checkpointed: Checkpointed) -> None:
+    assert not checkpointed_nodes(_nodes(checkpointed(long_input(), recompute=False)))
+    assert checkpointed_nodes(_nodes(checkpointed(long_input())))
+
+
+def _nodes(loss: torch.Tensor) -> list[torch.autograd.graph.Node]:
+    assert loss.grad_fn is not None
+    seen = [loss.grad_fn]
+    for node in seen:
+        seen += [child for child, _ in node.next_functions if child is not None and child not in seen]
+    return seen
+
+
+def test_checkpointed_blocks_without_parameters_give_the_gradients_of_the_inputs() -> None:
+    x = long_input()
+    again = torch.utils.checkpoint.checkpoint(lambda value: value.sin().square(), x, use_reentrant=False)
+    assert isinstance(again, torch.Tensor)
+    split = SplitBackward([again.sum()], [torch.tensor(1.0)], {"x": x})
+    found = split.input_gradients()["x"]
+    split.accumulate_parameters()
+    assert torch.equal(found, torch.autograd.grad(x.sin().square().sum(), x)[0])
