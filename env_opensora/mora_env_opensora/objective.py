@@ -45,7 +45,7 @@ class Target(NamedTuple):
 
 
 class TextBatch(NamedTuple):
-    """rows (B, 1, L, C) of the model's dtype; mask float32 (B, 1, L), 1 = keep."""
+    """rows (B, 1, L, C) of the model's dtype and device; mask float32 (B, 1, L), 1 = keep, on the CPU."""
 
     rows: Tensor
     mask: Tensor
@@ -66,7 +66,7 @@ def stack_texts(texts: Sequence[Tensor], z: Tensor | None, like: OpenSoraT2V) ->
             raise InputError(f"{name}: expected (rows >= 1, {width}), got {tuple(rows.shape)}")
     longest = max(text.shape[0] for text in texts)
     rows = torch.stack([torch.nn.functional.pad(text, (0, 0, 0, longest - text.shape[0])) for text in texts])
-    mask = torch.stack([(torch.arange(longest) < text.shape[0]).float() for text in texts]).to(like.device)
+    mask = torch.stack([(torch.arange(longest) < text.shape[0]).float() for text in texts])
     rows = rows.to(like.device, like.dtype)
     if z is not None:
         rows = torch.cat([rows, z.to(like.device, like.dtype).expand(len(texts), -1, -1)], dim=1)

@@ -36,10 +36,14 @@ def video_bias(mask_BTHW: Tensor | None, latents_BCTHW: Tensor, patch_size: int,
     return torch.zeros(kept.shape, dtype=dtype, device=kept.device).masked_fill(~kept, _DROPPED)[:, None, None]
 
 
-def text_bias(mask_BL: Tensor, dtype: torch.dtype) -> Tensor | None:
+def text_bias(mask_BL: Tensor, dtype: torch.dtype, device: torch.device | None = None) -> Tensor | None:
     """Bias (B, 1, 1, L) for a text mask (B, L), 1 keep / 0 drop, or None when every row is kept.
 
     Unlike the video mask it is not rounded to 0 or 1: a value in between weakens a row.
+
+    Args:
+        device: of the bias; None = the mask's. Whether there is a bias is decided where the mask is, so with a mask on
+            the CPU the decision does not wait for a GPU.
     """
     bias = (1 - mask_BL.to(dtype)) * _DROPPED
-    return bias[:, None, None] if bias.any() else None
+    return bias[:, None, None].to(device) if bias.any() else None

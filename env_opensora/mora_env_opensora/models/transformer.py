@@ -82,7 +82,8 @@ class OpenSoraT2V(PretrainedMixin, nn.Module):
             timestep: (B,) or (), integer or float.
             encoder_hidden_states: text (B, 1 + n, L, caption_channels), of the model's dtype.
             attention_mask: (B, T, H, W), 1 keep / 0 drop; None keeps all.
-            encoder_attention_mask: (B, 1 + n, L), 1 keep / 0 drop; required, as upstream.
+            encoder_attention_mask: (B, 1 + n, L), 1 keep / 0 drop; required, as upstream. Put it on the CPU
+                even if the model is on a GPU: see `text_bias`.
             use_image_num: n.
 
         Returns:
@@ -130,7 +131,7 @@ class OpenSoraT2V(PretrainedMixin, nn.Module):
             six_B6D=six,
             rotary=self._rotary(grid),
             video_bias=video_bias(mask, latents, config.patch_size, dtype),
-            text_bias=text_bias(text_mask_BL, dtype),
+            text_bias=text_bias(text_mask_BL, dtype, self.device),
         )
         x = self.embed(latents.to(dtype))
         for block in self.transformer_blocks:

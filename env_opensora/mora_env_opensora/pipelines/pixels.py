@@ -27,7 +27,9 @@ def frames_to_pixels(frames: Tensor, height: int, width: int) -> Tensor:
     """
     if frames.dtype != torch.uint8 or frames.ndim != 4 or frames.shape[-1] != 3 or frames.shape[0] < 1:
         raise InputError(f"frames: expected uint8 (F >= 1, H, W, 3), got {frames.dtype} {tuple(frames.shape)}")
-    pixels = frames.permute(0, 3, 1, 2).contiguous().float() / 127.5 - 1.0
+    pixels = frames.permute(0, 3, 1, 2).contiguous().float()
+    # by a tensor: CUDA multiplies by the reciprocal of a Python number, which rounds in another way than the CPU
+    pixels = pixels / pixels.new_full((1,), 127.5) - 1.0
     return fit_image(pixels, height, width)
 
 

@@ -112,6 +112,8 @@ class TextEncoder:
         """Free the encoder; a text that is not cached loads it again. Returns whether it was loaded."""
         was_loaded = self.loaded
         self._model = None
+        if was_loaded and torch.device(self._device).type == "cuda":
+            torch.cuda.empty_cache()  # torch would keep gigabytes that other processes on this GPU may need
         return was_loaded
 
     def _encode(self, prepared: str) -> str:
@@ -139,7 +141,10 @@ class TextEncoder:
             # transformers draws initial weights before it reads the stored ones. The cache decides when the encoder is
             # loaded, and must not change the state of the global generator, which checkpoints contain.
             with torch.random.fork_rng(devices=[]):
-                model = MT5EncoderModel.from_pretrained(self._folder, torch_dtype=self._dtype, local_files_only=True)
+                # read without a second copy in host memory: the published weights have 11 GB
+                model = MT5EncoderModel.from_pretrained(
+                    self._folder, torch_dtype=self._dtype, local_files_only=True, low_cpu_mem_usage=True
+                )
             self._model = model.eval().requires_grad_(False).to(self._device)
 
 

@@ -114,6 +114,21 @@ def test_one_changed_byte_in_the_middle_of_the_weights_changes_the_keys(tiny: Pa
     assert TextEncoder(tmp_path / "text_encoder", cache=TextCache(cache)).encode("a cat") != before
 
 
+def test_unloading_gives_a_gpus_memory_back(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    emptied: list[bool] = []
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(encoder.loaded))
+    encoder = TextEncoder(tiny / "text_encoder", device="cuda")
+    assert not encoder.unload()
+    assert not emptied
+    encoder._model = torch.nn.Linear(1, 1)  # a real one would need the GPU
+    assert encoder.unload()
+    assert emptied == [False]  # after the last reference is gone
+    on_cpu = TextEncoder(tiny / "text_encoder")
+    on_cpu.encode("a cat")
+    assert on_cpu.unload()
+    assert len(emptied) == 1
+
+
 def test_unknown_keys_and_folders_are_refused(tiny: Path, tmp_path: Path) -> None:
     encoder = TextEncoder(tiny / "text_encoder")
     with pytest.raises(InputError, match="encode it first"):
