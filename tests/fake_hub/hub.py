@@ -69,7 +69,7 @@ class FakeHub:
     Attributes:
         tokens: the repositories whose terms the owner of a token has accepted.
         cut_after: by path of a file, after how many bytes the connection of its next download ends.
-        stall_after: by path of a file, after how many bytes its downloads stop until the Hub closes.
+        stall_after: by path of a file, after how many bytes its downloads stop until `release` or the end.
         stalled: set when a download stops so.
         asked: every request.
         num_sent: bytes of content sent, by path of a file.
@@ -84,6 +84,8 @@ class FakeHub:
         self.asked: list[Asked] = []
         self.num_sent: dict[str, int] = {}
         self.knows_ranges = True
+        self.says_everything_is: bytes | None = None  # a hostile Hub: this content under every address
+        self.lock = threading.Lock()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": self}))
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
 
@@ -116,8 +118,12 @@ class FakeHub:
         self._server.server_close()
         self._thread.join(10)
 
-    def wait_for_end(self) -> None:
-        """Wait, in the thread of a request, until the Hub closes."""
+    def release(self) -> None:
+        """Let stopped downloads go on to their end."""
+        self._closing.set()
+
+    def wait_for_release(self) -> None:
+        """Wait, in the thread of a request, for `release` or the end."""
         self.stalled.set()
         self._closing.wait(60)
 
@@ -140,6 +146,9 @@ class _Handler(BaseHTTPRequestHandler):
         token = self.headers.get("Authorization", "").removeprefix("Bearer ") or None
         host = self.headers.get("Host", "")
         self.hub.asked.append(Asked(self.command, path, host, self.headers.get("Range"), token))
+        if self.hub.says_everything_is is not None:
+            self._send_anything(self.hub.says_everything_is)
+            return
         if path.startswith("/cdn/"):
             name, file = self._split(path.removeprefix("/cdn/"), "/-/")
             self._send_content(name, file)
@@ -156,6 +165,15 @@ class _Handler(BaseHTTPRequestHandler):
             self._send_info(name, file)
         else:
             self._send_file(name, file.partition("/")[2], token)
+
+    def _send_anything(self, content: bytes) -> None:
+        self.send_response(200)
+        self.send_header("X-Repo-Commit", COMMIT)
+        self.send_header("ETag", '"abc"')
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(content)
 
     @staticmethod
     def _split(text: str, mark: str) -> tuple[str, str]:
@@ -235,17 +253,21 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send_bytes(self, file: str, content: bytes) -> None:
         hub = self.hub
-        cut, stall = hub.cut_after.pop(file, None), hub.stall_after.get(file)
-        limit = min(each for each in (cut, stall, len(content)) if each is not None)
+        cut, stall = hub.cut_after.pop(file, len(content)), hub.stall_after.get(file, len(content))
         try:
-            for start in range(0, limit, _CHUNK_NBYTES):
-                piece = content[start : min(start + _CHUNK_NBYTES, limit)]
-                self.wfile.write(piece)
-                hub.num_sent[file] = hub.num_sent.get(file, 0) + len(piece)
-            if stall is not None and stall <= limit:
-                hub.wait_for_end()
-        except OSError:
-            self.close_connection = True  # the client has died
-            return
-        if limit < len(content):
+            self._write(file, content[: min(cut, stall)])
+            if stall < min(cut, len(content)):
+                self.wfile.flush()
+                hub.wait_for_release()
+                self._write(file, content[stall:cut])
+        except OSError:  # the client has died
             self.close_connection = True
+        if cut < len(content):
+            self.close_connection = True
+
+    def _write(self, file: str, content: bytes) -> None:
+        for start in range(0, len(content), _CHUNK_NBYTES):
+            piece = content[start : start + _CHUNK_NBYTES]
+            self.wfile.write(piece)
+            with self.hub.lock:
+                self.hub.num_sent[file] = self.hub.num_sent.get(file, 0) + len(piece)
