@@ -28,7 +28,8 @@ def clip_cost(options: OpenSoraOptions, request: CostRequest) -> AgentCost:
     """Return what the agent costs with these options, with the longest prompts that they allow."""
     clip = _Clip(options, request)
     has_backward = request.trains or request.passes_gradient
-    encoding = measured_call(clip.encode_target, with_backward=False)  # of a sample's first frame at most as much
+    # it fills the cache of grey chunks, which a step finds; a target or a sample's first frame costs the same
+    encoding = measured_call(clip.encode, with_backward=False)
     step = measured_call(clip.step, modules=[clip.model], with_backward=has_backward)
     prediction, decoding = (measured_call(part, with_backward=False) for part in (clip.predict, clip.decode))
     sampling = prediction.repeated(clip.pipeline.sampler.num_model_calls())
@@ -54,8 +55,11 @@ class _Clip:
         self._objective = VideoObjective(self.model, self._vae, self._size, settings)
         self.pipeline = GivenFramesPipeline(self.model, self._vae, self._size, sampling)
 
-    def encode_target(self) -> Tensor:
-        return self._vae.encode(self._made(1, 3, self._size.frames, self._size.height, self._size.width)).mean
+    @torch.enable_grad()
+    def encode(self) -> Tensor:
+        """Encode a masked clip in the mode of a step, but without a graph."""
+        image = self._made(1, 3, self._size.height, self._size.width)
+        return self.pipeline.condition([image], [0], self._made(1, *self._size.latent_shape))
 
     def step(self) -> Tensor:
         """`loss`, or `forward` where the agent is inside the chain."""

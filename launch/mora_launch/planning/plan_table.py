@@ -70,15 +70,28 @@ def _role_table(roles: Sequence[PlacedRole]) -> Table:
 def _device_table(plan: JobPlan) -> Table:
     names = ("weights", "gradients", "optimizer", "ema", "graphs", "buffers", "context")
     table = Table("device", "largest phase", *names, "peak", "of", box=None, pad_edge=False)
+    alike: dict[tuple[object, ...], list[str]] = {}
     for device in plan.devices:
-        phase, parts = plan.largest(device)
+        alike.setdefault((*plan.largest(device), plan.memory_nbytes(device)), []).append(device)
+    for devices in alike.values():
+        phase, parts = plan.largest(devices[0])
         shown = [format_nbytes(asdict(parts)[name]) for name in names]
-        room = plan.memory_nbytes(device)
-        gpu = plan.gpus.get(device)
+        room = plan.memory_nbytes(devices[0])
+        gpu = plan.gpus.get(devices[0])
         where = "this machine" if gpu is None else f"{gpu.name}{' (assumed)' if gpu.is_assumed else ''}"
         of = f"{format_nbytes(room)} of {where} ({parts.total / room:.0%})"
-        table.add_row(device, phase, *shown, format_nbytes(parts.total), of)
+        table.add_row(_named_together(devices), phase, *shown, format_nbytes(parts.total), of)
     return table
+
+
+def _named_together(devices: Sequence[str]) -> str:
+    """Name devices that need the same: `cuda:0-3`, or `cuda:0,2` where one between them is missing."""
+    if len(devices) == 1:
+        return devices[0]
+    numbers = [int(device.partition(":")[2]) for device in devices]
+    if numbers == list(range(numbers[0], numbers[-1] + 1)):
+        return f"cuda:{numbers[0]}-{numbers[-1]}"
+    return f"cuda:{','.join(map(str, numbers))}"
 
 
 def _host_lines(host: HostNeeds) -> list[str]:
@@ -100,7 +113,10 @@ def _time_lines(plan: JobPlan) -> list[str]:
     if plan.time is None:
         return ["step time: not planned on the CPU, on unknown GPUs, or for kinds that do not tell their cost"]
     time = plan.time
-    busy = ", ".join(f"{device} {share:.0%}" for device, share in busy_shares(plan).items())
+    shares: dict[str, list[str]] = {}
+    for device, share in busy_shares(plan).items():
+        shares.setdefault(f"{share:.0%}", []).append(device)
+    busy = ", ".join(f"{_named_together(devices)} {share}" for share, devices in shares.items())
     lines = [
         f"step: about {time.step_s:.2g} s ({time.micro_batches_s:.2g} s micro-batches, {time.reduction_s:.2g} s "
         f"reduction and optimizer), from counted operations and assumed rates",

@@ -214,10 +214,20 @@ def test_an_invalid_configuration_is_refused_before_anything_starts(
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
 
 
-def test_a_dry_run_prints_the_placement_and_starts_nothing(tmp_path: Path) -> None:
-    paper = str(ROOT / "configs" / "mora-osp-8xh100.yaml")
-    planned = CliRunner().invoke(cli, ["train", paper, "--run", str(tmp_path / "run"), "--dry-run"])
+def test_a_dry_run_prints_the_plan_and_starts_nothing(tmp_path: Path) -> None:
+    words = ["train", str(TINY), "--run", str(tmp_path / "run"), "--dry-run", "--json", str(tmp_path / "plan.json")]
+    planned = CliRunner().invoke(cli, [*words, "--set", "replicas=2"])
     assert planned.exit_code == 0, planned.output
-    for role in ("image.3", "video.0", "coordinator.2", "cuda:7"):
+    for role in ("image.1", "video.0", "coordinator.1", "largest phase", "host memory"):
         assert role in planned.output
     assert not (tmp_path / "run").exists()
+    plan = json.loads((tmp_path / "plan.json").read_text())
+    assert plan["devices"]["cpu"]["peak_bytes"] == sum(plan["devices"]["cpu"]["parts"].values())
+    assert plan["devices"]["cpu"]["parts"]["graphs"] > 1 << 20, "the environments told what their agents cost"
+    assert plan["step_s"] is None, "no time is planned on the CPU"
+
+
+def test_a_plan_is_written_only_with_a_dry_run(tmp_path: Path) -> None:
+    refused = CliRunner().invoke(cli, ["train", str(TINY), "--json", str(tmp_path / "plan.json")])
+    assert refused.exit_code == 2
+    assert "give it too" in refused.output
