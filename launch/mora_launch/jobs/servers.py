@@ -128,7 +128,7 @@ class ServerGroup:
             cpu_affinity=self._cores.get(role) or self._near.get(role),
             spin_ns=LONGEST_SPIN_NS if role in self._cores else None,  # no other server uses its cores
             training=training,
-            ends_when_out_of_memory=training is not None,
+            ends_when_out_of_memory=training is not None, cudnn_benchmark=training is not None,
             arena_budget_nbytes=self._memory[role], spill_budget_nbytes=self._config.spill_nbytes,
             activation_budget_nbytes=agent.activation_nbytes, recompute=agent.recompute,
             trace=trace_file(self._traces, role), seed=self._config.seed,
@@ -154,6 +154,7 @@ class ServerResources(TypedDict, total=False):
     spin_ns: int | None
     training: OptimizerAgentSettings | None
     ends_when_out_of_memory: bool
+    cudnn_benchmark: bool
     arena_budget_nbytes: int
     spill_budget_nbytes: int
     warm_nbytes: int
@@ -181,8 +182,8 @@ def server_settings(
     """
     return TrainingServerSettings(
         role=Role.of(name, replica), name=name, replica=replica, run_dir=str(directory.path),
-        device=agent.device(replica), num_threads=agent.num_threads, environment=environment.name,
-        lock_hash=environment.lock_hash,
+        device=agent.device(replica), attention=agent.attention, tf32=agent.tf32, num_threads=agent.num_threads,
+        environment=environment.name, lock_hash=environment.lock_hash,
         agents={name: AgentSettings(kind=agent.kind, options=dict(options))}, **resources,
     )  # fmt: skip
 

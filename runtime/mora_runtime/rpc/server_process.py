@@ -18,6 +18,7 @@ from mora_runtime.process.logs import start_logging
 from mora_runtime.process.run_directory import RunDirectory
 from mora_runtime.process.supervisor_link import SupervisorLink
 from mora_runtime.rpc.agent import Agent, ModuleAgent
+from mora_runtime.rpc.gpu_kernels import choose_kernels
 from mora_runtime.rpc.server import Server
 from mora_runtime.rpc.server_device import ServerDevice
 from mora_runtime.rpc.server_settings import ServerSettings
@@ -47,7 +48,8 @@ def serve(settings: SettingsT, build: Callable[[SettingsT], Mapping[str, Agent]]
     if settings.trace is not None:
         tracing.start(Path(settings.trace), settings.role)
     try:
-        return _serve(settings, build, run, link)
+        with choose_kernels(settings):
+            return _serve(settings, build, run, link)
     except DeviceLost as error:
         log.exception("the device failed")
         link.failed(str(error), is_recoverable=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
@@ -11,6 +11,10 @@ from mora_runtime.schema import Settings, settings_from_argv
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # `typing` has it from Python 3.11 on
+
+AttentionKernel = Literal["cudnn", "flash", "efficient", "math"]
+Tf32 = Literal["none", "convolutions", "all"]  # "all": matrix products too
+ATTENTION: tuple[AttentionKernel, ...] = ("cudnn", "flash", "efficient", "math")
 
 
 class AgentSettings(Settings):
@@ -30,6 +34,9 @@ class ServerSettings(Settings):
     run_dir: str
     device: str = "cpu"
     ends_when_out_of_memory: bool = False  # of its GPU; see `ServerDevice`
+    attention: tuple[AttentionKernel, ...] = Field(default=ATTENTION, min_length=1)  # this and the next: `gpu_kernels`
+    tf32: Tf32 = "convolutions"
+    cudnn_benchmark: bool = False  # for servers whose shapes stay the same
     num_threads: int = Field(default=1, ge=1)
     cpu_affinity: tuple[int, ...] | None = None  # cores for this role only
     spin_ns: int | None = Field(default=None, ge=0)  # longest spin for a message before it sleeps; see `Session.open`

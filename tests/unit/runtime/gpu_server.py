@@ -20,6 +20,7 @@ class Device(Agent):
 
     def __init__(self) -> None:
         self._at_load = [str(device) for device in current]
+        self._searches = torch.backends.cudnn.benchmark
         self._has_failed = False
         torch.cuda.synchronize = self._synchronize
 
@@ -31,6 +32,11 @@ class Device(Agent):
     def at_load(self) -> list[str]:
         """The devices that were made current before the agents were loaded."""
         return self._at_load
+
+    @remote
+    def searches(self) -> bool:
+        """Whether cuDNN was to search for algorithms before the agents were loaded."""
+        return self._searches
 
     @remote
     def fail(self, kind: str) -> None:

@@ -35,7 +35,7 @@ def supervisor() -> Iterator[Supervisor]:
 def server(request: pytest.FixtureRequest, run: RunDirectory, supervisor: Supervisor) -> RoleProcess:
     settings = {
         "role": "device.0", "name": "device", "run_dir": str(run.path), "device": "cuda:1",
-        "ends_when_out_of_memory": request.param, "arena_budget_nbytes": 64 << 20,
+        "ends_when_out_of_memory": request.param, "cudnn_benchmark": True, "arena_budget_nbytes": 64 << 20,
     }  # fmt: skip
     path = run.role_folder("device.0") / "settings.json"
     path.write_text(json.dumps(settings))
@@ -54,6 +54,10 @@ def client(run: RunDirectory, server: RoleProcess) -> Iterator[Client]:
 def test_the_gpu_is_the_current_one_before_agents_load(client: Client) -> None:
     reply = client.call("device", "at_load", {}, deadline_s=30)
     assert reply.values["value"] == ["cuda:1"]
+
+
+def test_the_kernels_are_chosen_before_agents_load(client: Client) -> None:
+    assert client.call("device", "searches", {}, deadline_s=30).values["value"] is True
 
 
 @pytest.mark.parametrize("fault", ["kernel", "group", "memory"])
