@@ -84,8 +84,13 @@ class RoleMemory:
             "sampling": replace(static, graphs=cost.sample.peak_nbytes),
             "step": self._step(static, cost),
             "reduction": self._reduction(static),
-            "checkpoint": replace(static, buffers=_EMA_PIECE_NBYTES if self._ema_nbytes else 0),
+            "checkpoint": replace(static, buffers=self._ema_piece_nbytes),
         }
+
+    @property
+    def _ema_piece_nbytes(self) -> int:
+        """A piece of the average that another replica sends; a single replica has all of it."""
+        return min(_EMA_PIECE_NBYTES, self._ema_nbytes) if self.num_replicas > 1 else 0
 
     def _static(self) -> MemoryParts:
         context = _CPU_CONTEXT_NBYTES
