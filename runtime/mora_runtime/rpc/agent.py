@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, overload
 
@@ -18,6 +18,14 @@ _MARK = "__mora_method__"
 
 
 @dataclass(frozen=True)
+class _Mark:
+    """What `remote` stores on a function."""
+
+    differentiable: bool
+    host_arguments: frozenset[str]
+
+
+@dataclass(frozen=True)
 class Method:
     """One entry of an agent's table."""
 
@@ -26,21 +34,26 @@ class Method:
     arguments: Mapping[str, Any]  # name -> annotation
     fits: Mapping[str, Callable[[object], bool]]  # name -> whether a value is of its annotation
     required: frozenset[str]
+    on_host: frozenset[str]  # arguments whose tensors stay on the CPU
 
 
 @overload
 def remote(method: MethodT) -> MethodT: ...
 @overload
-def remote(*, differentiable: bool) -> Callable[[MethodT], MethodT]: ...
-def remote(method: MethodT | None = None, *, differentiable: bool = False) -> Any:
+def remote(*, differentiable: bool = ..., host_arguments: Sequence[str] = ...) -> Callable[[MethodT], MethodT]: ...
+def remote(method: MethodT | None = None, *, differentiable: bool = False, host_arguments: Sequence[str] = ()) -> Any:
     """Put a method into the agent's table. Arguments are passed by name and checked against their annotations.
 
     Allowed: Tensor, bool, int, float, str, list of these, and `| None`. Return a dict of such values, or one value,
     which the caller gets as `value`. A call of a differentiable method can have the server keep a graph for backward.
+
+    Args:
+        host_arguments: names of arguments whose tensors the method gets on the CPU; the others are moved to the
+            server's device before the call.
     """
 
     def mark(function: MethodT) -> MethodT:
-        setattr(function, _MARK, differentiable)
+        setattr(function, _MARK, _Mark(differentiable, frozenset(host_arguments)))
         return function
 
     return mark if method is None else mark(method)
@@ -70,18 +83,22 @@ def methods_of(kind: type[Agent]) -> Mapping[str, Method]:
 def _make_table(kind: type[Agent]) -> dict[str, Method]:
     table: dict[str, Method] = {}
     for name, function in inspect.getmembers(kind, inspect.isfunction):
-        differentiable = getattr(function, _MARK, None)
-        if differentiable is not None:
-            table[name] = _describe(name, function, differentiable)
+        mark = getattr(function, _MARK, None)
+        if mark is not None:
+            table[name] = _describe(name, function, mark)
     return table
 
 
-def _describe(name: str, function: Callable[..., Any], differentiable: bool) -> Method:
+def _describe(name: str, function: Callable[..., Any], mark: _Mark) -> Method:
     hints = typing.get_type_hints(function)
     parameters = list(inspect.signature(function).parameters.values())[1:]
     required = frozenset(p.name for p in parameters if p.default is inspect.Parameter.empty)
     arguments = {p.name: hints.get(p.name, Any) for p in parameters}
-    return Method(name, differentiable, arguments, {name: _fits(hint) for name, hint in arguments.items()}, required)
+    unknown = mark.host_arguments.difference(arguments)
+    if unknown:
+        raise TypeError(f"{function.__qualname__}: host_arguments names {sorted(unknown)}; it has {list(arguments)}")
+    fits = {name: _fits(hint) for name, hint in arguments.items()}
+    return Method(name, mark.differentiable, arguments, fits, required, mark.host_arguments)
 
 
 class ModuleAgent(Agent):

@@ -27,6 +27,7 @@ from mora_runtime.wire.codec import encode
 from mora_runtime.wire.messages import Backward, Call, Result
 
 log = logging.getLogger(__name__)
+_HOST = torch.device("cpu")
 
 
 class Caller(Peer):
@@ -142,7 +143,7 @@ class Executor:
     def _plain(self, caller: Caller, message: Call, agent: Agent, method: Method, received: dict[str, Any]) -> _Outcome:
         self._finish_late()  # the method may read gradients
         with tracing.span("arguments", "copy"):
-            arguments = {name: self._local(name, value, [], {}) for name, value in received.items()}
+            arguments = self._arguments(method, received, [], {})
         faults.reach("mapped")
         received.clear()
         check_arguments(f"{message.agent}.{message.method}", method, arguments)
@@ -171,7 +172,7 @@ class Executor:
         def forward() -> _Forward:
             leaves: dict[str, torch.Tensor] = {}
             with tracing.span("arguments", "copy"):
-                arguments = {name: self._local(name, value, wanted, leaves) for name, value in received.items()}
+                arguments = self._arguments(method, received, wanted, leaves)
             faults.reach("mapped")
             _check_leaves(where, wanted, leaves)
             check_arguments(where, method, arguments)
@@ -233,13 +234,21 @@ class Executor:
     def _busy(self, caller: Caller, what: str, number: int) -> _Spent:
         return _Spent(self._activity, (caller.identity, number), what, self._server_device)
 
-    def _local(self, name: str, value: Any, grad: list[str], leaves: dict[str, torch.Tensor]) -> Any:
-        """The local value of an argument; tensors named in `grad` become leaves that collect a gradient."""
+    def _arguments(
+        self, method: Method, received: Mapping[str, Any], grad: list[str], leaves: dict[str, torch.Tensor]
+    ) -> dict[str, Any]:
+        """The local values of the arguments; tensors named in `grad` become leaves that collect a gradient."""
+        devices = {name: _HOST if name in method.on_host else self._device for name in received}
+        return {name: self._local(name, value, devices[name], grad, leaves) for name, value in received.items()}
+
+    def _local(
+        self, name: str, value: Any, device: torch.device, grad: list[str], leaves: dict[str, torch.Tensor]
+    ) -> Any:
         if isinstance(value, list):
-            return [self._local(f"{name}.{index}", item, grad, leaves) for index, item in enumerate(value)]
+            return [self._local(f"{name}.{index}", item, device, grad, leaves) for index, item in enumerate(value)]
         if not isinstance(value, torch.Tensor | TensorRef):
             return value
-        tensor = self._store.local(value, self._device)
+        tensor = self._store.local(value, device)
         wanted = bool(grad) and (name in grad or name.partition(".")[0] in grad)
         if wanted and tensor.is_floating_point():
             tensor = leaves[name] = tensor.detach().requires_grad_(True)
