@@ -524,7 +524,11 @@ class Client:
     def _send(self, message: Message) -> None:
         doorbell = self._peer.doorbell
         if self._uses_doorbell and doorbell is not None and not self._is_dead:
-            doorbell.send_frame(encode(message))
+            try:
+                doorbell.send_frame(encode(message))
+            except PeerDied:
+                self._died()  # now, because this may be the last use of the client, and the leases must end
+                raise
         else:
             self._send_over_zeromq(message, self._calls)
 

@@ -24,9 +24,10 @@ _COUNTS = struct.Struct("QQ")  # records queued, records that have run
 class FakeEvent:
     """Counts its records in shared memory."""
 
-    def __init__(self, page: mmap.mmap, handle: bytes) -> None:
+    def __init__(self, page: mmap.mmap, handle: bytes, descriptor: int | None = None) -> None:
         self.page = page
         self.handle = handle
+        self.descriptor = descriptor  # None in a process that has opened it
         self.is_alive = True
 
     @property
@@ -52,12 +53,13 @@ class FakeDevice:
         self.way = way
         self.current_stream = 7
         self.held: set[int] = set()  # streams that do not run
+        self.num_allocated = 0
         self.num_opened = 0
+        self.num_events = 0  # alive, own and opened
         self.num_copied = 0
         self.pinned: set[int] = set()
         self._queues: dict[int, deque[Callable[[], bool]]] = defaultdict(deque)
-        self._memory: dict[int, tuple[mmap.mmap, bytes, int]] = {}
-        self._descriptors: list[int] = []
+        self._memory: dict[int, tuple[mmap.mmap, bytes, int | None]] = {}  # descriptor: of own memory
 
     # streams
     def stream(self) -> int:
@@ -86,19 +88,19 @@ class FakeDevice:
 
     # memory
     def allocate(self, nbytes: int) -> int:
-        made, handle = self._shared(nbytes)
-        return self._keep(made, handle, nbytes)
+        made, handle, descriptor = self._shared(nbytes)
+        self.num_allocated += 1
+        return self._keep(made, handle, descriptor)
 
-    def _shared(self, nbytes: int) -> tuple[mmap.mmap, bytes]:
+    def _shared(self, nbytes: int) -> tuple[mmap.mmap, bytes, int]:
         descriptor = os.memfd_create("fake")
         os.truncate(descriptor, nbytes)
-        self._descriptors.append(descriptor)
         handle = _HANDLE.pack(os.getpid(), descriptor, nbytes).ljust(HANDLE_NBYTES, b"\0")
-        return mmap.mmap(descriptor, nbytes), handle
+        return mmap.mmap(descriptor, nbytes), handle, descriptor
 
-    def _keep(self, made: mmap.mmap, handle: bytes, nbytes: int) -> int:
+    def _keep(self, made: mmap.mmap, handle: bytes, descriptor: int | None) -> int:
         address = ctypes.addressof(ctypes.c_char.from_buffer(made))
-        self._memory[address] = (made, handle, nbytes)
+        self._memory[address] = (made, handle, descriptor)
         return address
 
     def _open(self, handle: bytes) -> tuple[mmap.mmap, int]:
@@ -106,11 +108,14 @@ class FakeDevice:
         try:
             with open(f"/proc/{pid}/fd/{descriptor}", "r+b") as file:
                 return mmap.mmap(file.fileno(), nbytes), nbytes
-        except (OSError, ValueError):
+        except (OSError, ValueError, OverflowError):
             raise DeviceFailed("the fake answered invalid handle") from None
 
     def free(self, address: int) -> None:
-        del self._memory[address]
+        _, _, descriptor = self._memory.pop(address)
+        assert descriptor is not None, "it is a peer's memory"
+        os.close(descriptor)
+        self.num_allocated -= 1
 
     def memory_handle(self, address: int) -> bytes:
         return self._memory[address][1]
@@ -120,7 +125,7 @@ class FakeDevice:
         if real_nbytes < nbytes:
             raise BoundsError(f"{real_nbytes} bytes offered as {nbytes}")
         self.num_opened += 1
-        return self._keep(made, handle, real_nbytes)
+        return self._keep(made, handle, None)
 
     def close_memory(self, address: int) -> None:
         del self._memory[address]
@@ -141,17 +146,23 @@ class FakeDevice:
 
     # events
     def new_event(self, *, shared: bool = False) -> FakeEvent:
+        self.num_events += 1
         return FakeEvent(*self._shared(mmap.PAGESIZE))
 
     def event_handle(self, event: FakeEvent) -> bytes:
         return event.handle
 
     def open_event(self, handle: bytes) -> FakeEvent:
-        return FakeEvent(self._open(handle)[0], handle)
+        made = FakeEvent(self._open(handle)[0], handle)
+        self.num_events += 1
+        return made
 
     def destroy(self, event: FakeEvent) -> None:
         assert event.is_alive, "destroyed twice"
         event.is_alive = False
+        self.num_events -= 1
+        if event.descriptor is not None:
+            os.close(event.descriptor)
 
     def record(self, event: FakeEvent, stream: int) -> None:
         assert event.is_alive
