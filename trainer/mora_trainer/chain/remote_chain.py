@@ -17,12 +17,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
-from mora_runtime import GraphHandle, PendingReply, Reply, TensorRef, wait_any
+from mora_runtime import Client, GraphHandle, PendingReply, Reply, TensorRef, wait_any
 from mora_runtime.errors import ProtocolError
 from mora_runtime.process import faults
 
 from mora_trainer.chain.micro_batch import MicroBatch, MicroBatchResult
-from mora_trainer.chain.stage import Embeddings, Stage
+from mora_trainer.chain.stage import Embeddings, Stage, passed_on
 from mora_trainer.chain.stopwatch import Stopwatch
 from mora_trainer.settings import PipelineSettings
 
@@ -134,7 +134,12 @@ class _Run:
             input_gradients=number > 0 and self._has_backward[number - 1],
             loss_scale=self._scale,
             inputs_first=self._pipeline.inputs_first,
+            before=self._client(number - 1),
+            after=self._client(number + 1),
         )
+
+    def _client(self, number: int) -> Client | None:
+        return self._stages[number].client if 0 <= number < len(self._stages) else None
 
     def _submit_backward(self, passage: _Passage, number: int) -> PendingReply | None:
         stage, graph = self._stages[number], passage.graphs[number]
@@ -156,6 +161,7 @@ class _Run:
             grads,
             inputs_first=self._pipeline.inputs_first and bool(asked),
             norms=asked,
+            onward=passed_on(asked, self._client(number - 1)),
             deadline_s=stage.deadline_s,
         )
 

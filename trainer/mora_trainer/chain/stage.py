@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,6 +67,8 @@ class Stage:
         input_gradients: bool,
         loss_scale: float,
         inputs_first: bool,
+        before: Client | None = None,
+        after: Client | None = None,
     ) -> PendingReply:
         """Submit the forward of a micro-batch; the last stage's backward is part of the same message.
 
@@ -74,6 +76,7 @@ class Stage:
             wants_graph: keep a graph for the backward.
             input_gradients: the inputs need gradients too, because an agent before this one trains.
             loss_scale: share of this micro-batch in the mean loss of the step.
+            before, after: servers of the stages next to this one, which read its inputs' gradients and its outputs.
         """
         arguments = self.arguments(batch.prompts[self.name], batch.seeds[self.name], inputs, embeddings)
         if self.loss_weight > 0.0 and self.interface.needs_targets:
@@ -89,6 +92,7 @@ class Stage:
             output_grads={"loss": torch.tensor(loss_scale * self.loss_weight)} if at_once else None,
             norms=inputs_with_gradient if at_once else (),
             inputs_first=inputs_first and at_once,
+            onward=passed_on(inputs_with_gradient, before) if at_once else passed_on(self.interface.gives, after),
             deadline_s=self.deadline_s,
         )
 
@@ -133,6 +137,11 @@ class Stage:
                 f"{self.name}.{self.method}: expected a scalar tensor `loss`, got {sorted(reply.values)}"
             )
         return float(found.tensor())
+
+
+def passed_on(names: Iterable[str], reader: Client | None) -> dict[str, Client]:
+    """Tensors of a reply that a coordinator never reads: it passes them on to the server of `reader`."""
+    return {} if reader is None else dict.fromkeys(names, reader)
 
 
 def connected_stages(session: Session, chain: Sequence[StageSettings], *, deadline_s: float) -> list[Stage]:
