@@ -46,6 +46,9 @@ class TrainConfig(Settings):
     samples: SampleSettings = SampleSettings()
     shared_memory_nbytes: PositiveInt = 1 << 30  # of all roles' tensors together
     spill_nbytes: int = Field(default=1 << 30, ge=0)  # on top of that for each role, in slower single-tensor segments
+    # Keep tensors between two training servers on GPUs in GPU memory. It has not run on a GPU yet, so it is off.
+    device_tensors: bool = False
+    device_pool_nbytes: PositiveInt = 64 << 20  # of each such server's GPU; a tensor that finds no room is staged
     pin_cores: bool = True  # give each CPU server cores that no other server uses, if there are enough
     restarts: RestartSettings = RestartSettings()  # of roles that die while the job runs
     faults: tuple[str, ...] = ()  # injected on purpose, in the format of MORA_FAULT: role:point:n
@@ -126,6 +129,17 @@ def load_config(path: Path, changes: Sequence[str]) -> TrainConfig:
     for line in replace_old_keys(content):
         print(f"mora: {path}: {line}", file=sys.stderr)
     return read_settings(TrainConfig, content, source=str(path) + (" with --set" if changes else ""))
+
+
+def changed_config(content: dict[str, Any], changes: Sequence[str], *, source: str) -> TrainConfig:
+    """Return a configuration that a run has stored, with `key.path=value` changes.
+
+    Raises:
+        SettingsError: a change is not understood, or its key is unknown, or its value invalid.
+    """
+    for change in changes:
+        _apply(content, change)
+    return stored_config(content, source)
 
 
 def _apply(content: dict[str, Any], change: str) -> None:

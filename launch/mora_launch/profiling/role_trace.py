@@ -45,7 +45,7 @@ class FlowEnd:
 class Move:
     """A tensor of one message: the owner of its bytes, the receiver, and the kind of transfer."""
 
-    kind: str  # inline copied resident reference spilled
+    kind: str  # one of `mora_runtime.trace.tracing.MoveKind`
     nbytes: int
     source: str  # role
     target: str  # role

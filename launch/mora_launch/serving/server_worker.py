@@ -27,6 +27,10 @@ _DEPTH = 2  # batches sent to a server at once, so that it need not wait between
 _IDLE_S = 1.0  # interval of pings to an idle server
 _TICK_S = 0.05  # interval of checks for progress and cancellations
 _WARM_NBYTES = 4 << 20
+_VITALS = (
+    "memory_nbytes", "arena_nbytes", "spilled_nbytes", "num_slots",
+    "num_inline", "num_shared", "num_device", "num_staged",
+)  # fmt: skip
 
 
 class _Batch:
@@ -218,7 +222,7 @@ class ServerWorker(threading.Thread):
                         work.on_step(pong.step, pong.num_steps)
 
     def _remember(self, pong: Mapping[str, Any]) -> None:
-        self.vitals = {name: pong[name] for name in ("memory_nbytes", "arena_nbytes", "spilled_nbytes", "num_slots")}
+        self.vitals = {name: pong[name] for name in _VITALS}
 
     def _pass_cancellations_on(self, client: Client, batch: _Batch) -> None:
         indices = {index for index, work in enumerate(batch.works) if work.is_cancelled}

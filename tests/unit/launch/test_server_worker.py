@@ -12,6 +12,7 @@ from mora_launch.serving.server_worker import ServerWorker
 from mora_launch.serving.work_queue import Work, WorkQueue
 from mora_runtime.process.role import Role
 from mora_runtime.process.run_directory import RunDirectory
+from mora_runtime.wire.messages import Pong
 
 
 class WatchedQueue(WorkQueue):
@@ -44,7 +45,7 @@ class PromptServer:
 
     def ping(self, deadline_s: float) -> Any:
         """Do nothing."""
-        vitals = {"memory_nbytes": 0, "arena_nbytes": 0, "spilled_nbytes": 0, "num_slots": 0}
+        vitals = dict.fromkeys(Pong._fields, 0)
         return SimpleNamespace(_asdict=lambda: vitals)
 
     def flush(self) -> None:

@@ -18,7 +18,7 @@ from mora_launch.profiling.role_trace import Move, RoleTrace
 from mora_launch.profiling.step_window import StepWindow, step_windows
 
 FORMAT_VERSION = 1
-MOVE_KINDS = ("inline", "copied", "resident", "reference", "spilled")
+MOVE_KINDS = ("inline", "copied", "resident", "reference", "spilled", "device", "staged")
 
 
 def summarise(

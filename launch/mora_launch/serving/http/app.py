@@ -11,7 +11,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from mora_launch.config.train_config import TrainConfig
@@ -125,4 +125,8 @@ class _PoolGauges(Collector):
             up.add_metric([worker.role], float(worker.is_connected))
             for name, gauge in gauges.items():
                 gauge.add_metric([worker.role], worker.vitals.get(name, 0))
-        yield from (up, *gauges.values())
+        sent = CounterMetricFamily("mora_server_tensors", "Tensors sent, by their way", labels=["server", "way"])
+        for worker in pool.workers:
+            for way in ("inline", "shared", "device", "staged"):
+                sent.add_metric([worker.role, way], worker.vitals.get(f"num_{way}", 0))
+        yield from (up, *gauges.values(), sent)
