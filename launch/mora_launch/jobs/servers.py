@@ -22,6 +22,7 @@ from mora_training.training_settings import GroupSettings, OptimizerAgentSetting
 from rich.console import Console
 
 from mora_launch.config.agent_config import AgentConfig
+from mora_launch.config.device_tensors import device_pool_nbytes
 from mora_launch.config.train_config import TrainConfig
 from mora_launch.environments.agent_options import CheckedOptions, check_options
 from mora_launch.environments.build import ensure_environments
@@ -130,6 +131,7 @@ class ServerGroup:
             training=training,
             ends_when_out_of_memory=training is not None, cudnn_benchmark=training is not None,
             arena_budget_nbytes=self._memory[role], spill_budget_nbytes=self._config.spill_nbytes,
+            device_pool_nbytes=device_pool_nbytes(self._config, role) if self._train else 0,
             activation_budget_nbytes=agent.activation_nbytes, recompute=agent.recompute,
             trace=trace_file(self._traces, role), seed=self._config.seed,
         )  # fmt: skip
@@ -158,6 +160,7 @@ class ServerResources(TypedDict, total=False):
     arena_budget_nbytes: int
     spill_budget_nbytes: int
     warm_nbytes: int
+    device_pool_nbytes: int
     activation_budget_nbytes: int | None
     recompute: bool
     trace: str | None
