@@ -93,7 +93,8 @@ def test_the_summary_sums_bytes_by_kind_and_edge_of_counted_steps() -> None:
     traces[0].moves = [Move("reference", 1000, "image.0", "video.0", 0, 30 * MS, 1)]
     summary = summarise(traces, config(), torch_step=None, num_cores=2)
     assert summary["bytes"]["by_kind"] == {
-        "inline": 0.0, "copied": 1000.0, "resident": 0.0, "reference": 1000.0, "spilled": 0.0
+        "inline": 0.0, "copied": 1000.0, "resident": 0.0, "reference": 1000.0, "spilled": 0.0,
+        "device": 0.0, "staged": 0.0,
     }  # fmt: skip
     assert [(edge["from"], edge["to"]) for edge in summary["bytes"]["by_edge"]] == [
         ("image.0", "coordinator.0"),
