@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from mora_trainer.settings import CoordinatorSettings
 from rich.console import Console
 
 from mora_launch.config.train_config import TrainConfig
-from mora_launch.environments.venvs import CONTROL, ROOT
+from mora_launch.environments.venvs import ROOT
 from mora_launch.jobs.job_servers import JobServers
 from mora_launch.jobs.resources import divide_memory
 from mora_launch.jobs.run_status import StatusWriter
@@ -133,7 +134,7 @@ class TrainingProcesses:
         path = write_json(self._directory.role_folder(role) / "settings.json", settings)
         return supervisor.start(
             role,
-            role_command(CONTROL.python, "mora_trainer", path),
+            role_command(Path(sys.executable), "mora_trainer", path),  # the launcher's environment has the trainer
             variables=child_variables(1, "cpu"),
             output=None if replica == 0 else self._directory.logs / f"{role}.{self._servers.generation}.out",
             folder=ROOT,
