@@ -16,6 +16,7 @@ from mora_runtime.errors import SettingsError
 from mora_runtime.schema import nearest_name
 
 from mora_environment.component import Component
+from mora_environment.weights.presence import cached_folder
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _MAX_HEADER_NBYTES = 100 << 20
@@ -56,7 +57,14 @@ def model_components(
 
 
 def published_count(model: str, name: str, published: Mapping[str, Mapping[str, int]]) -> int:
-    """Number of parameters of a published component; SettingsError if `model` is not a known Hub id."""
+    """Number of parameters of a component on the Hub: counted in the Hub's cache, else as published.
+
+    Raises:
+        SettingsError: `model` is neither in the cache nor a known Hub id.
+    """
+    counted = _cached_count(model, name)
+    if counted is not None:
+        return counted
     if model in published:
         return published[model].get(name, 0)
     nearest = nearest_name(model, published)
@@ -65,6 +73,16 @@ def published_count(model: str, name: str, published: Mapping[str, Mapping[str, 
     raise SettingsError(
         f"`{model}`: no such {kind}{hint} Expected a folder with {name}/ in it, absolute or relative to the checkout"
     )
+
+
+def _cached_count(model: str, name: str) -> int | None:
+    """Count a component in the Hub's cache: in the folder of its name, or in the one that the Hub id names itself."""
+    found = cached_folder(model)
+    for folder in () if found is None else (found / name, found):
+        files = [path for path in sorted(folder.glob("*.safetensors")) if "." not in path.stem]  # not `.fp16`
+        if files:
+            return sum(_num_elements(path) for path in files)
+    return None
 
 
 def count_parameters(folder: Path, shown: str) -> int:

@@ -72,7 +72,7 @@ class FakeHub:
         stall_after: by path of a file, after how many bytes its downloads stop until `release` or the end.
         stalled: set when a download stops so.
         asked: every request.
-        num_sent: bytes of content sent, by path of a file.
+        num_sent: bytes of content sent, by name of the repository and path of a file.
     """
 
     def __init__(self, repositories: dict[str, Repository]) -> None:
@@ -249,25 +249,25 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(end - start))
         self.end_headers()
         if self.command == "GET":
-            self._send_bytes(file, content[start:end])
+            self._send_bytes(name, file, content[start:end])
 
-    def _send_bytes(self, file: str, content: bytes) -> None:
+    def _send_bytes(self, name: str, file: str, content: bytes) -> None:
         hub = self.hub
         cut, stall = hub.cut_after.pop(file, len(content)), hub.stall_after.get(file, len(content))
         try:
-            self._write(file, content[: min(cut, stall)])
+            self._write(f"{name}/{file}", content[: min(cut, stall)])
             if stall < min(cut, len(content)):
                 self.wfile.flush()
                 hub.wait_for_release()
-                self._write(file, content[stall:cut])
+                self._write(f"{name}/{file}", content[stall:cut])
         except OSError:  # the client has died
             self.close_connection = True
         if cut < len(content):
             self.close_connection = True
 
-    def _write(self, file: str, content: bytes) -> None:
+    def _write(self, path: str, content: bytes) -> None:
         for start in range(0, len(content), _CHUNK_NBYTES):
             piece = content[start : start + _CHUNK_NBYTES]
             self.wfile.write(piece)
             with self.hub.lock:
-                self.hub.num_sent[file] = self.hub.num_sent.get(file, 0) + len(piece)
+                self.hub.num_sent[path] = self.hub.num_sent.get(path, 0) + len(piece)

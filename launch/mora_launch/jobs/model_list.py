@@ -13,6 +13,7 @@ from mora_launch.environments.agent_options import CheckedOptions
 from mora_launch.jobs.servers import check_agents
 from mora_launch.serving.models import ServedModels, served_models
 from mora_launch.terminal import format_nbytes, write_json
+from mora_launch.weights.missing import missing_lines
 
 
 def show_models(config: TrainConfig, console: Console, *, as_json: bool) -> None:
@@ -22,22 +23,28 @@ def show_models(config: TrainConfig, console: Console, *, as_json: bool) -> None
         MoraError: an environment refuses an agent's options, or the checkpoint to serve does not exist.
     """
     served = served_models(config)
-    described = describe_models(served, check_agents(served.config, console))
+    checked = check_agents(served.config, console)
+    described = describe_models(served, checked)
     if as_json:
         write_json(console, described)
         return
-    columns = ("agent", "environment", "kind", "servers", "does", "model", "parameters", "memory")
+    columns = ("agent", "environment", "kind", "servers", "does", "weights", "model", "parameters", "memory")
     table = Table(*columns, box=None, pad_edge=False)
     for name, agent in described.items():
-        first = (name, agent["environment"], agent["kind"], str(agent["num_servers"]), agent["does"])
+        first = (name, agent["environment"], agent["kind"], str(agent["num_servers"]), agent["does"], agent["weights"])
         for row, part in enumerate(agent["models"]):
             shown = (part["name"], f"{part['num_parameters']:,}", format_nbytes(part["nbytes"]))
             table.add_row(*(first if row == 0 else [""] * len(first)), *shown)
     console.print(table)
+    for line in missing_lines(checked.values()):
+        console.print(line, style="yellow", markup=False)
 
 
 def describe_models(served: ServedModels, checked: Mapping[str, CheckedOptions]) -> dict[str, dict[str, Any]]:
-    """Return `environment`, `kind`, `num_servers`, `does`, `options` with all defaults, and `models`, by agent."""
+    """Return `environment`, `kind`, `num_servers`, `does`, `options` with all defaults, and `models`, by agent.
+
+    `weights` says whether they are on this machine, `missing` what is not.
+    """
     others = served.config.serving.agents
     return {
         name: {
@@ -48,6 +55,8 @@ def describe_models(served: ServedModels, checked: Mapping[str, CheckedOptions])
             if name in others
             else "training, and the remaining capabilities",
             "options": checked[name].options,
+            "weights": "missing" if checked[name].missing else "here",
+            "missing": [str(each) for each in checked[name].missing],
             "models": [
                 {
                     "name": part.name,

@@ -32,6 +32,16 @@ def missing_weights(sources: Iterable[WeightsSource], owner: str) -> list[Missin
     return list(by_repository.values())
 
 
+def cached_folder(name: str) -> Path | None:
+    """The folder of a Hub id in the cache; None if the name is none, or nothing of it is there."""
+    place = HubPlace.of(name)
+    commit = None if place is None else cached_commit(place.repository)
+    if place is None or commit is None:
+        return None
+    folder = snapshot_folder(place.repository, commit) / place.folder
+    return folder if folder.is_dir() else None
+
+
 def is_missing(source: WeightsSource) -> bool:
     """Whether a source must be fetched before an agent can load it."""
     return _missing(source, "") is not None

@@ -85,7 +85,7 @@ def test_two_processes_at_once_download_every_file_once(fetch: Fetch) -> None:
     assert [process.wait(60) for process in (first, second)] == [0, 0], [first.communicate(), second.communicate()]
     for process in (first, second):
         process.communicate()
-    assert fetch.hub.num_sent["model.safetensors"] == len(WEIGHTS)
+    assert fetch.hub.num_sent[f"{NAME}/model.safetensors"] == len(WEIGHTS)
 
 
 def test_the_token_is_not_given_to_the_host_of_large_files(fetch: Fetch) -> None:
@@ -159,7 +159,7 @@ def test_a_connection_that_ends_in_the_middle_is_continued(fetch: Fetch) -> None
     assert fetch.run()["files"]
     ranges = [asked.range for asked in fetch.hub.downloads() if asked.path.endswith("/-/model.safetensors")]
     assert ranges == [f"bytes=0-{len(WEIGHTS) - 1}", f"bytes={(2 << 20) + 12345}-{len(WEIGHTS) - 1}"]
-    assert fetch.hub.num_sent["model.safetensors"] == len(WEIGHTS)
+    assert fetch.hub.num_sent[f"{NAME}/model.safetensors"] == len(WEIGHTS)
     assert (fetch.repository / "snapshots" / COMMIT / "model.safetensors").read_bytes() == WEIGHTS
 
 
@@ -184,7 +184,7 @@ def test_a_killed_fetch_continues_where_it_ended(fetch: Fetch) -> None:
         planned = {file["path"]: file["num_missing_nbytes"] for file in later.run(download=False)["files"]}
         assert planned["model.safetensors"] == len(WEIGHTS) - (3 << 20)
         later.run()
-        assert other.num_sent["model.safetensors"] == len(WEIGHTS) - (3 << 20)
+        assert other.num_sent[f"{NAME}/model.safetensors"] == len(WEIGHTS) - (3 << 20)
     assert (fetch.repository / "snapshots" / COMMIT / "model.safetensors").read_bytes() == WEIGHTS
 
 
