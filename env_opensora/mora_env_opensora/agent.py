@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from mora_environment.job_folder import job_folder
 from mora_runtime import Agent, cancelled_samples, empty, remote, report_step
 from mora_runtime.errors import BadArgument
 from torch import Tensor
@@ -23,10 +24,12 @@ from mora_env_opensora.options import OpenSoraOptions
 from mora_env_opensora.pipelines import GivenFramesPipeline, SamplingSettings
 from mora_env_opensora.pipelines.pixels import Allocate, frames_to_pixels, ordinary_memory
 from mora_env_opensora.pipelines.schedulers import least_steps
+from mora_env_opensora.target_store import TargetStore
 from mora_env_opensora.text.cache import TextCache
 from mora_env_opensora.text.dropout import TextDropout
 from mora_env_opensora.text.encoder import TextEncoder
 from mora_env_opensora.video_generator import VideoGenerator, clip_requests, stacked
+from mora_env_opensora.weights_identity import digests_of, identity_of, weights_lines
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _DROPOUT_STREAM = 0x74657874
@@ -43,14 +46,19 @@ class OpenSoraAgent(Agent):
     Options = OpenSoraOptions
 
     def __init__(
-        self, options: OpenSoraOptions, model: OpenSoraInpaint, vae: CausalVAEModel, encoder: TextEncoder
+        self,
+        options: OpenSoraOptions,
+        model: OpenSoraInpaint,
+        vae: CausalVAEModel,
+        encoder: TextEncoder,
+        targets: TargetStore,
     ) -> None:
         self._options = options
         self._model = model
         self._encoder = encoder
-        self._size = ClipSize(options.num_frames, options.height, options.width)
+        self._size = _clip_size(options)
         self._dropout = TextDropout(options.text_dropout, options.default_text_ratio)
-        self._targets: dict[str, Target] = {}
+        self._targets = targets
         self._texts_of_options: dict[str, str] | None = None
         settings = LossSettings(options.prediction_type, options.snr_gamma, options.noise_offset)
         sampling = SamplingSettings(
@@ -84,9 +92,12 @@ class OpenSoraAgent(Agent):
             device=device,
             max_length=options.max_length,
             clean=options.clean_caption,
-            cache=TextCache(None if options.text_cache is None else Path(options.text_cache)),
+            cache=TextCache(_cache_folder(options.text_cache, "text")),
+            cache_outlives_job=options.text_cache is not None,
         )
-        return cls(options, model, vae, encoder)
+        folder = _cache_folder(options.target_cache, "targets")
+        identity = _autoencoder_identity(options, folder, device)
+        return cls(options, model, vae, encoder, TargetStore(_clip_size(options), folder, identity))
 
     def module(self) -> torch.nn.Module:
         """The transformer; autoencoder and text encoder never train."""
@@ -119,21 +130,33 @@ class OpenSoraAgent(Agent):
         self._encode_own_texts()
         return {"unloaded": self._encoder.unload()}
 
-    @remote
+    @remote(host_arguments=("pixels",))
     def store_target(self, pixels: Tensor) -> dict[str, Any]:
-        """Store the posterior of a target clip, uint8 (F, H, W, 3) of the model's size; returns its content `key`."""
+        """Store the posterior of a target clip, uint8 (F, H, W, 3) of the model's size; returns its content `key`.
+
+        A clip whose posterior is in memory or on disk is not encoded again.
+        """
         size = self._size
         expected = (size.frames, size.height, size.width, 3)
         if pixels.dtype != torch.uint8 or tuple(pixels.shape) != expected:
             raise BadArgument(f"pixels: expected uint8 {expected}, got {pixels.dtype} {tuple(pixels.shape)}")
         frames = pixels.contiguous().cpu()
-        key = hashlib.sha256(frames.numpy().tobytes()).hexdigest()
-        if key not in self._targets:
-            with torch.no_grad():
-                clip = frames_to_pixels(frames, size.height, size.width).transpose(0, 1)[None]
-                posterior = self._vae.encode(clip.to(self._vae.device))
-            self._targets[key] = Target(posterior.mean[0].float().cpu(), posterior.std[0].float().cpu())
+        key = hashlib.sha256(frames.numpy().data).hexdigest()
+        if self._targets.find(key) is None:
+            self._targets.store(key, self._encoded(frames))
         return {"key": key}
+
+    @remote
+    def has_targets(self, keys: list[str]) -> dict[str, Any]:
+        """`found`: of each key, whether its clip is stored, possibly by another process; see `store_target`."""
+        return {"found": [self._targets.find(key) is not None for key in keys]}
+
+    @torch.no_grad()
+    def _encoded(self, frames: Tensor) -> Target:
+        """The posterior of a clip. The bytes go to the device, where they become four times as large."""
+        pixels = frames_to_pixels(frames.to(self._vae.device), self._size.height, self._size.width)
+        posterior = self._vae.encode(pixels.transpose(0, 1)[None])
+        return Target(posterior.mean[0].float().cpu(), posterior.std[0].float().cpu())
 
     @remote(differentiable=True)
     def loss(
@@ -345,9 +368,30 @@ class OpenSoraAgent(Agent):
         return self._encoder.rows(key)
 
     def _target(self, key: str) -> Target:
-        if key not in self._targets:
+        found = self._targets.find(key)
+        if found is None:
             raise BadArgument(f"unknown target key `{key[:40]}`; expected one that `store_target` returned")
-        return self._targets[key]
+        return found
+
+
+def _clip_size(options: OpenSoraOptions) -> ClipSize:
+    return ClipSize(options.num_frames, options.height, options.width)
+
+
+def _cache_folder(option: str | None, name: str) -> Path | None:
+    """The folder that the user chose, which is made, else the job's; None outside of a training job."""
+    if option is None:
+        return job_folder(name)
+    Path(option).mkdir(parents=True, exist_ok=True)
+    return Path(option)
+
+
+def _autoencoder_identity(options: OpenSoraOptions, cache: Path | None, device: torch.device) -> str:
+    """Changes with everything that the posteriors of clips depend on."""
+    folder = resolve_folder(options.vae)
+    digests = None if options.target_cache is None else digests_of(cache)
+    lines = weights_lines(folder, (".ckpt", ".safetensors"), digests)
+    return identity_of((folder / "config.json").read_text(), *lines, options.vae_dtype, options.vae_tiling, device.type)
 
 
 @contextmanager

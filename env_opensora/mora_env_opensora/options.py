@@ -58,7 +58,9 @@ class OpenSoraOptions(Settings):
 
     max_length: int = Field(default=512, ge=2)  # tokens, </s> included; longer prompts are cut
     clean_caption: bool = True
-    text_cache: str | None = None  # folder that stores encoded prompts between runs
+    # Folders that store encoded prompts and target clips between runs. None: in training, folders in the run.
+    text_cache: str | None = None
+    target_cache: str | None = None
     text_dropout: float = Field(default=0.0, ge=0.0, le=1.0)  # upstream trains with 0.1
     default_text_ratio: float = Field(default=0.5, ge=0.0, le=1.0)  # share of dropped texts not left empty
 

@@ -14,6 +14,7 @@ from mora_runtime.schema import read_settings
 from mora_training.optimizer_agent import PARTICIPANT, OptimizerAgent, Trainable
 from mora_training.training_settings import TrainingServerSettings
 
+from mora_environment.job_folder import shared_folders
 from mora_environment.kind import Kind, imported, kind_named
 from mora_environment.promised_methods import check_methods, check_trainable
 
@@ -59,10 +60,11 @@ class AgentBuilder:
             EnvironmentFailed: a table entry is wrong: its builder cannot be imported, or the agent lacks a method.
         """
         device = torch.device(settings.device)
-        agents = {
-            name: self.make(agent.kind, agent.options, device, source=f"agents.{name}")
-            for name, agent in settings.agents.items()
-        }
+        agents = {}
+        for name, agent in settings.agents.items():
+            shared = None if settings.training is None else Path(settings.run_dir) / "cache" / name
+            with shared_folders(shared):
+                agents[name] = self.make(agent.kind, agent.options, device, source=f"agents.{name}")
         if settings.training is not None:
             own, kind = agents[settings.name], settings.agents[settings.name].kind
             check_trainable(own, self._kinds[kind], self._owner(kind))

@@ -4,29 +4,28 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mora_runtime.files.fresh_file import write_fresh
-from safetensors import SafetensorError  # type: ignore[attr-defined]  # defined in compiled code
-from safetensors.torch import load_file, save
 from torch import Tensor
 
 from mora_env_opensora.models import InputError
+from mora_env_opensora.tensor_files import TensorFiles
+
+_SHAPES = {"rows": (None, None)}
 
 
 class TextCache:
-    """Rows (L, C) on the CPU. Files are written whole and renamed; an unreadable file counts as absent."""
+    """Rows (L, C) on the CPU. A file on disk that is not as it should be counts as absent."""
 
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
+        self._files = None if folder is None else TensorFiles(folder, _SHAPES)
         self._rows: dict[str, Tensor] = {}
-        if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
 
     def find(self, key: str) -> Tensor | None:
-        if key not in self._rows and self.folder is not None:
-            try:
-                self._rows[key] = load_file(self.folder / f"{key}.safetensors")["rows"]
-            except (FileNotFoundError, SafetensorError, KeyError):
+        if key not in self._rows and self._files is not None:
+            found = self._files.read(key)
+            if found is None:
                 return None
+            self._rows[key] = found["rows"]
         return self._rows.get(key)
 
     def __getitem__(self, key: str) -> Tensor:
@@ -41,6 +40,5 @@ class TextCache:
     def store(self, key: str, rows: Tensor) -> None:
         rows = rows.detach().cpu().contiguous()
         self._rows[key] = rows
-        if self.folder is not None:
-            # Two writers of one key write the same content, each to its own file, which is then renamed.
-            write_fresh(self.folder / f"{key}.safetensors", save({"rows": rows}))
+        if self._files is not None:
+            self._files.write(key, {"rows": rows})

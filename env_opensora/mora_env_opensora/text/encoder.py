@@ -22,6 +22,7 @@ from mora_env_opensora.model_source import resolve_folder
 from mora_env_opensora.models import InputError, WeightsFileError
 from mora_env_opensora.text.cache import TextCache
 from mora_env_opensora.text.cleaning import clean_caption, lower_caption
+from mora_env_opensora.weights_identity import digests_of, weights_lines
 
 _log = logging.getLogger(__name__)
 _WEIGHT_SUFFIXES = (".safetensors", ".bin")
@@ -40,6 +41,7 @@ class TextEncoder:
         max_length: int = 512,
         clean: bool = True,
         cache: TextCache | None = None,
+        cache_outlives_job: bool = True,
     ) -> None:
         """Load nothing yet.
 
@@ -48,6 +50,7 @@ class TextEncoder:
                dtype are used instead of the downloaded ones.
             tokenizer: the tokenizer's folder; by default `folder` itself, or `tokenizer/` next to it.
             clean: whether `encode` cleans captions; otherwise it only lowercases and strips them.
+            cache_outlives_job: of a cache on disk: identify the weights by every byte. False: by size, time and inode.
 
         Raises:
             WeightsFileError: encoder or tokenizer is missing.
@@ -62,10 +65,10 @@ class TextEncoder:
         self._max_length = max_length
         self._prepare: Callable[[str], str] = clean_caption if clean else lower_caption
         self._cache = cache or TextCache(None)
-        self._identity = _fingerprint(self._folder, self._tokenizer_folder, dtype, max_length, self._cache.folder)
+        digests = digests_of(self._cache.folder) if cache_outlives_job else None
+        self._identity = _fingerprint(self._folder, self._tokenizer_folder, dtype, max_length, digests)
         self._model: Any = None
         self._tokenizer: Any = None
-        self._new_token_row: Tensor | None = None
 
     @property
     def loaded(self) -> bool:
@@ -96,9 +99,10 @@ class TextEncoder:
 
     def new_token_row(self) -> Tensor:
         """float32 (1, d): the row of a new token whose input embedding is the vocabulary's mean."""
-        if self._new_token_row is None:
-            self._new_token_row = self._computed_new_token_row()
-        return self._new_token_row
+        key = hashlib.sha256(f"new token\0{self._identity}".encode()).hexdigest()
+        if self._cache.find(key) is None:
+            self._cache.store(key, self._computed_new_token_row())
+        return self._cache[key]
 
     @torch.no_grad()
     def _computed_new_token_row(self) -> Tensor:
@@ -159,13 +163,10 @@ def _tokenizer_folder(encoder: Path, given: str | Path | None) -> Path:
     )
 
 
-def _fingerprint(encoder: Path, tokenizer: Path, dtype: torch.dtype, max_length: int, cache: Path | None) -> str:
-    """A hash of everything that the rows depend on: settings, tokenizer and weights.
-
-    Args:
-        cache: folder of rows that outlive this process. If given, every byte of the weights is hashed, and a file in
-           the folder stores the digests; otherwise size, time and inode identify the weights well enough.
-    """
+def _fingerprint(
+    encoder: Path, tokenizer: Path, dtype: torch.dtype, max_length: int, digests: FileDigests | None
+) -> str:
+    """A hash of everything that the rows depend on: settings, tokenizer and weights (see `weights_lines`)."""
     digest = hashlib.sha256(f"{dtype} {max_length}".encode())
     if not (encoder / "config.json").is_file():
         raise WeightsFileError(f"text encoder `{encoder.name}`: expected config.json, which does not exist")
@@ -173,14 +174,6 @@ def _fingerprint(encoder: Path, tokenizer: Path, dtype: torch.dtype, max_length:
     for name in ("spiece.model", "tokenizer.json"):
         if (tokenizer / name).is_file():
             digest.update((tokenizer / name).read_bytes())
-    digests = None if cache is None else FileDigests(cache / "weights.json")
-    for path in sorted(encoder.iterdir()):
-        if path.suffix in _WEIGHT_SUFFIXES:
-            content = _file_state(path) if digests is None else digests.sha256(path)
-            digest.update(f"{path.name} {content}".encode())
+    for line in weights_lines(encoder, _WEIGHT_SUFFIXES, digests):
+        digest.update(line.encode())
     return digest.hexdigest()
-
-
-def _file_state(path: Path) -> str:
-    found = path.stat()
-    return f"{path.resolve()} {found.st_size} {found.st_mtime_ns} {found.st_ino}"
