@@ -26,14 +26,14 @@ class Sd3Agent(Sd3ModelAgent):
         # uint8 on the CPU. At most one for each sample of the data set, because the key is a hash of the content.
         self._frames: dict[str, torch.Tensor] = {}
 
-    @remote
+    @remote(host_arguments=["pixels"])
     def store_target(self, pixels: torch.Tensor) -> dict[str, Any]:
         """Store the first frame of a target clip, uint8 (F, H, W, 3), for the agent's own loss; returns its `key`."""
         height, width = self._options.height, self._options.width
         if pixels.dtype != torch.uint8 or not len(pixels) or tuple(pixels.shape[1:]) != (height, width, 3):
             expected = f"uint8 (F >= 1, {height}, {width}, 3)"
             raise BadArgument(f"pixels: expected {expected}, got {pixels.dtype} {tuple(pixels.shape)}")
-        frame = pixels[0].cpu()
+        frame = pixels[0]
         key = hashlib.sha256(frame.numpy().tobytes()).hexdigest()[:32]
         if key not in self._frames:
             self._frames[key] = frame.clone()  # a copy, because the caller reuses its memory
@@ -66,4 +66,4 @@ class Sd3Agent(Sd3ModelAgent):
     def _frame(self, key: str) -> torch.Tensor:
         if key not in self._frames:
             raise BadArgument(f"unknown target key `{key[:40]}`; expected one that `store_target` returned")
-        return self._frames[key].permute(2, 0, 1).to(self._device, torch.float32) / 127.5 - 1.0
+        return self._frames[key].to(self._device).permute(2, 0, 1).float() / 127.5 - 1.0

@@ -1,11 +1,13 @@
 """Serving: finished pictures in batches, from text, or from a picture and text. Plain torch, no transport.
 
 A sample's bytes depend only on its prompt, seed, picture and settings, never on the rest of the batch
-(`batch_invariance`). On GPUs every sample runs alone, because kernels there are chosen by the batch size.
+(`batch_invariance`). On GPUs every sample runs alone, because kernels there are chosen by the batch size. With
+`batch_invariant=False` each batch is one pass on every device, and bytes may differ from batch to batch.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -31,11 +33,16 @@ class PictureRequest:
 
 
 class ImageGenerator:
-    """Denoises batches and decodes them."""
+    """Denoises batches and decodes them.
 
-    def __init__(self, renderer: Renderer) -> None:
+    Args:
+        batch_invariant: give a sample the same bytes in any batch.
+    """
+
+    def __init__(self, renderer: Renderer, *, batch_invariant: bool = True) -> None:
         self._renderer = renderer
-        self._runs_alone = renderer.transformer.device.type != "cpu"
+        self._is_invariant = batch_invariant
+        self._runs_alone = batch_invariant and renderer.transformer.device.type != "cpu"
         self._checked: dict[tuple[int, ...], bool] = {}
 
     @torch.no_grad()
@@ -71,17 +78,25 @@ class ImageGenerator:
             latents = scheduler.step(velocity, timestep, latents, return_dict=False)[0]
             on_step(number, len(timesteps))
         indices, latents = self._without(given_up(), indices, latents)
-        return {index: _to_uint8(renderer.decode(latents[i : i + 1])[0]) for i, index in enumerate(indices)}
+        images = (image for part in self._parts(len(indices)) for image in renderer.decode(latents[part]))
+        return {index: _to_uint8(image) for index, image in zip(indices, images, strict=True)}
+
+    def _parts(self, num_samples: int) -> list[slice]:
+        """The samples that the autoencoder takes at once."""
+        size = 1 if self._is_invariant else max(1, num_samples)
+        return [slice(start, start + size) for start in range(0, num_samples, size)]
 
     def _noised(
         self, requests: Sequence[PictureRequest], noise: torch.Tensor, scheduler: object, timestep: torch.Tensor
     ) -> torch.Tensor:
         """Latents of the pictures with each sample's noise, mixed as the first step expects."""
+        pictures = [request.picture for request in requests if request.picture is not None]
+        assert len(pictures) == len(requests), "a batch starts either from pictures or from noise"
+        seeds = [posterior_seed(request.seed) for request in requests]
         latents = []
-        for index, request in enumerate(requests):
-            assert request.picture is not None, "a batch starts either from pictures or from noise"
-            clean = self._renderer.encode(request.picture[None], [posterior_seed(request.seed)]).to(noise)
-            noised = scheduler.scale_noise(clean, timestep, noise[index : index + 1])  # type: ignore[attr-defined]
+        for part in self._parts(len(requests)):
+            clean = self._renderer.encode(torch.stack(pictures[part]), seeds[part]).to(noise)
+            noised = scheduler.scale_noise(clean, timestep, noise[part])  # type: ignore[attr-defined]
             latents.append(noised)
         return torch.cat(latents)
 
@@ -101,6 +116,8 @@ class ImageGenerator:
         z: torch.Tensor | None,
     ) -> torch.Tensor:
         """One model call for the batch, or one per sample if a batch would give other bits."""
+        if not self._is_invariant:
+            return self._call(requests, latents, timestep, settings, z)
         if len(requests) > 1 and not self._runs_alone:
             shape = (len(requests), *latents.shape[1:], requests[0].prompt.joint.shape[0])
             if self._checked.get(shape) is not False:
@@ -123,7 +140,7 @@ class ImageGenerator:
     ) -> torch.Tensor:
         prompts = [request.prompt for request in requests]
         joint, pooled = self._renderer.condition(z, prompts, requests[0].negative, settings)
-        with SampleBySample():
+        with SampleBySample() if self._is_invariant else contextlib.nullcontext():
             return self._renderer.velocity(latents, timestep, joint, pooled, settings.guidance_scale)
 
 

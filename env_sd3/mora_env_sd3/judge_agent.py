@@ -25,7 +25,7 @@ class JudgeAgent(Agent):
         self._options = options
         self.model = MultimodalModel(options.model, getattr(torch, options.dtype), device)
 
-    @remote
+    @remote(host_arguments=["frames"])
     def answer(
         self, frames: torch.Tensor, num_frames: list[int], question: str, later: list[str] | None = None
     ) -> dict[str, Any]:
@@ -44,7 +44,7 @@ class JudgeAgent(Agent):
         if len(later or []) % 2:
             raise BadArgument(f"later: expected pairs of an answer and a message, got {len(later or [])} texts")
         messages = conversation(question, num_frames, later or [])
-        pictures = [Image.fromarray(frame) for frame in frames.cpu().numpy()]
+        pictures = [Image.fromarray(frame) for frame in frames.numpy()]
         return {"text": self.model.answer(messages, pictures, self._options.max_new_tokens)}
 
 

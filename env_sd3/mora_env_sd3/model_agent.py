@@ -49,7 +49,7 @@ class Sd3ModelAgent(Agent):
         self.renderer = Renderer(self._transformer, vae, scheduler)
         self._encoders = TextEncoders(options.model, dtype, device, options.max_sequence_length)
         self._negative: TextEmbedding | None = None
-        self._generator = ImageGenerator(self.renderer)
+        self._generator = ImageGenerator(self.renderer, batch_invariant=options.batch_invariant)
         self._embedding = lru_cache(_NUM_SERVED_PROMPTS)(self._encoders.embed)
 
     def module(self) -> torch.nn.Module:
@@ -115,7 +115,10 @@ class Sd3ModelAgent(Agent):
 
     @remote
     def describe(self) -> dict[str, Any]:
-        """Defaults for requests (size in pixels, steps, guidance), and the sizes that the model can make."""
+        """Defaults for requests (size in pixels, steps, guidance), and the sizes that the model can make.
+
+        `batch_invariant`: whether a picture's bytes are the same in any batch.
+        """
         options = self._options
         largest = self._transformer.config.pos_embed_max_size * self._transformer.config.patch_size * 8
         return {
@@ -128,6 +131,7 @@ class Sd3ModelAgent(Agent):
             "num_inference_steps": options.num_inference_steps,
             "least_num_inference_steps": 1,
             "guidance_scale": options.guidance_scale,
+            "batch_invariant": options.batch_invariant,
         }
 
     @remote
@@ -143,7 +147,8 @@ class Sd3ModelAgent(Agent):
     ) -> dict[str, Any]:
         """Capability: `outputs` uint8 (B, H, W, 3), one picture per prompt and seed.
 
-        The same prompt, seed and settings give the same bytes in any batch. Rows of cancelled samples are zero.
+        The same prompt, seed and settings give the same bytes in any batch, unless `batch_invariant` is false. Rows of
+        cancelled samples are zero.
         """
         settings = self.settings(height, width, num_inference_steps, guidance_scale)
         return self._make(prompts, seeds, settings, z)

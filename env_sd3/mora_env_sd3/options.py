@@ -42,6 +42,8 @@ class Sd3Options(Settings):
     max_sequence_length: int = Field(default=256, ge=1, le=512)  # T5 tokens
     gradient_steps: int | Literal["all"] = 1  # K: the last K denoising steps carry gradient (DRaFT-K)
     gradient_checkpointing: bool = False
+    # Requests: a picture's bytes are the same in any batch. False = one pass for the whole batch, which is faster.
+    batch_invariant: bool = True
     position: Literal["after", "before", "feature"] = "after"  # of z_1: on the sequence axis, or by a learned map
     encoders: Literal["joint", "each"] = "joint"  # z_1 from T5 only on the joint sequence, or rows from each encoder
 
