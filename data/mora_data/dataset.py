@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mora_runtime.errors import DatasetError
+from mora_runtime.files.durable_files import replace_text
 from mora_runtime.files.foreign_file import open_foreign
 from mora_runtime.files.foreign_json import parse_json
 from mora_runtime.files.shown_text import shown_line
@@ -49,7 +50,9 @@ class Sample:
 
 
 def resolve_dataset(data: DataSettings, shape: ClipShape, folder: Path, agents: Collection[str]) -> Path:
-    """Write the user's data as `folder/dataset.jsonl` with absolute paths, and decode every clip once as a check.
+    """Write the user's data as `folder/dataset.jsonl`, and decode every clip once as a check.
+
+    Paths in it are absolute, except those of clips that Mora draws in `folder`.
 
     Args:
         agents: names of the agents that a sample may have seeds of.
@@ -70,15 +73,21 @@ def resolve_dataset(data: DataSettings, shape: ClipShape, folder: Path, agents: 
     lines = [
         {
             "prompt": s.prompt,
-            "video": str(s.video.resolve()),
+            "video": _place(s.video, folder),
             "start_s": s.start_s,
             "fps": s.fps,
             "seeds": dict(s.seeds),
         }
         for s in samples
     ]
-    target.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    replace_text(target, "".join(json.dumps(line) + "\n" for line in lines))
     return target
+
+
+def _place(video: Path, folder: Path) -> str:
+    """The path of a clip in the data set: relative if Mora drew it there, so that a run can be moved."""
+    whole = video.resolve()
+    return str(whole.relative_to(folder.resolve())) if whole.is_relative_to(folder.resolve()) else str(whole)
 
 
 def _make_samples(data: DataSettings, shape: ClipShape, folder: Path) -> list[Sample]:

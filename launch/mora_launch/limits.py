@@ -49,6 +49,7 @@ MAX_FRAMES_FILE_NBYTES = 2 << 30
 MAX_FRAMES_HEADER_NBYTES = 4096
 MAX_REVIEW_STATE_NBYTES = 1 << 20
 MAX_RECORD_NBYTES = 64 << 20  # of a record of a round; a judge's record contains its raw answers
+MAX_DATA_RECORD_NBYTES = 256 << 20  # of the list of a run's data files
 MAX_STAMP_NBYTES = 4096
 MAX_MANIFEST_NBYTES = 16 << 10  # of `mora-env.toml`; parsing dotted keys takes quadratic time
 MAX_ANSWER_NBYTES = 4 << 20  # of an environment about options, of an interpreter about itself

@@ -148,7 +148,7 @@ def _end(run: Path, status: RunStatus) -> Iterator[Finding]:
 
 
 _RESUME = {
-    "train": "./mora train CONFIG --run {run} --resume continues from the committed checkpoint",
+    "train": "./mora train --resume --run {run} continues from the committed checkpoint",
     "serve": "./mora serve CONFIG --run {run} starts it again",
 }
 

@@ -66,7 +66,7 @@ def check_devices(roles: list[PlacedRole], *, trains: bool = True) -> None:
     """
     on_gpus = [role for role in roles if is_on_gpu(role)]
     if trains:
-        _check_groups(on_gpus)
+        check_groups(roles)
     if not on_gpus:
         return
     driver = ask_driver()
@@ -88,10 +88,10 @@ def is_on_gpu(role: PlacedRole) -> bool:
     return True
 
 
-def _check_groups(on_gpus: list[PlacedRole]) -> None:
-    """Refuse two replicas of one trained agent on one GPU."""
+def check_groups(roles: list[PlacedRole]) -> None:
+    """Refuse two replicas of one trained agent on one GPU (PlacementError)."""
     taken: dict[tuple[str, str], PlacedRole] = {}
-    for role in on_gpus:
+    for role in filter(is_on_gpu, roles):
         agent = role.role.rpartition(".")[0]
         first = taken.setdefault((agent, role.device), role) if role.has_group else role
         if first is not role:

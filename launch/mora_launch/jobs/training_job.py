@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
 from mora_data.dataset import resolve_dataset
-from mora_runtime.errors import CheckpointError, SettingsError
+from mora_runtime.errors import SettingsError
 from mora_runtime.process import envvars, faults
 from mora_runtime.process.run_directory import RunDirectory
-from mora_trainer.checkpoint.commit_record import committed
 from rich.console import Console
 
 from mora_launch.config.train_config import TrainConfig
 from mora_launch.jobs.chain import check_chain
 from mora_launch.jobs.job_servers import JobServers
-from mora_launch.jobs.placement import check_devices, is_on_gpu, place
+from mora_launch.jobs.placement import check_devices, check_groups, is_on_gpu, place
 from mora_launch.jobs.resources import role_names
-from mora_launch.jobs.run_path import CONFIG_COPY, run_path
-from mora_launch.jobs.servers import check_agents, traces_folder, write_json
+from mora_launch.jobs.run_path import run_path
+from mora_launch.jobs.servers import check_agents, traces_folder
 from mora_launch.jobs.training_processes import TraceRequest, TrainingProcesses
 from mora_launch.planning.command import plan_job, show_dry_run
 from mora_launch.planning.disk_room import check_disk
+from mora_launch.resuming.run_configs import record_config
+from mora_launch.resuming.run_data import changed_files, new_dataset, own_dataset
 from mora_launch.weights.missing import missing_lines, refuse_missing
+
+DATA = "data"  # of a run: its data set, and the clips that Mora draws
 
 
 class DryRun(NamedTuple):
@@ -62,6 +66,8 @@ def train(
     if dry_run is not None:
         for line in missing_lines(checked.values()):
             console.print(line, style="yellow", markup=False)
+        check_groups(roles)
+        _check_data(config, path, resume=resume)
         plan = plan_job(config, checked, roles, gpu=dry_run.gpu)
         show_dry_run(plan, roles, path, console, dry_run.json_file)
         return 0
@@ -70,33 +76,25 @@ def train(
     if any(is_on_gpu(role) for role in roles):
         console.print("counting what the job needs on its GPUs ...")
         plan_job(config, checked, roles).check_memory()
-    if resume:
-        _check_saved_agents(path, [name for name in config.chain_names if checked[name].has_optimizer])
     check_disk(config, checked, path)
+    dataset = own_dataset(config, path / DATA) if resume else None
     with RunDirectory.create(path, lock=True) as directory:
-        dataset = resolve_dataset(config.data, config.clip, directory.path / "data", config.chain_names)
-        write_json(directory.path / CONFIG_COPY, config.model_dump(mode="json"))
+        record_config(directory.path, config)
+        if dataset is None:
+            dataset = new_dataset(config, directory.path / DATA, config.chain_names)
+        for line in changed_files(directory.path / DATA) if resume else ():
+            console.print(f"warning: {line}; the job continues with it", style="yellow", markup=False)
         traces = None if trace is None else traces_folder(directory.path)
         servers = JobServers(config, checked, directory, console, traces=traces)
         return TrainingProcesses(config, directory, dataset, servers, resume=resume, trace=trace).run(console)
 
 
-def _check_saved_agents(run: Path, names: list[str]) -> None:
-    """Refuse to continue with other agents than those of the committed checkpoint.
-
-    With fewer, the next checkpoint would lack those that are left out.
-    """
-    checkpoints = run / "checkpoints"
-    info = committed(checkpoints) if checkpoints.is_dir() else None
-    if info is None:
+def _check_data(config: TrainConfig, run: Path, *, resume: bool) -> None:
+    """Read the data as a start would, and decode every clip once, without writing to the run."""
+    if resume and own_dataset(config, run / DATA) is not None:
         return
-    saved = {file.path.partition("/")[0] for file in info.files} - {"coordinator"}
-    if saved != set(names):
-        raise CheckpointError(
-            f"{checkpoints / info.folder} has the agents {', '.join(sorted(saved))}, but those of the configuration "
-            f"that can be trained are {', '.join(sorted(names))}; give the configuration that the run started with, "
-            "or start another run"
-        )
+    with tempfile.TemporaryDirectory(prefix="mora-data-") as folder:
+        resolve_dataset(config.data, config.clip, Path(folder), config.chain_names)
 
 
 def _plan_faults(config: TrainConfig) -> None:

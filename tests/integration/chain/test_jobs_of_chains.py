@@ -69,12 +69,11 @@ def test_a_run_is_not_continued_with_other_agents_than_its_checkpoint_has(tmp_pa
     train(run, "training.num_steps=1")
     before = content(run, 1)
     fourth = ["agents.fourth={environment: toys, kind: last}", "chain=[first, second, fourth]"]
-    for changes, named in ((["chain=[first, third]"], "first, third"), (fourth, "first, fourth, second")):
+    for changes, named in ((["chain=[first, third]"], "agents.second: {"), (fourth, "agents.fourth: not set -> {")):
         code, said = start(run, ["training.num_steps=2", *changes], "--resume").finish()
         assert code == 1
-        shown = " ".join(said.split())
-        assert "step-00000001 has the agents first, second, third, but those of the configuration" in shown
-        assert f"that can be trained are {named}; give the configuration that the run started with" in shown
+        assert "was started with other values" in said
+        assert named in said
         assert "Traceback" not in said
     assert content(run, 1) == before
     assert not (run / "checkpoints" / "step-00000002").exists()
