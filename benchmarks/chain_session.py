@@ -105,6 +105,7 @@ class ChainSession:
             "python": str(environments[first.environment].python),
             "python_path": self._python_path(environments),
             "num_threads": first.num_threads,
+            "device": self._common_device(),
             "agents": [self._agent_spec(stage, environments) for stage in self.settings],
             "tensors": str(folder / "tensors.safetensors"),
             "prompts": [sample.prompt for sample in self.samples],
@@ -117,10 +118,21 @@ class ChainSession:
         path.write_text(json.dumps(spec), encoding="utf-8")
         return path
 
+    def _common_device(self) -> str:
+        """The device of all agents, on which the single process computes."""
+        devices = {self.config.agents[stage.name].device(0) for stage in self.settings}
+        if len(devices) > 1:
+            raise ValueError(
+                f"expected all agents on one device, because one process computes the whole chain; the configuration "
+                f"has {', '.join(sorted(devices))}: set agents.NAME.devices"
+            )
+        return devices.pop()
+
     def _python_path(self, environments: Environments) -> list[str]:
-        """Folders from which the single process imports what the first agent's environment does not have."""
-        _, *others = dict.fromkeys(self.config.agents[stage.name].environment for stage in self.settings)
-        return [str(ROOT), *(_source_folder(environments[name]) for name in others)]
+        """Folders from which the single process imports what the first agent's interpreter does not have."""
+        names = dict.fromkeys(self.config.agents[stage.name].environment for stage in self.settings)
+        first, *others = (environments[name] for name in names)
+        return [str(ROOT), *(_source_folder(each) for each in others if each.python != first.python)]
 
     def _agent_spec(self, stage: StageSettings, environments: Environments) -> dict[str, Any]:
         agent = self.config.agents[stage.name]
@@ -221,7 +233,9 @@ class SingleProcessTwin:
     def __init__(self, spec: Path) -> None:
         content = json.loads(spec.read_text(encoding="utf-8"))
         python_path = os.pathsep.join(content["python_path"])
-        variables = {**os.environ, **child_variables(content["num_threads"], "cpu"), "PYTHONPATH": python_path}
+        variables = {
+            **os.environ, **child_variables(content["num_threads"], content["device"]), "PYTHONPATH": python_path
+        }  # fmt: skip
         self._process = subprocess.Popen(
             [content["python"], "-m", "benchmarks.single_process", str(spec)],
             stdin=subprocess.PIPE,

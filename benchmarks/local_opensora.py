@@ -23,14 +23,15 @@ class LocalOpenSora:
 
     Args:
         options: with a `text_cache` in which the server has stored the rows of all prompts.
+        device: of the models.
     """
 
-    def __init__(self, options: OpenSoraOptions) -> None:
+    def __init__(self, options: OpenSoraOptions, device: torch.device) -> None:
         if options.text_cache is None:
             raise BadArgument("text_cache: expected the folder of the server's encoder rows, got none")
         self._cache = Path(options.text_cache)
-        self._model = OpenSoraInpaint.from_pretrained(options.model)
-        vae = CausalVAEModel.from_pretrained(options.vae).requires_grad_(False)
+        self._model = OpenSoraInpaint.from_pretrained(options.model, device=device)
+        vae = CausalVAEModel.from_pretrained(options.vae, device=device).requires_grad_(False)
         size = ClipSize(options.num_frames, options.height, options.width)
         settings = LossSettings(options.prediction_type, options.snr_gamma, options.noise_offset)
         self._objective = VideoObjective(self._model, vae, size, settings)
@@ -49,7 +50,7 @@ class LocalOpenSora:
         """`key` of a clip, uint8 (F, H, W, 3)."""
         # the video agent's memory layout, because convolutions choose their algorithm by strides too
         clip = (pixels.permute(0, 3, 1, 2).contiguous().float() / 127.5 - 1.0).transpose(0, 1)[None]
-        posterior = self._objective.vae.encode(clip)
+        posterior = self._objective.vae.encode(clip.to(self._objective.vae.device))
         self._targets.append(Target(posterior.mean[0], posterior.std[0]))
         return {"key": str(len(self._targets) - 1)}
 

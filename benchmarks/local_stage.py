@@ -10,8 +10,6 @@ import torch
 from mora_environment.kind import imported
 from mora_runtime.schema import read_settings
 
-_CPU = torch.device("cpu")
-
 
 class LocalStage:
     """An agent with its prompts and targets.
@@ -19,9 +17,10 @@ class LocalStage:
     Args:
         spec: `name`, `package` and `kind` of the agent, its `options`, the `prompt_keys` of all samples in its server,
             `loss_weight` and `trains`.
+        device: of the models.
     """
 
-    def __init__(self, spec: Mapping[str, Any], *, is_last: bool) -> None:
+    def __init__(self, spec: Mapping[str, Any], device: torch.device, *, is_last: bool) -> None:
         self.name: str = spec["name"]
         self.loss_weight: float = spec["loss_weight"]
         self._prompts: list[str] = spec["prompt_keys"]
@@ -33,9 +32,9 @@ class LocalStage:
         if spec["kind"] == "opensora":
             from benchmarks.local_opensora import LocalOpenSora  # its package is not in every environment
 
-            self._agent: Any = LocalOpenSora(options)
+            self._agent: Any = LocalOpenSora(options, device)
         else:
-            self._agent = imported(kind.build, owner=self.name)(options, _CPU)
+            self._agent = imported(kind.build, owner=self.name)(options, device)
         if not spec["trains"] and not self.interface.is_critic:
             self._agent.module().requires_grad_(False)
 

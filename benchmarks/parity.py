@@ -46,15 +46,22 @@ def remote_gradients(session: ChainSession) -> dict[str, torch.Tensor]:
 
 
 def compare(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> dict[str, Any]:
-    """Largest difference over all tensors; a name that only one side has counts as a difference."""
+    """Largest differences over all tensors; a name that only one side has counts as a difference.
+
+    A relative difference is that of a whole tensor: its largest difference over its largest value, or over a
+    thousandth of the agent's largest value if that is more, because some gradients are zero but for rounding.
+    """
     missing = sorted(set(ours) ^ set(theirs))
     common = sorted(set(ours) & set(theirs))
     differences = {name: float((ours[name].double() - theirs[name].double()).abs().max()) for name in common}
     worst = max(differences, key=lambda name: differences[name])
+    scales = tensor_scales(theirs)
+    relative = [differences[name] / scales[name] for name in common]
     identical = not missing and all(torch.equal(ours[name], theirs[name]) for name in common)
     num_nonzero = sum(bool(ours[name].any()) for name in common)
     return {
         "max_abs_grad_diff": differences[worst],
+        "max_rel_grad_diff": max(relative),
         "num_parameters_compared": len(common),
         "num_with_nonzero_gradient": num_nonzero,
         "bit_identical": identical,
@@ -62,6 +69,17 @@ def compare(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> d
         "only_on_one_side": missing,
         "torch": torch.__version__,
     }
+
+
+def tensor_scales(gradients: dict[str, torch.Tensor]) -> dict[str, float]:
+    """What differences of each tensor are relative to, by name; never zero."""
+    values = {name: float(gradient.double().abs().max()) for name, gradient in gradients.items()}
+    of_agent: dict[str, float] = {}
+    for name, value in values.items():
+        agent = name.removeprefix("z.").partition(".")[0]
+        of_agent[agent] = max(value, of_agent.get(agent, 0.0))
+    floors = {name: 1e-3 * of_agent[name.removeprefix("z.").partition(".")[0]] for name in values}
+    return {name: max(value, floors[name]) or 1.0 for name, value in values.items()}
 
 
 def main() -> None:

@@ -30,11 +30,14 @@ class SingleProcessChain:
     def __init__(self, spec: dict[str, Any]) -> None:
         torch.set_num_threads(spec["num_threads"])
         self._spec = spec
+        device = torch.device(spec["device"])
         last = len(spec["agents"]) - 1
-        self._stages = [LocalStage(agent, is_last=number == last) for number, agent in enumerate(spec["agents"])]
+        self._stages = [
+            LocalStage(agent, device, is_last=number == last) for number, agent in enumerate(spec["agents"])
+        ]
         tensors = load_file(spec["tensors"])
         self.z = {
-            stage.name: tensors[f"z.{stage.name}"].requires_grad_(True)
+            stage.name: tensors[f"z.{stage.name}"].to(device).requires_grad_(True)
             for stage in self._stages
             if f"z.{stage.name}" in tensors
         }
@@ -54,7 +57,8 @@ class SingleProcessChain:
         for batch in batches:
             losses = self._losses(batch["samples"], batch["seeds"])
             weights = {stage.name: stage.loss_weight for stage in self._stages}
-            torch.autograd.backward(list(losses.values()), [torch.tensor(scale * weights[name]) for name in losses])
+            gradients = [torch.full_like(loss, scale * weights[name]) for name, loss in losses.items()]
+            torch.autograd.backward(list(losses.values()), gradients)
             total += sum(weights[name] * float(loss.detach()) for name, loss in losses.items())
         return total / len(batches)
 
