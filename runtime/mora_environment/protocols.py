@@ -79,7 +79,17 @@ class Targets(Protocol):
     """`needs_targets`: the agent's loss compares with the clips of the data set."""
 
     def store_target(self, pixels: torch.Tensor) -> dict[str, Any]:
-        """`key` of a clip, uint8 (F, H, W, 3). The agent keeps what it needs of it; the same clip has the same key."""
+        """`key` of a clip, uint8 (F, H, W, 3). The agent keeps what it needs of it; the same clip has the same key.
+
+        Before the first step it gets the clips of all steps. It can take them on the host
+        (`@remote(host_arguments=("pixels",))`).
+        """
+
+    def has_targets(self, keys: list[str]) -> dict[str, Any]:
+        """Optional: `found`, for each key whether the agent has that clip; see `mora_environment.job_folder`.
+
+        With this method no clip is sent again that a restarted server, or another replica's, has stored.
+        """
 
 
 class Generator(Protocol):

@@ -29,8 +29,14 @@ from mora_trainer.checkpoint.checkpointer import Checkpointer
 from mora_trainer.checkpoint.commit_record import committed
 from mora_trainer.metrics import MetricsLog
 from mora_trainer.modulation import Modulation
-from mora_trainer.preparation import Corpus, initial_embeddings, parameter_rows, unload_text_encoders
-from mora_trainer.progress import TrainingProgress, parameter_table, summary_table
+from mora_trainer.preparation import (
+    PROMPTS_PER_CALL,
+    Corpus,
+    initial_embeddings,
+    parameter_rows,
+    unload_text_encoders,
+)
+from mora_trainer.progress import PreparationProgress, TrainingProgress, parameter_table, summary_table
 from mora_trainer.samples import SamplePrompt, Sampler, Share
 from mora_trainer.schedule import schedule_factor
 from mora_trainer.settings import CoordinatorSettings
@@ -61,8 +67,10 @@ class TrainingJob:
         self._deadline_s = settings.training.call_deadline_s
         torch.set_num_threads(settings.num_threads)
         join_group(_group_settings(settings), torch.device("cpu"))
-        # all ranks wait for the slowest one's samples, of which every call may take as long as the deadline
-        self._sampling_group = make_patient_group(_sampling_timeout_s(settings)) if settings.num_replicas > 1 else None
+        self._samples = read_dataset(Path(settings.dataset))
+        # all ranks wait for the slowest one's prompts, targets and samples
+        patience_s = _patience_s(settings, len(self._samples))
+        self._patient_group = make_patient_group(patience_s) if settings.num_replicas > 1 else None
         close_listeners()
         self._session = Session.open(
             self._run,
@@ -79,7 +87,6 @@ class TrainingJob:
             settings.torch_trace_step,
             deadline_s=self._deadline_s,
         )
-        self._samples = read_dataset(Path(settings.dataset))
         self._order = SampleOrder(len(self._samples), seed=settings.seed, shuffle=settings.shuffle)
         self._done = 0  # number of steps done, for the heartbeats
 
@@ -104,9 +111,7 @@ class TrainingJob:
 
     def _prepare(self) -> None:
         settings = self._settings
-        self._corpus = Corpus(self._session, self._stages, self._samples, settings.clip, deadline_s=self._deadline_s)
-        initial = initial_embeddings(self._stages, settings.modulation, seed=settings.seed)
-        unload_text_encoders(self._stages)
+        initial = self._encode_texts()
         modulation = settings.modulation
         self._modulation = Modulation(initial, modulation.alpha, modulation.optimizer) if initial else None
         close_listeners()  # of the process groups that the modulation's optimizer has made
@@ -127,7 +132,52 @@ class TrainingJob:
             deadline_s=self._deadline_s,
         )
         self._first_step = self._done = self._restore() if settings.resume else 0
+        self._store_targets()
         self._sampler = self._make_sampler() if settings.samples.enabled else None
+
+    def _encode_texts(self) -> dict[str, torch.Tensor]:
+        """Encode all prompts; returns the first value of every z_i.
+
+        Rank 0's agents encode first. The other ranks' agents then find the results in the folder that they share with
+        them (`mora_environment.job_folder`), and do not load their text encoders, which may be larger than the models.
+        """
+        settings = self._settings
+        if not self._is_first:
+            self._wait_for_all()
+        self._corpus = Corpus(
+            self._session,
+            self._stages,
+            self._samples,
+            settings.clip,
+            records=self._run.path / "cache",
+            deadline_s=self._deadline_s,
+        )
+        initial = initial_embeddings(self._stages, settings.modulation, seed=settings.seed)
+        unload_text_encoders(self._stages)
+        if self._is_first:
+            self._wait_for_all()
+        return initial
+
+    def _store_targets(self) -> None:
+        """Have the agents store all targets of the job, so that no step waits for one."""
+        needed = [self._needed_samples(rank) for rank in range(self._settings.num_replicas)]
+        with PreparationProgress("targets", visible=self._is_first) as progress:
+            self._corpus.targets.prepare(needed, self._settings.replica, self._wait_for_all, progress.show)
+        self._wait_for_all()
+
+    def _needed_samples(self, rank: int) -> list[int]:
+        """Indices of the samples of a rank's steps that are still to be done, in the order of their first use."""
+        needed: dict[int, None] = {}
+        for step in range(self._first_step, self._settings.training.num_steps):
+            needed.update(dict.fromkeys(self._order.sample_index(place) for place in self._places(step, rank)))
+            if len(needed) == len(self._samples):
+                break
+        return list(needed)
+
+    def _wait_for_all(self) -> None:
+        """Return when every rank has called this."""
+        if self._patient_group is not None:
+            dist.barrier(group=self._patient_group)
 
     def _restore(self) -> int:
         info = committed(self._run.checkpoints)
@@ -159,8 +209,7 @@ class TrainingJob:
         if self._sampler is None:
             return
         self._sampler.take(label, {} if self._modulation is None else self._modulation.all_embeddings())
-        if self._sampling_group is not None:
-            dist.barrier(group=self._sampling_group)
+        self._wait_for_all()
         if self._is_first:
             self._sampler.draw_sheet()
 
@@ -205,8 +254,6 @@ class TrainingJob:
     def _do_step(self, step: int, rates: LearningRates) -> StepReport:
         with tracing.span("batches", "protocol"):
             batches = self._batches(step)
-            if step + 1 < self._settings.training.num_steps:
-                self._corpus.decode_ahead(self._order, self._places(step + 1))
         return self._step.run(step, batches, rates)
 
     def _agreed_to_stop(self) -> bool:
@@ -229,16 +276,16 @@ class TrainingJob:
     def _batches(self, step: int) -> list[MicroBatch]:
         """This replica's share of the batch of `step`: a contiguous block, split into micro-batches."""
         size = self._settings.training.micro_batch_size
-        places = self._places(step)
+        places = self._places(step, self._settings.replica)
         return [
             self._corpus.micro_batch(self._order, places[start : start + size]) for start in range(0, len(places), size)
         ]
 
-    def _places(self, step: int) -> range:
-        """This replica's places in the training sequence."""
+    def _places(self, step: int, rank: int) -> range:
+        """A rank's places in the training sequence."""
         training = self._settings.training
         share = training.batch_size // self._settings.num_replicas
-        first = step * training.batch_size + self._settings.replica * share
+        first = step * training.batch_size + rank * share
         return range(first, first + share)
 
     def _warn(self, report: StepReport, progress: TrainingProgress) -> None:
@@ -286,6 +333,10 @@ def _group_settings(settings: CoordinatorSettings) -> GroupSettings:
     )
 
 
-def _sampling_timeout_s(settings: CoordinatorSettings) -> float:
-    num_prompts = -(-settings.samples.num_prompts // settings.num_replicas)
-    return num_prompts * len(settings.chain) * settings.training.call_deadline_s + _SLACK_S
+def _patience_s(settings: CoordinatorSettings, num_samples: int) -> float:
+    """The longest that a rank may wait for another one's prompts, targets or samples, whose calls may all be slow."""
+    num_agents = len(settings.chain)
+    num_prompt_calls = -(-num_samples // PROMPTS_PER_CALL) + 2  # and the first value of z_i, and unloading
+    num_sampled = -(-settings.samples.num_prompts // settings.num_replicas)
+    num_calls = max(num_prompt_calls, 2 * num_samples, num_sampled) * num_agents
+    return num_calls * settings.training.call_deadline_s + _SLACK_S

@@ -3,32 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from mora_data.dataset import Sample, SampleOrder
 from mora_data.settings import ClipShape
 from mora_runtime import Client, Session, TensorRef
 from mora_runtime.errors import ProtocolError
-from mora_runtime.trace import tracing
 from mora_training.optimizer_agent import PARTICIPANT
 
 from mora_trainer.chain.micro_batch import MicroBatch
 from mora_trainer.chain.stage import Stage
 from mora_trainer.modulation import random_rows
 from mora_trainer.settings import ModulationSettings
+from mora_trainer.targets import Targets
 
-_PROMPTS_PER_CALL = 16
+PROMPTS_PER_CALL = 16
 
 
 class Corpus:
-    """The servers' copy of the dataset: keys of encoded prompts, and targets that are sent on first use.
+    """The servers' copy of the dataset: keys of encoded prompts and of target clips.
 
     Args:
         stages: of the chain; each encodes the prompts, and those that compare with targets receive them.
         samples: the dataset, in file order.
+        records: see `Targets`.
     """
 
     def __init__(
@@ -38,16 +37,12 @@ class Corpus:
         samples: list[Sample],
         shape: ClipShape,
         *,
+        records: Path | None = None,
         deadline_s: float,
     ) -> None:
-        self._session = session
         self._stages = stages
         self._samples = samples
-        self._shape = shape
-        self._deadline_s = deadline_s
-        self._clips: dict[int, Future[npt.NDArray[np.uint8]]] = {}  # decoded ahead of their first use
-        self._decoder = ThreadPoolExecutor(1, thread_name_prefix="decoder")
-        self._targets: dict[int, dict[str, str]] = {}  # by index of the sample and agent
+        self.targets = Targets(session, stages, samples, shape, records, deadline_s=deadline_s)
         prompts = [sample.prompt for sample in samples]
         self.keys = {stage.name: encode_prompts(stage, prompts) for stage in stages}
 
@@ -55,7 +50,7 @@ class Corpus:
         """Make the micro-batch of the samples at these places of the training sequence; sends their targets if new."""
         indices = [order.sample_index(place) for place in places]
         seeds = [order.noise_seed(place) for place in places]
-        targets = [self._target(index) for index in indices]
+        targets = [self.targets.keys(index) for index in indices]
         names = [stage.name for stage in self._stages]
         return MicroBatch(
             prompts={name: tuple(self.keys[name][index] for index in indices) for name in names},
@@ -67,33 +62,6 @@ class Corpus:
         """The agent's seed for this sample: the one that made the target, if the data set knows it."""
         return self._samples[index].seeds.get(agent, seed)
 
-    def decode_ahead(self, order: SampleOrder, places: range) -> None:
-        """Begin to decode the clips of these places that no server has yet, for a later `micro_batch`."""
-        for index in {order.sample_index(place) for place in places}:
-            if index not in self._targets and index not in self._clips:
-                self._clips[index] = self._decoder.submit(self._decode, index)
-
-    def _decode(self, index: int) -> npt.NDArray[np.uint8]:
-        with tracing.span("decode clip", "io"):
-            return self._samples[index].clip(self._shape)
-
-    def _target(self, index: int) -> dict[str, str]:
-        """Keys of the sample's clip, by agent that compares with it; sends the clip if it is new."""
-        if index not in self._targets:
-            receivers = [stage for stage in self._stages if stage.loss_weight > 0.0 and stage.interface.needs_targets]
-            ahead = self._clips.pop(index, None)
-            with tracing.span("wait for the decoder", "wait"):
-                clip = self._decode(index) if ahead is None else ahead.result(self._deadline_s)
-            pixels = self._session.empty(clip.shape, torch.uint8)
-            pixels.copy_(torch.from_numpy(np.ascontiguousarray(clip)))
-            self._targets[index] = {stage.name: _store(stage, pixels) for stage in receivers}
-        return self._targets[index]
-
-
-def _store(stage: Stage, pixels: torch.Tensor) -> str:
-    reply = stage.client.call(stage.name, "store_target", {"pixels": pixels}, deadline_s=stage.deadline_s)
-    return str(reply.values["key"])
-
 
 def encode_prompts(stage: Stage, prompts: Sequence[str]) -> list[str]:
     """Have an agent encode prompts, 16 per call; returns the keys under which it keeps them, in order.
@@ -103,8 +71,8 @@ def encode_prompts(stage: Stage, prompts: Sequence[str]) -> list[str]:
     if not stage.interface.has_text:
         return list(prompts)
     keys: list[str] = []
-    for start in range(0, len(prompts), _PROMPTS_PER_CALL):
-        arguments = {"prompts": list(prompts[start : start + _PROMPTS_PER_CALL])}
+    for start in range(0, len(prompts), PROMPTS_PER_CALL):
+        arguments = {"prompts": list(prompts[start : start + PROMPTS_PER_CALL])}
         values = stage.client.call(stage.name, "encode", arguments, deadline_s=stage.deadline_s).values
         found = values.get("keys")
         if not isinstance(found, list):

@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 import sys
 from pathlib import Path
+from typing import Self
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from mora_trainer.step import StepReport
 from mora_trainer.terminal import Console
 
 _PIPED_WIDTH = 160  # without a terminal: wide enough that no table wraps
+_NUM_PIPED_LINES = 10  # of a preparation, without a terminal
 
 
 class TrainingProgress:
@@ -51,6 +53,40 @@ class TrainingProgress:
     def close(self) -> None:
         """Stop drawing the bar."""
         self._bar.stop()
+
+
+class PreparationProgress:
+    """Progress of something before the first step on rank 0; other ranks pass `visible=False` and print nothing."""
+
+    def __init__(self, what: str, *, visible: bool) -> None:
+        self._what = what
+        self._console = Console(quiet=not visible, soft_wrap=True)
+        self._bar = Progress(
+            TextColumn(what),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=self._console,
+            disable=not (visible and self._console.is_terminal),
+            transient=True,
+        )
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def show(self, done: int, total: int) -> None:
+        """Show that `done` of `total` parts are done."""
+        if self._task is None:
+            self._task = self._bar.add_task(self._what)
+            self._bar.start()
+        self._bar.update(self._task, completed=done, total=total)
+        is_next_line = done * _NUM_PIPED_LINES // total > (done - 1) * _NUM_PIPED_LINES // total
+        if not self._console.is_terminal and is_next_line:
+            self._console.print(f"{self._what} {done}/{total}")
 
 
 def _line(report: StepReport, step_s: float) -> str:

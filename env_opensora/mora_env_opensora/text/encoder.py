@@ -142,6 +142,7 @@ class TextEncoder:
         if self._tokenizer is None:
             self._tokenizer = AutoTokenizer.from_pretrained(self._tokenizer_folder, local_files_only=True)
         if self._model is None:
+            _log.info("loading the text encoder %s", self._folder.name)
             # transformers draws initial weights before it reads the stored ones. The cache decides when the encoder is
             # loaded, and must not change the state of the global generator, which checkpoints contain.
             with torch.random.fork_rng(devices=[]):
