@@ -14,6 +14,8 @@ from typing import Any
 
 import torch
 from mora_launch.config.train_config import TrainConfig, load_config
+from mora_launch.environments.tiny_models import ensure_tiny_models
+from rich.console import Console
 
 from benchmarks.device_check.chain import write_published_chain, write_tiny_chain
 from benchmarks.device_check.interpreters import Interpreters, find_interpreters
@@ -61,6 +63,8 @@ class DeviceCheck:
         self._tiny = write_tiny_chain(folder / "tiny.yaml", self._interpreters, device)
         planned = self._tiny if is_dry else write_published_chain(folder / "published.yaml", self._interpreters)
         self._config: TrainConfig = load_config(planned, ["training.micro_batch_size=1"])
+        if is_dry:  # parts would take the published sizes for models that are not there yet
+            ensure_tiny_models(self._config, Console(stderr=True))
 
     def run(self, parts: Sequence[Part], file: Path | None) -> dict[str, Outcome]:
         """Run parts, and print and write what each found as soon as it has ended."""
