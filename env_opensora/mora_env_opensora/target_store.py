@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import OrderedDict
 from pathlib import Path
 
+from mora_training.tensor_files import TensorFiles
+
 from mora_env_opensora.conditioning import ClipSize
 from mora_env_opensora.objective import Target
-from mora_env_opensora.tensor_files import TensorFiles
 from mora_env_opensora.weights_identity import identity_of
 
 _MAX_MEMORY_NBYTES = 2 << 30  # about 580 clips of 93x480x640; further ones are read from disk when they are used

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel
+from mora_environment.job_folder import job_folder
 from mora_runtime import Agent, cancelled_samples, empty, remote, report_step
 from mora_runtime.errors import BadArgument
 
@@ -47,7 +48,9 @@ class Sd3ModelAgent(Agent):
             width = self._transformer.config.joint_attention_dim
             self._transformer.mora_feature_map = FeatureMap(width, device, dtype)
         self.renderer = Renderer(self._transformer, vae, scheduler)
-        self._encoders = TextEncoders(options.model, dtype, device, options.max_sequence_length)
+        self._encoders = TextEncoders(
+            options.model, dtype, device, options.max_sequence_length, folder=job_folder("text")
+        )
         self._negative: TextEmbedding | None = None
         self._generator = ImageGenerator(self.renderer, batch_invariant=options.batch_invariant)
         self._embedding = lru_cache(_NUM_SERVED_PROMPTS)(self._encoders.embed)

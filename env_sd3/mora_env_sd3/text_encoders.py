@@ -1,7 +1,8 @@
 """Stable Diffusion 3's three text encoders: prompts to joint embeddings, and the rows that start z_1.
 
 They are loaded on first use and can be unloaded, because T5 alone is larger than the transformer. Embeddings are
-stored by a hash of their content, so that only short keys travel between processes.
+stored by a hash of their content, so that only short keys travel between processes. In a training job they are on disk
+too, where the agent's other servers and a restart find them.
 """
 
 from __future__ import annotations
@@ -9,10 +10,12 @@ from __future__ import annotations
 import hashlib
 import logging
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from diffusers import StableDiffusion3Pipeline
 from mora_runtime.errors import BadArgument
+from mora_training.tensor_files import TensorFiles
 
 MAX_PROMPT_LENGTH = 10_000
 
@@ -32,9 +35,17 @@ class TextEncoders:
         model: folder or Hub id in diffusers' layout.
         dtype: of weights and embeddings.
         max_sequence_length: T5 tokens; longer prompts are truncated there (CLIP truncates at 77 tokens).
+        folder: of the job, for results that its other processes can use; None = results stay in this process.
     """
 
-    def __init__(self, model: str, dtype: torch.dtype, device: torch.device, max_sequence_length: int) -> None:
+    def __init__(
+        self,
+        model: str,
+        dtype: torch.dtype,
+        device: torch.device,
+        max_sequence_length: int,
+        folder: Path | None = None,
+    ) -> None:
         self._model = model
         self._dtype = dtype
         self._device = device
@@ -42,6 +53,11 @@ class TextEncoders:
         self._pipeline: StableDiffusion3Pipeline | None = None
         self._known: dict[str, TextEmbedding] = {}
         self._rows: dict[tuple[str, bool, bool], torch.Tensor] = {}  # by the arguments of `rows`
+        self._files = self._row_files = None
+        if folder is not None:
+            self._files = TensorFiles(folder, {"joint": (None, None), "pooled": (None,)})
+            self._row_files = TensorFiles(folder / "rows", {"rows": (None, None)})
+            self._identity = repr((model, dtype, device.type, max_sequence_length, _weights_state(Path(model))))
 
     def _loaded(self) -> StableDiffusion3Pipeline:
         if self._pipeline is None:
@@ -70,8 +86,25 @@ class TextEncoders:
             if len(prompt) > MAX_PROMPT_LENGTH:
                 raise BadArgument(f"prompt: expected at most {MAX_PROMPT_LENGTH} characters, got {len(prompt)}")
             if key not in self._known:
-                self._known[key] = self.embed(prompt)
+                self._known[key] = self._shared(prompt)
         return keys
+
+    def _shared(self, prompt: str) -> TextEmbedding:
+        """One prompt's embedding, from the job's folder if it is there, which otherwise gets it."""
+        if self._files is None:
+            return self.embed(prompt)
+        name = self._name("prompt", prompt)
+        found = self._files.read(name)
+        if found is not None:
+            return TextEmbedding(found["joint"].to(self._device), found["pooled"].to(self._device))
+        embedding = self.embed(prompt)
+        parts = {"joint": embedding.joint, "pooled": embedding.pooled}
+        self._files.write(name, {part: tensor.cpu().contiguous() for part, tensor in parts.items()})
+        return embedding
+
+    def _name(self, *parts: object) -> str:
+        """The name of a result in the job's folder: a hash of everything that it depends on."""
+        return hashlib.sha256(repr((self._identity, *parts)).encode()).hexdigest()
 
     @torch.no_grad()
     def embed(self, prompt: str) -> TextEmbedding:
@@ -106,8 +139,20 @@ class TextEncoders:
         """
         key = (text, new_token, each)
         if key not in self._rows:
-            self._rows[key] = self._computed_rows(text, new_token=new_token, each=each)
+            self._rows[key] = self._shared_rows(text, new_token=new_token, each=each)
         return self._rows[key]
+
+    def _shared_rows(self, text: str, *, new_token: bool, each: bool) -> torch.Tensor:
+        """The result of `rows`, from the job's folder if it is there, which otherwise gets it."""
+        if self._row_files is None:
+            return self._computed_rows(text, new_token=new_token, each=each)
+        name = self._name("rows", text, new_token, each)
+        found = self._row_files.read(name)
+        if found is not None:
+            return found["rows"]
+        rows = self._computed_rows(text, new_token=new_token, each=each)
+        self._row_files.write(name, {"rows": rows.contiguous()})
+        return rows
 
     @torch.no_grad()
     def _computed_rows(self, text: str, *, new_token: bool, each: bool) -> torch.Tensor:
@@ -135,3 +180,10 @@ class TextEncoders:
         embedding = self.embed(text).joint[: pipeline.tokenizer_max_length, :width]
         num_content = len(pipeline.tokenizer(text, add_special_tokens=False).input_ids)
         return embedding[1 : 1 + num_content]  # token 0 is start-of-text
+
+
+def _weights_state(model: Path) -> list[tuple[str, int, int, int]]:
+    """Name, size, time and inode of the files of a model's folder; empty for a Hub id: servers of a job are offline."""
+    paths = [path for path in sorted(model.rglob("*")) if path.is_file()] if model.is_dir() else []
+    states = [(path, path.stat()) for path in paths]
+    return [(str(path.relative_to(model)), found.st_size, found.st_mtime_ns, found.st_ino) for path, found in states]

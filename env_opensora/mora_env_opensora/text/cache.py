@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from mora_training.tensor_files import TensorFiles
 from torch import Tensor
 
 from mora_env_opensora.models import InputError
-from mora_env_opensora.tensor_files import TensorFiles
 
 _SHAPES = {"rows": (None, None)}
 

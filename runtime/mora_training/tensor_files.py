@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mora_runtime.files.foreign_file import read_foreign
 from mora_runtime.files.fresh_file import write_fresh
-from safetensors import SafetensorError  # type: ignore[attr-defined]  # defined in compiled code
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
