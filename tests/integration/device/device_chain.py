@@ -23,8 +23,12 @@ FAKE = {"FAKE_ROUTE": "same device"}
 class Servers:
     """Starts servers in a run."""
 
-    def __init__(self, run: RunDirectory, supervisor: Supervisor, device: str, variables: dict[str, str]) -> None:
+    def __init__(
+        self, run: RunDirectory, supervisor: Supervisor, device: str, variables: dict[str, str],
+        *, script: str = "device_server.py",
+    ) -> None:  # fmt: skip
         self.run = run
+        self._script = script
         self._supervisor = supervisor
         self._device = device
         self._variables = variables
@@ -48,7 +52,7 @@ class Servers:
         }  # fmt: skip
         path = self.run.role_folder(role) / "settings.json"
         path.write_text(json.dumps(settings))
-        command = [sys.executable, str(HERE / "device_server.py"), "--settings", str(path)]
+        command = [sys.executable, str(HERE / self._script), "--settings", str(path)]
         return self._supervisor.start(
             role, command, variables={"OMP_NUM_THREADS": "1", **self._variables, **variables},
             output=self.run.logs / f"{role}.out", folder=HERE,
