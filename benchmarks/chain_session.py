@@ -17,7 +17,9 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from mora_data.dataset import Sample, SampleOrder, read_dataset, resolve_dataset
+from mora_data.dataset import read_dataset, resolve_dataset
+from mora_data.sample import Sample
+from mora_data.sample_order import SampleOrder
 from mora_launch.config.train_config import TrainConfig
 from mora_launch.environments.agent_options import CheckedOptions
 from mora_launch.environments.catalog import Environments, environments_of

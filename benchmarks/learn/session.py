@@ -6,7 +6,7 @@ import statistics
 from dataclasses import dataclass
 
 import torch
-from mora_data.dataset import SampleOrder
+from mora_data.sample_order import SampleOrder
 from mora_runtime import TensorRef
 from mora_trainer.chain.generation import ChainGenerator
 from mora_trainer.chain.micro_batch import MicroBatch

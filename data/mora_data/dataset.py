@@ -1,4 +1,4 @@
-"""Training samples: read from JSON lines, cut from one video, or drawn; and the order in which training uses them.
+"""Training samples: read from the user's files, cut from one video, or drawn.
 
 The launcher resolves the user's data to a JSON-lines file in the run directory and checks every line by decoding its
 clip; the coordinator reads that file. Needs no torch.
@@ -6,69 +6,53 @@ clip; the coordinator reads that file. Needs no torch.
 
 from __future__ import annotations
 
-import hashlib
-import itertools
 import json
-import random
-from collections.abc import Collection, Iterator, Mapping
+import os
+from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from mora_runtime.errors import DatasetError
 from mora_runtime.files.durable_files import replace_text
-from mora_runtime.files.foreign_file import open_foreign
-from mora_runtime.files.foreign_json import parse_json
 from mora_runtime.files.shown_text import shown_line
 
-from mora_data.clips import Clip, duration_s, read_clip, write_video
+from mora_data.captioned_folder import METADATA, read_captions
+from mora_data.clips import duration_s, write_video
+from mora_data.faults import Tell, refuse, tell_left_out
+from mora_data.lines_file import read_lines
 from mora_data.moving_shapes import made_clip
+from mora_data.sample import Sample
 from mora_data.settings import ClipShape, DataSettings
+from mora_data.table_file import SUFFIXES as TABLES
+from mora_data.table_file import read_table
 
-_MAX_PROMPT_LENGTH = 2000
-_MAX_PATH_LENGTH = 4096
-_MAX_LINE_NBYTES = 64 << 10
-_MAX_NUM_LINES = 1_000_000
-_MAX_DEPTH = 4
-_OLD_SEED = "image_seed"  # of data sets from before agents had names of any kind: the seed of the agent `image`
+_LINES = (".jsonl", ".json", ".ndjson")
 
 
-@dataclass(frozen=True)
-class Sample:
-    """One line of the dataset: a prompt and the place of its target clip."""
-
-    prompt: str
-    video: Path
-    start_s: float = 0.0
-    fps: float | None = None
-    seeds: Mapping[str, int] = field(default_factory=dict)  # by agent, of what it made on the way to the target
-
-    def clip(self, shape: ClipShape) -> Clip:
-        """Decode the target clip: uint8 (frames, height, width, 3)."""
-        return read_clip(self.video, shape, start_s=self.start_s, fps=self.fps)
-
-
-def resolve_dataset(data: DataSettings, shape: ClipShape, folder: Path, agents: Collection[str]) -> Path:
+def resolve_dataset(
+    data: DataSettings, shape: ClipShape, folder: Path, agents: Collection[str], *, tell: Tell = print
+) -> Path:
     """Write the user's data as `folder/dataset.jsonl`, and decode every clip once as a check.
 
     Paths in it are absolute, except those of clips that Mora draws in `folder`.
 
     Args:
         agents: names of the agents that a sample may have seeds of.
+        tell: receives what is left out with `data.skip_bad`.
 
     Raises:
-        DatasetError: names the file and line, what was expected and what was found.
+        DatasetError: names every file and line that is wrong, what was expected and what was found.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    if data.path is None:
-        samples = _make_samples(data, shape, folder)
-    elif Path(data.path).suffix in (".jsonl", ".json"):
-        samples = read_dataset(Path(data.path), default_fps=data.fps)
+    source = data.path or "the built-in clips"
+    samples, faults = found_samples(data, shape, folder)
+    _check_seeds(samples, agents, source)
+    samples, undecodable = _decodable(samples, shape)
+    faults += undecodable
+    if data.skip_bad:
+        tell_left_out(faults, len(samples), source=source, tell=tell)
     else:
-        samples = _cut_video(Path(data.path), data, shape)
-    _check_seeds(samples, agents, data.path or "the built-in clips")
-    check_samples(samples, shape, data.path or "the built-in clips")
+        refuse(faults, source=source, can_skip=True)
     target = folder / "dataset.jsonl"
     lines = [
         {
@@ -84,6 +68,45 @@ def resolve_dataset(data: DataSettings, shape: ClipShape, folder: Path, agents: 
     return target
 
 
+def found_samples(data: DataSettings, shape: ClipShape, folder: Path) -> tuple[list[Sample], list[str]]:
+    """Return the samples of the user's data, and the faults of those that cannot be read; no clip is decoded.
+
+    Args:
+        folder: for clips that Mora draws.
+
+    Raises:
+        DatasetError: there is no such data, or none in it.
+    """
+    if data.path is None:
+        return _make_samples(data, shape, folder), []
+    path = Path(os.path.expanduser(data.path))
+    if path.is_dir():
+        named = next((path / name for name in METADATA if (path / name).is_file()), None)
+        if named is None:
+            return _divided(read_captions(path, data.fps), path)
+        path = named
+    suffix = path.suffix.lower()
+    if suffix in _LINES:
+        return _divided(read_lines(path, data.fps), path)
+    if suffix in TABLES:
+        return _divided(read_table(path, data.fps), path)
+    return _cut_video(path, data, shape), []
+
+
+def _divided(found: Iterable[Sample | str], path: Path) -> tuple[list[Sample], list[str]]:
+    """Samples and faults."""
+    samples: list[Sample] = []
+    faults: list[str] = []
+    for each in found:
+        if isinstance(each, Sample):
+            samples.append(each)
+        else:
+            faults.append(each)
+    if not samples and not faults:
+        raise DatasetError(f"{path}: has no samples; expected one JSON object per line with `prompt` and `video`")
+    return samples, faults
+
+
 def _place(video: Path, folder: Path) -> str:
     """The path of a clip in the data set: relative if Mora drew it there, so that a run can be moved."""
     whole = video.resolve()
@@ -96,13 +119,16 @@ def _make_samples(data: DataSettings, shape: ClipShape, folder: Path) -> list[Sa
         prompt, clip = made_clip(index, shape, with_speed=data.with_speed)
         path = folder / "clips" / f"{index:03d}.mp4"
         write_video(path, clip, shape.fps)
-        samples.append(Sample(prompt, path))
+        samples.append(Sample(prompt, path, where=f"drawn clip {index}"))
     return samples
 
 
 def _cut_video(path: Path, data: DataSettings, shape: ClipShape) -> list[Sample]:
     if not path.is_file():
-        raise DatasetError(f"data: no such file {path}; expected a .jsonl dataset or a video")
+        raise DatasetError(
+            f"data: no such file {path}; expected a video, a folder of videos with captions, or a .jsonl, .csv or .tsv "
+            "file"
+        )
     fps = data.fps or shape.fps
     clip_s = shape.num_frames / fps
     last_s = duration_s(path) - clip_s - 1.0 / fps
@@ -113,7 +139,8 @@ def _cut_video(path: Path, data: DataSettings, shape: ClipShape) -> list[Sample]
         )
     spacing_s = last_s / max(1, data.num_clips - 1)
     prompt = path.stem.replace("_", " ").replace("-", " ")
-    return [Sample(prompt, path, round(index * spacing_s, 3), fps) for index in range(data.num_clips)]
+    starts_s = [round(index * spacing_s, 3) for index in range(data.num_clips)]
+    return [Sample(prompt, path, start_s, fps, where=f"{path} at {start_s} s") for start_s in starts_s]
 
 
 def read_dataset(path: Path, *, default_fps: float | None = None) -> list[Sample]:
@@ -121,132 +148,45 @@ def read_dataset(path: Path, *, default_fps: float | None = None) -> list[Sample
     paths relative to the file.
 
     Raises:
-        DatasetError: with the line number.
+        DatasetError: names every line that is wrong.
     """
-    samples = [_parse_line(path, number, line, default_fps) for number, line in _lines(path)]
-    if not samples:
-        raise DatasetError(f"{path}: has no samples; expected one JSON object per line with `prompt` and `video`")
+    samples, faults = _divided(read_lines(path, default_fps), path)
+    refuse(faults, source=str(path))
     return samples
 
 
-def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Non-blank lines with their numbers."""
-    try:
-        with open(open_foreign(path), "rb") as file:
-            for number in itertools.count(1):
-                line = file.readline(_MAX_LINE_NBYTES + 1)
-                if not line:
-                    return
-                if len(line) > _MAX_LINE_NBYTES:
-                    raise DatasetError(
-                        f"{path}:{number}: expected at most {_MAX_LINE_NBYTES} bytes in a line, got more"
-                    )
-                if number > _MAX_NUM_LINES:
-                    raise DatasetError(f"{path}: expected at most {_MAX_NUM_LINES} lines, got more")
-                if line.strip():
-                    yield number, line
-    except OSError as error:
-        raise DatasetError(f"{path}: cannot be read as a dataset: {error.strerror}") from None
-
-
-def _parse_line(path: Path, number: int, line: bytes, default_fps: float | None) -> Sample:
-    where = f"{path}:{number}"
-    try:
-        entry: Any = parse_json(line.strip(), max_depth=_MAX_DEPTH)
-    except ValueError as error:
-        said = str(error)
-        raise DatasetError(f"{where}: {said if said.startswith('is not JSON') else f'is not JSON: {said}'}") from None
-    if not isinstance(entry, dict):
-        raise DatasetError(f"{where}: expected an object with `prompt` and `video`, got {type(entry).__name__}")
-    unknown = sorted(set(entry) - {"prompt", "video", "start_s", "fps", "seeds", _OLD_SEED})
-    if unknown:
-        raise DatasetError(
-            f"{where}: unknown key `{shown_line(unknown[0], 60)}`; known are prompt, video, start_s, fps, seeds"
-        )
-    prompt, video = entry.get("prompt"), entry.get("video")
-    if not isinstance(prompt, str) or not 0 < len(prompt.strip()) <= _MAX_PROMPT_LENGTH:
-        raise DatasetError(f"{where}: `prompt` must be a text of 1 to {_MAX_PROMPT_LENGTH} characters")
-    if not isinstance(video, str) or not 0 < len(video) <= _MAX_PATH_LENGTH or "\0" in video:
-        raise DatasetError(f"{where}: `video` must be a path, got {_short(video)}")
-    start_s, fps = _number(where, entry, "start_s"), _number(where, entry, "fps")
-    return Sample(prompt, path.parent / video, start_s or 0.0, fps or default_fps, _seeds(where, entry))
-
-
-def _number(where: str, entry: dict[str, Any], key: str) -> float | None:
-    value = entry.get(key)
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
-        raise DatasetError(f"{where}: `{key}` must be a number >= 0, got {_short(value)}")
-    return float(value)
-
-
-def _seeds(where: str, entry: dict[str, Any]) -> dict[str, int]:
-    seeds = entry.get("seeds") or {}
-    if not isinstance(seeds, dict):
-        raise DatasetError(f"{where}: `seeds` must be an object with a number for each agent, got {_short(seeds)}")
-    if entry.get(_OLD_SEED) is not None:
-        seeds = {"image": entry[_OLD_SEED], **seeds}
-    for agent, value in seeds.items():
-        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 63:
-            key = f"seeds.{shown_line(agent, 60)}" if agent in (entry.get("seeds") or {}) else _OLD_SEED
-            raise DatasetError(f"{where}: `{key}` must be an integer from 0 to 2^63 - 1, got {_short(value)}")
-    return seeds
-
-
-def _check_seeds(samples: list[Sample], agents: Collection[str], source: str) -> None:
-    for number, sample in enumerate(samples, start=1):
+def _check_seeds(samples: Sequence[Sample], agents: Collection[str], source: str) -> None:
+    for sample in samples:
         unknown = sorted(set(sample.seeds) - set(agents))
         if unknown:
             raise DatasetError(
-                f"{source}: sample {number}: `seeds` names the agent `{shown_line(unknown[0], 60)}`; the chain has "
+                f"{sample.where or source}: `seeds` names the agent `{shown_line(unknown[0], 60)}`; the chain has "
                 f"{', '.join(agents)}"
             )
 
 
-def _short(value: Any) -> str:
-    return shown_line(ascii(value), 60)
+def check_samples(samples: Sequence[Sample], shape: ClipShape, source: str) -> None:
+    """Decode every sample once.
 
-
-def check_samples(samples: list[Sample], shape: ClipShape, source: str) -> None:
-    """Decode every sample once; raises the first failure with the sample's number."""
-
-    def check(numbered: tuple[int, Sample]) -> None:
-        number, sample = numbered
-        try:
-            sample.clip(shape)
-        except DatasetError as error:
-            raise DatasetError(f"{source}: sample {number}: {error}") from None
-
-    with ThreadPoolExecutor() as pool:
-        for _ in pool.map(check, enumerate(samples, start=1)):
-            pass
-
-
-class SampleOrder:
-    """Maps each place of the endless training sequence to a sample and a noise seed.
-
-    A pure function of (seed, place), so the data cursor is one integer and a resumed run uses the same samples.
+    Raises:
+        DatasetError: names every sample that cannot be decoded.
     """
+    _, faults = _decodable(samples, shape)
+    refuse(faults, source=source)
 
-    def __init__(self, num_samples: int, *, seed: int, shuffle: bool) -> None:
-        self._num_samples = num_samples
-        self._seed = seed
-        self._shuffle = shuffle
-        self._last_epoch: tuple[int, list[int]] | None = None  # number and order of the epoch that was asked for last
 
-    def sample_index(self, place: int) -> int:
-        """Index of the sample at `place`; every epoch has its own permutation."""
-        epoch, position = divmod(place, self._num_samples)
-        if not self._shuffle:
-            return position
-        if self._last_epoch is None or self._last_epoch[0] != epoch:
-            order = list(range(self._num_samples))
-            random.Random(f"{self._seed}/{epoch}").shuffle(order)
-            self._last_epoch = (epoch, order)
-        return self._last_epoch[1][position]
+def _decodable(samples: Sequence[Sample], shape: ClipShape) -> tuple[list[Sample], list[str]]:
+    """The samples that can be decoded, and the faults of the others."""
+    with ThreadPoolExecutor() as pool:
+        found = list(pool.map(lambda sample: fault_of(sample, shape), samples))
+    good = [sample for sample, fault in zip(samples, found, strict=True) if fault is None]
+    return good, [fault for fault in found if fault is not None]
 
-    def noise_seed(self, place: int) -> int:
-        """Seed of all randomness of the sample at `place` (timestep, noise, posterior, first frame): 63 bits."""
-        digest = hashlib.sha256(f"{self._seed}/noise/{place}".encode()).digest()
-        return int.from_bytes(digest[:8], "big") >> 1
+
+def fault_of(sample: Sample, shape: ClipShape) -> str | None:
+    """Decode a sample once; return what is wrong with it, or None."""
+    try:
+        sample.clip(shape)
+    except DatasetError as error:
+        return f"{sample.where}: {error}" if sample.where else str(error)
+    return None

@@ -20,7 +20,9 @@ class ClipShape(Settings):
 class DataSettings(Settings):
     """The source of training clips."""
 
-    path: str | None = None  # JSON lines with prompt and video, or one video; None = clips that Mora draws
+    # A folder of videos with captions, a .jsonl, .csv or .tsv file, or one video; None = clips that Mora draws.
+    path: str | None = None
+    skip_bad: bool = False  # leave out samples that cannot be used, and say which
     fps: float | None = None  # frames are taken at this rate; None = the video's own
     num_clips: PositiveInt = 8  # cut from one video, or drawn
     with_speed: bool = False  # drawn shapes move slowly or quickly, and their prompts say so

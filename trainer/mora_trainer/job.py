@@ -11,7 +11,8 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from mora_data.dataset import SampleOrder, read_dataset
+from mora_data.dataset import read_dataset
+from mora_data.sample_order import SampleOrder
 from mora_runtime import RunDirectory, Session
 from mora_runtime.errors import TrainingDiverged
 from mora_runtime.process.closed_listeners import close_listeners

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from mora_data.dataset import Sample, SampleOrder
+from mora_data.sample import Sample
+from mora_data.sample_order import SampleOrder
 from mora_data.settings import ClipShape
 from mora_runtime import Client, Session, TensorRef
 from mora_runtime.errors import ProtocolError

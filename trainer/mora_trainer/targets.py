@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from mora_data.dataset import Sample
+from mora_data.sample import Sample
 from mora_data.settings import ClipShape
 from mora_runtime import Session
 from mora_runtime.errors import ProtocolError

@@ -8,7 +8,7 @@ import click
 from mora_runtime.errors import MoraError
 
 from mora_launch.cli.bench import bench
-from mora_launch.cli.checkpoint import checkpoint
+from mora_launch.cli.data import data
 from mora_launch.cli.doctor import doctor
 from mora_launch.cli.env import env
 from mora_launch.cli.generate import generate
@@ -16,9 +16,10 @@ from mora_launch.cli.models import models
 from mora_launch.cli.options import console
 from mora_launch.cli.profile import profile
 from mora_launch.cli.review import review
+from mora_launch.cli.runs.checkpoint import checkpoint
+from mora_launch.cli.runs.status import status
+from mora_launch.cli.runs.stop import stop
 from mora_launch.cli.serve import serve
-from mora_launch.cli.status import status
-from mora_launch.cli.stop import stop
 from mora_launch.cli.synthesize import synthesize
 from mora_launch.cli.test import test
 from mora_launch.cli.train import train
@@ -33,7 +34,8 @@ def cli() -> None:
 
 
 _COMMANDS = (
-    train, profile, synthesize, generate, review, serve, env, models, checkpoint, status, stop, doctor, bench, test,
+    train, profile, synthesize, generate, review, serve, env, models, data, checkpoint, status, stop, doctor, bench,
+    test,
 )  # fmt: skip
 for _command in _COMMANDS:
     cli.add_command(_command)

@@ -81,7 +81,7 @@ def test_a_pipe_or_device_as_video_never_blocks(tmp_path: Path) -> None:
                 look(video)
         data = tmp_path / "data.jsonl"
         data.write_text(f'{{"prompt": "x", "video": "{video}"}}\n')
-        with pytest.raises(DatasetError, match=r"sample 1: .*expected a regular file"):
+        with pytest.raises(DatasetError, match=r"data\.jsonl:1: .*expected a regular file"):
             resolve_dataset(DataSettings(path=str(data)), SHAPE, tmp_path / "run", ())
 
 

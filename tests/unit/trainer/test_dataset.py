@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from mora_data.clips import read_clip, write_lossless, write_video
-from mora_data.dataset import SampleOrder, read_dataset, resolve_dataset
+from mora_data.dataset import read_dataset, resolve_dataset
 from mora_data.moving_shapes import made_clip
+from mora_data.sample_order import SampleOrder
 from mora_data.settings import ClipShape, DataSettings
 from mora_runtime.errors import DatasetError
 
@@ -68,7 +69,7 @@ def test_an_undecodable_video_is_named_by_its_sample(tmp_path: Path, clip_file: 
     (tmp_path / "broken.mp4").write_bytes(b"\x00" * 400)
     lines = [json.dumps({"prompt": "x", "video": name}) for name in (clip_file.name, "broken.mp4")]
     path = write_lines(tmp_path / "data.jsonl", *lines)
-    with pytest.raises(DatasetError, match=r"sample 2: .*broken.mp4: cannot be decoded"):
+    with pytest.raises(DatasetError, match=r"data\.jsonl:2: .*broken.mp4: cannot be decoded"):
         resolve_dataset(DataSettings(path=str(path)), shape, tmp_path / "run", ())
 
 
@@ -118,7 +119,7 @@ def test_seeds_of_agents_are_read_and_written_and_an_unknown_agent_is_refused(
     path = write_lines(tmp_path / "data.jsonl", json.dumps(line))
     resolved = resolve_dataset(DataSettings(path=str(path)), shape, tmp_path / "run", ("first", "second", "last"))
     assert read_dataset(resolved)[0].seeds == {"first": 3, "second": 4}
-    with pytest.raises(DatasetError, match=r"sample 1: `seeds` names the agent `second`; the chain has first, last"):
+    with pytest.raises(DatasetError, match=r"jsonl:1: `seeds` names the agent `second`; the chain has first, last"):
         resolve_dataset(DataSettings(path=str(path)), shape, tmp_path / "run", ("first", "last"))
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from mora_data.dataset import Sample
+from mora_data.sample import Sample
 from mora_data.settings import ClipShape
 from mora_trainer.targets import Targets, shares
 

@@ -1,0 +1,1 @@
+"""Commands about a run: its state, its end, its checkpoints."""
