@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ class Request:
 
     @property
     def torch_device(self) -> torch.device:
+        import torch  # a second, which a part that needs none does not spend
+
         return torch.device(self.device)
 
     @property
