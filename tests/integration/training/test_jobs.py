@@ -114,7 +114,7 @@ def test_two_replicas_with_one_sample_each_equal_one_replica_with_two(tmp_path: 
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-5)
     logs = {path.stem: path.read_text() for path in (tmp_path / "two" / "logs").glob("*.jsonl")}
     loaded = sorted(role for role, text in logs.items() if re.search("loading (the )?text encoder", text))
-    assert loaded == ["image.0", "video.0"], "the other replica reads what these have encoded"
+    assert loaded == ["image.0.1", "video.0.1"], "the other replica reads what these have encoded"
     assert len(list((tmp_path / "two" / "cache" / "video" / "targets").glob("*.safetensors"))) > 1
 
 
