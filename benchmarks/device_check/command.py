@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from mora_launch.config.train_config import TrainConfig, load_config
 from mora_launch.environments.tiny_models import ensure_tiny_models
-from rich.console import Console
+from mora_trainer.terminal import Console
 
 from benchmarks.device_check.chain import write_published_chain, write_tiny_chain
 from benchmarks.device_check.interpreters import Interpreters, find_interpreters

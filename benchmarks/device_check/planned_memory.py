@@ -12,7 +12,7 @@ from mora_launch.config.train_config import TrainConfig
 from mora_launch.environments.agent_cost import ask_costs
 from mora_launch.jobs.servers import check_agents
 from mora_runtime.errors import MoraError
-from rich.console import Console
+from mora_trainer.terminal import Console
 
 from benchmarks.device_check.outcome import Outcome
 

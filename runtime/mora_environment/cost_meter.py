@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-from mora_environment.cost import CallCost, Work
+from mora_environment.cost import AgentCost, CallCost, Work
 
 _ATTENTION = ("_scaled_dot_product", "_flash_attention", "_efficient_attention")
 
@@ -166,10 +166,10 @@ def measured_call(
         )
 
 
-def trained_counts(module: torch.nn.Module) -> dict[str, int]:
-    """`num_trained` and `num_largest` of an `AgentCost`."""
+def with_trained_counts(cost: AgentCost, module: torch.nn.Module) -> AgentCost:
+    """The cost with the numbers of parameters of `module` that have a gradient: all, and of the largest tensor."""
     sizes = [parameter.numel() for parameter in module.parameters() if parameter.requires_grad]
-    return {"num_trained": sum(sizes), "num_largest": max(sizes, default=0)}
+    return cost.model_copy(update={"num_trained": sum(sizes), "num_largest": max(sizes, default=0)})
 
 
 def _tensors(tree: Any) -> list[torch.Tensor]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 from mora_environment.cost import AgentCost, CostRequest, in_sequence
-from mora_environment.cost_meter import measured_call, trained_counts
+from mora_environment.cost_meter import measured_call, with_trained_counts
 from mora_training.trainable import select_trainable
 from torch import Tensor
 
@@ -33,8 +33,8 @@ def clip_cost(options: OpenSoraOptions, request: CostRequest) -> AgentCost:
     step = measured_call(clip.step, modules=[clip.model], with_backward=has_backward)
     prediction, decoding = (measured_call(part, with_backward=False) for part in (clip.predict, clip.decode))
     sampling = prediction.repeated(clip.pipeline.sampler.num_model_calls())
-    counts = trained_counts(clip.model)
-    return AgentCost(**counts, prepare=encoding, step=step, sample=in_sequence(encoding, sampling, decoding))
+    cost = AgentCost(prepare=encoding, step=step, sample=in_sequence(encoding, sampling, decoding))
+    return with_trained_counts(cost, clip.model)
 
 
 class _Clip:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel
 from mora_environment.cost import AgentCost, CallCost, CostRequest, in_sequence
-from mora_environment.cost_meter import measured_call, trained_counts
+from mora_environment.cost_meter import measured_call, with_trained_counts
 from mora_training.trainable import select_trainable
 from mora_training.training_settings import TrainableSettings
 
@@ -36,7 +36,7 @@ def picture_cost(options: Sd3Options, request: CostRequest) -> AgentCost:
     skipped = prediction.repeated(pictures.num_steps - pictures.num_measured_steps)
     step = step.model_copy(update={"forward": step.forward + skipped.forward * request.batch_size})
     sample = in_sequence(prediction.repeated(pictures.num_steps), decoding, *pictures.encoding())
-    return AgentCost(**trained_counts(pictures.renderer.transformer), step=step, sample=sample)
+    return with_trained_counts(AgentCost(step=step, sample=sample), pictures.renderer.transformer)
 
 
 class _Pictures:

@@ -87,6 +87,7 @@ _OF_CONTROL = (
     (("tests/integration/training",), 180),
     (("tests/integration/serving",), 130),
     (("tests/integration/rounds",), 180),
+    (("tests/integration/weights",), 120),
 )
 _OF_CONTROL_ALONE = (  # of toy agents, which run in the control environment
     (("tests/integration/chain",), 120),

@@ -20,9 +20,9 @@ from typing import IO, BinaryIO
 
 from mora_runtime.errors import EndpointFailed, StorageError
 from mora_runtime.files.durable_files import sha256_of
-from mora_runtime.files.file_lock import lock_file
 
 from mora_environment.weights.hub import Location
+from mora_environment.weights.shared_lock import lock_where_possible
 
 _RANGE_NBYTES = 1 << 30
 _CHUNK_NBYTES = 1 << 20
@@ -51,7 +51,7 @@ def download_blob(locate: Callable[[], Location], blobs: Path, shown: str, tell_
         blobs.mkdir(parents=True, exist_ok=True)
         while not final.exists():
             with open(partial, "ab") as handle:
-                lock_file(handle.fileno(), _LOCK_DEADLINE_S, shown=str(partial))
+                lock_where_possible(handle.fileno(), _LOCK_DEADLINE_S, shown=str(partial))
                 if not _is_still(partial, handle):
                     continue  # the process that had the lock has finished or removed it
                 _complete(handle, location, locate, shown, tell_nbytes)

@@ -17,7 +17,6 @@ import psutil
 import torch
 from mora_runtime.errors import CheckpointError
 from mora_runtime.files.durable_files import replace_text, sha256_of, sync
-from mora_runtime.files.file_lock import lock_file
 
 from mora_environment.weights.converted_folder import (
     RECORD_FILE,
@@ -29,6 +28,7 @@ from mora_environment.weights.converted_folder import (
 )
 from mora_environment.weights.hub_cache import snapshot_folder
 from mora_environment.weights.safetensors_stream import write_stream
+from mora_environment.weights.shared_lock import lock_where_possible
 from mora_environment.weights.weights_source import Conversion, HubPlace, WeightsSource
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -51,7 +51,7 @@ def convert(source: WeightsSource, commit: str, files: Sequence[str], tell: Call
     final = converted_folder(place, commit, conversion.dtype)
     final.parent.mkdir(parents=True, exist_ok=True)
     with open(final.parent / f".{final.name}.lock", "w", encoding="utf-8") as lock:
-        lock_file(lock.fileno(), _LOCK_DEADLINE_S, shown=lock.name)
+        lock_where_possible(lock.fileno(), _LOCK_DEADLINE_S, shown=lock.name)
         ready = find_converted(source)
         if ready is not None:
             return ready

@@ -29,10 +29,11 @@ def keywords(call: ast.Call) -> dict[str, object]:
     return {each.arg: getattr(each.value, "value", None) for each in call.keywords if each.arg}
 
 
-def test_a_pickle_is_read_in_one_place_and_only_as_weights() -> None:
+def test_pickles_are_read_in_two_places_and_only_as_weights() -> None:
     loads = [(path, call) for path, call in calls("load") if ast.unparse(call.func) in ("torch.load", "np.load")]
-    assert [path.name for path, _ in loads] == ["checkpoint_files.py"], "the published autoencoder's .ckpt"
-    assert keywords(loads[0][1])["weights_only"] is True
+    # the published autoencoder's .ckpt, and what `models fetch` converts
+    assert sorted(path.name for path, _ in loads) == ["checkpoint_files.py", "conversion.py"]
+    assert all(keywords(call)["weights_only"] is True for _, call in loads)
 
 
 def test_models_of_the_image_environment_are_loaded_only_from_safetensors() -> None:

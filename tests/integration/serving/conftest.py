@@ -130,7 +130,7 @@ def stop(serving: Serving) -> None:
 @pytest.fixture(scope="session")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
     """Another `mora serve`, with low limits."""
-    bounds = ("max_waiting=2", "keep_videos_s=1", "max_upload_nbytes=1048576")
+    bounds = ("max_waiting=2", "keep_videos_s=4", "max_upload_nbytes=1048576")
     started = start(tmp_path_factory.mktemp("small"), *(f"--set=serving.{bound}" for bound in bounds))
     try:
         yield started

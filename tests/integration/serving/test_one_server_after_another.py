@@ -62,7 +62,7 @@ def test_an_expired_video_is_reported_as_expired(small: Serving) -> None:
         time.sleep(0.1)
     assert answer.status_code == 404
     assert answer.json()["error"]["message"].startswith(
-        f"video_id: `{job['id']}` has expired: finished videos are kept for 1 s"
+        f"video_id: `{job['id']}` has expired: finished videos are kept for 4 s"
     )
     assert small.http.get(f"/v1/videos/{job['id']}/content").status_code == 404
     assert not list((small.run / "videos").glob(f"{job['id']}*"))

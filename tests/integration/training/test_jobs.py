@@ -7,6 +7,7 @@ import json
 import re
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -170,9 +171,11 @@ def test_the_death_of_the_launcher_ends_every_role(tmp_path: Path) -> None:
     job = MoraTrain(tmp_path / "run", ENDLESS, config=TOYS)
     job.read_until(lambda line: line.startswith("step 1/50000"))
     assert len(job.children()) == 3
-    code, said = mora("status", job.run, "--json")
-    shown = json.loads(said)
-    assert (code, shown["state"], shown["launcher_pid"]) == (0, "running", job.process.pid)
+    deadline = time.monotonic() + 30
+    # the coordinator's first step can come before the launcher has written that the job runs
+    while (shown := json.loads(mora("status", job.run, "--json")[1]))["state"] == "starting":
+        assert time.monotonic() < deadline, shown
+    assert (shown["state"], shown["launcher_pid"]) == ("running", job.process.pid)
     assert {role["role"]: role["pid"] for role in shown["roles"]} == {
         name: job.child(name).pid for name in ("image.0", "video.0", "coordinator.0")
     }

@@ -91,10 +91,10 @@ def test_what_is_fetched_trains_without_a_network(online: FakeHub, home: Path, t
     pickle = home / "hub" / "models--google--mt5-xxl" / "snapshots"
     for path in pickle.glob("*/pytorch_model.bin"):
         path.unlink()  # no server reads it
-    trained = mora("train", "configs/tiny.yaml", "--run", str(tmp_path / "run"), **dead)
+    trained = mora("train", "configs/tiny.yaml", "--run", str(tmp_path / "run"))
     assert trained.returncode == 0, trained.stdout + trained.stderr
     assert "finished 1 step" in trained.stdout
-    assert online.asked == []
+    assert online.asked == []  # though the Hub could be reached
 
 
 def assert_sent_once(hub: FakeHub) -> None:

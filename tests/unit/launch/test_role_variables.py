@@ -30,3 +30,10 @@ def test_gpus_are_numbered_by_their_place_on_the_bus_and_their_memory_grows_in_p
 def test_settings_of_the_allocator_in_the_shell_stay(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, "max_split_size_mb:128")
     assert "PYTORCH_ALLOC_CONF" not in child_variables(1, "cuda:0")
+
+
+def test_roles_do_not_download_unless_the_user_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    assert child_variables(1, "cpu")["HF_HUB_OFFLINE"] == "1"
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    assert "HF_HUB_OFFLINE" not in child_variables(1, "cpu")

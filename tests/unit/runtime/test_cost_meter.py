@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import torch
-from mora_environment.cost import CallCost, Work, in_sequence
-from mora_environment.cost_meter import CostMeter, measured_call, trained_counts
+from mora_environment.cost import AgentCost, CallCost, Work, in_sequence
+from mora_environment.cost_meter import CostMeter, measured_call, with_trained_counts
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
@@ -119,4 +119,5 @@ def test_calls_in_sequence_add_their_work_and_need_the_largest_memory() -> None:
 def test_counts_of_what_trains() -> None:
     stack = layers()
     stack[0].requires_grad_(False)
-    assert trained_counts(stack) == {"num_trained": (DEPTH - 1) * WIDTH**2, "num_largest": WIDTH**2}
+    cost = with_trained_counts(AgentCost(), stack)
+    assert (cost.num_trained, cost.num_largest) == ((DEPTH - 1) * WIDTH**2, WIDTH**2)

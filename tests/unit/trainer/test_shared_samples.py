@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch.distributed as dist
 from mora_trainer.chain.generation import ChainGenerator, Made
-from mora_trainer.job import TrainingJob, _group_settings, _sampling_timeout_s
+from mora_trainer.job import TrainingJob, _group_settings, _patience_s
 from mora_trainer.samples import SamplePrompt, Sampler, Share
 from mora_trainer.settings import CoordinatorSettings
 
@@ -82,8 +82,9 @@ def test_a_rank_waits_longer_than_any_call_of_another() -> None:
 def test_a_rank_waits_for_as_many_calls_as_the_samples_of_another_can_take(
     num_replicas: int, num_prompts_of_the_busiest: int
 ) -> None:
-    timeout_s = _sampling_timeout_s(coordinator_settings(num_replicas=num_replicas))
-    assert timeout_s > num_prompts_of_the_busiest * 2 * 600.0
+    settings = coordinator_settings(num_replicas=num_replicas)
+    assert _patience_s(settings, 1) > num_prompts_of_the_busiest * 2 * 600.0
+    assert _patience_s(settings, 100) > 2 * 100 * 600.0, "or those that store targets"
 
 
 @pytest.mark.parametrize("is_first", [True, False])
@@ -93,7 +94,7 @@ def test_the_sheet_is_drawn_by_the_first_rank_after_all_have_met_in_the_patient_
     events: list[object] = []
     monkeypatch.setattr(dist, "barrier", lambda group: events.append(group))
     job = object.__new__(TrainingJob)
-    job._is_first, job._modulation, job._sampling_group = is_first, None, "patient"  # type: ignore[assignment]
+    job._is_first, job._modulation, job._patient_group = is_first, None, "patient"  # type: ignore[assignment]
     job._sampler = cast(
         Sampler,
         SimpleNamespace(take=lambda label, embeddings: events.append(label), draw_sheet=lambda: events.append("sheet")),
