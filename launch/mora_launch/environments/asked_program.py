@@ -34,18 +34,20 @@ def ask_program(
     *,
     asked: str,
     folder: Path | None = None,
-    deadline_s: float = CHECK_DEADLINE_S,
+    deadline_s: float | None = None,
 ) -> Answer:
     """Run a program with `request` on its stdin and return its answer.
 
     Args:
         asked: who is asked, for errors.
         folder: where the program runs; default: the current folder.
+        deadline_s: for its answer; default: that of a check of options.
 
     Raises:
         OSError: the program cannot be run.
         EnvironmentFailed: it gives no answer in time, or one that is too long.
     """
+    wait_s = CHECK_DEADLINE_S if deadline_s is None else deadline_s
     with tempfile.TemporaryFile() as stdin:
         stdin.write(request.encode())
         stdin.seek(0)
@@ -54,9 +56,9 @@ def ask_program(
         )
     with process:
         try:
-            return _answer(process, deadline_s)
+            return _answer(process, wait_s)
         except TimeoutError:
-            raise EnvironmentFailed(f"{asked} gave no answer within {deadline_s:.0f} s") from None
+            raise EnvironmentFailed(f"{asked} gave no answer within {wait_s:.0f} s") from None
         except OverflowError:
             raise EnvironmentFailed(
                 f"{asked}: expected an answer of at most {MAX_ANSWER_NBYTES} bytes, got more"

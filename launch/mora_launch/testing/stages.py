@@ -88,6 +88,7 @@ _OF_CONTROL = (
     (("tests/integration/serving",), 130),
     (("tests/integration/rounds",), 180),
     (("tests/integration/weights",), 120),
+    (("tests/integration/device",), 60),
 )
 _OF_CONTROL_ALONE = (  # of toy agents, which run in the control environment
     (("tests/integration/chain",), 120),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -96,15 +97,16 @@ class Model(Agent):
 
 @pytest.fixture
 def run(stream: Stream, monkeypatch: pytest.MonkeyPatch) -> Callable[[Call | Backward], Result]:
-    def to_wire(store: object, caller: object, values: dict[str, Any]) -> dict[str, Any]:
+    def to_wire(store: object, caller: object, values: dict[str, Any], *, onward: object) -> dict[str, Any]:
         stream.wait(stream.queued_ms, "copy")  # a copy to host memory waits for the work before it
         return {}
 
     monkeypatch.setattr(execution, "to_wire", to_wire)
     monkeypatch.setattr(execution, "from_wire", lambda store, caller, values: {})
     device = ServerDevice(torch.device("cuda:0"), ends_when_out_of_memory=False)
+    store = SimpleNamespace(collect=lambda: None)
     executor = Executor(
-        None, {"model": Model(stream)}, device, GraphTable(), Activity(), recompute=False  # type: ignore[arg-type]
+        store, {"model": Model(stream)}, device, GraphTable(), Activity(), recompute=False  # type: ignore[arg-type]
     )  # fmt: skip
     caller = Caller("client", b"client")
 

@@ -50,7 +50,10 @@ def test_the_answer_tells_interface_components_and_weights(tmp_path: Path) -> No
     assert found["interface"]["takes"]["pictures"] == {
         "modality": "images", "height": 4, "width": 4, "num_frames": None,
     }  # fmt: skip
-    assert found["components"] == [{"name": "brush", "num_parameters": 3, "dtype_nbytes": 4, "trainable": True}]
+    (component,) = found["components"]
+    assert component == {
+        "name": "brush", "num_parameters": 3, "dtype_nbytes": 4, "trainable": True, "is_unloaded": False
+    }  # fmt: skip
     assert (found["weights"], found["weights_folder"]) == ("weights", str(tmp_path))
     assert answered("paint", weights="absent")["weights_folder"] is None
 
