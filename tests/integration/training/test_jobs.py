@@ -186,7 +186,7 @@ def test_the_death_of_the_launcher_ends_every_role(tmp_path: Path) -> None:
     code, said = mora("doctor", job.run)
     assert code == 1
     assert f"its launcher (process {job.process.pid}) was killed while running, with image.0, video.0" in said
-    assert "--resume continues from the committed checkpoint" in said
+    assert f"./mora train --resume --run {job.run} continues from the committed checkpoint" in " ".join(said.split())
 
 
 def test_an_agent_that_dies_while_loading_is_reported_and_leaves_no_process(tmp_path: Path) -> None:
