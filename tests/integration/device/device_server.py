@@ -84,18 +84,16 @@ class Stage(Agent):
 
     @remote
     def counts(self) -> dict[str, Any]:
-        """The fake's live objects, and the slots of this process's pool that are in use."""
+        """The slots of this process's pool that are in use, and the fake's live objects."""
         from mora_runtime.rpc import session
 
         opened = session._current
         assert opened is not None
         plane = opened.store.plane
-        return {
-            "num_live": 0 if plane is None else plane.pool.num_live,
-            "num_opened": FAKE.num_opened,
-            "num_events": FAKE.num_events,
-            "num_copied": FAKE.num_copied,
-        }
+        found = {"num_live": 0 if plane is None else plane.pool.num_live}
+        if FAKE is not None:
+            found |= {name: getattr(FAKE, name) for name in ("num_opened", "num_events", "num_copied")}
+        return found
 
 
 if __name__ == "__main__":
