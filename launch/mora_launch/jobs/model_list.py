@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from mora_launch.config.device_tensors import tensor_ways
 from mora_launch.config.train_config import TrainConfig
 from mora_launch.environments.agent_options import CheckedOptions
 from mora_launch.jobs.servers import check_agents
@@ -36,6 +37,8 @@ def show_models(config: TrainConfig, console: Console, *, as_json: bool) -> None
             shown = (part["name"], f"{part['num_parameters']:,}", format_nbytes(part["nbytes"]))
             table.add_row(*(first if row == 0 else [""] * len(first)), *shown)
     console.print(table)
+    for way in tensor_ways(config):
+        console.print(f"tensors in training: {way}", markup=False)
     for line in missing_lines(checked.values()):
         console.print(line, style="yellow", markup=False)
 
