@@ -16,15 +16,18 @@ class SampleOrder:
         self._num_samples = num_samples
         self._seed = seed
         self._shuffle = shuffle
+        self._last_epoch: tuple[int, list[int]] | None = None  # number and order of the epoch that was asked for last
 
     def sample_index(self, place: int) -> int:
         """Index of the sample at `place`; every epoch has its own permutation."""
         epoch, position = divmod(place, self._num_samples)
         if not self._shuffle:
             return position
-        order = list(range(self._num_samples))
-        random.Random(f"{self._seed}/{epoch}").shuffle(order)
-        return order[position]
+        if self._last_epoch is None or self._last_epoch[0] != epoch:
+            order = list(range(self._num_samples))
+            random.Random(f"{self._seed}/{epoch}").shuffle(order)
+            self._last_epoch = (epoch, order)
+        return self._last_epoch[1][position]
 
     def noise_seed(self, place: int) -> int:
         """Seed of all randomness of the sample at `place` (timestep, noise, posterior, first frame): 63 bits."""
