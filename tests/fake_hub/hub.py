@@ -84,6 +84,7 @@ class FakeHub:
         self.asked: list[Asked] = []
         self.num_sent: dict[str, int] = {}
         self.knows_ranges = True
+        self.busy_for: dict[str, int] = {}  # by path of a file, how many questions about it are answered 503
         self.says_everything_is: bytes | None = None  # a hostile Hub: this content under every address
         self.lock = threading.Lock()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": self}))
@@ -212,6 +213,10 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if repository.is_gated and name not in self.hub.tokens.get(token or "", set()):
             self._refuse(403, "GatedRepo", f"Access to model {name} is restricted: you are not in the list.")
+            return
+        if self.command == "HEAD" and self.hub.busy_for.get(file, 0):
+            self.hub.busy_for[file] -= 1
+            self._refuse(503, "", "Busy")
             return
         if file not in repository.files:
             self._refuse(404, "EntryNotFound", "Entry not found")

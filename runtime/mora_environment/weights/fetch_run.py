@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from mora_runtime.errors import EndpointFailed
 from mora_runtime.files.durable_files import replace_text
@@ -17,9 +18,12 @@ from mora_environment.weights.fetch_answer import PlannedFile
 from mora_environment.weights.fetch_plan import FetchPlan
 from mora_environment.weights.hub import Hub
 from mora_environment.weights.hub_cache import repository_folder
+from mora_environment.weights.hub_errors import is_passing
 
 _NUM_DOWNLOADS = 4  # at the same time
 _TELL_EVERY_S = 5.0
+_PAUSES_S = (1.0, 4.0, 16.0)  # between attempts of one question
+_T = TypeVar("_T")
 
 
 def run_fetch(hub: Hub, plan: FetchPlan, tell: Callable[[str], None]) -> None:
@@ -36,7 +40,7 @@ def run_fetch(hub: Hub, plan: FetchPlan, tell: Callable[[str], None]) -> None:
     files = sorted(plan.files.values(), key=lambda file: file.nbytes)
     _download(hub, plan, files, _Progress(sum(file.num_missing_nbytes for file in files), tell))
     for file in files:
-        hub.link(file.repository, plan.commits[file.repository], file.path, plan.options[file.repository])
+        _patiently(hub.link, file.repository, plan.commits[file.repository], file.path, plan.options[file.repository])
     for repository, commit in plan.commits.items():
         reference = repository_folder(repository) / "refs" / "main"
         reference.parent.mkdir(parents=True, exist_ok=True)
@@ -63,8 +67,21 @@ def _download(hub: Hub, plan: FetchPlan, files: list[PlannedFile], progress: _Pr
 
 def _download_one(hub: Hub, plan: FetchPlan, file: PlannedFile, progress: _Progress) -> Path:
     repository = file.repository
-    locate = partial(hub.location, repository, plan.commits[repository], file.path, plan.options[repository])
+    asked = (repository, plan.commits[repository], file.path, plan.options[repository])
+    locate = partial(_patiently, hub.location, *asked)
     return download_blob(locate, repository_folder(repository) / "blobs", f"{repository}/{file.path}", progress.add)
+
+
+def _patiently(ask: Callable[..., _T], *arguments: str) -> _T:
+    """Ask the Hub again where the cause of a failure may pass: hours of download should not end with one timeout."""
+    for pause_s in _PAUSES_S:
+        try:
+            return ask(*arguments)
+        except EndpointFailed as error:
+            if not is_passing(error.__cause__):
+                raise
+            time.sleep(pause_s)
+    return ask(*arguments)
 
 
 class _Progress:

@@ -37,6 +37,18 @@ def told_plainly(repository: str, option: str, *, has_token: bool) -> Iterator[N
         raise EndpointFailed(_line(error, repository, option, has_token=has_token)) from error
 
 
+def is_passing(error: BaseException | None) -> bool:
+    """Whether the cause of a failure may be over in a moment: a timeout, a lost connection, a busy server."""
+    if error is None or type(error).__name__ == "OfflineModeIsEnabled":
+        return False
+    if type(error).__name__ == "LocalEntryNotFoundError":
+        return is_passing(error.__cause__)
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if status is not None:
+        return bool(status == 429 or status >= 500)
+    return isinstance(error, ConnectionError) or type(error).__module__.partition(".")[0] in _TRANSPORTS
+
+
 def _line(error: BaseException, repository: str, option: str, *, has_token: bool) -> str:
     page = f"https://huggingface.co/{repository}"
     told = _told(error, page, option, has_token=has_token)

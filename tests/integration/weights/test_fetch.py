@@ -163,6 +163,13 @@ def test_a_connection_that_ends_in_the_middle_is_continued(fetch: Fetch) -> None
     assert (fetch.repository / "snapshots" / COMMIT / "model.safetensors").read_bytes() == WEIGHTS
 
 
+def test_a_hub_that_is_busy_for_a_moment_does_not_end_the_download(fetch: Fetch) -> None:
+    fetch.hub.busy_for["model.safetensors"] = 1
+    assert fetch.run()["files"]
+    assert fetch.hub.busy_for["model.safetensors"] == 0
+    assert (fetch.repository / "snapshots" / COMMIT / "model.safetensors").read_bytes() == WEIGHTS
+
+
 def test_a_server_without_ranges_is_asked_again_for_everything(fetch: Fetch) -> None:
     fetch.hub.knows_ranges = False
     fetch.hub.cut_after["model.safetensors"] = 1 << 20
