@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from mora_env_opensora import published
 from mora_env_opensora.models import CausalVAEModel, OpenSoraT2V
 from torch import Tensor
 from torch.nn import functional as F
@@ -28,28 +29,6 @@ from torch.profiler import ProfilerActivity, profile
 
 HEADS, HEAD_DIM, CAPTION_CHANNELS, TEXT_ROWS = 3, 96, 512, 512
 LATENT_GRID = (8, 32, 64)  # latent frames, height, width: 8 x 16 x 32 = 4,096 tokens
-VAE_CONFIG: dict[str, Any] = {
-    "hidden_size": 128,
-    "hidden_size_mult": [1, 2, 4, 4],
-    "z_channels": 4,
-    "embed_dim": 4,
-    "num_res_blocks": 2,
-    "q_conv": "CausalConv3d",
-    "encoder_conv_in": "Conv2d",
-    "encoder_conv_out": "CausalConv3d",
-    "encoder_attention": "AttnBlock3DFix",
-    "encoder_resnet_blocks": ["ResnetBlock2D", "ResnetBlock2D", "ResnetBlock3D", "ResnetBlock3D"],
-    "encoder_spatial_downsample": ["Downsample", "Spatial2xTime2x3DDownsample", "Spatial2xTime2x3DDownsample", ""],
-    "encoder_temporal_downsample": ["", "", "", ""],
-    "encoder_mid_resnet": "ResnetBlock3D",
-    "decoder_conv_in": "CausalConv3d",
-    "decoder_conv_out": "CausalConv3d",
-    "decoder_attention": "AttnBlock3DFix",
-    "decoder_resnet_blocks": ["ResnetBlock3D", "ResnetBlock3D", "ResnetBlock3D", "ResnetBlock3D"],
-    "decoder_spatial_upsample": ["", "SpatialUpsample2x", "Spatial2xTime2x3DUpsample", "Spatial2xTime2x3DUpsample"],
-    "decoder_temporal_upsample": ["", "", "", ""],
-    "decoder_mid_resnet": "ResnetBlock3D",
-}
 
 
 @dataclass(frozen=True)
@@ -201,7 +180,7 @@ def vae_memory() -> list[VaeMemory]:
 def vae_case(work: str, frames: int, side: int, tile: int, tile_frames: int) -> int:
     """Peak bytes above the memory of the process before the call."""
     with torch.device("meta"):
-        vae = CausalVAEModel.from_config(VAE_CONFIG).eval().requires_grad_(False)
+        vae = CausalVAEModel.from_config(published.VAE).eval().requires_grad_(False)
     vae.to_empty(device="cpu")
     for parameter in vae.parameters():
         parameter.zero_()  # memory does not depend on the weights, and random weights take seconds to make

@@ -22,6 +22,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+from mora_env_opensora import published
 from mora_env_opensora.conditioning import ClipSize, masked_latents, place_frames
 from mora_env_opensora.models import CausalVAEModel, OpenSoraInpaint
 from mora_env_opensora.models.vae import DiagonalGaussian
@@ -33,11 +34,10 @@ from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.figures import add_json_option, publish
-from benchmarks.opensora import VAE_CONFIG
 
 PUBLISHED = ClipSize(93, 480, 640)
 SMALL = ClipSize(93, 64, 64)
-_SMALL_VAE = VAE_CONFIG | {"hidden_size": 32, "hidden_size_mult": [1, 1, 2, 2]}
+_SMALL_VAE = published.VAE | {"hidden_size": 32, "hidden_size_mult": [1, 1, 2, 2]}
 _SMALL_TRANSFORMER = {
     "num_layers": 2, "num_attention_heads": 3, "attention_head_dim": 96, "cross_attention_dim": 288,
     "caption_channels": 512, "sample_size": [8, 8], "sample_size_t": 24,
@@ -96,7 +96,7 @@ class _Kept:
 def operations() -> list[Operations]:
     """Count every way at the published size."""
     with torch.device("meta"):
-        whole, parts = WholeClipVAE.from_config(VAE_CONFIG), CausalVAEModel.from_config(VAE_CONFIG)
+        whole, parts = WholeClipVAE.from_config(published.VAE), CausalVAEModel.from_config(published.VAE)
     for vae in (whole, parts):
         vae.requires_grad_(False)
         vae.enable_tiling()

@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import torch
 
+from mora_env_opensora import published
 from mora_env_opensora.models import CausalVAEModel, OpenSoraInpaint, OpenSoraT2V
 
 TEXT_WIDTH = 32
@@ -34,28 +35,11 @@ TRANSFORMER_CONFIG: dict[str, Any] = {
     "interpolation_scale_w": 1.0,
     "use_rope": True,
 }
-VAE_CONFIG: dict[str, Any] = {
+VAE_CONFIG: dict[str, Any] = published.VAE | {
     "hidden_size": 32,
     "hidden_size_mult": [1, 1, 1, 1],
-    "z_channels": 4,
-    "embed_dim": 4,
     "num_res_blocks": 1,
-    "q_conv": "CausalConv3d",
     "use_quant_layer": True,
-    "encoder_conv_in": "Conv2d",
-    "encoder_conv_out": "CausalConv3d",
-    "encoder_attention": "AttnBlock3DFix",
-    "encoder_resnet_blocks": ["ResnetBlock2D", "ResnetBlock2D", "ResnetBlock3D", "ResnetBlock3D"],
-    "encoder_spatial_downsample": ["Downsample", "Spatial2xTime2x3DDownsample", "Spatial2xTime2x3DDownsample", ""],
-    "encoder_temporal_downsample": ["", "", "", ""],
-    "encoder_mid_resnet": "ResnetBlock3D",
-    "decoder_conv_in": "CausalConv3d",
-    "decoder_conv_out": "CausalConv3d",
-    "decoder_attention": "AttnBlock3DFix",
-    "decoder_resnet_blocks": ["ResnetBlock3D", "ResnetBlock3D", "ResnetBlock3D", "ResnetBlock3D"],
-    "decoder_spatial_upsample": ["", "SpatialUpsample2x", "Spatial2xTime2x3DUpsample", "Spatial2xTime2x3DUpsample"],
-    "decoder_temporal_upsample": ["", "", "", ""],
-    "decoder_mid_resnet": "ResnetBlock3D",
 }
 _CORPUS = """
 a stylish woman walks down a street filled with warm glowing signs

@@ -6,16 +6,12 @@ In a dry run the model is the tiny one.
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-from typing import Any
-
 import torch
-from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel
 from mora_env_sd3.__main__ import KINDS
 from mora_env_sd3.cost import published
+from mora_env_sd3.cost.sized_models import DTYPES, sized_renderer
 from mora_env_sd3.options import Sd3Options
-from mora_env_sd3.renderer import Renderer, RenderSettings
+from mora_env_sd3.renderer import RenderSettings
 from mora_env_sd3.text_encoders import TextEmbedding
 from mora_runtime.schema import read_settings
 
@@ -25,8 +21,6 @@ from benchmarks.device_check.outcome import CheckFailed
 from benchmarks.device_check.request import Request
 from benchmarks.device_check.seconds import Stages
 from benchmarks.device_check.server_kernels import server_kernels
-
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def run(request: Request, figures: Figures) -> None:
@@ -49,14 +43,14 @@ class PictureStep:
 
     def __init__(self, options: Sd3Options, device: torch.device, num_rows: int) -> None:
         self._device = device
-        self.transformer, self._vae, scheduler = new_models(options, device)
-        self._renderer = Renderer(self.transformer, self._vae, scheduler)
+        self._renderer = sized_renderer(options, device)
+        self.transformer, self._vae = self._renderer.transformer, self._renderer.vae
         steps = options.num_inference_steps if options.gradient_steps == "all" else options.gradient_steps
         self._settings = RenderSettings(
             options.height, options.width, options.num_inference_steps, options.guidance_scale, steps, options.position
         )
         num_tokens = published.NUM_CLIP_TOKENS + options.max_sequence_length
-        self._text = self._embedding(num_tokens, _DTYPES[options.dtype])
+        self._text = self._embedding(num_tokens, DTYPES[options.dtype])
         self._z = torch.randn(num_rows, self.transformer.config.joint_attention_dim, device=device).requires_grad_()
 
     def render(self) -> torch.Tensor:
@@ -81,25 +75,3 @@ class PictureStep:
         config = self.transformer.config
         joint = torch.randn(num_tokens, config.joint_attention_dim, device=self._device, dtype=dtype)
         return TextEmbedding(joint, torch.randn(config.pooled_projection_dim, device=self._device, dtype=dtype))
-
-
-def new_models(
-    options: Sd3Options, device: torch.device
-) -> tuple[SD3Transformer2DModel, AutoencoderKL, FlowMatchEulerDiscreteScheduler]:
-    """Models of the options' sizes with random weights, set as the agent sets them."""
-    dtype, folder = _DTYPES[options.dtype], Path(options.model)
-    own = Path(options.transformer or folder / "transformer")
-    with device:
-        transformer = SD3Transformer2DModel.from_config(config_of(own, "config", published.TRANSFORMER)).to(dtype)
-        vae = AutoencoderKL.from_config(config_of(folder / "vae", "config", published.VAE)).to(dtype)
-    if options.gradient_checkpointing:
-        transformer.enable_gradient_checkpointing()
-        transformer.train()
-    scheduler = config_of(folder / "scheduler", "scheduler_config", published.SCHEDULER)
-    return transformer, vae.requires_grad_(False), FlowMatchEulerDiscreteScheduler.from_config(scheduler)
-
-
-def config_of(folder: Path, name: str, otherwise: dict[str, Any]) -> dict[str, Any]:
-    """A configuration of diffusers in a folder, or the published one where the folder is a name on the Hub."""
-    path = folder / f"{name}.json"
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else otherwise

@@ -6,18 +6,12 @@ with everything loaded and every algorithm chosen. In a dry run the model is the
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
 import torch
 from mora_env_opensora.__main__ import KINDS
 from mora_env_opensora.conditioning import ClipSize
-from mora_env_opensora.cost import published
-from mora_env_opensora.models import CausalVAEModel, OpenSoraInpaint
-from mora_env_opensora.models.checkpoint_files import read_json
-from mora_env_opensora.models.pretrained import CONFIG_NAME
 from mora_env_opensora.objective import LossSettings, Target, VideoObjective, stack_texts
 from mora_env_opensora.options import OpenSoraOptions
+from mora_env_opensora.sized_models import DTYPES, sized_models
 from mora_runtime.schema import read_settings
 from torch import Tensor
 
@@ -27,8 +21,6 @@ from benchmarks.device_check.outcome import CheckFailed
 from benchmarks.device_check.request import Request
 from benchmarks.device_check.seconds import Stages, median_s
 from benchmarks.device_check.server_kernels import server_kernels
-
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def run(request: Request, figures: Figures) -> None:
@@ -55,11 +47,11 @@ class VideoStep:
     def __init__(self, options: OpenSoraOptions, device: torch.device, num_rows: int) -> None:
         self._device = device
         self._size = ClipSize(options.num_frames, options.height, options.width)
-        self.model, self._vae = new_models(options, device)
+        self.model, self._vae = sized_models(options, device)
         settings = LossSettings(options.prediction_type, options.snr_gamma, options.noise_offset)
         self._objective = VideoObjective(self.model, self._vae, self._size, settings)
         width = self.model.config.caption_channels
-        self._text = self._normal(options.max_length, width).to(_DTYPES[options.dtype])
+        self._text = self._normal(options.max_length, width).to(DTYPES[options.dtype])
         self._z = self._normal(num_rows, width).requires_grad_()
         self._image = self._normal(1, 3, options.height, options.width).requires_grad_()
         shape = self._size.latent_shape
@@ -98,20 +90,3 @@ class VideoStep:
 
     def _normal(self, *shape: int) -> Tensor:
         return torch.randn(shape, device=self._device)
-
-
-def new_models(options: OpenSoraOptions, device: torch.device) -> tuple[OpenSoraInpaint, CausalVAEModel]:
-    """Models of the options' sizes with random weights, set as the agent sets them."""
-    with device:
-        model = OpenSoraInpaint.from_config(config_of(options.model, published.TRANSFORMER)).to(_DTYPES[options.dtype])
-        vae = CausalVAEModel.from_config(config_of(options.vae, published.VAE)).to(_DTYPES[options.vae_dtype])
-    model.gradient_checkpointing = options.gradient_checkpointing
-    vae.enable_gradient_checkpointing(options.gradient_checkpointing)
-    vae.enable_tiling(options.vae_tiling)
-    return model.eval(), vae.eval().requires_grad_(False)
-
-
-def config_of(folder: str, otherwise: dict[str, Any]) -> dict[str, Any]:
-    """The config.json of a folder, or the published one where the folder is a name on the Hub."""
-    path = Path(folder)
-    return read_json(path / CONFIG_NAME) if path.is_dir() else otherwise

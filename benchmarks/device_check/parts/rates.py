@@ -15,8 +15,8 @@ from functools import partial
 from typing import Any
 
 import torch
+from mora_env_opensora import published
 from mora_env_opensora.__main__ import KINDS
-from mora_env_opensora.cost import published
 from mora_env_opensora.models import CausalVAEModel
 from mora_env_opensora.options import OpenSoraOptions
 from mora_runtime.schema import read_settings

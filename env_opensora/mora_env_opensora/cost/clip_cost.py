@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 from mora_environment.cost import AgentCost, CostRequest, in_sequence
 from mora_environment.cost_meter import measured_call, with_trained_counts
@@ -11,17 +9,13 @@ from mora_training.trainable import select_trainable
 from torch import Tensor
 
 from mora_env_opensora.conditioning import ClipSize
-from mora_env_opensora.cost import published
-from mora_env_opensora.models import CausalVAEModel, OpenSoraInpaint, OpenSoraT2V
-from mora_env_opensora.models.checkpoint_files import read_json
-from mora_env_opensora.models.pretrained import CONFIG_NAME
 from mora_env_opensora.objective import LossSettings, Target, VideoObjective, stack_texts
 from mora_env_opensora.options import OpenSoraOptions
 from mora_env_opensora.pipelines import GivenFramesPipeline, SamplingSettings
 from mora_env_opensora.pipelines.pixels import decode_pixels
+from mora_env_opensora.sized_models import DTYPES, sized_models
 
 _META = torch.device("meta")
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def clip_cost(options: OpenSoraOptions, request: CostRequest) -> AgentCost:
@@ -43,9 +37,9 @@ class _Clip:
     def __init__(self, options: OpenSoraOptions, request: CostRequest) -> None:
         self._options = options
         self._request = request
-        self._dtype = _DTYPES[options.dtype]
+        self._dtype = DTYPES[options.dtype]
         self._size = ClipSize(options.num_frames, options.height, options.width)
-        self.model, self._vae = _models(options)
+        self.model, self._vae = sized_models(options, _META)
         with _META:
             select_trainable(self.model, request.trainable)
         settings = LossSettings(options.prediction_type, options.snr_gamma, options.noise_offset)
@@ -107,23 +101,3 @@ class _Clip:
     @staticmethod
     def _made(*shape: int) -> Tensor:
         return torch.empty(shape, device=_META)
-
-
-def _models(options: OpenSoraOptions) -> tuple[OpenSoraInpaint, CausalVAEModel]:
-    """Models of the options' sizes on the meta device."""
-    with torch.device(_META):
-        transformer = _config(options.model, published.TRANSFORMER)
-        if options.from_text_to_video:
-            base = OpenSoraT2V.from_config(transformer).config
-            transformer = base.to_dict() | {"vae_scale_factor_t": base.in_channels}
-        model = OpenSoraInpaint.from_config(transformer).to(_DTYPES[options.dtype])
-        vae = CausalVAEModel.from_config(_config(options.vae, published.VAE)).to(_DTYPES[options.vae_dtype])
-    model.gradient_checkpointing = options.gradient_checkpointing
-    vae.enable_gradient_checkpointing(options.gradient_checkpointing)
-    vae.enable_tiling(options.vae_tiling)
-    return model.eval(), vae.eval().requires_grad_(False)
-
-
-def _config(folder: str, otherwise: dict[str, object]) -> dict[str, object]:
-    path = Path(folder)
-    return read_json(path / CONFIG_NAME) if path.is_dir() else otherwise

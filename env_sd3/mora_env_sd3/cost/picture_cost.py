@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel
 from mora_environment.cost import AgentCost, CallCost, CostRequest, in_sequence
 from mora_environment.cost_meter import measured_call, with_trained_counts
 from mora_training.trainable import select_trainable
-from mora_training.training_settings import TrainableSettings
 
 from mora_env_sd3.cost import published
+from mora_env_sd3.cost.sized_models import DTYPES, sized_renderer
 from mora_env_sd3.image_to_image import ImageToImageRenderer
 from mora_env_sd3.options import Sd3ImageToImageOptions, Sd3Options
-from mora_env_sd3.renderer import FeatureMap, Renderer, RenderSettings
+from mora_env_sd3.renderer import RenderSettings
 from mora_env_sd3.text_encoders import TextEmbedding
 
 _META = torch.device("meta")
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def picture_cost(options: Sd3Options, request: CostRequest) -> AgentCost:
@@ -45,8 +40,10 @@ class _Pictures:
     def __init__(self, options: Sd3Options, request: CostRequest) -> None:
         self._options = options
         self._request = request
-        self._dtype = _DTYPES[options.dtype]
-        self.renderer = _renderer(options, request.trainable)
+        self._dtype = DTYPES[options.dtype]
+        self.renderer = sized_renderer(options, _META)
+        with _META:  # where adapters are made
+            select_trainable(self.renderer.transformer, request.trainable)
         self.num_steps, _ = options.steps_that_run()
         num_gradient_steps = self.num_steps if options.gradient_steps == "all" else options.gradient_steps
         self.num_measured_steps = min(num_gradient_steps + 1, self.num_steps)
@@ -106,27 +103,3 @@ class _Pictures:
     def _z(self) -> torch.Tensor | None:
         rows, width = self._request.num_rows, self.renderer.transformer.config.joint_attention_dim
         return torch.empty(rows, width, device=_META, requires_grad=self._request.trains) if rows else None
-
-
-def _renderer(options: Sd3Options, trainable: TrainableSettings) -> Renderer:
-    """Models of the options' sizes on the meta device."""
-    dtype = _DTYPES[options.dtype]
-    folder = Path(options.model)
-    own = options.transformer or folder / "transformer"
-    with _META:
-        transformer = SD3Transformer2DModel.from_config(_config(Path(own), "config", published.TRANSFORMER)).to(dtype)
-        vae = AutoencoderKL.from_config(_config(folder / "vae", "config", published.VAE)).to(dtype)
-        if options.position == "feature":
-            transformer.mora_feature_map = FeatureMap(transformer.config.joint_attention_dim, _META, dtype)
-    with _META:
-        select_trainable(transformer, trainable)
-    if options.gradient_checkpointing:
-        transformer.enable_gradient_checkpointing()
-        transformer.train()
-    scheduler = _config(folder / "scheduler", "scheduler_config", published.SCHEDULER)
-    return Renderer(transformer, vae.requires_grad_(False), FlowMatchEulerDiscreteScheduler.from_config(scheduler))
-
-
-def _config(folder: Path, name: str, otherwise: dict[str, Any]) -> dict[str, Any]:
-    path = folder / f"{name}.json"
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else otherwise
