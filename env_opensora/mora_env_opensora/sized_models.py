@@ -19,8 +19,8 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 def sized_models(options: OpenSoraOptions, device: torch.device) -> tuple[OpenSoraInpaint, CausalVAEModel]:
     """Make transformer and autoencoder on a device, set as the agent sets them; weights are fresh, or none on meta."""
     with device:
-        model = OpenSoraInpaint.from_config(_transformer(options)).to(DTYPES[options.dtype])
-        vae = CausalVAEModel.from_config(_config(options.vae, published.VAE)).to(DTYPES[options.vae_dtype])
+        model = OpenSoraInpaint.fromconfig_of(_transformer(options)).to(DTYPES[options.dtype])
+        vae = CausalVAEModel.fromconfig_of(config_of(options.vae, published.VAE)).to(DTYPES[options.vae_dtype])
     model.gradient_checkpointing = options.gradient_checkpointing
     vae.enable_gradient_checkpointing(options.gradient_checkpointing)
     vae.enable_tiling(options.vae_tiling)
@@ -28,15 +28,15 @@ def sized_models(options: OpenSoraOptions, device: torch.device) -> tuple[OpenSo
 
 
 def _transformer(options: OpenSoraOptions) -> dict[str, Any]:
-    config = _config(options.model, published.TRANSFORMER)
+    config = config_of(options.model, published.TRANSFORMER)
     if not options.from_text_to_video:
         return config
     with torch.device("meta"):
-        base = OpenSoraT2V.from_config(config).config
+        base = OpenSoraT2V.fromconfig_of(config).config
     return base.to_dict() | {"vae_scale_factor_t": base.in_channels}
 
 
-def _config(folder: str, otherwise: dict[str, Any]) -> dict[str, Any]:
+def config_of(folder: str, otherwise: dict[str, Any]) -> dict[str, Any]:
     """The config.json of a folder, or the published one where the folder is a name on the Hub."""
     path = Path(folder)
     return read_json(path / CONFIG_NAME) if path.is_dir() else otherwise

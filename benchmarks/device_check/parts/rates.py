@@ -19,13 +19,13 @@ from mora_env_opensora import published
 from mora_env_opensora.__main__ import KINDS
 from mora_env_opensora.models import CausalVAEModel
 from mora_env_opensora.options import OpenSoraOptions
+from mora_env_opensora.sized_models import config_of
 from mora_runtime.schema import read_settings
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.device_check.figures import Figures
-from benchmarks.device_check.parts.published_video import config_of
 from benchmarks.device_check.request import Request
 from benchmarks.device_check.seconds import median_s
 
