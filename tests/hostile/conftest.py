@@ -4,21 +4,16 @@ It imports only the runtime, so that it runs in every environment.
 """
 
 import importlib.util
-import json
-import os
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from attacked_server import attacked_server
 from hostile_peer import Peer, Target
 from lock_versions import differing
-from mora_runtime import Client, RunDirectory, Session
-from mora_runtime.wire.sockets import make_keys
+from mora_runtime import Client, Session
 
 # What launcher and trainer do is tested where they are: in the control environment.
 IS_CONTROL = importlib.util.find_spec("mora_launch") is not None
@@ -38,27 +33,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
-    with RunDirectory.create(tmp_path_factory.mktemp("hostile") / "run", lock=True) as run:
-        make_keys(run)
-        settings = {
-            "role": "adder.0", "name": "adder", "run_dir": str(run.path), "environment": "any", "lock_hash": "x",
-            "agents": {"adder": {"kind": "adder"}}, "arena_budget_nbytes": 64 << 20,
-        }  # fmt: skip
-        path = run.role_folder("adder.0") / "settings.json"
-        path.write_text(json.dumps(settings))
-        ours, theirs = socket.socketpair()
-        script = str(Path(__file__).parent / "agent_server.py")
-        command = [sys.executable, script, "--settings", str(path), "--supervisor-fd", str(theirs.fileno())]
-        process = subprocess.Popen(command, pass_fds=[theirs.fileno()], env={**os.environ, "OMP_NUM_THREADS": "1"})
-        theirs.close()
-        ours.settimeout(120)
-        with ours.makefile() as lines:
-            assert next(event for line in lines if (event := json.loads(line)["event"]) != "beat") == "ready"
-        yield Target(run, process)
-        assert process.poll() is None, "the server has survived every test"
-        ours.send(b"stop\n")
-        assert process.wait(10) == 0
-        ours.close()
+    settings = {
+        "environment": "any", "lock_hash": "x", "agents": {"adder": {"kind": "adder"}}, "arena_budget_nbytes": 64 << 20,
+    }  # fmt: skip
+    script = Path(__file__).parent / "agent_server.py"
+    with attacked_server(tmp_path_factory.mktemp("hostile") / "run", script, settings) as started:
+        yield started
 
 
 @pytest.fixture

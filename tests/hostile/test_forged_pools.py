@@ -1,9 +1,7 @@
 """Faulty peer: forged device pools and tensors in them, against a server with a fake device; and a hostile reader."""
 
 import dataclasses
-import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -13,8 +11,9 @@ from typing import Any
 
 import pytest
 import torch
+from attacked_server import attacked_server
 from hostile_peer import Peer, Target
-from mora_runtime import Client, RunDirectory, Session
+from mora_runtime import Client, Session
 from mora_runtime.limits import MAX_NUM_DEVICE_POOLS
 from mora_runtime.wire.codec import decode
 from mora_runtime.wire.device_tensor import DeviceOffer
@@ -28,7 +27,6 @@ from mora_runtime.wire.messages import (
     Result,
     WireDeviceTensor,
 )
-from mora_runtime.wire.sockets import make_keys
 
 TESTS = Path(__file__).parents[1]
 sys.path.insert(0, str(TESTS / "unit" / "runtime"))
@@ -43,28 +41,11 @@ DEADLINE_S = 20.0
 @pytest.fixture(scope="module")
 def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
     """A server whose device is the fake; it is called `adder` as the helpers expect."""
-    with RunDirectory.create(tmp_path_factory.mktemp("pools") / "run", lock=True) as run:
-        make_keys(run)
-        settings = {
-            "role": "adder.0", "name": "adder", "run_dir": str(run.path), "device_pool_nbytes": 4 * MB,
-            "arena_budget_nbytes": 16 * MB,
-        }  # fmt: skip
-        path = run.role_folder("adder.0") / "settings.json"
-        path.write_text(json.dumps(settings))
-        ours, theirs = socket.socketpair()
-        script = str(TESTS / "integration" / "device" / "device_server.py")
-        command = [sys.executable, script, "--settings", str(path), "--supervisor-fd", str(theirs.fileno())]
-        variables = {**os.environ, "OMP_NUM_THREADS": "1", "FAKE_ROUTE": "same device"}
-        process = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=variables)
-        theirs.close()
-        ours.settimeout(120)
-        with ours.makefile() as lines:
-            assert next(event for line in lines if (event := json.loads(line)["event"]) != "beat") == "ready"
-        yield Target(run, process)
-        assert process.poll() is None, "the server has survived every test"
-        ours.send(b"stop\n")
-        assert process.wait(10) == 0
-        ours.close()
+    settings = {"device_pool_nbytes": 4 * MB, "arena_budget_nbytes": 16 * MB}
+    script = TESTS / "integration" / "device" / "device_server.py"
+    variables = {"FAKE_ROUTE": "same device"}
+    with attacked_server(tmp_path_factory.mktemp("pools") / "run", script, settings, variables) as started:
+        yield started
 
 
 class Forger:
