@@ -19,8 +19,8 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 def sized_models(options: OpenSoraOptions, device: torch.device) -> tuple[OpenSoraInpaint, CausalVAEModel]:
     """Make transformer and autoencoder on a device, set as the agent sets them; weights are fresh, or none on meta."""
     with device:
-        model = OpenSoraInpaint.fromconfig_of(_transformer(options)).to(DTYPES[options.dtype])
-        vae = CausalVAEModel.fromconfig_of(config_of(options.vae, published.VAE)).to(DTYPES[options.vae_dtype])
+        model = OpenSoraInpaint.from_config(_transformer(options)).to(DTYPES[options.dtype])
+        vae = CausalVAEModel.from_config(config_of(options.vae, published.VAE)).to(DTYPES[options.vae_dtype])
     model.gradient_checkpointing = options.gradient_checkpointing
     vae.enable_gradient_checkpointing(options.gradient_checkpointing)
     vae.enable_tiling(options.vae_tiling)
@@ -32,7 +32,7 @@ def _transformer(options: OpenSoraOptions) -> dict[str, Any]:
     if not options.from_text_to_video:
         return config
     with torch.device("meta"):
-        base = OpenSoraT2V.fromconfig_of(config).config
+        base = OpenSoraT2V.from_config(config).config
     return base.to_dict() | {"vae_scale_factor_t": base.in_channels}
 
 

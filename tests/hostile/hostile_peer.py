@@ -30,7 +30,11 @@ class Target:
 
     def num_descriptors_of(self, segment: Segment) -> int:
         """The server's open descriptors of one memfd; others may open and close meanwhile."""
-        inode, found = os.fstat(segment.descriptor).st_ino, 0
+        return self.num_open(segment.descriptor)
+
+    def num_open(self, descriptor: int) -> int:
+        """The server's open descriptors of the file that this process has as `descriptor`."""
+        inode, found = os.fstat(descriptor).st_ino, 0
         for link in os.scandir(f"/proc/{self.process.pid}/fd"):
             with contextlib.suppress(FileNotFoundError):  # closed since it was listed
                 found += os.stat(link.path).st_ino == inode

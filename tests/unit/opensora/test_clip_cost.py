@@ -9,6 +9,7 @@ import torch
 from mora_env_opensora.agent import OpenSoraAgent
 from mora_env_opensora.cost.clip_cost import clip_cost
 from mora_env_opensora.options import PUBLISHED, OpenSoraOptions
+from mora_env_opensora.sized_models import sized_models
 from mora_env_opensora.tiny import tiny_image_to_video
 from mora_environment.cost import AgentCost, CostRequest
 from mora_environment.cost_meter import measured_call
@@ -95,3 +96,15 @@ def test_a_transform_pays_for_the_model_calls_that_have_a_gradient(tmp_path: Pat
         clip_cost(tiny(tmp_path, gradient_steps=steps, num_inference_steps=4), CostRequest()).step for steps in (1, 2)
     )
     assert two.backward.matmul_float32 > one.backward.matmul_float32
+
+
+def test_training_from_text_to_video_weights_is_planned_as_the_model_that_it_makes() -> None:
+    release = "LanguageBind/Open-Sora-Plan-v1.2.0"
+    options = OpenSoraOptions(
+        model=f"{release}/93x480p", vae=f"{release}/vae", text_encoder="google/mt5-xxl", num_frames=9, height=64, width=64,
+        from_text_to_video=True,
+    )  # fmt: skip
+    model, _ = sized_models(options, torch.device("meta"))
+    assert (
+        sum(parameter.numel() for parameter in model.parameters()) == PUBLISHED[f"{release}/93x480p_i2v"]["transformer"]
+    )
