@@ -111,11 +111,16 @@ def contact_sheet(rows: list[tuple[str, Clip]], *, columns: int = 6, cell_height
     for row, (label, clip) in enumerate(rows):
         top = gap + row * (cell_height + label_height + gap)
         draw.text((gap, top + 2), label, fill=(230, 230, 230))
-        for column, number in enumerate(np.linspace(0, len(clip) - 1, min(columns, len(clip))).round().astype(int)):
+        for column, number in enumerate(evenly_spread(len(clip), columns)):
             cell_width = _cell_width(clip, cell_height)
             cell = Image.fromarray(clip[number]).resize((cell_width, cell_height), Image.Resampling.NEAREST)
             sheet.paste(cell, (gap + column * (cell_width + gap), top + label_height))
     return sheet
+
+
+def evenly_spread(num_frames: int, most: int) -> npt.NDArray[np.int64]:
+    """Numbers of at most so many frames of a clip, the first and the last among them."""
+    return np.linspace(0, num_frames - 1, min(most, num_frames)).round().astype(np.int64)
 
 
 def _cell_width(clip: Clip, cell_height: int) -> int:

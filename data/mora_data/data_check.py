@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from mora_data.clips import Clip, contact_sheet
-from mora_data.dataset import fault_of, found_samples
+import numpy as np
+from mora_runtime.errors import DatasetError
+
+from mora_data.clips import Clip, contact_sheet, evenly_spread
+from mora_data.dataset import found_samples, told_fault
 from mora_data.faults import Tell
 from mora_data.sample import Sample
 from mora_data.settings import ClipShape, DataSettings
 
-_MAX_NUM_DRAWN = 100  # rows of the sheet
+_MAX_NUM_DRAWN = 100  # samples of the sheet, a row each
+_NUM_COLUMNS = 6
 _MAX_LABEL_LENGTH = 80
 
 
@@ -28,18 +31,29 @@ def check_data(data: DataSettings, shape: ClipShape, sheet: Path | None, *, tell
     """
     with tempfile.TemporaryDirectory(prefix="mora-data-") as folder:
         samples, faults = found_samples(data, shape, Path(folder))
+        num_drawn = 0 if sheet is None else _MAX_NUM_DRAWN
         with ThreadPoolExecutor() as pool:
-            found = list(pool.map(lambda sample: fault_of(sample, shape), samples))
-        good = [sample for sample, fault in zip(samples, found, strict=True) if fault is None]
-        faults += [fault for fault in found if fault is not None]
-        for fault in faults:
-            tell(fault)
-        tell(_summary(len(good), len(faults), shape))
-        if sheet is not None and good:
-            contact_sheet(_rows(good[:_MAX_NUM_DRAWN], shape)).save(sheet, "PNG")
-            left = len(good) - _MAX_NUM_DRAWN
-            tell(f"{sheet}: what Mora reads" + (f" of the first {_MAX_NUM_DRAWN} clips" if left > 0 else ""))
+            found = list(pool.map(lambda item: _seen(item[1], shape, keeps=item[0] < num_drawn), enumerate(samples)))
+    faults += [each for each in found if isinstance(each, str)]
+    for fault in faults:
+        tell(fault)
+    num_good = len(samples) - sum(isinstance(each, str) for each in found)
+    tell(_summary(num_good, len(faults), shape))
+    rows = [(_label(sample), each) for sample, each in zip(samples, found, strict=True) if isinstance(each, np.ndarray)]
+    if sheet is not None and rows:
+        contact_sheet(rows, columns=_NUM_COLUMNS).save(sheet, "PNG")
+        tell(f"{sheet}: what Mora reads" + (f" of the first {num_drawn} samples" if len(samples) > num_drawn else ""))
     return not faults
+
+
+def _seen(sample: Sample, shape: ClipShape, *, keeps: bool) -> str | Clip | None:
+    """Decode a sample once: what is wrong with it, or the frames to draw, or nothing."""
+    try:
+        clip = sample.clip(shape)
+    except DatasetError as error:
+        return told_fault(sample, error)
+    # as `contact_sheet` chooses them, copied so that the clip itself is freed
+    return clip[evenly_spread(len(clip), _NUM_COLUMNS)] if keeps else None
 
 
 def _summary(num_good: int, num_bad: int, shape: ClipShape) -> str:
@@ -47,8 +61,5 @@ def _summary(num_good: int, num_bad: int, shape: ClipShape) -> str:
     return f"{num_good} samples can be used ({frames})" + (f", {num_bad} cannot" if num_bad else "")
 
 
-def _rows(samples: Sequence[Sample], shape: ClipShape) -> list[tuple[str, Clip]]:
-    with ThreadPoolExecutor() as pool:
-        clips = list(pool.map(lambda sample: sample.clip(shape), samples))
-    labels = [f"{sample.video.name}: {sample.prompt}"[:_MAX_LABEL_LENGTH] for sample in samples]
-    return list(zip(labels, clips, strict=True))
+def _label(sample: Sample) -> str:
+    return f"{sample.video.name}: {sample.prompt}"[:_MAX_LABEL_LENGTH]

@@ -178,15 +178,20 @@ def check_samples(samples: Sequence[Sample], shape: ClipShape, source: str) -> N
 def _decodable(samples: Sequence[Sample], shape: ClipShape) -> tuple[list[Sample], list[str]]:
     """The samples that can be decoded, and the faults of the others."""
     with ThreadPoolExecutor() as pool:
-        found = list(pool.map(lambda sample: fault_of(sample, shape), samples))
+        found = list(pool.map(lambda sample: _fault_of(sample, shape), samples))
     good = [sample for sample, fault in zip(samples, found, strict=True) if fault is None]
     return good, [fault for fault in found if fault is not None]
 
 
-def fault_of(sample: Sample, shape: ClipShape) -> str | None:
+def _fault_of(sample: Sample, shape: ClipShape) -> str | None:
     """Decode a sample once; return what is wrong with it, or None."""
     try:
         sample.clip(shape)
     except DatasetError as error:
-        return f"{sample.where}: {error}" if sample.where else str(error)
+        return told_fault(sample, error)
     return None
+
+
+def told_fault(sample: Sample, error: DatasetError) -> str:
+    """Say what is wrong with a sample, and where it is named."""
+    return f"{sample.where}: {error}" if sample.where else str(error)

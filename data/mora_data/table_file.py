@@ -25,7 +25,8 @@ def read_table(path: Path, default_fps: float | None) -> Iterator[Sample | str]:
     Raises:
         DatasetError: the file cannot be read, or has no columns for prompt and video.
     """
-    rows = csv.DictReader(io.StringIO(_text(path), newline=""), delimiter=_delimiter(path), strict=True)
+    text = _text(path)
+    rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=_delimiter(path, text), strict=True)
     try:
         _check_columns(path, list(rows.fieldnames or []))
         for row in rows:
@@ -49,10 +50,10 @@ def _text(path: Path) -> str:
         raise DatasetError(f"{path}: cannot be read as a dataset: {error}") from None
 
 
-def _delimiter(path: Path) -> str:
+def _delimiter(path: Path, text: str) -> str:
     if path.suffix.lower() == ".tsv":
         return "\t"
-    first = _text(path).partition("\n")[0]
+    first = text.partition("\n")[0]
     return ";" if ";" in first and "," not in first else ","  # spreadsheets of some countries write semicolons
 
 

@@ -13,7 +13,7 @@ from mora_launch.config.train_config import TrainConfig
 from mora_launch.environments.agent_options import CheckedOptions
 from mora_launch.environments.catalog import environments_of
 from mora_launch.environments.interpreter import ask_interpreter
-from mora_launch.jobs.cuda_driver import ask_driver
+from mora_launch.jobs.cuda_driver import CudaDriver, ask_driver
 from mora_launch.jobs.resources import available_cores, describe_cores, divide_memory, pin_cores
 
 
@@ -55,11 +55,14 @@ def place(config: TrainConfig, checked: Mapping[str, CheckedOptions]) -> list[Pl
     return roles
 
 
-def check_devices(roles: list[PlacedRole], *, trains: bool = True) -> None:
+def check_devices(roles: list[PlacedRole], *, trains: bool = True) -> CudaDriver | None:
     """Refuse a placement on devices that this machine does not have, or that the roles cannot use.
 
     Args:
         trains: False if the roles only answer calls, so that replicas exchange nothing.
+
+    Returns:
+        The answer of the driver; None if no role is on a GPU, and it was not asked.
 
     Raises:
         PlacementError: names the role, the device and what is wrong with it.
@@ -68,7 +71,7 @@ def check_devices(roles: list[PlacedRole], *, trains: bool = True) -> None:
     if trains:
         check_groups(roles)
     if not on_gpus:
-        return
+        return None
     driver = ask_driver()
     pythons = {role.python for role in on_gpus if role.python is not None}
     distributions = {python: ask_interpreter(python).distributions for python in pythons}
@@ -76,6 +79,7 @@ def check_devices(roles: list[PlacedRole], *, trains: bool = True) -> None:
         problem = driver.problem_of(role.device, distributions[role.python] if role.python is not None else {})
         if problem is not None:
             raise PlacementError(f"{role.role} is placed on {role.device}, but {problem}")
+    return driver
 
 
 def is_on_gpu(role: PlacedRole) -> bool:

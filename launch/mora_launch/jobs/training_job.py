@@ -15,7 +15,7 @@ from rich.console import Console
 from mora_launch.config.train_config import TrainConfig
 from mora_launch.jobs.chain import check_chain
 from mora_launch.jobs.job_servers import JobServers
-from mora_launch.jobs.placement import check_devices, check_groups, is_on_gpu, place
+from mora_launch.jobs.placement import check_devices, check_groups, place
 from mora_launch.jobs.resources import role_names
 from mora_launch.jobs.run_path import run_path
 from mora_launch.jobs.servers import check_agents, traces_folder
@@ -68,14 +68,14 @@ def train(
             console.print(line, style="yellow", markup=False)
         check_groups(roles)
         _check_data(config, path, resume=resume)
-        plan = plan_job(config, checked, roles, gpu=dry_run.gpu)
+        plan = plan_job(config, checked, roles, None, gpu=dry_run.gpu)
         show_dry_run(plan, roles, path, console, dry_run.json_file)
         return 0
     refuse_missing(checked.values())
-    check_devices(roles)
-    if any(is_on_gpu(role) for role in roles):
+    driver = check_devices(roles)
+    if driver is not None:
         console.print("counting what the job needs on its GPUs ...")
-        plan_job(config, checked, roles).check_memory()
+        plan_job(config, checked, roles, driver).check_memory()
     check_disk(config, checked, path)
     dataset = own_dataset(config, path / DATA) if resume else None
     with RunDirectory.create(path, lock=True) as directory:

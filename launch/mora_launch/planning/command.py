@@ -11,8 +11,9 @@ from rich.console import Console
 from mora_launch.config.train_config import TrainConfig
 from mora_launch.environments.agent_cost import ask_costs
 from mora_launch.environments.agent_options import CheckedOptions
-from mora_launch.jobs.cuda_driver import ask_driver
+from mora_launch.jobs.cuda_driver import CudaDriver, ask_driver
 from mora_launch.jobs.placement import PlacedRole, is_on_gpu
+from mora_launch.planning.alternatives import alternatives
 from mora_launch.planning.disk_room import disk_room
 from mora_launch.planning.host_needs import host_needs
 from mora_launch.planning.job_plan import JobPlan
@@ -24,6 +25,7 @@ def plan_job(
     config: TrainConfig,
     checked: Mapping[str, CheckedOptions],
     roles: list[PlacedRole],
+    driver: CudaDriver | None,
     *,
     gpu: str | None = None,
 ) -> JobPlan:
@@ -31,6 +33,7 @@ def plan_job(
 
     Args:
         roles: as placed.
+        driver: its answer; None asks it where a role is on a GPU.
         gpu: plan for this kind of GPU, whatever the machine has.
 
     Raises:
@@ -40,7 +43,7 @@ def plan_job(
     devices = {role.device for role in roles if is_on_gpu(role)}
     gpus = {}
     if devices:
-        driver = ask_driver()
+        driver = driver or ask_driver()
         gpus = {device: planned_gpu(device, driver, gpu) for device in devices}
     return JobPlan(config, checked, ask_costs(config, checked), gpus)
 
@@ -60,7 +63,8 @@ def show_dry_run(plan: JobPlan, roles: list[PlacedRole], run: Path, console: Con
         shared_nbytes=sum(role.shared_nbytes for role in roles),
         disk=disk_room(config, plan.checked, run),
     )
-    show_plan(console, plan, host, roles)
+    found = alternatives(plan)
+    show_plan(console, plan, host, roles, found)
     if json_file is not None:
-        json_file.write_text(json.dumps(plan_content(plan, host), indent=1) + "\n", encoding="utf-8")
+        json_file.write_text(json.dumps(plan_content(plan, host, found), indent=1) + "\n", encoding="utf-8")
     plan.check_memory()

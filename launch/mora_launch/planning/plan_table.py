@@ -10,16 +10,15 @@ from rich.console import Console
 from rich.table import Table
 
 from mora_launch.jobs.placement import PlacedRole
-from mora_launch.planning.alternatives import Alternative, alternatives, best, busy_shares
+from mora_launch.planning.alternatives import Alternative, best, busy_shares
 from mora_launch.planning.host_needs import HostNeeds
 from mora_launch.planning.job_plan import JobPlan
 from mora_launch.terminal import format_nbytes
 
 
-def plan_content(plan: JobPlan, host: HostNeeds) -> dict[str, Any]:
-    """Return the plan for a JSON file."""
+def plan_content(plan: JobPlan, host: HostNeeds, found: Sequence[Alternative]) -> dict[str, Any]:
+    """Return the plan for a JSON file; `found` are its `alternatives`."""
     busy = busy_shares(plan)
-    found = alternatives(plan)
     chosen = best(found, same_batch=True) or best(found, same_batch=False)
     return {
         "devices": {device: _device_content(plan, device, busy.get(device)) for device in plan.devices},
@@ -46,8 +45,10 @@ def _device_content(plan: JobPlan, device: str, busy: float | None) -> dict[str,
     }
 
 
-def show_plan(console: Console, plan: JobPlan, host: HostNeeds, roles: Sequence[PlacedRole]) -> None:
-    """Print the plan: roles, devices, host, time."""
+def show_plan(
+    console: Console, plan: JobPlan, host: HostNeeds, roles: Sequence[PlacedRole], found: Sequence[Alternative]
+) -> None:
+    """Print the plan: roles, devices, host, time, and the faster of its `alternatives`."""
     console.print(_role_table(roles))
     console.print()
     console.print(_device_table(plan))
@@ -56,7 +57,7 @@ def show_plan(console: Console, plan: JobPlan, host: HostNeeds, roles: Sequence[
             kind = plan.config.agents[name].kind
             console.print(f"agents.{name}: kind `{kind}` does not tell its cost, so its activations are not counted")
     console.print()
-    for line in (*_host_lines(host), *_time_lines(plan)):
+    for line in (*_host_lines(host), *_time_lines(plan, found)):
         console.print(line)
 
 
@@ -109,7 +110,7 @@ def _host_lines(host: HostNeeds) -> list[str]:
     return lines
 
 
-def _time_lines(plan: JobPlan) -> list[str]:
+def _time_lines(plan: JobPlan, found: Sequence[Alternative]) -> list[str]:
     if plan.time is None:
         return ["step time: not planned on the CPU, on unknown GPUs, or for kinds that do not tell their cost"]
     time = plan.time
@@ -124,7 +125,6 @@ def _time_lines(plan: JobPlan) -> list[str]:
     ]
     if plan.samples_s is not None:
         lines.append(f"samples: about {plan.samples_s:.0f} s before training, and as long after it")
-    found = alternatives(plan)
     for same_batch in (True, False):
         chosen = best(found, same_batch=same_batch)
         if chosen is not None:

@@ -242,7 +242,7 @@ def test_the_json_file_has_devices_host_and_step() -> None:
     host = host_needs(
         list(found.roles.values()), cpu_nbytes=0, num_replicas=4, shared_nbytes=8 << 30, disk=DiskRoom(3, 10, 100)
     )
-    content = plan_content(found, host)
+    content = plan_content(found, host, alternatives(found))
     assert set(content["devices"]) == {f"cuda:{number}" for number in range(8)}
     for device in content["devices"].values():
         assert device["peak_bytes"] == sum(device["parts"].values())

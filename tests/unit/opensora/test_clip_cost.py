@@ -101,8 +101,8 @@ def test_a_transform_pays_for_the_model_calls_that_have_a_gradient(tmp_path: Pat
 def test_training_from_text_to_video_weights_is_planned_as_the_model_that_it_makes() -> None:
     release = "LanguageBind/Open-Sora-Plan-v1.2.0"
     options = OpenSoraOptions(
-        model=f"{release}/93x480p", vae=f"{release}/vae", text_encoder="google/mt5-xxl", num_frames=9, height=64, width=64,
-        from_text_to_video=True,
+        model=f"{release}/93x480p", vae=f"{release}/vae", text_encoder="google/mt5-xxl", num_frames=9, height=64,
+        width=64, from_text_to_video=True,
     )  # fmt: skip
     model, _ = sized_models(options, torch.device("meta"))
     assert (
