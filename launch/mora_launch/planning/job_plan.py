@@ -9,7 +9,9 @@ from functools import cached_property
 import psutil
 from mora_environment.cost import AgentCost
 from mora_runtime.errors import PlacementError
+from mora_runtime.process.role import Role
 
+from mora_launch.config.device_tensors import device_pool_nbytes
 from mora_launch.config.train_config import TrainConfig
 from mora_launch.environments.agent_options import CheckedOptions
 from mora_launch.planning.call_time import call_seconds
@@ -53,6 +55,9 @@ class JobPlan:
                 # the last agent's forward and backward are one call
                 num_graphs=1 if name == last else min(config.max_in_flight, num_micro_batches),
                 is_on_gpu=agent.device(0) != "cpu",
+                pool_nbytes=max(
+                    device_pool_nbytes(config, Role.of(name, replica)) for replica in range(config.replicas)
+                ),
             )
             for name, agent in config.agents.items()
         }

@@ -36,6 +36,7 @@ class RoleMemory:
     num_replicas: int
     num_graphs: int
     is_on_gpu: bool
+    pool_nbytes: int = 0  # of tensors that a neighbour reads in GPU memory
 
     @property
     def num_trained(self) -> int:
@@ -84,7 +85,7 @@ class RoleMemory:
             "sampling": replace(static, graphs=cost.sample.peak_nbytes),
             "step": self._step(static, cost),
             "reduction": self._reduction(static),
-            "checkpoint": replace(static, buffers=self._ema_piece_nbytes),
+            "checkpoint": replace(static, buffers=static.buffers + self._ema_piece_nbytes),
         }
 
     @property
@@ -97,8 +98,9 @@ class RoleMemory:
         if self.is_on_gpu:
             context = _GPU_CONTEXT_NBYTES + (_NCCL_NBYTES if self.num_replicas > 1 and self.num_trained else 0)
         return MemoryParts(
-            weights=self.weights_nbytes, optimizer=self._optimizer_nbytes, ema=self._ema_nbytes, context=context
-        )
+            weights=self.weights_nbytes, optimizer=self._optimizer_nbytes, ema=self._ema_nbytes,
+            buffers=self.pool_nbytes, context=context,
+        )  # fmt: skip
 
     def _preparation(self, static: MemoryParts, cost: AgentCost) -> MemoryParts:
         """Text encoders are loaded first, then targets are encoded; moments do not exist before the first step."""
@@ -113,7 +115,7 @@ class RoleMemory:
             static,
             gradients=_GRADIENT_NBYTES * self.num_trained,
             graphs=self._graphs_nbytes(cost.step),
-            buffers=largest if self.num_trained else 0,
+            buffers=static.buffers + (largest if self.num_trained else 0),
         )
 
     def _graphs_nbytes(self, call: CallCost) -> int:
@@ -127,7 +129,7 @@ class RoleMemory:
             return static
         bucket = _GRADIENT_NBYTES * min(self.num_trained, _MAX_BUCKET_NUM_ELEMENTS)
         share = _GRADIENT_NBYTES * self.num_trained // self.num_replicas
-        return replace(static, gradients=_GRADIENT_NBYTES * self.num_trained, buffers=bucket + share)
+        return replace(static, gradients=_GRADIENT_NBYTES * self.num_trained, buffers=static.buffers + bucket + share)
 
     @property
     def _trained_dtype_nbytes(self) -> int:

@@ -115,6 +115,14 @@ def test_agents_on_one_gpu_add_up_in_every_phase() -> None:
         assert together.devices["cuda:0"][phase].total == separate
 
 
+def test_pools_for_tensors_in_gpu_memory_are_there_in_every_phase() -> None:
+    without, with_pools = plan(), plan("device_tensors=true")
+    for device in ("cuda:0", "cuda:4"):
+        for phase in PHASES:
+            more = with_pools.devices[device][phase].total - without.devices[device][phase].total
+            assert more == 64 << 20, (device, phase)
+
+
 def test_a_frozen_agent_has_neither_gradients_nor_optimizer() -> None:
     costs = {**COSTS, "image": COSTS["image"].model_copy(update={"num_trained": 0})}
     frozen = plan("trains=[video]", costs=costs).devices["cuda:0"]["step"]
