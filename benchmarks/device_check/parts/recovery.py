@@ -1,7 +1,7 @@
 """A job of tiny models on the device: four steps with a death in the third, then two more by `--resume`.
 
-The server of the video model kills itself in a backward pass, so the job goes on from a checkpoint with other
-processes on the same device. Afterwards the device must have its memory back.
+The video server kills itself in a backward pass. The job then continues from a checkpoint, with new processes on the
+same device. At the end, the device must have as much free memory as at the start.
 """
 
 from __future__ import annotations

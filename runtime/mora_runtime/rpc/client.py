@@ -443,7 +443,7 @@ class Client:
             log.warning("%s is not offered the device pool of %s: %s", self.server, pool.owner, error)
 
     def tell(self, opened: PoolOpened) -> None:
-        """Tell the server who has opened its device pool.
+        """Tell the server which process has opened its device pool.
 
         Raises:
             PeerDied, DeadlineExceeded: the message cannot be sent.

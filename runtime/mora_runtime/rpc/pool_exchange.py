@@ -45,7 +45,7 @@ class PoolExchange:
                     client.offer(pool)
 
     def opened(self, message: PoolOpened) -> None:
-        """Tell the owner of a pool who has opened it; an owner that has ended needs no answer."""
+        """Tell the owner of a pool which process has opened it. An owner that has ended is not told."""
         for client in self._clients:
             if client.peer.name == message.owner:
                 try:

@@ -1,7 +1,7 @@
 """A server whose agents tell what becomes of device memory: `python device_server.py --settings FILE ...`.
 
-With FAKE_ROUTE in the environment, a fake stands in for CUDA: the server's device is the CPU, and other processes open
-its memory and events by their bytes.
+If the variable FAKE_ROUTE is set, the server uses a fake device in place of CUDA: its device is the CPU, and other
+processes open its memory and events by the bytes of their handles.
 """
 
 from __future__ import annotations
