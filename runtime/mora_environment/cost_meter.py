@@ -156,7 +156,7 @@ def measured_call(
             return CallCost(forward=forward, forward_nbytes=forward_nbytes)
         meter.peak_nbytes = meter.live_nbytes
         with without_weight_gradients(modules):
-            output.backward(torch.empty_like(output))  # type: ignore[no-untyped-call]
+            output.backward(torch.ones_like(output))  # type: ignore[no-untyped-call]
         return CallCost(
             forward=forward,
             backward=meter.taken_work(),

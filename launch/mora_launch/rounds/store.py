@@ -50,10 +50,16 @@ def write_once(path: Path, content: Mapping[str, Any] | str) -> None:
         ) from None
 
 
+class _MissingRecord(RoundError):
+    """The file is not there."""
+
+
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a file that `write_once` wrote. Raises: RoundError: it is not valid JSON."""
+    """Read a file that `write_once` wrote. Raises: RoundError: it is missing, or no valid JSON."""
     try:
         return parse_object(read_foreign(path, MAX_RECORD_NBYTES))
+    except FileNotFoundError:
+        raise _MissingRecord(f"{path}: does not exist; --resume makes it again") from None
     except (OSError, ValueError) as error:
         raise RoundError(f"{path}: cannot be read ({error}); remove it, then --resume makes it again") from None
 
@@ -147,8 +153,11 @@ class SetFolder:
         return self.path / "decision.json"
 
     def decision(self) -> SetDecision | None:
-        """Read the decision about the set, or None."""
-        return _read(SetDecision, self.decision_file) if self.decision_file.exists() else None
+        """Read the decision about the set, or None. A reviewer in another process may take it back at any moment."""
+        try:
+            return _read(SetDecision, self.decision_file)
+        except _MissingRecord:
+            return None
 
     def write_decision(self, decision: SetDecision) -> None:
         """Decide."""
@@ -195,8 +204,10 @@ class RoundFolder:
 
     def trained(self) -> dict[str, Any] | None:
         """Read the result of training the round, or None."""
-        path = self.path / "trained.json"
-        return read_json(path) if path.exists() else None
+        try:
+            return read_json(self.path / "trained.json")
+        except _MissingRecord:
+            return None
 
     def write_trained(self, content: Mapping[str, Any]) -> None:
         """Write the result of training, which completes the round."""

@@ -17,7 +17,7 @@ from mora_launch.rounds import round_runner, store
 from mora_launch.rounds.judging.judge import Interrupted
 from mora_launch.rounds.judging.judges import open_judges
 from mora_launch.rounds.round_runner import RoundRunner
-from mora_launch.rounds.store import RoundFolder
+from mora_launch.rounds.store import RoundFolder, SetDecision
 from mora_runtime import RunDirectory
 from mora_runtime.errors import DatasetError, RoundError, StorageError
 from mora_runtime.files.durable_files import replace_text, sha256_of
@@ -130,3 +130,17 @@ def test_a_damaged_verdict_is_named(run: Path, config: TrainConfig) -> None:
     (RoundFolder(run, 1).set(0).path / "verdict-0.json").write_text("{")
     with pytest.raises(RoundError, match=r"verdict-0.json: cannot be read .*remove it, then --resume makes it again"):
         go_on(run, config)
+
+
+def test_a_decision_that_is_taken_back_while_it_is_read_is_none(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = RoundFolder(run, 1).set(0)
+    files.write_decision(SetDecision(1, "human", "ann"))
+    assert files.decision() is not None
+    read = store.read_foreign
+
+    def read_after_undo(path: Path, max_nbytes: int) -> bytes:
+        path.unlink()
+        return read(path, max_nbytes)
+
+    monkeypatch.setattr(store, "read_foreign", read_after_undo)
+    assert files.decision() is None
