@@ -16,9 +16,11 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-from mora_data.clips import Clip, duration_s, read_clip, write_video
+from mora_data.clips import duration_s, read_clip
 from mora_data.moving_shapes import made_clip
+from mora_data.reading.fitting import Clip
 from mora_data.settings import ClipShape
+from mora_data.video_writer import write_video
 from mora_launch.rounds.judging.criteria import CRITERIA
 from mora_launch.rounds.judging.judge import ask
 from mora_launch.rounds.judging.measured_judge import MeasuredJudge

@@ -6,10 +6,10 @@ import json
 import random
 from pathlib import Path
 
-from mora_data.clips import write_lossless
 from mora_data.moving_shapes import MovingShape, all_shapes, is_held_out, trained_shapes
 from mora_data.settings import ClipShape
 from mora_data.shapes_corpus import random_offset
+from mora_data.video_writer import write_lossless
 
 _NUM_OFFSETS = 2  # clips of each training combination
 HELD_OUT = [shape for shape in all_shapes() if is_held_out(shape)]

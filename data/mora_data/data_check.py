@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 from mora_runtime.errors import DatasetError
 
-from mora_data.clips import Clip, contact_sheet, evenly_spread
+from mora_data.contact_sheet import contact_sheet, evenly_spread
 from mora_data.dataset import found_samples, told_fault
 from mora_data.faults import Tell
+from mora_data.reading.fitting import Clip
 from mora_data.sample import Sample
 from mora_data.settings import ClipShape, DataSettings
 

@@ -17,7 +17,7 @@ from mora_runtime.files.durable_files import replace_text
 from mora_runtime.files.shown_text import shown_line
 
 from mora_data.captioned_folder import METADATA, read_captions
-from mora_data.clips import duration_s, write_video
+from mora_data.clips import duration_s
 from mora_data.faults import Tell, refuse, tell_left_out
 from mora_data.lines_file import read_lines
 from mora_data.moving_shapes import made_clip
@@ -25,6 +25,7 @@ from mora_data.sample import Sample
 from mora_data.settings import ClipShape, DataSettings
 from mora_data.table_file import SUFFIXES as TABLES
 from mora_data.table_file import read_table
+from mora_data.video_writer import write_video
 
 _LINES = (".jsonl", ".json", ".ndjson")
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mora_data.clips import Clip, read_clip
+from mora_data.clips import read_clip
+from mora_data.reading.fitting import Clip
 from mora_data.settings import ClipShape
 
 

@@ -20,7 +20,9 @@ DECODE_DEADLINE_S = 30.0  # of one picture or video
 DECODER_MEMORY_NBYTES = 2 << 30  # on top of what a decoder uses when it starts
 SMALL_PICTURE_NUM_PIXELS = 5 << 20  # one worker is reserved for pictures up to this size
 MAX_NUM_GIF_BLOCKS = 300_000  # the most that a GIF of 64 MB contains
-MAX_GIF_NUM_PIXELS = 1 << 29  # of all frames together; they are slower to decode than other videos
+MAX_ANIMATION_NUM_PIXELS = 1 << 29  # of all frames of a gif or WebP; they are slower to decode than other videos
+MAX_NUM_BOXES = 4096  # of an AVIF's headers
+MAX_NUM_TIFF_FIELDS = 1024
 MAX_NUM_PNG_CHUNKS = 128  # not counting image data, which comes in chunks of 1 KiB or more
 SMALL_PICTURE_NBYTES = 1 << 20
 SMALL_DECODE_DEADLINE_S = 5.0
@@ -80,10 +82,14 @@ MAX_PACKET_NBYTES = 16 << 10
 MAX_SIDE = 16384
 AFTER_DEADLINE_S = 2.0  # for the decoder to report a timeout itself before it is killed
 
+# machine
+MIN_NUM_OPEN_FILES = 256  # that one process may have open; the launcher of a chain of three uses about a hundred
+
 # waits
 BUILD_LOCK_DEADLINE_S = 1800.0
 BUILD_STEP_DEADLINE_S = 3600.0  # torch alone is gigabytes
 TINY_MODELS_DEADLINE_S = 3600.0  # ten times what an idle core needs
 CHECK_DEADLINE_S = 60.0
+EXPORT_DEADLINE_S = 3600.0  # of an environment that merges adapters into weights
 COST_DEADLINE_S = 300.0  # of an environment that runs its models on the meta device
 CONTROL_DEADLINE_S = 10.0

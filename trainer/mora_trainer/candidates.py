@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from mora_data.clips import write_lossless, write_video
+from mora_data.video_writer import write_lossless, write_video
 from mora_runtime import RunDirectory, Session
 from mora_runtime.errors import CheckpointError, MoraError, PeerDied, StorageError
 from mora_runtime.files.durable_files import sha256_of, sync, write_text

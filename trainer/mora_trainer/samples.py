@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mora_data.clips import Clip, contact_sheet, write_video
+from mora_data.contact_sheet import contact_sheet
+from mora_data.reading.fitting import Clip
+from mora_data.video_writer import write_video
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 

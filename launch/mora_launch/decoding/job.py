@@ -9,11 +9,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Literal
 
+from mora_data.reading.file_kind import PICTURES, VIDEOS, kind_of
+from mora_data.reading.fitting import Clip
+from mora_data.reading.timeline import Video
 from mora_runtime.errors import Cancelled
 
-from mora_launch.decoding.clip import Clip, Video
-from mora_launch.decoding.picture_header import KINDS, is_picture, read_header
-from mora_launch.decoding.video_header import check_gif, video_format
+from mora_launch.decoding.picture_header import read_header
+from mora_launch.decoding.video_header import check_animation
 from mora_launch.limits import (
     DECODE_DEADLINE_S,
     SMALL_DECODE_DEADLINE_S,
@@ -83,11 +85,11 @@ def decode_job(content: bytes, whose: str, *, size: tuple[int, int], max_frames:
     Raises:
         BadRequest: for `whose`: it is neither a picture nor a video, or its headers say that it costs too much.
     """
-    kind = video_format(content)
-    if kind is None and not is_picture(content):
-        raise BadRequest(whose, f"expected {KINDS}, or an mp4, webm or gif video, got something else")
-    if kind is None:
+    kind = kind_of(content)
+    if kind.media is None:
+        raise BadRequest(whose, f"is {kind}; expected a {PICTURES}, or an {VIDEOS}")
+    if kind.media == "picture":
         cost = read_header(content, whose).num_pixels + len(content)
         return DecodeJob("picture", content, whose, size, max_frames, cost)
-    num_pixels = check_gif(content, whose, max_frames) if kind == "gif" else 0
+    num_pixels = check_animation(content, kind, whose, max_frames)
     return DecodeJob("video", content, whose, size, max_frames, _VIDEO_COST + num_pixels + len(content))

@@ -6,12 +6,18 @@ before it is queued. The decoder checks the size again.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
+
+from mora_data.reading.file_kind import PICTURES, kind_of
 
 from mora_launch.limits import (
+    MAX_NUM_BOXES,
     MAX_NUM_JPEG_SEGMENTS,
     MAX_NUM_PNG_CHUNKS,
     MAX_NUM_SCANS,
+    MAX_NUM_TIFF_FIELDS,
     MAX_PICTURE_NUM_PIXELS,
     MAX_SCANNED_NUM_PIXELS,
 )
@@ -22,7 +28,8 @@ _SIZES_IN_JPEG = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})  # SOFn
 _WITHOUT_LENGTH = frozenset({0x00, 0x01, *range(0xD0, 0xD9)})
 _SCAN, _END = 0xDA, 0xD9
 _SMALL_CHUNK_NBYTES = 1024
-KINDS = "a PNG, JPEG or WebP picture"
+_SIZES_IN_TIFF = (256, 257)  # width, length
+_TIFF_SHORT = 3
 
 
 @dataclass(frozen=True)
@@ -44,20 +51,18 @@ class PictureHeader:
         return self.width * self.height * self.num_scans
 
 
-def is_picture(content: bytes) -> bool:
-    """Return whether a file begins like a PNG, JPEG or WebP."""
-    return content.startswith((_PNG, b"\xff\xd8\xff")) or (content[:4] == b"RIFF" and content[8:12] == b"WEBP")
-
-
 def read_header(content: bytes, field: str) -> PictureHeader:
-    """Read the header of a PNG, JPEG or WebP.
+    """Read the header of a picture.
 
     Raises:
-        BadRequest: for `field`: another format, or more pixels or scans than allowed.
+        BadRequest: for `field`: another kind of file, or more pixels or scans than allowed.
     """
-    header = _header(content)
+    kind = kind_of(content)
+    if kind.media != "picture":
+        raise BadRequest(field, f"is {kind}; expected a {PICTURES}")
+    header = _READERS[kind.decoder](content)
     if header is None:
-        raise BadRequest(field, f"expected {KINDS}, got something else")
+        raise BadRequest(field, f"expected a {PICTURES} with its size in its headers, got one without")
     if header.kind == "PNG" and (more := _odd_chunks(content)):
         raise BadRequest(field, f"expected at most {MAX_NUM_PNG_CHUNKS} chunks besides the image data, got {more}")
     if header.width < 1 or header.height < 1:
@@ -73,14 +78,10 @@ def read_header(content: bytes, field: str) -> PictureHeader:
     return header
 
 
-def _header(content: bytes) -> PictureHeader | None:
-    if content.startswith(_PNG) and content[12:16] == b"IHDR" and len(content) >= 24:
-        return PictureHeader("PNG", _big(content[16:20]), _big(content[20:24]))
-    if content.startswith(b"\xff\xd8\xff"):
-        return _jpeg(content)
-    if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
-        return _webp(content)
-    return None
+def _png(content: bytes) -> PictureHeader | None:
+    if content[12:16] != b"IHDR" or len(content) < 24:
+        return None
+    return PictureHeader("PNG", _big(content[16:20]), _big(content[20:24]))
 
 
 def _odd_chunks(content: bytes) -> str | None:
@@ -132,9 +133,40 @@ def _webp(content: bytes) -> PictureHeader | None:
     return None
 
 
+def _avif(content: bytes) -> PictureHeader | None:
+    """Return the largest size of its `ispe` boxes: a picture can be made of tiles."""
+    width = height = position = 0
+    for _ in range(MAX_NUM_BOXES):
+        position = content.find(b"ispe", position + 4)
+        if position < 0 or position + 16 > len(content):
+            break
+        sizes = _big(content[position + 8 : position + 12]), _big(content[position + 12 : position + 16])
+        width, height = max((width, height), sizes, key=lambda size: size[0] * size[1])
+    return PictureHeader("AVIF", width, height) if width else None
+
+
+def _tiff(content: bytes) -> PictureHeader | None:
+    """Return the size in the first directory, which is the picture that is shown."""
+    order: Literal["little", "big"] = "little" if content[:2] == b"II" else "big"
+    at = int.from_bytes(content[4:8], order)
+    num_fields = min(int.from_bytes(content[at : at + 2], order), MAX_NUM_TIFF_FIELDS)
+    found: dict[int, int] = {}
+    for start in range(at + 2, at + 2 + 12 * num_fields, 12):
+        field = content[start : start + 12]
+        tag, kind = int.from_bytes(field[:2], order), int.from_bytes(field[2:4], order)
+        if len(field) == 12 and tag in _SIZES_IN_TIFF:
+            found[tag] = int.from_bytes(field[8:10] if kind == _TIFF_SHORT else field[8:12], order)
+    return PictureHeader("TIFF", *(found[tag] for tag in _SIZES_IN_TIFF)) if len(found) == 2 else None
+
+
 def _big(data: bytes) -> int:
     return int.from_bytes(data, "big")
 
 
 def _little(data: bytes) -> int:
     return int.from_bytes(data, "little")
+
+
+_READERS: dict[str, Callable[[bytes], PictureHeader | None]] = {
+    "PNG": _png, "JPEG": _jpeg, "WEBP": _webp, "AVIF": _avif, "TIFF": _tiff,
+}  # fmt: skip

@@ -1,35 +1,50 @@
-"""Headers of videos, read before decoding: the container and, for a gif, the cost of all frames."""
+"""Headers of animated pictures, read before decoding: the cost of all frames."""
 
 from __future__ import annotations
 
-from mora_launch.limits import MAX_GIF_NUM_PIXELS, MAX_NUM_GIF_BLOCKS
+from mora_data.reading.file_kind import FileKind
+
+from mora_launch.limits import MAX_ANIMATION_NUM_PIXELS, MAX_NUM_GIF_BLOCKS
 from mora_launch.tasks.errors import BadRequest
 
 _GIF_IMAGE, _GIF_EXTENSION = 0x2C, 0x21
 
 
-def video_format(content: bytes) -> str | None:
-    """Return FFmpeg's name of a file's container; None for another format."""
-    if content[4:8] == b"ftyp":
-        return "mp4"
-    if content[:4] == b"\x1a\x45\xdf\xa3":
-        return "matroska"
-    return "gif" if content[:6] in (b"GIF87a", b"GIF89a") else None
+def check_animation(content: bytes, kind: FileKind, whose: str, max_frames: int) -> int:
+    """Return the pixels of all frames of a gif or an animated picture, each as large as its canvas; 0 of other videos.
 
-
-def check_gif(content: bytes, field: str, max_frames: int) -> int:
-    """Return the pixels of all frames of a gif, each as large as its canvas. Raises: BadRequest: more than allowed."""
-    width, height = (int.from_bytes(content[start : start + 2], "little") for start in (6, 8))
-    num_frames = _num_frames(content, field, max_frames + 1)
+    Raises:
+        BadRequest: more than allowed.
+    """
+    if kind.decoder == "gif":
+        width, height = (int.from_bytes(content[start : start + 2], "little") for start in (6, 8))
+        num_frames = _num_gif_frames(content, whose, max_frames + 1)
+    elif kind.decoder == "WEBP":
+        width, height = (1 + int.from_bytes(content[start : start + 3], "little") for start in (24, 27))
+        num_frames = _num_webp_frames(content, max_frames + 1)
+    else:
+        return 0
     if num_frames > max_frames:
-        raise BadRequest(field, f"expected at most {max_frames} frames; cut the video")
-    if num_frames * width * height > MAX_GIF_NUM_PIXELS:
+        raise BadRequest(whose, f"expected at most {max_frames} frames; cut the video")
+    if num_frames * width * height > MAX_ANIMATION_NUM_PIXELS:
         what = f"{num_frames} frames of {width}x{height}"
-        raise BadRequest(field, f"expected at most {MAX_GIF_NUM_PIXELS} pixels in all frames of a gif, got {what}")
+        raise BadRequest(
+            whose, f"expected at most {MAX_ANIMATION_NUM_PIXELS} pixels in all frames of a {kind.name}, got {what}"
+        )
     return num_frames * width * height
 
 
-def _num_frames(content: bytes, field: str, most: int) -> int:
+def _num_webp_frames(content: bytes, most: int) -> int:
+    """Count the frames of an animated WebP, up to `most`."""
+    position, number = 12, 0
+    while position + 8 <= len(content) and number < most:
+        number += content[position : position + 4] == b"ANMF"
+        nbytes = int.from_bytes(content[position + 4 : position + 8], "little")
+        position += 8 + nbytes + nbytes % 2
+    return number
+
+
+def _num_gif_frames(content: bytes, whose: str, most: int) -> int:
     """Count the image blocks of a gif, up to `most`. Raises: BadRequest: it has too many blocks of other kinds."""
     position = 13 + _colours_nbytes(content[10:11])
     number = num_blocks = 0
@@ -45,7 +60,7 @@ def _num_frames(content: bytes, field: str, most: int) -> int:
         position += 1
         num_blocks += 1
         if num_blocks > MAX_NUM_GIF_BLOCKS:
-            raise BadRequest(field, f"expected at most {MAX_NUM_GIF_BLOCKS} blocks in a gif, got more")
+            raise BadRequest(whose, f"expected at most {MAX_NUM_GIF_BLOCKS} blocks in a gif, got more")
     return number
 
 

@@ -11,10 +11,12 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
+from mora_data.reading.fitting import Clip
+from mora_data.reading.timeline import Video
 from mora_runtime.schema import Settings
 from pydantic import Field
 
-from mora_launch.decoding.clip import Clip, Video
 from mora_launch.decoding.job import Decoded
 from mora_launch.limits import MAX_CLIP_NBYTES, MAX_PACKET_NBYTES, MAX_SIDE
 
@@ -37,7 +39,10 @@ class DecodeAnswer(Settings):
     num_frames: int = Field(default=0, ge=0, le=1_000_000)
     height: int = Field(default=0, ge=0, le=MAX_SIDE)
     width: int = Field(default=0, ge=0, le=MAX_SIDE)
-    fps: float = Field(default=0.0, ge=0.0)
+    fps: float = Field(default=1.0, gt=0.0, le=1e6, allow_inf_nan=False)
+    num_starts: int = Field(default=0, ge=0, le=1_000_000)  # times of frames, after the frames in the file
+    has_sound: bool = False
+    note: str = Field(default="", max_length=2000)
 
 
 def sealed_file(name: str, parts: Sequence[bytes | memoryview]) -> int:
@@ -80,7 +85,10 @@ def receive(link: socket.socket) -> tuple[dict[str, Any], list[int]]:
 def frames_of(answer: DecodeAnswer, handle: int, kind: str) -> Decoded:
     """Copy the frames of an answer out of its memory file. Raises: ValueError: the file does not match the answer."""
     shape = (answer.num_frames, answer.height, answer.width, 3)
-    nbytes = int(np.prod(shape, dtype=np.int64))
+    if answer.num_starts not in (0, answer.num_frames):
+        raise ValueError(f"expected a time for each of {answer.num_frames} frames, got {answer.num_starts}")
+    starts = np.empty(answer.num_starts, dtype=np.float64)
+    nbytes = int(np.prod(shape, dtype=np.int64)) + starts.nbytes
     if fcntl.fcntl(handle, fcntl.F_GET_SEALS) & _SEALS != _SEALS:
         raise ValueError("expected a sealed memory file of frames, got one that can still change")
     if not 0 < nbytes == os.fstat(handle).st_size <= MAX_CLIP_NBYTES:
@@ -88,10 +96,21 @@ def frames_of(answer: DecodeAnswer, handle: int, kind: str) -> Decoded:
     frames: Clip = np.empty(shape, dtype=np.uint8)
     with open(handle, "rb", buffering=0, closefd=False) as file:
         file.seek(0)  # the position is shared with the writer, which left it at the end
-        left = frames.data.cast("B")
-        while left:
-            num_read = file.readinto(left)
-            if not num_read:
-                raise ValueError("the frames end too early")
-            left = left[num_read:]
-    return frames[0] if kind == "picture" else Video(frames, answer.fps)
+        for part in (frames, starts):
+            left = part.data.cast("B") if part.nbytes else memoryview(b"")
+            while left:
+                num_read = file.readinto(left)
+                if not num_read:
+                    raise ValueError("the frames end too early")
+                left = left[num_read:]
+    if kind == "picture":
+        picture: Clip = frames[0]
+        return picture
+    return Video(frames, answer.fps, _checked(starts), answer.has_sound, answer.note)
+
+
+def _checked(starts: npt.NDArray[np.float64]) -> tuple[float, ...]:
+    """The times of frames. Raises: ValueError: they do not begin at 0, do not grow, or are not finite."""
+    if len(starts) and not (starts[0] == 0.0 and np.isfinite(starts).all() and (np.diff(starts) > 0).all()):
+        raise ValueError("expected times of frames that begin at 0 and grow")
+    return tuple(starts.tolist())

@@ -17,7 +17,7 @@ from mora_runtime.process.supervisor_link import die_with_parent
 
 from mora_launch.decoding import wire
 from mora_launch.decoding.picture import read_picture
-from mora_launch.decoding.video import SERVED, decode_frames
+from mora_launch.decoding.video import SERVED, DecodedVideo, decode_frames
 from mora_launch.limits import DECODER_MEMORY_NBYTES, MAX_NUM_DECODER_FILES
 from mora_launch.tasks.errors import BadRequest
 
@@ -62,14 +62,18 @@ def _confine() -> None:
 def _decoded(order: wire.Order, content: bytes) -> tuple[wire.DecodeAnswer, int | None]:
     try:
         if order.kind == "picture":
-            frames, fps = [read_picture(content, order.whose, order.size)], 0.0
+            found = DecodedVideo([read_picture(content, order.whose, order.size)], fps=1.0)
         else:
-            frames, fps = decode_frames(
-                content, order.whose, max_frames=order.max_frames, size=order.size, budget=SERVED
-            )
-        height, width = frames[0].shape[:2]
-        handle = wire.sealed_file("frames", [np.ascontiguousarray(frame).data for frame in frames])
-        return wire.DecodeAnswer(num_frames=len(frames), height=height, width=width, fps=fps), handle
+            found = decode_frames(content, order.whose, max_frames=order.max_frames, size=order.size, budget=SERVED)
+        parts = [np.ascontiguousarray(frame).data for frame in found.frames]
+        starts = np.asarray(found.starts_s, dtype=np.float64)
+        handle = wire.sealed_file("frames", [*parts, starts.data] if len(starts) else parts)
+        height, width = found.frames[0].shape[:2]
+        answer = wire.DecodeAnswer(
+            num_frames=len(found.frames), height=height, width=width, fps=found.fps, num_starts=len(starts),
+            has_sound=found.has_sound, note=found.note[:2000],
+        )  # fmt: skip
+        return answer, handle
     except BadRequest as error:
         return wire.DecodeAnswer(refused=str(error)[:2000]), None
     except MemoryError:

@@ -9,13 +9,18 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from mora_data.reading.fitting import Clip, fitted
+from mora_data.reading.timeline import Video, at_rate
 from mora_runtime.errors import SettingsError
 from mora_runtime.process.run_directory import RunDirectory
 from rich.console import Console
 from rich.progress import Progress
 
 from mora_launch.config.train_config import TrainConfig
+from mora_launch.decoding.picture import read_picture
+from mora_launch.decoding.video import read_video
 from mora_launch.generation.input_file import read_input
 from mora_launch.generation.result_file import ResultFile
 from mora_launch.review.decision import StageResult, Stopped
@@ -26,17 +31,7 @@ from mora_launch.review.terminal import TerminalReviewer
 from mora_launch.serving.running_servers import RunningServers
 from mora_launch.serving.server_pool import ServerPool
 from mora_launch.tasks.agents import Agents
-from mora_launch.tasks.media import (
-    Clip,
-    Video,
-    at_rate,
-    chosen_codec,
-    encode,
-    fitted,
-    format_of,
-    read_picture,
-    read_video,
-)
+from mora_launch.tasks.media import check_encodable, chosen_codec, encode, format_of
 from mora_launch.tasks.procedures import run_task
 from mora_launch.tasks.prompt_agent import prompt_agent
 from mora_launch.tasks.request import TaskRequest, check_fields, check_fps, check_request
@@ -86,7 +81,10 @@ def generate(
     size = output_size(options.size)
     fps = None if options.fps is None else check_fps(options.fps)
     request, hashes = read_request(options, config)
+    check_encodable(kind, size, fps or request.fps)
     check_fields(request, config.serving)  # before any model is loaded
+    for note in request.notes:
+        console.print(f"{note}", markup=False)
     for name, digest in (expected_inputs or {}).items():
         if hashes.get(name) != digest:
             raise SettingsError(f"--repeat: {name} has changed since that run (its SHA-256 differs)")
@@ -106,12 +104,13 @@ def generate(
         clip = at_rate(Video(clip, request.fps), fps)
     if size is not None:
         clip = fitted(clip, *size)
-    metadata = {
+    metadata: dict[str, Any] = {
         "mora": {**options.__dict__, "videos": list(options.videos)},
         "inputs": hashes,
         "models": models,
         "stages": [candidate.model_dump(mode="json", exclude={"file"}) for candidate in taken],
         "config": config.model_dump(mode="json"),
+        **({"audio": "left out"} if request.loses_sound else {}),
     }
     result.write(encode(clip, fps or request.fps, kind, metadata, options.codec), metadata)
     console.print(
@@ -181,10 +180,10 @@ def read_request(options: GenerateOptions, config: TrainConfig) -> tuple[TaskReq
 
 
 def output_size(size: str | None) -> tuple[int, int] | None:
-    """Parse `WIDTHxHEIGHT` to (height, width), rounded down to even numbers as codecs require; None if not given."""
+    """Parse `WIDTHxHEIGHT` to (height, width); None if not given."""
     if size is None:
         return None
     width, _, height = size.partition("x")
     if not (width.isdecimal() and height.isdecimal() and 2 <= int(width) <= 8192 and 2 <= int(height) <= 8192):
         raise SettingsError(f"--size: expected WIDTHxHEIGHT, 2 to 8192 each, got {size[:40]}")
-    return int(height) // 2 * 2, int(width) // 2 * 2
+    return int(height), int(width)

@@ -131,7 +131,8 @@ class RepeatedRun:
             if path is not None:
                 yield f"reads {path}"
         for name, agent in [*self.config.agents.items(), *self.config.serving.agents.items()]:
-            files = agent.options if agent.weights is None else {**agent.options, "weights": agent.weights}
+            given = {"weights": agent.weights, "adapters": agent.adapters}
+            files = {**agent.options, **{key: folder for key, folder in given.items() if folder is not None}}
             named = ", ".join(f"{key} {value}" for key, value in files.items())
             yield f"{name} ({agent.environment}), only from this machine: {named}"
         if self.config.serving.checkpoint is not None:

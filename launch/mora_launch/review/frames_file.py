@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+from mora_data.reading.fitting import Clip
 from mora_runtime.errors import SettingsError
 from mora_runtime.files.foreign_file import open_foreign
 from mora_runtime.files.fresh_file import fresh_file
 
 from mora_launch.limits import MAX_FRAMES_FILE_NBYTES, MAX_FRAMES_HEADER_NBYTES
-from mora_launch.tasks.media import Clip
 
 _HEADER = re.compile(
     rb"\x93NUMPY\x01\x00(..)"

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from mora_data.reading.fitting import Clip
+
 from mora_launch.review.decision import StageResult
 from mora_launch.review.reviewed_stages import next_candidate
 from mora_launch.tasks.agents import Agents
-from mora_launch.tasks.media import Clip
 from mora_launch.tasks.request import TaskRequest
 from mora_launch.tasks.stages import Make, stage_seed
 

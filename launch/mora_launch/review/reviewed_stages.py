@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from mora_data.reading.fitting import Clip
+
 from mora_launch.review.decision import StageDecision, StageResult, Step, Stopped
 from mora_launch.review.session import ReviewSession
 from mora_launch.tasks.agents import Agents
-from mora_launch.tasks.media import Clip
 from mora_launch.tasks.procedures import run_task
 from mora_launch.tasks.request import TaskRequest
 from mora_launch.tasks.stages import Make, stage_seed

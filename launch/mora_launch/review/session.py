@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from mora_data.reading.fitting import Clip
 from mora_runtime.errors import SettingsError
 from mora_runtime.files.durable_files import replace_text
 from mora_runtime.files.file_lock import lock_file
@@ -33,7 +34,6 @@ from mora_launch.review.decision import (
     Stopped,
 )
 from mora_launch.review.frames_file import read_frames, write_frames
-from mora_launch.tasks.media import Clip
 
 _STATE = "state.json"
 SHOWN = "shown-"  # followed by the version: the candidate as a picture or video, for display

@@ -11,7 +11,8 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mora_data.clips import Clip, read_clip
+from mora_data.clips import read_clip
+from mora_data.reading.fitting import Clip
 from mora_runtime.errors import DatasetError, RoundError
 from mora_runtime.process.run_directory import RunDirectory
 from mora_trainer.candidate_settings import CandidateOrder

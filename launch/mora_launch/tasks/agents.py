@@ -8,10 +8,10 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any
 
 import numpy as np
+from mora_data.reading.fitting import Clip, fitted
 from mora_runtime.errors import Cancelled, DeadlineExceeded
 
 from mora_launch.serving.server_pool import ServerPool
-from mora_launch.tasks.media import Clip, fitted
 from mora_launch.tasks.prompt_agent import PromptAgent
 
 OnStep = Callable[[str, int, int], None]  # capability, step, number of steps

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from mora_data.reading.fitting import Clip
 
 from mora_launch.tasks.agents import Agents
-from mora_launch.tasks.media import Clip
 from mora_launch.tasks.stages import Stages
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from mora_data.reading.fitting import Clip
+from mora_data.reading.timeline import at_rate
+
 from mora_launch.tasks.agents import Agents
 from mora_launch.tasks.continuation import continued, wanted_frames
-from mora_launch.tasks.media import Clip, at_rate
 from mora_launch.tasks.request import TaskRequest
 from mora_launch.tasks.stages import Stages
 

@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 
+from mora_data.reading.fitting import Clip
+from mora_data.reading.timeline import Video
 from mora_runtime.errors import Cancelled
 
-from mora_launch.decoding.clip import Clip, Video
 from mora_launch.decoding.job import Decoded, DecodeJob, decode_job
 from mora_launch.decoding.pool import DecodePool
 from mora_launch.serving.settings import ServingSettings

@@ -4,27 +4,22 @@ from __future__ import annotations
 
 import io
 import json
-from fractions import Fraction
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
+from mora_data.reading.file_kind import kind_of
+from mora_data.reading.fitting import Clip
+from mora_data.video_writer import write_video
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from mora_launch.decoding.clip import Clip, Video, at_rate, fitted
-from mora_launch.decoding.picture import read_picture
-from mora_launch.decoding.video import read_video
-from mora_launch.decoding.video_header import video_format
 from mora_launch.tasks.errors import BadRequest
 
-__all__ = [
-    "CODECS", "FORMATS", "Clip", "Video", "at_rate", "chosen_codec", "encode", "fitted", "format_of", "png",
-    "read_metadata", "read_picture", "read_video", "video_format",
-]  # fmt: skip
-
 FORMATS = ("mp4", "webm", "gif", "png")
+MAX_GIF_FPS = 50
 CODECS = {"mp4": ("libx264", "mpeg4"), "webm": ("libvpx-vp9", "libvpx")}
 
 
@@ -53,6 +48,14 @@ def chosen_codec(kind: str, codec: str | None) -> str | None:
     return codec or next(iter(possible), None)
 
 
+def check_encodable(kind: str, size: tuple[int, int] | None, fps: float | None) -> None:
+    """Check that a format can have a (height, width) and a rate. Raises: BadRequest: names the field and its limit."""
+    if kind in CODECS and size is not None and (size[0] % 2 or size[1] % 2):
+        raise BadRequest("size", f"expected an even width and height with {kind}, got {size[1]}x{size[0]}")
+    if kind == "gif" and fps is not None and fps > MAX_GIF_FPS:
+        raise BadRequest("fps", f"expected at most {MAX_GIF_FPS} with gif, which no player shows faster, got {fps:g}")
+
+
 def png(picture: Clip, comment: str = "") -> bytes:
     """Encode a picture as PNG, with a comment."""
     info = PngInfo()
@@ -64,39 +67,35 @@ def png(picture: Clip, comment: str = "") -> bytes:
 
 
 def _gif(clip: Clip, fps: float, comment: str) -> bytes:
+    """A gif counts in hundredths of a second; frames differ by one so that the whole lasts as long as it should."""
+    if fps > MAX_GIF_FPS:
+        raise BadRequest(
+            "fps", f"expected at most {MAX_GIF_FPS} with gif, which players do not show faster, got {fps:g}"
+        )
     first, *rest = [Image.fromarray(frame) for frame in clip]
+    starts = np.round(np.arange(len(clip) + 1) * 100 / fps).astype(int)
+    durations_ms = [int(each) * 10 for each in np.diff(starts)]
     sink = io.BytesIO()
-    first.save(
-        sink, "GIF", save_all=True, append_images=rest, duration=round(1000 / fps), loop=0, comment=comment.encode()
-    )
+    first.save(sink, "GIF", save_all=True, append_images=rest, duration=durations_ms, loop=0, comment=comment.encode())
     return sink.getvalue()
 
 
 def _encode_video(clip: Clip, fps: float, kind: str, codec: str, comment: str) -> bytes:
-    sink = io.BytesIO()
-    exact = {"fflags": "+bitexact"}  # without random identifiers, so the same clip gives the same file
-    with av.open(sink, "w", format=kind, container_options=exact) as container:
-        container.metadata["comment"] = comment
-        stream: Any = container.add_stream(codec, rate=Fraction(fps).limit_denominator(1000))
-        stream.height, stream.width = clip.shape[1:3]
-        stream.pix_fmt = "yuv420p"
-        # x264's macroblock tree sometimes decides differently on a busy machine: the same clip would give other bytes
-        x264 = {"crf": "16", "x264-params": "mbtree=0"}
-        stream.options = x264 if codec == "libx264" else {"crf": "20", "b": "0"}
-        stream.codec_context.thread_count = 1  # the same bytes on any number of cores
-        for frame in clip:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))
-        container.mux(stream.encode(None))
-    return sink.getvalue()
+    check_encodable(kind, (clip.shape[1], clip.shape[2]), fps)
+    with tempfile.TemporaryDirectory(prefix="mora-encode-") as folder:  # the index of an mp4 is moved within a file
+        path = Path(folder) / f"video.{kind}"
+        write_video(path, clip, fps, codec=codec, comment=comment)
+        return path.read_bytes()
 
 
 def read_metadata(content: bytes) -> dict[str, Any]:
     """Return the metadata that `encode` wrote into a file."""
-    if video_format(content) in (None, "gif"):
+    kind = kind_of(content)
+    if kind.media == "picture" or kind.decoder == "gif":
         with Image.open(io.BytesIO(content)) as image:
             comment = image.info.get("comment", "{}")
         return dict(json.loads(comment))
-    with av.open(io.BytesIO(content), format=video_format(content)) as container:
+    with av.open(io.BytesIO(content), format=kind.decoder) as container:
         found = {name.lower(): value for name, value in container.metadata.items()}
     return dict(json.loads(found.get("comment", "{}")))
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 
+from mora_data.reading.fitting import Clip
+
 from mora_launch.tasks.agents import Agents
-from mora_launch.tasks.media import Clip
 from mora_launch.tasks.request import TaskRequest
 from mora_launch.tasks.stages import Stages
 

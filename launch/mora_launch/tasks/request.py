@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+from mora_data.reading.fitting import Clip
+from mora_data.reading.timeline import Video, num_frames_at
 from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
 
@@ -14,7 +16,6 @@ from mora_launch.serving.server_pool import ServerPool
 from mora_launch.serving.settings import ServingSettings
 from mora_launch.tasks.catalog import TASKS
 from mora_launch.tasks.errors import BadRequest
-from mora_launch.tasks.media import Clip, Video
 
 
 def _known_task(name: str) -> str:
@@ -53,6 +54,18 @@ class TaskRequest:
         image_nbytes = 0 if self.image is None else self.image.nbytes
         return image_nbytes + sum(video.frames.nbytes for video in self.videos)
 
+    @property
+    def loses_sound(self) -> bool:
+        """Whether a given video has sound, which the result does not have."""
+        return any(video.has_sound for video in self.videos)
+
+    @property
+    def notes(self) -> list[str]:
+        """What the user should know about the given videos."""
+        broken = [f"video {number}: {video.note}" for number, video in enumerate(self.videos, 1) if video.note]
+        sound = ["the sound of the given video is left out"] if self.loses_sound else []
+        return [*(f"{note}; the frames before are used" for note in broken), *sound]
+
     def sampling(self) -> dict[str, Any]:
         """Return the sampling settings, which all stages share."""
         return {"num_inference_steps": self.num_inference_steps, "guidance_scale": self.guidance_scale}
@@ -71,7 +84,7 @@ def check_fields(request: TaskRequest, settings: ServingSettings) -> None:
     check_texts(request, settings)
     _check_files(request)
     for video in request.videos:
-        frames = round(len(video.frames) * request.fps / video.fps)
+        frames = num_frames_at(video, request.fps)
         if frames > settings.max_frames_read:
             most = f"{settings.max_frames_read} frames at {request.fps:g} a second"
             raise BadRequest("video", f"expected at most {most}, got {frames}; cut the video")

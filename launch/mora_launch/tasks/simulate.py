@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from mora_data.reading.fitting import Clip
+
 from mora_launch.tasks.agents import Agents
 from mora_launch.tasks.edit import edit
-from mora_launch.tasks.media import Clip
 from mora_launch.tasks.request import TaskRequest
 from mora_launch.tasks.stages import Stages
 from mora_launch.tasks.text_to_video import text_to_video

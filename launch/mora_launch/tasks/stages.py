@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
-from mora_launch.tasks.media import Clip
+from mora_data.reading.fitting import Clip
 
 Make = Callable[[str, int], Clip]
 ResultT = TypeVar("ResultT", str, Clip)

@@ -41,9 +41,9 @@ VIDEOS: dict[str, Callable[[], bytes]] = {
     "900 frames of 4096x4096": lambda: gif(4096, 900),
     "a million frames": lambda: gif(64, 1_000_000),
     "pieces of one byte": lambda: cut_up_gif(4_000_000),
-    "a codec that is not decoded": lambda: video("mpeg2video", "matroska"),
+    "a codec that is not decoded": lambda: video("huffyuv", "avi", pix_fmt="rgb24"),
     "another": lambda: video("rawvideo", "matroska"),
-    "another in mp4": lambda: video("mpeg2video", "mp4"),
+    "another in mp4": lambda: video("png", "mp4", pix_fmt="rgb24"),
     "a list of addresses": lambda: b"\0\0\0\x18ftypisom#EXTM3U\n#EXTINF:1,\nhttp://127.0.0.1:1/x.ts\n",
     "a list of files": lambda: b"\x1a\x45\xdf\xa3ffconcat version 1.0\nfile /etc/passwd\n",
     "half a video": lambda: video("libx264", "mp4")[:900],
@@ -145,6 +145,7 @@ def test_a_decoder_that_dies_fails_one_job_and_has_no_secrets(served: Served, ho
     [
         ("libx264", "mp4", "yuv420p"), ("mpeg4", "mp4", "yuv420p"), ("libvpx-vp9", "webm", "yuv420p"),
         ("libvpx", "webm", "yuv420p"), ("ffv1", "matroska", "bgr0"), ("gif", "gif", "rgb8"),
+        ("mpeg4", "avi", "yuv420p"), ("libx264", "mpegts", "yuv420p"), ("mpeg2video", "mpeg", "yuv420p"),
     ],
 )  # fmt: skip
 def test_honest_videos_are_decoded(served: Served, codec: str, container: str, pix_fmt: str) -> None:

@@ -14,9 +14,11 @@ import mora_launch.generation.command
 import numpy as np
 import pytest
 from mora_launch.cli import cli
+from mora_launch.decoding.picture import read_picture
+from mora_launch.decoding.video import read_video
 from mora_launch.review.session import ReviewSession
 from mora_launch.serving.running_servers import RunningServers
-from mora_launch.tasks.media import encode, png, read_metadata, read_picture, read_video
+from mora_launch.tasks.media import encode, png, read_metadata
 from mora_runtime.errors import MoraError
 from PIL import Image
 
@@ -138,7 +140,7 @@ def test_ctrl_c_at_a_question_stops_the_review(generate: Any, monkeypatch: pytes
         (["image-to-video", "--prompt", "a"], "image: image_to_video needs a picture"),
         (["extend", "--prompt", "a", "--video", "broken.mp4"], "--video: cannot be decoded"),
         (["extend", "--prompt", "a", "--video", "still.gif"], "--video: expected a video of at least 2 frames, got 1"),
-        (["extend", "--prompt", "a", "--video", "a.png"], "--video: expected an mp4, webm or gif"),
+        (["extend", "--prompt", "a", "--video", "a.png"], "--video: is a PNG picture; expected an mp4"),
         (["extend", "--prompt", "a", "--video", "absent.mp4"], "absent.mp4: cannot be read: No such file"),
         (["connect", "--prompt", "a", "--video", "a.mp4"], "video: connect needs 2 video(s), got 1"),
         (

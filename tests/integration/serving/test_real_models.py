@@ -12,9 +12,11 @@ import numpy as np
 import openai
 import pytest
 from mora_launch.config.train_config import load_config
+from mora_launch.decoding.picture import read_picture
+from mora_launch.decoding.video import read_video
 from mora_launch.serving.http.app import make_app
 from mora_launch.serving.running_servers import RunningServers
-from mora_launch.tasks.media import encode, read_metadata, read_picture, read_video
+from mora_launch.tasks.media import encode, read_metadata
 from mora_launch.web.access import Access
 from starlette.testclient import TestClient
 

@@ -13,8 +13,10 @@ import httpx
 import numpy as np
 import openai
 import pytest
+from mora_launch.decoding.picture import read_picture
+from mora_launch.decoding.video import read_video
 from mora_launch.jobs.run_status import read_status
-from mora_launch.tasks.media import encode, png, read_metadata, read_picture, read_video
+from mora_launch.tasks.media import encode, png, read_metadata
 from mora_launch.tasks.request import TASKS
 from PIL import Image
 

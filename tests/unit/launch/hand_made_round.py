@@ -3,9 +3,9 @@
 import json
 from pathlib import Path
 
-from mora_data.clips import write_lossless, write_video
 from mora_data.moving_shapes import made_clip
 from mora_data.settings import ClipShape
+from mora_data.video_writer import write_lossless, write_video
 from mora_launch.rounds.store import Plan, PlannedSet, RoundFolder
 from mora_runtime.files.durable_files import sha256_of
 

@@ -13,17 +13,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+from mora_data.reading.fitting import fitted
+from mora_data.reading.timeline import Video
 from mora_launch.decoding import wire
-from mora_launch.decoding.clip import Video
 from mora_launch.decoding.job import DecodeJob, decode_job
+from mora_launch.decoding.picture import read_picture
 from mora_launch.decoding.picture_header import read_header
 from mora_launch.decoding.pool import DecodePool
+from mora_launch.decoding.video import read_video
 from mora_launch.decoding.worker_process import WorkerProcess
 from mora_launch.limits import MAX_WAIT_S
 from mora_launch.serving.http.admission import TooBusy
 from mora_launch.serving.http.held_bytes import HeldBytes
 from mora_launch.tasks.errors import BadRequest
-from mora_launch.tasks.media import encode, fitted, png, read_picture, read_video
+from mora_launch.tasks.media import encode, png
 from mora_runtime.errors import Cancelled, RoleFailed
 from PIL import Image
 

@@ -6,8 +6,12 @@ import concurrent.futures
 
 import numpy as np
 import pytest
+from mora_data.reading.fitting import fitted
+from mora_data.reading.timeline import Video, at_rate
+from mora_launch.decoding.picture import read_picture
+from mora_launch.decoding.video import read_video
 from mora_launch.tasks.errors import BadRequest
-from mora_launch.tasks.media import Video, at_rate, encode, fitted, read_metadata, read_picture, read_video
+from mora_launch.tasks.media import encode, read_metadata
 
 CLIP = np.repeat(np.linspace(20, 220, 8).astype(np.uint8)[:, None, None, None], 32, 1).repeat(48, 2).repeat(3, 3)
 
@@ -41,13 +45,13 @@ def test_a_png_contains_the_first_frame_and_its_metadata() -> None:
 
 @pytest.mark.parametrize("content", [b"", b"#EXTM3U\nfile:///etc/passwd", b"ffconcat version 1.0\nfile /etc/passwd"])
 def test_a_playlist_is_refused_as_a_video(content: bytes) -> None:
-    with pytest.raises(BadRequest, match="video: expected an mp4, webm or gif"):
+    with pytest.raises(BadRequest, match="video: is an? (empty|text) file; expected an mp4"):
         read_video(content, "video", max_frames=100)
 
 
 @pytest.mark.parametrize("content", [b"", b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"%PDF-1.4"])
 def test_bytes_that_are_no_picture_are_refused(content: bytes) -> None:
-    with pytest.raises(BadRequest, match=r"^image: expected a PNG, JPEG or WebP picture, got something else$"):
+    with pytest.raises(BadRequest, match=r"^image: is an? (empty file|SVG picture|PDF file); expected a PNG, JPEG, WebP, AVIF or TIFF picture$"):
         read_picture(content, "image")
 
 

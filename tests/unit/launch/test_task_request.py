@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from mora_data.reading.timeline import Video
 from mora_launch.serving.settings import ServingSettings
 from mora_launch.tasks.errors import BadRequest
-from mora_launch.tasks.media import Video
 from mora_launch.tasks.request import TaskRequest, check_fields
 
 PICTURE = np.zeros((8, 8, 3), dtype=np.uint8)

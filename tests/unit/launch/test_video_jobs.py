@@ -12,7 +12,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from mora_data.reading.timeline import Video
 from mora_launch.config.train_config import load_config
+from mora_launch.decoding.video import read_video
 from mora_launch.review.decision import StageDecision
 from mora_launch.serving.http.admission import TooBusy
 from mora_launch.serving.http.front import Front, NotFound
@@ -20,7 +22,7 @@ from mora_launch.serving.http.jobs.video_job import VideoJob
 from mora_launch.serving.http.jobs.video_jobs import VideoJobs
 from mora_launch.serving.work_queue import Work
 from mora_launch.tasks.errors import BadRequest
-from mora_launch.tasks.media import Video, encode, read_video
+from mora_launch.tasks.media import encode
 from mora_launch.tasks.request import TaskRequest
 from mora_runtime.errors import StorageError
 

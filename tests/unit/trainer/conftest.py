@@ -8,9 +8,9 @@ from unittest import mock
 import pytest
 import torch
 import torch.distributed as dist
-from mora_data.clips import write_video
 from mora_data.moving_shapes import made_clip
 from mora_data.settings import ClipShape
+from mora_data.video_writer import write_video
 from mora_training.process_group import join_group
 from mora_training.training_settings import GroupSettings
 

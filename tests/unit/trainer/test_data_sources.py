@@ -186,7 +186,7 @@ def test_a_check_tells_every_fault_and_draws_what_can_be_read(folder: Path, shap
     told: list[str] = []
     sheet = tmp_path / "sheet.png"
     assert not check_data(DataSettings(path=str(folder)), shape, sheet, tell=told.append)
-    assert "c.mp4: cannot be decoded" in told[0]
+    assert "c.mp4: is an empty file" in told[0]
     assert told[1] == "2 samples can be used (9 frames of 48x32), 1 cannot"
     with Image.open(sheet) as picture:
         assert picture.height > 2 * 96, "a row for each of the two"

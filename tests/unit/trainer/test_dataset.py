@@ -5,11 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mora_data.clips import read_clip, write_lossless, write_video
+from mora_data.clips import read_clip
 from mora_data.dataset import read_dataset, resolve_dataset
 from mora_data.moving_shapes import made_clip
 from mora_data.sample_order import SampleOrder
 from mora_data.settings import ClipShape, DataSettings
+from mora_data.video_writer import write_lossless, write_video
 from mora_runtime.errors import DatasetError
 
 
@@ -69,7 +70,7 @@ def test_an_undecodable_video_is_named_by_its_sample(tmp_path: Path, clip_file: 
     (tmp_path / "broken.mp4").write_bytes(b"\x00" * 400)
     lines = [json.dumps({"prompt": "x", "video": name}) for name in (clip_file.name, "broken.mp4")]
     path = write_lines(tmp_path / "data.jsonl", *lines)
-    with pytest.raises(DatasetError, match=r"data\.jsonl:2: .*broken.mp4: cannot be decoded"):
+    with pytest.raises(DatasetError, match=r"data\.jsonl:2: .*broken.mp4: is of no known kind"):
         resolve_dataset(DataSettings(path=str(path)), shape, tmp_path / "run", ())
 
 

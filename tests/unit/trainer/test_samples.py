@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from mora_data.clips import contact_sheet
+from mora_data.contact_sheet import contact_sheet
 
 
 def test_a_sheet_has_no_empty_columns_and_a_row_for_each_clip() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from mora_data.clips import Clip
+from mora_data.reading.fitting import Clip
 from PIL import Image
 
 

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-from mora_data.clips import Clip
+from mora_data.reading.fitting import Clip
 from mora_runtime.process.run_directory import RunDirectory
 
 from mora_launch.rounds.judging.criteria import Criterion

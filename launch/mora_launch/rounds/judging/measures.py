@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from mora_data.clips import Clip
+from mora_data.reading.fitting import Clip
 
 _MAX_SIDE = 160
 _SHIFTS = tuple((dy, dx) for dy in (-2, -1, 0, 1, 2) for dx in (-2, -1, 0, 1, 2))

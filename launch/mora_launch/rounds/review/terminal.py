@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from mora_data.clips import Clip, read_clip
+from mora_data.clips import read_clip
+from mora_data.reading.fitting import Clip
 from mora_data.settings import ClipShape
 from mora_runtime.errors import RoundError
 from PIL import Image

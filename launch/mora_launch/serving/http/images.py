@@ -13,10 +13,10 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, Response, StreamingResponse
+from mora_data.reading.file_kind import PICTURES, kind_of
+from mora_data.reading.fitting import Clip
 from mora_runtime.errors import MoraError
 
-from mora_launch.decoding.picture_header import KINDS
-from mora_launch.decoding.video_header import video_format
 from mora_launch.limits import MAX_NUM_IMAGES, MAX_SEED
 from mora_launch.serving.http.front import Front
 from mora_launch.serving.http.requests.bodies import ImageEdit, ImageGeneration
@@ -25,7 +25,7 @@ from mora_launch.serving.http.requests.uploads import decoded
 from mora_launch.serving.http.waiting import on_loop, while_connected
 from mora_launch.serving.work_queue import Work
 from mora_launch.tasks.errors import BadRequest
-from mora_launch.tasks.media import Clip, png
+from mora_launch.tasks.media import png
 from mora_launch.tasks.request import check_prompt, check_sampling, check_seed, check_size
 from mora_launch.web.guard import error_body
 
@@ -81,8 +81,9 @@ async def _submit_edit(request: Request, front: Front, fields: RequestFields, on
     pictures = fields.files.get("image", [])
     if len(pictures) != 1:
         raise BadRequest("image", f"expected one picture as a file, got {len(pictures)}")
-    if video_format(pictures[0]) is not None:
-        raise BadRequest("image", f"expected {KINDS}, got a video")
+    kind = kind_of(pictures[0])
+    if kind.media != "picture":
+        raise BadRequest("image", f"is {kind}; expected a {PICTURES}")
     image, _ = await decoded(request, front, pictures, "image", (height, width))
     shared["strength"] = strength or front.config.serving.edit_strength
     return [

@@ -8,8 +8,9 @@ from dataclasses import replace
 from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, JSONResponse, Response
+from mora_data.reading.fitting import Clip
+from mora_data.reading.timeline import Video
 
-from mora_launch.decoding.clip import Clip, Video
 from mora_launch.limits import MAX_NUM_LISTED_VIDEOS, MAX_SEED
 from mora_launch.serving.http.front import Front, NotFound
 from mora_launch.serving.http.jobs.video_job import MEDIA_TYPES, VideoJob
@@ -18,7 +19,7 @@ from mora_launch.serving.http.requests.bodies import VideoCreation
 from mora_launch.serving.http.requests.fields import RequestFields
 from mora_launch.serving.http.requests.uploads import decoded, sent_files
 from mora_launch.tasks.errors import BadRequest
-from mora_launch.tasks.media import chosen_codec
+from mora_launch.tasks.media import check_encodable, chosen_codec
 from mora_launch.tasks.request import (
     TaskRequest,
     check_fps,
@@ -40,6 +41,7 @@ def video_routes(front: Front, jobs: VideoJobs) -> APIRouter:
         job, is_reviewed = _job(front, fields), fields.flag("review", False)  # checks the fields before decoding
         image, videos = await decoded(request, front, contents, "input_reference", front.video_size())
         job.request = _with_files(job.request, image, videos)
+        job.notes, job.loses_sound = tuple(job.request.notes), job.request.loses_sound
         check_request(job.request, front.pool, front.config.serving)
         await run_in_threadpool(jobs.create, job, is_reviewed=is_reviewed, inputs=contents)
         return JSONResponse(job.as_json())
@@ -96,6 +98,7 @@ def _job(front: Front, fields: RequestFields) -> VideoJob:
     about, settings = front.pool.describe("image_to_video"), front.config.serving
     size = check_size(fields.text("size"), about, settings)
     request = _request(front, fields)
+    check_encodable(kind, size, request.fps)
     check_texts(request, settings)
     check_sampling(request.num_inference_steps, request.guidance_scale, about)
     return VideoJob(request, model, size, kind, codec)

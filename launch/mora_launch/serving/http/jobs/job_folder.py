@@ -57,6 +57,8 @@ class JobRecord(Settings):
     completed_at: int | None
     expires_at: int | None
     error: dict[str, str] | None
+    notes: tuple[str, ...] = ()
+    loses_sound: bool = False
     is_reviewed: bool
 
 

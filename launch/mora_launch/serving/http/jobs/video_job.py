@@ -39,6 +39,8 @@ class VideoJob:
     completed_at: int | None = None
     expires_at: int | None = None
     error: dict[str, str] | None = None
+    notes: tuple[str, ...] = ()  # about the given videos
+    loses_sound: bool = False
     session: ReviewSession | None = None  # only of a reviewed job
     cancelled: threading.Event = field(default_factory=threading.Event)
 
@@ -68,5 +70,6 @@ class VideoJob:
             "seconds": f"{self.seconds or self.request.seconds or 0:g}", "size": f"{self.size[1]}x{self.size[0]}",
             "completed_at": self.completed_at, "expires_at": self.expires_at, "error": self.error,
             "remixed_from_video_id": None, "task": self.request.task, "seed": self.request.seed, "stage": self.stage,
-            "review": None if review is None else review.status,
+            "review": None if review is None else review.status, "notes": list(self.notes),
+            **({"audio": "left out"} if self.loses_sound else {}),
         }  # fmt: skip

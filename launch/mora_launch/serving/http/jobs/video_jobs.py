@@ -16,6 +16,7 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from pathlib import Path
 
+from mora_data.reading.fitting import Clip, fitted
 from mora_runtime.errors import MoraError, StorageError
 
 from mora_launch.limits import MAX_NUM_KEPT_VIDEOS
@@ -32,7 +33,7 @@ from mora_launch.serving.http.jobs.video_job import Status, VideoJob
 from mora_launch.tasks.agents import Agents
 from mora_launch.tasks.errors import BadRequest
 from mora_launch.tasks.inputs import decoded_now, input_jobs
-from mora_launch.tasks.media import Clip, encode, fitted, png
+from mora_launch.tasks.media import encode, png
 from mora_launch.tasks.procedures import run_task
 from mora_launch.tasks.prompt_agent import prompt_agent
 from mora_launch.tasks.request import TaskRequest, check_request

@@ -1,0 +1,254 @@
+"""A video that FFmpeg decodes, frame by frame, from any time on.
+
+FFmpeg gets an open file and the container's name, never a file name or address, and may use only the listed formats
+and decoders. So no file can make it open another file, as playlists do, or a decoder that ordinary videos do not need.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import itertools
+from collections.abc import Iterator
+from typing import BinaryIO
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.sidedata.sidedata import Type as SideDataType
+from av.stream import Disposition
+from av.video.stream import VideoStream
+
+from mora_data.reading.colour import to_rgb
+from mora_data.reading.costs import Costs
+from mora_data.reading.deinterlacing import Deinterlacer
+from mora_data.reading.file_kind import FileKind
+from mora_data.reading.fitting import Clip
+from mora_data.reading.orientation import UPRIGHT, Matrix, display_matrix, oriented, oriented_size
+from mora_data.reading.timeline import CLOSE_S, Clock, ShownFrame, from_time
+from mora_data.reading.unreadable import Unreadable
+
+FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,gif,mpegts,mpeg,mpegvideo,flv,ogg"
+CODECS = (
+    "h264", "hevc", "av1", "libdav1d", "vp8", "vp9", "libvpx", "libvpx-vp9", "mpeg4", "mpeg2video", "mpeg1video",
+    "mjpeg", "ffv1", "gif", "prores", "theora",
+)  # fmt: skip
+MAX_NUM_PIXELS = 64 << 20  # of a frame: 8K is 33 million
+_WITHOUT_LENGTH = ("mpeg", "mpegvideo")  # FFmpeg guesses it from the bit rate
+_DEFAULT_RATE = 8.0  # of a video that does not say
+_MAX_RATE = 1000.0
+_NEAR_S = 2.0  # decoding so far from the beginning costs less than a seek
+_BACK_S = (0.0, 2.0, 8.0, 32.0)  # how far before the wanted time a seek aims, until it finds a keyframe before it
+_NUM_FRAMES_BEFORE = 3  # which deinterlacing looks at
+_MAX_PIXEL_ASPECT = 16
+_MAX_LAST_S = 3600.0  # of one frame
+_ERRORS = (av.error.FFmpegError, OSError, ValueError, OverflowError)
+
+
+class Film:
+    """A video file, open for reading. A context manager closes what it opened, not the file itself.
+
+    Attributes:
+        rate: average frames per second.
+        has_sound: whether it has a sound track.
+        fault: where decoding broke off, if it did; the frames before are good.
+    """
+
+    def __init__(self, file: BinaryIO, kind: FileKind, costs: Costs) -> None:
+        """Open the first video stream.
+
+        Raises:
+            Unreadable: the file is broken, has no video, or needs a decoder that is not allowed.
+        """
+        self._file, self._kind, self._costs = file, kind, costs
+        self.fault = ""
+        self._resources = contextlib.ExitStack()
+        try:
+            self._container, self._stream = self._open()
+        except BaseException:
+            self._resources.close()
+            raise
+        rate = float(self._stream.average_rate or self._stream.guessed_rate or _DEFAULT_RATE)
+        self.rate = min(rate, _MAX_RATE) if rate > 0 else _DEFAULT_RATE
+        self.has_sound = bool(self._container.streams.audio)
+
+    def __enter__(self) -> Film:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._resources.close()
+
+    def frames(self, start_s: float = 0.0) -> Iterator[ShownFrame]:
+        """Yield the frame on screen at a time and all later ones. The cost does not depend on the time, if it can seek.
+
+        Raises:
+            Unreadable: no frame can be decoded. A fault after the first one ends the frames, and is in `fault`.
+        """
+        if start_s > _NEAR_S:
+            found = self._sought(start_s)
+            if found is not None:
+                yield from from_time(found, start_s)
+                return
+        self._reopen()
+        yield from from_time(self._shown(Clock(self.rate)), start_s)
+
+    @property
+    def duration_s(self) -> float:
+        """Length in seconds: what the file says, or, without that, the end of its last packet."""
+        if self._kind.decoder in _WITHOUT_LENGTH:
+            return self._last_packet_s()
+        told = [float(self._container.duration) / 1e6] if self._container.duration else []
+        if self._stream.duration and self._stream.time_base:
+            told.append(float(self._stream.duration * self._stream.time_base))
+        told = [each for each in told if each > 0]
+        return min(told) if told else self._last_packet_s()
+
+    def _open(self) -> tuple[InputContainer, VideoStream]:
+        self._file.seek(0)
+        options = {"format_whitelist": FORMATS, "codec_whitelist": ",".join(CODECS), "protocol_whitelist": "file"}
+        try:
+            container = self._resources.enter_context(
+                av.open(self._file, "r", format=self._kind.decoder, options=options)
+            )
+            streams = [each for each in container.streams.video if not _is_cover(each)]
+            if not streams:
+                raise Unreadable("has no video stream")
+            self._check(streams[0])
+        except _ERRORS as error:
+            raise _unreadable(error) from None
+        return container, streams[0]
+
+    def _check(self, stream: VideoStream) -> None:
+        context = stream.codec_context
+        names = {context.name, context.codec.name}
+        if not names <= set(CODECS):  # FFmpeg applies the list only to streams that it probes when it opens the file
+            raise Unreadable(f"expected one of the codecs {', '.join(CODECS)}, got {', '.join(sorted(names))}")
+        if context.width * context.height > MAX_NUM_PIXELS:
+            raise Unreadable(
+                f"expected frames of at most {MAX_NUM_PIXELS} pixels, got {context.width}x{context.height}"
+            )
+        self._costs.expect(stream.frames, context.width, context.height)
+
+    def _reopen(self) -> None:
+        self._resources.close()
+        self.fault = ""
+        self._container, self._stream = self._open()
+
+    def _sought(self, start_s: float) -> Iterator[ShownFrame] | None:
+        """Frames from a keyframe before a time on; None if no seek finds one."""
+        zero_s = self._first_timestamp_s()
+        margin_s = _NUM_FRAMES_BEFORE / self.rate
+        for back_s in _BACK_S:
+            aim_s = start_s - margin_s - back_s
+            if aim_s <= 0 or not self._stream.time_base:
+                return None
+            try:
+                self._container.seek(round((zero_s + aim_s) / self._stream.time_base), stream=self._stream)
+                shown = self._shown(Clock(self.rate, zero_s), needs_keyframe=True)
+                first = next(shown, None)
+            except (*_ERRORS, Unreadable):
+                first = None
+            if first is not None and first.time_s <= start_s - margin_s + CLOSE_S:
+                return itertools.chain([first], shown)
+            self._reopen()
+        return None
+
+    def _first_timestamp_s(self) -> float:
+        self._reopen()
+        clock = Clock(self.rate)
+        next(self._shown(clock), None)
+        return clock.zero_s
+
+    def _shown(self, clock: Clock, *, needs_keyframe: bool = False) -> Iterator[ShownFrame]:
+        """Frames from the container's position on, as they are shown."""
+        for frame in self._deinterlaced(needs_keyframe=needs_keyframe):
+            matrix = _matrix_of(frame)
+            lasts_s = float(frame.duration * frame.time_base) if frame.duration and frame.time_base else 0.0
+            yield ShownFrame(
+                clock.time_s(frame.time),
+                lasts_s if 0 < lasts_s < _MAX_LAST_S else 1.0 / self.rate,
+                oriented_size(self._square_size(frame), matrix),
+                functools.partial(_converted, frame, matrix),
+            )
+
+    def _square_size(self, frame: av.VideoFrame) -> tuple[int, int]:
+        """The frame's (height, width) in square pixels, before it is turned: the height as coded."""
+        aspect = float(self._stream.sample_aspect_ratio or 1)
+        if not 1 / _MAX_PIXEL_ASPECT <= aspect <= _MAX_PIXEL_ASPECT:
+            aspect = 1.0  # players ignore it too
+        return frame.height, max(1, round(frame.width * aspect))
+
+    def _deinterlaced(self, *, needs_keyframe: bool) -> Iterator[av.VideoFrame]:
+        deinterlacer = None
+        for number, frame in enumerate(self._decoded(needs_keyframe=needs_keyframe)):
+            if number == 0 and frame.interlaced_frame:
+                deinterlacer = Deinterlacer(self._stream)
+            if deinterlacer is None:
+                yield frame
+            else:
+                yield from deinterlacer.push(frame)
+        if deinterlacer is not None:
+            yield from deinterlacer.push(None)
+
+    def _decoded(self, *, needs_keyframe: bool) -> Iterator[av.VideoFrame]:
+        """Frames as coded. An error before the first one passes, as in a recording that begins between keyframes."""
+        num_frames = 0
+        fault: Unreadable | None = None
+        packets = self._container.demux(self._stream)
+        while True:
+            try:
+                packet = next(packets, None)
+                if packet is None:
+                    break
+                self._costs.count_packet()
+                frames = packet.decode()
+            except _ERRORS as error:
+                fault = _unreadable(error)
+                if num_frames or isinstance(error, av.error.EOFError):
+                    break
+                continue
+            for frame in frames:
+                if needs_keyframe and not num_frames and not frame.key_frame:
+                    continue
+                self._costs.count_frame(frame.width, frame.height)
+                num_frames += 1
+                yield frame
+        if fault is not None and num_frames:
+            self.fault = f"breaks off after frame {num_frames} ({fault})"
+        elif fault is not None:
+            raise fault
+
+    def _last_packet_s(self) -> float:
+        self._reopen()
+        starts_s: list[float] = []
+        lasts_s = 1.0 / self.rate
+        try:
+            for packet in self._container.demux(self._stream):
+                if packet.size and packet.time_base:
+                    lasts_s = (
+                        float(packet.duration * packet.time_base) or 1.0 / self.rate if packet.duration else lasts_s
+                    )
+                    unknown_s = starts_s[-1] + lasts_s if starts_s else 0.0
+                    starts_s.append(float(packet.pts * packet.time_base) if packet.pts is not None else unknown_s)
+        except _ERRORS:
+            pass  # of a file that is cut off, the length of what is there
+        return max(starts_s) - min(starts_s) + lasts_s if starts_s else 0.0
+
+
+def _matrix_of(frame: av.VideoFrame) -> Matrix:
+    side = frame.side_data.get(SideDataType.DISPLAYMATRIX)  # type: ignore[call-overload]
+    return UPRIGHT if side is None else display_matrix(bytes(side))
+
+
+def _converted(frame: av.VideoFrame, matrix: Matrix) -> Clip:
+    return np.ascontiguousarray(oriented(to_rgb(frame), matrix))
+
+
+def _is_cover(stream: VideoStream) -> bool:
+    return bool(stream.disposition & Disposition.attached_pic)
+
+
+def _unreadable(error: Exception) -> Unreadable:
+    if isinstance(error, Unreadable):
+        return error
+    return Unreadable(f"cannot be decoded ({getattr(error, 'strerror', None) or error})")
