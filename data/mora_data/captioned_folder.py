@@ -9,6 +9,7 @@ from mora_runtime.errors import DatasetError
 from mora_runtime.files.foreign_file import read_foreign
 
 from mora_data.entry import checked_prompt
+from mora_data.faults import Fault
 from mora_data.sample import Sample
 
 METADATA = ("metadata.jsonl", "metadata.csv", "metadata.tsv")
@@ -20,7 +21,7 @@ _MAX_CAPTION_NBYTES = 64 << 10
 _MAX_NUM_FILES = 1_000_000
 
 
-def read_captions(folder: Path, default_fps: float | None) -> Iterator[Sample | str]:
+def read_captions(folder: Path, default_fps: float | None) -> Iterator[Sample | Fault]:
     """Yield a sample for each video of the folder, by name, and a fault for each without a caption.
 
     The caption of `a.mp4` is the text of `a.txt` or `a.caption`; its lines are joined.
@@ -34,11 +35,13 @@ def read_captions(folder: Path, default_fps: float | None) -> Iterator[Sample | 
             f"{folder}: is a folder without videos; expected videos with captions next to them (a.mp4 and a.txt), or "
             f"{' or '.join(METADATA)}"
         )
-    for video in videos:
+    for number, video in enumerate(videos, 1):
         try:
-            yield Sample(_caption(video), video, 0.0, default_fps, where=str(video))
+            caption = _caption(video)
         except ValueError as error:
-            yield f"{video}: {error}"
+            yield Fault(number, video.name, str(error), str(video))
+        else:
+            yield Sample(caption, video, 0.0, default_fps, where=str(video), line=number, named=video.name)
 
 
 def _files(folder: Path) -> list[Path]:

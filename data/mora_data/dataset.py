@@ -18,7 +18,7 @@ from mora_runtime.files.shown_text import shown_line
 
 from mora_data.captioned_folder import METADATA, read_captions
 from mora_data.clips import duration_s
-from mora_data.faults import Tell, refuse, tell_left_out
+from mora_data.faults import Fault, Tell, refuse, tell_left_out
 from mora_data.lines_file import read_lines
 from mora_data.moving_shapes import made_clip
 from mora_data.sample import Sample
@@ -69,7 +69,7 @@ def resolve_dataset(
     return target
 
 
-def found_samples(data: DataSettings, shape: ClipShape, folder: Path) -> tuple[list[Sample], list[str]]:
+def found_samples(data: DataSettings, shape: ClipShape, folder: Path) -> tuple[list[Sample], list[Fault]]:
     """Return the samples of the user's data, and the faults of those that cannot be read; no clip is decoded.
 
     Args:
@@ -94,10 +94,15 @@ def found_samples(data: DataSettings, shape: ClipShape, folder: Path) -> tuple[l
     return _cut_video(path, data, shape), []
 
 
-def _divided(found: Iterable[Sample | str], path: Path) -> tuple[list[Sample], list[str]]:
+def is_list_file(path: Path) -> bool:
+    """Whether a file lists samples, by its name; other files are videos."""
+    return path.suffix.lower() in (*_LINES, *TABLES)
+
+
+def _divided(found: Iterable[Sample | Fault], path: Path) -> tuple[list[Sample], list[Fault]]:
     """Samples and faults."""
     samples: list[Sample] = []
-    faults: list[str] = []
+    faults: list[Fault] = []
     for each in found:
         if isinstance(each, Sample):
             samples.append(each)
@@ -141,7 +146,7 @@ def _cut_video(path: Path, data: DataSettings, shape: ClipShape) -> list[Sample]
     spacing_s = last_s / max(1, data.num_clips - 1)
     prompt = path.stem.replace("_", " ").replace("-", " ")
     starts_s = [round(index * spacing_s, 3) for index in range(data.num_clips)]
-    return [Sample(prompt, path, start_s, fps, where=f"{path} at {start_s} s") for start_s in starts_s]
+    return [Sample(prompt, path, at_s, fps, where=f"{path} at {at_s} s", named=path.name) for at_s in starts_s]
 
 
 def read_dataset(path: Path, *, default_fps: float | None = None) -> list[Sample]:
@@ -176,7 +181,7 @@ def check_samples(samples: Sequence[Sample], shape: ClipShape, source: str) -> N
     refuse(faults, source=source)
 
 
-def _decodable(samples: Sequence[Sample], shape: ClipShape) -> tuple[list[Sample], list[str]]:
+def _decodable(samples: Sequence[Sample], shape: ClipShape) -> tuple[list[Sample], list[Fault]]:
     """The samples that can be decoded, and the faults of the others."""
     with ThreadPoolExecutor() as pool:
         found = list(pool.map(lambda sample: _fault_of(sample, shape), samples))
@@ -184,7 +189,7 @@ def _decodable(samples: Sequence[Sample], shape: ClipShape) -> tuple[list[Sample
     return good, [fault for fault in found if fault is not None]
 
 
-def _fault_of(sample: Sample, shape: ClipShape) -> str | None:
+def _fault_of(sample: Sample, shape: ClipShape) -> Fault | None:
     """Decode a sample once; return what is wrong with it, or None."""
     try:
         sample.clip(shape)
@@ -193,6 +198,6 @@ def _fault_of(sample: Sample, shape: ClipShape) -> str | None:
     return None
 
 
-def told_fault(sample: Sample, error: DatasetError) -> str:
-    """Say what is wrong with a sample, and where it is named."""
-    return f"{sample.where}: {error}" if sample.where else str(error)
+def told_fault(sample: Sample, error: DatasetError) -> Fault:
+    """The fault of a sample that cannot be decoded."""
+    return Fault(sample.line, sample.named, str(error), sample.where)

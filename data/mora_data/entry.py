@@ -15,6 +15,7 @@ from mora_data.video_path import located
 MAX_PROMPT_LENGTH = 2000
 _MAX_PATH_LENGTH = 4096
 _MAX_NUM_PROMPTS = 100
+_MAX_SHOWN_LENGTH = 200
 VIDEO_KEYS = ("video", "file_name", "video_path", "path")  # of Mora; Hugging Face's videofolder; other trainers
 PROMPT_KEYS = ("prompt", "text", "caption")
 _OLD_SEED = "image_seed"  # of data sets from before agents had names of any kind: the seed of the agent `image`
@@ -23,12 +24,19 @@ _KNOWN = {*KEYS, *VIDEO_KEYS, *PROMPT_KEYS, _OLD_SEED}
 
 
 def samples_of(
-    entry: Mapping[str, Any], *, folder: Path, where: str, default_fps: float | None, ignores_others: bool = False
+    entry: Mapping[str, Any],
+    *,
+    folder: Path,
+    where: str,
+    line: int,
+    default_fps: float | None,
+    ignores_others: bool = False,
 ) -> list[Sample]:
     """Return the samples of an entry: one, or one for each of `prompts`.
 
     Args:
         folder: of relative paths.
+        where: file and line, for errors.
         ignores_others: accept keys that mean nothing here, as the columns of a table.
 
     Raises:
@@ -43,7 +51,14 @@ def samples_of(
     start_s, fps = _number(entry, "start_s"), _number(entry, "fps")
     path = located(video, folder)
     seeds = _seeds(entry)
-    return [Sample(prompt, path, start_s or 0.0, fps or default_fps, seeds, where) for prompt in prompts]
+    at = start_s or 0.0
+    return [Sample(prompt, path, at, fps or default_fps, seeds, where, line, video) for prompt in prompts]
+
+
+def named_video(entry: Mapping[str, Any]) -> str:
+    """The video that a wrong entry names, for its fault; empty if none."""
+    found = next((entry[key] for key in VIDEO_KEYS if isinstance(entry.get(key), str)), "")
+    return shown_line(found, _MAX_SHOWN_LENGTH)
 
 
 def checked_prompt(prompt: Any, key: str = "prompt") -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from mora_runtime.errors import DatasetError
 
@@ -10,7 +11,27 @@ _MAX_NUM_SHOWN = 20
 Tell = Callable[[str], None]
 
 
-def refuse(faults: Sequence[str], *, source: str, can_skip: bool = False) -> None:
+@dataclass(frozen=True)
+class Fault:
+    """A sample that cannot be used.
+
+    Attributes:
+        line: of the file that names it, from 1; of a folder, the number of the video by name.
+        video: as the data set names it; empty if that is what is missing.
+        text: what is wrong.
+        where: file and line, or the video, for messages.
+    """
+
+    line: int
+    video: str
+    text: str
+    where: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.text}" if self.where else self.text
+
+
+def refuse(faults: Sequence[Fault], *, source: str, can_skip: bool = False) -> None:
     """Refuse a data set with these faults, each `file:line: what is wrong`; nothing if there are none.
 
     Args:
@@ -27,7 +48,7 @@ def refuse(faults: Sequence[str], *, source: str, can_skip: bool = False) -> Non
     raise DatasetError(f"{source}: {len(faults)} samples cannot be used:\n{_listed(faults)}{hint}")
 
 
-def tell_left_out(faults: Sequence[str], num_left: int, *, source: str, tell: Tell) -> None:
+def tell_left_out(faults: Sequence[Fault], num_left: int, *, source: str, tell: Tell) -> None:
     """Say how many samples are left out, which, and how many there are without them.
 
     Raises:
@@ -40,7 +61,7 @@ def tell_left_out(faults: Sequence[str], num_left: int, *, source: str, tell: Te
     tell(f"{source}: {len(faults)} of {len(faults) + num_left} samples are left out:\n{_listed(faults)}")
 
 
-def _listed(faults: Sequence[str]) -> str:
+def _listed(faults: Sequence[Fault]) -> str:
     lines = [f"  {fault}" for fault in faults[:_MAX_NUM_SHOWN]]
     if len(faults) > _MAX_NUM_SHOWN:
         lines.append(f"  and {len(faults) - _MAX_NUM_SHOWN} more")

@@ -11,7 +11,8 @@ from mora_runtime.errors import DatasetError
 from mora_runtime.files.foreign_file import open_foreign
 from mora_runtime.files.foreign_json import parse_json
 
-from mora_data.entry import samples_of
+from mora_data.entry import named_video, samples_of
+from mora_data.faults import Fault
 from mora_data.sample import Sample
 
 _MAX_LINE_NBYTES = 64 << 10
@@ -21,18 +22,19 @@ _UTF8_MARK = b"\xef\xbb\xbf"
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
-def read_lines(path: Path, default_fps: float | None) -> Iterator[Sample | str]:
+def read_lines(path: Path, default_fps: float | None) -> Iterator[Sample | Fault]:
     """Yield the samples of a file, and a fault in place of each line that is wrong. Only `\\n` ends a line.
 
     Raises:
         DatasetError: the file cannot be read, or exceeds a limit.
     """
     for number, line in _lines(path):
-        where = f"{path}:{number}"
+        where, entry = f"{path}:{number}", dict[str, Any]()
         try:
-            yield from samples_of(_object(line), folder=path.parent, where=where, default_fps=default_fps)
+            entry = _object(line)
+            yield from samples_of(entry, folder=path.parent, where=where, line=number, default_fps=default_fps)
         except ValueError as error:
-            yield f"{where}: {error}"
+            yield Fault(number, named_video(entry), str(error), where)
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:

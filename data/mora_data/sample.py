@@ -21,6 +21,8 @@ class Sample:
     fps: float | None = None
     seeds: Mapping[str, int] = field(default_factory=dict)  # by agent, of what it made on the way to the target
     where: str = field(default="", compare=False)  # file and line that name it, for errors
+    line: int = field(default=1, compare=False)  # of the file that names it, or the number in a folder
+    named: str = field(default="", compare=False)  # the video as the data set names it
 
     def clip(self, shape: ClipShape) -> Clip:
         """Decode the target clip: uint8 (frames, height, width, 3)."""

@@ -11,7 +11,8 @@ from typing import Any
 from mora_runtime.errors import DatasetError
 from mora_runtime.files.foreign_file import read_foreign
 
-from mora_data.entry import PROMPT_KEYS, VIDEO_KEYS, samples_of
+from mora_data.entry import PROMPT_KEYS, VIDEO_KEYS, named_video, samples_of
+from mora_data.faults import Fault
 from mora_data.sample import Sample
 
 SUFFIXES = (".csv", ".tsv")
@@ -19,7 +20,7 @@ _MAX_NBYTES = 256 << 20
 _NUMBERS = ("start_s", "fps")
 
 
-def read_table(path: Path, default_fps: float | None) -> Iterator[Sample | str]:
+def read_table(path: Path, default_fps: float | None) -> Iterator[Sample | Fault]:
     """Yield the samples of a table, and a fault in place of each row that is wrong. Other columns are ignored.
 
     Raises:
@@ -33,10 +34,11 @@ def read_table(path: Path, default_fps: float | None) -> Iterator[Sample | str]:
             where = f"{path}:{rows.line_num}"
             try:
                 yield from samples_of(
-                    _entry(row), folder=path.parent, where=where, default_fps=default_fps, ignores_others=True
-                )
+                    _entry(row), folder=path.parent, where=where, line=rows.line_num, default_fps=default_fps,
+                    ignores_others=True,
+                )  # fmt: skip
             except ValueError as error:
-                yield f"{where}: {error}"
+                yield Fault(rows.line_num, named_video(row), str(error), where)
     except csv.Error as error:
         raise DatasetError(f"{path}:{rows.line_num}: is not a table: {error}") from None
 

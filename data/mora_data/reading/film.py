@@ -34,7 +34,8 @@ CODECS = (
     "mjpeg", "ffv1", "gif", "prores", "theora",
 )  # fmt: skip
 MAX_NUM_PIXELS = 64 << 20  # of a frame: 8K is 33 million
-_WITHOUT_LENGTH = ("mpeg", "mpegvideo")  # FFmpeg guesses it from the bit rate
+_GUESSED = ("mpeg", "mpegvideo")  # FFmpeg guesses their length by the bit rate, and times after a seek
+_TIMELESS = "mpegvideo"  # has no timestamps
 _DEFAULT_RATE = 8.0  # of a video that does not say
 _MAX_RATE = 1000.0
 _NEAR_S = 2.0  # decoding so far from the beginning costs less than a seek
@@ -84,7 +85,7 @@ class Film:
         Raises:
             Unreadable: no frame can be decoded. A fault after the first one ends the frames, and is in `fault`.
         """
-        if start_s > _NEAR_S:
+        if start_s > _NEAR_S and self._kind.decoder not in _GUESSED:
             found = self._sought(start_s)
             if found is not None:
                 yield from from_time(found, start_s)
@@ -95,7 +96,7 @@ class Film:
     @property
     def duration_s(self) -> float:
         """Length in seconds: what the file says, or, without that, the end of its last packet."""
-        if self._kind.decoder in _WITHOUT_LENGTH:
+        if self._kind.decoder in _GUESSED:
             return self._last_packet_s()
         told = [float(self._container.duration) / 1e6] if self._container.duration else []
         if self._stream.duration and self._stream.time_base:
@@ -163,9 +164,10 @@ class Film:
         """Frames from the container's position on, as they are shown."""
         for frame in self._deinterlaced(needs_keyframe=needs_keyframe):
             matrix = _matrix_of(frame)
+            timestamp_s = None if self._kind.decoder == _TIMELESS else frame.time
             lasts_s = float(frame.duration * frame.time_base) if frame.duration and frame.time_base else 0.0
             yield ShownFrame(
-                clock.time_s(frame.time),
+                clock.time_s(timestamp_s),
                 lasts_s if 0 < lasts_s < _MAX_LAST_S else 1.0 / self.rate,
                 oriented_size(self._square_size(frame), matrix),
                 functools.partial(_converted, frame, matrix),
@@ -193,7 +195,7 @@ class Film:
     def _decoded(self, *, needs_keyframe: bool) -> Iterator[av.VideoFrame]:
         """Frames as coded. An error before the first one passes, as in a recording that begins between keyframes."""
         num_frames = 0
-        fault: Unreadable | None = None
+        fault: Unreadable | None = None  # before the first frame
         packets = self._container.demux(self._stream)
         while True:
             try:
@@ -203,9 +205,10 @@ class Film:
                 self._costs.count_packet()
                 frames = packet.decode()
             except _ERRORS as error:
+                if num_frames:
+                    self.fault = f"breaks off after frame {num_frames} ({_unreadable(error)})"
+                    return
                 fault = _unreadable(error)
-                if num_frames or isinstance(error, av.error.EOFError):
-                    break
                 continue
             for frame in frames:
                 if needs_keyframe and not num_frames and not frame.key_frame:
@@ -213,26 +216,21 @@ class Film:
                 self._costs.count_frame(frame.width, frame.height)
                 num_frames += 1
                 yield frame
-        if fault is not None and num_frames:
-            self.fault = f"breaks off after frame {num_frames} ({fault})"
-        elif fault is not None:
+        if fault is not None and not num_frames:
             raise fault
 
     def _last_packet_s(self) -> float:
+        """The end of the last packet; of a file that is cut off, the length of what is there."""
         self._reopen()
-        starts_s: list[float] = []
-        lasts_s = 1.0 / self.rate
-        try:
+        starts_s, ends_s = [0.0], [0.0]
+        with contextlib.suppress(*_ERRORS):
             for packet in self._container.demux(self._stream):
                 if packet.size and packet.time_base:
-                    lasts_s = (
-                        float(packet.duration * packet.time_base) or 1.0 / self.rate if packet.duration else lasts_s
-                    )
-                    unknown_s = starts_s[-1] + lasts_s if starts_s else 0.0
-                    starts_s.append(float(packet.pts * packet.time_base) if packet.pts is not None else unknown_s)
-        except _ERRORS:
-            pass  # of a file that is cut off, the length of what is there
-        return max(starts_s) - min(starts_s) + lasts_s if starts_s else 0.0
+                    is_told = packet.pts is not None and self._kind.decoder != _TIMELESS
+                    start_s = float((packet.pts or 0) * packet.time_base) if is_told else ends_s[-1]
+                    starts_s.append(start_s)
+                    ends_s.append(start_s + (float((packet.duration or 0) * packet.time_base) or 1.0 / self.rate))
+        return max(ends_s[1:], default=0.0) - min(starts_s[1:], default=0.0)
 
 
 def _matrix_of(frame: av.VideoFrame) -> Matrix:

@@ -19,18 +19,29 @@ def data() -> None:
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--config", type=FILE, help="Of the job, for the clips' frames and size.  [default: configs/tiny.yaml]")
 @changes_option
-@click.option("-o", "--sheet", type=FILE, metavar="FILE", help="Also draw frames of every clip, as Mora reads them.")
-def data_check(path: Path, config: Path | None, changes: tuple[str, ...], sheet: Path | None) -> None:
-    """Read a data set as training would, and print every sample that is wrong; exit with 1 if one is.
+@click.option("--json", "json_file", type=FILE, metavar="FILE", help="Write samples and faults to this file.")
+@click.option("-o", "--sheet", type=FILE, metavar="PNG", help="Draw frames of every clip, as training reads them.")
+@click.option("--frames", type=FILE, metavar="DIR", help="Write each line's frames, as a player shows them.")
+def data_check(
+    path: Path, config: Path | None, changes: tuple[str, ...], json_file: Path | None, sheet: Path | None,
+    frames: Path | None,
+) -> None:  # fmt: skip
+    """Read a data set as training would, and print every sample and every fault; exit with 2 if there is a fault.
 
-    PATH is a folder of videos with captions, a .jsonl, .csv or .tsv file, or one video.
+    PATH is a folder of videos with captions, a .jsonl, .csv or .tsv file, or one video or picture.
     """
-    from mora_data.data_check import check_data
+    from mora_data.checking.data_check import check_data
+    from mora_data.checking.report import draw_sheet, report_lines, write_json
 
     from mora_launch.config.train_config import load_config
     from mora_launch.environments.venvs import ROOT
 
     loaded = load_config(config or ROOT / "configs" / "tiny.yaml", changes)
-    settings = loaded.data.model_copy(update={"path": str(path)})
-    all_good = check_data(settings, loaded.clip, sheet, tell=lambda line: console.print(line, markup=False))
-    sys.exit(0 if all_good else 1)
+    found = check_data(loaded.data.model_copy(update={"path": str(path)}), loaded.clip, frames)
+    for line in report_lines(found, loaded.clip):
+        console.print(line, markup=False, soft_wrap=True)
+    if json_file is not None:
+        write_json(found, json_file)
+    if sheet is not None and (note := draw_sheet(found, sheet)):
+        console.print(note, markup=False, soft_wrap=True)
+    sys.exit(2 if found.faults else 0)

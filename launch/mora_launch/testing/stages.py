@@ -81,7 +81,17 @@ class Tests:
 
 
 _OF_CONTROL = (
-    (("tests/unit/house", "tests/unit/runtime", "tests/unit/trainer", "tests/unit/launch", "tests/unit/bench"), 190),
+    (
+        (
+            "tests/unit/house",
+            "tests/unit/runtime",
+            "tests/unit/data",
+            "tests/unit/trainer",
+            "tests/unit/launch",
+            "tests/unit/bench",
+        ),
+        190,
+    ),
     (("tests/hostile",), 140),
     (("tests/integration/runtime", "tests/gpu"), 130),
     (("tests/integration/training",), 180),

@@ -6,12 +6,10 @@ import unicodedata
 from pathlib import Path
 
 import pytest
-from mora_data.data_check import check_data
 from mora_data.dataset import read_dataset, resolve_dataset
 from mora_data.sample import Sample
 from mora_data.settings import ClipShape, DataSettings
 from mora_runtime.errors import DatasetError
-from PIL import Image
 
 
 def resolved(path: Path, shape: ClipShape, tmp_path: Path, **others: object) -> list[Sample]:
@@ -177,18 +175,3 @@ def test_a_folder_without_videos_and_a_missing_path_say_what_is_expected(shape: 
         resolved(tmp_path / "empty", shape, tmp_path)
     with pytest.raises(DatasetError, match=r"no such file .* expected a video, a folder of videos"):
         resolved(tmp_path / "absent", shape, tmp_path)
-
-
-def test_a_check_tells_every_fault_and_draws_what_can_be_read(folder: Path, shape: ClipShape, tmp_path: Path) -> None:
-    (folder / "c.mp4").write_bytes(b"")
-    for name in "abc":
-        (folder / f"{name}.txt").write_text(f"clip {name}")
-    told: list[str] = []
-    sheet = tmp_path / "sheet.png"
-    assert not check_data(DataSettings(path=str(folder)), shape, sheet, tell=told.append)
-    assert "c.mp4: is an empty file" in told[0]
-    assert told[1] == "2 samples can be used (9 frames of 48x32), 1 cannot"
-    with Image.open(sheet) as picture:
-        assert picture.height > 2 * 96, "a row for each of the two"
-    (folder / "c.mp4").unlink()
-    assert check_data(DataSettings(path=str(folder)), shape, None, tell=told.append)
