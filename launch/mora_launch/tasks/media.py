@@ -68,10 +68,7 @@ def png(picture: Clip, comment: str = "") -> bytes:
 
 def _gif(clip: Clip, fps: float, comment: str) -> bytes:
     """A gif counts in hundredths of a second; frames differ by one so that the whole lasts as long as it should."""
-    if fps > MAX_GIF_FPS:
-        raise BadRequest(
-            "fps", f"expected at most {MAX_GIF_FPS} with gif, which players do not show faster, got {fps:g}"
-        )
+    check_encodable("gif", None, fps)
     first, *rest = [Image.fromarray(frame) for frame in clip]
     starts = np.round(np.arange(len(clip) + 1) * 100 / fps).astype(int)
     durations_ms = [int(each) * 10 for each in np.diff(starts)]

@@ -96,6 +96,20 @@ def test_the_first_timestamp_is_time_zero(tmp_path: Path) -> None:
     assert numbers(late, 1.0)[0] == 25
 
 
+def test_an_edit_list_cuts(tmp_path: Path) -> None:
+    path = write_film(tmp_path / "whole.mp4", greys(LEVELS), fps=25, options={"bf": "0"})
+    content = bytearray(path.read_bytes())
+    at = content.index(b"elst") + 12
+    ticks = int.from_bytes(content[content.index(b"mdhd") + 16 :][:4], "big")  # a second
+    content[at : at + 4] = (1600).to_bytes(4, "big")  # of 2400 ms, in thousandths
+    content[at + 4 : at + 8] = (10 * ticks // 25).to_bytes(4, "big")
+    cut = tmp_path / "cut.mp4"
+    cut.write_bytes(content)
+    assert numbers(cut) == list(range(10, 50))
+    assert all_frames(cut)[0].time_s == 0.0
+    assert duration_s(cut) == pytest.approx(1.6, abs=0.05)
+
+
 def test_a_live_recording_without_duration(tmp_path: Path) -> None:
     path = write_film(
         tmp_path / "live.webm", greys(LEVELS), codec="libvpx-vp9", fps=30, container_options={"live": "1"}

@@ -53,3 +53,22 @@ def test_a_missing_or_unused_file_is_refused(task: str, files: dict[str, Any], s
     with pytest.raises(BadRequest) as refused:
         check_fields(request(task, **files), ServingSettings())
     assert str(refused.value).startswith(said)
+
+
+def test_what_is_lost_of_a_given_video_is_told() -> None:
+    frames = np.zeros((4, 32, 32, 3), np.uint8)
+    broken = "breaks off after frame 4 (Invalid data)"
+    videos = (Video(frames, 8.0), Video(frames, 8.0, has_sound=True, note=broken))
+    request = TaskRequest("connect", "x", 0, 8.0, videos=videos)
+    assert request.loses_sound
+    assert request.notes == [
+        f"video 2: {broken}; the frames before are used", "the sound of the given video is left out",
+    ]  # fmt: skip
+    quiet = TaskRequest("extend", "x", 0, 8.0, videos=videos[:1])
+    assert (quiet.loses_sound, quiet.notes) == (False, [])
+
+
+def test_a_video_with_a_long_pause_counts_by_its_length() -> None:
+    video = Video(np.zeros((2, 32, 32, 3), np.uint8), 8.0, starts_s=(0.0, 3000.0))
+    with pytest.raises(BadRequest, match=r"video: expected at most \d+ frames at 8 a second, got 24001; cut the video"):
+        check_fields(TaskRequest("extend", "x", 0, 8.0, videos=(video,)), ServingSettings())
