@@ -99,6 +99,8 @@ class Film:
         if self._kind.decoder in _GUESSED:
             return self._last_packet_s()
         told = [float(self._container.duration) / 1e6] if self._container.duration else []
+        if told and self._kind.decoder == "matroska":  # whose length counts from timestamp 0
+            told = [told[0] - max(0, self._container.start_time or 0) / 1e6]
         if self._stream.duration and self._stream.time_base:
             told.append(float(self._stream.duration * self._stream.time_base))
         told = [each for each in told if each > 0]

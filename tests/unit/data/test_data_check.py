@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from kinds_folder import UNUSABLE, make_kinds
 from made_files import corners, greys, quad, turn, write_film
 from mora_data.checking.data_check import check_data
 from mora_data.settings import ClipShape, DataSettings
@@ -98,3 +99,17 @@ def test_a_video_that_is_too_short_is_a_fault_and_its_frames_are_written(tmp_pat
 def test_a_missing_path_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="No such file"):
         check_data(DataSettings(path=str(tmp_path / "absent.jsonl")), SHAPE)
+
+
+def test_every_kind_of_file_that_people_bring(tmp_path: Path) -> None:
+    found = check_data(DataSettings(path=str(make_kinds(tmp_path))), SHAPE)
+    assert len(found.samples) + len(found.faults) >= 30
+    assert {each.video: True for each in found.faults} == dict.fromkeys(UNUSABLE, True)
+    assert all(UNUSABLE[each.video] in each.text for each in found.faults)
+    shown = {each.video: (each.width, each.height) for each in found.samples}
+    assert shown.pop("turned-90.mp4") == shown.pop("turned-270.mp4") == (96, 160)
+    assert shown.pop("pal.mp4") == (77, 58)
+    assert shown.pop("uneven.mp4") == (64, 64)
+    assert set(shown.values()) == {(160, 96)}
+    lasts_s = {each.video: each.duration_s for each in found.samples}
+    assert lasts_s["late.mkv"] == pytest.approx(2.0, abs=0.06)
