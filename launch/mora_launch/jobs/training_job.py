@@ -17,7 +17,7 @@ from mora_launch.jobs.chain import check_chain
 from mora_launch.jobs.job_servers import JobServers
 from mora_launch.jobs.placement import check_devices, check_groups, place
 from mora_launch.jobs.resources import role_names
-from mora_launch.jobs.run_path import run_path
+from mora_launch.jobs.run_path import made_run, run_path
 from mora_launch.jobs.servers import check_agents, traces_folder
 from mora_launch.jobs.training_processes import TraceRequest, TrainingProcesses
 from mora_launch.planning.command import plan_job, show_dry_run
@@ -78,7 +78,7 @@ def train(
         plan_job(config, checked, roles, driver).check_memory()
     check_disk(config, checked, path)
     dataset = own_dataset(config, path / DATA) if resume else None
-    with RunDirectory.create(path, lock=True) as directory:
+    with RunDirectory.create(made_run(run, path), lock=True) as directory:
         record_config(directory.path, config)
         if dataset is None:
             dataset = new_dataset(config, directory.path / DATA, config.chain_names)

@@ -12,7 +12,8 @@ from mora_launch.config.train_config import TrainConfig, stored_config
 from mora_launch.environments.catalog import environments_of
 from mora_launch.jobs.chain import check_chain
 from mora_launch.jobs.job_servers import JobServers
-from mora_launch.jobs.run_path import CONFIG_COPY, run_path
+from mora_launch.jobs.machine import check_machine
+from mora_launch.jobs.run_path import CONFIG_COPY, made_run, run_path
 from mora_launch.jobs.servers import check_agents
 from mora_launch.rounds.judging.judge import Interrupted
 from mora_launch.rounds.judging.judges import open_judges
@@ -41,6 +42,7 @@ def synthesize(config: TrainConfig, *, run: Path | None, resume: bool, console: 
     path = run_path(run, f"{config.name}-rounds", resume=resume)
     judges = open_judges(config.synthesis, environments_of(config))
     with RunDirectory.create(path, lock=True) as directory:
+    path = made_run(run, path)
         _keep_config(config_copy, directory.path / CONFIG_COPY)
         console.print(f"run {directory.path}", markup=False)
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 from mora_runtime.process.logs import start_logging
@@ -10,7 +9,7 @@ from mora_runtime.process.run_directory import RunDirectory
 from rich.console import Console
 
 from mora_launch.config.train_config import TrainConfig
-from mora_launch.environments.venvs import ROOT
+from mora_launch.jobs.run_path import made_run, new_path
 from mora_launch.jobs.run_status import StatusWriter
 from mora_launch.serving.http.app import make_app
 from mora_launch.serving.running_servers import RunningServers
@@ -31,11 +30,11 @@ def serve(
         MoraError: the configuration or address was refused, or a server could not start.
     """
     given = None if token_file is None else read_token(token_file)
-    path = run or ROOT / "runs" / f"serve-{config.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    path = run or new_path(f"serve-{config.name}")
     with (
         bound(host, port) as address,  # fails before any model is loaded
-        RunDirectory.create(path, lock=True) as directory,
-        StatusWriter(path, "serve") as status,
+        RunDirectory.create(made_run(run, path), lock=True) as directory,
+        StatusWriter(directory.path, "serve") as status,
     ):
         start_logging(directory, role="front", generation=1)
         access = Access.at(host, given, directory.path)

@@ -40,13 +40,15 @@ class RunDirectory:
         path = Path(path).absolute()
         try:
             path.mkdir(parents=True, exist_ok=True)
+            _check_owner(path)
+            _check_contents(path)
+            path.chmod(0o700)
         except FileExistsError:
             raise ConfigurationError(f"run directory {path}: is not a directory; choose another --run") from None
-        except OSError as error:
-            raise ConfigurationError(f"run directory {path}: cannot be created ({error.strerror})") from None
-        _check_owner(path)
-        _check_contents(path)
-        path.chmod(0o700)
+        except OSError as error:  # of a file system that is read-only, or a folder of another user
+            raise ConfigurationError(
+                f"run directory {path}: cannot be created or written ({error.strerror}); choose another --run"
+            ) from None
         handle = _take_lock(path) if lock else None
         for name in _FOLDERS:
             (path / name).mkdir(exist_ok=True)
