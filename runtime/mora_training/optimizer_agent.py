@@ -21,16 +21,17 @@ from mora_runtime.process.closed_listeners import close_listeners
 from mora_runtime.rpc.agent import Agent, remote
 from safetensors.torch import load_file
 
+from mora_training.adapters import ADAPTER_FILE, adapter_tensors, num_adapted_layers
+from mora_training.change_proof import ChangeProof
 from mora_training.process_group import join_group, limit_waits
 from mora_training.sharded_optimizer import ShardedOptimizer, local_gradient
 from mora_training.shards import ShardWriter, copied, write_tensors
 from mora_training.trainable import parameter_counts, select_trainable
 from mora_training.training_settings import OptimizerAgentSettings
-from mora_training.weights_file import copy_weights
+from mora_training.weights_file import copy_tensors
 
 PARTICIPANT = "participant"
 WEIGHTS_FILE = "diffusion_pytorch_model.safetensors"
-ADAPTER_FILE = "adapter_model.safetensors"
 _FOLDER_PATTERN = re.compile(r"step-\d{8}(\.tmp)?|probe-[a-z0-9-]{1,32}")
 
 
@@ -77,6 +78,7 @@ class OptimizerAgent(Agent):
             limit_waits(settings.group.timeout_s)
             if device.type == "cpu":  # not on CUDA: NCCL connects at first use
                 close_listeners()
+        self._proof: ChangeProof | None = None  # from the first step with a learning rate on
         self._prepared_step: int | None = None
         self._writer: ShardWriter | None = None
         # the module's weights: (a checkpoint's folder or None for those from the start, whether its moving average);
@@ -86,9 +88,17 @@ class OptimizerAgent(Agent):
 
     @remote
     def counts(self) -> dict[str, Any]:
-        """Number of parameters of the agent's module, all (`num_parameters`) and trainable (`num_trainable`)."""
+        """Number of parameters of the agent's module, all (`num_parameters`) and trainable (`num_trainable`).
+
+        With it `scope`, what trains, and `num_adapted_layers`, the number of layers that have a LoRA adapter.
+        """
         total, trainable = parameter_counts(self._module)
-        return {"num_parameters": total, "num_trainable": trainable, "scope": self._settings.trainable.scope}
+        return {
+            "num_parameters": total,
+            "num_trainable": trainable,
+            "scope": self._settings.trainable.scope,
+            "num_adapted_layers": num_adapted_layers(self._module),
+        }
 
     @remote
     def prepare(self, step: int) -> dict[str, Any]:
@@ -110,13 +120,21 @@ class OptimizerAgent(Agent):
         """Step with learning rate alpha * learning_rate (paper, algorithm 1) on gradients scaled by `clip`.
 
         alpha multiplies the rate, never the gradient, because AdamW is invariant to the gradient's scale.
+
+        Returns:
+            In the first steps after the start or `load`: `num_trained` tensors, of which `num_changed` differ since.
         """
         self._expect_prepared(step, "commit")
         self._holds = None
-        if self._optimizer is not None:
-            self._optimizer.commit([alpha * learning_rate], clip)
+        changes = {} if self._optimizer is None else self._step(self._optimizer, alpha * learning_rate, clip)
         faults.reach("committed")
-        return {}
+        return changes
+
+    def _step(self, optimizer: ShardedOptimizer, rate: float, clip: float) -> dict[str, Any]:
+        if self._proof is None and rate > 0.0:
+            self._proof = ChangeProof(optimizer.trained_pieces())
+        optimizer.commit([rate], clip)
+        return {} if self._proof is None else {**self._proof.report(optimizer.trained_pieces())}
 
     @remote
     def skip(self, step: int) -> dict[str, Any]:
@@ -189,7 +207,7 @@ class OptimizerAgent(Agent):
 
     def _saved_tensors(self) -> dict[str, torch.Tensor]:
         """The tensors of a checkpoint's weights: adapters alone with LoRA, else the module's whole state."""
-        return self._adapters(self._module.state_dict()) if self._is_lora else self._module.state_dict()
+        return adapter_tensors(self._module) if self._is_lora else self._module.state_dict()
 
     def _with_average(
         self, weights: dict[str, torch.Tensor], average: dict[str, torch.Tensor]
@@ -197,17 +215,11 @@ class OptimizerAgent(Agent):
         """The same tensors with the moving average of those that train."""
         if not self._is_lora:
             return {**weights, **average}
-        return copied(self._adapters({**self._module.state_dict(), **average}))
+        return copied(adapter_tensors(self._module, {**self._module.state_dict(), **average}))
 
     @property
     def _is_lora(self) -> bool:
         return self._settings.trainable.scope == "lora"
-
-    def _adapters(self, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        from peft.utils import get_peft_model_state_dict  # heavy, and absent from the control environment
-
-        adapters: dict[str, torch.Tensor] = get_peft_model_state_dict(self._module, state_dict=state)
-        return adapters
 
     def _weights(self, target: Path, tensors: dict[str, torch.Tensor]) -> dict[Path, dict[str, torch.Tensor] | str]:
         """Content of the files that make the module loadable by its own library."""
@@ -232,9 +244,7 @@ class OptimizerAgent(Agent):
             self._writer = None
         target = self._folder(folder) / self._role
         if self._is_lora:
-            from peft.utils import set_peft_model_state_dict
-
-            set_peft_model_state_dict(self._module, load_file(target / "weights" / ADAPTER_FILE))
+            copy_tensors(target / "weights" / ADAPTER_FILE, self._saved_tensors())
         else:
             self._module.load_state_dict(load_file(target / "weights" / WEIGHTS_FILE))
         if self._optimizer is not None:
@@ -251,6 +261,7 @@ class OptimizerAgent(Agent):
             self._optimizer.load_state(state)
             limit_waits(self._settings.group.timeout_s)
         self._holds, self._only_shows = (folder, False), False
+        self._proof = None
         return {}
 
     @remote
@@ -275,7 +286,8 @@ class OptimizerAgent(Agent):
         self.abandon()
         self._holds = None  # until all is copied
         self._only_shows = True
-        copy_weights(self._folder(folder) / self._role / ("ema" if average else "weights") / WEIGHTS_FILE, self._module)
+        part = self._folder(folder) / self._role / ("ema" if average else "weights")
+        copy_tensors(part / (ADAPTER_FILE if self._is_lora else WEIGHTS_FILE), self._saved_tensors())
         self._holds = (folder, average)
         return {"read": True}
 

@@ -143,6 +143,22 @@ class ShardedOptimizer:
         if not self._prepared:
             raise StepProtocolError(f"{what} came without a prepare; expected prepare first, in every step")
 
+    def trained_pieces(self) -> list[torch.Tensor]:
+        """This rank's piece of each trained parameter's master weights, flat; empty where other ranks have all of it.
+
+        The pieces are views, in the same order on every rank.
+        """
+        pieces = []
+        for parameters, master in zip(self._zero.round_robin_bit16_groups, self._masters, strict=True):
+            size = master.numel()
+            start = -dist.get_rank() * size  # of the parameter, counted from the beginning of this rank's partition
+            for parameter in parameters:
+                end = start + parameter.numel()
+                first, last = min(max(start, 0), size), min(max(end, 0), size)
+                pieces.append(master.detach()[first:last])
+                start = end
+        return pieces
+
     def state(self) -> dict[str, torch.Tensor]:
         """Everything that a resume needs of this rank's shard: master weights, moments, step counts, moving average."""
         tensors: dict[str, torch.Tensor] = {}

@@ -11,6 +11,7 @@ import torch
 from mora_runtime.errors import SettingsError
 from mora_runtime.schema import nearest_name
 
+from mora_training.adapters import inject_adapters
 from mora_training.training_settings import TrainableSettings
 
 
@@ -21,7 +22,7 @@ def select_trainable(module: torch.nn.Module, settings: TrainableSettings) -> No
         SettingsError: a pattern or LoRA target matches nothing; less than configured would train.
     """
     if settings.scope == "lora":
-        _inject_lora(module, settings)
+        inject_adapters(module, settings)
         return
     module.requires_grad_(settings.scope == "all")
     if settings.scope == "patterns":
@@ -40,18 +41,6 @@ def _enable_patterns(module: torch.nn.Module, patterns: tuple[str, ...]) -> None
             raise SettingsError(f"trainable pattern `{pattern}` matches none of {len(parameters)} parameters{hint}")
         for name in matched:
             parameters[name].requires_grad_(True)
-
-
-def _inject_lora(module: torch.nn.Module, settings: TrainableSettings) -> None:
-    from peft import LoraConfig, inject_adapter_in_model  # heavy, and absent from the control environment
-
-    config = LoraConfig(
-        r=settings.lora_rank, lora_alpha=settings.lora_alpha, target_modules=list(settings.lora_targets)
-    )
-    try:
-        inject_adapter_in_model(config, module)
-    except ValueError as error:
-        raise SettingsError(f"LoRA targets {list(settings.lora_targets)} do not fit this model: {error}") from None
 
 
 def parameter_counts(module: torch.nn.Module) -> tuple[int, int]:

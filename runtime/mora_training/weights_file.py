@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -12,23 +13,25 @@ _NUM_SHOWN = 3  # names in an error
 
 
 @torch.no_grad()
-def copy_weights(path: Path, module: torch.nn.Module) -> None:
+def copy_tensors(path: Path, state: Mapping[str, torch.Tensor]) -> None:
     """Copy every tensor of a safetensors file into the module's tensor of the same name, rounded to its dtype.
 
+    Args:
+        state: the module's tensors by the names that the file has.
+
     Raises:
-        CheckpointError: the file cannot be read, or has other names or shapes than the module; nothing is copied then.
+        CheckpointError: the file cannot be read, or has other names or shapes than `state`; nothing is copied then.
     """
-    state = module.state_dict()
     try:
         with safe_open(path, framework="pt") as file:
             _check(path, {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}, state)  # noqa: SIM118
             for name, tensor in state.items():
                 tensor.copy_(file.get_tensor(name))
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{_shown(path)}: cannot be read ({error})") from None
+        raise CheckpointError(f"{shown(path)}: cannot be read ({error})") from None
 
 
-def _check(path: Path, found: dict[str, tuple[int, ...]], state: dict[str, torch.Tensor]) -> None:
+def _check(path: Path, found: dict[str, tuple[int, ...]], state: Mapping[str, torch.Tensor]) -> None:
     faults = [
         *(f"`{name}` is missing" for name in state if name not in found),
         *(f"`{name}` is unknown" for name in found if name not in state),
@@ -41,11 +44,11 @@ def _check(path: Path, found: dict[str, tuple[int, ...]], state: dict[str, torch
     if faults:
         more = f"; and {len(faults) - _NUM_SHOWN} more" if len(faults) > _NUM_SHOWN else ""
         raise CheckpointError(
-            f"{_shown(path)}: its weights do not fit the loaded model ({'; '.join(faults[:_NUM_SHOWN])}{more}); use "
+            f"{shown(path)}: its weights do not fit the loaded model ({'; '.join(faults[:_NUM_SHOWN])}{more}); use "
             "a checkpoint of the same configuration"
         )
 
 
-def _shown(path: Path) -> str:
+def shown(path: Path) -> str:
     """The last parts of the path: checkpoint, role, part and file."""
     return "/".join(path.parts[-4:])

@@ -14,7 +14,7 @@ import torch.distributed as dist
 from mora_data.dataset import read_dataset
 from mora_data.sample_order import SampleOrder
 from mora_runtime import RunDirectory, Session
-from mora_runtime.errors import TrainingDiverged
+from mora_runtime.errors import TrainingDiverged, TrainingError
 from mora_runtime.process.closed_listeners import close_listeners
 from mora_runtime.process.logs import LogFields
 from mora_runtime.process.supervisor_link import Vitals
@@ -48,6 +48,11 @@ _ZERO_GRADIENT_WARNING = (
     "the gradient of what `{agent}` makes is exactly zero: the loss does not depend on it, so this agent learns "
     "nothing from the loss. The next agent may start from weights that ignore their input, as a freshly initialised "
     "masked-video projection does; start from trained weights"
+)
+_NOTHING_CHANGED = (
+    "{agent}: expected its {number} trained tensors to change, but step {step} changed none of them, so this agent "
+    "learns nothing: raise agents.{agent}.learning_rate, or check agents.{agent}.trainable and the gradient_norm of "
+    "{agent} in metrics.jsonl"
 )
 _SLACK_S = 60.0  # over the deadlines of calls, for what a rank does between them
 
@@ -233,6 +238,7 @@ class TrainingJob:
                 if log is not None:
                     log.write(report, rates, step_s)
                 self._warn(report, progress)
+                self._tell_changes(report, progress)
                 num_skips = num_skips + 1 if report.skipped else 0
                 self._done = step = step + 1
                 if num_skips >= training.max_consecutive_skips:
@@ -295,6 +301,20 @@ class TrainingJob:
                 progress.warn(f"step {report.step + 1}: {_ZERO_GRADIENT_WARNING.format(agent=agent)}")
         if report.skipped:
             progress.warn(f"step {report.step + 1} was skipped: a gradient was not finite; no weight has changed")
+
+    def _tell_changes(self, report: StepReport, progress: TrainingProgress) -> None:
+        """Tell how many of the trained tensors the first steps have changed.
+
+        Raises:
+            TrainingError: none of an agent's, although the loss depends on what it makes.
+        """
+        if not report.changes:
+            return
+        told = (f"{name} {found.num_changed} of {found.num_trained}" for name, found in report.changes.items())
+        progress.tell(f"trained tensors that changed by step {report.step + 1}: {', '.join(told)}")
+        for name, (num_changed, num_trained) in report.changes.items():
+            if num_changed == 0 and report.output_gradient_norms.get(name) != 0.0:
+                raise TrainingError(_NOTHING_CHANGED.format(agent=name, step=report.step + 1, number=num_trained))
 
     def _summarise(self, progress: TrainingProgress, done: int, finished: bool) -> None:
         run = self._run.path

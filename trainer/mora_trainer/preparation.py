@@ -119,12 +119,16 @@ def initial_embeddings(stages: Sequence[Stage], settings: ModulationSettings, *,
 def parameter_rows(
     clients: Mapping[str, Client], rates: Mapping[str, float], *, deadline_s: float
 ) -> list[tuple[str, str, int, int, float]]:
-    """Rows of the table printed at the start: agent, what trains, all and trained parameters, learning rate."""
+    """Rows of the table printed at the start: agent, what trains, all and trained parameters, learning rate.
+
+    With LoRA, what trains says how many layers have an adapter.
+    """
     rows = []
     for name, client in clients.items():
         values = client.call(PARTICIPANT, "counts", {}, deadline_s=deadline_s).values
         total, trainable = values["num_parameters"], values["num_trainable"]
         if not isinstance(total, int) or not isinstance(trainable, int):
             raise ProtocolError(f"{name}: counts expected two numbers, got {total!r} and {trainable!r}")
-        rows.append((name, str(values["scope"]), total, trainable, rates[name]))
+        scope, num_layers = str(values["scope"]), values.get("num_adapted_layers")
+        rows.append((name, f"{scope}, {num_layers} layers" if num_layers else scope, total, trainable, rates[name]))
     return rows

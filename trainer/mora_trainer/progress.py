@@ -46,6 +46,10 @@ class TrainingProgress:
         if not self.console.is_terminal:
             self.console.print(f"step {report.step + 1}/{self._num_steps}  {line}")
 
+    def tell(self, text: str) -> None:
+        """Print a line above the bar."""
+        self.console.print(text, markup=False)
+
     def warn(self, text: str) -> None:
         """Print a warning above the bar."""
         self.console.print(f"warning: {text}", style="yellow")

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -36,6 +36,13 @@ class LearningRates:
     embeddings: dict[str, float]
 
 
+class Changes(NamedTuple):
+    """Of an agent's trained tensors, how many differ from those before its first step."""
+
+    num_changed: int
+    num_trained: int
+
+
 @dataclass(frozen=True)
 class StepReport:
     """Results of one step, for metrics and progress.
@@ -54,6 +61,7 @@ class StepReport:
     norms: dict[str, float]  # ||z_i||
     alphas: dict[str, float]  # by agent, as committed; of a skipped step, alpha of the unchanged z
     breakdown_s: dict[str, float]
+    changes: dict[str, Changes] = field(default_factory=dict)  # by agent, in the first steps after a start
 
 
 def clip_factor(total_norm: float, clip_norm: float | None) -> float:
@@ -102,7 +110,7 @@ class JointStep:
         total_norm = math.sqrt(sum(report.squared_norm for report in reports.values()))
         clip = clip_factor(total_norm, self._clip_norm)
         with watch.measure("commit"):
-            alphas = self._commit(step, rates, clip) if finite else self._skip(step)
+            alphas, changes = self._commit(step, rates, clip) if finite else (self._skip(step), {})
         return StepReport(
             step=step,
             loss=results.loss,
@@ -117,6 +125,7 @@ class JointStep:
             norms={} if self._modulation is None else self._modulation.norms(),
             alphas=alphas,
             breakdown_s=watch.spent_s,
+            changes=changes,
         )
 
     def _accumulate(self, batches: Sequence[MicroBatch], watch: Stopwatch) -> MicroBatchResult:
@@ -166,24 +175,23 @@ class JointStep:
         faults.reach("prepared")
         return reports
 
-    def _commit(self, step: int, rates: LearningRates, clip: float) -> dict[str, float]:
+    def _commit(self, step: int, rates: LearningRates, clip: float) -> tuple[dict[str, float], dict[str, Changes]]:
         """Algorithm 1: every z_i first, alpha_i from the updated ones, then every agent's parameters."""
         if self._modulation is not None:
             with tracing.span("step z", "compute"):
                 self._modulation.commit(rates.embeddings, clip)
         alphas = self._alphas()
-        pending = [
-            self._submit(
+        pending = {
+            name: self._submit(
                 name,
                 "commit",
                 {"step": step, "alpha": alphas[name], "learning_rate": rates.parameters[name], "clip": clip},
             )
             for name in self._clients
-        ]
-        for call in pending:
-            call.result()
+        }
+        found = {name: _changes(name, call.result().values) for name, call in pending.items()}
         faults.reach("committed")
-        return alphas
+        return alphas, {name: changes for name, changes in found.items() if changes is not None}
 
     def _alphas(self) -> dict[str, float]:
         """alpha_i of every agent with an optimizer; 1 for an agent without z."""
@@ -221,3 +229,12 @@ def _report(name: str, values: dict[str, Any]) -> GradientReport:
     if not isinstance(finite, bool) or not isinstance(squared_norm, float):
         raise ProtocolError(f"{name}: PREPARE expected finite and squared_norm, got {sorted(values)}")
     return GradientReport(finite, squared_norm)
+
+
+def _changes(name: str, values: dict[str, Any]) -> Changes | None:
+    if not values:
+        return None
+    num_changed, num_trained = values.get("num_changed"), values.get("num_trained")
+    if not isinstance(num_changed, int) or not isinstance(num_trained, int):
+        raise ProtocolError(f"{name}: COMMIT expected num_changed and num_trained, got {sorted(values)}")
+    return Changes(num_changed, num_trained)
