@@ -83,7 +83,7 @@ MAX_SIDE = 16384
 AFTER_DEADLINE_S = 2.0  # for the decoder to report a timeout itself before it is killed
 
 # machine
-MIN_NUM_OPEN_FILES = 256  # that one process may have open; the launcher of a chain of three uses about a hundred
+MIN_NUM_OPEN_FILES = 256  # of one process; a role of a small job opens about 40, `serve` one more for each connection
 
 # waits
 BUILD_LOCK_DEADLINE_S = 1800.0

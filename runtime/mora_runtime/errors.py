@@ -25,6 +25,7 @@
     |   +-- StaleReference        a reference to a slot on which the sender has no lease
     |   +-- SegmentRefused        a descriptor that is not a sealed memory file of the size it claims
     |   |   +-- SegmentLost       a descriptor that was not received: this process has too many open files
+    |   +-- MemoryFilesForbidden  the system lets this process create no memory files
     |   +-- ArenaFull             no slot left within the budget
     |   +-- DeviceUnavailable     device memory cannot be shared here: stage through host memory instead
     |   +-- DeviceFailed          a CUDA call failed
@@ -196,6 +197,12 @@ class SegmentLost(SegmentRefused):
     """A descriptor that was sent but not received, because the receiver has too many open files."""
 
     code = "segment_lost"
+
+
+class MemoryFilesForbidden(StoreError):
+    """The system lets this process create no memory files."""
+
+    code = "memory_files"
 
 
 class ArenaFull(StoreError):

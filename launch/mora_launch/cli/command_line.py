@@ -24,7 +24,7 @@ from mora_launch.cli.synthesize import synthesize
 from mora_launch.cli.test import test
 from mora_launch.cli.train import train
 from mora_launch.environments.venv_build import EnvironmentBuildError
-from mora_launch.jobs.open_files import allow_open_files
+from mora_launch.jobs.machine import allow_open_files
 from mora_launch.terminal import clean_tracebacks, show_usage_error
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import shutil
 import stat
 from collections.abc import Iterator
@@ -24,11 +23,11 @@ from mora_launch.jobs.cuda_driver import CudaDriver, ask_driver
 from mora_launch.jobs.doctor_roles import role_findings
 from mora_launch.jobs.finding import Finding
 from mora_launch.jobs.run_path import CONFIG_COPY
+from mora_launch.jobs.machine import machine_findings
 from mora_launch.jobs.run_status import RunStatus, read_status
 from mora_launch.jobs.status import true_state
 from mora_launch.limits import MAX_CONFIG_NBYTES, MAX_LOG_LINE_NBYTES
 
-_NUM_FILES_NEEDED = 1024
 _FREE_NBYTES_NEEDED = 2 << 30
 _SHARED_MEMORY = Path("/dev/shm")
 _SHARED_NBYTES_NEEDED = 1 << 30
@@ -60,11 +59,7 @@ def _machine() -> Iterator[Finding]:
             "" if built else f"./mora env build {venv.name}",
         )
     yield _disk(ROOT)
-    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    yield Finding(
-        f"open files allowed: {files}",
-        "" if files >= _NUM_FILES_NEEDED or files < 0 else f"ulimit -Hn {_NUM_FILES_NEEDED}, as root",
-    )
+    yield from machine_findings()
     available_nbytes = psutil.virtual_memory().available
     yield Finding(
         f"memory available: {available_nbytes / (1 << 30):.1f} GiB",

@@ -15,6 +15,7 @@ from rich.console import Console
 from mora_launch.config.train_config import TrainConfig
 from mora_launch.jobs.chain import check_chain
 from mora_launch.jobs.job_servers import JobServers
+from mora_launch.jobs.machine import check_machine
 from mora_launch.jobs.placement import check_devices, check_groups, place
 from mora_launch.jobs.resources import role_names
 from mora_launch.jobs.run_path import made_run, run_path
@@ -57,6 +58,7 @@ def train(
     Raises:
         MoraError: refused before anything started, or a role failed; the text says which and what to do.
     """
+    check_machine()
     config = config.of_chain()
     _plan_faults(config)
     checked = check_agents(config, console)

@@ -35,6 +35,7 @@ def synthesize(config: TrainConfig, *, run: Path | None, resume: bool, console: 
     Raises:
         MoraError: refused, or a part failed; what was made is kept.
     """
+    check_machine()
     config_copy, config = config, config.of_chain()
     checked = check_agents(config, console)
     check_chain(config, checked)

@@ -9,6 +9,7 @@ from mora_runtime.process.run_directory import RunDirectory
 from rich.console import Console
 
 from mora_launch.config.train_config import TrainConfig
+from mora_launch.jobs.machine import check_machine
 from mora_launch.jobs.run_path import made_run, new_path
 from mora_launch.jobs.run_status import StatusWriter
 from mora_launch.serving.http.app import make_app
@@ -29,6 +30,7 @@ def serve(
     Raises:
         MoraError: the configuration or address was refused, or a server could not start.
     """
+    check_machine()
     given = None if token_file is None else read_token(token_file)
     path = run or new_path(f"serve-{config.name}")
     with (

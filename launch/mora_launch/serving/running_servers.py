@@ -19,6 +19,7 @@ from rich.console import Console
 
 from mora_launch.config.restarts import RestartBudget
 from mora_launch.config.train_config import TrainConfig
+from mora_launch.jobs.machine import check_machine
 from mora_launch.jobs.placement import check_devices, place
 from mora_launch.jobs.resources import divide_memory
 from mora_launch.jobs.run_status import StatusWriter
@@ -61,6 +62,7 @@ class RunningServers:
         self._on_watcher_death = on_watcher_death
         self.death: str | None = None
         self._status = status
+        check_machine()
         self._models = served_models(config)
         self._config = self._models.config
         checked = check_agents(self._config, console)

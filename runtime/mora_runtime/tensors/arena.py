@@ -106,6 +106,7 @@ class Arena:
         self.spilled_nbytes = 0
         self.num_spills = 0
         self._num_taken = 0
+        self._refusal: str | None = None  # why the system gave no memory for the slot that is being taken
         if warm_nbytes:
             self._add_segment(min(warm_nbytes, budget_nbytes))
 
@@ -166,6 +167,7 @@ class Arena:
         return slot if slot is not None and meta.nbytes <= slot.capacity_nbytes else None
 
     def _take(self, nbytes: int) -> Slot:
+        self._refusal = None
         self._collect()
         capacity = slot_capacity(nbytes)
         extent = self._pooled(capacity) or self._spilled(capacity) or self._awaited(capacity)
@@ -229,6 +231,7 @@ class Arena:
             segment = Segment.create(nbytes)
         except OSError as error:
             log.warning("cannot allocate %d bytes of shared memory (%s)", nbytes, error.strerror)
+            self._refusal = error.strerror
             return None
         self._num_segments += 1
         self._segments[self._num_segments] = segment
@@ -254,8 +257,13 @@ class Arena:
         with tracing.span("wait for a slot", "wait"):
             extent = self._reclaimed(capacity, deadline)
         if extent is None:
-            raise ArenaFull(f"no slot of {capacity} bytes left: {self}; raise arena_nbytes, or free tensors sooner")
+            raise ArenaFull(f"no slot of {capacity} bytes left: {self}; {self._advice()}")
         return extent
+
+    def _advice(self) -> str:
+        if self._refusal is not None:
+            return f"the system gives no more shared memory ({self._refusal}): free memory or raise its limits"
+        return "raise arena_nbytes, or free tensors sooner"
 
     def _reclaimed(self, capacity: int, deadline: float) -> _Extent | None:
         while self.lenders is not None and (remaining_s := deadline - time.monotonic()) > 0:

@@ -17,6 +17,7 @@ import stat
 import psutil
 
 from mora_runtime.errors import SegmentRefused
+from mora_runtime.files.memory_file import memory_file
 from mora_runtime.limits import MAX_SEGMENT_NBYTES
 
 _MADV_POPULATE_WRITE = 23  # Linux 5.14
@@ -43,11 +44,12 @@ class Segment:
 
         Raises:
             OSError: ENOSPC or ENOMEM, instead of a crash at first touch.
+            MemoryFilesForbidden: the system lets this process create no memory files.
         """
         # without this check the kernel would keep allocating until it kills a process
         if nbytes > psutil.virtual_memory().available:
             raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
-        descriptor = os.memfd_create("mora", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        descriptor = memory_file("mora")
         try:
             os.ftruncate(descriptor, nbytes)
             made = cls(descriptor, nbytes)

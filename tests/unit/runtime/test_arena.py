@@ -1,15 +1,18 @@
 """A slot is reused, warm, exactly when no process can read it any more."""
 
+import errno
 import gc
 import itertools
+import os
 import random
 
 import psutil
 import pytest
 import torch
-from mora_runtime.errors import ArenaFull
+from mora_runtime.errors import ArenaFull, MemoryFilesForbidden
 from mora_runtime.limits import GROWTH_NBYTES, INLINE_TENSOR_NBYTES, MIN_SLOT_NBYTES
 from mora_runtime.tensors.arena import Arena, slot_capacity, view_of
+from mora_runtime.tensors.segment import Segment
 from mora_runtime.wire.tensor_meta import meta_of
 
 BIG = 2 << 20  # bytes
@@ -244,3 +247,22 @@ def test_size_classes_are_large_enough_aligned_increasing_and_waste_at_most_a_qu
         assert capacity % 64 == 0
         assert capacity == MIN_SLOT_NBYTES or capacity <= nbytes * 1.25
         previous = capacity
+
+
+def test_memory_that_the_system_refuses_is_told_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(nbytes: int) -> Segment:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    arena = Arena(1 << 20, spill_nbytes=0)
+    monkeypatch.setattr(Segment, "create", refuse)
+    with pytest.raises(ArenaFull, match=r"gives no more shared memory \(Too many open files\)"):
+        arena.empty(SMALL_SHAPE)
+
+
+def test_a_system_without_memory_files_is_not_taken_for_a_full_arena(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(name: str, flags: int) -> int:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "memfd_create", refuse)
+    with pytest.raises(MemoryFilesForbidden, match="refuses memfd_create"):
+        Arena(1 << 20).empty(SMALL_SHAPE)
