@@ -85,7 +85,7 @@ def host_python(version: str) -> str | None:
     """Return a Python of this version: the running one, one on PATH, or one of pyenv; None if there is none."""
     if f"{sys.version_info[0]}.{sys.version_info[1]}" == version:
         return HOST_PYTHON
-    pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
+    pyenv = Path(os.environ.get("PYENV_ROOT") or os.path.expanduser("~/.pyenv"))
     found = [shutil.which(f"python{version}"), *sorted(map(str, pyenv.glob(f"versions/{version}.*/bin/python")))]
     # pyenv puts programs on PATH for versions that it does not run
     return next((python for python in found if python is not None and _succeeds([python, "-c", ""])), None)

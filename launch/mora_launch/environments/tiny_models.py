@@ -16,6 +16,7 @@ import threading
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TextIO
 
 from mora_data.settings import ClipShape
 from mora_data.shapes_corpus import write_shapes
@@ -73,13 +74,15 @@ def _ensure(name: str, agent: AgentConfig, environment: Environment, shape: Clip
     assert agent.tiny_models is not None
     folder = ROOT / agent.tiny_models
     _check_ours(name, folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
     stamp = {"hash": _maker_hash(agent, environment, shape)}
     if _read_stamp(folder) == stamp:
         return
-    with open(folder.with_name(f".{folder.name}.lock"), "w", encoding="utf-8") as lock:
+    with _lock(name, folder) as lock:
         # another mora may be making the same models; then its result is used
-        lock_file(lock.fileno(), TINY_MODELS_DEADLINE_S, shown=lock.name)
+        waiting = f"waiting for another mora that makes tiny models of the {name} agent in {agent.tiny_models} ..."
+        lock_file(
+            lock.fileno(), TINY_MODELS_DEADLINE_S, shown=lock.name, on_wait=lambda: console.print(waiting, markup=False)
+        )
         if _read_stamp(folder) == stamp:
             return
         console.print(f"making tiny models of the {name} agent in {agent.tiny_models} ...")
@@ -89,6 +92,18 @@ def _ensure(name: str, agent: AgentConfig, environment: Environment, shape: Clip
             (temporary / _STAMP).write_text(json.dumps(stamp), encoding="utf-8")
             shutil.rmtree(folder, ignore_errors=True)
             temporary.rename(folder)
+
+
+def _lock(name: str, folder: Path) -> TextIO:
+    """Open the file that is locked while the models in `folder` are made."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        return open(folder.with_name(f".{folder.name}.lock"), "w", encoding="utf-8")
+    except OSError as error:
+        raise EnvironmentFailed(
+            f"agents.{name}.tiny_models: the models in {folder} must be made, but its folder cannot be written "
+            f"({error.strerror}); have a user that may write there start Mora once, or name another folder"
+        ) from None
 
 
 def _check_ours(name: str, folder: Path) -> None:
@@ -137,13 +152,22 @@ def _maker_hash(agent: AgentConfig, environment: Environment, shape: ClipShape) 
     return digest.hexdigest()[:16]
 
 
+def _started(environment: Environment, command: list[str]) -> subprocess.Popen[str]:
+    try:
+        return subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True, cwd=ROOT
+        )
+    except OSError as error:
+        raise EnvironmentFailed(
+            f"environment {environment.name}: {environment.python} cannot be run: {error.strerror}"
+        ) from None
+
+
 def _run(environment: Environment, words: list[str], console: Console | None) -> None:
     """Run a maker; print its progress, and put its last lines into the error if it fails."""
     command = [str(environment.python), "-m", environment.package, *words]
     said: deque[str] = deque(maxlen=_NUM_LAST_LINES)
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True, cwd=ROOT
-    ) as process:
+    with _started(environment, command) as process:
         deadline = threading.Timer(TINY_MODELS_DEADLINE_S, process.kill)
         deadline.start()
         try:

@@ -32,8 +32,11 @@ def ensure(venvs: Sequence[Venv], *, progress: TextIO = sys.stderr) -> None:
     """Build those environments that are missing or outdated. Two processes may call this at once.
 
     Raises:
-        EnvironmentBuildError: a build failed; the environment does not count as built and is built again next time.
+        EnvironmentBuildError: a build failed; the environment does not count as built and is built again next time. Or
+            this user may not run an interpreter that exists.
     """
+    for venv in venvs:
+        _check_allowed(venv)
     if all(venv.is_built() for venv in venvs):
         return
     with _build_lock(progress):
@@ -44,11 +47,20 @@ def ensure(venvs: Sequence[Venv], *, progress: TextIO = sys.stderr) -> None:
                 _build(venv, f"[{position}/{len(missing)}]", progress)
 
 
+def _check_allowed(venv: Venv) -> None:
+    """Refuse an environment of another user: building it again would not help, and would take it from its owner."""
+    refusal = venv.refusal()
+    if refusal is not None:
+        raise EnvironmentBuildError(
+            f"environment {venv.name}: {refusal}; run Mora as the user that built it, or build it with a Python "
+            "that every user may run (`rm -r .venvs`, then `./mora env build`)"
+        )
+
+
 @contextlib.contextmanager
 def _build_lock(progress: TextIO) -> Iterator[None]:
     """Take the lock that protects all environments; say so while another process holds it."""
-    (ROOT / ".venvs").mkdir(exist_ok=True)
-    with open(ROOT / ".venvs" / ".lock", "a+", encoding="utf-8") as handle:
+    with _lock_file() as handle:
         deadline = time.monotonic() + BUILD_LOCK_DEADLINE_S
         announced = False
         while True:
@@ -66,6 +78,17 @@ def _build_lock(progress: TextIO) -> Iterator[None]:
                     ) from None
                 time.sleep(0.2)  # flock cannot wait with a deadline
         yield
+
+
+def _lock_file() -> TextIO:
+    try:
+        (ROOT / ".venvs").mkdir(exist_ok=True)
+        return open(ROOT / ".venvs" / ".lock", "a+", encoding="utf-8")
+    except OSError as error:
+        raise EnvironmentBuildError(
+            f"environments must be built or updated, but {ROOT / '.venvs'} cannot be written ({error.strerror}); run "
+            "`./mora env build` as a user that may write there"
+        ) from None
 
 
 def _remove_orphans() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,7 +63,24 @@ class Venv:
 
     def has_packages(self) -> bool:
         """Tell whether the lock is installed in the folder."""
-        return self.python.exists() and Stamp.read(self.folder).packages_hash == self.packages_hash
+        # `Path.exists` raises an error if a folder on the way is closed to this user
+        return os.path.exists(self.python) and Stamp.read(self.folder).packages_hash == self.packages_hash
+
+    def refusal(self) -> str | None:
+        """Say why this user may not run the interpreter, which exists or may exist; None if nothing forbids it."""
+        try:
+            os.stat(self.python)
+        except PermissionError as error:
+            why = error.strerror
+        except OSError:
+            return None  # it is missing, so it can be built
+        else:
+            if os.access(self.python, os.X_OK):
+                return None
+            why = "it is not executable"
+        target = os.readlink(self.python) if os.path.islink(self.python) else None
+        shown = str(self.python) if target is None else f"{self.python} (a link to {target})"
+        return f"user id {os.getuid()} may not run its interpreter {shown}: {why}"
 
     def missing_distributions(self) -> list[Path]:
         """Distributions that are not installed in the folder, or changed their `pyproject.toml` since."""

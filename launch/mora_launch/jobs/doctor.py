@@ -54,6 +54,10 @@ def _machine() -> Iterator[Finding]:
     venvs = (CONTROL, *(each.venv for each in checkout_environments().values() if each.venv is not None))
     for venv in venvs:
         built = venv.is_built()
+        refusal = venv.refusal()
+        if refusal is not None:
+            yield Finding(f"environment {venv.name}: {refusal}", "run Mora as the user that built it")
+            continue
         yield Finding(
             f"environment {venv.name}: {'built' if built else 'missing or outdated'}",
             "" if built else f"./mora env build {venv.name}",

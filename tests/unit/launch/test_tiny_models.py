@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import threading
 from dataclasses import replace
@@ -17,6 +18,7 @@ from mora_launch.environments.environment import Environment
 from mora_launch.environments.tiny_models import ensure_tiny_models
 from mora_launch.environments.venvs import ROOT, Venv
 from mora_runtime.errors import EnvironmentFailed, SettingsError
+from mora_runtime.files.file_lock import lock_file
 from rich.console import Console
 from safetensors.numpy import load_file
 
@@ -27,6 +29,20 @@ CLIP = ClipShape(num_frames=5, height=32, width=32)
 def config(folder: Path, *changes: str, name: str = "shapes") -> TrainConfig:
     places = [f"agents.{agent}.tiny_models={folder / agent}" for agent in ("image", "video")]
     return load_config(ROOT / "configs" / f"{name}.yaml", [*places, *changes])
+
+
+class Told(io.StringIO):
+    """Output of a console; sets an event at its first word of waiting."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.has_waited = threading.Event()
+
+    def write(self, text: str) -> int:
+        num = super().write(text)
+        if "waiting" in text:
+            self.has_waited.set()
+        return num
 
 
 @pytest.fixture
@@ -130,3 +146,18 @@ def test_two_kinds_with_one_folder_are_refused_because_they_would_replace_each_o
     with pytest.raises(SettingsError, match=r"agents\.video\.tiny_models: .*image is the folder of `image` too"):
         ensure_tiny_models(shared, CONSOLE)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_start_that_waits_for_another_one_to_make_the_models_says_so(tmp_path: Path, made: list[str]) -> None:
+    wanted = config(tmp_path, name="tiny")
+    told = Told()
+    console = Console(file=told, width=200)
+    with open(tmp_path / ".image.lock", "w", encoding="utf-8") as other:
+        lock_file(other.fileno(), 1.0, shown="lock")
+        waiting = threading.Thread(target=ensure_tiny_models, args=(wanted, console))
+        waiting.start()
+        assert told.has_waited.wait(60)
+    waiting.join(60)
+    assert not waiting.is_alive()
+    assert "waiting for another mora that makes tiny models of the image agent" in told.getvalue()
+    assert len(made) == 2
