@@ -22,8 +22,8 @@ from mora_launch.environments.venvs import CONTROL, ROOT, torch_backend
 from mora_launch.jobs.cuda_driver import CudaDriver, ask_driver
 from mora_launch.jobs.doctor_roles import role_findings
 from mora_launch.jobs.finding import Finding
-from mora_launch.jobs.run_path import CONFIG_COPY
 from mora_launch.jobs.machine import machine_findings
+from mora_launch.jobs.run_path import CONFIG_COPY
 from mora_launch.jobs.run_status import RunStatus, read_status
 from mora_launch.jobs.status import true_state
 from mora_launch.limits import MAX_CONFIG_NBYTES, MAX_LOG_LINE_NBYTES
@@ -53,11 +53,11 @@ def examine(run: Path | None, config: TrainConfig | None, console: Console) -> i
 def _machine() -> Iterator[Finding]:
     venvs = (CONTROL, *(each.venv for each in checkout_environments().values() if each.venv is not None))
     for venv in venvs:
-        built = venv.is_built()
         refusal = venv.refusal()
         if refusal is not None:
             yield Finding(f"environment {venv.name}: {refusal}", "run Mora as the user that built it")
             continue
+        built = venv.is_built()
         yield Finding(
             f"environment {venv.name}: {'built' if built else 'missing or outdated'}",
             "" if built else f"./mora env build {venv.name}",

@@ -42,8 +42,8 @@ def synthesize(config: TrainConfig, *, run: Path | None, resume: bool, console: 
     refuse_missing(checked.values())
     path = run_path(run, f"{config.name}-rounds", resume=resume)
     judges = open_judges(config.synthesis, environments_of(config))
-    with RunDirectory.create(path, lock=True) as directory:
     path = made_run(run, path)
+    with RunDirectory.create(path, lock=True) as directory:
         _keep_config(config_copy, directory.path / CONFIG_COPY)
         console.print(f"run {directory.path}", markup=False)
         try:
