@@ -3,6 +3,7 @@
 - `--settings FILE --supervisor-fd N`, or `serve` with the same: the server of one role.
 - `options`: check options, JSON from standard input to standard output (`options_command`).
 - `cost`: what an agent costs, JSON from standard input to standard output (`cost_command`).
+- `export`: write LoRA adapters for other libraries, JSON from standard input to standard output (`adapters`).
 - `fetch`: download and convert what agents load, JSON from standard input to standard output (`weights`).
 - `kinds`: the names of the kinds, as JSON.
 - `tiny KIND FOLDER [--task NAME --NAME FOLDER ...]`: make tiny models (`tiny_command`).
@@ -53,6 +54,11 @@ def _run(kinds: Mapping[str, Kind], package: str, words: Sequence[str]) -> int:
 
         json.dump(answer_cost(kinds, package, json.load(sys.stdin)), sys.stdout)
         return 0
+    if arguments.command == "export":
+        from mora_environment.adapters.export_command import answer_export
+
+        json.dump(answer_export(kinds, package, json.load(sys.stdin)), sys.stdout)
+        return 0
     if arguments.command == "fetch":
         from mora_environment.weights.fetch_command import answer_fetch
 
@@ -90,9 +96,12 @@ def _check(kinds: Mapping[str, Kind], package: str, arguments: argparse.Namespac
 
 def _parser(package: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=f"python -m {package}", allow_abbrev=False)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="serve|options|cost|fetch|kinds|tiny|check")
+    commands = parser.add_subparsers(
+        dest="command", required=True, metavar="serve|options|cost|export|fetch|kinds|tiny|check"
+    )
     commands.add_parser("options", help="check one agent's options: JSON from standard input to standard output")
     commands.add_parser("cost", help="count what one agent costs: JSON from standard input to standard output")
+    commands.add_parser("export", help="write LoRA adapters for other libraries: JSON from standard input")
     commands.add_parser("fetch", help="fetch what agents load: JSON from standard input to standard output")
     commands.add_parser("kinds", help="print the names of the kinds as JSON")
     tiny = commands.add_parser("tiny", help="make tiny models; print the options that load them", allow_abbrev=False)

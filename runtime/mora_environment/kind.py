@@ -41,6 +41,8 @@ class Kind:
             fetch` fetches and without which nothing starts.
         build: makes the agent from its options and a device.
         weights: the option that names a folder of trained weights; None = the kind cannot be trained.
+        diffusers_component: name of the trained model in the pipeline of diffusers that has it, such as `transformer`;
+            `load_lora_weights` of that pipeline can then load exported adapters. None = there is no such pipeline.
         cost: tells what an agent with given options costs for a `CostRequest`, as an `AgentCost`; `cost_meter` counts
             it by running the agent's code on the meta device. Without it, a plan knows only the weights.
         tiny: makes tiny models with random weights in a folder, and returns options that load them. The conformance
@@ -52,6 +54,7 @@ class Kind:
     options: type[Settings]
     build: Build | str
     weights: str | None = None
+    diffusers_component: str | None = None
     cost: TellCost | str | None = None
     tiny: MakeTiny | str | None = None
     tiny_tasks: Mapping[str, Callable[..., None] | str] = field(default_factory=dict)

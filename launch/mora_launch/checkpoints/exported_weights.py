@@ -1,7 +1,8 @@
 """`mora checkpoint export`: copies all agents' weights to a folder of the user, or none of them.
 
 The checkpoint may come from a stranger. Files are hashed while they are copied, so the copy is what was checked. The
-copies are created in a new folder with a random name, and moved to their final place when all are complete.
+copies are created in a new folder with a random name, and moved to their final place when all are complete. Adapters
+that leave in another format are converted there, from the copies.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -20,31 +21,42 @@ from mora_runtime.files.fresh_file import write_fresh
 from mora_runtime.files.shard_file import ShardFile, verify
 from mora_trainer.checkpoint.commit_record import CheckpointInfo
 
+Convert = Callable[[Path, Path], None]  # writes what is in the first folder into the second, which is empty
+
 _NOTE = "exported.json"
 
 
-def export_weights(info: CheckpointInfo, root: Path, target: Path, *, part: str) -> list[Path]:
-    """Copy every agent's files of `part` to `target/<agent>/`; return these folders.
+def export_weights(
+    info: CheckpointInfo,
+    root: Path,
+    target: Path,
+    *,
+    part: str,
+    agents: Sequence[str],
+    converters: Mapping[str, Convert] | None = None,
+    told: Mapping[str, str] | None = None,
+) -> list[Path]:
+    """Copy the files of these agents' `part` to `target/<agent>/`; return these folders.
 
     Args:
         root: the checkpoint's folder.
         part: `weights` or `ema`.
+        agents: that have this part.
+        converters: by agent, of those whose files are converted.
+        told: written into the note next to the folders, besides checkpoint, step and part.
 
     Raises:
-        CheckpointError: a file is damaged, the checkpoint has no such part, the target already exists, or a write
-            failed. The target is then unchanged.
+        MoraError: a file is damaged, the target already exists, or a conversion or a write failed. The target is then
+            unchanged.
     """
-    chosen = [file for file in info.files if len(file.path.split("/")) > 2 and file.path.split("/")[1] == part]
-    if not chosen:
-        raise CheckpointError(f"{info.folder}: has no `{part}` of any agent; did the run save them?")
-    agents = sorted({file.path.split("/")[0] for file in chosen})
+    chosen = [file for file in info.files if file.path.split("/")[0] in agents and file.path.split("/")[1] == part]
     for agent in agents:
         if os.path.lexists(target / agent):
             raise CheckpointError(f"{target / agent}: already exists; choose another --output")
     info.check_files(root)
-    note = {"step": info.step, "part": part, "checkpoint": str(root)}
+    note = {"step": info.step, "part": part, "checkpoint": str(root), **(told or {})}
     try:
-        _export(chosen, agents, root, target, json.dumps(note, indent=1) + "\n")
+        _export(chosen, agents, root, target, converters or {}, json.dumps(note, indent=1) + "\n")
     except OSError as error:
         raise CheckpointError(f"{target}: {error.strerror}; nothing was exported") from None
     except MoraError as error:
@@ -52,7 +64,14 @@ def export_weights(info: CheckpointInfo, root: Path, target: Path, *, part: str)
     return [target / agent for agent in agents]
 
 
-def _export(chosen: Sequence[ShardFile], agents: Sequence[str], root: Path, target: Path, note: str) -> None:
+def _export(
+    chosen: Sequence[ShardFile],
+    agents: Sequence[str],
+    root: Path,
+    target: Path,
+    converters: Mapping[str, Convert],
+    note: str,
+) -> None:
     is_new = not target.exists()
     target.mkdir(parents=True, exist_ok=True)
     partial = target / f".export-{secrets.token_hex(12)}"
@@ -61,6 +80,8 @@ def _export(chosen: Sequence[ShardFile], agents: Sequence[str], root: Path, targ
         partial.mkdir(mode=0o700)
         for file in chosen:
             _copy(file, root, partial)
+        for agent, convert in converters.items():
+            _convert(partial / agent, convert)
         for agent in agents:
             if os.path.lexists(target / agent):
                 raise FileExistsError(0, f"`{agent}` was created by another process meanwhile")
@@ -85,6 +106,15 @@ def _copy(file: ShardFile, root: Path, partial: Path) -> None:
     copy.parent.mkdir(parents=True, exist_ok=True)
     with _created(copy) as handle:
         verify(file, root, handle.write)
+
+
+def _convert(folder: Path, convert: Convert) -> None:
+    """Replace a folder by what `convert` makes of it."""
+    converted = folder.with_name(f"{folder.name}.converted")
+    converted.mkdir()
+    convert(folder, converted)
+    shutil.rmtree(folder)
+    converted.rename(folder)
 
 
 def _created(path: Path) -> BinaryIO:

@@ -18,6 +18,8 @@ from mora_trainer.checkpoint.commit_record import (
 )
 from rich.table import Table
 
+from mora_launch.checkpoints.export import Export
+from mora_launch.checkpoints.export_format import exported_agents
 from mora_launch.checkpoints.exported_weights import export_weights
 
 _PATTERN = "step-????????"
@@ -83,14 +85,15 @@ class Checkpoints:
             verify(file, self.folder / info.folder)
         return len(info.files)
 
-    def export(self, info: CheckpointInfo, target: Path, *, average: bool) -> list[Path]:
-        """Verify every agent's weights and copy them to `target/<agent>/`, in the format that its library loads.
-
-        Args:
-            average: export the moving average instead of the weights.
+    def export(self, info: CheckpointInfo, target: Path, wanted: Export) -> list[Path]:
+        """Verify agents' weights and copy them to `target/<agent>/`, in the wanted format; return these folders.
 
         Raises:
-            CheckpointError: a file is damaged, the checkpoint has no such part, or the target already exists.
+            MoraError: a file is damaged, the checkpoint lacks the part or agent, its adapters cannot be converted, or
+                the target already exists.
         """
-        part = "ema" if average else "weights"
-        return export_weights(info, self.folder / info.folder, target, part=part)
+        agents = exported_agents(info, wanted.part, wanted.format, wanted.agents)
+        return export_weights(
+            info, self.folder / info.folder, target, part=wanted.part, agents=agents,
+            converters=wanted.converters(info, agents, self.folder.parent), told=wanted.told,
+        )  # fmt: skip

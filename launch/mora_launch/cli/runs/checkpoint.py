@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from mora_launch.cli.options import console, run_argument
+from mora_launch.cli.options import FILE, console, run_argument
 
 _STEP = click.option("--step", type=int, help="Step of the checkpoint.  [default: the committed one]")
 
@@ -42,10 +42,35 @@ def checkpoint_verify(run: Path, step: int | None) -> None:
 @_STEP
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder to copy to.")
 @click.option("--average", is_flag=True, help="Export the moving average instead of the weights.")
-def checkpoint_export(run: Path, step: int | None, output: Path, average: bool) -> None:
+@click.option(
+    "--format",
+    "chosen",
+    type=click.Choice(["native", "diffusers-lora", "peft", "merged"]),
+    default="native",
+    show_default=True,
+    help="native: as the checkpoint has them. For LoRA runs: diffusers-lora, the file that load_lora_weights reads; "
+    "peft, the folder that PeftModel.from_pretrained reads; merged, whole weights.",
+)
+@click.option("--agent", "agents", multiple=True, metavar="NAME", help="Export only this agent; repeatable.")
+@click.option("--config", type=FILE, help="Config with the models that were adapted.  [default: the run's own]")
+def checkpoint_export(
+    run: Path, step: int | None, output: Path, average: bool, chosen: str, agents: tuple[str, ...], config: Path | None
+) -> None:
     """Copy each agent's weights to OUTPUT/AGENT, in the format that its library loads."""
+    from mora_launch.checkpoints.export import Export
+    from mora_launch.checkpoints.export_format import ExportFormat, adapted_agents
     from mora_launch.checkpoints.run_checkpoints import Checkpoints
+    from mora_launch.config.train_config import load_config
 
+    loaded = None if config is None else load_config(config, ())
+    wanted = Export(ExportFormat(chosen), average, agents, loaded)
     checkpoints = Checkpoints.of_run(run)
-    for folder in checkpoints.export(checkpoints.find(step), output, average=average):
-        console.print(str(folder))
+    info = checkpoints.find(step)
+    exported = checkpoints.export(info, output, wanted)
+    adapted = adapted_agents(info, wanted.part)
+    for folder in exported:
+        line = wanted.format.how_to_load(str(folder)) if folder.name in adapted else None
+        console.print(str(folder) if line is None else f"{folder}  load it with: {line}", markup=False, soft_wrap=True)
+    if wanted.format is ExportFormat.NATIVE and adapted.intersection(folder.name for folder in exported):
+        told = "LoRA adapters alone; --format diffusers-lora, peft or merged writes what other libraries load"
+        console.print(told, markup=False, soft_wrap=True)

@@ -1,0 +1,1 @@
+"""Exporting the LoRA adapters of a checkpoint in the formats of other libraries."""
