@@ -9,8 +9,10 @@ from typing import Any, cast
 
 import torch
 from mora_runtime import Agent, serve
-from mora_runtime.errors import EnvironmentFailed
+from mora_runtime.errors import EnvironmentFailed, SettingsError
+from mora_runtime.rpc.server_settings import AgentSettings
 from mora_runtime.schema import read_settings
+from mora_training.adapters import load_adapters
 from mora_training.optimizer_agent import PARTICIPANT, OptimizerAgent, Trainable
 from mora_training.training_settings import TrainingServerSettings
 
@@ -65,6 +67,8 @@ class AgentBuilder:
             shared = None if settings.training is None else Path(settings.run_dir) / "cache" / name
             with shared_folders(shared):
                 agents[name] = self.make(agent.kind, agent.options, device, source=f"agents.{name}")
+            if agent.adapters is not None:
+                self._adapt(agents[name], name, agent, trains=settings.training is not None)
         if settings.training is not None:
             own, kind = agents[settings.name], settings.agents[settings.name].kind
             check_trainable(own, self._kinds[kind], self._owner(kind))
@@ -83,6 +87,13 @@ class AgentBuilder:
         if interface is not None:
             check_methods(agent, interface, self._owner(name))
         return agent
+
+    def _adapt(self, agent: Agent, name: str, settings: AgentSettings, *, trains: bool) -> None:
+        """Give an agent's model the adapters of its settings."""
+        if trains:
+            raise SettingsError(f"agents.{name}.adapters: expected none in a server that trains")
+        check_trainable(agent, self._kinds[settings.kind], self._owner(settings.kind))
+        load_adapters(cast(torch.nn.Module, agent.module()), Path(str(settings.adapters)))
 
     def _maker(self, name: str, kind: Kind) -> Any:
         if name in self._failed:

@@ -21,7 +21,9 @@ changes_option = click.option(
     help="Change a value of the config, for example training.num_steps=4; repeatable.",
 )
 checkpoint_option = click.option(
-    "--checkpoint", metavar="RUN[:STEP]", help="Use the trained weights and z of a run instead of the config's models."
+    "--checkpoint",
+    metavar="RUN[:STEP]",
+    help="Use the trained weights and z of a run instead of the config's models; of a LoRA run, its adapters on top.",
 )
 run_option = click.option("--run", type=FOLDER, help="Run directory.  [default: a new one in runs/]")
 run_argument = click.argument("run", type=click.Path(exists=True, file_okay=False, path_type=Path))

@@ -25,6 +25,7 @@ class AgentConfig(Settings):
     tiny_task: Literal["shapes"] | None = None  # what they are pre-trained on, for minutes; None leaves them random
     options: dict[str, Any] = Field(default_factory=dict)  # checked by the environment before anything starts
     weights: str | None = None  # folder of trained weights, in place of those that the options name
+    adapters: str | None = None  # folder of LoRA adapters for these weights, from a checkpoint; only to generate
     learning_rate: float = Field(default=1e-5, ge=0.0)
     modulation_learning_rate: float = Field(default=1e-5, ge=0.0)
     trainable: TrainableSettings = TrainableSettings()

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
+from mora_runtime.errors import SettingsError
 from mora_runtime.limits import LONGEST_SPIN_NS
 from mora_runtime.process.role import Role
 from mora_runtime.process.role_process import RoleProcess
@@ -74,6 +75,8 @@ class ServerGroup:
         train: bool = True,
         traces: Path | None = None,
     ) -> None:
+        if train:
+            _check_no_adapters(config)
         self._config = config
         self._environments = environments_of(config)
         self._checked = checked
@@ -148,6 +151,15 @@ class ServerGroup:
         return OptimizerAgentSettings(group=group, optimizer=agent.optimizer, trainable=agent.trainable)
 
 
+def _check_no_adapters(config: TrainConfig) -> None:
+    for name, agent in config.agents.items():
+        if agent.adapters is not None:
+            raise SettingsError(
+                f"agents.{name}.adapters: adapters are loaded to generate, and cannot be trained on; set "
+                f"agents.{name}.weights to what `./mora checkpoint export --format merged` writes"
+            )
+
+
 class ServerResources(TypedDict, total=False):
     """Resources and training of a server; fields of `TrainingServerSettings`."""
 
@@ -187,7 +199,7 @@ def server_settings(
         role=Role.of(name, replica), name=name, replica=replica, run_dir=str(directory.path),
         device=agent.device(replica), attention=agent.attention, tf32=agent.tf32, num_threads=agent.num_threads,
         environment=environment.name, lock_hash=environment.lock_hash,
-        agents={name: AgentSettings(kind=agent.kind, options=dict(options))}, **resources,
+        agents={name: AgentSettings(kind=agent.kind, options=dict(options), adapters=agent.adapters)}, **resources,
     )  # fmt: skip
 
 

@@ -51,6 +51,8 @@ class VideoMaking:
         """
         if not _missing(orders):
             return True
+        if model is not None:
+            self._console.print(f"making videos with the {model.told({})}", markup=False, soft_wrap=True)
         self._servers.replace_dead()
         with self._servers.attended() as supervisor:
             while True:

@@ -11,7 +11,7 @@ from typing import Any
 
 from mora_runtime.process.role import Role
 
-from mora_launch.checkpoints.trained_model import named_checkpoint, trained_model
+from mora_launch.checkpoints.trained_model import TrainedModel, named_checkpoint, trained_model
 from mora_launch.config.capability import CAPABILITIES
 from mora_launch.config.train_config import TrainConfig
 
@@ -23,6 +23,7 @@ class ServedModels:
     config: TrainConfig
     num_servers: Mapping[str, int]
     modulation: Mapping[str, Any] = field(default_factory=dict)  # agent -> z_i, float32 (rows, d)
+    checkpoint: TrainedModel | None = None  # None = what the configuration names, untrained
 
     def allowed_capabilities(self, agent: str) -> frozenset[str]:
         """Return the capabilities of an agent: those in its configuration, or all that no other agent has there."""
@@ -43,10 +44,11 @@ def served_models(config: TrainConfig) -> ServedModels:
         CheckpointError: the checkpoint is missing or damaged, or was trained with other agents.
     """
     embeddings: dict[str, Any] = {}
+    model = None
     if config.serving.checkpoint is not None:
         model = trained_model(*named_checkpoint(config.serving.checkpoint), average=config.serving.average)
         config, embeddings = model.put_into(config), model.read_embeddings()
     agents = {**config.agents, **config.serving.agents}
     counts = {name: config.serving.servers.get(name, 1) for name in agents}
     config = config.model_copy(update={"replicas": max(counts.values()), "agents": agents})
-    return ServedModels(config, counts, embeddings)
+    return ServedModels(config, counts, embeddings, model)

@@ -67,6 +67,9 @@ class RunningServers:
         self._config = self._models.config
         checked = check_agents(self._config, console)
         refuse_missing(checked.values())
+        if self._models.checkpoint is not None:
+            bases = {name: agent.weights_folder for name, agent in checked.items()}
+            console.print(self._models.checkpoint.told(bases), markup=False, soft_wrap=True)
         started = set(self._models.roles())
         check_devices([each for each in place(self._config, checked) if each.role in started], trains=False)
         self._group = ServerGroup(self._config, checked, directory, train=False)

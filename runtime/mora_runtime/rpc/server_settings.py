@@ -22,6 +22,7 @@ class AgentSettings(Settings):
 
     kind: str
     options: dict[str, Any] = Field(default_factory=dict)
+    adapters: str | None = None  # folder of LoRA adapters for its model
 
 
 class ServerSettings(Settings):
