@@ -138,7 +138,7 @@ def test_ctrl_c_at_a_question_stops_the_review(generate: Any, monkeypatch: pytes
         (["text-to-video", "--prompt", "a", "-o", "out.avi"], "output: expected a file name that ends in"),
         (["text-to-video", "--prompt", "a", "--steps", "3"], "num_inference_steps: expected 4 to 1000, got 3"),
         (["image-to-video", "--prompt", "a"], "image: image_to_video needs a picture"),
-        (["extend", "--prompt", "a", "--video", "broken.mp4"], "--video: cannot be decoded"),
+        (["extend", "--prompt", "a", "--video", "broken.mp4"], "--video: has no video stream"),
         (["extend", "--prompt", "a", "--video", "still.gif"], "--video: expected a video of at least 2 frames, got 1"),
         (["extend", "--prompt", "a", "--video", "a.png"], "--video: is a PNG picture; expected an mp4"),
         (["extend", "--prompt", "a", "--video", "absent.mp4"], "absent.mp4: cannot be read: No such file"),

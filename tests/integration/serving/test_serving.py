@@ -206,7 +206,7 @@ def gif_of_one_frame() -> bytes:
         ("images/generations", {"content": b"{", "headers": {"content-type": "application/json"}}, 400, "is not JSON"),
         ("images/generations", {"content": b"x", "headers": {"content-type": "text/plain"}}, 415, "content-type"),
         ("images/edits", {"data": {"prompt": "a"}}, 400, "image: expected one picture"),
-        ("images/edits", {"data": {"prompt": "a"}, "files": {"image": b"GIF89a no"}}, 400, "image: expected a PNG"),
+        ("images/edits", {"data": {"prompt": "a"}, "files": {"image": b"GIF89a no"}}, 400, "image: is a gif video"),
         ("images/edits", {"json": [1]}, 400, "body: expected a JSON object, got list"),
         ("videos", {"json": {"prompt": ""}}, 400, "prompt: expected a text"),
         ("videos", {"json": {"prompt": "x" * 100_000}}, 400, "at most 4000 characters, got 100000"),
@@ -224,7 +224,7 @@ def gif_of_one_frame() -> bytes:
         ("nothing", {"json": {}}, 404, "POST /v1/nothing: Not Found"),
         ("videos", {"json": {"prompt": "a", "input_reference": "/etc/passwd"}}, 400, "other URLs and paths are"),
         ("videos", {"json": {"prompt": "a", "input_reference": "http://x/a.mp4"}}, 400, "other URLs and paths"),
-        ("videos", {"data": {"prompt": "a"}, "files": {"input_reference": clip(9)[:300]}}, 400, "cannot be decoded"),
+        ("videos", {"data": {"prompt": "a"}, "files": {"input_reference": clip(9)[:300]}}, 400, "has no video stream"),
         ("videos", {"data": {"prompt": "a"}, "files": {"input_reference": gif_of_one_frame()}}, 400, "2 frames"),
     ],
 )
