@@ -14,6 +14,7 @@ from mora_runtime.files.durable_files import verify
 from mora_runtime.files.foreign_file import open_foreign, read_foreign
 from mora_runtime.files.foreign_json import parse_object
 from mora_trainer.checkpoint.commit_record import committed
+from mora_trainer.checkpoint.pin import CheckpointPin
 from rich.console import Console
 
 from mora_launch.config.train_config import TrainConfig, stored_config
@@ -181,9 +182,10 @@ def _checkpoint(run: Path) -> Finding:
         info = committed(run / "checkpoints")
         if info is None:
             return Finding("no checkpoint has been committed yet; a resume begins at step 0")
-        info.check_files(run / "checkpoints" / info.folder)
-        for file in info.files:
-            verify(file, run / "checkpoints" / info.folder)
+        with CheckpointPin(run / "checkpoints", info.folder):
+            info.check_files(run / "checkpoints" / info.folder)
+            for file in info.files:
+                verify(file, run / "checkpoints" / info.folder)
     except CheckpointError as error:
         return Finding(f"checkpoint: {error}", "`./mora checkpoint list` shows older ones; point COMMITTED at one")
     return Finding(f"checkpoint of step {info.step}: {len(info.files)} files match their manifest")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from mora_runtime.errors import ConfigurationError
+from mora_trainer.checkpoint.pin import is_kept
 
 from mora_launch.config.agent_config import AgentConfig
 from mora_launch.config.train_config import TrainConfig
@@ -37,9 +38,16 @@ def disk_room(config: TrainConfig, checked: Mapping[str, CheckedOptions], run: P
     training = config.training
     num_saves = -(-training.num_steps // training.checkpoint_every) if training.checkpoint_every else 1
     num_kept = min(num_saves, training.keep_checkpoints + 1)  # an old one is deleted when the next is complete
-    present = sum(path.stat().st_size for path in (run / "checkpoints").rglob("*") if path.is_file())
+    present = sum(path.stat().st_size for path in _replaced_files(run / "checkpoints"))
     free = shutil.disk_usage(next(path for path in (run, *run.absolute().parents) if path.exists())).free
     return DiskRoom(num_kept, nbytes, free + present)
+
+
+def _replaced_files(checkpoints: Path) -> Iterator[Path]:
+    """Files of the present checkpoints that the job removes when it writes its own."""
+    for path in checkpoints.rglob("*"):
+        if path.is_file() and not is_kept(checkpoints, path.relative_to(checkpoints).parts[0]):
+            yield path
 
 
 def check_disk(config: TrainConfig, checked: Mapping[str, CheckedOptions], run: Path) -> None:

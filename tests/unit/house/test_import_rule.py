@@ -52,6 +52,7 @@ LAUNCH_MAY_SEE = {
     "mora_trainer.settings",
     "mora_trainer.candidate_settings",
     "mora_trainer.checkpoint.commit_record",
+    "mora_trainer.checkpoint.pin",
     "mora_trainer.terminal",
 }
 MODELS_MAY_SEE = {"torch", "safetensors"}

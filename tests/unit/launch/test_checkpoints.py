@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from mora_launch.checkpoints.run_checkpoints import Checkpoints
 from mora_launch.cli import cli
 from mora_runtime.errors import CheckpointError
-from mora_runtime.files.durable_files import describe, write_text
+from mora_runtime.files.durable_files import describe, replace_text, write_text
+from mora_trainer.checkpoint.manifest import CheckpointInfo
+from mora_trainer.checkpoint.pin import CheckpointPin, is_pinned, remove_unpinned
 
 FILES = ("image/weights/config.json", "image/weights/w.safetensors", "image/ema/w.safetensors", "image/optimizer.bin")
 
@@ -74,3 +77,53 @@ def test_a_missing_checkpoint_agent_or_run_is_named(run: Path, tmp_path: Path) -
     assert "no checkpoint of step 5; existing steps: 4, 8" in str(call("verify", run, "--step", 5).exception)
     (tmp_path / "empty").mkdir()
     assert "expected the directory of a run" in str(call("list", tmp_path / "empty").exception)
+
+
+def test_a_checkpoint_is_kept_and_released_by_name_and_the_list_shows_it(run: Path) -> None:
+    assert call("keep", f"{run}:4").output.strip() == "step-00000004: kept"
+    assert call("keep", run).output.strip() == "step-00000008: kept"
+    with CheckpointPin(run / "checkpoints", "step-00000004"):
+        lines = call("list", run).output.splitlines()
+    assert lines[1].rstrip().endswith(" kept, in use")
+    assert lines[2].rstrip().endswith("committed: a resume starts here, kept")
+    assert call("keep", "--release", f"{run}:4").output.strip() == "step-00000004: released, training may remove it"
+    assert "is not marked as kept" in str(call("keep", "--release", f"{run}:4").exception)
+    assert "no checkpoint of step 5; existing steps: 4, 8" in str(call("keep", f"{run}:5").exception)
+    assert "expected RUN or RUN:STEP" in str(call("keep", f"{run}:last").exception)
+
+
+def test_a_checkpoint_is_pinned_while_it_is_verified_and_exported(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[bool] = []
+
+    def check_files(info: CheckpointInfo, root: Path) -> None:
+        seen.append(is_pinned(run / "checkpoints", info.folder))
+
+    monkeypatch.setattr(CheckpointInfo, "check_files", check_files)
+    assert call("verify", run, "--step", 4).exit_code == 0
+    assert call("export", run, "--step", 4, "-o", tmp_path / "out").exit_code == 0
+    assert seen == [True, True]
+    assert not is_pinned(run / "checkpoints", "step-00000004"), "neither command leaves its pin behind"
+
+
+def test_a_checkpoint_that_training_removes_meanwhile_is_replaced_by_the_newer_one(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoints = Checkpoints.of_run(run)
+    assert checkpoints.find(None).step == 8
+    pinned = CheckpointPin.__init__
+
+    def commit_first(pin: CheckpointPin, folder: Path, name: str) -> None:
+        if name == "step-00000008":
+            make_checkpoint(run, 12)
+            replace_text(run / "checkpoints" / "COMMITTED", json.dumps({"step": 12, "folder": "step-00000012"}))
+            assert remove_unpinned(run / "checkpoints", name)
+        pinned(pin, folder, name)
+
+    monkeypatch.setattr(CheckpointPin, "__init__", commit_first)
+    info, pin = checkpoints.pinned(None)
+    with pin:
+        assert info.step == 12
+    with pytest.raises(CheckpointError, match="no checkpoint of step 8; existing steps: 4, 12"):
+        checkpoints.pinned(8)

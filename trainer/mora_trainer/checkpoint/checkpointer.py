@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import shutil
 from collections.abc import Iterator
@@ -28,7 +29,10 @@ from mora_training.shards import ShardWriter, copied
 from safetensors.torch import load_file
 
 from mora_trainer.checkpoint.commit_record import FORMAT_VERSION, MANIFEST, RECORD, CheckpointInfo
+from mora_trainer.checkpoint.pin import remove_unpinned
 from mora_trainer.modulation import Modulation
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -191,8 +195,8 @@ class Checkpointer:
     def _remove_old(self, newest: str) -> None:
         folders = sorted(path for path in self._checkpoints.glob("step-????????") if path.is_dir())
         for folder in folders[: -self._keep]:
-            if folder.name != newest:
-                shutil.rmtree(folder)
+            if folder.name != newest and not remove_unpinned(self._checkpoints, folder.name):
+                log.info("%s is in use or kept, so it stays", folder.name)
         for leftover in self._checkpoints.glob("step-*.tmp"):
             shutil.rmtree(leftover)
 
