@@ -11,6 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from mora_runtime.files.durable_files import replace_text
 from mora_runtime.limits import FILES_DEADLINE_S
 from mora_runtime.trace import tracing
 from torch.utils.tensorboard import SummaryWriter
@@ -105,4 +106,4 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 def _keep_steps_before(path: Path, first_step: int) -> None:
     kept = [line for line in read_metrics(path) if line["step"] < first_step]
-    path.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+    replace_text(path, "".join(json.dumps(line) + "\n" for line in kept))
