@@ -10,12 +10,14 @@ from mora_runtime.errors import CheckpointError
 from mora_runtime.files.shard_file import verify
 from mora_trainer.checkpoint.commit_record import (
     MANIFEST,
+    RECORD,
     CheckpointInfo,
     check_folder,
     committed,
     is_folder_name,
     read_manifest,
 )
+from mora_trainer.checkpoint.pin import CheckpointPin, is_kept, is_pinned
 from rich.table import Table
 
 from mora_launch.checkpoints.export import Export
@@ -48,7 +50,34 @@ class Checkpoints:
         """Return the complete checkpoints by step; a folder without a manifest was never finished."""
         found = (path for path in self.folder.glob(_PATTERN) if is_folder_name(path.name))
         folders = sorted(path for path in found if os.path.lexists(path / MANIFEST))
-        return [read_manifest(self.folder, path.name) for path in folders]
+        return [info for path in folders if (info := self._read(path.name)) is not None]
+
+    def _read(self, folder: str) -> CheckpointInfo | None:
+        """Read the manifest of a checkpoint; None if training has removed it meanwhile."""
+        try:
+            return read_manifest(self.folder, folder)
+        except CheckpointError:
+            if os.path.lexists(self.folder / folder / MANIFEST):
+                raise
+            return None
+
+    def committed(self) -> CheckpointInfo | None:
+        """Return the checkpoint that a resume starts from; None if there is none."""
+        while True:
+            record = self._record()
+            try:
+                return committed(self.folder)
+            except CheckpointError:
+                if self._record() == record:  # else training has committed another one, and removed this
+                    raise
+
+    def _record(self) -> tuple[int, int] | None:
+        """Identity of the commit record, which every commit replaces by another file."""
+        try:
+            status = os.lstat(self.folder / RECORD)
+        except OSError:
+            return None
+        return status.st_ino, status.st_mtime_ns
 
     def find(self, step: int | None) -> CheckpointInfo:
         """Return the checkpoint after `step` steps; None is the committed one.
@@ -56,20 +85,37 @@ class Checkpoints:
         Raises:
             CheckpointError: it does not exist; the message lists the existing ones.
         """
-        found = committed(self.folder) if step is None else next((c for c in self.all() if c.step == step), None)
+        found = self.committed() if step is None else next((c for c in self.all() if c.step == step), None)
         if found is None:
             existing = ", ".join(str(info.step) for info in self.all()) or "none"
             wanted = "no checkpoint is committed" if step is None else f"no checkpoint of step {step}"
             raise CheckpointError(f"{self.folder}: {wanted}; existing steps: {existing}")
         return found
 
+    def pinned(self, step: int | None) -> tuple[CheckpointInfo, CheckpointPin]:
+        """As `find`, with a pin: training does not remove the checkpoint before the pin is closed."""
+        while True:
+            info = self.find(step)
+            try:
+                pin = CheckpointPin(self.folder, info.folder)
+            except CheckpointError:
+                if os.path.lexists(self.folder / info.folder / MANIFEST):
+                    raise
+                continue  # it has been removed since; `find` finds a newer one, or says which exist
+            return read_manifest(self.folder, info.folder), pin
+
     def table(self) -> Table:
         """Return a table with one line per checkpoint."""
-        record = committed(self.folder)
+        record = self.committed()
         table = Table("step", "folder", "files", "MB", "replicas", "", box=None, pad_edge=False)
         for info in self.all():
             nbytes = sum(file.nbytes for file in info.files)
-            state = "committed: a resume starts here" if record is not None and record.folder == info.folder else ""
+            states = (
+                ("committed: a resume starts here", record is not None and record.folder == info.folder),
+                ("kept", is_kept(self.folder, info.folder)),
+                ("in use", is_pinned(self.folder, info.folder)),
+            )
+            state = ", ".join(text for text, applies in states if applies)
             row = (info.step, info.folder, len(info.files), f"{nbytes / 1e6:.1f}", info.num_replicas, state)
             table.add_row(*map(str, row))
         return table

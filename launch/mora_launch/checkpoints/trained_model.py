@@ -14,6 +14,7 @@ from typing import Any
 from mora_runtime.errors import CheckpointError
 from mora_runtime.files.shard_file import ShardFile, verify
 from mora_trainer.checkpoint.commit_record import CheckpointInfo
+from mora_trainer.checkpoint.pin import CheckpointPin
 from safetensors.numpy import load_file
 
 from mora_launch.checkpoints.adapter_folder import ADAPTER_FILE, AdapterFolder
@@ -35,6 +36,7 @@ class TrainedModel:
         embeddings: file with z_i by agent, float32 (rows, d_i); None if the run trained without modulation.
         sha256: hash of every agent's weights or adapters, and of z under `modulation`.
         adapters: by agent, of those that trained LoRA adapters; they are not in `weights`.
+        pin: training does not remove the checkpoint while this object exists.
     """
 
     run: Path
@@ -43,6 +45,7 @@ class TrainedModel:
     embeddings: Path | None
     sha256: dict[str, str]
     adapters: dict[str, AdapterFolder] = field(default_factory=dict)
+    pin: CheckpointPin | None = field(default=None, compare=False)
 
     @property
     def folder(self) -> str:
@@ -130,7 +133,7 @@ def trained_model(run: Path, step: int | None, *, average: bool = False) -> Trai
         CheckpointError: there is no such checkpoint, a file is damaged, or the run did not save such weights.
     """
     checkpoints = Checkpoints.of_run(run)
-    info = checkpoints.find(step)
+    info, pin = checkpoints.pinned(step)
     root = checkpoints.folder / info.folder
     part = "ema" if average else "weights"
     weights, adapted = _of_part(info, part, _WEIGHTS_FILE), _of_part(info, part, ADAPTER_FILE)
@@ -149,6 +152,7 @@ def trained_model(run: Path, step: int | None, *, average: bool = False) -> Trai
         embeddings=None if z is None else root / z.path,
         sha256=sha256 if z is None else sha256 | {"modulation": z.sha256},
         adapters={agent: AdapterFolder.read(root / Path(file.path).parent) for agent, file in adapted.items()},
+        pin=pin,
     )
 
 

@@ -1,4 +1,4 @@
-"""`mora checkpoint list`, `verify` and `export`."""
+"""`mora checkpoint list`, `verify`, `keep` and `export`."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _STEP = click.option("--step", type=int, help="Step of the checkpoint.  [default
 
 @click.group()
 def checkpoint() -> None:
-    """List, verify and export the checkpoints of a run."""
+    """List, verify, keep and export the checkpoints of a run."""
 
 
 @checkpoint.command(name="list")
 @run_argument
 def checkpoint_list(run: Path) -> None:
-    """List the complete checkpoints of RUN and mark the one that a resume starts from."""
+    """List the complete checkpoints of RUN: which one a resume starts from, which are kept or in use."""
     from mora_launch.checkpoints.run_checkpoints import Checkpoints
 
     console.print(Checkpoints.of_run(run).table())
@@ -33,8 +33,26 @@ def checkpoint_verify(run: Path, step: int | None) -> None:
     from mora_launch.checkpoints.run_checkpoints import Checkpoints
 
     checkpoints = Checkpoints.of_run(run)
-    info = checkpoints.find(step)
-    console.print(f"{info.folder}: {checkpoints.verify(info)} files match their manifest")
+    info, pin = checkpoints.pinned(step)
+    with pin:
+        console.print(f"{info.folder}: {checkpoints.verify(info)} files match their manifest")
+
+
+@checkpoint.command(name="keep")
+@click.argument("named", metavar="RUN[:STEP]")
+@click.option("--release", "is_released", is_flag=True, help="Let training remove it again.")
+def checkpoint_keep(named: str, is_released: bool) -> None:
+    """Keep a checkpoint: training never removes it, however many it writes.  [default: the committed one]"""
+    from mora_trainer.checkpoint.pin import keep, release
+
+    from mora_launch.checkpoints.run_checkpoints import Checkpoints
+    from mora_launch.checkpoints.trained_model import named_checkpoint
+
+    run, step = named_checkpoint(named)
+    checkpoints = Checkpoints.of_run(run)
+    folder = checkpoints.find(step).folder
+    (release if is_released else keep)(checkpoints.folder, folder)
+    console.print(f"{folder}: {'released, training may remove it' if is_released else 'kept'}", markup=False)
 
 
 @checkpoint.command(name="export")
@@ -65,8 +83,9 @@ def checkpoint_export(
     loaded = None if config is None else load_config(config, ())
     wanted = Export(ExportFormat(chosen), average, agents, loaded)
     checkpoints = Checkpoints.of_run(run)
-    info = checkpoints.find(step)
-    exported = checkpoints.export(info, output, wanted)
+    info, pin = checkpoints.pinned(step)
+    with pin:
+        exported = checkpoints.export(info, output, wanted)
     adapted = adapted_agents(info, wanted.part)
     for folder in exported:
         line = wanted.format.how_to_load(str(folder)) if folder.name in adapted else None
