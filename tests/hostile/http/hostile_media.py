@@ -59,6 +59,29 @@ def cut_up_gif(num_blocks: int) -> bytes:
     return b"GIF89a\1\0\1\0\0\0\0\x21\xfe" + b"\1x" * num_blocks + b"\0;"
 
 
+def webp(side: int, num_frames: int) -> bytes:
+    """An animated WebP whose frames are claimed and not there."""
+    canvas = (side - 1).to_bytes(3, "little") * 2
+    header = b"VP8X" + (10).to_bytes(4, "little") + b"\2\0\0\0" + canvas
+    frame = b"ANMF" + (16).to_bytes(4, "little") + b"\0" * 6 + canvas + b"\x0a\0\0\0"
+    body = b"WEBP" + header + b"ANIM" + (6).to_bytes(4, "little") + b"\0" * 6 + frame * num_frames
+    return b"RIFF" + len(body).to_bytes(4, "little") + body
+
+
+def tiff(width: int, height: int, fields: Sequence[tuple[int, int, int, int]] = ()) -> bytes:
+    """A TIFF of one strip whose data is not there; further fields are (tag, type, count, value)."""
+    own = ((256, 4, 1, width), (257, 4, 1, height), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1), (273, 4, 1, 8),
+           (277, 3, 1, 1), (278, 4, 1, height), (279, 4, 1, width * height & 0xFFFFFFFF))  # fmt: skip
+    directory = b"".join(struct.pack("<HHII", *field) for field in sorted((*own, *fields)))
+    return b"II*\0" + struct.pack("<IH", 8, min(len(own) + len(fields), 65535)) + directory + b"\0" * 4
+
+
+def avif(side: int, num_boxes: int) -> bytes:
+    """The boxes of an AVIF that claim a size, and no picture."""
+    size = struct.pack(">I4sIII", 20, b"ispe", 0, side, side)
+    return struct.pack(">I4s4sI4s", 20, b"ftyp", b"avif", 0, b"mif1") + size * num_boxes
+
+
 def video(
     codec: str, container: str, *, side: int = 64, num_frames: int = 4, pix_fmt: str = "yuv420p", noise: bool = False
 ) -> bytes:

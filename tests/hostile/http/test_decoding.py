@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import httpx
 import pytest
-from hostile_media import cut_up_gif, gif, png, scanned_jpeg, video
+from hostile_media import avif, cut_up_gif, gif, png, scanned_jpeg, tiff, video, webp
 from hostile_serving import Honest, Served, until
 
 pytestmark = pytest.mark.timeout(240)
@@ -34,6 +34,13 @@ PICTURES: dict[str, Callable[[], bytes]] = {
     "text": lambda: b"<svg xmlns='http://www.w3.org/2000/svg'/>",
     "PostScript": lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",
     "TIFF": lambda: b"II*\0\x08\0\0\0" + b"\0" * 100,
+    "TIFF that claims much": lambda: tiff(100_000, 100_000),
+    "TIFF without its data": lambda: tiff(1000, 1000),
+    "TIFF with a directory in itself": lambda: tiff(64, 64, [(330, 4, 1, 8), (34665, 4, 1, 8)]),
+    "TIFF of 60,000 fields": lambda: tiff(4000, 4000, [(40_000 + n % 5000, 4, 1 << 30, 8) for n in range(60_000)]),
+    "AVIF that claims much": lambda: avif(60_000, 1),
+    "AVIF of a million sizes": lambda: avif(64, 1_000_000),
+    "EXIF in itself": lambda: png(8, 8, chunks=[(b"eXIf", tiff(8, 8, [(34665, 4, 1, 8)]))])[:-30],
 }
 VIDEOS: dict[str, Callable[[], bytes]] = {
     "80 frames of 8192x8192 in 1.3 kB": lambda: gif(8192, 80),
@@ -41,6 +48,10 @@ VIDEOS: dict[str, Callable[[], bytes]] = {
     "900 frames of 4096x4096": lambda: gif(4096, 900),
     "a million frames": lambda: gif(64, 1_000_000),
     "pieces of one byte": lambda: cut_up_gif(4_000_000),
+    "WebP of 80 frames of 8192x8192": lambda: webp(8192, 80),
+    "WebP of a million frames": lambda: webp(64, 1_000_000),
+    "WebP without its frames": lambda: webp(64, 9),
+    "animated AVIF without its frames": lambda: avif(64, 9).replace(b"ftypavif", b"ftypavis"),
     "a codec that is not decoded": lambda: video("huffyuv", "avi", pix_fmt="rgb24"),
     "another": lambda: video("rawvideo", "matroska"),
     "another in mp4": lambda: video("png", "mp4", pix_fmt="rgb24"),

@@ -29,6 +29,7 @@ from mora_launch.tasks.errors import BadRequest
 from mora_launch.tasks.media import encode, png
 from mora_runtime.errors import Cancelled, RoleFailed
 from PIL import Image
+from pydantic import ValidationError
 
 SIZE = (32, 48)
 
@@ -61,6 +62,7 @@ def pool() -> Iterator[DecodePool]:
         ("PNG", {}, 1), ("JPEG", {"quality": 90}, 1), ("JPEG", {"progressive": True}, 10),
         ("WEBP", {"lossless": True}, 1), ("WEBP", {"quality": 80}, 1),
         ("WEBP", {"quality": 80, "exif": b"Exif\0\0MM\0*\0\0\0\x08\0\0"}, 1),
+        ("AVIF", {"quality": 80}, 1), ("TIFF", {}, 1), ("TIFF", {"compression": "tiff_lzw"}, 1),
     ],
 )  # fmt: skip
 def test_headers_tell_format_size_and_scans(kind: str, options: dict[str, Any], num_scans: int) -> None:
@@ -80,6 +82,43 @@ def test_a_decoder_gives_the_same_result_as_decoding_in_this_process(pool: Decod
     assert isinstance(found, Video)
     assert np.array_equal(found.frames, here.frames)
     assert found.fps == here.fps
+
+
+def test_a_decoder_gives_times_sound_and_notes_too(pool: DecodePool) -> None:
+    first, *rest = [Image.fromarray(picture() // (n + 1)) for n in range(4)]
+    sink = io.BytesIO()
+    first.save(sink, "GIF", save_all=True, append_images=rest, duration=[100, 500, 100, 100])
+    made = job(sink.getvalue())
+    pool.submit(made)
+    found = made.future.result(60)
+    assert isinstance(found, Video)
+    assert found.starts_s == pytest.approx((0.0, 0.1, 0.6, 0.7))
+    assert (found.has_sound, found.note) == (False, "")
+
+
+@pytest.mark.parametrize(
+    ("starts_s", "said"),
+    [
+        ([0.0, 0.1, 0.1], "begin at 0 and grow"), ([0.5, 0.6, 0.7], "begin at 0 and grow"),
+        ([0.0, 0.1, float("inf")], "begin at 0 and grow"), ([0.0, float("nan"), 1.0], "begin at 0 and grow"),
+        ([0.0, 0.1], "a time for each of 3 frames, got 2"),
+    ],
+)  # fmt: skip
+def test_a_decoders_times_are_checked(starts_s: list[float], said: str) -> None:
+    frames = np.zeros((3, 4, 4, 3), np.uint8)
+    handle = wire.sealed_file("frames", [frames.data, np.array(starts_s).data])
+    answer = wire.DecodeAnswer(num_frames=3, height=4, width=4, fps=8.0, num_starts=len(starts_s))
+    try:
+        with pytest.raises(ValueError, match=said):
+            wire.frames_of(answer, handle, "video")
+    finally:
+        os.close(handle)
+
+
+@pytest.mark.parametrize("fps", [0.0, -1.0, float("inf"), float("nan")])
+def test_a_decoders_rate_is_checked(fps: float) -> None:
+    with pytest.raises(ValidationError):
+        wire.DecodeAnswer(num_frames=3, height=4, width=4, fps=fps)
 
 
 def test_a_large_jpeg_is_decoded_small_and_looks_the_same() -> None:
