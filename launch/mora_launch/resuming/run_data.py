@@ -36,7 +36,7 @@ def new_dataset(config: TrainConfig, folder: Path, agents: Collection[str]) -> P
 
 
 def own_dataset(config: TrainConfig, folder: Path) -> Path | None:
-    """Return the data set that a run has, after decoding every clip once as a check; None if it has none yet.
+    """Return the data set that a run has; None if it has none yet. Clips of files that have changed are decoded.
 
     Raises:
         DatasetError: a clip is missing or cannot be decoded.
@@ -44,14 +44,20 @@ def own_dataset(config: TrainConfig, folder: Path) -> Path | None:
     dataset = folder / _DATASET
     if not dataset.is_file():
         return None
-    check_samples(read_dataset(dataset), config.clip, str(dataset))
+    try:
+        record = _recorded(folder)
+    except (OSError, ValueError):
+        record = {}
+    same = {name for name, fingerprint in record.items() if fingerprint and _fingerprint(Path(name)) == fingerprint}
+    others = [sample for sample in read_dataset(dataset) if str(sample.video) not in same]
+    check_samples(others, config.clip, str(dataset))
     return dataset
 
 
 def changed_files(folder: Path) -> list[str]:
     """Say which files of a run's data have changed since its first start, a line for each."""
     try:
-        record: dict[str, Any] = parse_object(read_foreign(folder / _RECORD, MAX_DATA_RECORD_NBYTES))
+        record = _recorded(folder)
     except FileNotFoundError:
         return []  # a run of an earlier version
     except (OSError, ValueError) as error:
@@ -61,6 +67,11 @@ def changed_files(folder: Path) -> list[str]:
     if len(changed) > _MAX_NUM_TOLD:
         lines.append(f"and so have {len(changed) - _MAX_NUM_TOLD} more files of its data")
     return lines
+
+
+def _recorded(folder: Path) -> dict[str, Any]:
+    """Fingerprint of each file at the run's first start. Raises: OSError. ValueError."""
+    return parse_object(read_foreign(folder / _RECORD, MAX_DATA_RECORD_NBYTES))
 
 
 def _files(config: TrainConfig, dataset: Path) -> Iterator[str]:
