@@ -6,17 +6,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mora_runtime.errors import DatasetError
-from mora_runtime.files.foreign_file import read_foreign
+from mora_runtime.files.foreign_file import open_foreign, read_foreign
 
 from mora_data.entry import checked_prompt
 from mora_data.faults import Fault
+from mora_data.reading.file_kind import HEAD_NBYTES, kind_of
 from mora_data.sample import Sample
 
 METADATA = ("metadata.jsonl", "metadata.csv", "metadata.tsv")
 _CAPTIONS = (".txt", ".caption")
-_VIDEOS = frozenset(
-    (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mpg", ".mpeg", ".gif", ".webp", ".flv", ".ogv")
-)
+_VIDEOS = frozenset((
+    ".mp4", ".m4v", ".mov", ".qt", ".3gp", ".f4v", ".mkv", ".webm", ".avi", ".ts", ".m2ts", ".mts", ".mpg", ".mpeg",
+    ".mpe", ".m1v", ".m2v", ".vob", ".flv", ".ogv", ".wmv", ".gif",
+))  # fmt: skip
+_PICTURES_THAT_MOVE = (".webp", ".avif")  # a video only if the file is animated
 _MAX_CAPTION_NBYTES = 64 << 10
 _MAX_NUM_FILES = 1_000_000
 
@@ -29,7 +32,7 @@ def read_captions(folder: Path, default_fps: float | None) -> Iterator[Sample | 
     Raises:
         DatasetError: there are no videos.
     """
-    videos = [path for path in _files(folder) if path.suffix.lower() in _VIDEOS]
+    videos = [path for path in _files(folder) if _is_video(path)]
     if not videos:
         raise DatasetError(
             f"{folder}: is a folder without videos; expected videos with captions next to them (a.mp4 and a.txt), or "
@@ -42,6 +45,17 @@ def read_captions(folder: Path, default_fps: float | None) -> Iterator[Sample | 
             yield Fault(number, video.name, str(error), str(video))
         else:
             yield Sample(caption, video, 0.0, default_fps, where=str(video), line=number, named=video.name)
+
+
+def _is_video(path: Path) -> bool:
+    suffix = path.suffix.lower()
+    if suffix not in _PICTURES_THAT_MOVE:
+        return suffix in _VIDEOS
+    try:
+        with open(open_foreign(path), "rb") as file:
+            return kind_of(file.read(HEAD_NBYTES)).media == "video"
+    except OSError:
+        return False
 
 
 def _files(folder: Path) -> list[Path]:

@@ -27,6 +27,7 @@ from mora_data.table_file import SUFFIXES as TABLES
 from mora_data.table_file import read_table
 from mora_data.video_writer import write_video
 
+_MAX_DRAWN_NBYTES = 2 << 30  # of one clip
 _LINES = (".jsonl", ".json", ".ndjson")
 
 
@@ -120,6 +121,12 @@ def _place(video: Path, folder: Path) -> str:
 
 
 def _make_samples(data: DataSettings, shape: ClipShape, folder: Path) -> list[Sample]:
+    nbytes = 3 * shape.num_frames * shape.height * shape.width
+    if nbytes > _MAX_DRAWN_NBYTES:
+        raise DatasetError(
+            f"a drawn clip of {shape.num_frames} frames of {shape.width}x{shape.height} has {nbytes} bytes, expected "
+            f"at most {_MAX_DRAWN_NBYTES}; make it smaller, or give data"
+        )
     samples = []
     for index in range(data.num_clips):
         prompt, clip = made_clip(index, shape, with_speed=data.with_speed)
@@ -146,7 +153,7 @@ def _cut_video(path: Path, data: DataSettings, shape: ClipShape) -> list[Sample]
     spacing_s = last_s / max(1, data.num_clips - 1)
     prompt = path.stem.replace("_", " ").replace("-", " ")
     starts_s = [round(index * spacing_s, 3) for index in range(data.num_clips)]
-    return [Sample(prompt, path, at_s, fps, where=f"{path} at {at_s} s", named=path.name) for at_s in starts_s]
+    return [Sample(prompt, path, at_s, fps, where=str(path), named=path.name) for at_s in starts_s]
 
 
 def read_dataset(path: Path, *, default_fps: float | None = None) -> list[Sample]:
@@ -200,4 +207,4 @@ def _fault_of(sample: Sample, shape: ClipShape) -> Fault | None:
 
 def told_fault(sample: Sample, error: DatasetError) -> Fault:
     """The fault of a sample that cannot be decoded."""
-    return Fault(sample.line, sample.named, str(error), sample.where)
+    return Fault(sample.line, sample.named, str(error).removeprefix(f"{sample.video}: "), sample.where)

@@ -18,7 +18,7 @@ class Fault:
     Attributes:
         line: of the file that names it, from 1; of a folder, the number of the video by name.
         video: as the data set names it; empty if that is what is missing.
-        text: what is wrong.
+        text: what is wrong, without the name of the video.
         where: file and line, or the video, for messages.
     """
 
@@ -28,7 +28,10 @@ class Fault:
     where: str = ""
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.text}" if self.where else self.text
+        names = [self.where] if self.where else []
+        if self.video and not self.where.endswith(self.video):
+            names.append(self.video)
+        return ": ".join([*names, self.text])
 
 
 def refuse(faults: Sequence[Fault], *, source: str, can_skip: bool = False) -> None:

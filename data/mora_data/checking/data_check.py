@@ -19,7 +19,7 @@ from mora_data.clips import open_video
 from mora_data.contact_sheet import evenly_spread
 from mora_data.dataset import found_samples, is_list_file, told_fault
 from mora_data.faults import Fault
-from mora_data.reading.file_kind import HEAD_NBYTES, kind_of
+from mora_data.reading.file_kind import HEAD_NBYTES, PICTURES, VIDEOS, FileKind, kind_of
 from mora_data.reading.fitting import Clip
 from mora_data.reading.picture import read_picture_file
 from mora_data.reading.unreadable import Unreadable
@@ -54,8 +54,13 @@ def check_data(data: DataSettings, shape: ClipShape, frames: Path | None = None)
         DatasetError: there is no such data, or no sample in it.
     """
     path = None if data.path is None else Path(data.path).expanduser()
-    if path is not None and path.is_file() and _is_picture(path):
-        return _checked_picture(path, frames)
+    if path is not None and path.is_file() and not is_list_file(path):
+        kind = _kind(path)
+        if kind.media == "picture":
+            return _checked_picture(path, frames)
+        if kind.media is None:
+            text = f"is {kind}; expected an {VIDEOS}, or a {PICTURES}"
+            return CheckedData([], [Fault(1, path.name, text, str(path))], [])
     with tempfile.TemporaryDirectory(prefix="mora-data-") as folder:
         samples, faults = _found(data, shape, Path(folder))
         with ThreadPoolExecutor() as pool:
@@ -116,10 +121,10 @@ def _grouped(found: Sequence[tuple[Sample, FoundSample]]) -> list[FoundSample]:
     return list(lines.values())
 
 
-def _is_picture(path: Path) -> bool:
+def _kind(path: Path) -> FileKind:
     try:
         with open(open_foreign(path), "rb") as file:
-            return kind_of(file.read(HEAD_NBYTES)).media == "picture"
+            return kind_of(file.read(HEAD_NBYTES))
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read: {error.strerror or error}") from None
 

@@ -25,9 +25,10 @@ def report_lines(found: CheckedData, shape: ClipShape) -> Iterator[str]:
     if len(found.samples) > _MAX_NUM_LINES:
         yield f"and {len(found.samples) - _MAX_NUM_LINES} more samples"
     for fault in found.faults:
-        yield str(fault)
+        yield f"{fault.line}  {fault}"
     bad = f", {len(found.faults)} cannot" if found.faults else ""
-    yield f"{len(found.samples)} samples can be used ({shape.num_frames} frames of {shape.width}x{shape.height}){bad}"
+    count = "1 sample" if len(found.samples) == 1 else f"{len(found.samples)} samples"
+    yield f"{count} can be used ({shape.num_frames} frames of {shape.width}x{shape.height}){bad}"
 
 
 def write_json(found: CheckedData, file: Path) -> None:

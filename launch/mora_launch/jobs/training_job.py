@@ -70,6 +70,7 @@ def train(
             console.print(line, style="yellow", markup=False)
         check_groups(roles)
         _check_data(config, path, resume=resume)
+        console.print("counting what the job needs ...", style="dim")
         plan = plan_job(config, checked, roles, None, gpu=dry_run.gpu)
         show_dry_run(plan, roles, path, console, dry_run.json_file)
         return 0
@@ -92,7 +93,9 @@ def train(
 
 
 def _check_data(config: TrainConfig, run: Path, *, resume: bool) -> None:
-    """Read the data as a start would, and decode every clip once, without writing to the run."""
+    """Read the user's data as a start would, and decode every clip once, without writing to the run."""
+    if config.data.path is None:
+        return
     if resume and own_dataset(config, run / DATA) is not None:
         return
     with tempfile.TemporaryDirectory(prefix="mora-data-") as folder:

@@ -97,17 +97,20 @@ def _named_together(devices: Sequence[str]) -> str:
 
 def _host_lines(host: HostNeeds) -> list[str]:
     ram = ", ".join(f"{name.replace('_', ' ')} {format_nbytes(nbytes)}" for name, nbytes in host.ram.items() if nbytes)
-    lines = [f"host memory: {format_nbytes(host.ram_peak_nbytes)} of {format_nbytes(host.ram_nbytes)} ({ram})"]
+    lines = [f"host memory: {_of_this_machine(host.ram_peak_nbytes, host.ram_nbytes)} ({ram})"]
     disk = host.disk
     lines.append(
         f"disk: {format_nbytes(disk.needed_nbytes)} for {disk.num_checkpoints} checkpoint(s), "
         f"{format_nbytes(disk.free_nbytes)} free"
     )
     if host.shared_needed_nbytes:
-        lines.append(
-            f"/dev/shm: {format_nbytes(host.shared_needed_nbytes)} for NCCL of {format_nbytes(host.shared_nbytes)}"
-        )
+        lines.append(f"/dev/shm: {_of_this_machine(host.shared_needed_nbytes, host.shared_nbytes)} (NCCL)")
     return lines
+
+
+def _of_this_machine(needed_nbytes: int, nbytes: int) -> str:
+    short = ", which is too little" if needed_nbytes > nbytes else ""
+    return f"{format_nbytes(needed_nbytes)}; this machine has {format_nbytes(nbytes)}{short}"
 
 
 def _time_lines(plan: JobPlan, found: Sequence[Alternative]) -> list[str]:

@@ -10,6 +10,7 @@ from mora_data.dataset import read_dataset, resolve_dataset
 from mora_data.sample import Sample
 from mora_data.settings import ClipShape, DataSettings
 from mora_runtime.errors import DatasetError
+from PIL import Image
 
 
 def resolved(path: Path, shape: ClipShape, tmp_path: Path, **others: object) -> list[Sample]:
@@ -72,7 +73,7 @@ def test_a_table_of_a_spreadsheet(folder: Path, shape: ClipShape, tmp_path: Path
     (sample,) = resolved(table, short, tmp_path)
     assert (sample.prompt, sample.start_s, sample.fps) == ("red; with a semicolon", 0.25, 4.0)
     table.write_text("prompt;video;start_s\nred;a.mp4;soon\n")
-    with pytest.raises(DatasetError, match=r"CLIPS\.CSV:2: `start_s` must be a number, got 'soon'"):
+    with pytest.raises(DatasetError, match=r"CLIPS\.CSV:2: a.mp4: `start_s` must be a number, got 'soon'"):
         resolved(table, short, tmp_path)
     table.write_text("name,file\nx,a.mp4\n")
     with pytest.raises(DatasetError, match=r"expected a column `video` .* in the first line, got name, file"):
@@ -175,3 +176,20 @@ def test_a_folder_without_videos_and_a_missing_path_say_what_is_expected(shape: 
         resolved(tmp_path / "empty", shape, tmp_path)
     with pytest.raises(DatasetError, match=r"no such file .* expected a video, a folder of videos"):
         resolved(tmp_path / "absent", shape, tmp_path)
+
+
+def test_a_folder_takes_animated_pictures_and_leaves_still_ones(folder: Path, shape: ClipShape, tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (64, 64), (20 * n, 0, 0)) for n in range(12)]
+    frames[0].save(folder / "moving.webp", save_all=True, append_images=frames[1:], duration=100)
+    for name in ("poster.webp", "poster.avif", "poster.png"):
+        frames[0].save(folder / name)
+    shutil.copy(folder / "a.mp4", folder / "phone.3gp")
+    for name in ("a", "b", "moving", "phone"):
+        (folder / f"{name}.txt").write_text(name)
+    found = [sample.video.name for sample in resolved(folder, shape, tmp_path)]
+    assert found == ["a.mp4", "b.MP4", "moving.webp", "phone.3gp"]
+
+
+def test_a_drawn_clip_that_is_too_large_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="a drawn clip of 930001 frames of 640x480 has .* bytes, expected at most"):
+        resolve_dataset(DataSettings(), ClipShape(num_frames=930_001, height=480, width=640), tmp_path, ())
