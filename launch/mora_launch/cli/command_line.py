@@ -7,6 +7,7 @@ import sys
 import click
 from mora_runtime.errors import MoraError
 
+from mora_launch.cli.account import complete_account
 from mora_launch.cli.bench import bench
 from mora_launch.cli.data import data
 from mora_launch.cli.doctor import doctor
@@ -44,6 +45,7 @@ for _command in _COMMANDS:
 def main() -> None:
     """Run the command line. Every expected failure becomes one readable message and a non-zero exit code."""
     allow_open_files()
+    complete_account()
     clean_tracebacks()
     try:
         code = cli.main(prog_name="mora", standalone_mode=False)

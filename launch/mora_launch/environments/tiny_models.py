@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import subprocess
 import tempfile
 import threading
@@ -90,6 +91,7 @@ def _ensure(name: str, agent: AgentConfig, environment: Environment, shape: Clip
             temporary = Path(parent) / folder.name
             _make(agent, environment, shape, temporary, console)
             (temporary / _STAMP).write_text(json.dumps(stamp), encoding="utf-8")
+            _share(temporary)
             shutil.rmtree(folder, ignore_errors=True)
             temporary.rename(folder)
 
@@ -104,6 +106,14 @@ def _lock(name: str, folder: Path) -> TextIO:
             f"agents.{name}.tiny_models: the models in {folder} must be made, but its folder cannot be written "
             f"({error.strerror}); have a user that may write there start Mora once, or name another folder"
         ) from None
+
+
+def _share(folder: Path) -> None:
+    """Let all users read the models that may enter their folder: safetensors makes files for their owner alone."""
+    mode = stat.S_IMODE(folder.stat().st_mode) & 0o666
+    for path in folder.rglob("*"):
+        if path.is_file():
+            path.chmod(mode)
 
 
 def _check_ours(name: str, folder: Path) -> None:

@@ -189,11 +189,27 @@ def _elsewhere(path: Path) -> Path | None:
     return folder if is_ours and folder.parent != path else None
 
 
+def _is_short(sockets: Path) -> bool:
+    return len(os.fsencode(f"{sockets}{_LONGEST_SOCKET_NAME}")) <= MAX_SOCKET_PATH_NBYTES
+
+
+def _temporary(path: Path) -> Path:
+    """Make a folder for sockets in the folder for temporary files, or in /tmp if that has a long name too."""
+    folders = [folder for folder in (tempfile.gettempdir(), "/tmp") if _is_short(Path(folder) / "mora-________")]
+    try:
+        return Path(tempfile.mkdtemp(prefix="mora-", dir=folders[0]))
+    except (IndexError, OSError):
+        raise ConfigurationError(
+            f"run directory {path}: its path is too long for sockets, and no folder for temporary files is short and "
+            "can be written; choose a shorter --run, or a shorter TMPDIR"
+        ) from None
+
+
 def _make_sockets(path: Path) -> Path:
     """Make the folder for sockets: inside the run, or a private temporary one if the run's path is too long."""
     sockets = path / "sockets"
-    if len(os.fsencode(f"{sockets}{_LONGEST_SOCKET_NAME}")) > MAX_SOCKET_PATH_NBYTES:
-        sockets = _elsewhere(path) or Path(tempfile.mkdtemp(prefix="mora-"))
+    if not _is_short(sockets):
+        sockets = _elsewhere(path) or _temporary(path)
     sockets.mkdir(mode=0o700, exist_ok=True)
     for leftover in sockets.glob("*.sock"):
         if leftover.is_dir() and not leftover.is_symlink():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import stat
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -55,6 +57,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         commands.append(" ".join([environment.package, kind, *(word for word in more if "/" not in word)]))
         Path(folder).mkdir(parents=True)
         (Path(folder) / "weights").write_text(kind)
+        (Path(folder) / "weights").chmod(0o600)  # as safetensors does
 
     monkeypatch.setattr(tiny_models, "_run", run)
     return commands
@@ -146,6 +149,17 @@ def test_two_kinds_with_one_folder_are_refused_because_they_would_replace_each_o
     with pytest.raises(SettingsError, match=r"agents\.video\.tiny_models: .*image is the folder of `image` too"):
         ensure_tiny_models(shared, CONSOLE)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_every_user_who_may_enter_the_folder_can_read_the_models(tmp_path: Path, made: list[str]) -> None:
+    before = os.umask(0o022)
+    try:
+        ensure_tiny_models(config(tmp_path, name="tiny"), CONSOLE)
+    finally:
+        os.umask(before)
+    files = [path for path in (tmp_path / "image").rglob("*") if path.is_file()]
+    assert len(files) == 2, "the weights and the stamp"
+    assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o644}
 
 
 def test_a_start_that_waits_for_another_one_to_make_the_models_says_so(tmp_path: Path, made: list[str]) -> None:

@@ -1,10 +1,12 @@
 """The run directory is private, locked, and never someone else's."""
 
+import errno
 import os
 import socket
 import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -105,6 +107,26 @@ def test_a_long_path_has_its_sockets_elsewhere_and_they_can_be_bound(tmp_path: P
         assert RunDirectory.open(path).sockets == run.sockets
         elsewhere = run.sockets
     assert not elsewhere.exists()
+
+
+def test_a_long_path_of_temporary_files_does_not_prevent_a_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    temporary = tmp_path / ("longer" * 15)
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(temporary))
+    with RunDirectory.create(tmp_path / ("long" * 25), lock=True) as run:
+        assert run.sockets.parent == Path("/tmp")
+    assert list(temporary.iterdir()) == []
+
+
+def test_a_start_without_a_short_folder_for_sockets_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**_: object) -> str:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(tempfile, "mkdtemp", refuse)
+    with pytest.raises(ConfigurationError, match="choose a shorter --run, or a shorter TMPDIR"):
+        RunDirectory.create(tmp_path / ("long" * 25))
 
 
 def test_the_next_launcher_takes_over_the_sockets_folder_of_a_killed_one(tmp_path: Path) -> None:
