@@ -79,7 +79,7 @@ def test_a_table_of_a_spreadsheet(folder: Path, shape: ClipShape, tmp_path: Path
     with pytest.raises(DatasetError, match=r"expected a column `video` .* in the first line, got name, file"):
         resolved(table, short, tmp_path)
     table.write_text("prompt,video\nred,a.mp4,too,many\n")
-    with pytest.raises(DatasetError, match=r"CLIPS\.CSV:2: has more cells"):
+    with pytest.raises(DatasetError, match=r"CLIPS\.CSV:2: a.mp4: has more cells"):
         resolved(table, short, tmp_path)
 
 
@@ -191,5 +191,5 @@ def test_a_folder_takes_animated_pictures_and_leaves_still_ones(folder: Path, sh
 
 
 def test_a_drawn_clip_that_is_too_large_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="a drawn clip of 930001 frames of 640x480 has .* bytes, expected at most"):
+    with pytest.raises(DatasetError, match=r"a drawn clip of 930001 frames of 640x480 has .* bytes, expected at most"):
         resolve_dataset(DataSettings(), ClipShape(num_frames=930_001, height=480, width=640), tmp_path, ())
