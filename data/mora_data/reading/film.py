@@ -17,6 +17,7 @@ import numpy as np
 from av.container import InputContainer
 from av.sidedata.sidedata import Type as SideDataType
 from av.stream import Disposition
+from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
 from mora_data.reading.colour import to_rgb
@@ -33,6 +34,7 @@ CODECS = (
     "h264", "hevc", "av1", "libdav1d", "vp8", "vp9", "libvpx", "libvpx-vp9", "mpeg4", "mpeg2video", "mpeg1video",
     "mjpeg", "ffv1", "gif", "prores", "theora",
 )  # fmt: skip
+_ALPHA_DECODER = "libvpx-vp9"  # FFmpeg's own decoder of VP9 ignores transparency
 MAX_NUM_PIXELS = 64 << 20  # of a frame: 8K is 33 million
 _GUESSED = ("mpeg", "mpegvideo")  # FFmpeg guesses their length by the bit rate, and times after a seek
 _TIMELESS = "mpegvideo"  # has no timestamps
@@ -117,6 +119,7 @@ class Film:
             if not streams:
                 raise Unreadable("has no video stream")
             self._check(streams[0])
+            self._alpha_decoder = _alpha_decoder(streams[0])
         except _ERRORS as error:
             raise _unreadable(error) from None
         return container, streams[0]
@@ -197,6 +200,7 @@ class Film:
     def _decoded(self, *, needs_keyframe: bool) -> Iterator[av.VideoFrame]:
         """Frames as coded. An error before the first one passes, as in a recording that begins between keyframes."""
         num_frames = 0
+        has_begun = not needs_keyframe
         fault: Unreadable | None = None  # before the first frame
         packets = self._container.demux(self._stream)
         while True:
@@ -205,7 +209,10 @@ class Film:
                 if packet is None:
                     break
                 self._costs.count_packet()
-                frames = packet.decode()
+                has_begun = has_begun or packet.is_keyframe
+                if not has_begun:
+                    continue
+                frames = self._frames_of(packet)
             except _ERRORS as error:
                 if num_frames:
                     self.fault = f"breaks off after frame {num_frames} ({_unreadable(error)})"
@@ -213,13 +220,18 @@ class Film:
                 fault = _unreadable(error)
                 continue
             for frame in frames:
-                if needs_keyframe and not num_frames and not frame.key_frame:
-                    continue
+                if needs_keyframe and not num_frames and not frame.key_frame and self._alpha_decoder is None:
+                    continue  # shown before the keyframe, and made of frames before it
                 self._costs.count_frame(frame.width, frame.height)
                 num_frames += 1
                 yield frame
         if fault is not None and not num_frames:
             raise fault
+
+    def _frames_of(self, packet: av.Packet[VideoStream]) -> list[av.VideoFrame]:
+        if self._alpha_decoder is None:
+            return packet.decode()
+        return self._alpha_decoder.decode(packet if packet.size else None)
 
     def _last_packet_s(self) -> float:
         """The end of the last packet; of a file that is cut off, the length of what is there."""
@@ -242,6 +254,15 @@ def _matrix_of(frame: av.VideoFrame) -> Matrix:
 
 def _converted(frame: av.VideoFrame, matrix: Matrix) -> Clip:
     return np.ascontiguousarray(oriented(to_rgb(frame), matrix))
+
+
+def _alpha_decoder(stream: VideoStream) -> VideoCodecContext | None:
+    """The decoder of a VP9 video with transparency; None for all others."""
+    if stream.codec_context.name != "vp9" or stream.metadata.get("alpha_mode") != "1":
+        return None
+    decoder = av.CodecContext.create(_ALPHA_DECODER, "r")
+    assert isinstance(decoder, VideoCodecContext)
+    return decoder
 
 
 def _is_cover(stream: VideoStream) -> bool:

@@ -1,4 +1,4 @@
-"""Encoding of pictures and videos with PyAV and Pillow. Decoding is in `mora_launch.decoding`."""
+"""Pictures and videos of tasks: their encoding, and the readers of `mora_launch.decoding` under one name."""
 
 from __future__ import annotations
 
@@ -16,7 +16,14 @@ from mora_data.video_writer import write_video
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from mora_launch.decoding.picture import read_picture
+from mora_launch.decoding.video import read_video
 from mora_launch.tasks.errors import BadRequest
+
+__all__ = [
+    "CODECS", "FORMATS", "MAX_GIF_FPS", "check_encodable", "chosen_codec", "encode", "format_of", "png",
+    "read_metadata", "read_picture", "read_video",
+]  # fmt: skip
 
 FORMATS = ("mp4", "webm", "gif", "png")
 MAX_GIF_FPS = 50

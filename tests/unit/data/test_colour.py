@@ -125,15 +125,24 @@ def test_alpha_is_over_white() -> None:
     assert shown[1, 1].tolist() == [255, 255, 255]
 
 
-def test_a_film_with_alpha_is_over_white(tmp_path: Path) -> None:
-    frames = [np.zeros((64, 64, 4), np.uint8) for _ in range(3)]
+@pytest.mark.parametrize(
+    ("name", "codec", "pix_fmt"),
+    [("a.mkv", "ffv1", "bgra"), ("a.webm", "libvpx-vp9", "yuva420p"),
+     ("a.mov", "prores_ks", "yuva444p10le")],
+)  # fmt: skip
+def test_a_film_with_alpha_is_over_white(tmp_path: Path, name: str, codec: str, pix_fmt: str) -> None:
+    frames = [np.zeros((64, 64, 4), np.uint8) for _ in range(120)]
     for frame in frames:
         frame[:, :32] = (0, 0, 255, 255)
-    path = write_film(tmp_path / "a.mkv", frames, codec="ffv1", pix_fmt="bgra", source_format="rgba")
-    with open_video(path) as video:
-        pixels = next(video.frames()).pixels()
-    assert pixels[9, 9].tolist() == [0, 0, 255]
-    assert pixels[9, 50].tolist() == [255, 255, 255]
+    options = {"g": "10"} if "vpx" in codec else {}
+    path = write_film(tmp_path / name, frames, codec=codec, pix_fmt=pix_fmt, source_format="rgba", options=options)
+    for start_s in (0.0, 3.0):  # the second is sought
+        with open_video(path) as video:
+            found = list(video.frames(start_s))
+        assert len(found) == 120 - 30 * start_s
+        pixels = found[0].pixels().astype(int)
+        assert np.abs(pixels[9, 9] - [0, 0, 255]).max() <= 6
+        assert pixels[9, 60].tolist() == [255, 255, 255]
 
 
 @pytest.mark.parametrize(("name", "codec"), [("a.mp4", "libx264"), ("a.webm", "libvpx-vp9")])
