@@ -68,6 +68,7 @@ class Film:
         self._resources = contextlib.ExitStack()
         try:
             self._container, self._stream = self._open()
+            self._is_fresh = True
         except BaseException:
             self._resources.close()
             raise
@@ -92,7 +93,7 @@ class Film:
             if found is not None:
                 yield from from_time(found, start_s)
                 return
-        self._reopen()
+        self._rewind()
         yield from from_time(self._shown(Clock(self.rate)), start_s)
 
     @property
@@ -135,10 +136,13 @@ class Film:
             )
         self._costs.expect(stream.frames, context.width, context.height)
 
-    def _reopen(self) -> None:
-        self._resources.close()
+    def _rewind(self) -> None:
+        """Open the file again, unless nothing has been read of it: not every container can seek to its beginning."""
         self.fault = ""
-        self._container, self._stream = self._open()
+        if not self._is_fresh:
+            self._resources.close()
+            self._container, self._stream = self._open()
+        self._is_fresh = False
 
     def _sought(self, start_s: float) -> Iterator[ShownFrame] | None:
         """Frames from a keyframe before a time on; None if no seek finds one."""
@@ -156,11 +160,11 @@ class Film:
                 first = None
             if first is not None and first.time_s <= start_s - margin_s + CLOSE_S:
                 return itertools.chain([first], shown)
-            self._reopen()
+            self._rewind()
         return None
 
     def _first_timestamp_s(self) -> float:
-        self._reopen()
+        self._rewind()
         clock = Clock(self.rate)
         next(self._shown(clock), None)
         return clock.zero_s
@@ -235,7 +239,7 @@ class Film:
 
     def _last_packet_s(self) -> float:
         """The end of the last packet; of a file that is cut off, the length of what is there."""
-        self._reopen()
+        self._rewind()
         starts_s, ends_s = [0.0], [0.0]
         with contextlib.suppress(*_ERRORS):
             for packet in self._container.demux(self._stream):
