@@ -24,4 +24,7 @@ class Counters:
             registry=kept,
         )  # fmt: skip
         self.num_requests = Counter("mora_requests", "Requests answered", ["endpoint", "status"], registry=kept)
+        self.num_cancelled = Counter(
+            "mora_cancelled", "Samples whose request was taken back before its end", ["capability"], registry=kept
+        )
         self.num_runs_again = Counter("mora_runs_again", "Samples repeated after a server's death", registry=kept)

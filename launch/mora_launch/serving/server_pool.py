@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import Future
 from typing import Any
 
-from mora_runtime.errors import RoleFailed
+from mora_runtime.errors import Cancelled, RoleFailed
 
 from mora_launch.config.capability import CAPABILITIES
 from mora_launch.serving.counters import Counters
@@ -80,11 +81,16 @@ class ServerPool:
         """Queue one sample; see `Work`."""
         agent = self.describe(capability)["agent"]
         work = Work(capability, sample, shared, on_step)
+        work.future.add_done_callback(lambda done: self._count_cancelled(capability, done))
         if agent in self._lost:
             work.fail(RoleFailed(f"the servers of {agent} have died too often and are not restarted"))
         else:
             self.queue.put(work)
         return work
+
+    def _count_cancelled(self, capability: str, done: Future[Any]) -> None:
+        if done.cancelled() or isinstance(done.exception(), Cancelled):
+            self.counters.num_cancelled.labels(capability).inc()
 
     def give_up(self, agent: str) -> None:
         """Fail all work of an agent whose servers are not restarted."""

@@ -49,3 +49,14 @@ def test_an_agent_without_its_configured_capability_is_refused() -> None:
     made = pool(worker("connector", "connect_videos"), connector=["connect_videos", "text_to_image"])
     with pytest.raises(RoleFailed, match=r"connector: its `capabilities` name text_to_image, which its model"):
         made.start(1.0)
+
+
+def test_samples_that_are_taken_back_are_counted_apart() -> None:
+    made = pool(worker("image", "text_to_image"))
+    made.start(1.0)
+    first, second = (made.submit("text_to_image", {"prompts": "a", "seeds": seed}, {}) for seed in (1, 2))
+    first.cancel()
+    first.cancel()
+    second.finish("a picture")
+    count = made.counters.registry.get_sample_value("mora_cancelled_total", {"capability": "text_to_image"})
+    assert count == 1

@@ -19,6 +19,7 @@ from mora_launch.serving.http.counting import Counting
 from mora_launch.serving.http.front import Front, NotFound, install_errors
 from mora_launch.serving.http.images import image_routes
 from mora_launch.serving.http.jobs.video_jobs import VideoJobs
+from mora_launch.serving.http.other_paths import other_paths
 from mora_launch.serving.http.reviews import review_routes
 from mora_launch.serving.http.tasks import task_routes
 from mora_launch.serving.http.videos import video_routes
@@ -57,6 +58,7 @@ def make_app(pool: ServerPool, config: TrainConfig, run: Path, access: Access) -
     install_errors(app)
     app.add_middleware(Counting, counters=pool.counters)
     app.include_router(image_routes(front))
+    app.include_router(other_paths())
     app.include_router(video_routes(front, jobs))
     app.include_router(review_routes(jobs))
     app.include_router(task_routes(front))

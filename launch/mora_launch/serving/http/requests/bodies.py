@@ -1,7 +1,8 @@
 """The fields of each endpoint's body, as shown in `/openapi.json`.
 
 `RequestFields` reads a body by these names and checks each value where it is used, so that an error names the field and
-its limit. `ignored` are fields of OpenAI's interface without a meaning here.
+its limit. `ignored` are fields of OpenAI's interface without a meaning here, `instead` are fields of other interfaces,
+with what to give in their place.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from mora_launch.review.decision import Action
 from mora_launch.serving.http.jobs.video_job import MEDIA_TYPES
 from mora_launch.tasks.catalog import TASKS
 
+_SIZE = "give size=WIDTHxHEIGHT"
 _FILE = {"type": "string", "format": "binary"}
 FORM = "multipart/form-data"
 
@@ -23,6 +25,7 @@ class RequestBody(BaseModel):
     """Base of all bodies."""
 
     ignored: ClassVar[tuple[str, ...]] = ()
+    instead: ClassVar[dict[str, str]] = {}
     files: ClassVar[tuple[str, ...]] = ()  # fields that are files of a form
     data_urls: ClassVar[tuple[str, ...]] = ()  # fields that may be data: URLs, which are longer than other texts
 
@@ -49,6 +52,12 @@ class ImageGeneration(RequestBody):
         "user", "quality", "style", "background", "moderation", "output_format", "output_compression",
         "partial_images", "input_fidelity",
     )  # fmt: skip
+    instead: ClassVar[dict[str, str]] = {
+        "width": _SIZE,
+        "height": _SIZE,
+        "aspect_ratio": _SIZE,
+        "negative_prompt": "say in the prompt what the picture shows",
+    }
 
     prompt: str = Field(min_length=1, max_length=4000)
     model: str | None = None
@@ -73,12 +82,26 @@ class ImageEdit(ImageGeneration):
 class VideoCreation(RequestBody):
     """`POST /v1/videos`."""
 
-    ignored = ("user",)
+    ignored = ("user", "quality", "metadata")
+    instead: ClassVar[dict[str, str]] = {
+        "width": _SIZE,
+        "height": _SIZE,
+        "aspect_ratio": _SIZE,
+        "duration": "give seconds",
+        "image": "give input_reference",
+        "video": "give input_reference",
+        "n": "one request makes one video",
+        "negative_prompt": "say in the prompt what the video shows",
+        "extra_params": "give each of its fields by itself",
+        "extra_body": "give each of its fields by itself",
+    }
     files = ("input_reference",)
     data_urls = ("input_reference",)
 
     prompt: str = Field(min_length=1, max_length=4000)
-    input_reference: str | None = Field(default=None, description="A data: URL in base64; other URLs are refused.")
+    input_reference: str | dict[str, str] | None = Field(
+        default=None, description='A data: URL in base64, or `{"image_url": URL}` with one.'
+    )
     model: str | None = None
     seconds: float | str | None = None
     size: str | None = None

@@ -16,6 +16,7 @@ from mora_launch.limits import MAX_FORM_FIELD_NBYTES, MAX_JSON_NBYTES, MAX_NUM_F
 from mora_launch.serving.http.front import WrongContentType
 from mora_launch.serving.http.requests import json_body
 from mora_launch.serving.http.requests.bodies import FORM, RequestBody
+from mora_launch.serving.http.requests.references import plain_references
 from mora_launch.tasks.errors import BadRequest
 
 _URLENCODED = "application/x-www-form-urlencoded"
@@ -39,18 +40,18 @@ class RequestFields:
         if kind == "application/json":
             values = await _json(request, body)
         elif kind == FORM:
-            values, files = await _form(request)
+            values, files = await _form(request, body)
         elif kind == _URLENCODED:
             values = _urlencoded(await json_body.read_bytes(request, MAX_JSON_NBYTES))
         else:
             raise WrongContentType(
                 "content-type", f"expected application/json or multipart/form-data, got {kind[:60] or 'none'}"
             )
+        values = plain_references(values, body.data_urls)
         known = body.names()
         for name in [*values, *files]:
-            if name not in known and name not in body.ignored:
-                nearest = nearest_name(name[:60], known)
-                raise BadRequest(name[:60], "unknown field" + (f"; did you mean `{nearest}`?" if nearest else ""))
+            if name not in known and name.partition("[")[0] not in body.ignored:
+                raise BadRequest(name[:60], f"unknown field{_advice(name[:60], body)}")
         return cls(values, files)
 
     def text(self, name: str) -> str | None:
@@ -92,6 +93,14 @@ class RequestFields:
         return value.lower() == "true"
 
 
+def _advice(name: str, body: type[RequestBody]) -> str:
+    """Say what to give in place of a field that is not known."""
+    if name in body.instead:
+        return f"; {body.instead[name]}"
+    nearest = nearest_name(name, body.names())
+    return f"; did you mean `{nearest}`?" if nearest else ""
+
+
 def _shown(value: Any) -> str:
     """Return the beginning of a value, without formatting all of a long one."""
     return str(value)[:40] if isinstance(value, str | float | bool) else type(value).__name__
@@ -124,12 +133,14 @@ def _with_plain_form(request: Request) -> Request:
     return Request({**request.scope, "headers": [*headers, (b"content-type", plain)]}, request.receive)
 
 
-async def _form(request: Request) -> tuple[dict[str, Any], dict[str, list[bytes]]]:
+async def _form(request: Request, body: type[RequestBody]) -> tuple[dict[str, Any], dict[str, list[bytes]]]:
     values: dict[str, Any] = {}
     files: dict[str, list[bytes]] = {}
     try:
         form = await _with_plain_form(request).form(
-            max_files=MAX_NUM_FILES, max_fields=MAX_NUM_FORM_FIELDS, max_part_size=MAX_FORM_FIELD_NBYTES
+            max_files=MAX_NUM_FILES,
+            max_fields=MAX_NUM_FORM_FIELDS,
+            max_part_size=_NO_LIMIT if body.data_urls else MAX_FORM_FIELD_NBYTES,
         )
     except HTTPException as error:
         raise BadRequest("body", f"cannot be read as a form ({error.detail})") from None
@@ -141,4 +152,7 @@ async def _form(request: Request) -> tuple[dict[str, Any], dict[str, list[bytes]
         else:
             values[name] = value
     await form.close()
+    for name, text in values.items():
+        if len(text) > MAX_FORM_FIELD_NBYTES and name.partition("[")[0] not in body.data_urls:
+            raise BadRequest(name[:60], f"expected at most {MAX_FORM_FIELD_NBYTES} characters, got {len(text)}")
     return values, files
