@@ -219,7 +219,7 @@ class Film:
                 frames = self._frames_of(packet)
             except _ERRORS as error:
                 if num_frames:
-                    self.fault = f"breaks off after frame {num_frames} ({_unreadable(error)})"
+                    self.fault = f"breaks off after frame {num_frames} ({_reason(error)})"
                     return
                 fault = _unreadable(error)
                 continue
@@ -276,4 +276,8 @@ def _is_cover(stream: VideoStream) -> bool:
 def _unreadable(error: Exception) -> Unreadable:
     if isinstance(error, Unreadable):
         return error
-    return Unreadable(f"cannot be decoded ({getattr(error, 'strerror', None) or error})")
+    return Unreadable(f"cannot be decoded ({_reason(error)})")
+
+
+def _reason(error: Exception) -> str:
+    return str(getattr(error, "strerror", None) or error)

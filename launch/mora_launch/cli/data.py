@@ -17,13 +17,15 @@ def data() -> None:
 
 @data.command(name="check")
 @click.argument("path", type=click.Path(path_type=Path))
-@click.option("--config", type=FILE, help="Of the job, for the clips' frames and size.  [default: configs/tiny.yaml]")
+@click.option(
+    "--config", default=Path("configs/tiny.yaml"), type=FILE, show_default=True, help="Of the job, for the clips' size."
+)
 @changes_option
 @click.option("--json", "json_file", type=FILE, metavar="FILE", help="Write samples and faults to this file.")
 @click.option("-o", "--sheet", type=FILE, metavar="PNG", help="Draw frames of every clip, as training reads them.")
 @click.option("--frames", type=FILE, metavar="DIR", help="Write each line's frames, as a player shows them.")
 def data_check(
-    path: Path, config: Path | None, changes: tuple[str, ...], json_file: Path | None, sheet: Path | None,
+    path: Path, config: Path, changes: tuple[str, ...], json_file: Path | None, sheet: Path | None,
     frames: Path | None,
 ) -> None:  # fmt: skip
     """Read a data set as training would, and print every sample and every fault; exit with 2 if there is a fault.
@@ -34,9 +36,8 @@ def data_check(
     from mora_data.checking.report import draw_sheet, report_lines, write_json
 
     from mora_launch.config.train_config import load_config
-    from mora_launch.environments.venvs import ROOT
 
-    loaded = load_config(config or ROOT / "configs" / "tiny.yaml", changes)
+    loaded = load_config(config, changes)
     found = check_data(loaded.data.model_copy(update={"path": str(path)}), loaded.clip, frames)
     for line in report_lines(found, loaded.clip):
         console.print(line, markup=False, soft_wrap=True)

@@ -9,7 +9,6 @@ import click
 from click.core import ParameterSource
 
 from mora_launch.cli.options import FILE, changes_option, checkpoint_option, console, with_checkpoint
-from mora_launch.environments import venvs
 from mora_launch.tasks.catalog import TASKS
 
 _WORDS = [name.replace("_", "-") for name in TASKS]
@@ -61,9 +60,7 @@ def generate(
 
     if repeat is not None:
         _check_alone(("repeat", "output", "config"))
-        is_given = click.get_current_context().get_parameter_source("config") is ParameterSource.COMMANDLINE
-        own = config if is_given or config.exists() else venvs.ROOT / config
-        run = RepeatedRun.read(repeat, lambda: load_config(own, ()))
+        run = RepeatedRun.read(repeat, lambda: load_config(config, ()))
         run.show(repeat, console)
         os.environ["HF_HUB_OFFLINE"] = "1"  # a stranger's file must not choose models to download
         run_generate(run.options, run.config, output, console, expected_inputs=run.inputs, before=run.stages)

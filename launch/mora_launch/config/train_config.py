@@ -23,6 +23,7 @@ from mora_launch.config.old_keys import replace_old_keys
 from mora_launch.config.restarts import RestartSettings
 from mora_launch.environments.catalog import check_known
 from mora_launch.environments.manifest import EnvironmentName
+from mora_launch.environments.venvs import ROOT
 from mora_launch.limits import MAX_CONFIG_DEPTH
 from mora_launch.rounds.settings import SynthesisSettings
 from mora_launch.serving.settings import ServingSettings, check_served
@@ -112,9 +113,14 @@ def stored_config(content: dict[str, Any], source: str) -> TrainConfig:
 def load_config(path: Path, changes: Sequence[str]) -> TrainConfig:
     """Read a YAML file and apply `key.path=value` changes (values in YAML). Old keys are replaced, and a line says so.
 
+    Args:
+        path: if it is relative and not in the working directory, it is taken from the checkout.
+
     Raises:
         SettingsError: unreadable file, unknown key (with the nearest known one), or an invalid value.
     """
+    if not path.exists() and (ROOT / path).exists():
+        path = ROOT / path
     try:
         content = read_yaml(path)
     except OSError as error:

@@ -127,3 +127,17 @@ def test_the_first_editions_name_of_capabilities_still_loads() -> None:
 def test_invalid_agents_outside_the_chain_are_refused(changes: list[str], said: str) -> None:
     with pytest.raises(SettingsError, match=said):
         load_config(TINY, changes)
+
+
+def test_a_configuration_of_the_checkout_is_found_from_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = load_config(ROOT / "configs" / "tiny.yaml", ())
+    monkeypatch.chdir(tmp_path)
+    assert load_config(Path("configs/tiny.yaml"), ()) == expected
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "tiny.yaml").write_text("name: nearer\n")
+    with pytest.raises(SettingsError, match=r"config.*tiny\.yaml"):
+        load_config(Path("configs/tiny.yaml"), ())
+    with pytest.raises(SettingsError, match="config configs/absent.yaml: cannot be read: No such file"):
+        load_config(Path("configs/absent.yaml"), ())
