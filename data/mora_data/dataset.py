@@ -190,10 +190,15 @@ def check_samples(samples: Sequence[Sample], shape: ClipShape, source: str) -> N
 
 def _decodable(samples: Sequence[Sample], shape: ClipShape) -> tuple[list[Sample], list[Fault]]:
     """The samples that can be decoded, and the faults of the others."""
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(num_decoders()) as pool:
         found = list(pool.map(lambda sample: _fault_of(sample, shape), samples))
     good = [sample for sample, fault in zip(samples, found, strict=True) if fault is None]
-    return good, [fault for fault in found if fault is not None]
+    return good, list(dict.fromkeys(fault for fault in found if fault is not None))
+
+
+def num_decoders() -> int:
+    """Clips that are decoded at once: one a core, because each can need the memory of large frames."""
+    return len(os.sched_getaffinity(0))
 
 
 def _fault_of(sample: Sample, shape: ClipShape) -> Fault | None:

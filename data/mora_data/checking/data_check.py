@@ -17,7 +17,7 @@ from mora_data.checking.extracted_frames import write_frames, write_picture
 from mora_data.checking.found_sample import FoundSample
 from mora_data.clips import open_video
 from mora_data.contact_sheet import evenly_spread
-from mora_data.dataset import found_samples, is_list_file, told_fault
+from mora_data.dataset import found_samples, is_list_file, num_decoders, told_fault
 from mora_data.faults import Fault
 from mora_data.reading.file_kind import HEAD_NBYTES, PICTURES, VIDEOS, FileKind, kind_of
 from mora_data.reading.fitting import Clip
@@ -63,7 +63,7 @@ def check_data(data: DataSettings, shape: ClipShape, frames: Path | None = None)
             return CheckedData([], [Fault(1, path.name, text, str(path))], [])
     with tempfile.TemporaryDirectory(prefix="mora-data-") as folder:
         samples, faults = _found(data, shape, Path(folder))
-        with ThreadPoolExecutor() as pool:
+        with ThreadPoolExecutor(num_decoders()) as pool:
             seen = list(pool.map(lambda item: _seen(item[1], shape, keeps=item[0] < MAX_NUM_DRAWN), enumerate(samples)))
         if frames is not None:
             for sample in {sample.line: sample for sample in reversed(samples)}.values():
@@ -73,7 +73,9 @@ def check_data(data: DataSettings, shape: ClipShape, frames: Path | None = None)
     faults += [each for each in seen if isinstance(each, Fault)]
     drawn = [(f"{sample.video.name}: {sample.prompt}", each.frames) for sample, each in good if len(each.frames)]
     return CheckedData(
-        _grouped([(sample, each.shown) for sample, each in good]), sorted(faults, key=lambda each: each.line), drawn
+        _grouped([(sample, each.shown) for sample, each in good]),
+        sorted(dict.fromkeys(faults), key=lambda each: each.line),
+        drawn,
     )
 
 

@@ -33,9 +33,10 @@ class Animation:
         try:
             self._image = Image.open(file, formats=(kind.decoder,))
             self._num_frames = int(getattr(self._image, "n_frames", 1))
-        except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        except UnidentifiedImageError:
+            raise Unreadable(f"is no whole {kind.name}") from None
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise Unreadable(f"cannot be decoded ({error})") from None
-        costs.expect(self._num_frames, self._image.width, self._image.height)
 
     def __enter__(self) -> Animation:
         return self
@@ -64,6 +65,7 @@ class Animation:
 
     def _all(self) -> Iterator[ShownFrame]:
         time_s, size = 0.0, (self._image.height, self._image.width)
+        self._costs.expect(self._num_frames, self._image.width, self._image.height)
         found_s: list[float] = []
         for number in range(self._num_frames):
             self._costs.count_packet()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import BinaryIO
 
 from mora_data.reading.animation import Animation
-from mora_data.reading.costs import Costs, Unlimited
+from mora_data.reading.costs import AnimationLimits, Costs, Unlimited
 from mora_data.reading.file_kind import HEAD_NBYTES, VIDEOS, kind_of
 from mora_data.reading.film import Film
 from mora_data.reading.unreadable import Unreadable
@@ -18,7 +18,7 @@ def opened_video(file: BinaryIO, costs: Costs | None = None) -> Moving:
 
     Args:
         file: seekable.
-        costs: is told of what decoding costs; by default nothing is limited.
+        costs: is told of what decoding costs; by default only animated pictures are limited.
 
     Raises:
         Unreadable: another kind of file, named, or a broken one.
@@ -28,4 +28,6 @@ def opened_video(file: BinaryIO, costs: Costs | None = None) -> Moving:
     if kind.media != "video":
         raise Unreadable(f"is {kind}; expected an {VIDEOS}")
     opener = Animation if kind.is_animation else Film
-    return opener(file, kind, costs or Unlimited())
+    if costs is None:
+        costs = AnimationLimits() if kind.is_animation or kind.decoder == "gif" else Unlimited()
+    return opener(file, kind, costs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from typing import BinaryIO
 
 import numpy as np
@@ -19,9 +20,10 @@ _UNSHOWABLE = {"I": "32-bit integer", "F": "32-bit float"}
 _TURNED = (5, 6, 7, 8)  # orientations that swap width and height
 _MAX_PROFILE_NBYTES = 4 << 20
 _FAULTS = (
-    OSError, ValueError, SyntaxError, EOFError, OverflowError, ZeroDivisionError, UnidentifiedImageError,
+    OSError, ValueError, SyntaxError, EOFError, OverflowError, ZeroDivisionError,
     Image.DecompressionBombError,
 )  # fmt: skip
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # about broken metadata, with our source path
 
 
 def decoded_picture(
@@ -47,6 +49,8 @@ def decoded_picture(
             picture = _shown(image, size)
     except Unreadable:
         raise
+    except UnidentifiedImageError:
+        raise Unreadable(f"is no whole {kind.name} picture") from None
     except _FAULTS as error:
         raise Unreadable(f"expected a {PICTURES} that can be decoded ({error})") from None
     return picture if size is None else fitted(picture[None], *size)[0]

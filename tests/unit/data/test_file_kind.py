@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 
 import numpy as np
 import pytest
@@ -80,3 +81,22 @@ def test_a_cut_animation_gives_what_can_be_decoded() -> None:
     content = sink.getvalue()
     with pytest.raises(Unreadable, match="cannot be decoded"), opened_video(io.BytesIO(content[:200])) as video:
         next(video.frames())
+
+
+def claimed_gif(side: int, num_frames: int) -> bytes:
+    """Frames of one pixel on a large canvas: 26 bytes each."""
+    frame = b"\x21\xf9\x04\0\x0a\0\0\0" + b"\x2c\0\0\0\0\1\0\1\0\0" + b"\x02\x02\x44\x01\0"
+    return b"GIF89a" + struct.pack("<HH", side, side) + b"\x80\0\0" + b"\0" * 6 + frame * num_frames + b";"
+
+
+@pytest.mark.parametrize(
+    ("side", "num_frames", "said"),
+    [(4000, 2000, "pixels in all frames of an animated picture"), (2, 30_000, "20000 frames of an animated picture")],
+)
+def test_an_animation_that_claims_too_much_is_refused(side: int, num_frames: int, said: str) -> None:
+    with (
+        pytest.raises(Unreadable, match=said),
+        opened_video(io.BytesIO(claimed_gif(side, num_frames))) as video,
+    ):
+        for _ in video.frames():
+            pass
