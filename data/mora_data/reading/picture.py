@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import warnings
 from typing import BinaryIO
 
@@ -23,7 +24,9 @@ _FAULTS = (
     OSError, ValueError, SyntaxError, EOFError, OverflowError, ZeroDivisionError,
     Image.DecompressionBombError,
 )  # fmt: skip
-warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # about broken metadata, with our source path
+# about broken metadata Pillow warns on the terminal, with our source path
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
 def decoded_picture(

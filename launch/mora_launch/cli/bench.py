@@ -15,6 +15,7 @@ BENCHMARKS = {
     "parity": "gradients across processes, compared with one process",
     "opensora": "speed of the video model",
     "profiler_cost": "cost of tracing",
+    "seeking": "a clip at the end of a film of an hour, compared with one at its beginning",
     "judges": "how reliably the judges rank broken clips last",
     "chaos": "training jobs whose processes are killed",
     "safety_cost": "cost of checkpoints and heartbeats in a training step",
@@ -46,7 +47,7 @@ def bench(context: click.Context, name: str | None, arguments: tuple[str, ...]) 
     if name not in BENCHMARKS:
         raise click.UsageError(f"no benchmark is named `{name}` (known: {', '.join(BENCHMARKS)})")
     environments = checkout_environments()
-    ensure_environments([] if name in ("ipc", "judges") else environments.values())
+    ensure_environments([] if name in ("ipc", "judges", "seeking") else environments.values())
     os.chdir(ROOT)
     python = str(environments.get(name, CONTROL).python)  # a benchmark named as an environment runs in it
     os.execv(python, [python, "-m", f"benchmarks.{name}", *_absolute_files(arguments)])
