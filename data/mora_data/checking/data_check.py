@@ -59,7 +59,7 @@ def check_data(data: DataSettings, shape: ClipShape, frames: Path | None = None)
         if kind.media == "picture":
             return _checked_picture(path, frames)
         if kind.media is None:
-            text = f"is {kind}; expected an {VIDEOS}, or a {PICTURES}"
+            text = f"is {kind}; expected a {PICTURES}, or an {VIDEOS}"
             return CheckedData([], [Fault(1, path.name, text, str(path))], [])
     with tempfile.TemporaryDirectory(prefix="mora-data-") as folder:
         samples, faults = _found(data, shape, Path(folder))

@@ -27,6 +27,9 @@ def report_lines(found: CheckedData, shape: ClipShape) -> Iterator[str]:
     for fault in found.faults:
         yield f"{fault.line}  {fault}"
     bad = f", {len(found.faults)} cannot" if found.faults else ""
+    if found.samples and not any(sample.fps for sample in found.samples):
+        yield "1 picture can be read"
+        return
     count = "1 sample" if len(found.samples) == 1 else f"{len(found.samples)} samples"
     yield f"{count} can be used ({shape.num_frames} frames of {shape.width}x{shape.height}){bad}"
 

@@ -36,11 +36,13 @@ def to_rgb(frame: av.VideoFrame) -> npt.NDArray[np.uint8]:
         raise Unreadable(f"has {name} colours, which cannot be shown; convert it to BT.709")
     matrix = _untagged_matrix(frame)
     if frame.format.has_palette or any(part.is_alpha for part in frame.format.components):
-        return over_white(np.asarray(frame.reformat(format="rgba", src_colorspace=matrix).to_ndarray()))
+        return over_white(np.asarray(frame.reformat(format="rgba", src_colorspace=matrix, threads=1).to_ndarray()))
     if _trc(frame) in (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67) or frame.color_primaries in GAMUTS:
-        wide = np.asarray(frame.reformat(format="rgb48le", src_colorspace=matrix).to_ndarray(), dtype=np.uint16)
+        wide = np.asarray(
+            frame.reformat(format="rgb48le", src_colorspace=matrix, threads=1).to_ndarray(), dtype=np.uint16
+        )
         return mapped_to_srgb(wide, transfer=_trc(frame), primaries=frame.color_primaries)
-    return np.asarray(frame.reformat(format="rgb24", src_colorspace=matrix).to_ndarray(), dtype=np.uint8)
+    return np.asarray(frame.reformat(format="rgb24", src_colorspace=matrix, threads=1).to_ndarray(), dtype=np.uint8)
 
 
 def over_white(rgba: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

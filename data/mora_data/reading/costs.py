@@ -7,7 +7,7 @@ from typing import Protocol
 from mora_data.reading.unreadable import Unreadable
 
 _MAX_NUM_FRAMES = 20_000
-_MAX_NUM_PIXELS = 1 << 31  # of all frames together: 1,000 of 1920x1080
+_MAX_NUM_PIXELS = 1 << 30  # of all frames together: 500 of 1920x1080
 
 
 class Costs(Protocol):

@@ -7,7 +7,7 @@ from typing import Literal
 
 HEAD_NBYTES = 4096  # enough for every kind
 PICTURES = "PNG, JPEG, WebP, AVIF or TIFF picture"
-VIDEOS = "mp4, mov, mkv, webm, avi, ts, mpg, gif or animated WebP video"
+VIDEOS = "mp4, mov, mkv, webm, avi, ts, mpg or gif video, or an animated WebP or AVIF"
 _SPOKEN_WITH_AN = ("A", "E", "HTML", "M", "SVG", "a", "e", "mkv", "mp4", "mpg", "ogg", "flv")
 _UNKNOWN = "something else"
 _SYNC, _PACKET_NBYTES, _NUM_SYNCS = 0x47, 188, 4

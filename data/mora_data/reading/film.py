@@ -45,6 +45,7 @@ _BACK_S = (0.0, 2.0, 8.0, 32.0)  # how far before the wanted time a seek aims, u
 _NUM_FRAMES_BEFORE = 3  # which deinterlacing looks at
 _MAX_PIXEL_ASPECT = 16
 _MAX_LAST_S = 3600.0  # of one frame
+_MAX_MISSING_S = 1.0  # at the end of a file that is whole: lengths are rounded, and some encoders drop frames
 _ERRORS = (av.error.FFmpegError, OSError, ValueError, OverflowError)
 
 
@@ -99,15 +100,20 @@ class Film:
     @property
     def duration_s(self) -> float:
         """Length in seconds: what the file says, or, without that, the end of its last packet."""
+        told_s = self._told_durations_s(with_sound=True)
+        return min(told_s) if told_s else self._last_packet_s()
+
+    def _told_durations_s(self, *, with_sound: bool) -> list[float]:
+        """Lengths that the file tells, of the video and of the whole; of the whole only if it may include the sound."""
         if self._kind.decoder in _GUESSED:
-            return self._last_packet_s()
-        told = [float(self._container.duration) / 1e6] if self._container.duration else []
-        if told and self._kind.decoder == "matroska":  # whose length counts from timestamp 0
-            told = [told[0] - max(0, self._container.start_time or 0) / 1e6]
+            return []
+        told_s = []
+        if self._container.duration and (with_sound or not self.has_sound):
+            before_s = max(0, self._container.start_time or 0) if self._kind.decoder == "matroska" else 0
+            told_s.append((self._container.duration - before_s) / 1e6)  # Matroska counts from timestamp 0
         if self._stream.duration and self._stream.time_base:
-            told.append(float(self._stream.duration * self._stream.time_base))
-        told = [each for each in told if each > 0]
-        return min(told) if told else self._last_packet_s()
+            told_s.append(float(self._stream.duration * self._stream.time_base))
+        return [each for each in told_s if each > 0]
 
     def _open(self) -> tuple[InputContainer, VideoStream]:
         self._file.seek(0)
@@ -120,6 +126,7 @@ class Film:
             if not streams:
                 raise Unreadable("has no video stream")
             self._check(streams[0])
+            streams[0].codec_context.thread_count = 1  # several clips are decoded at once; threads cost address space
             self._alpha_decoder = _alpha_decoder(streams[0])
         except _ERRORS as error:
             raise _unreadable(error) from None
@@ -171,16 +178,23 @@ class Film:
 
     def _shown(self, clock: Clock, *, needs_keyframe: bool = False) -> Iterator[ShownFrame]:
         """Frames from the container's position on, as they are shown."""
+        end_s = 0.0
         for frame in self._deinterlaced(needs_keyframe=needs_keyframe):
             matrix = _matrix_of(frame)
             timestamp_s = None if self._kind.decoder == _TIMELESS else frame.time
             lasts_s = float(frame.duration * frame.time_base) if frame.duration and frame.time_base else 0.0
+            lasts_s = lasts_s if 0 < lasts_s < _MAX_LAST_S else 1.0 / self.rate
+            time_s = clock.time_s(timestamp_s)
+            end_s = time_s + lasts_s
             yield ShownFrame(
-                clock.time_s(timestamp_s),
-                lasts_s if 0 < lasts_s < _MAX_LAST_S else 1.0 / self.rate,
+                time_s,
+                lasts_s,
                 oriented_size(self._square_size(frame), matrix),
                 functools.partial(_converted, frame, matrix),
             )
+        told_s = min(self._told_durations_s(with_sound=False), default=0.0)
+        if not self.fault and end_s and told_s - end_s > _MAX_MISSING_S:
+            self.fault = f"ends at {end_s:.2f} s of {told_s:.2f} s"
 
     def _square_size(self, frame: av.VideoFrame) -> tuple[int, int]:
         """The frame's (height, width) in square pixels, before it is turned: the height as coded."""
@@ -257,7 +271,10 @@ def _matrix_of(frame: av.VideoFrame) -> Matrix:
 
 
 def _converted(frame: av.VideoFrame, matrix: Matrix) -> Clip:
-    return np.ascontiguousarray(oriented(to_rgb(frame), matrix))
+    try:
+        return np.ascontiguousarray(oriented(to_rgb(frame), matrix))
+    except _ERRORS as error:
+        raise _unreadable(error) from None
 
 
 def _alpha_decoder(stream: VideoStream) -> VideoCodecContext | None:
@@ -266,6 +283,7 @@ def _alpha_decoder(stream: VideoStream) -> VideoCodecContext | None:
         return None
     decoder = av.CodecContext.create(_ALPHA_DECODER, "r")
     assert isinstance(decoder, VideoCodecContext)
+    decoder.thread_count = 1
     return decoder
 
 

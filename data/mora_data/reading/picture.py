@@ -19,6 +19,8 @@ from mora_data.reading.unreadable import Unreadable
 _SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
 _UNSHOWABLE = {"I": "32-bit integer", "F": "32-bit float"}
 _TURNED = (5, 6, 7, 8)  # orientations that swap width and height
+_SCAN = b"\xff\xda"  # which the data of a scan cannot contain
+_MAX_NUM_SCANS = 64  # encoders write about ten; each costs a pass over all pixels
 _MAX_PROFILE_NBYTES = 4 << 20
 _FAULTS = (
     OSError, ValueError, SyntaxError, EOFError, OverflowError, ZeroDivisionError,
@@ -45,6 +47,8 @@ def decoded_picture(
     kind = kind_of(content)
     if kind.media != "picture":
         raise Unreadable(f"is {kind}; expected a {PICTURES}")
+    if kind.decoder == "JPEG" and (num_scans := content.count(_SCAN)) > _MAX_NUM_SCANS:
+        raise Unreadable(f"expected at most {_MAX_NUM_SCANS} scans in a JPEG, got {num_scans}")
     try:
         with Image.open(io.BytesIO(content), formats=(kind.decoder,)) as image:
             if coded_size is not None and sorted(image.size) != sorted(coded_size):

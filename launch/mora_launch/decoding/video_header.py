@@ -29,7 +29,7 @@ def check_animation(content: bytes, kind: FileKind, whose: str, max_frames: int)
     if num_frames * width * height > MAX_ANIMATION_NUM_PIXELS:
         what = f"{num_frames} frames of {width}x{height}"
         raise BadRequest(
-            whose, f"expected at most {MAX_ANIMATION_NUM_PIXELS} pixels in all frames of a {kind.name}, got {what}"
+            whose, f"expected at most {MAX_ANIMATION_NUM_PIXELS} pixels in all frames, got {what}"
         )
     return num_frames * width * height
 

@@ -181,6 +181,20 @@ def test_a_cut_file_gives_what_can_be_decoded(tmp_path: Path) -> None:
         read_clip(cut, ClipShape(num_frames=59, height=64, width=96))
 
 
+def test_a_cut_file_without_a_broken_packet_tells_where_it_ends(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0)
+    frames = [noise.integers(0, 255, (64, 96, 3), np.uint8) for _ in range(160)]
+    whole = write_film(tmp_path / "whole.mkv", frames, fps=16)
+    cut = tmp_path / "cut.mkv"
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 4])
+    for path, is_whole in ((whole, True), (cut, False)):
+        with open_video(path) as video:
+            found = list(video.frames())
+            assert (len(found) == 160) == is_whole
+            assert (video.fault == "") == is_whole
+    assert video.fault.endswith(" of 10.00 s")
+
+
 def test_interlaced_frames_are_made_whole(tmp_path: Path) -> None:
     def woven(n: int) -> Pixels:
         """A white bar on black that has moved on between the two fields."""

@@ -107,3 +107,10 @@ def test_a_second_size_in_the_headers_is_refused() -> None:
     assert decoded_picture(content, coded_size=(64, 96)).shape == (64, 96, 3)
     with pytest.raises(Unreadable, match="expected one size in its headers, got several"):
         decoded_picture(content, coded_size=(64, 95))
+
+
+def test_a_jpeg_of_many_scans_is_refused() -> None:
+    content = saved(Image.fromarray(quad(96, 64)), "JPEG", progressive=True)
+    assert decoded_picture(content).shape == (64, 96, 3)
+    with pytest.raises(Unreadable, match="expected at most 64 scans in a JPEG"):
+        decoded_picture(content[:-2] + b"\xff\xda\0\0" * 100 + content[-2:])

@@ -139,5 +139,5 @@ def test_a_configuration_of_the_checkout_is_found_from_any_folder(
     (tmp_path / "configs" / "tiny.yaml").write_text("name: nearer\n")
     with pytest.raises(SettingsError, match=r"config.*tiny\.yaml"):
         load_config(Path("configs/tiny.yaml"), ())
-    with pytest.raises(SettingsError, match="config configs/absent.yaml: cannot be read: No such file"):
+    with pytest.raises(SettingsError, match=r"config configs/absent\.yaml: cannot be read: No such file"):
         load_config(Path("configs/absent.yaml"), ())

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from mora_data.reading.fitting import fitted
 from mora_data.reading.timeline import Video
@@ -94,6 +95,16 @@ def test_a_decoder_gives_times_sound_and_notes_too(pool: DecodePool) -> None:
     assert isinstance(found, Video)
     assert found.starts_s == pytest.approx((0.0, 0.1, 0.6, 0.7))
     assert (found.has_sound, found.note) == (False, "")
+
+
+def test_a_decoder_starts_no_threads_that_stay(pool: DecodePool) -> None:
+    """Each would cost address space, of which a decoder has little."""
+    content = encode(np.stack([picture(320, 240)] * 12), 8.0, "mp4", {})
+    for _ in range(30):
+        made = job(content)
+        pool.submit(made)
+        assert isinstance(made.future.result(60), Video)
+    assert all(psutil.Process(pid).num_threads() <= 2 for pid in pool.pids)
 
 
 @pytest.mark.parametrize(
