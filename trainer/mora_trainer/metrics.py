@@ -11,12 +11,16 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from mora_runtime.errors import StorageError
 from mora_runtime.files.durable_files import replace_text
+from mora_runtime.files.foreign_file import read_foreign
 from mora_runtime.limits import FILES_DEADLINE_S
 from mora_runtime.trace import tracing
 from torch.utils.tensorboard import SummaryWriter
 
 from mora_trainer.step import LearningRates, StepReport
+
+_MAX_NBYTES = 1 << 30  # a million steps
 
 
 class MetricsLog:
@@ -97,11 +101,20 @@ def _flat(values: dict[str, Any], prefix: str = "") -> list[tuple[str, float | N
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Read all complete lines of a metrics file; a line truncated by a crash is skipped."""
-    if not path.exists():
+    """Read all complete lines of a metrics file; a line truncated by a crash is skipped.
+
+    Raises:
+        StorageError: it is too large, or was not written by Mora.
+    """
+    try:
+        lines = read_foreign(path, _MAX_NBYTES).decode().split("\n")
+        return [json.loads(line) for line in lines[:-1]]
+    except FileNotFoundError:
         return []
-    lines = path.read_text(encoding="utf-8").split("\n")
-    return [json.loads(line) for line in lines[:-1]]
+    except (OSError, ValueError) as error:
+        raise StorageError(
+            f"{path}: cannot be read ({error}); move it away, then the run continues without it"
+        ) from None
 
 
 def _keep_steps_before(path: Path, first_step: int) -> None:

@@ -1,9 +1,11 @@
 """`metrics.jsonl` has every step once, also after steps that are repeated and a death in the middle of a line."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
+from mora_runtime.errors import StorageError
 from mora_trainer import metrics
 from mora_trainer.metrics import MetricsLog, read_metrics
 from mora_trainer.step import LearningRates, StepReport
@@ -55,3 +57,13 @@ def test_a_death_while_old_steps_are_removed_loses_none(tmp_path: Path, monkeypa
     with pytest.raises(KeyboardInterrupt):
         MetricsLog(tmp_path, first_step=2)
     assert [line["step"] for line in read_metrics(tmp_path / "metrics.jsonl")] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("content", ["huge", "no json\n"])
+def test_a_file_that_mora_did_not_write_is_refused_in_one_line(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(content)
+    if content == "huge":
+        os.truncate(path, 20 << 30)  # sparse
+    with pytest.raises(StorageError, match=r"metrics\.jsonl: cannot be read \(.*; move it away"):
+        read_metrics(path)
