@@ -135,6 +135,6 @@ def test_the_room_of_checkpoints_that_are_there_already_is_counted(
     with (tmp_path / "checkpoints" / "step-00000004" / "weights").open("wb") as file:
         file.truncate(1 << 30)
     check_disk(*published("training.num_steps=100"), tmp_path)
-    (tmp_path / "checkpoints" / "step-00000004" / "weights").unlink()
+    (tmp_path / "checkpoints" / "step-00000004.kept").touch()  # the job does not remove a kept one
     with pytest.raises(ConfigurationError, match="the disk has"):
         check_disk(*published("training.num_steps=100"), tmp_path)
