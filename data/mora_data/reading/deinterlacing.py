@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
 
 import av
 from av.video.stream import VideoStream
@@ -13,6 +13,7 @@ class Deinterlacer:
 
     def __init__(self, stream: VideoStream) -> None:
         self._graph = av.filter.Graph()
+        self._graph.threads = 1
         source = self._graph.add_buffer(template=stream)
         deinterlacing = self._graph.add("bwdif", "mode=send_frame:deint=interlaced")
         sink = self._graph.add("buffersink")
@@ -20,11 +21,11 @@ class Deinterlacer:
         deinterlacing.link_to(sink)
         self._graph.configure()
 
-    def push(self, frame: av.VideoFrame | None) -> Iterator[av.VideoFrame]:
-        """Give one frame, or None at the end; yield those that are done."""
+    def push(self, frame: av.VideoFrame | None) -> list[av.VideoFrame]:
+        """Give one frame, or None at the end; return those that are done. Raises: FFmpegError: it does not fit."""
         self._graph.vpush(frame)
-        while True:
-            try:
-                yield self._graph.vpull()
-            except (av.error.BlockingIOError, av.error.EOFError):
-                return
+        done = []
+        with contextlib.suppress(av.error.BlockingIOError, av.error.EOFError):
+            while True:
+                done.append(self._graph.vpull())
+        return done

@@ -24,6 +24,7 @@ from mora_data.reading.colour import to_rgb
 from mora_data.reading.costs import Costs
 from mora_data.reading.deinterlacing import Deinterlacer
 from mora_data.reading.file_kind import FileKind
+from mora_data.reading.film_length import packets_length_s, told_lengths_s
 from mora_data.reading.fitting import Clip
 from mora_data.reading.orientation import UPRIGHT, Matrix, display_matrix, oriented, oriented_size
 from mora_data.reading.timeline import CLOSE_S, Clock, ShownFrame, from_time
@@ -99,21 +100,16 @@ class Film:
 
     @property
     def duration_s(self) -> float:
-        """Length in seconds: what the file says, or, without that, the end of its last packet."""
-        told_s = self._told_durations_s(with_sound=True)
-        return min(told_s) if told_s else self._last_packet_s()
-
-    def _told_durations_s(self, *, with_sound: bool) -> list[float]:
-        """Lengths that the file tells, of the video and of the whole; of the whole only if it may include the sound."""
-        if self._kind.decoder in _GUESSED:
-            return []
-        told_s = []
-        if self._container.duration and (with_sound or not self.has_sound):
-            before_s = max(0, self._container.start_time or 0) if self._kind.decoder == "matroska" else 0
-            told_s.append((self._container.duration - before_s) / 1e6)  # Matroska counts from timestamp 0
-        if self._stream.duration and self._stream.time_base:
-            told_s.append(float(self._stream.duration * self._stream.time_base))
-        return [each for each in told_s if each > 0]
+        """Length in seconds: what the file says, or, without that, what its packets say."""
+        if self._kind.decoder not in _GUESSED:
+            told_s = told_lengths_s(self._container, self._stream, of_whole=True)
+            if told_s:
+                return min(told_s)
+        self._rewind()
+        return packets_length_s(
+            self._container, self._stream, rate=self.rate, has_timestamps=self._kind.decoder != _TIMELESS,
+            errors=_ERRORS,
+        )  # fmt: skip
 
     def _open(self) -> tuple[InputContainer, VideoStream]:
         self._file.seek(0)
@@ -192,9 +188,10 @@ class Film:
                 oriented_size(self._square_size(frame), matrix),
                 functools.partial(_converted, frame, matrix),
             )
-        told_s = min(self._told_durations_s(with_sound=False), default=0.0)
-        if not self.fault and end_s and told_s - end_s > _MAX_MISSING_S:
-            self.fault = f"ends at {end_s:.2f} s of {told_s:.2f} s"
+        if end_s and not self.fault and self._kind.decoder not in _GUESSED:
+            told_s = min(told_lengths_s(self._container, self._stream, of_whole=not self.has_sound), default=0.0)
+            if told_s - end_s > _MAX_MISSING_S:
+                self.fault = f"ends at {end_s:.2f} s of {told_s:.2f} s"
 
     def _square_size(self, frame: av.VideoFrame) -> tuple[int, int]:
         """The frame's (height, width) in square pixels, before it is turned: the height as coded."""
@@ -210,8 +207,13 @@ class Film:
                 deinterlacer = Deinterlacer(self._stream)
             if deinterlacer is None:
                 yield frame
-            else:
-                yield from deinterlacer.push(frame)
+                continue
+            try:
+                done = deinterlacer.push(frame)
+            except _ERRORS as error:  # a frame of another size or format, for example
+                self.fault = f"breaks off after frame {number} ({_reason(error)})"
+                return
+            yield from done
         if deinterlacer is not None:
             yield from deinterlacer.push(None)
 
@@ -250,19 +252,6 @@ class Film:
         if self._alpha_decoder is None:
             return packet.decode()
         return self._alpha_decoder.decode(packet if packet.size else None)
-
-    def _last_packet_s(self) -> float:
-        """The end of the last packet; of a file that is cut off, the length of what is there."""
-        self._rewind()
-        starts_s, ends_s = [0.0], [0.0]
-        with contextlib.suppress(*_ERRORS):
-            for packet in self._container.demux(self._stream):
-                if packet.size and packet.time_base:
-                    is_told = packet.pts is not None and self._kind.decoder != _TIMELESS
-                    start_s = float((packet.pts or 0) * packet.time_base) if is_told else ends_s[-1]
-                    starts_s.append(start_s)
-                    ends_s.append(start_s + (float((packet.duration or 0) * packet.time_base) or 1.0 / self.rate))
-        return max(ends_s[1:], default=0.0) - min(starts_s[1:], default=0.0)
 
 
 def _matrix_of(frame: av.VideoFrame) -> Matrix:
