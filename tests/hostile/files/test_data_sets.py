@@ -116,7 +116,7 @@ def test_a_playlist_opens_no_other_file_or_address(tmp_path: Path, kind: str, na
         for target in (tmp_path / "other.ts", f"http://127.0.0.1:{listener.getsockname()[1]}/x.ts"):
             (tmp_path / name).write_text(PLAY_LISTS[kind].format(target=target))
             for look in (lambda path: read_clip(path, SHAPE), duration_s):
-                with pytest.raises(DatasetError, match="expected an mp4|cannot be decoded"):
+                with pytest.raises(DatasetError, match=r"expected an mp4|cannot be decoded"):
                     look(tmp_path / name)
         with pytest.raises(TimeoutError):
             listener.accept()
