@@ -28,9 +28,7 @@ def check_animation(content: bytes, kind: FileKind, whose: str, max_frames: int)
         raise BadRequest(whose, f"expected at most {max_frames} frames; cut the video")
     if num_frames * width * height > MAX_ANIMATION_NUM_PIXELS:
         what = f"{num_frames} frames of {width}x{height}"
-        raise BadRequest(
-            whose, f"expected at most {MAX_ANIMATION_NUM_PIXELS} pixels in all frames, got {what}"
-        )
+        raise BadRequest(whose, f"expected at most {MAX_ANIMATION_NUM_PIXELS} pixels in all frames, got {what}")
     return num_frames * width * height
 
 
