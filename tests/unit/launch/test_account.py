@@ -14,7 +14,7 @@ from mora_launch.cli.account import complete_account
 
 
 @pytest.fixture
-def nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def without_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A user without an entry in passwd and without variables; returns the folder for temporary files."""
 
     def no_entry(uid: int) -> object:
@@ -28,10 +28,10 @@ def nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_a_user_without_an_account_gets_a_private_home_and_a_name(nobody: Path) -> None:
+def test_a_user_without_an_account_gets_a_private_home_and_a_name(without_account: Path) -> None:
     complete_account()
     home = Path(os.environ["HOME"])
-    assert home == nobody / f"mora-home-{os.getuid()}"
+    assert home == without_account / f"mora-home-{os.getuid()}"
     assert stat.S_IMODE(home.stat().st_mode) == 0o700
     assert getpass.getuser() == f"uid{os.getuid()}"
     told = [sys.executable, "-c", "import getpass, os; print(os.path.expanduser('~'), getpass.getuser())"]
@@ -43,17 +43,17 @@ def test_a_user_without_an_account_gets_a_private_home_and_a_name(nobody: Path) 
 
 
 def test_a_link_a_file_or_an_open_folder_of_that_name_is_not_used(
-    nobody: Path, monkeypatch: pytest.MonkeyPatch
+    without_account: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    taken = nobody / f"mora-home-{os.getuid()}"
-    elsewhere = nobody / "elsewhere"
+    taken = without_account / f"mora-home-{os.getuid()}"
+    elsewhere = without_account / "elsewhere"
     elsewhere.mkdir()
     for make in (lambda: taken.symlink_to(elsewhere), taken.touch, lambda: taken.mkdir(mode=0o755)):
         make()
         complete_account()
         home = Path(os.environ["HOME"])
         assert home not in (taken, elsewhere)
-        assert home.parent == nobody
+        assert home.parent == without_account
         monkeypatch.delenv("HOME")
         taken.rmdir() if taken.is_dir() and not taken.is_symlink() else taken.unlink()
 

@@ -64,6 +64,11 @@ def weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     return found
 
 
+def check_equal(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
 def test_a_misspelled_target_is_refused_by_the_real_model(options: OpenSoraOptions) -> None:
     model = OpenSoraInpaint.from_pretrained(options.model)
     with pytest.raises(SettingsError, match="`to_kk` matches no layer of this model; the nearest name is `to_k`"):
@@ -76,9 +81,7 @@ def test_a_loaded_agent_computes_with_the_same_weights(
     model, folder = adapted
     agent = OpenSoraAgent.from_options(options, torch.device("cpu"))
     load_adapters(agent.module(), folder)
-    found, expected = weights(agent.module()), weights(model)
-    assert found.keys() == expected.keys()
-    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    check_equal(weights(agent.module()), weights(model))
 
 
 def test_peft_loads_the_exported_folder(
@@ -89,9 +92,7 @@ def test_peft_loads_the_exported_folder(
     model, folder = adapted
     assert "error" not in answered(options, folder, tmp_path / "video", "peft")
     loaded = PeftModel.from_pretrained(OpenSoraInpaint.from_pretrained(options.model), str(tmp_path / "video"))
-    found, expected = weights(loaded.base_model.model), weights(model)
-    assert found.keys() == expected.keys()
-    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    check_equal(weights(loaded.base_model.model), weights(model))
 
 
 def test_merged_weights_load_strictly(

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,6 +10,7 @@ import torch
 import torch.distributed as dist
 from mora_training.change_proof import ChangeProof
 from mora_training.sharded_optimizer import ShardedOptimizer
+from two_ranks import answers_of_two_ranks
 
 REPLICA = """
 import json, sys
@@ -45,14 +43,7 @@ print(json.dumps({"reports": reports, "sizes": sizes}))
 
 @pytest.mark.parametrize("stage", [1, 2])
 def test_tensors_without_a_gradient_are_counted_as_unchanged_on_every_rank(tmp_path: Path, stage: int) -> None:
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", REPLICA, str(rank), str(tmp_path / "group"), str(stage)],
-            stdout=subprocess.PIPE, text=True,
-        )
-        for rank in range(2)
-    ]  # fmt: skip
-    first, second = (json.loads(process.communicate(timeout=300)[0].splitlines()[-1]) for process in processes)
+    first, second = answers_of_two_ranks(REPLICA, tmp_path / "group", str(stage))
     expected = [{"num_changed": 5, "num_trained": 6}, {"num_changed": 6, "num_trained": 6}, {}]
     assert first["reports"] == second["reports"] == expected
     sizes = [a + b for a, b in zip(first["sizes"], second["sizes"], strict=True)]

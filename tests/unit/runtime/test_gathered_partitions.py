@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
 from mora_training.gathered_partitions import gather_on_first_rank
+from two_ranks import answers_of_two_ranks
 
 SHAPES = [[3, 5], [7], [], [2, 11, 4], [1]]  # 112 elements; partitions have 57, so two are padding
 
@@ -79,13 +77,7 @@ print(json.dumps(told))
 
 
 def test_one_rank_gets_the_whole_average_and_the_other_allocates_nothing(tmp_path: Path) -> None:
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", REPLICA, str(rank), str(tmp_path / "group")], stdout=subprocess.PIPE, text=True
-        )
-        for rank in range(2)
-    ]
-    first, second = (json.loads(process.communicate(timeout=300)[0].splitlines()[-1]) for process in processes)
+    first, second = answers_of_two_ranks(REPLICA, tmp_path / "group")
     names = sorted(f"{number}.{kind}" for number in range(3) for kind in ("weight", "bias"))
     assert first["names"] == names
     assert first["equal"] == dict.fromkeys(first["equal"], True)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from two_ranks import answers_of_two_ranks
 
 # In bfloat16, 1 + 1/512 is 1: a sum in bfloat16 would lose every small term.
 REPLICA = """
@@ -41,14 +39,7 @@ print(json.dumps(told))
 
 @pytest.mark.parametrize("stage", [1, 2])
 def test_small_terms_are_not_lost(stage: int, tmp_path: Path) -> None:
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", REPLICA, str(rank), str(tmp_path / "group"), str(stage)],
-            stdout=subprocess.PIPE, text=True,
-        )
-        for rank in range(2)
-    ]  # fmt: skip
-    told = [json.loads(process.communicate(timeout=300)[0].splitlines()[-1]) for process in processes]
+    told = answers_of_two_ranks(REPLICA, tmp_path / "group", str(stage))
     over_micro_batches, over_replicas, next_step = 1 + 64 / 512, (1 + 1 / 512) / 2, 0.25
     for rank, own in enumerate((1.0, 1 / 512)):
         assert told[rank][0] == [over_micro_batches, pytest.approx(over_micro_batches**2, abs=1e-12)]
