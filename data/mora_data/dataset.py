@@ -189,11 +189,22 @@ def check_samples(samples: Sequence[Sample], shape: ClipShape, source: str) -> N
 
 
 def _decodable(samples: Sequence[Sample], shape: ClipShape) -> tuple[list[Sample], list[Fault]]:
-    """The samples that can be decoded, and the faults of the others."""
+    """The samples that can be decoded, and the faults of the others. Several captions of a clip decode it once."""
+    clips = {_clip_of(sample): sample for sample in reversed(samples)}
     with ThreadPoolExecutor(num_decoders()) as pool:
-        found = list(pool.map(lambda sample: _fault_of(sample, shape), samples))
-    good = [sample for sample, fault in zip(samples, found, strict=True) if fault is None]
-    return good, list(dict.fromkeys(fault for fault in found if fault is not None))
+        errors = dict(zip(clips, pool.map(lambda sample: _error_of(sample, shape), clips.values()), strict=True))
+    good, faults = [], []
+    for sample in samples:
+        error = errors[_clip_of(sample)]
+        if error is None:
+            good.append(sample)
+        else:
+            faults.append(told_fault(sample, error))
+    return good, list(dict.fromkeys(faults))
+
+
+def _clip_of(sample: Sample) -> tuple[Path, float, float | None]:
+    return sample.video, sample.start_s, sample.fps
 
 
 def num_decoders() -> int:
@@ -201,12 +212,12 @@ def num_decoders() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def _fault_of(sample: Sample, shape: ClipShape) -> Fault | None:
+def _error_of(sample: Sample, shape: ClipShape) -> DatasetError | None:
     """Decode a sample once; return what is wrong with it, or None."""
     try:
         sample.clip(shape)
     except DatasetError as error:
-        return told_fault(sample, error)
+        return error
     return None
 
 

@@ -74,3 +74,12 @@ def test_a_clip_that_is_gone_is_refused(config: TrainConfig, tmp_path: Path) -> 
     (tmp_path / "clips" / "a.mp4").unlink()
     with pytest.raises(DatasetError, match=r"dataset.jsonl:1: .*a\.mp4: cannot be read as a video: No such file"):
         own_dataset(config, run)
+
+
+def test_several_captions_of_a_clip_decode_it_once(config: TrainConfig, tmp_path: Path, decoded: list[str]) -> None:
+    file = tmp_path / "clips" / "data.jsonl"
+    file.write_text('{"prompts": ["one", "two", "three"], "video": "a.mp4"}\n')
+    settings = config.data.model_copy(update={"path": str(file)})
+    resolved = dataset.resolve_dataset(settings, config.clip, tmp_path / "run", AGENTS)
+    assert decoded == ["a.mp4"]
+    assert len(dataset.read_dataset(resolved)) == 3
