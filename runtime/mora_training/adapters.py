@@ -17,10 +17,9 @@ from mora_runtime.files.foreign_json import parse_object
 from mora_runtime.schema import nearest_name, read_settings
 from safetensors import SafetensorError, safe_open
 
-from mora_training.training_settings import TrainableSettings
+from mora_training.training_settings import ADAPTER_FILE, TrainableSettings
 from mora_training.weights_file import copy_tensors, shown
 
-ADAPTER_FILE = "adapter_model.safetensors"
 CONFIG_FILE = "config.json"
 _MAX_CONFIG_NBYTES = 1 << 20
 _NUM_SHOWN = 12  # names of layers in an error

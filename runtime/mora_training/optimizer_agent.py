@@ -21,13 +21,13 @@ from mora_runtime.process.closed_listeners import close_listeners
 from mora_runtime.rpc.agent import Agent, remote
 from safetensors.torch import load_file
 
-from mora_training.adapters import ADAPTER_FILE, adapter_tensors, num_adapted_layers
+from mora_training.adapters import adapter_tensors, num_adapted_layers
 from mora_training.change_proof import ChangeProof
 from mora_training.process_group import join_group, limit_waits
 from mora_training.sharded_optimizer import ShardedOptimizer, local_gradient
 from mora_training.shards import ShardWriter, copied, write_tensors
 from mora_training.trainable import parameter_counts, select_trainable
-from mora_training.training_settings import OptimizerAgentSettings
+from mora_training.training_settings import ADAPTER_FILE, OptimizerAgentSettings
 from mora_training.weights_file import copy_tensors
 
 PARTICIPANT = "participant"

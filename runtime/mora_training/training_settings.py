@@ -7,6 +7,8 @@ from typing import Literal
 from mora_runtime.rpc.server_settings import ServerSettings
 from mora_runtime.schema import Settings
 
+ADAPTER_FILE = "adapter_model.safetensors"  # of a module whose trainable scope is `lora`
+
 
 class GroupSettings(Settings):
     """One process's membership in its data-parallel group (one group per role, one member per replica)."""

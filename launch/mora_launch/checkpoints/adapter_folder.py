@@ -12,12 +12,11 @@ from mora_runtime.errors import CheckpointError, SettingsError
 from mora_runtime.files.foreign_file import read_foreign
 from mora_runtime.files.foreign_json import parse_object
 from mora_runtime.schema import read_settings
-from mora_training.training_settings import TrainableSettings
+from mora_training.training_settings import ADAPTER_FILE, TrainableSettings
 from safetensors import SafetensorError, safe_open
 
 from mora_launch.limits import MAX_CONFIG_NBYTES
 
-ADAPTER_FILE = "adapter_model.safetensors"
 _CONFIG_FILE = "config.json"
 
 

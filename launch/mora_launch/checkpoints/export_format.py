@@ -8,8 +8,7 @@ from enum import StrEnum
 from mora_runtime.errors import CheckpointError
 from mora_runtime.schema import nearest_name
 from mora_trainer.checkpoint.commit_record import CheckpointInfo
-
-from mora_launch.checkpoints.adapter_folder import ADAPTER_FILE
+from mora_training.training_settings import ADAPTER_FILE
 
 
 class ExportFormat(StrEnum):

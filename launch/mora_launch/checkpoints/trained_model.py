@@ -15,9 +15,10 @@ from mora_runtime.errors import CheckpointError
 from mora_runtime.files.shard_file import ShardFile, verify
 from mora_trainer.checkpoint.commit_record import CheckpointInfo
 from mora_trainer.checkpoint.pin import CheckpointPin
+from mora_training.training_settings import ADAPTER_FILE
 from safetensors.numpy import load_file
 
-from mora_launch.checkpoints.adapter_folder import ADAPTER_FILE, AdapterFolder
+from mora_launch.checkpoints.adapter_folder import AdapterFolder
 from mora_launch.checkpoints.run_checkpoints import Checkpoints
 from mora_launch.config.train_config import TrainConfig
 from mora_launch.environments.agent_options import CheckedOptions

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mora_training.adapters import ADAPTER_FILE, read_adapter_settings
-from mora_training.training_settings import TrainableSettings
+from mora_training.adapters import read_adapter_settings
+from mora_training.training_settings import ADAPTER_FILE, TrainableSettings
 from safetensors.torch import load_file, save_file
 
 DIFFUSERS_FILE = "pytorch_lora_weights.safetensors"  # the name that diffusers' `load_lora_weights` looks for

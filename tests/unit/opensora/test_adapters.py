@@ -14,8 +14,8 @@ from mora_env_opensora.models import OpenSoraInpaint
 from mora_env_opensora.options import OpenSoraOptions
 from mora_environment.adapters.export_command import answer_export
 from mora_runtime.errors import SettingsError
-from mora_training.adapters import ADAPTER_FILE, adapter_tensors, inject_adapters, load_adapters
-from mora_training.training_settings import TrainableSettings
+from mora_training.adapters import adapter_tensors, inject_adapters, load_adapters
+from mora_training.training_settings import ADAPTER_FILE, TrainableSettings
 from safetensors.torch import save_file
 
 TRAINABLE = TrainableSettings(scope="lora", lora_rank=2, lora_alpha=7.0)

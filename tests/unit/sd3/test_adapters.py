@@ -24,9 +24,10 @@ from mora_environment.adapters.export_command import answer_export
 from mora_environment.server import AgentBuilder
 from mora_runtime.errors import CheckpointError, SettingsError
 from mora_runtime.rpc.server_settings import AgentSettings
-from mora_training.adapters import ADAPTER_FILE, adapter_tensors, load_adapters
+from mora_training.adapters import adapter_tensors, load_adapters
 from mora_training.optimizer_agent import OptimizerAgent
 from mora_training.training_settings import (
+    ADAPTER_FILE,
     GroupSettings,
     OptimizerAgentSettings,
     OptimizerSettings,
