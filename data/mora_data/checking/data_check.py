@@ -69,11 +69,12 @@ def check_data(data: DataSettings, shape: ClipShape, frames: Path | None = None)
             for sample in {sample.line: sample for sample in reversed(samples)}.values():
                 with contextlib.suppress(DatasetError):  # it is among the faults
                     write_frames(sample, frames)
-    good = [(sample, each) for sample, each in zip(samples, seen, strict=True) if not isinstance(each, Fault)]
+        good = [(sample, each) for sample, each in zip(samples, seen, strict=True) if not isinstance(each, Fault)]
+        shown = _grouped([sample for sample, _ in good])
     faults += [each for each in seen if isinstance(each, Fault)]
-    drawn = [(f"{sample.video.name}: {sample.prompt}", each.frames) for sample, each in good if len(each.frames)]
+    drawn = [(f"{sample.video.name}: {sample.prompt}", each) for sample, each in good if len(each)]
     return CheckedData(
-        _grouped([(sample, each.shown) for sample, each in good]),
+        shown,
         sorted(dict.fromkeys(faults), key=lambda each: each.line),
         drawn,
     )
@@ -90,37 +91,34 @@ def _found(data: DataSettings, shape: ClipShape, folder: Path) -> tuple[list[Sam
         return [Sample(path.stem, path, fps=data.fps or shape.fps, where=str(path), named=path.name)], []
 
 
-@dataclass(frozen=True)
-class _Seen:
-    """How a sample's video is shown, and frames of it to draw."""
-
-    shown: FoundSample
-    frames: Clip
-
-
-def _seen(sample: Sample, shape: ClipShape, *, keeps: bool) -> _Seen | Fault:
-    """Decode a sample once."""
+def _seen(sample: Sample, shape: ClipShape, *, keeps: bool) -> Clip | Fault:
+    """Decode a sample once; return frames of it to draw, or none."""
     try:
         clip = sample.clip(shape)
-        with open_video(sample.video) as video:
-            height, width = next(video.frames(sample.start_s)).size
-            shown = FoundSample(
-                sample.line, sample.named or str(sample.video), [], width, height, video.rate, video.duration_s
-            )
     except DatasetError as error:
         return told_fault(sample, error)
     # copied, so that the clip itself is freed
-    return _Seen(shown, clip[evenly_spread(len(clip), NUM_COLUMNS)] if keeps else clip[:0].copy())
+    return clip[evenly_spread(len(clip), NUM_COLUMNS)] if keeps else clip[:0].copy()
 
 
-def _grouped(found: Sequence[tuple[Sample, FoundSample]]) -> list[FoundSample]:
+def _grouped(samples: Sequence[Sample]) -> list[FoundSample]:
     """One entry a line, with all its prompts."""
     lines: dict[int, FoundSample] = {}
-    for sample, shown in found:
-        prompts = lines.setdefault(sample.line, shown).prompts
+    for sample in samples:
+        if sample.line not in lines:
+            lines[sample.line] = _shown(sample)
+        prompts = lines[sample.line].prompts
         if sample.prompt not in prompts:
             prompts.append(sample.prompt)
     return list(lines.values())
+
+
+def _shown(sample: Sample) -> FoundSample:
+    """How a sample's video is shown."""
+    with open_video(sample.video) as video:
+        height, width = next(video.frames(sample.start_s)).size
+        named = sample.named or str(sample.video)
+        return FoundSample(sample.line, named, [], width, height, video.rate, video.duration_s)
 
 
 def _kind(path: Path) -> FileKind:

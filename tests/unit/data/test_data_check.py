@@ -113,3 +113,10 @@ def test_every_kind_of_file_that_people_bring(tmp_path: Path) -> None:
     assert set(shown.values()) == {(160, 96)}
     lasts_s = {each.video: each.duration_s for each in found.samples}
     assert lasts_s["late.mkv"] == pytest.approx(2.0, abs=0.06)
+
+
+def test_clips_that_mora_draws() -> None:
+    found = check_data(DataSettings(num_clips=3), SHAPE)
+    assert [(each.width, each.height) for each in found.samples] == [(64, 64)]
+    assert len(found.samples[0].prompts) == 3
+    assert not found.faults
