@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import subprocess
@@ -41,9 +42,11 @@ def fetch(request: pytest.FixtureRequest, hub: FakeHub, tmp_path: Path) -> Fetch
     return Fetch(request.param, hub, tmp_path / "hf")
 
 
-def eventually_has(path: Path, nbytes: int) -> None:
+def eventually_has(path: Path, content: bytes, nbytes: int) -> None:
+    """Wait for the download of this content: other files of the model are downloaded beside it."""
+    partial = path / f"{hashlib.sha256(content).hexdigest()}.incomplete"
     deadline_s = time.monotonic() + 60
-    while not any(each.stat().st_size >= nbytes for each in path.glob("*.incomplete")):
+    while not partial.exists() or partial.stat().st_size < nbytes:
         assert time.monotonic() < deadline_s, list(path.iterdir())
         time.sleep(0.01)
 
@@ -78,7 +81,7 @@ def test_two_processes_at_once_download_every_file_once(fetch: Fetch) -> None:
     fetch.hub.stall_after["model.safetensors"] = 2 << 20
     first = fetch.start()
     assert fetch.hub.stalled.wait(60)
-    eventually_has(fetch.repository / "blobs", 1 << 20)
+    eventually_has(fetch.repository / "blobs", WEIGHTS, 1 << 20)
     second = fetch.start()
     fetch.hub.stall_after.clear()
     fetch.hub.release()
@@ -181,7 +184,7 @@ def test_a_killed_fetch_continues_where_it_ended(fetch: Fetch) -> None:
     fetch.hub.stall_after["model.safetensors"] = 3 << 20
     process = fetch.start()
     assert fetch.hub.stalled.wait(60)
-    eventually_has(fetch.repository / "blobs", 3 << 20)
+    eventually_has(fetch.repository / "blobs", WEIGHTS, 3 << 20)
     process.send_signal(signal.SIGKILL)
     assert process.wait(60) == -signal.SIGKILL
     process.communicate()
