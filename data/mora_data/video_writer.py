@@ -17,40 +17,70 @@ _FORMATS = {".mp4": "mp4", ".webm": "webm"}
 # x264's macroblock tree sometimes decides differently on a busy machine: the same clip would give other bytes
 _OPTIONS = {"libx264": {"crf": "16", "x264-params": "mbtree=0"}}
 _OTHER_OPTIONS = {"crf": "20", "b": "0"}
+_LIVE_FLAGS = "+empty_moov+default_base_moof+frag_every_frame"
+_LIVE_OPTIONS = {"preset": "ultrafast", "tune": "zerolatency", "crf": "20"}
+
+
+class VideoWriter:
+    """Writes frames as they come into an mp4 or webm, by the suffix, in BT.709. A context manager.
+
+    The same frames give the same file on every machine, in however many parts they are written.
+
+    Args:
+        size: (height, width), even.
+        codec: FFmpeg's name of an encoder.
+        comment: metadata of the file.
+        is_live: write an mp4 in fragments, so that each frame can be played once it is written: for viewers who do not
+            wait for the end. Its quality is lower. Otherwise an mp4 has its index in front, so that a browser can play
+            it while it loads.
+    """
+
+    def __init__(
+        self, path: Path, size: tuple[int, int], fps: float, *, codec: str = "libx264", comment: str = "",
+        is_live: bool = False,
+    ) -> None:  # fmt: skip
+        path.parent.mkdir(parents=True, exist_ok=True)
+        options = {"fflags": "+bitexact"}  # without random identifiers
+        if is_live:
+            options |= {"fflags": "+bitexact+flush_packets", "movflags": _LIVE_FLAGS}
+        elif path.suffix == ".mp4":
+            options["movflags"] = "+faststart"
+        self._container: Any = av.open(str(path), "w", format=_FORMATS[path.suffix], container_options=options)
+        if comment:
+            self._container.metadata["comment"] = comment
+        self._stream = _stream(self._container, codec, size, fps, "yuv420p")
+        self._stream.options = _LIVE_OPTIONS if is_live else _OPTIONS.get(codec, _OTHER_OPTIONS)
+        _tag(self._stream, ColorTrc.BT709)
+        self._stream.codec_context.colorspace = Colorspace.ITU709
+        self._stream.codec_context.color_range = ColorRange.MPEG
+
+    def write(self, clip: Clip) -> None:
+        """Append frames, uint8 (frames, height, width, 3)."""
+        for pixels in clip:
+            self._container.mux(self._stream.encode(_in_bt709(pixels)))
+
+    def __enter__(self) -> VideoWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is None:
+                self._container.mux(self._stream.encode(None))
+        finally:
+            self._container.close()
 
 
 def write_video(path: Path, clip: Clip, fps: float, *, codec: str = "libx264", comment: str = "") -> None:
-    """Write a clip as mp4 or webm, by the suffix, in BT.709; the same clip gives the same file on every machine.
-
-    An mp4 has its index in front, so that a browser can play it while it loads.
-
-    Args:
-        clip: uint8 (frames, height, width, 3); height and width are even.
-        codec: FFmpeg's name of an encoder.
-        comment: metadata of the file.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    exact = {"fflags": "+bitexact"}  # without random identifiers
-    if path.suffix == ".mp4":
-        exact["movflags"] = "+faststart"
-    with av.open(str(path), "w", format=_FORMATS[path.suffix], container_options=exact) as container:
-        if comment:
-            container.metadata["comment"] = comment
-        stream = _stream(container, codec, clip, fps, "yuv420p")
-        stream.options = _OPTIONS.get(codec, _OTHER_OPTIONS)
-        _tag(stream, ColorTrc.BT709)
-        stream.codec_context.colorspace = Colorspace.ITU709
-        stream.codec_context.color_range = ColorRange.MPEG
-        for pixels in clip:
-            container.mux(stream.encode(_in_bt709(pixels)))
-        container.mux(stream.encode(None))
+    """Write a clip, uint8 (frames, height, width, 3), with `VideoWriter`."""
+    with VideoWriter(path, clip.shape[1:3], fps, codec=codec, comment=comment) as writer:
+        writer.write(clip)
 
 
 def write_lossless(path: Path, clip: Clip, fps: float) -> None:
     """Write a clip as FFV1 in Matroska: decodes to the same bits; the same clip gives the same file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w", format="matroska", container_options={"fflags": "+bitexact"}) as container:
-        stream = _stream(container, "ffv1", clip, fps, "bgr0")
+        stream = _stream(container, "ffv1", clip.shape[1:3], fps, "bgr0")
         _tag(stream, ColorTrc.IEC61966_2_1)
         for number, pixels in enumerate(clip):
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24").reformat(format="bgr0")
@@ -59,9 +89,9 @@ def write_lossless(path: Path, clip: Clip, fps: float) -> None:
         container.mux(stream.encode(None))
 
 
-def _stream(container: Any, codec: str, clip: Clip, fps: float, pixel_format: str) -> Any:
+def _stream(container: Any, codec: str, size: tuple[int, int], fps: float, pixel_format: str) -> Any:
     stream: Any = container.add_stream(codec, rate=Fraction(fps).limit_denominator(_MAX_DENOMINATOR))
-    stream.height, stream.width = clip.shape[1:3]
+    stream.height, stream.width = size
     stream.pix_fmt = pixel_format
     stream.codec_context.thread_count = 1  # the same bytes on any number of cores
     return stream
