@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
-import numpy as np
 from mora_data.reading.fitting import Clip
 
 from mora_launch.tasks.agents import Agents
 from mora_launch.tasks.stages import Stages
 
 
-def continued(frames: Clip, prompt: str, num_frames: int, agents: Agents, stages: Stages) -> Clip:
-    """Continue `frames`, which have the model's size, to exactly `num_frames`; longer clips are cut."""
-    segment = 1
-    while len(frames) < num_frames:
+def continued(first: Clip, prompt: str, num_frames: int, agents: Agents, stages: Stages) -> Iterator[Clip]:
+    """Give the first segment, then segments that continue it: exactly `num_frames` frames; longer clips are cut."""
+    segment, frames = 1, first[:num_frames]
+    yield frames
+    num_missing = num_frames - len(frames)
+    while num_missing > 0:
         segment += 1
         last = frames[-1:]
         more, prompt = stages.frames(
@@ -22,8 +24,9 @@ def continued(frames: Clip, prompt: str, num_frames: int, agents: Agents, stages
             prompt,
             lambda text, seed, last=last: agents.extend_video(text, seed, last),  # type: ignore[misc]
         )
-        frames = np.concatenate([frames, more])
-    return frames[:num_frames]
+        frames = more[:num_missing]
+        yield frames
+        num_missing -= len(frames)
 
 
 def wanted_frames(seconds: float | None, fps: float, default: int) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from mora_data.reading.fitting import Clip
 from mora_data.reading.timeline import at_rate
 
@@ -11,7 +13,7 @@ from mora_launch.tasks.request import TaskRequest
 from mora_launch.tasks.stages import Stages
 
 
-def edit(request: TaskRequest, agents: Agents, stages: Stages) -> Clip:
+def edit(request: TaskRequest, agents: Agents, stages: Stages) -> Iterator[Clip]:
     """Edit a video; the result has its length unless the request says otherwise."""
     given = agents.to_video_size(at_rate(request.videos[0], request.fps))
     strength = request.strength
@@ -20,4 +22,4 @@ def edit(request: TaskRequest, agents: Agents, stages: Stages) -> Clip:
         "image", request.prompt, lambda text, seed: agents.image_to_image(text, seed, given[0], strength)
     )
     clip, prompt = stages.frames("segment 1", prompt, lambda text, seed: agents.image_to_video(text, seed, image))
-    return continued(clip, prompt, wanted_frames(request.seconds, request.fps, len(given)), agents, stages)
+    yield from continued(clip, prompt, wanted_frames(request.seconds, request.fps, len(given)), agents, stages)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Iterator
+
 from mora_data.reading.fitting import Clip
 from mora_data.reading.timeline import at_rate
 
@@ -12,11 +13,11 @@ from mora_launch.tasks.request import TaskRequest
 from mora_launch.tasks.stages import Stages
 
 
-def extend(request: TaskRequest, agents: Agents, stages: Stages) -> Clip:
-    """Return the video at the model's size and rate, then `seconds` more (one clip by default)."""
+def extend(request: TaskRequest, agents: Agents, stages: Stages) -> Iterator[Clip]:
+    """Give the video at the model's size and rate, then `seconds` more (one clip by default)."""
     given = agents.to_video_size(at_rate(request.videos[0], request.fps))
+    yield given
     more, prompt = stages.frames(
         "segment 1", request.prompt, lambda text, seed: agents.extend_video(text, seed, given[-1:])
     )
-    wanted = len(given) + wanted_frames(request.seconds, request.fps, len(more))
-    return continued(np.concatenate([given, more]), prompt, wanted, agents, stages)
+    yield from continued(more, prompt, wanted_frames(request.seconds, request.fps, len(more)), agents, stages)

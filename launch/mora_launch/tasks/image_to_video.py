@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from mora_data.reading.fitting import Clip
 
 from mora_launch.tasks.agents import Agents
@@ -10,11 +12,11 @@ from mora_launch.tasks.request import TaskRequest
 from mora_launch.tasks.stages import Stages
 
 
-def image_to_video(request: TaskRequest, agents: Agents, stages: Stages) -> Clip:
+def image_to_video(request: TaskRequest, agents: Agents, stages: Stages) -> Iterator[Clip]:
     """Animate the picture. The prompt is not enhanced, because the picture already shows the details."""
     image = request.image
     assert image is not None, "checked before"
     clip, prompt = stages.frames(
         "segment 1", request.prompt, lambda text, seed: agents.image_to_video(text, seed, image)
     )
-    return continued(clip, prompt, wanted_frames(request.seconds, request.fps, len(clip)), agents, stages)
+    yield from continued(clip, prompt, wanted_frames(request.seconds, request.fps, len(clip)), agents, stages)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 from mora_data.reading.fitting import Clip
@@ -15,7 +16,7 @@ from mora_launch.tasks.text_to_video import text_to_video
 STYLE = "In digital world style"  # paper, section A.8
 
 
-def simulate(request: TaskRequest, agents: Agents, stages: Stages) -> Clip:
+def simulate(request: TaskRequest, agents: Agents, stages: Stages) -> Iterator[Clip]:
     """Run `edit` if a video is given, else `text_to_video`, with the style added to the prompt."""
     styled = replace(request, prompt=f"{request.prompt.rstrip('. ')}. {STYLE}.")
-    return edit(styled, agents, stages) if request.videos else text_to_video(styled, agents, stages)
+    yield from (edit if request.videos else text_to_video)(styled, agents, stages)
