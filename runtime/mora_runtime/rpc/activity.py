@@ -37,6 +37,9 @@ class Activity:
     spilled_nbytes: int = 0
     step: int = 0
     num_steps: int = 0
+    stepped_ns: int = 0  # when the running call has reported its last step; 0 = it has reported none
+    in_steps_ns: int = 0
+    after_steps_ns: int = 0
     memory_nbytes: Callable[[], int] = lambda: 0
     ways: Ways = field(default_factory=Ways)
     # (caller, id, sample or None for all); the control thread adds entries, the thread that serves calls removes them
@@ -48,7 +51,7 @@ class Activity:
         return Pong(
             number, self.busy, busy_ns, self.num_calls, self.num_tickets, self.activation_nbytes, self.num_slots,
             self.arena_nbytes, self.spilled_nbytes, self.step, self.num_steps, self.memory_nbytes(),
-            **dataclasses.asdict(self.ways),
+            **dataclasses.asdict(self.ways), in_steps_ns=self.in_steps_ns, after_steps_ns=self.after_steps_ns,
         )  # fmt: skip
 
     def cancel(self, identity: bytes, call: int, sample: int | None) -> None:
@@ -59,7 +62,10 @@ class Activity:
 
     def ended(self, identity: bytes, call: int) -> None:
         """Reset the progress, and drop CANCELs of this caller up to this call."""
-        self.step = self.num_steps = 0
+        if self.stepped_ns:
+            self.in_steps_ns += self.stepped_ns - self.busy_since_ns
+            self.after_steps_ns += time.monotonic_ns() - self.stepped_ns
+        self.step = self.num_steps = self.stepped_ns = 0
         for entry in list(self.cancelled):
             if entry[0] == identity and entry[1] <= call:
                 self.cancelled.pop(entry, None)
@@ -96,6 +102,7 @@ def report_step(step: int, num_steps: int) -> None:
     activity = _activity
     if activity is not None:
         activity.step, activity.num_steps = step, num_steps
+        activity.stepped_ns = time.monotonic_ns()
     check_cancelled()
 
 

@@ -63,7 +63,7 @@ class _Outgoing:
             inline = self._inline(value)
             if inline is None:
                 return self._leased(value, self._onward.get(name))
-            self._store.ways.num_inline += 1
+            self._store.ways.count_inline(len(inline.data))
             if tracing.active is not None:
                 tracing.active.move("inline", len(inline.data), self._store.identity, self._peer.name)
             return inline

@@ -256,7 +256,7 @@ class TensorStore:
             wire = value.wire
             if tracing.active is not None:
                 tracing.active.move("reference", value.nbytes, wire.owner, peer.name)
-            self.ways.num_shared += 1
+            self.ways.count_shared(value.nbytes)
             return self._leased(peer, value, value.segment, wire.owner, wire.segment, wire.offset, value.meta)
         if isinstance(value, DeviceRef):
             return self._passed_on(peer, value)
@@ -270,8 +270,10 @@ class TensorStore:
         else:
             slot, meta = self.arena.slot_of(tensor)
         kind = self._move_kind(slot, tensor)
-        self.ways.num_staged += kind == "staged"
-        self.ways.num_shared += kind != "staged"
+        if kind == "staged":
+            self.ways.count_staged(meta.nbytes)
+        else:
+            self.ways.count_shared(meta.nbytes)
         if tracing.active is not None:
             spent_ns = time.monotonic_ns() - started_ns
             tracing.active.move(kind, meta.nbytes, self.identity, peer.name, spent_ns=spent_ns)
@@ -295,7 +297,7 @@ class TensorStore:
             return None
         slot, meta = found
         sent = plane.export(slot, meta)
-        self.ways.num_device += 1
+        self.ways.count_device(meta.nbytes)
         if tracing.active is not None:
             spent_ns = time.monotonic_ns() - started_ns
             tracing.active.move("device", meta.nbytes, self.identity, peer.name, spent_ns=spent_ns)
@@ -307,7 +309,7 @@ class TensorStore:
         self.announce_pool(peer, value.pool)
         if tracing.active is not None:
             tracing.active.move("reference", value.nbytes, wire.owner, peer.name)
-        self.ways.num_device += 1
+        self.ways.count_device(value.nbytes)
         sent = DeviceTensor(wire.pool, wire.offset, wire.nbytes, wire.dtype, wire.shape, wire.event)
         return self._leased_in_pool(peer, value, wire.owner, sent)
 

@@ -192,6 +192,12 @@ class Pong(NamedTuple):
     num_device: int  # in memory of the GPU,
     num_staged: int  # from the GPU through shared memory
     num_pool_full: int  # of the staged ones, those that found no room in the device pool
+    inline_nbytes: int  # of the tensors sent so far, by their way
+    shared_nbytes: int
+    device_nbytes: int
+    staged_nbytes: int
+    in_steps_ns: int  # of all calls that reported steps: the time until the last step,
+    after_steps_ns: int  # and the time after it, which is decoding
 
 
 class Cancel(NamedTuple):

@@ -54,7 +54,7 @@ EXAMPLES: list[Message] = [
     Drop([1, 2, 3], [4]),
     Release([]),
     Ping(8),
-    Pong(9, "image.generate", 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24),
+    Pong(9, "image.generate", *range(10, 31)),
     Cancel(10, 3),
     Cancel(11, 3, 2),
     Call(4, "image", "forward", {"x": ON_DEVICE}, ["x"], None, False, [], None, {"y": "video.0.1.x"}),
