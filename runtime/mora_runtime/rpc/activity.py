@@ -37,7 +37,7 @@ class Activity:
     spilled_nbytes: int = 0
     step: int = 0
     num_steps: int = 0
-    stepped_ns: int = 0  # when the running call has reported its last step; 0 = it has reported none
+    reported_ns: int = 0  # when the running call last reported a step; 0 = never
     in_steps_ns: int = 0
     after_steps_ns: int = 0
     memory_nbytes: Callable[[], int] = lambda: 0
@@ -54,6 +54,17 @@ class Activity:
             **dataclasses.asdict(self.ways), in_steps_ns=self.in_steps_ns, after_steps_ns=self.after_steps_ns,
         )  # fmt: skip
 
+    def report(self, step: int, num_steps: int) -> None:
+        """Set the progress. Time before a new step belongs to the steps; time before the same step again, from the
+        first on, is the decoding that follows it."""
+        now_ns = time.monotonic_ns()
+        spent_ns = now_ns - (self.reported_ns or self.busy_since_ns)
+        if step == self.step > 0:
+            self.after_steps_ns += spent_ns
+        else:
+            self.in_steps_ns += spent_ns
+        self.step, self.num_steps, self.reported_ns = step, num_steps, now_ns
+
     def cancel(self, identity: bytes, call: int, sample: int | None) -> None:
         """Store a CANCEL, even of a call that has not begun; above 1,024 the oldest are dropped."""
         self.cancelled[identity, call, sample] = None
@@ -62,10 +73,9 @@ class Activity:
 
     def ended(self, identity: bytes, call: int) -> None:
         """Reset the progress, and drop CANCELs of this caller up to this call."""
-        if self.stepped_ns:
-            self.in_steps_ns += self.stepped_ns - self.busy_since_ns
-            self.after_steps_ns += time.monotonic_ns() - self.stepped_ns
-        self.step = self.num_steps = self.stepped_ns = 0
+        if self.reported_ns:
+            self.after_steps_ns += time.monotonic_ns() - self.reported_ns
+        self.step = self.num_steps = self.reported_ns = 0
         for entry in list(self.cancelled):
             if entry[0] == identity and entry[1] <= call:
                 self.cancelled.pop(entry, None)
@@ -101,8 +111,7 @@ def report_step(step: int, num_steps: int) -> None:
     """Report progress for PONG, and raise Cancelled as `check_cancelled`. Agents call it after each denoising step."""
     activity = _activity
     if activity is not None:
-        activity.step, activity.num_steps = step, num_steps
-        activity.stepped_ns = time.monotonic_ns()
+        activity.report(step, num_steps)
     check_cancelled()
 
 

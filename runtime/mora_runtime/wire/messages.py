@@ -196,8 +196,8 @@ class Pong(NamedTuple):
     shared_nbytes: int
     device_nbytes: int
     staged_nbytes: int
-    in_steps_ns: int  # of all calls that reported steps: the time until the last step,
-    after_steps_ns: int  # and the time after it, which is decoding
+    in_steps_ns: int  # of all calls that reported steps: the time of the steps and before them,
+    after_steps_ns: int  # and the time after the last step of each clip, which is decoding
 
 
 class Cancel(NamedTuple):
