@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from mora_environment.job_folder import job_folder
-from mora_runtime import Agent, cancelled_samples, empty, remote, report_step
+from mora_runtime import Agent, cancelled_samples, check_cancelled, empty, remote, report_step
 from mora_runtime.errors import BadArgument
 from torch import Tensor
 
@@ -331,7 +331,10 @@ class OpenSoraAgent(Agent):
         sampling: tuple[int | None, float | None],
         z: Tensor | None,
     ) -> Tensor:
-        texts = [self._rows_of(prompt) for prompt in prompts]
+        texts = []
+        for prompt in prompts:
+            check_cancelled()
+            texts.append(self._rows_of(prompt))
         pipeline = self._pipeline(*sampling, allocate=ordinary_memory)
         generator = VideoGenerator(pipeline, report_step, cancelled_samples)
         made = generator.generate(clip_requests(texts, seeds, list(frames), given), self._negative(), z)

@@ -37,7 +37,8 @@ class VideoGenerator:
     """Makes clips with one pipeline.
 
     Args:
-        on_step: called after every model call with its number among those of the whole batch.
+        on_step: called after every model call with its number among those of the whole batch, and again, with the same
+            number, before each block of the autoencoder.
     """
 
     def __init__(self, pipeline: GivenFramesPipeline, on_step: OnStep, given_up: GivenUp) -> None:
@@ -59,17 +60,23 @@ class VideoGenerator:
     def _one(
         self, index: int, request: ClipRequest, negative: Tensor, z: Tensor | None, per_clip: int, total: int
     ) -> Tensor:
-        def on_step(number: int, latents: Tensor) -> None:
-            self._on_step(index * per_clip + number + 1, total)
+        num_done = index * per_clip
+
+        def tell() -> None:
+            self._on_step(num_done, total)
             if index in self._given_up():
                 raise _GivenUp
 
-        self._on_step(index * per_clip, total)
-        if index in self._given_up():
-            raise _GivenUp
-        size = self._pipeline.size
+        def on_step(number: int, latents: Tensor) -> None:
+            nonlocal num_done
+            num_done = index * per_clip + number + 1
+            tell()
+
+        tell()
+        pipeline, size = self._pipeline, self._pipeline.size
         images = [frame[None] for frame in frames_to_pixels(request.frames, size.height, size.width)]
-        return self._pipeline.sample(request.text, negative, images, request.given, request.seed, z=z, on_step=on_step)
+        with pipeline.vae.calling(tell):
+            return pipeline.sample(request.text, negative, images, request.given, request.seed, z=z, on_step=on_step)
 
 
 def clip_requests(

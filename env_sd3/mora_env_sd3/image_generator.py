@@ -60,14 +60,15 @@ class ImageGenerator:
 
         Args:
             strength: share of the denoising steps that run over the given pictures; 1 without pictures.
-            on_step: called after every step; all samples of the batch take the same steps.
+            on_step: called after every step, and again, with the same number, before each piece that the autoencoder
+                encodes or decodes; all samples of the batch take the same steps.
         """
         renderer = self._renderer
         seeds = [request.seed for request in requests]
         latents = renderer.initial_latents(seeds, settings)
         scheduler, timesteps = renderer.schedule(settings, latents, strength)
         if requests[0].picture is not None:
-            latents = self._noised(requests, latents, scheduler, timesteps[:1])
+            latents = self._noised(requests, latents, scheduler, timesteps[:1], lambda: on_step(0, len(timesteps)))
         indices = list(range(len(requests)))
         on_step(0, len(timesteps))
         for number, timestep in enumerate(timesteps, start=1):
@@ -77,9 +78,21 @@ class ImageGenerator:
             velocity = self._velocity([requests[index] for index in indices], latents, timestep, settings, z)
             latents = scheduler.step(velocity, timestep, latents, return_dict=False)[0]
             on_step(number, len(timesteps))
-        indices, latents = self._without(given_up(), indices, latents)
-        images = (image for part in self._parts(len(indices)) for image in renderer.decode(latents[part]))
-        return {index: _to_uint8(image) for index, image in zip(indices, images, strict=True)}
+        return self._decoded(indices, latents, lambda: on_step(len(timesteps), len(timesteps)), given_up)
+
+    def _decoded(
+        self, indices: list[int], latents: torch.Tensor, tell: Callable[[], None], given_up: GivenUp
+    ) -> dict[int, torch.Tensor]:
+        """Pictures by index; those that are cancelled before their turn are left out."""
+        pictures: dict[int, torch.Tensor] = {}
+        for part in self._parts(len(indices)):
+            tell()
+            gone = given_up()
+            if all(index in gone for index in indices[part]):
+                continue
+            images = self._renderer.decode(latents[part])
+            pictures |= {index: _to_uint8(image) for index, image in zip(indices[part], images, strict=True)}
+        return pictures
 
     def _parts(self, num_samples: int) -> list[slice]:
         """The samples that the autoencoder takes at once."""
@@ -87,7 +100,12 @@ class ImageGenerator:
         return [slice(start, start + size) for start in range(0, num_samples, size)]
 
     def _noised(
-        self, requests: Sequence[PictureRequest], noise: torch.Tensor, scheduler: object, timestep: torch.Tensor
+        self,
+        requests: Sequence[PictureRequest],
+        noise: torch.Tensor,
+        scheduler: object,
+        timestep: torch.Tensor,
+        tell: Callable[[], None],
     ) -> torch.Tensor:
         """Latents of the pictures with each sample's noise, mixed as the first step expects."""
         pictures = [request.picture for request in requests if request.picture is not None]
@@ -95,6 +113,7 @@ class ImageGenerator:
         seeds = [posterior_seed(request.seed) for request in requests]
         latents = []
         for part in self._parts(len(requests)):
+            tell()
             clean = self._renderer.encode(torch.stack(pictures[part]), seeds[part]).to(noise)
             noised = scheduler.scale_noise(clean, timestep, noise[part])  # type: ignore[attr-defined]
             latents.append(noised)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel
 from mora_environment.job_folder import job_folder
-from mora_runtime import Agent, cancelled_samples, empty, remote, report_step
+from mora_runtime import Agent, cancelled_samples, check_cancelled, empty, remote, report_step
 from mora_runtime.errors import BadArgument
 
 from mora_env_sd3.image_generator import ImageGenerator, PictureRequest
@@ -196,10 +196,10 @@ class Sd3ModelAgent(Agent):
             raise BadArgument(f"size: expected multiples of 16, got {settings.width}x{settings.height}")
         negative = self._negative_embedding()
         pictures = [None] * len(prompts) if images is None else list(images.permute(0, 3, 1, 2).float() / 127.5 - 1.0)
-        requests = [
-            PictureRequest(self._embedding(prompt), negative, seed, picture)
-            for prompt, seed, picture in zip(prompts, seeds, pictures, strict=True)
-        ]
+        requests = []
+        for prompt, seed, picture in zip(prompts, seeds, pictures, strict=True):
+            check_cancelled()
+            requests.append(PictureRequest(self._embedding(prompt), negative, seed, picture))
         made = self._generator.generate(
             requests, settings, strength=strength, z=z, on_step=report_step, given_up=cancelled_samples
         )

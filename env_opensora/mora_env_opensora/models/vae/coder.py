@@ -38,11 +38,16 @@ class _Middle(nn.Module):
 
 
 class _Coder(nn.Module):
+    """Attributes: on_block: called before each block; what it raises ends the pass."""
+
     gradient_checkpointing = False
+    on_block: Callable[[], None] | None = None
 
     def _run(self, steps: list[Callable[[Tensor], Tensor]], x: Tensor, *, recompute: bool = True) -> Tensor:
         recompute = recompute and self.gradient_checkpointing and torch.is_grad_enabled()
         for step in steps:
+            if self.on_block is not None:
+                self.on_block()
             x = checkpoint(step, x, use_reentrant=False, preserve_rng_state=False) if recompute else step(x)
         return x
 

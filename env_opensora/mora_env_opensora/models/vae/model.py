@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -83,6 +84,15 @@ class CausalVAEModel(PretrainedMixin, nn.Module):
         """
         self.encoder.gradient_checkpointing = enabled
         self.decoder.gradient_checkpointing = enabled
+
+    @contextmanager
+    def calling(self, on_block: Callable[[], None]) -> Iterator[None]:
+        """Call `on_block` before each block of each tile; an error that it raises ends `encode` or `decode` there."""
+        self.encoder.on_block = self.decoder.on_block = on_block
+        try:
+            yield
+        finally:
+            self.encoder.on_block = self.decoder.on_block = None
 
     def encode(self, video: Tensor, *, given: Collection[int] | None = None) -> DiagonalGaussian:
         """Pixels (B, 3, F, H, W) -> posterior over latents (B, 4, T, H/8, W/8).
