@@ -1,11 +1,14 @@
-"""Work for the servers, in order of arrival, handed out in batches of compatible samples."""
+"""Work for the servers, handed out in batches of compatible samples: fairly among tenants, by priority within one."""
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping
+from bisect import insort
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Future, InvalidStateError
 from typing import Any
 
@@ -13,6 +16,8 @@ import numpy as np
 from mora_runtime.errors import Cancelled
 
 from mora_launch.limits import MAX_BATCH_TEXT_NBYTES
+from mora_launch.serving.fair_share import FairShare
+from mora_launch.serving.terms import DEFAULT_TERMS, Terms
 
 Step = Callable[[int, int], None]
 
@@ -24,20 +29,34 @@ class Work:
         sample: arguments of this sample, by the plural names of the capability: `prompts`, `seeds`, `images`, ...
         shared: arguments that are equal for all samples of a batch.
         on_step: called with (step, number of steps) by the thread that feeds the server.
+        lane: whose servers do it; tenants share each lane by itself.
+        cost: in megapixel-steps, or any other unit that all work of the lane has.
     """
 
     def __init__(
-        self, capability: str, sample: Mapping[str, Any], shared: Mapping[str, Any], on_step: Step | None = None
+        self,
+        capability: str,
+        sample: Mapping[str, Any],
+        shared: Mapping[str, Any],
+        on_step: Step | None = None,
+        *,
+        terms: Terms = DEFAULT_TERMS,
+        lane: str = "",
+        cost: float = 1.0,
     ) -> None:
         self.capability = capability
         self.sample = dict(sample)
         self.shared = dict(shared)
         self.on_step = on_step
+        self.terms = terms
+        self.lane = lane
+        self.cost = cost
+        self.arrival = -1  # its number in the queue, from its first `put`
         self.future: Future[Any] = Future()
         self.num_runs = 0
         self._cancelled = threading.Event()
         shapes = tuple((name, v.shape) for name, v in sorted(sample.items()) if isinstance(v, np.ndarray))
-        self.key = (capability, tuple(sorted(self.shared.items())), shapes)
+        self.key = (capability, terms.lora, tuple(sorted(self.shared.items())), shapes)
 
     def cancel(self) -> None:
         """Give up the result: the work leaves the queue, or its batch within one denoising step."""
@@ -63,6 +82,9 @@ class WorkQueue:
     """The queue that all threads share. It is unbounded, because later stages of admitted tasks must always fit; the
     admission of requests limits it.
 
+    The tenant that has had the least of a lane is next. Its first work by priority and arrival begins the batch, and
+    all work that can be in the same batch fills it, in the same order, of whichever tenant it is.
+
     Args:
         max_batch: largest batch by capability; 1 by default.
         gather_s: how long an incomplete batch waits for more work, so that the first request of a burst is not alone.
@@ -71,23 +93,35 @@ class WorkQueue:
     def __init__(self, max_batch: Mapping[str, int], gather_s: float = 0.0) -> None:
         self._max_batch = max_batch
         self._gather_s = gather_s
-        self._waiting: list[Work] = []
+        self._waiting: defaultdict[str, list[Work]] = defaultdict(list)  # by tenant, by priority and arrival
+        self._shares: defaultdict[str, FairShare] = defaultdict(FairShare)  # by lane
+        self._arrivals = itertools.count()
         self._changed = threading.Condition()
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return sum(map(len, list(self._waiting.values())))
 
     def put(self, work: Work) -> None:
-        """Append work."""
+        """Add work behind what its tenant has of the same priority."""
         with self._changed:
-            self._waiting.append(work)
+            self._insert(work)
             self._changed.notify_all()
 
     def put_back(self, works: Collection[Work]) -> None:
-        """Put work that a dead server had taken back to the front."""
+        """Put work that a dead server had taken back to its place."""
         with self._changed:
-            self._waiting[:0] = works
+            for work in works:
+                self._insert(work)
+                self._shares[work.lane].refund(work.terms.tenant, work.cost)
             self._changed.notify_all()
+
+    def _insert(self, work: Work) -> None:
+        tenant = work.terms.tenant
+        if not any(other.lane == work.lane for other in self._waiting[tenant]):
+            self._shares[work.lane].arrive(tenant)
+        if work.arrival < 0:
+            work.arrival = next(self._arrivals)
+        insort(self._waiting[tenant], work, key=lambda each: (each.terms.priority, each.arrival))
 
     def take(self, capabilities: Collection[str], *, timeout_s: float, only_full: bool = False) -> list[Work]:
         """Take the next work of these capabilities with all that fits into its batch; empty after the timeout.
@@ -100,13 +134,24 @@ class WorkQueue:
             while True:
                 batch = self._next(capabilities) if only_full else self._gathered(capabilities)
                 if batch and not (only_full and len(batch) < self._limit(batch[0])):
-                    taken = set(map(id, batch))
-                    self._waiting = [work for work in self._waiting if id(work) not in taken]
+                    self._remove(batch)
                     return batch
                 remaining_s = deadline - time.monotonic()
                 if remaining_s <= 0:
                     return []
                 self._changed.wait(remaining_s)
+
+    def _remove(self, batch: list[Work]) -> None:
+        taken = set(map(id, batch))
+        self._keep(lambda work: id(work) not in taken)
+        for work in batch:
+            self._shares[work.lane].charge(work.terms.tenant, work.cost)
+
+    def _keep(self, is_kept: Callable[[Work], bool]) -> None:
+        for tenant, works in list(self._waiting.items()):
+            self._waiting[tenant] = [work for work in works if is_kept(work)]
+            if not self._waiting[tenant]:
+                del self._waiting[tenant]
 
     def _gathered(self, capabilities: Collection[str]) -> list[Work]:
         """Return the next batch; wait a moment for more work if it is not full."""
@@ -123,24 +168,34 @@ class WorkQueue:
         return self._max_batch.get(work.capability, 1)
 
     def _next(self, capabilities: Collection[str]) -> list[Work]:
-        self._waiting = [work for work in self._waiting if not work.is_cancelled]
-        first = next((work for work in self._waiting if work.capability in capabilities), None)
-        if first is None:
-            return []
-        batch: list[Work] = []
+        self._keep(lambda work: not work.is_cancelled)
+        firsts = (
+            next((work for work in works if work.capability in capabilities), None) for works in self._waiting.values()
+        )
+        first = min(
+            filter(None, firsts), key=lambda work: self._shares[work.lane].clock(work.terms.tenant), default=None
+        )
+        return [] if first is None else list(self._batch(first))
+
+    def _batch(self, first: Work) -> Iterator[Work]:
+        """Yield the work of a batch that begins with `first`."""
+        share = self._shares[first.lane].copy()
+        fitting = {tenant: [work for work in works if work.key == first.key] for tenant, works in self._waiting.items()}
+        left = self._limit(first)
         nbytes = 0
-        for work in self._waiting:
-            if work.key == first.key and len(batch) < self._limit(first):
-                nbytes += len(str(work.sample.get("prompts", "")).encode())
-                if batch and nbytes > MAX_BATCH_TEXT_NBYTES:
-                    break
-                batch.append(work)
-        return batch
+        while left and (tenants := [tenant for tenant, works in fitting.items() if works]):
+            work = fitting[min(tenants, key=share.clock)].pop(0)
+            nbytes += len(str(work.sample.get("prompts", "")).encode())
+            if work is not first and nbytes > MAX_BATCH_TEXT_NBYTES:
+                return
+            share.charge(work.terms.tenant, work.cost)
+            left -= 1
+            yield work
 
     def fail_all(self, capabilities: Collection[str], error: Exception) -> None:
         """Fail all waiting work of these capabilities."""
         with self._changed:
-            lost = [work for work in self._waiting if work.capability in capabilities]
-            self._waiting = [work for work in self._waiting if work.capability not in capabilities]
+            lost = [work for works in self._waiting.values() for work in works if work.capability in capabilities]
+            self._keep(lambda work: work.capability not in capabilities)
         for work in lost:
             work.fail(error)

@@ -21,6 +21,7 @@ from mora_runtime.schema import Settings, read_settings
 
 from mora_launch.review.session import ReviewSession
 from mora_launch.serving.http.jobs.video_job import Status, VideoJob
+from mora_launch.serving.terms import DEFAULT_TERMS, Terms
 from mora_launch.tasks.request import TaskRequest
 
 log = logging.getLogger(__name__)
@@ -59,6 +60,8 @@ class JobRecord(Settings):
     error: dict[str, str] | None
     notes: tuple[str, ...] = ()
     loses_sound: bool = False
+    terms: Terms = DEFAULT_TERMS
+    cost: float = 0.0
     is_reviewed: bool
 
 

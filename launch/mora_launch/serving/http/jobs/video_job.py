@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from mora_launch.review.decision import ReviewState
 from mora_launch.review.session import ReviewSession
+from mora_launch.serving.terms import DEFAULT_TERMS, Terms
 from mora_launch.tasks.request import TaskRequest
 
 MEDIA_TYPES = {"mp4": "video/mp4", "webm": "video/webm", "gif": "image/gif"}
@@ -41,6 +42,8 @@ class VideoJob:
     error: dict[str, str] | None = None
     notes: tuple[str, ...] = ()  # about the given videos
     loses_sound: bool = False
+    terms: Terms = DEFAULT_TERMS
+    cost: float = 0.0  # megapixel-steps
     session: ReviewSession | None = None  # only of a reviewed job
     cancelled: threading.Event = field(default_factory=threading.Event)
 

@@ -27,7 +27,7 @@ from mora_launch.serving.http.admission import TooBusy
 from mora_launch.serving.http.front import Front, NotFound
 from mora_launch.serving.http.jobs.job_folder import JobFolder
 from mora_launch.serving.http.jobs.job_progress import JobProgress
-from mora_launch.serving.http.jobs.job_slot import job_slot
+from mora_launch.serving.http.jobs.job_slot import JobSlots
 from mora_launch.serving.http.jobs.review_room import ReviewRoom
 from mora_launch.serving.http.jobs.video_job import Status, VideoJob
 from mora_launch.tasks.agents import Agents
@@ -55,7 +55,7 @@ class VideoJobs:
         self._closing = threading.Event()
         settings = front.config.serving
         self._threads = ThreadPoolExecutor(settings.max_waiting + settings.max_reviews, thread_name_prefix="task")
-        self._slots = threading.Semaphore(settings.max_video_jobs)
+        self._slots = JobSlots(settings.max_video_jobs)
         self._review_room = ReviewRoom(self._folder, settings)
         self._prompts = prompt_agent(settings.prompts)
         for job in self._folder.read_all():
@@ -242,7 +242,7 @@ class VideoJobs:
         return job.cancelled.is_set() or self._closing.is_set()
 
     def _slot(self, job: VideoJob) -> AbstractContextManager[None]:
-        return job_slot(self._slots, lambda: self._is_given_up(job))
+        return self._slots.occupied(job.terms, job.cost, lambda: self._is_given_up(job))
 
     def _make(self, job: VideoJob, slot: ExitStack) -> None:
         request, config = self._whole_request(job), self._front.config
