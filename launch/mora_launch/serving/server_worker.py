@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from mora_runtime.errors import MoraError, PeerDied, TransportError
+from mora_runtime.errors import DeadlineExceeded, MoraError, PeerDied, TransportError
 from mora_runtime.process.role import Role
 from mora_runtime.process.run_directory import RunDirectory
 
@@ -241,6 +241,8 @@ class ServerWorker(threading.Thread):
             raise
         except MoraError as error:
             self._in_flight.popleft()
+            if isinstance(error, DeadlineExceeded):  # the server would continue to compute a result that is not read
+                client.cancel(batch.pending, CONTROL_DEADLINE_S)
             for work in batch.works:
                 work.fail(error)
             return

@@ -6,10 +6,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 import torch
 from mora_launch.serving.counters import Counters
 from mora_launch.serving.server_worker import ServerWorker
 from mora_launch.serving.work_queue import Work, WorkQueue
+from mora_runtime.errors import DeadlineExceeded
 from mora_runtime.process.role import Role
 from mora_runtime.process.run_directory import RunDirectory
 from mora_runtime.wire.messages import Pong
@@ -52,22 +54,50 @@ class PromptServer:
         """Do nothing, because nothing is held."""
 
 
+def serve(queue: WatchedQueue, server: PromptServer, folder: Path) -> None:
+    """Feed the server until the worker would wait for more work."""
+    with RunDirectory.create(folder / "run") as directory:
+        worker = ServerWorker(
+            Role("image.0"), directory, queue, Counters(), allowed=["text_to_image"], modulation=None,
+            arena_nbytes=1 << 20, deadline_s=5.0,
+        )  # fmt: skip
+        queue.worker = worker
+        worker.capabilities = ("text_to_image",)
+        worker._serve(server)  # type: ignore[arg-type]
+
+
 def test_results_are_handed_over_before_the_worker_waits_for_more(tmp_path: Path) -> None:
     works = [Work("text_to_image", {"prompts": "a circle", "seeds": seed}, {}) for seed in range(6)]
     queue = WatchedQueue(works)
-    with RunDirectory.create(tmp_path / "run") as directory:
-        worker = ServerWorker(
-            Role("image.0"),
-            directory,
-            queue,
-            Counters(),
-            allowed=["text_to_image"],
-            modulation=None,
-            arena_nbytes=1 << 20,
-            deadline_s=5.0,
-        )
-        queue.worker = worker
-        worker.capabilities = ("text_to_image",)
-        worker._serve(PromptServer())  # type: ignore[arg-type]
+    serve(queue, PromptServer(), tmp_path)
     assert queue.owed_while_waiting == [[]]
     assert [int(work.future.result().max()) for work in works] == [7] * 6
+
+
+class LateServer(PromptServer):
+    """A server that gives no answer in time."""
+
+    def __init__(self) -> None:
+        self.cancelled: list[Any] = []
+
+    def submit(self, agent: str, capability: str, arguments: dict[str, Any], *, deadline_s: float) -> Any:
+        """A call whose deadline has passed."""
+
+        def result() -> Any:
+            raise DeadlineExceeded("image.0 gave no answer")
+
+        return SimpleNamespace(has_ended=True, result=result)
+
+    def cancel(self, pending: Any, deadline_s: float, *, sample: int | None = None) -> None:
+        """Record the cancelled call."""
+        self.cancelled.append((pending, sample))
+
+
+def test_a_call_without_an_answer_in_time_is_cancelled_as_a_whole(tmp_path: Path) -> None:
+    works = [Work("text_to_image", {"prompts": "a circle", "seeds": seed}, {}) for seed in range(3)]
+    server = LateServer()
+    serve(WatchedQueue(works), server, tmp_path)
+    assert [sample for _, sample in server.cancelled] == [None]
+    for work in works:
+        with pytest.raises(DeadlineExceeded):
+            work.future.result(0)
