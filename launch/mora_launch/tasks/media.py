@@ -36,7 +36,7 @@ def encode(clip: Clip, fps: float, kind: str, metadata: dict[str, Any], codec: s
     Raises:
         BadRequest: an unknown format, or a codec that does not match it.
     """
-    text = json.dumps(metadata, sort_keys=True)
+    text = comment_of(metadata)
     chosen = chosen_codec(kind, codec)
     if kind == "png":
         return png(clip[0], text)
@@ -45,6 +45,11 @@ def encode(clip: Clip, fps: float, kind: str, metadata: dict[str, Any], codec: s
     if chosen is None:
         raise BadRequest("format", f"expected one of {', '.join(FORMATS)}, got {kind}")
     return _encode_video(clip, fps, kind, chosen, text)
+
+
+def comment_of(metadata: dict[str, Any]) -> str:
+    """Return the comment of a file with this metadata, which `read_metadata` reads."""
+    return json.dumps(metadata, sort_keys=True)
 
 
 def chosen_codec(kind: str, codec: str | None) -> str | None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
+from contextlib import suppress
 from dataclasses import replace
 
 from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import FileResponse, JSONResponse, Response
+from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from mora_data.reading.fitting import Clip
 from mora_data.reading.timeline import Video
 
@@ -72,6 +73,9 @@ def video_routes(front: Front, jobs: VideoJobs) -> APIRouter:
         job = jobs.get(video_id)
         if variant not in ("video", "thumbnail"):
             raise BadRequest("variant", f"expected video or thumbnail, got {variant[:20]}")
+        if variant == "video" and job.status == "in_progress" and job.live is not None and job.live.has_content:
+            with suppress(FileNotFoundError):  # it has just ended
+                return StreamingResponse(job.live.chunks(), 200, {"cache-control": "no-store"}, "video/mp4")
         if job.status != "completed":
             raise NotFound("video_id", f"the video is {job.status}, not completed; poll it until it is")
         if not jobs.file(job, variant).is_file():

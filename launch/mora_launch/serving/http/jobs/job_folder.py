@@ -1,7 +1,8 @@
 """Video jobs on disk, so that a server that is restarted on the same run finds them.
 
 Files of each job: `ID.json`, its record; `ID.mp4` (or `.webm`, `.gif`) and `ID.png`, its result; for a reviewed job
-`ID.review/`, the session, and `ID.input-N`, the uploaded files. The record is written first and removed last, so that
+`ID.review/`, the session, and `ID.input-N`, the uploaded files; while it runs `ID.live.mp4`, the frames that are made
+so far, and `ID.partial.mp4`, which becomes the result. The record is written first and removed last, so that
 every file has a record.
 """
 
@@ -80,6 +81,10 @@ class JobFolder:
         """Return the path of a finished job's `video` or `thumbnail`."""
         return self._path / (f"{job.id}.{job.kind}" if variant == "video" else f"{job.id}.png")
 
+    def live(self, job: VideoJob) -> Path:
+        """Return the path of the frames that a running job has made, for viewers."""
+        return self._path / f"{job.id}.live.mp4"
+
     def write(self, job: VideoJob, **changes: Any) -> None:
         """Write a job's record.
 
@@ -116,9 +121,15 @@ class JobFolder:
     def remove(self, job: VideoJob) -> None:
         """Remove all files of a job."""
         shutil.rmtree(self._session(job.id), ignore_errors=True)
-        for path in [*self._path.glob(f"{job.id}.input-*"), self.file(job), self.file(job, "thumbnail")]:
-            path.unlink(missing_ok=True)
+        for path in self._path.glob(f"{job.id}.*"):
+            if path.is_file() and path != self._record(job.id):
+                path.unlink(missing_ok=True)
         self._record(job.id).unlink(missing_ok=True)
+
+    def remove_unfinished(self, job: VideoJob) -> None:
+        """Remove what a server that was killed had made of a job's result."""
+        for path in [*self._path.glob(f"{job.id}.live.*"), *self._path.glob(f"{job.id}.partial.*")]:
+            path.unlink(missing_ok=True)
 
     def read_all(self) -> list[VideoJob]:
         """Return all jobs, oldest first; an unreadable record is logged and skipped."""

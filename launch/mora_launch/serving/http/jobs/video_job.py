@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from mora_launch.review.decision import ReviewState
 from mora_launch.review.session import ReviewSession
+from mora_launch.serving.http.jobs.growing_file import GrowingFile
 from mora_launch.serving.terms import DEFAULT_TERMS, Terms
 from mora_launch.tasks.request import TaskRequest
 
@@ -24,6 +25,7 @@ class VideoJob:
     Attributes:
         request: the request; without its pictures and videos once the job has ended.
         cancelled: set when the job is being deleted.
+        live: the frames that are made so far; None if a person may still change them.
     """
 
     request: TaskRequest
@@ -45,6 +47,7 @@ class VideoJob:
     terms: Terms = DEFAULT_TERMS
     cost: float = 0.0  # megapixel-steps
     session: ReviewSession | None = None  # only of a reviewed job
+    live: GrowingFile | None = None
     cancelled: threading.Event = field(default_factory=threading.Event)
 
     @property

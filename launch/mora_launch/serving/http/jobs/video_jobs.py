@@ -25,16 +25,18 @@ from mora_launch.review.reviewed_stages import ReviewedStages, run_reviewed
 from mora_launch.review.session import ReviewSession
 from mora_launch.serving.http.admission import TooBusy
 from mora_launch.serving.http.front import Front, NotFound
+from mora_launch.serving.http.jobs.growing_file import GrowingFile
 from mora_launch.serving.http.jobs.job_folder import JobFolder
 from mora_launch.serving.http.jobs.job_progress import JobProgress
 from mora_launch.serving.http.jobs.job_slot import JobSlots
 from mora_launch.serving.http.jobs.review_room import ReviewRoom
+from mora_launch.serving.http.jobs.video_encoding import VideoEncoding
 from mora_launch.serving.http.jobs.video_job import Status, VideoJob
 from mora_launch.tasks.agents import Agents
 from mora_launch.tasks.errors import BadRequest
 from mora_launch.tasks.inputs import decoded_now, input_jobs
-from mora_launch.tasks.media import encode, png
-from mora_launch.tasks.procedures import run_task
+from mora_launch.tasks.media import png
+from mora_launch.tasks.procedures import task_pieces
 from mora_launch.tasks.prompt_agent import prompt_agent
 from mora_launch.tasks.request import TaskRequest, check_request
 from mora_launch.tasks.stages import Unreviewed
@@ -181,6 +183,7 @@ class VideoJobs:
             self._folder.remove(job)
             return
         if not job.has_ended:
+            self._folder.remove_unfinished(job)
             if job.session is not None:
                 job.session.stop()
             job.status, job.error = "failed", _interrupted(job)
@@ -253,18 +256,25 @@ class VideoJobs:
         )  # fmt: skip
         progress.expect(request, agents.num_frames)
         if job.session is None:
-            made = run_task(request, agents, Unreviewed(request.seed, progress.stage))
+            pieces = task_pieces(request, agents, Unreviewed(request.seed, progress.stage))
+            job.live = GrowingFile(self._folder.live(job))
         else:
-            made = self._reviewed(job, job.session, request, agents, progress, slot)
-        clip = fitted(made, *job.size)
-        job.seconds = len(clip) / request.fps
+            pieces = iter([self._reviewed(job, job.session, request, agents, progress, slot)])
         metadata = {
             "task": request.task, "prompt": request.prompt, "seed": request.seed, "seconds": request.seconds,
             "sampling": request.sampling(), "strength": request.strength,
             "models": {name: self._front.pool.describe(name)["model"] for name in self._front.pool.capabilities()},
         }  # fmt: skip
-        self.file(job).write_bytes(encode(clip, request.fps, job.kind, metadata, job.codec))
-        self.file(job, "thumbnail").write_bytes(png(clip[0]))
+        with VideoEncoding(
+            self.file(job), request.fps, job.kind, job.codec, metadata,
+            live=job.live, is_cancelled=lambda: self._is_given_up(job),
+        ) as encoding:  # fmt: skip
+            for piece in pieces:
+                clip = fitted(piece, *job.size)
+                if encoding.num_frames == 0:
+                    self.file(job, "thumbnail").write_bytes(png(clip[0]))
+                encoding.append(clip)
+        job.seconds = encoding.num_frames / request.fps
 
     def _whole_request(self, job: VideoJob) -> TaskRequest:
         """Return the job's request; a resumed job reads its uploaded files again. Raises: BadRequest."""
