@@ -34,6 +34,7 @@ _WORDS = [name.replace("_", "-") for name in TASKS]
 )
 @click.option("--steps", type=int, help="Number of denoising steps.  [default: config]")
 @click.option("--guidance", type=float, help="Guidance scale.  [default: config]")
+@click.option("--negative-prompt", help="What the result should not show.  [default: the agents' options]")
 @click.option("--no-enhance", is_flag=True, help="Use the prompt as given, without the prompt agent.")
 @click.option("--size", metavar="WIDTHxHEIGHT", help="Size of the output.  [default: the model's]")
 @click.option("--fps", type=float, help="Frames per second of the output.  [default: the config's clip.fps]")
@@ -49,8 +50,8 @@ def generate(
     task: str | None, prompt: str, image: Path | None, videos: tuple[Path, ...], output: Path, config: Path,
     changes: tuple[str, ...], checkpoint: str | None, seed: int, seconds: float | None,
     strength: float | None, steps: int | None,
-    guidance: float | None, no_enhance: bool, size: str | None, fps: float | None, codec: str | None,
-    review: bool, repeat: Path | None,
+    guidance: float | None, negative_prompt: str | None, no_enhance: bool, size: str | None, fps: float | None,
+    codec: str | None, review: bool, repeat: Path | None,
 ) -> None:  # fmt: skip
     """Generate a video, or repeat a run."""
     from mora_launch.config.train_config import load_config
@@ -70,7 +71,7 @@ def generate(
     options = GenerateOptions(
         task.replace("-", "_"), prompt, seed, None if image is None else str(image.absolute()),
         tuple(str(video.absolute()) for video in videos), seconds, strength, steps, guidance, not no_enhance, size, fps,
-        codec,
+        codec, negative_prompt,
     )  # fmt: skip
     changes = with_checkpoint(changes, checkpoint)
     session = output.absolute().with_name(output.name + ".review") if review else None

@@ -34,7 +34,7 @@ from mora_launch.tasks.agents import Agents
 from mora_launch.tasks.media import check_encodable, chosen_codec, encode, format_of
 from mora_launch.tasks.procedures import run_task
 from mora_launch.tasks.prompt_agent import prompt_agent
-from mora_launch.tasks.request import TaskRequest, check_fields, check_fps, check_request
+from mora_launch.tasks.request import TaskRequest, check_fields, check_fps, check_request, check_seconds
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,12 @@ class GenerateOptions:
     size: str | None = None  # of the output, WIDTHxHEIGHT
     fps: float | None = None  # of the output
     codec: str | None = None
+    negative_prompt: str | None = None
+
+    def recorded(self) -> dict[str, Any]:
+        """Return what a result's JSON says about them; a negative prompt is named only where there is one."""
+        negative = {} if self.negative_prompt is None else {"negative_prompt": self.negative_prompt}
+        return {**{name: value for name, value in self.__dict__.items() if name != "negative_prompt"}, **negative}
 
 
 def generate(
@@ -83,13 +89,15 @@ def generate(
     request, hashes = read_request(options, config)
     check_encodable(kind, size, fps or request.fps)
     check_fields(request, config.serving)  # before any model is loaded
+    if fps is not None and options.seconds is not None:
+        check_seconds(options.seconds, fps, config.serving)
     for note in request.notes:
         console.print(f"{note}", markup=False)
     for name, digest in (expected_inputs or {}).items():
         if hashes.get(name) != digest:
             raise SettingsError(f"--repeat: {name} has changed since that run (its SHA-256 differs)")
     result = ResultFile(output, [path for path in (options.image, *options.videos) if path is not None])
-    asked = {**options.__dict__, "inputs": hashes}
+    asked = {**options.recorded(), "inputs": hashes}
     session = None if session_folder is None else ReviewSession.create(session_folder, asked)
     with (
         tempfile.TemporaryDirectory(prefix="mora-generate-") as folder,
@@ -105,7 +113,7 @@ def generate(
     if size is not None:
         clip = fitted(clip, *size)
     metadata: dict[str, Any] = {
-        "mora": {**options.__dict__, "videos": list(options.videos)},
+        "mora": {**options.recorded(), "videos": list(options.videos)},
         "inputs": hashes,
         "models": models,
         "stages": [candidate.model_dump(mode="json", exclude={"file"}) for candidate in taken],
@@ -174,7 +182,7 @@ def read_request(options: GenerateOptions, config: TrainConfig) -> tuple[TaskReq
     strength = config.serving.edit_strength if options.strength is None else options.strength
     request = TaskRequest(
         options.task, options.prompt, options.seed, config.clip.fps, image, videos, options.seconds,
-        strength, options.steps, options.guidance, options.enhance,
+        strength, options.steps, options.guidance, options.enhance, options.negative_prompt,
     )  # fmt: skip
     return request, hashes
 

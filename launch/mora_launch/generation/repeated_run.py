@@ -56,6 +56,7 @@ class _Options(Settings):
     size: Annotated[str, Field(max_length=40)] | None = None
     fps: float | None = None
     codec: Annotated[str, Field(max_length=40)] | None = None
+    negative_prompt: Annotated[str, Field(max_length=MAX_RECORDED_TEXT_LENGTH)] | None = None
 
 
 class _Content(Settings):

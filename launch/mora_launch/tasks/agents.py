@@ -89,12 +89,10 @@ class Agents:
             if self._on_step is not None:
                 self._on_step(capability, step, num_steps)
 
-        steps = {"num_inference_steps": self._sampling.get("num_inference_steps")}
-        guidance = {"guidance_scale": self._sampling.get("guidance_scale")}
         work = self._pool.submit(
             capability,
             {"prompts": prompt, "seeds": seed, **(sample or {})},
-            {**steps, **guidance, **(shared or {})},
+            {"num_inference_steps": None, "guidance_scale": None, **self._sampling, **(shared or {})},
             tell,
         )
         deadline = time.monotonic() + self._deadline_s

@@ -28,6 +28,7 @@ class Task:
     Attributes:
         title, description: shown by the page.
         fields: those that the task uses in addition to prompt, files and seed.
+        capabilities: every one that it may call.
         needs_image: False = it takes none.
         num_optional_videos: in addition to `num_videos`, which it needs.
     """
@@ -36,6 +37,7 @@ class Task:
     description: str
     examples: tuple[Example, ...]
     fields: tuple[str, ...] = ()
+    capabilities: tuple[str, ...] = ()
     needs_image: bool = False
     num_videos: int = 0
     num_optional_videos: int = 0
@@ -48,6 +50,7 @@ TASKS: Mapping[str, Task] = {
         description="Describe what the video shows.",
         examples=(Example("a red circle moves right"), Example("a blue square moves up")),
         fields=("seconds", "enhance"),
+        capabilities=("text_to_image", "image_to_video", "extend_video"),
     ),
     "image_to_video": Task(
         title="Image to video",
@@ -57,6 +60,7 @@ TASKS: Mapping[str, Task] = {
             Example("the red circle moves down", (_PICTURE,)),
         ),
         fields=("seconds",),
+        capabilities=("image_to_video", "extend_video"),
         needs_image=True,
     ),
     "extend": Task(
@@ -67,6 +71,7 @@ TASKS: Mapping[str, Task] = {
             Example("the blue square moves up", (_SQUARE,)),
         ),
         fields=("seconds",),
+        capabilities=("extend_video",),
         num_videos=1,
     ),
     "edit": Task(
@@ -74,6 +79,7 @@ TASKS: Mapping[str, Task] = {
         description="Changes the first frame as you describe, then animates it again.",
         examples=(Example("make the circle green", (_CIRCLE,)), Example("make the square yellow", (_SQUARE,))),
         fields=("seconds", "strength"),
+        capabilities=("image_to_image", "image_to_video", "extend_video"),
         num_videos=1,
     ),
     "connect": Task(
@@ -83,6 +89,7 @@ TASKS: Mapping[str, Task] = {
             Example("the red circle becomes the blue square", (_CIRCLE, _SQUARE)),
             Example("the blue square becomes the red circle", (_SQUARE, _CIRCLE)),
         ),
+        capabilities=("connect_videos",),
         num_videos=2,
     ),
     "simulate": Task(
@@ -90,6 +97,7 @@ TASKS: Mapping[str, Task] = {
         description="Makes a scene in the style of a digital world.",
         examples=(Example("a yellow circle moves left"), Example("a red circle moves right", (_CIRCLE,))),
         fields=("seconds", "strength", "enhance"),
+        capabilities=("text_to_image", "image_to_image", "image_to_video", "extend_video"),
         num_optional_videos=1,
     ),
 }

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from mora_data.reading.fitting import Clip
 
 from mora_launch.tasks.agents import Agents
+from mora_launch.tasks.request import FRAME_TOLERANCE
 from mora_launch.tasks.stages import Stages
 
 
@@ -31,4 +32,4 @@ def continued(first: Clip, prompt: str, num_frames: int, agents: Agents, stages:
 
 def wanted_frames(seconds: float | None, fps: float, default: int) -> int:
     """Return the number of frames in `seconds`; `default` if it is None."""
-    return default if seconds is None else max(2, math.ceil(seconds * fps))
+    return default if seconds is None else max(2, math.ceil(seconds * fps - FRAME_TOLERANCE))

@@ -63,7 +63,9 @@ def chosen_codec(kind: str, codec: str | None) -> str | None:
 def check_encodable(kind: str, size: tuple[int, int] | None, fps: float | None) -> None:
     """Check that a format can have a (height, width) and a rate. Raises: BadRequest: names the field and its limit."""
     if kind in CODECS and size is not None and (size[0] % 2 or size[1] % 2):
-        raise BadRequest("size", f"expected an even width and height with {kind}, got {size[1]}x{size[0]}")
+        nearest = f"{size[1] + size[1] % 2}x{size[0] + size[0] % 2}"
+        text = f"expected an even width and height with {kind}, got {size[1]}x{size[0]}; the nearest is {nearest}"
+        raise BadRequest("size", text)
     if kind == "gif" and fps is not None and fps > MAX_GIF_FPS:
         raise BadRequest("fps", f"expected at most {MAX_GIF_FPS} with gif, which no player shows faster, got {fps:g}")
 

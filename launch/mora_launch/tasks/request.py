@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -24,6 +26,8 @@ def _known_task(name: str) -> str:
     return name
 
 
+FRAME_TOLERANCE = 0.01  # of a frame: a length such as 0.333333 s is one frame at 3 a second
+_SIZE = re.compile(r"[1-9]\d{0,4}x[1-9]\d{0,4}", re.ASCII)
 TaskName = Annotated[str, AfterValidator(_known_task)]
 
 
@@ -34,6 +38,7 @@ class TaskRequest:
     Attributes:
         seconds: requested length of the generated part; None = one clip of the model.
         fps: frames per second of the model's clips and of the result.
+        negative_prompt: what the result should not show; None = the agents' own.
     """
 
     task: str
@@ -47,6 +52,7 @@ class TaskRequest:
     num_inference_steps: int | None = None
     guidance_scale: float | None = None
     enhance: bool = True
+    negative_prompt: str | None = None
 
     @property
     def nbytes(self) -> int:
@@ -68,13 +74,22 @@ class TaskRequest:
 
     def sampling(self) -> dict[str, Any]:
         """Return the sampling settings, which all stages share."""
-        return {"num_inference_steps": self.num_inference_steps, "guidance_scale": self.guidance_scale}
+        return sampling(self.num_inference_steps, self.guidance_scale, self.negative_prompt)
+
+
+def sampling(steps: int | None, guidance: float | None, negative_prompt: str | None) -> dict[str, Any]:
+    """Return the arguments of a capability that say how to sample. An agent that takes no negative prompt gets none."""
+    negative = {} if negative_prompt is None else {"negative_prompt": negative_prompt}
+    return {"num_inference_steps": steps, "guidance_scale": guidance, **negative}
 
 
 def check_request(request: TaskRequest, pool: ServerPool, settings: ServingSettings) -> None:
     """Refuse an invalid request before anything runs. Raises: BadRequest: names the field and its limit."""
     check_fields(request, settings)
     check_sampling(request.num_inference_steps, request.guidance_scale, pool.describe("image_to_video"))
+    if request.negative_prompt is not None:
+        for capability in set(TASKS[request.task].capabilities).intersection(pool.capabilities()):
+            check_negative_prompt(request.negative_prompt, request.guidance_scale, pool.describe(capability), settings)
 
 
 def check_fields(request: TaskRequest, settings: ServingSettings) -> None:
@@ -97,15 +112,17 @@ def check_texts(request: TaskRequest, settings: ServingSettings) -> None:
     check_prompt(request.prompt, settings)
     check_seed(request.seed)
     check_fps(request.fps)
-    if request.seconds is not None and not 0 < request.seconds <= settings.max_seconds:
-        raise BadRequest("seconds", f"expected more than 0, at most {settings.max_seconds:g}, got {request.seconds:g}")
+    if request.seconds is not None:
+        check_seconds(request.seconds, request.fps, settings)
     if request.strength is not None and not 0 < request.strength <= 1:
         raise BadRequest("strength", f"expected more than 0, at most 1, got {request.strength:g}")
 
 
 def _check_files(request: TaskRequest) -> None:
-    """Check that the request has every file that the task needs, and no file that the task would ignore."""
+    """Check that the request has every file that the task needs, and no file or length that the task would ignore."""
     task = TASKS[request.task]
+    if request.seconds is not None and "seconds" not in task.fields:
+        raise BadRequest("seconds", f"{request.task} takes none; its videos say how long the result is")
     if (request.image is not None) != task.needs_image:
         others = ", ".join(name for name, other in TASKS.items() if other.needs_image)
         takes = "needs a picture" if request.image is None else f"takes no picture; {others} does"
@@ -122,13 +139,51 @@ def check_prompt(prompt: object, settings: ServingSettings) -> str:
     """Return the prompt if it is a non-empty text of allowed length."""
     if not isinstance(prompt, str) or not prompt.strip():
         raise BadRequest("prompt", "expected a text, got none; describe what the video shows")
-    if len(prompt) > settings.max_prompt_length:
-        raise BadRequest("prompt", f"expected at most {settings.max_prompt_length} characters, got {len(prompt)}")
-    try:
-        prompt.encode()
-    except UnicodeEncodeError:
-        raise BadRequest("prompt", "expected text that is valid Unicode") from None
+    _check_text("prompt", prompt, settings)
     return prompt
+
+
+def _check_text(field: str, text: str, settings: ServingSettings) -> None:
+    if len(text) > settings.max_prompt_length:
+        raise BadRequest(field, f"expected at most {settings.max_prompt_length} characters, got {len(text)}")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise BadRequest(field, "expected text that is valid Unicode") from None
+
+
+def check_negative_prompt(
+    negative_prompt: str | None, guidance: float | None, about: dict[str, Any], settings: ServingSettings
+) -> None:
+    """Check that an agent follows the negative prompt, if there is one.
+
+    Args:
+        guidance: that of the request; None = the agent's own.
+        about: the agent's description.
+    """
+    if negative_prompt is None:
+        return
+    _check_text("negative_prompt", negative_prompt, settings)
+    if not about.get("takes_negative_prompt", False):
+        raise BadRequest("negative_prompt", f"the agent {about['agent']} takes none; say in the prompt what is shown")
+    scale = about["guidance_scale"] if guidance is None else guidance
+    if scale <= 1:
+        text = f"has no effect at guidance_scale {scale:g} of the agent {about['agent']}; give one above 1"
+        raise BadRequest("negative_prompt", text)
+
+
+def check_seconds(seconds: float, fps: float, settings: ServingSettings) -> float:
+    """Return a length that is a whole number of frames, at least two, and not too long."""
+    if not 0 < seconds <= settings.max_seconds:
+        raise BadRequest("seconds", f"expected more than 0, at most {settings.max_seconds:g}, got {seconds:g}")
+    frames = seconds * fps
+    if frames < 2 - FRAME_TOLERANCE:
+        raise BadRequest("seconds", f"expected at least two frames, {2 / fps:g} at {fps:g} a second, got {seconds:g}")
+    if abs(frames - round(frames)) > FRAME_TOLERANCE:
+        shorter, longer = math.floor(frames) / fps, math.ceil(frames) / fps
+        text = f"the nearest lengths are {shorter:g} and {longer:g}, got {seconds:g}"
+        raise BadRequest("seconds", f"expected whole frames at {fps:g} a second; {text}")
+    return seconds
 
 
 def check_fps(fps: float) -> float:
@@ -154,13 +209,43 @@ def check_sampling(steps: int | None, guidance: float | None, about: dict[str, A
         raise BadRequest("guidance_scale", f"expected 0 to 50, got {guidance}")
 
 
-def check_size(size: str | None, about: dict[str, Any], settings: ServingSettings) -> tuple[int, int]:
-    """Parse `WIDTHxHEIGHT` to (height, width); the agent's default if not given."""
+def check_size(
+    size: str | None, about: dict[str, Any], settings: ServingSettings, *, is_drawn: bool = False
+) -> tuple[int, int]:
+    """Parse `WIDTHxHEIGHT` to (height, width); the agent's default if not given.
+
+    Args:
+        is_drawn: the agent itself makes pictures of this size; otherwise its frames are resized.
+    """
     own = f"{about['width']}x{about['height']}"
     if size in (None, "auto", own):
         return about["height"], about["width"]
-    allowed = (own, *settings.sizes)
-    if size not in allowed or not re.fullmatch(r"\d{1,5}x\d{1,5}", size or ""):
-        raise BadRequest("size", f"expected one of {', '.join(allowed)}, got {str(size)[:40]}")
-    width, height = map(int, str(size).split("x"))
+    allowed = [own, *(each for each in settings.sizes if not is_drawn or _can_draw(each, about))]
+    if size not in allowed or not _SIZE.fullmatch(size or ""):
+        nearest = _nearest(str(size), allowed)
+        raise BadRequest("size", f"expected one of {', '.join(allowed)}, got {str(size)[:40]}{nearest}")
+    return _height_and_width(str(size))
+
+
+def _can_draw(size: str, about: dict[str, Any]) -> bool:
+    multiple = about.get("size_multiple", 1)
+    return bool(_SIZE.fullmatch(size)) and all(side % multiple == 0 for side in _height_and_width(size))
+
+
+def _nearest(size: str, allowed: Sequence[str]) -> str:
+    """Name the size that is nearest to the one that was asked for, if that is a size."""
+    known = [each for each in allowed if _SIZE.fullmatch(each)]
+    if not _SIZE.fullmatch(size) or not known:
+        return ""
+    height, width = _height_and_width(size)
+
+    def distance(other: str) -> int:
+        other_height, other_width = _height_and_width(other)
+        return abs(other_height - height) + abs(other_width - width)
+
+    return f"; the nearest is {min(known, key=distance)}"
+
+
+def _height_and_width(size: str) -> tuple[int, int]:
+    width, height = map(int, size.split("x"))
     return height, width

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 from fastapi import FastAPI, Request
@@ -57,21 +58,37 @@ class Front:
 
     def models(self) -> list[str]:
         """Return the names that a request may give as `model`."""
-        agents = {self.pool.describe(capability)["agent"] for capability in self.pool.capabilities()}
-        return [CHAIN_MODEL, *sorted(agents)]
+        return [CHAIN_MODEL, *self._agents_by_name()]
 
     def check_model(self, model: str | None, capability: str) -> str:
-        """Return the model's name, or the default. Raises: NotFound: an unknown name."""
-        allowed = [CHAIN_MODEL, self.pool.describe(capability)["agent"]]
-        if model is not None and model not in allowed:
+        """Return the model's name, or the default. Raises: NotFound: an unknown name, or one without the capability."""
+        if model is None or model == CHAIN_MODEL:
+            return CHAIN_MODEL
+        wanted = self.pool.describe(capability)["agent"]
+        allowed = [CHAIN_MODEL, *(name for name, agent in self._agents_by_name().items() if agent == wanted)]
+        if model not in allowed:
             raise NotFound("model", f"expected one of {', '.join(allowed)}, got {model[:60]}")
-        return model or CHAIN_MODEL
+        return model
+
+    def _agents_by_name(self) -> dict[str, str]:
+        """Return the agent of each name: the agent's own, and its kind's if no other agent is of that kind."""
+        agents = sorted({self.pool.describe(capability)["agent"] for capability in self.pool.capabilities()})
+        sections = {**self.config.agents, **self.config.serving.agents}
+        kinds = {agent: sections[agent].kind for agent in agents if agent in sections}
+        counts = Counter([*kinds.values(), *agents])  # a kind with the name of an agent means that agent
+        return {agent: agent for agent in agents} | {kind: agent for agent, kind in kinds.items() if counts[kind] == 1}
 
 
 class NotFound(BadRequest):
     """A named object does not exist."""
 
     code = "not_found"
+
+
+class NotReady(BadRequest):
+    """A result is asked for before it is made."""
+
+    code = "not_ready"
 
 
 class WrongContentType(BadRequest):
@@ -83,8 +100,8 @@ class WrongContentType(BadRequest):
 def status_of(error: MoraError) -> int:
     """Return the HTTP status of an error."""
     kinds: tuple[tuple[type[MoraError], int], ...] = (
-        (NotFound, 404), (ReviewRefused, 409), (WrongContentType, 415), (ConfigurationError, 400), (TooBusy, 429),
-        (Cancelled, 499), (RoleFailed, 503), (TransportError, 503),
+        (NotFound, 404), (NotReady, 409), (ReviewRefused, 409), (WrongContentType, 415), (ConfigurationError, 400),
+        (TooBusy, 429), (Cancelled, 499), (RoleFailed, 503), (TransportError, 503),
     )  # fmt: skip
     return next((status for kind, status in kinds if isinstance(error, kind)), 500)
 

@@ -40,6 +40,7 @@ class RecordedRequest(Settings):
     num_inference_steps: int | None
     guidance_scale: float | None
     enhance: bool
+    negative_prompt: str | None = None
 
 
 class JobRecord(Settings):
@@ -63,6 +64,7 @@ class JobRecord(Settings):
     loses_sound: bool = False
     terms: Terms = DEFAULT_TERMS
     cost: float = 0.0
+    remixed_from: str | None = None
     is_reviewed: bool
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import secrets
 import threading
 import time
-import uuid
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -16,6 +18,19 @@ from mora_launch.tasks.request import TaskRequest
 
 MEDIA_TYPES = {"mp4": "video/mp4", "webm": "video/webm", "gif": "image/gif"}
 Status = Literal["queued", "in_progress", "completed", "failed"]  # as OpenAI names them
+Place = tuple[int, str]
+_ID = re.compile(r"video_([0-9a-f]{16})_[0-9a-f]{16}")
+
+
+def new_id() -> str:
+    """Return an id that begins with the time, so that a list can continue after a job that has been deleted."""
+    return f"video_{time.time_ns():016x}_{secrets.token_hex(8)}"
+
+
+def place_of(identifier: str) -> Place | None:
+    """Return the place in the list of a job with this id, whether it exists or not; None if no job can have the id."""
+    found = _ID.fullmatch(identifier)
+    return None if found is None else (int(found[1], 16), identifier)
 
 
 @dataclass
@@ -24,7 +39,9 @@ class VideoJob:
 
     Attributes:
         request: the request; without its pictures and videos once the job has ended.
+        remixed_from: id of the finished video that it was made from.
         cancelled: set when the job is being deleted.
+        ended: done when the job ends for the first time.
         live: the frames that are made so far; None if a person may still change them.
     """
 
@@ -33,7 +50,7 @@ class VideoJob:
     size: tuple[int, int]  # height, width of the output
     kind: str
     codec: str | None
-    id: str = field(default_factory=lambda: f"video_{uuid.uuid4().hex}")
+    id: str = field(default_factory=new_id)
     created_at: int = field(default_factory=lambda: int(time.time()))
     status: Status = "queued"
     progress: int = 0
@@ -44,11 +61,18 @@ class VideoJob:
     error: dict[str, str] | None = None
     notes: tuple[str, ...] = ()  # about the given videos
     loses_sound: bool = False
+    remixed_from: str | None = None
     terms: Terms = DEFAULT_TERMS
     cost: float = 0.0  # megapixel-steps
     session: ReviewSession | None = None  # only of a reviewed job
     live: GrowingFile | None = None
     cancelled: threading.Event = field(default_factory=threading.Event)
+    ended: Future[None] = field(default_factory=Future)
+
+    @property
+    def place(self) -> Place:
+        """Its place in the list of all jobs, which are in the order of their creation."""
+        return place_of(self.id) or (self.created_at * 10**9, self.id)
 
     @property
     def has_ended(self) -> bool:
@@ -75,7 +99,7 @@ class VideoJob:
             "model": self.model, "progress": self.progress, "prompt": self.request.prompt,
             "seconds": f"{self.seconds or self.request.seconds or 0:g}", "size": f"{self.size[1]}x{self.size[0]}",
             "completed_at": self.completed_at, "expires_at": self.expires_at, "error": self.error,
-            "remixed_from_video_id": None, "task": self.request.task, "seed": self.request.seed, "stage": self.stage,
-            "review": None if review is None else review.status, "notes": list(self.notes),
+            "remixed_from_video_id": self.remixed_from, "task": self.request.task, "seed": self.request.seed,
+            "stage": self.stage, "review": None if review is None else review.status, "notes": list(self.notes),
             **({"audio": "left out"} if self.loses_sound else {}),
         }  # fmt: skip

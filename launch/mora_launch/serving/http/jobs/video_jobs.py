@@ -236,6 +236,8 @@ class VideoJobs:
         with self._lock:
             job.status = status  # last, because the job may be resumed from here on
             is_deleted = job.cancelled.is_set()
+        if not job.ended.done():
+            job.ended.set_result(None)
         if is_deleted:
             self._folder.remove(job)
         elif job.is_stopped_review:
