@@ -16,6 +16,7 @@ from mora_runtime.process.run_directory import RunDirectory
 
 from mora_launch.config.capability import CAPABILITIES
 from mora_launch.limits import CONTROL_DEADLINE_S, MAX_NUM_RUNS
+from mora_launch.serving.call_record import CallRecord
 from mora_launch.serving.counters import Counters
 from mora_launch.serving.work_queue import Work, WorkQueue
 
@@ -30,16 +31,17 @@ _WARM_NBYTES = 4 << 20
 _VITALS = (
     "memory_nbytes", "arena_nbytes", "spilled_nbytes", "num_slots",
     "num_inline", "num_shared", "num_device", "num_staged",
+    "inline_nbytes", "shared_nbytes", "device_nbytes", "staged_nbytes", "in_steps_ns", "after_steps_ns",
 )  # fmt: skip
 
 
 class _Batch:
     """The work of one call."""
 
-    def __init__(self, works: list[Work], pending: PendingReply) -> None:
+    def __init__(self, works: list[Work], pending: PendingReply, record: CallRecord) -> None:
         self.works = works
         self.pending = pending
-        self.started_s = time.monotonic()
+        self.record = record
         self.told: set[int | None] = set()  # positions whose cancellation was sent to the server; None = all
 
 
@@ -84,6 +86,7 @@ class ServerWorker(threading.Thread):
         self._ready_generation = 0
         self._ended = False
         self._in_flight: deque[_Batch] = deque()
+        self._answered_ns = 0  # when the server last answered a call
         self.is_connected = False
 
     def server_is_ready(self, generation: int) -> None:
@@ -192,7 +195,8 @@ class ServerWorker(threading.Thread):
                 for work in works:
                     work.fail(error)
                 continue
-            self._in_flight.append(_Batch(works, pending))
+            record = CallRecord(self._counters, self.agent, self.role, works, pending)
+            self._in_flight.append(_Batch(works, pending, record))
 
     def _submit(self, client: Client, works: list[Work]) -> PendingReply:
         from mora_runtime.tensors.arrays import to_tensor
@@ -203,7 +207,6 @@ class ServerWorker(threading.Thread):
             arguments[name] = to_tensor(np.stack(values)) if isinstance(value, np.ndarray) else values
         if self._modulation is not None:
             arguments["z"] = to_tensor(self._modulation)
-        self._counters.batch_size.labels(works[0].capability).observe(len(works))
         return client.submit(self.agent, works[0].capability, arguments, deadline_s=self._deadline_s)
 
     def _wait(self, client: Client, batch: _Batch) -> None:
@@ -241,14 +244,20 @@ class ServerWorker(threading.Thread):
             raise
         except MoraError as error:
             self._in_flight.popleft()
+            self._record(batch, time.monotonic_ns(), error.code)
             if isinstance(error, DeadlineExceeded):  # the server would continue to compute a result that is not read
                 client.cancel(batch.pending, CONTROL_DEADLINE_S)
             for work in batch.works:
                 work.fail(error)
             return
         self._in_flight.popleft()
+        answered_ns = time.monotonic_ns()
         self._fill(client, wait_s=0.0)  # before handling the results, so that the server keeps working
-        self._counters.call_s.labels(capability).observe(time.monotonic() - batch.started_s)
+        self._record(batch, answered_ns)
         for work, output in zip(batch.works, outputs, strict=True):
             work.finish(output)
         client.flush()
+
+    def _record(self, batch: _Batch, answered_ns: int, error: str | None = None) -> None:
+        batch.record.ended(answered_ns, self._answered_ns, error)
+        self._answered_ns = answered_ns

@@ -18,6 +18,7 @@ from mora_runtime.errors import Cancelled
 from mora_launch.limits import MAX_BATCH_TEXT_NBYTES
 from mora_launch.serving.fair_share import FairShare
 from mora_launch.serving.terms import DEFAULT_TERMS, Terms
+from mora_launch.telemetry import spans
 
 Step = Callable[[int, int], None]
 
@@ -54,6 +55,8 @@ class Work:
         self.arrival = -1  # its number in the queue, from its first `put`
         self.future: Future[Any] = Future()
         self.num_runs = 0
+        self.created_ns = time.monotonic_ns()
+        self.span = spans.current.get()  # of the request or task that it is part of
         self._cancelled = threading.Event()
         shapes = tuple((name, v.shape) for name, v in sorted(sample.items()) if isinstance(v, np.ndarray))
         self.key = (capability, terms.lora, tuple(sorted(self.shared.items())), shapes)
