@@ -16,6 +16,7 @@ from mora_training.adapters import load_adapters
 from mora_training.optimizer_agent import PARTICIPANT, OptimizerAgent, Trainable
 from mora_training.training_settings import TrainingServerSettings
 
+from mora_environment.adapters.adapter_agent import ADAPTERS, AdapterAgent
 from mora_environment.job_folder import shared_folders
 from mora_environment.kind import Kind, imported, kind_named
 from mora_environment.promised_methods import check_methods, check_trainable
@@ -62,13 +63,17 @@ class AgentBuilder:
             EnvironmentFailed: a table entry is wrong: its builder cannot be imported, or the agent lacks a method.
         """
         device = torch.device(settings.device)
-        agents = {}
+        agents: dict[str, Agent] = {}
         for name, agent in settings.agents.items():
             shared = None if settings.training is None else Path(settings.run_dir) / "cache" / name
             with shared_folders(shared):
                 agents[name] = self.make(agent.kind, agent.options, device, source=f"agents.{name}")
             if agent.adapters is not None:
                 self._adapt(agents[name], name, agent, trains=settings.training is not None)
+            if agent.allowed_adapters:
+                check_trainable(agents[name], self._kinds[agent.kind], self._owner(agent.kind))
+                module = cast(torch.nn.Module, agents[name].module())
+                agents[ADAPTERS] = AdapterAgent(module, agent.allowed_adapters)
         if settings.training is not None:
             own, kind = agents[settings.name], settings.agents[settings.name].kind
             check_trainable(own, self._kinds[kind], self._owner(kind))

@@ -10,7 +10,7 @@ from pydantic import Field
 
 AgentName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
 # Names of other roles of a job, of a server's own agents, and of files of a checkpoint.
-_RESERVED = ("candidates", "control", "coordinator", "modulation", "participant", "profiler", "total")
+_RESERVED = ("adapters", "candidates", "control", "coordinator", "modulation", "participant", "profiler", "total")
 _OUTPUT = "_output"  # of the norm of the gradient of what an agent made, after the agent's name
 
 

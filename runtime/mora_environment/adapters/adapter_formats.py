@@ -12,10 +12,7 @@ from mora_training.adapters import read_adapter_settings
 from mora_training.training_settings import ADAPTER_FILE, TrainableSettings
 from safetensors.torch import load_file, save_file
 
-DIFFUSERS_FILE = "pytorch_lora_weights.safetensors"  # the name that diffusers' `load_lora_weights` looks for
-_DIFFUSERS_METADATA = "lora_adapter_metadata"  # key in the file's header from which diffusers reads alpha
-_PEFT_CONFIG = "adapter_config.json"
-_PEFT_PREFIX = "base_model.model."  # peft's `PeftModel` has the model there
+from mora_environment.adapters.format_names import DIFFUSERS_FILE, DIFFUSERS_METADATA, PEFT_CONFIG, PEFT_PREFIX
 
 
 def write_diffusers(source: Path, target: Path, component: str) -> None:
@@ -28,7 +25,7 @@ def write_diffusers(source: Path, target: Path, component: str) -> None:
     """
     settings = _peft_settings(read_adapter_settings(source))
     metadata = {f"{component}.{name}": value for name, value in settings.items()}
-    header = {"format": "pt", _DIFFUSERS_METADATA: json.dumps(metadata, indent=2, sort_keys=True)}
+    header = {"format": "pt", DIFFUSERS_METADATA: json.dumps(metadata, indent=2, sort_keys=True)}
     save_file(_renamed(source, f"{component}.".__add__), target / DIFFUSERS_FILE, metadata=header)
 
 
@@ -47,8 +44,8 @@ def write_peft(source: Path, target: Path, base: str | None) -> None:
         "inference_mode": True,
         **_peft_settings(read_adapter_settings(source)),
     }
-    save_file(_renamed(source, _PEFT_PREFIX.__add__), target / ADAPTER_FILE, metadata={"format": "pt"})
-    (target / _PEFT_CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    save_file(_renamed(source, PEFT_PREFIX.__add__), target / ADAPTER_FILE, metadata={"format": "pt"})
+    (target / PEFT_CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _peft_settings(settings: TrainableSettings) -> dict[str, Any]:

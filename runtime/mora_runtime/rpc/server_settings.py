@@ -17,12 +17,25 @@ Tf32 = Literal["none", "convolutions", "all"]  # "all": matrix products too
 ATTENTION: tuple[AttentionKernel, ...] = ("cudnn", "flash", "efficient", "math")
 
 
+class AllowedAdapters(Settings):
+    """LoRA adapters that a call may ask for by name."""
+
+    name: str
+    file: str
+    nbytes: int = Field(ge=1)
+    sha256: str
+    alpha: float
+    prefix: str = ""  # of the names in the file, before those of the model's layers
+    must_fit: bool = True  # False = left out if the model does not have their layers
+
+
 class AgentSettings(Settings):
     """One agent that the server hosts; its options are checked by its environment."""
 
     kind: str
     options: dict[str, Any] = Field(default_factory=dict)
     adapters: str | None = None  # folder of LoRA adapters for its model
+    allowed_adapters: tuple[AllowedAdapters, ...] = ()  # in their place, for calls that ask for them
 
 
 class ServerSettings(Settings):
