@@ -32,6 +32,8 @@ MAX_LEFT_OVER_NBYTES = 1 << 20  # of a body that is not read; a longer one close
 WRITE_DEADLINE_S = 20.0  # for a client that reads nothing of its answer
 SOCKET_BUFFER_NBYTES = 256 << 10  # of the kernel, for each direction of a connection
 MAX_NUM_KEPT_VIDEOS = 2000  # jobs that have ended; the oldest expire first
+MAX_NUM_KEPT_PICTURES = 10_000  # as files with an address; the oldest expire first
+MAX_KEPT_PICTURES_NBYTES = 1 << 30  # of all of them together
 
 # files
 MAX_REPEATED_RUN_NBYTES = 16 << 20
