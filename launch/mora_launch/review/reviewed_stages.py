@@ -32,22 +32,26 @@ class ReviewedStages:
     def __init__(
         self, session: ReviewSession, agents: Agents, request: TaskRequest, ask: Ask,
         on_stage: Callable[[str], None] = lambda name: None,
+        on_result: Callable[[str, Clip | str], None] = lambda name, made: None,
     ) -> None:  # fmt: skip
         self._session = session
         self._agents = agents
         self._request = request
         self._ask = ask
         self._on_stage = on_stage
+        self._on_result = on_result
 
     def text(self, name: str, make: Callable[[], str]) -> str:
         """Return the accepted prompt; `again` and `edit` both replace the candidate with another text."""
         known = self._session.accepted(name)
         if known is not None:
+            self._on_result(name, known.prompt)
             return known.prompt
         self._on_stage(name)
         candidate = self._session.left_open(name) or StageResult(stage=name, kind="text", prompt=make(), attempt=0)
         while True:
             self._session.offer(candidate)
+            self._on_result(name, candidate.prompt)
             decision = self._decision()
             if decision.action == "accept":
                 self._session.accept(candidate)
@@ -61,12 +65,15 @@ class ReviewedStages:
         """Return the accepted picture or clip and its prompt."""
         known = self._session.accepted(name)
         if known is not None:
-            return self._session.frames(known), known.prompt
+            accepted = self._session.frames(known)
+            self._on_result(name, accepted)
+            return accepted, known.prompt
         self._on_stage(name)
         candidate = self._session.left_open(name)
         if candidate is not None:
             frames = self._session.frames(candidate)
             self._session.offer(candidate)
+            self._on_result(name, frames)
         else:
             frames = make(prompt, stage_seed(self._request.seed, name, 0))
             candidate = self._offered(StageResult(stage=name, kind="frames", prompt=prompt, attempt=0), frames)
@@ -82,6 +89,7 @@ class ReviewedStages:
     def _offered(self, candidate: StageResult, frames: Clip) -> StageResult:
         """Offer a candidate to the reviewers; return it with the name of its file."""
         offered = self._session.offer(candidate, frames).candidate
+        self._on_result(candidate.stage, frames)
         assert offered is not None, "it was offered now"
         return offered
 

@@ -51,7 +51,7 @@ class CallRecord:
 
     def _add_spans(self, begun_ns: int, answered_ns: int, error: str | None) -> None:
         common = {"mora.agent": self._agent, "mora.capability": self._capability}
-        call = {
+        call: spans.Attributes = {
             **common, "mora.server": self._role, "mora.batch_size": len(self._works),
             "mora.call": f"{self._pending.client.identity}>{self._pending.id}",  # as in the server's trace and log
         }  # fmt: skip

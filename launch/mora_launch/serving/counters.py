@@ -13,6 +13,8 @@ from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
+from mora_launch.telemetry import spans
+
 _SECONDS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
 _QUEUE_SECONDS = (0.001, 0.003, *_SECONDS)
 FrontStage = Literal["read", "prompt", "encode"]  # what the front does itself; the other stages are capabilities
@@ -71,9 +73,10 @@ class Counters:
 
     @contextmanager
     def timing(self, stage: FrontStage) -> Iterator[None]:
-        """Observe the time of a stage that this process computes itself."""
+        """Observe the time of a stage that this process computes itself, as a metric and as a span."""
         started_s = time.monotonic()
         try:
-            yield
+            with spans.span(stage):
+                yield
         finally:
             self.stage_s.labels(stage, FRONT).observe(time.monotonic() - started_s)

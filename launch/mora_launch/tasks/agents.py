@@ -51,7 +51,8 @@ class Agents:
 
     def enhance(self, prompt: str) -> str:
         """Return the prompt as rewritten by the prompt agent."""
-        return self._prompts.enhance(prompt)
+        with self._pool.counters.timing("prompt"):
+            return self._prompts.enhance(prompt)
 
     def text_to_image(self, prompt: str, seed: int) -> Clip:
         """Make a picture (H, W, 3)."""

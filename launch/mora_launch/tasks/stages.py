@@ -27,21 +27,30 @@ class Unreviewed:
 
     Args:
         on_stage: called with the name of each stage as it begins.
+        on_result: called with the name of each stage and what it made.
     """
 
-    def __init__(self, seed: int, on_stage: Callable[[str], None] = lambda name: None) -> None:
+    def __init__(
+        self, seed: int, on_stage: Callable[[str], None] = lambda name: None,
+        on_result: Callable[[str, Clip | str], None] = lambda name, made: None,
+    ) -> None:  # fmt: skip
         self._seed = seed
         self._on_stage = on_stage
+        self._on_result = on_result
 
     def text(self, name: str, make: Callable[[], str]) -> str:
         """Return the text of `make`."""
         self._on_stage(name)
-        return make()
+        made = make()
+        self._on_result(name, made)
+        return made
 
     def frames(self, name: str, prompt: str, make: Make) -> tuple[Clip, str]:
         """Make the frames once, with the stage's first seed."""
         self._on_stage(name)
-        return make(prompt, stage_seed(self._seed, name, 0)), prompt
+        made = make(prompt, stage_seed(self._seed, name, 0))
+        self._on_result(name, made)
+        return made, prompt
 
 
 def stage_seed(seed: int, stage: str, attempt: int) -> int:

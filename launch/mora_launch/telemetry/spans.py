@@ -75,6 +75,7 @@ class OpenSpan:
     Attributes:
         context: its ids, for its children.
         attributes: what is known about it, of closed sets: no prompt, no token.
+        error: code of the error that ended it.
     """
 
     def __init__(self, spans: Spans, name: str, parent: SpanContext | None, start_ns: int, is_request: bool) -> None:
@@ -84,30 +85,26 @@ class OpenSpan:
         self._start_ns = start_ns
         self._exported: Exported | None = None
         self.attributes: dict[str, str | int | float] = {}
+        self.error: str | None = None
         if spans.exporter is not None:
             self._exported = spans.exporter.begin(name, parent, spans.wall_ns(start_ns), is_request=is_request)
             self.context = self._exported.context
         else:
             self.context = SpanContext.root() if parent is None else parent.child()
 
-    def end(self, *, end_ns: int | None = None, error: str | None = None) -> None:
-        """Complete the span.
-
-        Args:
-            end_ns: on CLOCK_MONOTONIC; None = now.
-            error: code of the error that ended it.
-        """
+    def end(self, end_ns: int | None = None) -> None:
+        """Complete the span at a time of CLOCK_MONOTONIC; None = now."""
         ended_ns = time.monotonic_ns() if end_ns is None else end_ns
         if self._exported is not None:
-            self._exported.end(self._spans.wall_ns(ended_ns), self.attributes, error)
+            self._exported.end(self._spans.wall_ns(ended_ns), self.attributes, self.error)
         if self._spans.record is not None:
             ids: dict[str, object] = {
                 "trace_id": self.context.shown_trace_id, "span_id": self.context.shown_span_id, **self.attributes
             }  # fmt: skip
             if self._parent is not None:
                 ids["parent_span_id"] = self._parent.shown_span_id
-            if error is not None:
-                ids["error"] = error
+            if self.error is not None:
+                ids["error"] = self.error
             self._spans.record(self._name, self._start_ns, ended_ns - self._start_ns, ids)
 
 
@@ -129,24 +126,23 @@ def stop() -> None:
 
 
 @contextmanager
-def span(name: str, attributes: Attributes | None = None) -> Iterator[None]:
+def span(name: str, attributes: Attributes | None = None) -> Iterator[OpenSpan | None]:
     """Record the time inside the block as a child of the current span, and make it the current one."""
     spans = active
     if spans is None:
-        yield
+        yield None
         return
     opened = spans.begin(name, current.get())
     opened.attributes.update(attributes or {})
     token = current.set(opened.context)
-    error: str | None = None
     try:
-        yield
+        yield opened
     except BaseException as raised:
-        error = str(getattr(raised, "code", type(raised).__name__))
+        opened.error = str(getattr(raised, "code", type(raised).__name__))
         raise
     finally:
         current.reset(token)
-        opened.end(error=error)
+        opened.end()
 
 
 def past(
@@ -157,4 +153,5 @@ def past(
     if spans is not None:
         opened = spans.begin(name, parent, start_ns=start_ns)
         opened.attributes.update(attributes)
-        opened.end(end_ns=end_ns, error=error)
+        opened.error = error
+        opened.end(end_ns)

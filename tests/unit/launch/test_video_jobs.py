@@ -16,6 +16,7 @@ from mora_data.reading.timeline import Video
 from mora_launch.config.train_config import load_config
 from mora_launch.decoding.video import read_video
 from mora_launch.review.decision import StageDecision
+from mora_launch.serving.counters import Counters
 from mora_launch.serving.http.admission import TooBusy
 from mora_launch.serving.http.front import Front, NotFound
 from mora_launch.serving.http.jobs.video_job import VideoJob
@@ -31,6 +32,9 @@ TINY = Path(__file__).resolve().parents[3] / "configs" / "tiny.yaml"
 
 class PromptPool:
     """Capabilities whose work is done when it is submitted."""
+
+    def __init__(self) -> None:
+        self.counters = Counters()
 
     def describe(self, capability: str) -> dict[str, Any]:
         return {
@@ -99,6 +103,42 @@ def test_jobs_that_wait_for_a_person_give_their_slot_to_others(make_jobs: Any, t
         assert jobs.file(each).read_bytes() == jobs.file(plain).read_bytes()
         jobs.delete(each.id)
     assert {path.stem for path in tmp_path.rglob("*") if path.is_file()} == {plain.id}, "nothing else is left"
+
+
+def outcomes(jobs: VideoJobs) -> dict[tuple[str, str], float]:
+    """Number of text-to-video requests by outcome and code."""
+    metrics = jobs._front.pool.counters.registry.collect()
+    samples = [sample for metric in metrics for sample in metric.samples if sample.name == "mora_request_success_total"]
+    return {
+        (sample.labels["finished_reason"], sample.labels["code"]): sample.value
+        for sample in samples
+        if sample.labels["kind"] == "text_to_video"
+    }
+
+
+def test_every_stage_of_a_job_has_its_picture_and_its_outcome_is_counted(make_jobs: Any) -> None:
+    jobs = make_jobs()
+    made = jobs.create(job())
+    until(lambda: made.status == "completed")
+    told = [(stage.name, stage.as_json()["status"], stage.picture is not None) for stage in made.stages]
+    assert told == [("prompt", "completed", False), ("image", "completed", True), ("segment 1", "completed", True)]
+    until(lambda: outcomes(jobs) == {("completed", ""): 1})
+    value = jobs._front.pool.counters.registry.get_sample_value
+    assert value("mora_e2e_request_latency_seconds_count", {"kind": "text_to_video"}) == 1
+    for stage in ("prompt", "encode"):
+        assert value("mora_stage_seconds_count", {"stage": stage, "agent": "front"}) == 1
+    assert value("mora_request_queue_time_seconds_count", {"stage": "task", "agent": "front"}) == 1
+
+
+def test_a_stage_that_is_made_again_after_going_back_takes_the_place_of_the_old_one(make_jobs: Any) -> None:
+    jobs = make_jobs()
+    made = jobs.create(job(), is_reviewed=True)
+    decide(made, "accept")
+    decide(made, "back")
+    until(lambda: waits(made))
+    assert [stage.name for stage in made.stages] == ["prompt"]
+    decide(made, "stop")
+    until(lambda: outcomes(jobs) == {("cancelled", "review_stopped"): 1})
 
 
 def test_a_stopped_review_resumes_where_it_was(make_jobs: Any, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
@@ -16,6 +17,7 @@ from mora_runtime.errors import Cancelled
 
 from mora_launch.serving.http.jobs.growing_file import GrowingFile
 from mora_launch.tasks.media import chosen_codec, comment_of, encode
+from mora_launch.telemetry import spans
 
 
 class _Writer(AbstractContextManager[Any], Protocol):
@@ -33,6 +35,9 @@ class VideoEncoding:
         live: also gets the frames, as an mp4 that can be watched while it grows; None without viewers. It is removed
             at the end.
         is_cancelled: polled before each frame.
+
+    Attributes:
+        spent_ns: time of encoding, without waiting for frames; of a whole file.
     """
 
     def __init__(
@@ -50,6 +55,9 @@ class VideoEncoding:
         self._is_cancelled = is_cancelled
         self._pieces: queue.SimpleQueue[Clip | None] = queue.SimpleQueue()
         self._error: BaseException | None = None
+        self._span = spans.current.get()
+        self._waited_ns = 0
+        self.spent_ns = 0
         self._is_given_up = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"encodes {path.name}", daemon=True)
 
@@ -73,9 +81,13 @@ class VideoEncoding:
             raise self._error
 
     def _run(self) -> None:
+        begun_ns = time.monotonic_ns()
         try:
             self._encode()
             self._partial.replace(self._path)
+            ended_ns = time.monotonic_ns()
+            self.spent_ns = ended_ns - begun_ns - self._waited_ns
+            spans.past("encode", self._span, begun_ns, ended_ns, {"mora.spent_s": self.spent_ns / 1e9})
         except BaseException as error:  # the thread of the job raises it
             self._error = error
         finally:
@@ -102,10 +114,16 @@ class VideoEncoding:
             writer.write(piece[number : number + 1])
 
     def _arrived(self) -> Iterator[Clip]:
-        while (piece := self._pieces.get()) is not None:
+        while (piece := self._next_piece()) is not None:
             if len(piece):
                 yield piece
         self._check()
+
+    def _next_piece(self) -> Clip | None:
+        asked_ns = time.monotonic_ns()
+        piece = self._pieces.get()
+        self._waited_ns += time.monotonic_ns() - asked_ns
+        return piece
 
     def _check(self) -> None:
         if self._is_given_up.is_set() or self._is_cancelled():

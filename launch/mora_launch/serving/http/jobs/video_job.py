@@ -13,6 +13,7 @@ from typing import Any, Literal
 from mora_launch.review.decision import ReviewState
 from mora_launch.review.session import ReviewSession
 from mora_launch.serving.http.jobs.growing_file import GrowingFile
+from mora_launch.serving.http.jobs.job_stage import JobStage
 from mora_launch.serving.terms import DEFAULT_TERMS, Terms
 from mora_launch.tasks.request import TaskRequest
 
@@ -52,9 +53,12 @@ class VideoJob:
     codec: str | None
     id: str = field(default_factory=new_id)
     created_at: int = field(default_factory=lambda: int(time.time()))
+    accepted_s: float = field(default_factory=time.monotonic)  # now, or when it was resumed
     status: Status = "queued"
     progress: int = 0
     stage: str = ""
+    num_stages: int = 0  # an estimate
+    stages: list[JobStage] = field(default_factory=list)  # those that have begun
     seconds: float = 0.0
     completed_at: int | None = None
     expires_at: int | None = None
