@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from mora_launch.config.train_config import load_config
 from mora_launch.serving.http.front import Front, install_errors
 from mora_launch.serving.http.images import image_routes
+from mora_launch.serving.http.results.picture_files import PictureFiles
 from mora_launch.serving.work_queue import Work
 
 TINY = Path(__file__).resolve().parents[3] / "configs" / "tiny.yaml"
@@ -62,12 +63,12 @@ async def ask_and_go(app: FastAPI, pool: IdlePool, **fields: Any) -> list[str]:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_client_that_goes_away_leaves_nothing_behind(stream: bool) -> None:
+def test_a_client_that_goes_away_leaves_nothing_behind(stream: bool, tmp_path: Path) -> None:
     pool: Any = IdlePool()
     front = Front.over(pool, load_config(TINY, []))
     app = FastAPI()
     install_errors(app)
-    app.include_router(image_routes(front))
+    app.include_router(image_routes(front, PictureFiles(tmp_path / "pictures", 60.0)))
     assert asyncio.run(ask_and_go(app, pool, stream=stream)) == []
     assert front.admission.num_admitted == 0
     assert pool.were_cancelled == [True, True]

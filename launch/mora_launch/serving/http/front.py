@@ -97,13 +97,29 @@ class WrongContentType(BadRequest):
     code = "wrong_content_type"
 
 
-def status_of(error: MoraError) -> int:
-    """Return the HTTP status of an error."""
-    kinds: tuple[tuple[type[MoraError], int], ...] = (
-        (NotFound, 404), (NotReady, 409), (ReviewRefused, 409), (WrongContentType, 415), (ConfigurationError, 400),
-        (TooBusy, 429), (Cancelled, 499), (RoleFailed, 503), (TransportError, 503),
-    )  # fmt: skip
-    return next((status for kind, status in kinds if isinstance(error, kind)), 500)
+_STATUSES: tuple[tuple[type[MoraError], int], ...] = (
+    (NotFound, 404), (NotReady, 409), (ReviewRefused, 409), (WrongContentType, 415), (ConfigurationError, 400),
+    (TooBusy, 429), (Cancelled, 499), (RoleFailed, 503), (TransportError, 503),
+)  # fmt: skip
+
+
+def status_of(kind: type[MoraError]) -> int:
+    """Return the HTTP status of a kind of error."""
+    return next((status for known, status in _STATUSES if issubclass(kind, known)), 500)
+
+
+def status_of_code(code: str) -> int:
+    """Return the HTTP status of an error of which only the code is known."""
+    kinds = [MoraError]
+    for kind in kinds:  # grows while it is walked through
+        kinds += kind.__subclasses__()
+    return max((status_of(kind) for kind in kinds if kind.code == code), default=500)
+
+
+def error_answer(text: str, status: int, *, field: str | None = None, code: str | None = None) -> JSONResponse:
+    """Return an error in OpenAI's format."""
+    kind = "invalid_request_error" if status < 500 else "server_error"
+    return JSONResponse(error_body(field, text, kind, code), status)
 
 
 def install_errors(app: FastAPI) -> None:
@@ -112,10 +128,10 @@ def install_errors(app: FastAPI) -> None:
     @app.exception_handler(MoraError)
     async def answer(request: Request, error: Exception) -> Response:
         assert isinstance(error, MoraError)
-        status = status_of(error)
-        headers = {"retry-after": str(error.retry_after_s)} if isinstance(error, TooBusy) else {}
-        kind = "invalid_request_error" if status < 500 else "server_error"
         field = error.field if isinstance(error, BadRequest) else None
-        return JSONResponse(error_body(field, str(error), kind, error.code), status, headers)
+        answered = error_answer(str(error), status_of(type(error)), field=field, code=error.code)
+        if isinstance(error, TooBusy):
+            answered.headers["retry-after"] = str(error.retry_after_s)
+        return answered
 
     install_framework_errors(app)

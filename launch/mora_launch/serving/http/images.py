@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
 import random
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -18,23 +17,41 @@ from mora_data.reading.fitting import Clip
 from mora_runtime.errors import MoraError
 
 from mora_launch.limits import MAX_NUM_IMAGES, MAX_SEED
-from mora_launch.serving.http.front import Front
+from mora_launch.serving.http.front import Front, NotFound
+from mora_launch.serving.http.reading import get
 from mora_launch.serving.http.requests.bodies import ImageEdit, ImageGeneration
 from mora_launch.serving.http.requests.fields import RequestFields
-from mora_launch.serving.http.requests.uploads import decoded
+from mora_launch.serving.http.requests.sizes import asked_size
+from mora_launch.serving.http.requests.uploads import decoded, sent_files
+from mora_launch.serving.http.results.picture_answer import FILES, PictureAnswer
+from mora_launch.serving.http.results.picture_files import PictureFiles
+from mora_launch.serving.http.results.stored_file import StoredFile
 from mora_launch.serving.http.waiting import on_loop, while_connected
 from mora_launch.serving.work_queue import Work
 from mora_launch.tasks.errors import BadRequest
-from mora_launch.tasks.media import png
-from mora_launch.tasks.request import check_prompt, check_sampling, check_seed, check_size
+from mora_launch.tasks.prompt_agent import prompt_agent
+from mora_launch.tasks.request import (
+    check_negative_prompt,
+    check_prompt,
+    check_sampling,
+    check_seed,
+    check_size,
+    sampling,
+)
 from mora_launch.web.guard import error_body
 
-_SMALL_NBYTES = 256 << 10  # of pixels; below, compressing them takes less time than handing them to a thread
+PromptOf = Callable[[RequestFields], Awaitable[str]]  # the prompt of a request, rewritten if the request asks for it
 
 
-def image_routes(front: Front) -> APIRouter:
-    """Return a router with both endpoints."""
+def image_routes(front: Front, files: PictureFiles) -> APIRouter:
+    """Return a router with both endpoints, and with the pictures that they leave as files."""
     router = APIRouter()
+    prompts = prompt_agent(front.config.serving.prompts)
+
+    async def prompt_of(fields: RequestFields) -> str:
+        prompt = check_prompt(fields.text("prompt"), front.config.serving)
+        is_enhanced = fields.flag("enhance", False)
+        return await run_in_threadpool(prompts.enhance, prompt) if is_enhanced else prompt
 
     @router.post("/v1/images/generations", openapi_extra=ImageGeneration.documented())
     async def generations(request: Request) -> Response:
@@ -42,11 +59,11 @@ def image_routes(front: Front) -> APIRouter:
         front.admission.enter()
 
         async def submit(on_step: Any) -> list[Work]:
-            return _submit(front, fields, on_step)
+            return await _submit(front, fields, prompt_of, on_step)
 
-        return await _answer(request, fields, submit, front, "image_generation")
+        return await _answer(request, fields, submit, front, files, "image_generation")
 
-    @router.post("/v1/images/edits", openapi_extra=ImageEdit.documented(as_json=False))
+    @router.post("/v1/images/edits", openapi_extra=ImageEdit.documented())
     async def edits(request: Request) -> Response:
         fields = await RequestFields.read(request, ImageEdit)
         if "mask" in fields.files:
@@ -54,31 +71,41 @@ def image_routes(front: Front) -> APIRouter:
         front.admission.enter()
 
         async def submit(on_step: Any) -> list[Work]:
-            return await _submit_edit(request, front, fields, on_step)
+            return await _submit_edit(request, front, fields, prompt_of, on_step)
 
-        return await _answer(request, fields, submit, front, "image_edit")
+        return await _answer(request, fields, submit, front, files, "image_edit")
+
+    @get(router, f"{FILES}/{{name}}")
+    async def stored(name: str) -> Response:
+        found = files.find(name)
+        if found is None or not found[0].is_file():
+            raise NotFound("name", f"no picture `{name[:60]}`; it is unknown or has expired")
+        return StoredFile(found[0], media_type=found[1])
 
     return router
 
 
-def _submit(front: Front, fields: RequestFields, on_step: Any) -> list[Work]:
+async def _submit(front: Front, fields: RequestFields, prompt_of: PromptOf, on_step: Any) -> list[Work]:
     front.check_model(fields.text("model"), "text_to_image")
     about = front.pool.describe("text_to_image")
-    height, width = check_size(fields.text("size"), about, front.config.serving)
-    prompt, seeds, shared = _common(front, fields, about)
+    height, width = check_size(asked_size(fields), about, front.config.serving, is_drawn=True)
+    seeds, shared = _common(front, fields, about)
     shared |= {"height": height, "width": width}
+    prompt = await prompt_of(fields)
     return [front.pool.submit("text_to_image", {"prompts": prompt, "seeds": seed}, shared, on_step) for seed in seeds]
 
 
-async def _submit_edit(request: Request, front: Front, fields: RequestFields, on_step: Any) -> list[Work]:
+async def _submit_edit(
+    request: Request, front: Front, fields: RequestFields, prompt_of: PromptOf, on_step: Any
+) -> list[Work]:
     front.check_model(fields.text("model"), "image_to_image")
     about = front.pool.describe("image_to_image")
-    height, width = check_size(fields.text("size"), about, front.config.serving)
-    prompt, seeds, shared = _common(front, fields, about)
+    height, width = check_size(asked_size(fields), about, front.config.serving, is_drawn=True)
+    seeds, shared = _common(front, fields, about)
     strength = fields.number("strength")
     if strength is not None and not 0 < strength <= 1:
         raise BadRequest("strength", f"expected more than 0, at most 1, got {strength:g}")
-    pictures = fields.files.get("image", [])
+    pictures = await sent_files(fields, "image")
     if len(pictures) != 1:
         raise BadRequest("image", f"expected one picture as a file, got {len(pictures)}")
     kind = kind_of(pictures[0])
@@ -86,36 +113,45 @@ async def _submit_edit(request: Request, front: Front, fields: RequestFields, on
         raise BadRequest("image", f"is {kind}; expected a {PICTURES}")
     image, _ = await decoded(request, front, pictures, "image", (height, width))
     shared["strength"] = strength or front.config.serving.edit_strength
+    prompt = await prompt_of(fields)
     return [
         front.pool.submit("image_to_image", {"prompts": prompt, "seeds": seed, "images": image}, shared, on_step)
         for seed in seeds
     ]
 
 
-def _common(front: Front, fields: RequestFields, about: dict[str, Any]) -> tuple[str, list[int], dict[str, Any]]:
-    prompt = check_prompt(fields.text("prompt"), front.config.serving)
+def _common(front: Front, fields: RequestFields, about: dict[str, Any]) -> tuple[list[int], dict[str, Any]]:
+    """Return the seeds, one for each picture, and the arguments that all of them share. Raises: BadRequest."""
+    settings = front.config.serving
+    check_prompt(fields.text("prompt"), settings)  # before files are decoded or a language model is asked
     asked = fields.integer("n")
     count = 1 if asked is None else asked
     if not 1 <= count <= MAX_NUM_IMAGES:
         raise BadRequest("n", f"expected 1 to {MAX_NUM_IMAGES}, got {count}")
-    if fields.text("response_format") not in (None, "b64_json"):
-        raise BadRequest("response_format", "expected b64_json; the server does not store pictures")
     given = fields.integer("seed")
     seed = random.SystemRandom().randrange(MAX_SEED) if given is None else check_seed(given)
     steps, guidance = fields.integer("num_inference_steps"), fields.number("guidance_scale")
     check_sampling(steps, guidance, about)
+    negative_prompt = fields.text("negative_prompt")
+    check_negative_prompt(negative_prompt, guidance, about, settings)
     seeds = [(seed + number) % (MAX_SEED + 1) for number in range(count)]
-    return prompt, seeds, {"num_inference_steps": steps, "guidance_scale": guidance}
+    return seeds, sampling(steps, guidance, negative_prompt)
 
 
-async def _answer(request: Request, fields: RequestFields, submit: Any, front: Front, kind: str) -> Response:
+async def _answer(
+    request: Request, fields: RequestFields, submit: Any, front: Front, files: PictureFiles, kind: str
+) -> Response:
     """Return one JSON answer, or a stream of events; the request leaves the admission when it ends."""
     try:
+        wanted = PictureAnswer.of(request, fields, files)
+        is_enhanced = fields.flag("enhance", False)
         if fields.flag("stream", False):
             steps: asyncio.Queue[tuple[int, int]] = asyncio.Queue()
             loop = asyncio.get_running_loop()
             works = await submit(lambda step, num: loop.call_soon_threadsafe(steps.put_nowait, (step, num)))
-            return StreamingResponse(_events(works, steps, front, kind), media_type="text/event-stream")
+            return StreamingResponse(
+                _events(works, steps, front, wanted, is_enhanced, kind), media_type="text/event-stream"
+            )
         works = await submit(None)
         try:
             pictures = await while_connected(request, [work.future for work in works])
@@ -123,8 +159,8 @@ async def _answer(request: Request, fields: RequestFields, submit: Any, front: F
             for work in works:
                 if not work.future.done():
                     work.cancel()
-        data = [await _datum(picture, work) for picture, work in zip(pictures, works, strict=True)]
-        response = JSONResponse({"created": int(time.time()), "data": data, "output_format": "png"})
+        data = [await _datum(picture, work, wanted, is_enhanced) for picture, work in zip(pictures, works, strict=True)]
+        response = JSONResponse({"created": int(time.time()), "data": data, "output_format": wanted.shape.kind})
     except BaseException:
         front.admission.leave()
         raise
@@ -132,15 +168,16 @@ async def _answer(request: Request, fields: RequestFields, submit: Any, front: F
     return response
 
 
-async def _datum(picture: Clip, work: Work) -> dict[str, Any]:
-    content = png(picture) if picture.nbytes <= _SMALL_NBYTES else await run_in_threadpool(png, picture)
-    return {"b64_json": base64.b64encode(content).decode(), "seed": work.sample["seeds"]}
+async def _datum(picture: Clip, work: Work, wanted: PictureAnswer, is_enhanced: bool) -> dict[str, Any]:
+    revised = {"revised_prompt": work.sample["prompts"]} if is_enhanced else {}
+    return {**await wanted.datum(picture), "seed": work.sample["seeds"], **revised}
 
 
 async def _events(
-    works: list[Work], steps: asyncio.Queue[tuple[int, int]], front: Front, kind: str
-) -> AsyncIterator[bytes]:
-    """Yield server-sent events: one per denoising step, then one per picture."""
+    works: list[Work], steps: asyncio.Queue[tuple[int, int]], front: Front, wanted: PictureAnswer, is_enhanced: bool,
+    kind: str,
+) -> AsyncIterator[bytes]:  # fmt: skip
+    """Yield server-sent events: the progress while it changes, then one per picture."""
     try:
         waiting = {on_loop(work.future) for work in works}
         while waiting:
@@ -149,7 +186,7 @@ async def _events(
                 step, num_steps = steps.get_nowait()
                 yield _event(f"{kind}.progress", {"step": step, "num_steps": num_steps})
         for work in works:
-            datum = await _datum(work.future.result(), work)
+            datum = await _datum(work.future.result(), work, wanted, is_enhanced)
             yield _event(f"{kind}.completed", {**datum, "created_at": int(time.time())})
     except MoraError as error:
         yield _event("error", error_body(None, str(error), "server_error", error.code))

@@ -1,87 +1,81 @@
-"""`/v1/videos`: create, list, poll, content, delete, compatible with OpenAI's. The field `task` selects the task."""
+"""`/v1/videos`: create, list, poll, delete, compatible with OpenAI's. `video_content` has the results.
+
+Every endpoint that creates a job runs one of the tasks: `/v1/videos` and `/v1/videos/sync` the one that the field
+`task` names, the others always the same one.
+"""
 
 from __future__ import annotations
 
-import random
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass
 
 from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
-from mora_data.reading.fitting import Clip
-from mora_data.reading.timeline import Video
+from fastapi.responses import JSONResponse, Response
 
-from mora_launch.limits import MAX_NUM_LISTED_VIDEOS, MAX_SEED
-from mora_launch.serving.http.front import Front, NotFound
-from mora_launch.serving.http.jobs.video_job import MEDIA_TYPES, VideoJob
+from mora_launch.limits import MAX_NUM_LISTED_VIDEOS
+from mora_launch.serving.http.front import Front, NotFound, error_answer, status_of_code
+from mora_launch.serving.http.jobs.video_job import MEDIA_TYPES, VideoJob, place_of
 from mora_launch.serving.http.jobs.video_jobs import VideoJobs
-from mora_launch.serving.http.requests.bodies import VideoCreation
+from mora_launch.serving.http.reading import get
+from mora_launch.serving.http.requests.bodies import (
+    RequestBody,
+    VideoCreation,
+    VideoEdit,
+    VideoExtension,
+    VideoNow,
+    VideoRemix,
+)
 from mora_launch.serving.http.requests.fields import RequestFields
 from mora_launch.serving.http.requests.uploads import decoded, sent_files
+from mora_launch.serving.http.requests.video_request import requested_job, with_files
+from mora_launch.serving.http.results.stored_file import StoredFile
+from mora_launch.serving.http.video_content import check_completed, stored_content
+from mora_launch.serving.http.waiting import while_connected
 from mora_launch.tasks.errors import BadRequest
-from mora_launch.tasks.media import check_encodable, chosen_codec
-from mora_launch.tasks.request import (
-    TaskRequest,
-    check_fps,
-    check_request,
-    check_sampling,
-    check_size,
-    check_texts,
-)
+from mora_launch.tasks.request import check_request
 
 
 def video_routes(front: Front, jobs: VideoJobs) -> APIRouter:
-    """Return a router with all endpoints for videos."""
+    """Return a router with all endpoints for videos, except their contents and reviews."""
     router = APIRouter()
+    creator = _Creator(front, jobs)
 
     @router.post("/v1/videos", openapi_extra=VideoCreation.documented())
     async def create(request: Request) -> Response:
-        fields = await RequestFields.read(request, VideoCreation)
-        contents = await sent_files(fields, "input_reference")
-        job, is_reviewed = _job(front, fields), fields.flag("review", False)  # checks the fields before decoding
-        image, videos = await decoded(request, front, contents, "input_reference", front.video_size())
-        job.request = _with_files(job.request, image, videos)
-        job.notes, job.loses_sound = tuple(job.request.notes), job.request.loses_sound
-        check_request(job.request, front.pool, front.config.serving)
-        await run_in_threadpool(jobs.create, job, is_reviewed=is_reviewed, inputs=contents)
-        return JSONResponse(job.as_json())
+        return await creator.create(request, VideoCreation, "input_reference")
 
-    @router.get("/v1/videos")
+    @router.post("/v1/videos/sync", openapi_extra=VideoNow.documented())
+    async def create_and_wait(request: Request) -> Response:
+        return await creator.create_and_wait(request)
+
+    @router.post("/v1/videos/edits", openapi_extra=VideoEdit.documented())
+    async def edit(request: Request) -> Response:
+        return await creator.create(request, VideoEdit, "video", task="edit")
+
+    @router.post("/v1/videos/extensions", openapi_extra=VideoExtension.documented())
+    async def extend(request: Request) -> Response:
+        return await creator.create(request, VideoExtension, "video", task="extend")
+
+    @router.post("/v1/videos/{video_id}/remix", openapi_extra=VideoRemix.documented())
+    async def remix(request: Request, video_id: str) -> Response:
+        return await creator.create(request, VideoRemix, "video_id", task="edit", source_id=video_id)
+
+    @get(router, "/v1/videos")
     async def listing(after: str | None = None, limit: int = 20, order: str = "desc") -> Response:
         if not 1 <= limit <= MAX_NUM_LISTED_VIDEOS:
             raise BadRequest("limit", f"expected 1 to {MAX_NUM_LISTED_VIDEOS}, got {limit}")
         if order not in ("asc", "desc"):
             raise BadRequest("order", f"expected asc or desc, got {order[:20]}")
-        found = jobs.all() if order == "asc" else jobs.all()[::-1]
-        if after is not None:
-            places = [place for place, job in enumerate(found) if job.id == after]
-            if not places:
-                raise NotFound("after", f"no video `{after[:60]}`")
-            found = found[places[0] + 1 :]
+        found = _listed(jobs.all(), after, is_ascending=order == "asc")
         # in a thread, because reviews are read from disk
         shown = await run_in_threadpool(lambda: [job.as_json() for job in found[:limit]])
         ends = {"first_id": shown[0]["id"] if shown else None, "last_id": shown[-1]["id"] if shown else None}
         return JSONResponse({"object": "list", "data": shown, "has_more": len(found) > limit, **ends})
 
-    @router.get("/v1/videos/{video_id}")
+    @get(router, "/v1/videos/{video_id}")
     async def retrieve(video_id: str) -> Response:
         return JSONResponse(jobs.get(video_id).as_json())
-
-    @router.get("/v1/videos/{video_id}/content")
-    async def content(video_id: str, variant: str = "video") -> Response:
-        job = jobs.get(video_id)
-        if variant not in ("video", "thumbnail"):
-            raise BadRequest("variant", f"expected video or thumbnail, got {variant[:20]}")
-        if variant == "video" and job.status == "in_progress" and job.live is not None and job.live.has_content:
-            with suppress(FileNotFoundError):  # it has just ended
-                return StreamingResponse(job.live.chunks(), 200, {"cache-control": "no-store"}, "video/mp4")
-        if job.status != "completed":
-            raise NotFound("video_id", f"the video is {job.status}, not completed; poll it until it is")
-        if not jobs.file(job, variant).is_file():
-            raise NotFound("video_id", "the video's file is missing from the server's run directory")
-        media_type = MEDIA_TYPES[job.kind] if variant == "video" else "image/png"
-        return FileResponse(jobs.file(job, variant), media_type=media_type)
 
     @router.delete("/v1/videos/{video_id}")
     async def delete(video_id: str) -> Response:
@@ -91,44 +85,81 @@ def video_routes(front: Front, jobs: VideoJobs) -> APIRouter:
     return router
 
 
-def _job(front: Front, fields: RequestFields) -> VideoJob:
-    """Return the requested job without its files. Raises: BadRequest: a field is invalid."""
-    model = front.check_model(fields.text("model"), "image_to_video")
-    kind = fields.text("format") or "mp4"
-    if kind not in MEDIA_TYPES:
-        raise BadRequest("format", f"expected one of {', '.join(MEDIA_TYPES)}, got {kind[:20]}")
-    codec = fields.text("codec")
-    chosen_codec(kind, codec)
-    about, settings = front.pool.describe("image_to_video"), front.config.serving
-    size = check_size(fields.text("size"), about, settings)
-    request = _request(front, fields)
-    check_encodable(kind, size, request.fps)
-    check_texts(request, settings)
-    check_sampling(request.num_inference_steps, request.guidance_scale, about)
-    return VideoJob(request, model, size, kind, codec)
+def _listed(jobs: list[VideoJob], after: str | None, *, is_ascending: bool) -> list[VideoJob]:
+    """Return the jobs after one of them in the order of creation; it may have been deleted. Raises: NotFound."""
+    ordered = sorted(jobs, key=lambda job: job.place, reverse=not is_ascending)
+    if after is None:
+        return ordered
+    place = next((job.place for job in jobs if job.id == after), None) or place_of(after)
+    if place is None:
+        raise NotFound("after", f"no video `{after[:60]}`")
+    return [job for job in ordered if (job.place > place if is_ascending else job.place < place)]
 
 
-def _request(front: Front, fields: RequestFields) -> TaskRequest:
-    asked_fps = fields.number("fps")
-    fps = front.config.clip.fps if asked_fps is None else check_fps(asked_fps)
-    seconds = fields.number("seconds")
-    frames = fields.integer("num_frames")
-    if frames is not None:
-        limit = int(front.config.serving.max_seconds * fps)
-        if not 2 <= frames <= limit:
-            raise BadRequest("num_frames", f"expected 2 to {limit}, got {frames}")
-        seconds = frames / fps
-    seed = fields.integer("seed")
-    strength = fields.number("strength")
-    return TaskRequest(
-        (fields.text("task") or "").replace("-", "_"), fields.text("prompt") or "",
-        random.SystemRandom().randrange(MAX_SEED) if seed is None else seed, fps,
-        None, (), seconds, front.config.serving.edit_strength if strength is None else strength,
-        fields.integer("num_inference_steps"), fields.number("guidance_scale"), fields.flag("enhance", True),
-    )  # fmt: skip
+@dataclass(frozen=True)
+class _Creator:
+    """Creates jobs from requests."""
 
+    front: Front
+    jobs: VideoJobs
 
-def _with_files(request: TaskRequest, image: Clip | None, videos: tuple[Video, ...]) -> TaskRequest:
-    """Add the decoded files to a request, and derive the task from them if the request names none."""
-    default_task = "image_to_video" if image is not None else "extend" if videos else "text_to_video"
-    return replace(request, task=request.task or default_task, image=image, videos=videos)
+    async def create(
+        self, request: Request, body: type[RequestBody], files: str, *, task: str | None = None,
+        source_id: str | None = None,
+    ) -> Response:  # fmt: skip
+        """Create a job and answer before it has begun.
+
+        Args:
+            files: the field that contains files.
+            task: that of the endpoint; None = the field `task`.
+            source_id: id of the finished video that the job begins with; None = the files.
+        """
+        job = await self._created(request, await RequestFields.read(request, body), files, task, source_id)
+        return JSONResponse(await run_in_threadpool(job.as_json))
+
+    async def create_and_wait(self, request: Request) -> Response:
+        """Create a job and answer with its video. A client that disconnects cancels the job."""
+        fields = await RequestFields.read(request, VideoNow)
+        job = await self._created(request, fields, "input_reference", None, None)
+        try:
+            await while_connected(request, [job.ended])
+        except BaseException:
+            with suppress(NotFound):
+                self.jobs.delete(job.id)
+            raise
+        if job.error is not None:
+            code = job.error["code"]
+            status = 503 if code == "server_stopped" else status_of_code(code)
+            return error_answer(job.error["message"], status, code=code)
+        check_completed(job, "video_id")
+        return StoredFile(self.jobs.file(job), media_type=MEDIA_TYPES[job.kind], headers={"x-video-id": job.id})
+
+    async def _created(
+        self, request: Request, fields: RequestFields, files: str, task: str | None, source_id: str | None
+    ) -> VideoJob:
+        source = self._source(fields, files, source_id)
+        job = requested_job(self.front, fields, task=task, source=source)  # checks the fields before decoding
+        is_reviewed = fields.flag("review", False)
+        contents = (
+            await sent_files(fields, files) if source is None else [await stored_content(self.jobs, source, files)]
+        )
+        image, videos = await decoded(request, self.front, contents, files, self.front.video_size())
+        job.request = with_files(job.request, image, videos)
+        job.notes, job.loses_sound = tuple(job.request.notes), job.request.loses_sound
+        check_request(job.request, self.front.pool, self.front.config.serving)
+        await run_in_threadpool(self.jobs.create, job, is_reviewed=is_reviewed, inputs=contents)
+        return job
+
+    def _source(self, fields: RequestFields, files: str, source_id: str | None) -> VideoJob | None:
+        """Return the finished video that the request names. Raises: NotFound, NotReady."""
+        if source_id is None and files == "video":
+            text = fields.text("video")
+            source_id = None if text is None or text.startswith("data:") else text
+        if source_id is None:
+            return None
+        try:
+            job = self.jobs.get(source_id)
+        except NotFound as error:
+            raise NotFound(files, str(error).partition(": ")[2]) from None
+        check_completed(job, files)
+        return job

@@ -1,33 +1,49 @@
 """The fields of each endpoint's body, as shown in `/openapi.json`.
 
 `RequestFields` reads a body by these names and checks each value where it is used, so that an error names the field and
-its limit. `ignored` are fields of OpenAI's interface without a meaning here, `instead` are fields of other interfaces,
-with what to give in their place.
+its limit.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, Field
 
-from mora_launch.limits import MAX_SEED
+from mora_launch.limits import MAX_NUM_IMAGES, MAX_SEED
 from mora_launch.review.decision import Action
 from mora_launch.serving.http.jobs.video_job import MEDIA_TYPES
+from mora_launch.serving.http.results.picture_format import PICTURE_TYPES
 from mora_launch.tasks.catalog import TASKS
 
-_SIZE = "give size=WIDTHxHEIGHT"
 _FILE = {"type": "string", "format": "binary"}
+_REFERENCE = "a file, a data: URL in base64, or an object with one"
+_GUIDANCE = "these models have one guidance; give guidance_scale"
+_NO_SOUND = "results have no sound"
+_SCHEDULE = "the noise schedule is a part of the configuration"
 FORM = "multipart/form-data"
 
 
 class RequestBody(BaseModel):
-    """Base of all bodies."""
+    """Base of all bodies.
+
+    Attributes:
+        ignored: fields of OpenAI's interface without a meaning here.
+        instead: fields of other interfaces, with what to give in their place.
+        files: fields that are files of a form.
+        references: fields that may be objects with one key, by that key; their texts may be data: URLs, which are
+            longer than other texts.
+        aliases: other names of references.
+        groups: objects whose fields may as well be given by themselves.
+    """
 
     ignored: ClassVar[tuple[str, ...]] = ()
-    instead: ClassVar[dict[str, str]] = {}
-    files: ClassVar[tuple[str, ...]] = ()  # fields that are files of a form
-    data_urls: ClassVar[tuple[str, ...]] = ()  # fields that may be data: URLs, which are longer than other texts
+    instead: ClassVar[Mapping[str, str]] = {}
+    files: ClassVar[tuple[str, ...]] = ()
+    references: ClassVar[Mapping[str, str]] = {}
+    aliases: ClassVar[Mapping[str, str]] = {}
+    groups: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
     @classmethod
     def names(cls) -> frozenset[str]:
@@ -35,94 +51,190 @@ class RequestBody(BaseModel):
         return frozenset(cls.model_fields) | frozenset(cls.files)
 
     @classmethod
-    def documented(cls, *, as_json: bool = True) -> dict[str, Any]:
+    def may_be_long(cls, name: str) -> bool:
+        """Whether a field of this name may be a data: URL."""
+        field = name.partition("[")[0]
+        return cls.aliases.get(field, field) in cls.references
+
+    @classmethod
+    def documented(cls) -> dict[str, Any]:
         """Return `openapi_extra` for an endpoint with this body: as JSON, and as a form if it has files."""
         schema = cls.model_json_schema()
-        content: dict[str, Any] = {"application/json": {"schema": schema}} if as_json else {}
+        for name, allowed in cls.groups.items():
+            inner = {each: schema["properties"][each] for each in allowed}
+            shape = {"type": "object", "properties": inner, "additionalProperties": False}
+            schema["properties"][name] |= {"anyOf": [shape, {"type": "null"}]}
+        content: dict[str, Any] = {"application/json": {"schema": schema}}
         if cls.files:
             files = {name: {"type": "array", "items": _FILE, "maxItems": 4} for name in cls.files}
             content[FORM] = {"schema": {**schema, "properties": {**schema["properties"], **files}}}
         return {"requestBody": {"required": True, "content": content}}
 
 
-class ImageGeneration(RequestBody):
+_PICTURE_GROUP = ("seed", "num_inference_steps", "guidance_scale", "negative_prompt", "width", "height")
+
+
+class Sampled(RequestBody):
+    """What a picture and a video have in common."""
+
+    prompt: str = Field(min_length=1, max_length=4000, examples=["a red circle moves left"])
+    model: str | None = Field(default=None, description="A name of `/v1/models`.", examples=["mora"])
+    negative_prompt: str | None = Field(
+        default=None, max_length=4000, description="What is not shown. Needs a guidance above 1.", examples=["blue"]
+    )
+    size: str | None = Field(default=None, description="WIDTHxHEIGHT, or `auto`.", examples=["auto"])
+    width: int | None = Field(default=None, ge=1, description="With `height`, in place of `size`.")
+    height: int | None = Field(default=None, ge=1, description="With `width`, in place of `size`.")
+    seed: int | None = Field(default=None, ge=0, le=MAX_SEED, examples=[5])
+    num_inference_steps: int | None = Field(default=None, ge=1, le=1000, examples=[4])
+    guidance_scale: float | None = Field(default=None, ge=0, le=50, examples=[3.5])
+    extra_params: dict[str, Any] | None = Field(
+        default=None, description="Sampling fields in one object.", examples=[{"seed": 5}]
+    )
+
+
+class ImageGeneration(Sampled):
     """`POST /v1/images/generations`."""
 
     ignored: ClassVar[tuple[str, ...]] = (
-        "user", "quality", "style", "background", "moderation", "output_format", "output_compression",
-        "partial_images", "input_fidelity",
-    )  # fmt: skip
-    instead: ClassVar[dict[str, str]] = {
-        "width": _SIZE,
-        "height": _SIZE,
-        "aspect_ratio": _SIZE,
-        "negative_prompt": "say in the prompt what the picture shows",
+        "user",
+        "quality",
+        "style",
+        "background",
+        "moderation",
+        "partial_images",
+        "input_fidelity",
+    )
+    instead: ClassVar[Mapping[str, str]] = {
+        "aspect_ratio": "give size=WIDTHxHEIGHT",
+        "true_cfg_scale": _GUIDANCE,
+        "guidance_scale_2": _GUIDANCE,
+        "extra_body": "give each of its fields by itself",
     }
+    groups: ClassVar[Mapping[str, tuple[str, ...]]] = {"extra_params": _PICTURE_GROUP}
 
-    prompt: str = Field(min_length=1, max_length=4000)
-    model: str | None = None
-    n: int | None = Field(default=None, ge=1, le=10)
-    size: str | None = None
-    response_format: Literal["b64_json"] | None = None
-    seed: int | None = Field(default=None, ge=0, le=MAX_SEED)
-    num_inference_steps: int | None = Field(default=None, ge=1, le=1000)
-    guidance_scale: float | None = Field(default=None, ge=0, le=50)
-    stream: bool | None = None
+    n: int | None = Field(default=None, ge=1, le=MAX_NUM_IMAGES, examples=[2])
+    response_format: Literal["b64_json", "url"] | None = Field(default=None, examples=["url"])
+    output_format: Literal["png", "jpeg", "webp"] | None = Field(
+        default=None, description="`png` by default.", examples=list(PICTURE_TYPES)
+    )
+    output_compression: int | None = Field(
+        default=None, ge=0, le=100, description="Quality of jpeg and webp; 100 by default."
+    )
+    enhance: bool | None = Field(default=None, description="Whether the prompt agent rewrites the prompt first.")
+    stream: bool | None = Field(default=None, description="Send progress and pictures as events.")
 
 
 class ImageEdit(ImageGeneration):
     """`POST /v1/images/edits`."""
 
-    ignored: ClassVar[tuple[str, ...]] = (*ImageGeneration.ignored, "mask")
+    ignored = (*ImageGeneration.ignored, "mask")
     files = ("image",)
+    references = {"image": "image_url"}
+    groups = {"extra_params": (*_PICTURE_GROUP, "strength")}
 
-    strength: float | None = Field(default=None, gt=0, le=1)
+    image: str | dict[str, str] | None = Field(default=None, description=f"A picture: {_REFERENCE}.")
+    strength: float | None = Field(default=None, gt=0, le=1, examples=[0.5])
 
 
-class VideoCreation(RequestBody):
-    """`POST /v1/videos`."""
+class VideoSampling(Sampled):
+    """What all requests for a video have in common."""
 
     ignored = ("user", "quality", "metadata")
-    instead: ClassVar[dict[str, str]] = {
-        "width": _SIZE,
-        "height": _SIZE,
-        "aspect_ratio": _SIZE,
+    instead: ClassVar[Mapping[str, str]] = {
+        "aspect_ratio": "give size=WIDTHxHEIGHT",
         "duration": "give seconds",
         "image": "give input_reference",
         "video": "give input_reference",
-        "n": "one request makes one video",
-        "negative_prompt": "say in the prompt what the video shows",
-        "extra_params": "give each of its fields by itself",
+        "reference_url": "give input_reference as a file",
+        "video_url": "give input_reference as a file",
+        "video_path": "give input_reference as a file",
+        "num_outputs_per_prompt": "one request makes one video",
         "extra_body": "give each of its fields by itself",
+        "true_cfg_scale": _GUIDANCE,
+        "guidance_scale_2": _GUIDANCE,
+        "boundary_ratio": _SCHEDULE,
+        "flow_shift": _SCHEDULE,
+        "generate_sound": _NO_SOUND,
+        "sound_duration": _NO_SOUND,
     }
-    files = ("input_reference",)
-    data_urls = ("input_reference",)
+    groups: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "extra_params": (*_PICTURE_GROUP, "num_frames", "fps"),
+        "video_params": ("width", "height", "num_frames", "fps"),
+    }
 
-    prompt: str = Field(min_length=1, max_length=4000)
-    input_reference: str | dict[str, str] | None = Field(
-        default=None, description='A data: URL in base64, or `{"image_url": URL}` with one.'
+    seconds: float | str | None = Field(
+        default=None, description="Length of what is made: a whole number of frames.", examples=["2", 2]
     )
-    model: str | None = None
-    seconds: float | str | None = None
-    size: str | None = None
-    task: str | None = Field(default=None, json_schema_extra={"enum": [*TASKS, None]})
-    seed: int | None = Field(default=None, ge=0, le=MAX_SEED)
-    fps: float | None = Field(default=None, ge=0.1, le=120)
-    num_frames: int | None = Field(default=None, ge=2)
-    strength: float | None = Field(default=None, gt=0, le=1)
-    num_inference_steps: int | None = Field(default=None, ge=1, le=1000)
-    guidance_scale: float | None = Field(default=None, ge=0, le=50)
-    enhance: bool | None = None
-    format: str | None = Field(default=None, json_schema_extra={"enum": [*MEDIA_TYPES, None]})
-    codec: str | None = None
-    review: bool | None = None
+    num_frames: int | None = Field(default=None, ge=2, description="In place of `seconds`.", examples=[9])
+    fps: float | None = Field(default=None, ge=0.1, le=120, examples=[8])
+    video_params: dict[str, Any] | None = Field(
+        default=None, description="Size and length in one object.", examples=[{"num_frames": 9}]
+    )
+    n: int | None = Field(default=None, ge=1, le=1, description="One request makes one video.", examples=[1])
+    enhance: bool | None = Field(default=None, description="Whether the prompt agent rewrites the prompt first.")
+    format: str | None = Field(default=None, json_schema_extra={"enum": [*MEDIA_TYPES, None]}, examples=["webm"])
+    codec: str | None = Field(default=None, description="FFmpeg's name of an encoder.", examples=["libx264"])
+
+
+class Strength(RequestBody):
+    """Of tasks that change a picture."""
+
+    strength: float | None = Field(default=None, gt=0, le=1, examples=[0.5])
+
+
+class Reviewed(RequestBody):
+    """Of requests that need not be answered at once."""
+
+    review: bool | None = Field(default=None, description="Whether a person reviews every stage.")
+
+
+class VideoNow(VideoSampling, Strength):
+    """`POST /v1/videos/sync`."""
+
+    files = ("input_reference",)
+    references = {"input_reference": "image_url"}
+    aliases = {"image_reference": "input_reference"}
+    groups = {**VideoSampling.groups, "extra_params": (*VideoSampling.groups["extra_params"], "strength")}
+
+    task: str | None = Field(default=None, json_schema_extra={"enum": [*TASKS, None]}, examples=["text_to_video"])
+    input_reference: str | dict[str, str] | None = Field(default=None, description=f"{_REFERENCE.capitalize()}.")
+    image_reference: str | dict[str, str] | None = Field(default=None, description="Another name of input_reference.")
+
+
+class VideoCreation(VideoNow, Reviewed):
+    """`POST /v1/videos`."""
+
+
+class VideoRemix(VideoSampling, Strength, Reviewed):
+    """`POST /v1/videos/ID/remix`."""
+
+    groups = VideoNow.groups
+
+
+class VideoExtension(VideoSampling, Reviewed):
+    """`POST /v1/videos/extensions`."""
+
+    instead = {name: text for name, text in VideoSampling.instead.items() if name != "video"}
+    files = ("video",)
+    references = {"video": "id"}
+
+    video: str | dict[str, str] | None = Field(
+        default=None, description="A file, a data: URL in base64, the id of a finished video, or an object with one."
+    )
+
+
+class VideoEdit(VideoExtension, Strength):
+    """`POST /v1/videos/edits`."""
+
+    groups = VideoNow.groups
 
 
 class ReviewDecision(RequestBody):
     """`POST /v1/videos/ID/review`."""
 
-    version: int
-    action: Action
+    version: int = Field(examples=[1])
+    action: Action = Field(examples=["accept"])
     prompt: str | None = Field(default=None, max_length=4000)
     strength: float | None = Field(default=None, gt=0, le=1)
     reviewer: str | None = Field(default=None, max_length=100)

@@ -16,6 +16,7 @@ from mora_launch.limits import MAX_FORM_FIELD_NBYTES, MAX_JSON_NBYTES, MAX_NUM_F
 from mora_launch.serving.http.front import WrongContentType
 from mora_launch.serving.http.requests import json_body
 from mora_launch.serving.http.requests.bodies import FORM, RequestBody
+from mora_launch.serving.http.requests.objects import with_groups
 from mora_launch.serving.http.requests.references import plain_references
 from mora_launch.tasks.errors import BadRequest
 
@@ -44,10 +45,11 @@ class RequestFields:
         elif kind == _URLENCODED:
             values = _urlencoded(await json_body.read_bytes(request, MAX_JSON_NBYTES))
         else:
-            raise WrongContentType(
-                "content-type", f"expected application/json or multipart/form-data, got {kind[:60] or 'none'}"
-            )
-        values = plain_references(values, body.data_urls)
+            expected = "expected application/json, multipart/form-data or application/x-www-form-urlencoded"
+            text = f"{expected}, got {kind[:60] or 'none'}; for JSON, send Content-Type: application/json"
+            raise WrongContentType("content-type", text)
+        values = plain_references(values, body.references, body.aliases)
+        values = with_groups(values, body.groups)
         known = body.names()
         for name in [*values, *files]:
             if name not in known and name.partition("[")[0] not in body.ignored:
@@ -107,15 +109,16 @@ def _shown(value: Any) -> str:
 
 
 async def _json(request: Request, body: type[RequestBody]) -> dict[str, Any]:
-    content = await json_body.read_bytes(request, _NO_LIMIT if body.data_urls else MAX_JSON_NBYTES)
+    content = await json_body.read_bytes(request, _NO_LIMIT if body.references else MAX_JSON_NBYTES)
     if len(content) > _LONG_NBYTES:
-        return await run_in_threadpool(json_body.parse, content, may_hold_data_urls=bool(body.data_urls))
+        return await run_in_threadpool(json_body.parse, content, may_hold_data_urls=bool(body.references))
     return json_body.parse(content, may_hold_data_urls=False)
 
 
 def _urlencoded(body: bytearray) -> dict[str, Any]:
     if body.lstrip()[:1] == b"{":
-        raise BadRequest("content-type", "expected application/json with a JSON body, got a form")
+        text = "expected application/json with a JSON body, got a form; send Content-Type: application/json"
+        raise BadRequest("content-type", text)
     try:
         return dict(parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=MAX_NUM_FORM_FIELDS))
     except ValueError:
@@ -140,7 +143,7 @@ async def _form(request: Request, body: type[RequestBody]) -> tuple[dict[str, An
         form = await _with_plain_form(request).form(
             max_files=MAX_NUM_FILES,
             max_fields=MAX_NUM_FORM_FIELDS,
-            max_part_size=_NO_LIMIT if body.data_urls else MAX_FORM_FIELD_NBYTES,
+            max_part_size=_NO_LIMIT if body.references else MAX_FORM_FIELD_NBYTES,
         )
     except HTTPException as error:
         raise BadRequest("body", f"cannot be read as a form ({error.detail})") from None
@@ -153,6 +156,6 @@ async def _form(request: Request, body: type[RequestBody]) -> tuple[dict[str, An
             values[name] = value
     await form.close()
     for name, text in values.items():
-        if len(text) > MAX_FORM_FIELD_NBYTES and name.partition("[")[0] not in body.data_urls:
+        if len(text) > MAX_FORM_FIELD_NBYTES and not body.may_be_long(name):
             raise BadRequest(name[:60], f"expected at most {MAX_FORM_FIELD_NBYTES} characters, got {len(text)}")
     return values, files

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
 
+from mora_launch.decoding.job import Decoded, DecodeJob
 from mora_launch.serving.http.front import Front
 from mora_launch.serving.http.requests.fields import RequestFields
 from mora_launch.serving.http.waiting import while_connected
@@ -29,14 +30,30 @@ async def decoded(
     """
     if not contents:
         return None, ()
+
+    def jobs() -> Sequence[DecodeJob]:
+        return input_jobs(contents, field, front.config.serving, size)
+
+    return as_inputs(await decoded_jobs(request, front, jobs))
+
+
+async def decoded_jobs(request: Request, front: Front, make: Callable[[], Sequence[DecodeJob]]) -> list[Decoded]:
+    """Run decoding jobs; return their results in order.
+
+    Args:
+        make: makes the jobs, in a thread.
+
+    Raises:
+        BadRequest, TooBusy, Cancelled: as for `decoded`.
+    """
     front.uploads.enter()
-    jobs = []
+    jobs: Sequence[DecodeJob] = []
     try:
-        jobs = await run_in_threadpool(input_jobs, contents, field, front.config.serving, size)
+        jobs = await run_in_threadpool(make)
         with front.decoding.held(sum(job.most_nbytes for job in jobs)):
             for job in jobs:
                 front.decoders.submit(job)
-            return as_inputs(await while_connected(request, [job.future for job in jobs]))
+            return await while_connected(request, [job.future for job in jobs])
     finally:
         for job in jobs:
             job.cancel()

@@ -1,0 +1,90 @@
+"""`/v1/videos/ID/content`: the video, its first frame, or a sheet of its frames."""
+
+from __future__ import annotations
+
+import math
+from contextlib import suppress
+
+from fastapi import APIRouter, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import Response, StreamingResponse
+from mora_data.reading.timeline import Video
+
+from mora_launch.decoding.job import decode_job
+from mora_launch.serving.http.front import Front, NotFound, NotReady
+from mora_launch.serving.http.jobs.video_job import MEDIA_TYPES, VideoJob
+from mora_launch.serving.http.jobs.video_jobs import VideoJobs
+from mora_launch.serving.http.reading import get
+from mora_launch.serving.http.requests.uploads import decoded_jobs
+from mora_launch.serving.http.results.frame_sheet import cell_size, frame_sheet
+from mora_launch.serving.http.results.picture_format import PictureFormat
+from mora_launch.serving.http.results.stored_file import StoredFile
+from mora_launch.tasks.errors import BadRequest
+
+_VARIANTS = ("video", "thumbnail", "spritesheet")
+_SHEET = PictureFormat("jpeg", 90)
+
+
+def content_routes(front: Front, jobs: VideoJobs) -> APIRouter:
+    """Return a router with the endpoint."""
+    router = APIRouter()
+
+    @get(router, "/v1/videos/{video_id}/content")
+    async def content(request: Request, video_id: str, variant: str = "video") -> Response:
+        job = jobs.get(video_id)
+        if variant not in _VARIANTS:
+            raise BadRequest("variant", f"expected one of {', '.join(_VARIANTS)}, got {variant[:20]}")
+        if variant == "video" and (streamed := _streamed(request, job)) is not None:
+            return streamed
+        check_completed(job, "video_id")
+        if variant == "spritesheet":
+            return await _sheet(request, front, jobs, job)
+        path = jobs.file(job, variant)
+        if not path.is_file():
+            raise file_missing("video_id")
+        return StoredFile(path, media_type=MEDIA_TYPES[job.kind] if variant == "video" else "image/png")
+
+    return router
+
+
+def check_completed(job: VideoJob, field: str) -> None:
+    """Check that a job has a result. Raises: NotReady: it is still made. NotFound: it has failed."""
+    if job.status == "failed":
+        raise NotFound(field, f"the video has failed: {(job.error or {}).get('message', 'its error is not known')}")
+    if job.status != "completed":
+        raise NotReady(field, f"the video is {job.status}, not completed; poll it until it is")
+
+
+def file_missing(field: str) -> NotFound:
+    """Return the error for a result that is no longer on disk."""
+    return NotFound(field, "the video's file is missing from the server's run directory")
+
+
+async def stored_content(jobs: VideoJobs, job: VideoJob, field: str) -> bytes:
+    """Return the file of a completed job. Raises: NotFound: it has just been removed."""
+    try:
+        return await run_in_threadpool(jobs.file(job).read_bytes)
+    except FileNotFoundError:
+        raise file_missing(field) from None
+
+
+def _streamed(request: Request, job: VideoJob) -> Response | None:
+    """Return the frames that a running job has made, and all later ones as they come; None if there are none yet."""
+    live = job.live
+    if job.status != "in_progress" or live is None or not live.has_content:
+        return None
+    if request.method == "HEAD":
+        return Response(media_type="video/mp4", headers={"cache-control": "no-store"})
+    with suppress(FileNotFoundError):  # it has just ended
+        return StreamingResponse(live.chunks(), 200, {"cache-control": "no-store"}, "video/mp4")
+    return None
+
+
+async def _sheet(request: Request, front: Front, jobs: VideoJobs, job: VideoJob) -> Response:
+    """Return the sheet of a completed video, from the file that clients get."""
+    content = await stored_content(jobs, job, "video_id")
+    most, size = math.ceil(job.seconds * job.request.fps) + 1, cell_size(*job.size)
+    (video,) = await decoded_jobs(request, front, lambda: [decode_job(content, "variant", size=size, max_frames=most)])
+    assert isinstance(video, Video), "a job's file is never a picture"
+    sheet = await run_in_threadpool(lambda: _SHEET.encode(frame_sheet(video.frames)))
+    return Response(sheet, media_type=_SHEET.media_type)
