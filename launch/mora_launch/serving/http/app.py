@@ -19,9 +19,10 @@ from mora_launch.serving.http.counting import Counting
 from mora_launch.serving.http.front import Front, NotFound, install_errors
 from mora_launch.serving.http.images import image_routes
 from mora_launch.serving.http.jobs.video_jobs import VideoJobs
-from mora_launch.serving.http.other_paths import other_paths
+from mora_launch.serving.http.results.picture_files import PictureFiles
 from mora_launch.serving.http.reviews import review_routes
 from mora_launch.serving.http.tasks import task_routes
+from mora_launch.serving.http.video_content import content_routes
 from mora_launch.serving.http.videos import video_routes
 from mora_launch.serving.server_pool import ServerPool
 from mora_launch.tasks.catalog import EXAMPLE_FILES
@@ -57,9 +58,9 @@ def make_app(pool: ServerPool, config: TrainConfig, run: Path, access: Access) -
     app = FastAPI(title="Mora", lifespan=lifespan, docs_url=None, redoc_url=None)
     install_errors(app)
     app.add_middleware(Counting, counters=pool.counters)
-    app.include_router(image_routes(front))
-    app.include_router(other_paths())
+    app.include_router(image_routes(front, PictureFiles(run / "pictures", config.serving.keep_videos_s)))
     app.include_router(video_routes(front, jobs))
+    app.include_router(content_routes(front, jobs))
     app.include_router(review_routes(jobs))
     app.include_router(task_routes(front))
     app.include_router(page.routes())
