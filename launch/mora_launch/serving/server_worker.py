@@ -107,6 +107,11 @@ class ServerWorker(threading.Thread):
         with self._changed:
             self._ended = True
             self._changed.notify_all()
+    @property
+    def num_in_flight(self) -> int:
+        """Number of samples that were sent to the server and not answered yet."""
+        return sum(len(batch.works) for batch in list(self._in_flight))
+
 
     def wait_connected(self, timeout_s: float) -> bool:
         """Wait until the server's capabilities are known; False if that takes too long."""

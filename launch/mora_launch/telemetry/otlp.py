@@ -110,10 +110,11 @@ class _OtlpSpan:
         made = span.get_span_context()
         self.context = SpanContext(made.trace_id, made.span_id, made.trace_flags.sampled)
 
-    def end(self, end_ns: int, attributes: Attributes, error: str | None) -> None:
+    def end(self, name: str, end_ns: int, attributes: Attributes, error: str | None) -> None:
         """Complete it."""
         from opentelemetry.trace import StatusCode
 
+        self._span.update_name(name)
         self._span.set_attributes(attributes)
         if error is not None:
             self._span.set_attribute("error.type", error)

@@ -23,7 +23,7 @@ class Exported(Protocol):
 
     context: SpanContext
 
-    def end(self, end_ns: int, attributes: Attributes, error: str | None) -> None:
+    def end(self, name: str, end_ns: int, attributes: Attributes, error: str | None) -> None:
         """Complete it; `end_ns` is on the clock of `time.time_ns`."""
 
 
@@ -73,6 +73,7 @@ class OpenSpan:
     """A span that has not ended.
 
     Attributes:
+        name: may be changed until the end.
         context: its ids, for its children.
         attributes: what is known about it, of closed sets: no prompt, no token.
         error: code of the error that ended it.
@@ -80,7 +81,7 @@ class OpenSpan:
 
     def __init__(self, spans: Spans, name: str, parent: SpanContext | None, start_ns: int, is_request: bool) -> None:
         self._spans = spans
-        self._name = name
+        self.name = name
         self._parent = parent
         self._start_ns = start_ns
         self._exported: Exported | None = None
@@ -96,7 +97,7 @@ class OpenSpan:
         """Complete the span at a time of CLOCK_MONOTONIC; None = now."""
         ended_ns = time.monotonic_ns() if end_ns is None else end_ns
         if self._exported is not None:
-            self._exported.end(self._spans.wall_ns(ended_ns), self.attributes, self.error)
+            self._exported.end(self.name, self._spans.wall_ns(ended_ns), self.attributes, self.error)
         if self._spans.record is not None:
             ids: dict[str, object] = {
                 "trace_id": self.context.shown_trace_id, "span_id": self.context.shown_span_id, **self.attributes
@@ -105,7 +106,7 @@ class OpenSpan:
                 ids["parent_span_id"] = self._parent.shown_span_id
             if self.error is not None:
                 ids["error"] = self.error
-            self._spans.record(self._name, self._start_ns, ended_ns - self._start_ns, ids)
+            self._spans.record(self.name, self._start_ns, ended_ns - self._start_ns, ids)
 
 
 active: Spans | None = None

@@ -1,16 +1,68 @@
-"""Counts requests and their times by endpoint and status. Plain ASGI, because a framework's middleware would hide a
-client's disconnect from the endpoints."""
+"""Counts requests, logs one line for each, and gives each a span. Plain ASGI, because a framework's middleware would
+hide a client's disconnect from the endpoints."""
 
 from __future__ import annotations
 
+import logging
 import time
+from dataclasses import dataclass, field
 
-from mora_launch.serving.counters import Counters
-from mora_launch.web.asgi import App, Message, Receive, Scope, Send
+from mora_runtime.files.shown_text import shown_line
+from mora_runtime.process.logs import LogFields
+
+from mora_launch.serving.counters import Counters, FinishedReason
+from mora_launch.serving.http.request_record import RequestRecord
+from mora_launch.telemetry import spans
+from mora_launch.telemetry.span_context import SpanContext
+from mora_launch.web.asgi import App, Message, Receive, Scope, Send, header_values
+
+log = logging.getLogger("mora.requests")
+_CLOSED_STATUS = 499  # of a request whose client has left
+_MAX_PATH_LENGTH = 200
+_KINDS = {"/v1/images/": "picture", "/v1/videos": "video"}  # by the beginning of the path
+
+
+@dataclass
+class _Exchange:
+    """A request and the answer as far as it has been sent."""
+
+    scope: Scope
+    record: RequestRecord
+    begun_ns: int = field(default_factory=time.monotonic_ns)
+    status: int = 500
+    is_complete: bool = False
+    client_left: bool = False
+
+    @property
+    def endpoint(self) -> str:
+        """The path with names in place of values, which the router has found."""
+        return str(getattr(self.scope.get("route"), "path", "other"))
+
+    @property
+    def spent_s(self) -> float:
+        """Time since the request began."""
+        return (time.monotonic_ns() - self.begun_ns) / 1e9
+
+    @property
+    def kind(self) -> str | None:
+        """What the request asks the server to make; None for one that asks for no work."""
+        path = str(self.scope["path"])
+        if self.scope["method"] != "POST" or "/review" in path:
+            return None
+        return next((kind for start, kind in _KINDS.items() if path.startswith(start)), None)
+
+    def outcome(self) -> tuple[FinishedReason, str]:
+        """How the request ended, and the code of its error."""
+        if self.status == _CLOSED_STATUS or (self.client_left and not self.is_complete):
+            return "cancelled", self.record.code or "cancelled"
+        if self.status >= 400 or self.record.code:
+            is_refused = self.status in (429, 503) or 400 <= self.status < 500
+            return "refused" if is_refused else "failed", self.record.code or f"http_{self.status}"
+        return "completed", ""
 
 
 class Counting:
-    """Wraps the whole application.
+    """Wraps the application.
 
     Args:
         counters: the server's counters, shown at `/metrics`.
@@ -21,18 +73,78 @@ class Counting:
         self._counters = counters
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        started_s = time.monotonic()
-        status = 500
+        if scope["type"] != "http" or not scope["path"].startswith("/v1"):
+            await self._app(scope, receive, send)
+            return
+        exchange = _Exchange(scope, RequestRecord.begun())
+        span = _begun_span(exchange)
+
+        async def heard() -> Message:
+            message = await receive()
+            exchange.client_left |= message["type"] == "http.disconnect"
+            return message
 
         async def watched(message: Message) -> None:
-            nonlocal status
-            status = message.get("status", status)
+            if message["type"] == "http.response.start":
+                exchange.status = message["status"]
+                identifier = (b"x-request-id", exchange.record.id.encode())
+                message = {**message, "headers": [*message.get("headers", []), identifier]}
+            elif not message.get("more_body", False):
+                exchange.is_complete = True
             await send(message)
 
         try:
-            await self._app(scope, receive, watched)
+            await self._app(scope, heard, watched)
         finally:
-            endpoint = getattr(scope.get("route"), "path", "other")  # set by the router
-            if endpoint.startswith("/v1"):
-                self._counters.num_requests.labels(endpoint, str(status)).inc()
-                self._counters.request_s.labels(endpoint).observe(time.monotonic() - started_s)
+            self._count(exchange)
+            _log(exchange)
+            if span is not None:
+                _end_span(span, exchange)
+
+    def _count(self, exchange: _Exchange) -> None:
+        self._counters.num_requests.labels(exchange.endpoint, str(exchange.status)).inc()
+        self._counters.request_s.labels(exchange.endpoint).observe(exchange.spent_s)
+        kind = exchange.kind
+        reason, code = exchange.outcome()
+        if kind == "picture" or (kind == "video" and reason == "refused"):  # other videos are counted when they end
+            self._counters.count_end(kind, reason, code, exchange.spent_s)
+
+
+def _log(exchange: _Exchange) -> None:
+    record, scope = exchange.record, exchange.scope
+    fields = {
+        "method": scope["method"], "path": shown_line(scope["path"][:_MAX_PATH_LENGTH]), "status": exchange.status,
+        "ms": round(exchange.spent_s * 1e3, 1), "id": record.id,
+    }  # fmt: skip
+    more = {"code": exchange.outcome()[1], "job": record.job, "tenant": tenant_of(scope)}
+    with LogFields(**fields, **{name: value for name, value in more.items() if value}):
+        log.info("request")
+
+
+def tenant_of(scope: Scope) -> str:
+    """Return on whose behalf a request is served: the name of a token, never the token; empty if it has no name."""
+    return str(scope.get("state", {}).get("tenant", ""))
+
+
+def _begun_span(exchange: _Exchange) -> spans.OpenSpan | None:
+    if spans.active is None:
+        return None
+    headers = header_values(exchange.scope, b"traceparent")
+    parent = SpanContext.from_traceparent(headers[0]) if len(headers) == 1 else None
+    opened = spans.active.begin(exchange.scope["method"], parent, start_ns=exchange.begun_ns, is_request=True)
+    spans.current.set(opened.context)
+    return opened
+
+
+def _end_span(span: spans.OpenSpan, exchange: _Exchange) -> None:
+    span.name = f"{exchange.scope['method']} {exchange.endpoint}"
+    reason, code = exchange.outcome()
+    span.attributes |= {
+        "http.request.method": exchange.scope["method"], "http.route": exchange.endpoint,
+        "http.response.status_code": exchange.status, "mora.request_id": exchange.record.id,
+    }  # fmt: skip
+    if exchange.record.job:
+        span.attributes["mora.video_id"] = exchange.record.job
+    if reason in ("failed", "cancelled"):  # by the conventions for HTTP, a refused request is its client's error
+        span.error = code
+    span.end()

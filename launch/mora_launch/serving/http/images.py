@@ -19,6 +19,7 @@ from mora_runtime.errors import MoraError
 from mora_launch.limits import MAX_NUM_IMAGES, MAX_SEED
 from mora_launch.serving.http.front import Front, NotFound
 from mora_launch.serving.http.reading import get
+from mora_launch.serving.http.request_record import note_error
 from mora_launch.serving.http.requests.bodies import ImageEdit, ImageGeneration
 from mora_launch.serving.http.requests.fields import RequestFields
 from mora_launch.serving.http.requests.sizes import asked_size
@@ -189,6 +190,7 @@ async def _events(
             datum = await _datum(work.future.result(), work, wanted, is_enhanced)
             yield _event(f"{kind}.completed", {**datum, "created_at": int(time.time())})
     except MoraError as error:
+        note_error(error.code)
         yield _event("error", error_body(None, str(error), "server_error", error.code))
     finally:
         for work in works:
