@@ -16,7 +16,7 @@ import os
 import time
 import weakref
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -32,6 +32,7 @@ from mora_runtime.errors import (
     StaleReference,
 )
 from mora_runtime.limits import (
+    ALIGNMENT_NBYTES,
     DEVICE_WORK_DEADLINE_S,
     MAX_NUM_DEVICE_POOLS,
     MAX_NUM_DEVICE_READERS,
@@ -150,6 +151,14 @@ class TensorRef:
         view = self._view()
         return view if device is None else view.to(device)
 
+    def row(self, index: int) -> TensorRef | None:
+        """Return a reference to one sample of a batch, (1, ...), which keeps the batch leased. Any other server can
+        read it; the tensor's owner takes only the whole batch back.
+
+        None if it cannot be passed on by itself: it is inside a frame, on a GPU, or not aligned in its segment.
+        """
+        return None
+
     def _view(self) -> torch.Tensor:
         raise NotImplementedError
 
@@ -160,11 +169,22 @@ class TensorRef:
 class LeasedRef(TensorRef):
     """A tensor in another process's segment. The lease ends with the last reference, view or graph on it."""
 
-    def __init__(self, segment: PeerSegment, peer: Peer, wire: WireTensor, meta: TensorMeta) -> None:
+    def __init__(self, segment: PeerSegment, lease: _Lease, wire: WireTensor, meta: TensorMeta) -> None:
         super().__init__(meta)
         self.wire = wire
         self.segment = segment
-        self._lease = _Lease(peer, wire.lease)
+        self._lease = lease
+
+    def row(self, index: int) -> TensorRef | None:
+        """See `TensorRef`."""
+        if not self.shape or not 0 <= index < self.shape[0]:
+            raise BoundsError(f"expected a row of {self!r}, got {index}")
+        meta = meta_for(self.dtype, (1, *self.shape[1:]))
+        offset = self.wire.offset + index * meta.nbytes
+        if offset % ALIGNMENT_NBYTES:
+            return None
+        wire = replace(self.wire, offset=offset, nbytes=meta.nbytes, shape=meta.shape)
+        return LeasedRef(self.segment, self._lease, wire, meta)
 
     def _view(self) -> torch.Tensor:
         return leased_view(self.segment.mapped(), self.wire.offset, self.meta, self)
@@ -427,7 +447,7 @@ class TensorStore:
             return self._own(peer, wire, meta)
         segment = self._segment(peer, (wire.owner, wire.segment))
         check_bounds(meta, offset=wire.offset, nbytes=wire.nbytes, segment_nbytes=segment.nbytes)
-        return LeasedRef(segment, peer, wire, meta)
+        return LeasedRef(segment, _Lease(peer, wire.lease), wire, meta)
 
     def _own(self, peer: Peer, wire: WireTensor, meta: TensorMeta) -> torch.Tensor:
         for export in peer.exports.values():

@@ -14,11 +14,13 @@ from mora_runtime.errors import (
     AgentFailed,
     ArenaFull,
     BadArgument,
+    BoundsError,
     Cancelled,
     DeadlineExceeded,
     FrameError,
     PeerDied,
     ProtocolError,
+    StaleReference,
     UnknownAgent,
     UnknownMethod,
 )
@@ -193,6 +195,38 @@ def test_a_forwarding_process_never_maps_the_tensor(client: Client, other_server
     settled(other_server)
     assert settled(client).num_slots == 0
     assert settled(other_server).num_slots == 0
+
+
+def test_a_row_of_a_result_passes_through_another_session_of_this_process_without_being_mapped(
+    client: Client, run: RunDirectory
+) -> None:
+    rows = torch.arange(3 * 3000.0).reshape(3, 3000)[:, :2992]  # rows that are aligned as slots are
+    batch = client.call("echo", "add_one", {"x": rows}, deadline_s=10).values["value"]
+    row = batch.row(2)
+    with Session.open(run, "coordinator.0", arena_budget_nbytes=64 << 20, spill_budget_nbytes=0) as second:
+        other = second.connect("echo.1", deadline_s=10)
+        onward = other.call("echo", "add_one", {"x": row}, deadline_s=10).values["value"]
+        assert torch.equal(onward.tensor(), rows[2:] + 2)
+        assert batch.segment._mapped is None
+        del batch, onward
+        settled(other)
+        assert settled(client, num_slots=1).num_slots == 1, "the row keeps its batch"
+        del row
+        assert settled(client).num_slots == 0
+        assert settled(other).num_slots == 0
+
+
+def test_a_row_that_cannot_be_passed_on_by_itself_is_none(client: Client) -> None:
+    small = client.call("echo", "add_one", {"x": torch.zeros(2, 4)}, deadline_s=10).values["value"]
+    crooked = client.call("echo", "add_one", {"x": torch.zeros(2, 3001)}, deadline_s=10).values["value"]
+    assert small.row(0) is None
+    assert crooked.row(0) is not None
+    assert crooked.row(1) is None
+    with pytest.raises(BoundsError, match="expected a row of"):
+        crooked.row(2)
+    rows = client.call("echo", "add_one", {"x": torch.zeros(2, 3200)}, deadline_s=10).values["value"]
+    with pytest.raises(StaleReference):
+        client.call("echo", "add_one", {"x": rows.row(1)}, deadline_s=10)
 
 
 def test_results_stay_readable_after_the_death_of_their_server_and_its_role_can_start_again(
