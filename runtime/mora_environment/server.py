@@ -16,7 +16,8 @@ from mora_training.adapters import load_adapters
 from mora_training.optimizer_agent import PARTICIPANT, OptimizerAgent, Trainable
 from mora_training.training_settings import TrainingServerSettings
 
-from mora_environment.adapters.adapter_agent import ADAPTERS, AdapterAgent
+from mora_environment.adapters.adapter_agent import AdapterAgent
+from mora_environment.adapters.names import ADAPTERS
 from mora_environment.job_folder import shared_folders
 from mora_environment.kind import Kind, imported, kind_named
 from mora_environment.promised_methods import check_methods, check_trainable

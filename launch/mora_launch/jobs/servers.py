@@ -18,7 +18,7 @@ from mora_runtime.process.role import Role
 from mora_runtime.process.role_process import RoleProcess
 from mora_runtime.process.run_directory import RunDirectory
 from mora_runtime.process.supervisor import Supervisor
-from mora_runtime.rpc.server_settings import AgentSettings
+from mora_runtime.rpc.server_settings import AgentSettings, AllowedAdapters
 from mora_training.training_settings import GroupSettings, OptimizerAgentSettings, TrainingServerSettings
 from rich.console import Console
 
@@ -64,6 +64,7 @@ class ServerGroup:
     Args:
         train: False starts servers without optimizer and data-parallel group.
         traces: folder for the servers' traces; None disables tracing.
+        adapters: by agent, LoRA adapters that a call may ask for.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class ServerGroup:
         *,
         train: bool = True,
         traces: Path | None = None,
+        adapters: Mapping[str, Sequence[AllowedAdapters]] | None = None,
     ) -> None:
         if train:
             _check_no_adapters(config)
@@ -83,6 +85,7 @@ class ServerGroup:
         self._directory = directory
         self._train = train
         self._traces = traces
+        self._adapters = adapters or {}
         self._memory = divide_memory(config)
         self._cores = pin_cores(config, available_cores())
         has_gpus = any(device != "cpu" for agent in config.agents.values() for device in agent.devices)
@@ -137,6 +140,7 @@ class ServerGroup:
             device_pool_nbytes=device_pool_nbytes(self._config, role) if self._train else 0,
             activation_budget_nbytes=agent.activation_nbytes, recompute=agent.recompute,
             trace=trace_file(self._traces, role), seed=self._config.seed,
+            allowed_adapters=self._adapters.get(role.name, ()),
         )  # fmt: skip
         return start_server(supervisor, self._directory, settings, environment)
 
@@ -187,19 +191,24 @@ def server_settings(
     options: Mapping[str, Any],
     *,
     replica: int = 0,
+    allowed_adapters: Sequence[AllowedAdapters] = (),
     **resources: Unpack[ServerResources],
 ) -> TrainingServerSettings:
     """Settings of one server of one agent.
 
     Args:
         options: the agent's options, checked by its environment.
+        allowed_adapters: LoRA adapters that a call may ask for.
         resources: fields that differ from their default.
     """
+    hosted = AgentSettings(
+        kind=agent.kind, options=dict(options), adapters=agent.adapters, allowed_adapters=tuple(allowed_adapters)
+    )
     return TrainingServerSettings(
         role=Role.of(name, replica), name=name, replica=replica, run_dir=str(directory.path),
         device=agent.device(replica), attention=agent.attention, tf32=agent.tf32, num_threads=agent.num_threads,
         environment=environment.name, lock_hash=environment.lock_hash,
-        agents={name: AgentSettings(kind=agent.kind, options=dict(options), adapters=agent.adapters)}, **resources,
+        agents={name: hosted}, **resources,
     )  # fmt: skip
 
 

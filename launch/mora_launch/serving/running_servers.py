@@ -6,7 +6,7 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 
 from mora_runtime.errors import RoleFailed
@@ -17,8 +17,10 @@ from mora_runtime.process.run_directory import RunDirectory
 from mora_runtime.process.supervisor import Supervisor
 from rich.console import Console
 
+from mora_launch.checkpoints.adapter_catalog import AdapterCatalog
 from mora_launch.config.restarts import RestartBudget
 from mora_launch.config.train_config import TrainConfig
+from mora_launch.environments.agent_options import CheckedOptions
 from mora_launch.jobs.machine import check_machine
 from mora_launch.jobs.placement import check_devices, place
 from mora_launch.jobs.resources import divide_memory
@@ -26,8 +28,10 @@ from mora_launch.jobs.run_status import StatusWriter
 from mora_launch.jobs.servers import ServerGroup, check_agents
 from mora_launch.serving.counters import Counters
 from mora_launch.serving.models import served_models
+from mora_launch.serving.server_adapters import ServerAdapters
 from mora_launch.serving.server_pool import ServerPool
 from mora_launch.serving.server_worker import ServerWorker
+from mora_launch.serving.settings import ServingSettings
 from mora_launch.serving.work_queue import WorkQueue
 from mora_launch.weights.missing import refuse_missing
 
@@ -72,7 +76,9 @@ class RunningServers:
             console.print(self._models.checkpoint.told(bases), markup=False, soft_wrap=True)
         started = set(self._models.roles())
         check_devices([each for each in place(self._config, checked) if each.role in started], trains=False)
-        self._group = ServerGroup(self._config, checked, directory, train=False)
+        adapters = self._adapters(config.serving, checked)
+        allowed = {name: adapters.allowed_for(name) for name in checked}
+        self._group = ServerGroup(self._config, checked, directory, train=False, adapters=allowed)
         self._supervisor = Supervisor(
             console.print,
             frozen_after_s=config.restarts.frozen_after_s,
@@ -87,13 +93,21 @@ class RunningServers:
         workers = [
             ServerWorker(
                 role, directory, queue, counters, allowed=self._models.allowed_capabilities(role.name),
-                modulation=self._models.modulation.get(role.name),
+                adapters=ServerAdapters(role.name, adapters, self._models.modulation.get(role.name)),
                 arena_nbytes=memory[Role.of("coordinator", 0)], deadline_s=config.serving.call_deadline_s,
             )
             for role in self._models.roles()
         ]  # fmt: skip
         promised = {name: agent.capabilities or () for name, agent in self._config.agents.items()}
-        self.pool = ServerPool(workers, queue, counters, promised)
+        self.pool = ServerPool(workers, queue, counters, promised, adapters)
+
+    def _adapters(self, settings: ServingSettings, checked: Mapping[str, CheckedOptions]) -> AdapterCatalog:
+        """Read the adapters that requests may name, and tell them."""
+        trainable = [name for name, each in checked.items() if each.weights is not None]
+        catalog = AdapterCatalog.read(settings.adapters, trainable, settings.max_adapter_nbytes)
+        for entry in catalog.entries.values():
+            self._console.print(f"adapters {entry}", markup=False, soft_wrap=True)
+        return catalog
 
     def __enter__(self) -> RunningServers:
         self._supervisor.__enter__()

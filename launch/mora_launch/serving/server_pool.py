@@ -8,9 +8,13 @@ from typing import Any
 
 from mora_runtime.errors import Cancelled, RoleFailed
 
+from mora_launch.checkpoints.adapter_catalog import AdapterCatalog
 from mora_launch.config.capability import CAPABILITIES
+from mora_launch.serving.adapter_choices import AdapterChoices
+from mora_launch.serving.cost import call_cost
 from mora_launch.serving.counters import Counters
 from mora_launch.serving.server_worker import ServerWorker
+from mora_launch.serving.terms import DEFAULT_TERMS, Terms
 from mora_launch.serving.work_queue import Step, Work, WorkQueue
 
 
@@ -20,6 +24,7 @@ class ServerPool:
     Args:
         workers: one per server, not yet started, in the order of the agents.
         promised: capabilities of each agent according to the configuration.
+        adapters: that the servers were told to load.
     """
 
     def __init__(
@@ -28,11 +33,13 @@ class ServerPool:
         queue: WorkQueue,
         counters: Counters,
         promised: Mapping[str, Collection[str]],
+        adapters: AdapterCatalog,
     ) -> None:
         self.workers = list(workers)
         self._promised = promised
         self.queue = queue
         self.counters = counters
+        self.adapters = AdapterChoices(adapters)
         self._described: dict[str, dict[str, Any]] = {}
         self._lost: set[str] = set()
 
@@ -40,7 +47,8 @@ class ServerPool:
         """Start the workers and wait until every server has reported its capabilities.
 
         Raises:
-            RoleFailed: a server did not report in time, or lacks a capability that the configuration names.
+            RoleFailed: a server did not report in time, or lacks a capability that the configuration names; or adapters
+                fit no agent.
         """
         for worker in self.workers:
             worker.start()
@@ -57,6 +65,8 @@ class ServerPool:
             worker.leave(others)  # only one agent may have it, so that the same seed gives the same bytes
             for capability in worker.capabilities:
                 self._described[capability] = {**worker.description, "agent": worker.agent}
+            self.adapters.learn(worker.agent, worker.adapters.names, worker.adapters.unfit)
+        self.adapters.check_used()
 
     @property
     def is_ready(self) -> bool:
@@ -76,11 +86,18 @@ class ServerPool:
         return self._described[capability]
 
     def submit(
-        self, capability: str, sample: dict[str, Any], shared: dict[str, Any], on_step: Step | None = None
+        self,
+        capability: str,
+        sample: dict[str, Any],
+        shared: dict[str, Any],
+        on_step: Step | None = None,
+        terms: Terms = DEFAULT_TERMS,
     ) -> Work:
-        """Queue one sample; see `Work`."""
-        agent = self.describe(capability)["agent"]
-        work = Work(capability, sample, shared, on_step)
+        """Queue one sample; see `Work`. An agent that has no adapters of the name in the terms works without them."""
+        about = self.describe(capability)
+        agent = about["agent"]
+        own = terms.model_copy(update={"lora": self.adapters.chosen(terms.lora, agent)})
+        work = Work(capability, sample, shared, on_step, terms=own, lane=agent, cost=call_cost(about, shared))
         work.future.add_done_callback(lambda done: self._count_cancelled(capability, done))
         if agent in self._lost:
             work.fail(RoleFailed(f"the servers of {agent} have died too often and are not restarted"))

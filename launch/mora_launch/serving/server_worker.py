@@ -18,6 +18,7 @@ from mora_launch.config.capability import CAPABILITIES
 from mora_launch.limits import CONTROL_DEADLINE_S, MAX_NUM_RUNS
 from mora_launch.serving.call_record import CallRecord
 from mora_launch.serving.counters import Counters
+from mora_launch.serving.server_adapters import AdapterChange, ServerAdapters
 from mora_launch.serving.work_queue import Work, WorkQueue
 
 if TYPE_CHECKING:
@@ -38,9 +39,12 @@ _VITALS = (
 class _Batch:
     """The work of one call."""
 
-    def __init__(self, works: list[Work], pending: PendingReply, record: CallRecord) -> None:
+    def __init__(
+        self, works: list[Work], pending: PendingReply, change: AdapterChange | None, record: CallRecord
+    ) -> None:
         self.works = works
         self.pending = pending
+        self.change = change  # of adapters, before this call
         self.record = record
         self.told: set[int | None] = set()  # positions whose cancellation was sent to the server; None = all
 
@@ -50,6 +54,7 @@ class ServerWorker(threading.Thread):
 
     Args:
         allowed: capabilities to use, if the agent has them.
+        adapters: of the agent, and z.
 
     Attributes:
         is_connected: a live server has reported its capabilities.
@@ -65,7 +70,7 @@ class ServerWorker(threading.Thread):
         counters: Counters,
         *,
         allowed: Collection[str],
-        modulation: Any,
+        adapters: ServerAdapters,
         arena_nbytes: int,
         deadline_s: float,
     ) -> None:
@@ -79,7 +84,7 @@ class ServerWorker(threading.Thread):
         self._queue = queue
         self._counters = counters
         self._allowed = allowed
-        self._modulation = modulation
+        self.adapters = adapters
         self._arena_nbytes = arena_nbytes
         self._deadline_s = deadline_s
         self._changed = threading.Condition()
@@ -148,6 +153,7 @@ class ServerWorker(threading.Thread):
         methods = client.welcome.agents.get(self.agent, [])
         is_served = "describe" in methods  # requests need an agent's defaults and limits
         described = client.call(self.agent, "describe", {}, deadline_s=self._deadline_s).values if is_served else {}
+        self.adapters.connect(client, self._deadline_s)
         with self._changed:
             self.description = described
             self.capabilities = tuple(
@@ -192,6 +198,7 @@ class ServerWorker(threading.Thread):
             if not works:
                 return
             try:
+                change = self.adapters.change_to(client, works[0].terms.lora, self._deadline_s)
                 pending = self._submit(client, works)
             except PeerDied:
                 self._queue.put_back(works)  # nothing was sent, so it does not count as a run
@@ -201,7 +208,7 @@ class ServerWorker(threading.Thread):
                     work.fail(error)
                 continue
             record = CallRecord(self._counters, self.agent, self.role, works, pending)
-            self._in_flight.append(_Batch(works, pending, record))
+            self._in_flight.append(_Batch(works, pending, change, record))
 
     def _submit(self, client: Client, works: list[Work]) -> PendingReply:
         from mora_runtime.tensors.arrays import to_tensor
@@ -210,8 +217,8 @@ class ServerWorker(threading.Thread):
         for name, value in works[0].sample.items():
             values = [work.sample[name] for work in works]
             arguments[name] = to_tensor(np.stack(values)) if isinstance(value, np.ndarray) else values
-        if self._modulation is not None:
-            arguments["z"] = to_tensor(self._modulation)
+        if (z := self.adapters.modulation(works[0].terms.lora)) is not None:
+            arguments["z"] = to_tensor(z)
         return client.submit(self.agent, works[0].capability, arguments, deadline_s=self._deadline_s)
 
     def _wait(self, client: Client, batch: _Batch) -> None:
@@ -244,11 +251,14 @@ class ServerWorker(threading.Thread):
 
         capability = batch.works[0].capability
         try:
+            if batch.change is not None:
+                batch.change.check()
             outputs = to_pixels(batch.pending.result().values.get("outputs"), f"{self.agent}.{capability}")
         except PeerDied:
             raise
         except MoraError as error:
             self._in_flight.popleft()
+            self.adapters.doubt()
             self._record(batch, time.monotonic_ns(), error.code)
             if isinstance(error, DeadlineExceeded):  # the server would continue to compute a result that is not read
                 client.cancel(batch.pending, CONTROL_DEADLINE_S)

@@ -9,6 +9,7 @@ from mora_runtime.schema import PositiveInt, Settings
 from pydantic import AliasChoices, Field
 
 from mora_launch.chat.endpoint import ChatSettings
+from mora_launch.config.adapters_config import AdaptersConfig
 from mora_launch.config.agent_config import AgentConfig
 from mora_launch.config.capability import Capability
 from mora_launch.config.chain_names import AgentName
@@ -37,6 +38,8 @@ class ServingSettings(Settings):
     checkpoint: str | None = None  # RUN or RUN:STEP: trained weights and z to use instead of the agents' options
     average: bool = False  # the checkpoint's moving average instead of its weights
     agents: dict[AgentName, ServedAgentConfig] = Field(default_factory=dict)  # in addition to the chain's
+    adapters: AdaptersConfig = AdaptersConfig()  # LoRA adapters that requests may name
+    max_adapter_nbytes: PositiveInt = 2 << 30  # of all adapters of one agent, which each of its servers keeps in memory
     servers: dict[str, PositiveInt] = Field(default_factory=dict)  # number of servers by agent; default 1
     max_batch: dict[str, PositiveInt] = Field(default_factory=lambda: {"text_to_image": 4, "image_to_image": 4})
     gather_s: float = Field(default=0.01, ge=0.0)  # how long an idle server waits to fill a batch

@@ -20,8 +20,6 @@ from safetensors.torch import load
 
 from mora_environment.adapters.adapter_switch import AdapterSwitch
 
-ADAPTERS = "adapters"
-
 
 class AdapterAgent(Agent):
     """Keeps all allowed adapters in host memory; at most those of one name are on the model.

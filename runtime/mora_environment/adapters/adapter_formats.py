@@ -12,7 +12,7 @@ from mora_training.adapters import read_adapter_settings
 from mora_training.training_settings import ADAPTER_FILE, TrainableSettings
 from safetensors.torch import load_file, save_file
 
-from mora_environment.adapters.format_names import DIFFUSERS_FILE, DIFFUSERS_METADATA, PEFT_CONFIG, PEFT_PREFIX
+from mora_environment.adapters.names import DIFFUSERS_FILE, DIFFUSERS_METADATA, PEFT_CONFIG, PEFT_PREFIX
 
 
 def write_diffusers(source: Path, target: Path, component: str) -> None:

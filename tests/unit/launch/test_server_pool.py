@@ -1,20 +1,23 @@
 """The pool offers servers by their capabilities."""
 
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from mora_launch.checkpoints.adapter_catalog import AdapterCatalog, NamedAdapters
 from mora_launch.serving.counters import Counters
 from mora_launch.serving.server_pool import ServerPool
+from mora_launch.serving.terms import LoraChoice, Terms
 from mora_launch.serving.work_queue import WorkQueue
 from mora_runtime.errors import RoleFailed
 
 
-def worker(agent: str, *capabilities: str) -> Any:
+def worker(agent: str, *capabilities: str, adapters: Sequence[str] = (), unfit: Sequence[str] = ()) -> Any:
     """A server that is already connected."""
     made = SimpleNamespace(
         role=f"{agent}.0", agent=agent, capabilities=capabilities, description={"model": agent},
-        start=lambda: None, wait_connected=lambda _: True,
+        start=lambda: None, wait_connected=lambda _: True, adapters=SimpleNamespace(names=adapters, unfit=unfit),
     )  # fmt: skip
 
     def leave(others: set[str]) -> None:
@@ -24,8 +27,8 @@ def worker(agent: str, *capabilities: str) -> Any:
     return made
 
 
-def pool(*workers: Any, **promised: list[str]) -> ServerPool:
-    return ServerPool(workers, WorkQueue({}), Counters(), promised)
+def pool(*workers: Any, catalog: AdapterCatalog | None = None, **promised: list[str]) -> ServerPool:
+    return ServerPool(workers, WorkQueue({}), Counters(), promised, catalog or AdapterCatalog())
 
 
 def test_callers_name_a_capability_and_not_an_agent() -> None:
@@ -60,3 +63,37 @@ def test_samples_that_are_taken_back_are_counted_apart() -> None:
     second.finish("a picture")
     count = made.counters.registry.get_sample_value("mora_cancelled_total", {"capability": "text_to_image"})
     assert count == 1
+
+
+def named(*names: str) -> AdapterCatalog:
+    return AdapterCatalog({name: NamedAdapters(name, "a folder") for name in names})
+
+
+def test_an_agent_without_adapters_of_a_name_works_without_them() -> None:
+    image = worker("image", "text_to_image", adapters=["ink", "both"])
+    video = worker("video", "image_to_video", adapters=["both"])
+    made = pool(image, video, catalog=named("ink", "both"))
+    made.start(1.0)
+    assert made.adapters.agents_of("both") == ["image", "video"]
+    ink = Terms(tenant="ann", lora=LoraChoice(name="ink", scale=0.5))
+    works = [made.submit(name, {"prompts": "a"}, {}, terms=ink) for name in ("text_to_image", "image_to_video")]
+    assert [work.terms.lora for work in works] == [ink.lora, None]
+    assert {work.terms.tenant for work in works} == {"ann"}
+
+
+def test_adapters_that_fit_no_agent_are_refused_with_the_layer() -> None:
+    line = "adapters `ink`: layer `a.to_q`: the model has no such layer"
+    made = pool(worker("image", "text_to_image", unfit=[line]), catalog=named("ink"))
+    with pytest.raises(RoleFailed, match=r"serving.adapters: `ink` fits no agent \(adapters `ink`: layer `a.to_q`"):
+        made.start(1.0)
+
+
+def test_the_cost_of_a_call_is_frames_times_pixels_times_steps() -> None:
+    image = worker("image", "text_to_image")
+    image.description |= {"height": 1000, "width": 500, "num_frames": 1, "num_inference_steps": 4}
+    made = pool(image)
+    made.start(1.0)
+    own = made.submit("text_to_image", {"prompts": "a"}, {"num_inference_steps": None})
+    other = made.submit("text_to_image", {"prompts": "a"}, {"height": 2000, "num_inference_steps": 8})
+    assert own.cost == pytest.approx(2.0)
+    assert other.cost == pytest.approx(8.0)

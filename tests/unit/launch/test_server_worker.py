@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 import torch
+from mora_launch.checkpoints.adapter_catalog import AdapterCatalog
 from mora_launch.serving.counters import Counters
+from mora_launch.serving.server_adapters import ServerAdapters
 from mora_launch.serving.server_worker import ServerWorker
 from mora_launch.serving.work_queue import Work, WorkQueue
 from mora_runtime.errors import DeadlineExceeded
@@ -58,7 +60,8 @@ def serve(queue: WatchedQueue, server: PromptServer, folder: Path) -> None:
     """Feed the server until the worker would wait for more work."""
     with RunDirectory.create(folder / "run") as directory:
         worker = ServerWorker(
-            Role("image.0"), directory, queue, Counters(), allowed=["text_to_image"], modulation=None,
+            Role("image.0"), directory, queue, Counters(), allowed=["text_to_image"],
+            adapters=ServerAdapters("image", AdapterCatalog(), None),
             arena_nbytes=1 << 20, deadline_s=5.0,
         )  # fmt: skip
         queue.worker = worker

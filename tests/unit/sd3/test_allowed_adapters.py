@@ -11,7 +11,7 @@ import torch
 from mora_env_sd3.__main__ import KINDS
 from mora_env_sd3.agent import Sd3Agent
 from mora_env_sd3.options import Sd3Options
-from mora_environment.adapters.adapter_agent import ADAPTERS
+from mora_environment.adapters.names import ADAPTERS
 from mora_environment.server import AgentBuilder
 from mora_runtime.errors import BadArgument, CheckpointError
 from mora_runtime.rpc.server_settings import AgentSettings, AllowedAdapters

@@ -1,0 +1,49 @@
+"""The adapters that requests may name, and the agents that have them; the servers tell that when they have started."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from mora_runtime.errors import RoleFailed
+
+from mora_launch.checkpoints.adapter_catalog import AdapterCatalog
+from mora_launch.serving.terms import LoraChoice
+
+
+class AdapterChoices:
+    """What the servers of all agents can use of a catalog."""
+
+    def __init__(self, catalog: AdapterCatalog) -> None:
+        self.catalog = catalog
+        self._agents: defaultdict[str, list[str]] = defaultdict(list)  # by name
+        self._unfit: list[str] = []
+
+    @property
+    def names(self) -> list[str]:
+        """All names that a request may give."""
+        return list(self.catalog.entries)
+
+    def agents_of(self, name: str) -> list[str]:
+        """Return the agents that have these adapters."""
+        return self._agents.get(name, [])
+
+    def learn(self, agent: str, names: Sequence[str], unfit: Sequence[str]) -> None:
+        """Take in what a server of an agent can use, and why it cannot use the rest."""
+        for name in names:
+            if agent not in self._agents[name]:
+                self._agents[name].append(agent)
+        self._unfit += unfit
+
+    def check_used(self) -> None:
+        """Raises: RoleFailed: some adapters fit no agent."""
+        for name in self.names:
+            if not self.agents_of(name):
+                told = next(
+                    (line for line in self._unfit if line.startswith(f"adapters `{name}`")), "no server has them"
+                )
+                raise RoleFailed(f"serving.adapters: `{name}` fits no agent ({told})")
+
+    def chosen(self, lora: LoraChoice | None, agent: str) -> LoraChoice | None:
+        """Return what a call of an agent uses of a choice: all of it, or none if the agent has no such adapters."""
+        return lora if lora is not None and agent in self.agents_of(lora.name) else None
