@@ -17,6 +17,7 @@ from mora_runtime.files.fresh_file import fresh_file
 from mora_launch.profiling.message import matched_messages
 from mora_launch.profiling.role_trace import CounterSample, FlowEnd, Move, RoleTrace, TraceSpan
 from mora_launch.profiling.torch_ops import TorchOps
+from mora_launch.telemetry.recording import REQUEST
 
 _TORCH_LANE = 1_000_000_000  # first lane number of torch's operations, above any thread id
 
@@ -42,7 +43,8 @@ def merged_events(traces: Sequence[RoleTrace], torch_ops: Sequence[TorchOps] = (
     pids = {trace.role: trace.pid for trace in traces}
     for order, trace in enumerate(traces):
         yield from _names(trace, order)
-        yield from (_span(trace.pid, span) for span in trace.spans)
+        for span in trace.spans:
+            yield from _request(trace.pid, span) if span.category == REQUEST else (_span(trace.pid, span),)
         yield from (_move(trace.pid, move) for move in trace.moves)
         yield from (_counter(trace.pid, sample) for sample in trace.samples)
     for number, message in enumerate(matched_messages(traces), start=1):
@@ -71,6 +73,13 @@ def _span(pid: int, span: TraceSpan) -> dict[str, Any]:
     }  # fmt: skip
     args = {**span.args, "cut": True} if span.is_cut else span.args
     return {**event, "args": args} if args else event
+
+
+def _request(pid: int, span: TraceSpan) -> Iterator[dict[str, Any]]:
+    """Two ends on a track of its own, because requests overlap and do not nest in a thread."""
+    common = {"name": span.name, "cat": REQUEST, "pid": pid, "tid": span.thread, "id": span.args["span_id"]}
+    yield {"ph": "b", "ts": span.start_ns / 1e3, "args": span.args, **common}
+    yield {"ph": "e", "ts": span.end_ns / 1e3, **common}
 
 
 def _move(pid: int, move: Move) -> dict[str, Any]:

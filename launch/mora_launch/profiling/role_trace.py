@@ -18,7 +18,7 @@ class TraceSpan:
     """Time that one thread spent in a block, on CLOCK_MONOTONIC."""
 
     name: str
-    category: str  # compute copy wait protocol io
+    category: str  # compute copy wait protocol io, or request (of a server's front)
     start_ns: int
     end_ns: int
     thread: int  # native id

@@ -323,7 +323,9 @@ class Server:
                 return
             connection.last_id = message.id
             faults.reach("after_receive")
-            with tracing.span(_label(message), "protocol"), LogFields(peer=connection.name, req=message.id):
+            # the same name of the call as in the spans of its client
+            args = None if tracing.active is None else {"call": f"{connection.owner}>{message.id}"}
+            with tracing.span(_label(message), "protocol", args), LogFields(peer=connection.name, req=message.id):
                 self._answer(connection, message, by_doorbell)
             return
         if isinstance(message, Drop):
