@@ -57,5 +57,5 @@ def main() -> None:
         sys.exit(1)
     except click.Abort as aborted:  # click raises it for Ctrl-C
         console.print(f"mora: {str(aborted.__cause__ or '') or 'interrupted'}", style="red", markup=False)
-        sys.exit(130)
+        sys.exit(getattr(aborted.__cause__, "exit_code", 130))  # another one after SIGTERM
     sys.exit(code if isinstance(code, int) else 0)

@@ -28,11 +28,20 @@ from mora_launch.cli.options import (
     type=FILE,
     help="File with a token that every client needs.  [default: a new token, which you do not need on this machine]",
 )
+@click.option(
+    "--shutdown-timeout",
+    "shutdown_timeout_s",
+    default=30.0,
+    show_default=True,
+    type=click.FloatRange(0),
+    metavar="S",
+    help="Seconds that accepted work has to end after SIGTERM or Ctrl-C.",
+)
 @checkpoint_option
 @run_option
 def serve(
-    config: Path, changes: tuple[str, ...], host: str, port: int, token_file: Path | None, checkpoint: str | None,
-    run: Path | None,
+    config: Path, changes: tuple[str, ...], host: str, port: int, token_file: Path | None, shutdown_timeout_s: float,
+    checkpoint: str | None, run: Path | None,
 ) -> None:  # fmt: skip
     """Serve the models over HTTP and on a web page.
 
@@ -42,4 +51,8 @@ def serve(
     from mora_launch.serving.command import serve as run_serve
 
     loaded = load_config(config, with_checkpoint(changes, checkpoint))
-    sys.exit(run_serve(loaded, host=host, port=port, run=run, token_file=token_file, console=console))
+    code = run_serve(
+        loaded, host=host, port=port, run=run, token_file=token_file, shutdown_timeout_s=shutdown_timeout_s,
+        console=console,
+    )  # fmt: skip
+    sys.exit(code)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
+from fastapi import FastAPI
 from mora_runtime.process.logs import start_logging
 from mora_runtime.process.run_directory import RunDirectory
 from rich.console import Console
@@ -13,22 +15,38 @@ from mora_launch.jobs.machine import check_machine
 from mora_launch.jobs.run_path import made_run, new_path
 from mora_launch.jobs.run_status import StatusWriter
 from mora_launch.serving.http.app import make_app
+from mora_launch.serving.life.drained import wait_drained
+from mora_launch.serving.life.end_signals import EndSignals
+from mora_launch.serving.life.http_thread import HttpThread
+from mora_launch.serving.life.late_app import LateApp
+from mora_launch.serving.life.service_manager import tell_manager
 from mora_launch.serving.running_servers import RunningServers
 from mora_launch.web.access import Access
 from mora_launch.web.http_server import http_server, tell_address
 from mora_launch.web.listening import bound, url_of
 from mora_launch.web.token import read_token
 
-_GRACE_S = 10
+_GRACE_S = 10.0  # for answers that are being sent when all work is done
 
 
 def serve(
-    config: TrainConfig, *, host: str, port: int, run: Path | None, token_file: Path | None, console: Console
+    config: TrainConfig,
+    *,
+    host: str,
+    port: int,
+    run: Path | None,
+    token_file: Path | None,
+    shutdown_timeout_s: float,
+    console: Console,
 ) -> int:
-    """Serve until Ctrl-C or SIGTERM; return 0.
+    """Serve until Ctrl-C or SIGTERM, then wait for the work that was accepted; return 0.
+
+    Args:
+        shutdown_timeout_s: how long to wait for that work.
 
     Raises:
         MoraError: the configuration or address was refused, or a server could not start.
+        Interrupted: a signal before the models were loaded, or a second one.
     """
     check_machine()
     given = None if token_file is None else read_token(token_file)
@@ -37,11 +55,42 @@ def serve(
         bound(host, port) as address,  # fails before any model is loaded
         RunDirectory.create(made_run(run, path), lock=True) as directory,
         StatusWriter(directory.path, "serve") as status,
+        EndSignals() as signals,
     ):
         start_logging(directory, role="front", generation=1)
         access = Access.at(host, given, directory.path)
-        with RunningServers(config, directory, console, status) as servers:
-            server = http_server(make_app(servers.pool, config, directory.path, access), grace_s=_GRACE_S)
-            tell_address(console, "serving", url_of(host, port), access, directory.path, token_file)
-            server.run(sockets=[address])
+        late = LateApp(access)
+        with HttpThread(http_server(late, grace_s=0), address, signals.wake) as http:
+            servers = RunningServers(
+                config, directory, console, status, takes_signals=False, on_watcher_death=lambda _: signals.wake()
+            )
+            late.servers = servers.readiness
+            with servers:
+                app = make_app(servers.pool, config, directory.path, access)
+                late.put(app)
+                gc.freeze()  # objects that exist now live until the end: garbage collection need not look at them again
+                tell_address(console, "serving", url_of(host, port), access, directory.path, token_file)
+                _serve_to_the_end(app, servers, http, signals, shutdown_timeout_s, console)
     return 0
+
+
+def _serve_to_the_end(
+    app: FastAPI, servers: RunningServers, http: HttpThread, signals: EndSignals, timeout_s: float, console: Console
+) -> None:
+    """Wait for a signal, or for the death of what serves; then end the work, and after it the HTTP server."""
+    front, jobs = app.state.front, app.state.jobs
+    grace_s = 0.0
+    try:
+        signals.interrupts = False
+        tell_manager("READY=1")
+        while not signals.received and servers.death is None:
+            http.check()
+            signals.wait()
+        tell_manager("STOPPING=1")
+        if servers.death is None:
+            wait_drained(front, jobs, signals, timeout_s, console)
+            grace_s = _GRACE_S
+    finally:
+        jobs.stop()  # first, so that what is not done counts as stopped
+        servers.pool.close()
+        http.stop(grace_s)

@@ -42,10 +42,11 @@ _TELL_EVERY_S = 3.0
 class RunningServers:
     """A context manager that runs the servers; `pool` submits work to them.
 
-    Enter it in the main thread, because it handles signals.
+    Enter it in the main thread if it takes signals.
 
     Args:
         status: status of the run, which records servers and their deaths; its owner records the end of the run.
+        takes_signals: as of `Supervisor`.
         on_watcher_death: called with the cause if the watching thread fails, to end the command; None sends SIGTERM to
             the main thread until it leaves the context.
 
@@ -60,6 +61,7 @@ class RunningServers:
         console: Console,
         status: StatusWriter | None = None,
         *,
+        takes_signals: bool = True,
         on_watcher_death: Callable[[str], None] | None = None,
     ) -> None:
         self._console = console
@@ -83,6 +85,7 @@ class RunningServers:
             console.print,
             frozen_after_s=config.restarts.frozen_after_s,
             observe=None if status is None else status.observe,
+            takes_signals=takes_signals,
         )
         self._budget = RestartBudget(config.restarts)
         self._children: dict[str, RoleProcess] = {}
@@ -129,6 +132,11 @@ class RunningServers:
         if self._status is not None:
             self._status.enter("running")
         self._watcher.start()
+
+    def readiness(self) -> dict[str, bool]:
+        """Return for each server whether its models are loaded."""
+        children = dict(self._children)  # a copy, because other threads change it
+        return {role: role in children and children[role].is_ready for role in self._models.roles()}
 
     def _start(self, roles: Sequence[Role], generation: int) -> list[RoleProcess]:
         started = self._group.start(self._supervisor, time.time_ns(), generation, roles)
@@ -194,6 +202,8 @@ class RunningServers:
         if self._watcher.is_alive():
             self._watcher.join(15.0)
         self.pool.close()
-        self._supervisor.__exit__(None, None, None)
+        # what the user interrupts ends at once; otherwise servers end in order, also after an error
+        is_interrupted = kind is not None and issubclass(kind, KeyboardInterrupt)
+        self._supervisor.__exit__(kind if is_interrupted else None, None, None)
         if self.death is not None:
             raise RoleFailed(self.death) from error

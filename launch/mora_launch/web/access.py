@@ -26,11 +26,17 @@ _DEFAULT_PORTS = {"http": "80", "https": "443"}
 
 @dataclass(frozen=True)
 class Refusal:
-    """The reason for refusing a request."""
+    """The reason for refusing a request.
+
+    Attributes:
+        field: what the text is about; None for the server itself.
+        retry_after_s: when the client may ask again; None if that would not help.
+    """
 
     status: int
-    field: str
+    field: str | None
     text: str
+    retry_after_s: int | None = None
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,9 @@ from mora_launch.web.access import Access, Refusal
 from mora_launch.web.asgi import App, Message, Receive, Scope, Send, header_values
 from mora_launch.web.body import Body, BodyRoom
 
-_HEALTH = frozenset({"/healthz", "/readyz"})
+HEALTH = frozenset({"/healthz", "/readyz"})  # they tell strangers their status alone
+ALLOWED = "mora.allowed"  # key in a request's scope: whether its sender is the server's user or has the token
+_BODY_AGAIN_S = 1  # then other bodies may have left memory
 _WITHOUT_BODY = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
 _REFUSED_METHODS = frozenset({"TRACE", "CONNECT"})
 # Pages of other sites can neither embed nor read answers of this server, and its addresses do not leak as referrers.
@@ -49,7 +51,7 @@ class Guard:
         self._app = app
         self._access = access
         self._pages = frozenset(pages)
-        self._open = _HEALTH | frozenset(assets)
+        self._open = HEALTH | frozenset(assets)
         self._room = BodyRoom(max_body_nbytes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -61,8 +63,12 @@ class Guard:
             await send({"type": "websocket.close", "code": 1008})  # no application here uses websockets
             return
         is_page = scope["path"] in self._pages
-        refusal = self._access.wrong_sender(scope, is_page=is_page) or self._wrong_request(scope)
-        is_allowed = self._access.is_allowed(scope, is_page=is_page)
+        wrong_sender = self._access.wrong_sender(scope, is_page=is_page)
+        is_allowed = wrong_sender is None and self._access.is_allowed(scope, is_page=is_page)
+        scope[ALLOWED] = is_allowed
+        refusal = self._wrong_request(scope)
+        if scope["path"] not in HEALTH:  # a probe names the address of a container, and has no token
+            refusal = wrong_sender or refusal
         if refusal is None and not (is_allowed or is_page or scope["path"] in self._open):
             refusal = Refusal(
                 401,
@@ -70,7 +76,7 @@ class Guard:
                 "expected `Authorization: Bearer TOKEN`; the server printed a link with the token when it started",
             )
         if refusal is not None:
-            await _refuse(send, refusal, closes=not _has_short_body(scope))
+            await refuse(scope, send, refusal)
             return
         await self._serve(scope, receive, send, 200 if is_allowed or not is_page else 401)
 
@@ -95,7 +101,7 @@ class Guard:
         async def watched(message: Message) -> None:
             nonlocal started
             if body.refused is not None:
-                return  # drop the application's own answer to the refused body; `_refuse` answers below
+                return  # drop the application's own answer to the refused body; the end of `_serve` answers
             started = True
             if message["type"] == "http.response.start":
                 known = {name.lower() for name, _ in message.get("headers", [])}
@@ -113,7 +119,8 @@ class Guard:
             body.close()
         if body.refused is not None and not started:
             status, text = body.refused
-            await _refuse(send, Refusal(status, "body", text), closes=True)
+            again_s = _BODY_AGAIN_S if status == 429 else None
+            await _send_refusal(send, Refusal(status, "body", text, again_s), closes=True)
 
 
 def _quiet(send: Send) -> Send:
@@ -139,14 +146,20 @@ def _has_short_body(scope: Scope) -> bool:
     return not lengths or (lengths[0].isdecimal() and len(lengths[0]) <= 15 and int(lengths[0]) <= MAX_LEFT_OVER_NBYTES)
 
 
-async def _refuse(send: Send, refusal: Refusal, *, closes: bool) -> None:
-    kind = "invalid_request_error"
-    body = json.dumps(error_body(refusal.field, f"{refusal.field}: {refusal.text}", kind)).encode()
+async def refuse(scope: Scope, send: Send, refusal: Refusal) -> None:
+    """Answer a request whose body has not been read."""
+    await _send_refusal(send, refusal, closes=not _has_short_body(scope))
+
+
+async def _send_refusal(send: Send, refusal: Refusal, *, closes: bool) -> None:
+    kind = "invalid_request_error" if refusal.status < 500 else "server_error"
+    text = refusal.text if refusal.field is None else f"{refusal.field}: {refusal.text}"
+    body = json.dumps(error_body(refusal.field, text, kind)).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), *_HEADERS]
     if refusal.status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
-    if refusal.status == 429:
-        headers.append((b"retry-after", b"1"))
+    if refusal.retry_after_s is not None:
+        headers.append((b"retry-after", str(refusal.retry_after_s).encode()))
     if closes:
         headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": refusal.status, "headers": headers})

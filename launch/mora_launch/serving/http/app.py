@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -24,6 +23,8 @@ from mora_launch.serving.http.reviews import review_routes
 from mora_launch.serving.http.tasks import task_routes
 from mora_launch.serving.http.video_content import content_routes
 from mora_launch.serving.http.videos import video_routes
+from mora_launch.serving.life.drain import Gate
+from mora_launch.serving.life.health import health, readiness
 from mora_launch.serving.server_pool import ServerPool
 from mora_launch.tasks.catalog import EXAMPLE_FILES
 from mora_launch.web.access import Access
@@ -66,6 +67,8 @@ def make_app(pool: ServerPool, config: TrainConfig, run: Path, access: Access) -
     app.include_router(page.routes())
     _add_health(app, front)
     most = config.serving.max_upload_nbytes + _FORM_NBYTES
+    app.add_middleware(Gate, drain=front.drain)
+    app.state.front, app.state.jobs = front, jobs
     app.add_middleware(Guard, access=access, max_body_nbytes=most, pages=page.pages, assets=page.assets)
     return app
 
@@ -85,12 +88,13 @@ def _add_health(app: FastAPI, front: Front) -> None:
 
     @app.get("/healthz")
     async def healthz() -> Response:
-        return JSONResponse({"status": "ok", "time": int(time.time())})
+        return health()
 
     @app.get("/readyz")
-    async def readyz() -> Response:
-        servers = {worker.role: worker.is_connected for worker in front.pool.workers}
-        return JSONResponse({"ready": front.pool.is_ready, "servers": servers}, 200 if front.pool.is_ready else 503)
+    async def readyz(request: Request) -> Response:
+        is_ready = front.pool.is_ready
+        status = "stopping" if front.drain.has_begun else "ready" if is_ready else "waiting for servers"
+        return readiness(request.scope, status, {worker.role: worker.is_connected for worker in front.pool.workers})
 
     @app.get("/metrics")
     async def metrics() -> Response:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
@@ -14,6 +14,7 @@ from mora_launch.decoding.pool import DecodePool
 from mora_launch.review.decision import ReviewRefused
 from mora_launch.serving.http.admission import Admission, TooBusy
 from mora_launch.serving.http.held_bytes import HeldBytes
+from mora_launch.serving.life.drain import Drain
 from mora_launch.serving.server_pool import ServerPool
 from mora_launch.tasks.errors import BadRequest
 from mora_launch.web.framework_errors import install_framework_errors
@@ -32,6 +33,7 @@ class Front:
         uploads: limits requests whose files are being decoded.
         decoders: decode these files.
         decoding: limits the memory of decoded frames until a job owns them.
+        drain: refuses new work when the server ends.
     """
 
     pool: ServerPool
@@ -41,6 +43,7 @@ class Front:
     uploads: Admission
     decoders: DecodePool
     decoding: HeldBytes
+    drain: Drain = field(default_factory=Drain)
 
     @classmethod
     def over(cls, pool: ServerPool, config: TrainConfig) -> Front:

@@ -170,9 +170,18 @@ class VideoJobs:
         """Return the path of a finished job's `video` or `thumbnail`."""
         return self._folder.file(job, variant)
 
-    def close(self) -> None:
-        """Stop all jobs; the next server of the run can resume their reviews."""
+    @property
+    def num_left(self) -> int:
+        """Number of jobs that have not ended."""
+        return sum(not job.has_ended for job in list(self._jobs.values()))
+
+    def stop(self) -> None:
+        """Ask all jobs to stop; the next server of the run can resume their reviews."""
         self._closing.set()
+
+    def close(self) -> None:
+        """Stop all jobs, and wait until they have stopped."""
+        self.stop()
         self._threads.shutdown(wait=True, cancel_futures=True)
 
     def _take_up(self, job: VideoJob) -> None:
@@ -221,7 +230,7 @@ class VideoJobs:
         self._end(job, status)
 
     def _end(self, job: VideoJob, status: Status) -> None:
-        if status == "failed" and self._closing.is_set():
+        if status == "failed" and (self._closing.is_set() or self._is_left_to_resume(job)):
             job.error = _interrupted(job)
         job.request = replace(job.request, image=None, videos=())
         job.completed_at = int(time.time())
@@ -242,6 +251,10 @@ class VideoJobs:
             self._folder.remove(job)
         elif job.is_stopped_review:
             self._make_room(0)
+
+    def _is_left_to_resume(self, job: VideoJob) -> bool:
+        """Whether the server drains and no longer waits for the job's reviewer."""
+        return job.session is not None and self._front.drain.has_begun
 
     def _is_given_up(self, job: VideoJob) -> bool:
         return job.cancelled.is_set() or self._closing.is_set()
@@ -299,7 +312,9 @@ class VideoJobs:
 
         def ask(session: ReviewSession) -> StageDecision:
             slot.close()  # another job may run while this one waits for a person
-            decision = session.wait_decision(timeout_s, lambda: self._is_given_up(job))
+            decision = session.wait_decision(
+                timeout_s, lambda: self._is_given_up(job) or self._is_left_to_resume(job)
+            )
             slot.enter_context(self._slot(job))
             return decision
 

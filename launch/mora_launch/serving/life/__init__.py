@@ -1,0 +1,1 @@
+"""The life of a server: it answers before its models are loaded, drains, and ends."""

@@ -1,0 +1,30 @@
+"""The answers of `/healthz` and `/readyz`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi.responses import JSONResponse
+
+from mora_launch.web.asgi import Scope
+from mora_launch.web.guard import ALLOWED
+
+
+def health() -> JSONResponse:
+    """Return the answer of `/healthz`."""
+    return JSONResponse({"status": "ok", "time": int(time.time())})
+
+
+def readiness(scope: Scope, status: str, servers: Mapping[str, bool]) -> JSONResponse:
+    """Return the answer of `/readyz`. A client that needs a token and has none, such as a probe, gets the status alone.
+
+    Args:
+        status: `loading`, `ready`, `waiting for servers` or `stopping`.
+        servers: whether each server is ready.
+    """
+    content: dict[str, Any] = {"ready": status == "ready", "status": status}
+    if scope.get(ALLOWED, False):
+        content["servers"] = dict(servers)
+    return JSONResponse(content, 200 if content["ready"] else 503)
