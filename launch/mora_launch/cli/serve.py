@@ -37,11 +37,16 @@ from mora_launch.cli.options import (
     metavar="S",
     help="Seconds that accepted work has to end after SIGTERM or Ctrl-C.",
 )
+@click.option(
+    "--trace",
+    type=FILE,
+    help="File for a trace of all processes, such as trace.json.gz, for ui.perfetto.dev; written at the end.",
+)
 @checkpoint_option
 @run_option
 def serve(
     config: Path, changes: tuple[str, ...], host: str, port: int, token_file: Path | None, shutdown_timeout_s: float,
-    checkpoint: str | None, run: Path | None,
+    trace: Path | None, checkpoint: str | None, run: Path | None,
 ) -> None:  # fmt: skip
     """Serve the models over HTTP and on a web page.
 
@@ -53,6 +58,6 @@ def serve(
     loaded = load_config(config, with_checkpoint(changes, checkpoint))
     code = run_serve(
         loaded, host=host, port=port, run=run, token_file=token_file, shutdown_timeout_s=shutdown_timeout_s,
-        console=console,
+        trace=trace, console=console,
     )  # fmt: skip
     sys.exit(code)

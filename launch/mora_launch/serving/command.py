@@ -10,10 +10,12 @@ from mora_runtime.process.logs import start_logging
 from mora_runtime.process.run_directory import RunDirectory
 from rich.console import Console
 
+from mora_launch.config.restarts import RestartSettings
 from mora_launch.config.train_config import TrainConfig
 from mora_launch.jobs.machine import check_machine
 from mora_launch.jobs.run_path import made_run, new_path
 from mora_launch.jobs.run_status import StatusWriter
+from mora_launch.profiling.served_trace import merged_trace
 from mora_launch.serving.http.app import make_app
 from mora_launch.serving.life.drained import wait_drained
 from mora_launch.serving.life.end_signals import EndSignals
@@ -21,6 +23,7 @@ from mora_launch.serving.life.http_thread import HttpThread
 from mora_launch.serving.life.late_app import LateApp
 from mora_launch.serving.life.service_manager import tell_manager
 from mora_launch.serving.running_servers import RunningServers
+from mora_launch.telemetry.recording import recording
 from mora_launch.web.access import Access
 from mora_launch.web.http_server import http_server, tell_address
 from mora_launch.web.listening import bound, url_of
@@ -37,12 +40,14 @@ def serve(
     run: Path | None,
     token_file: Path | None,
     shutdown_timeout_s: float,
+    trace: Path | None,
     console: Console,
 ) -> int:
     """Serve until Ctrl-C or SIGTERM, then wait for the work that was accepted; return 0.
 
     Args:
         shutdown_timeout_s: how long to wait for that work.
+        trace: file for the trace of all processes, which is written at the end; None writes none.
 
     Raises:
         MoraError: the configuration or address was refused, or a server could not start.
@@ -50,20 +55,26 @@ def serve(
     """
     check_machine()
     given = None if token_file is None else read_token(token_file)
+    if trace is not None:
+        # a restarted server would write over the trace of the one that died
+        config = config.model_copy(update={"restarts": RestartSettings(max_num=0)})
     path = run or new_path(f"serve-{config.name}")
     with (
         bound(host, port) as address,  # fails before any model is loaded
         RunDirectory.create(made_run(run, path), lock=True) as directory,
         StatusWriter(directory.path, "serve") as status,
         EndSignals() as signals,
+        merged_trace(directory.path, trace, console) as traces,
+        recording(config.serving.tracing, traces),
     ):
         start_logging(directory, role="front", generation=1)
         access = Access.at(host, given, directory.path)
         late = LateApp(access)
         with HttpThread(http_server(late, grace_s=0), address, signals.wake) as http:
             servers = RunningServers(
-                config, directory, console, status, takes_signals=False, on_watcher_death=lambda _: signals.wake()
-            )
+                config, directory, console, status, takes_signals=False, traces=traces,
+                on_watcher_death=lambda _: signals.wake(),
+            )  # fmt: skip
             late.servers = servers.readiness
             with servers:
                 app = make_app(servers.pool, config, directory.path, access)

@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 
 from mora_runtime.errors import RoleFailed
@@ -47,6 +48,7 @@ class RunningServers:
     Args:
         status: status of the run, which records servers and their deaths; its owner records the end of the run.
         takes_signals: as of `Supervisor`.
+        traces: folder for the servers' traces; None disables tracing.
         on_watcher_death: called with the cause if the watching thread fails, to end the command; None sends SIGTERM to
             the main thread until it leaves the context.
 
@@ -62,6 +64,7 @@ class RunningServers:
         status: StatusWriter | None = None,
         *,
         takes_signals: bool = True,
+        traces: Path | None = None,
         on_watcher_death: Callable[[str], None] | None = None,
     ) -> None:
         self._console = console
@@ -80,7 +83,7 @@ class RunningServers:
         check_devices([each for each in place(self._config, checked) if each.role in started], trains=False)
         adapters = self._adapters(config.serving, checked)
         allowed = {name: adapters.allowed_for(name) for name in checked}
-        self._group = ServerGroup(self._config, checked, directory, train=False, adapters=allowed)
+        self._group = ServerGroup(self._config, checked, directory, train=False, traces=traces, adapters=allowed)
         self._supervisor = Supervisor(
             console.print,
             frozen_after_s=config.restarts.frozen_after_s,

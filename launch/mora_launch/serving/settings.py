@@ -13,6 +13,7 @@ from mora_launch.config.adapters_config import AdaptersConfig
 from mora_launch.config.agent_config import AgentConfig
 from mora_launch.config.capability import Capability
 from mora_launch.config.chain_names import AgentName
+from mora_launch.telemetry.settings import TracingSettings
 
 
 class ServedAgentConfig(AgentConfig):
@@ -60,6 +61,7 @@ class ServingSettings(Settings):
     edit_strength: float = Field(default=0.6, gt=0.0, le=1.0)  # of image-to-image by instruction
     review_timeout_s: float = Field(default=3600.0, gt=0.0)  # then the session is stopped, to be resumed later
     prompts: PromptAgentSettings = PromptAgentSettings()
+    tracing: TracingSettings = TracingSettings()  # of `serve`
 
 
 def check_served(settings: ServingSettings, agents: Mapping[str, AgentConfig]) -> None:

@@ -15,24 +15,24 @@ REQUEST = "request"  # category of its spans there
 
 
 @contextmanager
-def recording(settings: TracingSettings, trace: Path | None) -> Iterator[None]:
+def recording(settings: TracingSettings, traces: Path | None) -> Iterator[None]:
     """Record spans inside the block, if a collector is configured or a trace is wanted.
 
     Args:
-        trace: file for the profiler's trace of this process; None writes none.
+        traces: folder for the profiler's trace of this process; None writes none.
 
     Raises:
         SettingsError: tracing is configured, and its packages are missing.
     """
     exporter = exporter_of(settings)
-    if exporter is None and trace is None:
+    if exporter is None and traces is None:
         yield
         return
     record: spans.Record | None = None
-    if trace is not None:
+    if traces is not None:
         from mora_runtime.trace import tracing
 
-        tracer = tracing.start(trace, FRONT_ROLE)
+        tracer = tracing.start(traces / f"{FRONT_ROLE}.jsonl", FRONT_ROLE)
 
         def record(name: str, start_ns: int, spent_ns: int, args: dict[str, object]) -> None:
             tracer.add("X", name, REQUEST, start_ns, spent_ns, args)
@@ -42,5 +42,5 @@ def recording(settings: TracingSettings, trace: Path | None) -> Iterator[None]:
         yield
     finally:
         spans.stop()
-        if trace is not None:
+        if traces is not None:
             tracing.stop()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -10,16 +10,16 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
 
 from mora_launch.config.train_config import TrainConfig
 from mora_launch.serving.http.counting import Counting
 from mora_launch.serving.http.front import Front, NotFound, install_errors
+from mora_launch.serving.http.gauges import PoolGauges
 from mora_launch.serving.http.images import image_routes
 from mora_launch.serving.http.jobs.video_jobs import VideoJobs
 from mora_launch.serving.http.results.picture_files import PictureFiles
 from mora_launch.serving.http.reviews import review_routes
+from mora_launch.serving.http.stages import stage_routes
 from mora_launch.serving.http.tasks import task_routes
 from mora_launch.serving.http.video_content import content_routes
 from mora_launch.serving.http.videos import video_routes
@@ -58,23 +58,24 @@ def make_app(pool: ServerPool, config: TrainConfig, run: Path, access: Access) -
 
     app = FastAPI(title="Mora", lifespan=lifespan, docs_url=None, redoc_url=None)
     install_errors(app)
+    app.add_middleware(Gate, drain=front.drain)
     app.add_middleware(Counting, counters=pool.counters)
     app.include_router(image_routes(front, PictureFiles(run / "pictures", config.serving.keep_videos_s)))
     app.include_router(video_routes(front, jobs))
     app.include_router(content_routes(front, jobs))
     app.include_router(review_routes(jobs))
+    app.include_router(stage_routes(jobs))
     app.include_router(task_routes(front))
     app.include_router(page.routes())
-    _add_health(app, front)
-    most = config.serving.max_upload_nbytes + _FORM_NBYTES
-    app.add_middleware(Gate, drain=front.drain)
+    _add_health(app, front, jobs)
     app.state.front, app.state.jobs = front, jobs
+    most = config.serving.max_upload_nbytes + _FORM_NBYTES
     app.add_middleware(Guard, access=access, max_body_nbytes=most, pages=page.pages, assets=page.assets)
     return app
 
 
-def _add_health(app: FastAPI, front: Front) -> None:
-    front.pool.counters.registry.register(_PoolGauges(front))
+def _add_health(app: FastAPI, front: Front, jobs: VideoJobs) -> None:
+    front.pool.counters.registry.register(PoolGauges(front, jobs))
 
     @app.get("/v1/models")
     async def models() -> Response:
@@ -103,37 +104,3 @@ def _add_health(app: FastAPI, front: Front) -> None:
 
 def _model(name: str) -> dict[str, Any]:
     return {"id": name, "object": "model", "created": 0, "owned_by": "mora"}
-
-
-class _PoolGauges(Collector):
-    """Gauges whose values are read when the metrics are requested."""
-
-    def __init__(self, front: Front) -> None:
-        self._front = front
-
-    def collect(self) -> Iterator[Metric]:
-        """Collect the queue length, requests in progress, and each server's memory."""
-        pool = self._front.pool
-        yield GaugeMetricFamily("mora_queue_length", "Samples waiting for a server", len(pool.queue))
-        yield GaugeMetricFamily("mora_requests_under_way", "Requests admitted", self._front.admission.num_admitted)
-        yield GaugeMetricFamily("mora_reviews_under_way", "Video jobs under review", self._front.reviews.num_admitted)
-        gauges = {
-            "memory_nbytes": GaugeMetricFamily(
-                "mora_server_memory_bytes", "Allocated on the device; resident on the CPU", labels=["server"]
-            ),
-            "arena_nbytes": GaugeMetricFamily(
-                "mora_server_plane_bytes", "Shared memory of the server's tensors", labels=["server"]
-            ),
-            "spilled_nbytes": GaugeMetricFamily("mora_server_spilled_bytes", "Beyond the pool", labels=["server"]),
-            "num_slots": GaugeMetricFamily("mora_server_slots", "Tensors in shared memory", labels=["server"]),
-        }
-        up = GaugeMetricFamily("mora_server_up", "1 while the server is connected", labels=["server"])
-        for worker in pool.workers:
-            up.add_metric([worker.role], float(worker.is_connected))
-            for name, gauge in gauges.items():
-                gauge.add_metric([worker.role], worker.vitals.get(name, 0))
-        sent = CounterMetricFamily("mora_server_tensors", "Tensors sent, by their way", labels=["server", "way"])
-        for worker in pool.workers:
-            for way in ("inline", "shared", "device", "staged"):
-                sent.add_metric([worker.role, way], worker.vitals.get(f"num_{way}", 0))
-        yield from (up, *gauges.values(), sent)

@@ -14,6 +14,7 @@ from mora_launch.decoding.pool import DecodePool
 from mora_launch.review.decision import ReviewRefused
 from mora_launch.serving.http.admission import Admission, TooBusy
 from mora_launch.serving.http.held_bytes import HeldBytes
+from mora_launch.serving.http.request_record import note_error
 from mora_launch.serving.life.drain import Drain
 from mora_launch.serving.server_pool import ServerPool
 from mora_launch.tasks.errors import BadRequest
@@ -131,6 +132,7 @@ def install_errors(app: FastAPI) -> None:
     @app.exception_handler(MoraError)
     async def answer(request: Request, error: Exception) -> Response:
         assert isinstance(error, MoraError)
+        note_error(error.code)
         field = error.field if isinstance(error, BadRequest) else None
         answered = error_answer(str(error), status_of(type(error)), field=field, code=error.code)
         if isinstance(error, TooBusy):

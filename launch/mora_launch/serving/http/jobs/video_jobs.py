@@ -10,19 +10,21 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack, contextmanager
+from contextvars import copy_context
 from dataclasses import replace
 from pathlib import Path
 
 from mora_data.reading.fitting import Clip, fitted
-from mora_runtime.errors import MoraError, StorageError
+from mora_runtime.errors import Cancelled, MoraError, StorageError
 
 from mora_launch.limits import MAX_NUM_KEPT_VIDEOS
-from mora_launch.review.decision import StageDecision
+from mora_launch.review.decision import StageDecision, Stopped
 from mora_launch.review.reviewed_stages import ReviewedStages, run_reviewed
 from mora_launch.review.session import ReviewSession
+from mora_launch.serving.counters import FRONT, FinishedReason
 from mora_launch.serving.http.admission import TooBusy
 from mora_launch.serving.http.front import Front, NotFound
 from mora_launch.serving.http.jobs.growing_file import GrowingFile
@@ -32,6 +34,7 @@ from mora_launch.serving.http.jobs.job_slot import JobSlots
 from mora_launch.serving.http.jobs.review_room import ReviewRoom
 from mora_launch.serving.http.jobs.video_encoding import VideoEncoding
 from mora_launch.serving.http.jobs.video_job import Status, VideoJob
+from mora_launch.serving.http.request_record import note_job
 from mora_launch.tasks.agents import Agents
 from mora_launch.tasks.errors import BadRequest
 from mora_launch.tasks.inputs import decoded_now, input_jobs
@@ -40,6 +43,7 @@ from mora_launch.tasks.procedures import task_pieces
 from mora_launch.tasks.prompt_agent import prompt_agent
 from mora_launch.tasks.request import TaskRequest, check_request
 from mora_launch.tasks.stages import Unreviewed
+from mora_launch.telemetry import spans
 
 log = logging.getLogger(__name__)
 _NUM_EXPIRED_KNOWN = 10_000  # expired ids that are remembered, to say so instead of "unknown"
@@ -74,6 +78,7 @@ class VideoJobs:
             StorageError: its record could not be written.
         """
         self._expire()
+        note_job(job.id)
         admission = self._front.reviews if is_reviewed else self._front.admission
         admission.enter()
         try:
@@ -91,8 +96,11 @@ class VideoJobs:
             raise StorageError(f"the job cannot be written to the server's disk ({error.strerror})") from None
         with self._lock:
             self._jobs[job.id] = job
-        self._threads.submit(self._run, job)
+        self._start(job)
         return job
+
+    def _start(self, job: VideoJob) -> None:
+        self._threads.submit(copy_context().run, self._run, job)  # its spans are children of the request's span
 
     def _check_memory(self, job: VideoJob) -> None:
         held, most = job.request.nbytes + self._front.decoding.nbytes, self._front.config.serving.max_waiting_nbytes
@@ -134,7 +142,8 @@ class VideoJobs:
                 self._front.reviews.leave()
                 raise StorageError(f"the review cannot continue: {error.strerror} on the server's disk") from None
             job.status, job.error, job.completed_at, job.expires_at = "queued", None, None, None
-        self._threads.submit(self._run, job)
+            job.accepted_s = time.monotonic()
+        self._start(job)
         return job
 
     def get(self, identifier: str) -> VideoJob:
@@ -214,6 +223,12 @@ class VideoJobs:
             self._folder.remove(job)
 
     def _run(self, job: VideoJob) -> None:
+        with spans.span(f"task {job.request.task}", {"mora.video_id": job.id}) as span:
+            self._work(job)
+            if span is not None and job.error is not None:
+                span.error = job.error["code"]
+
+    def _work(self, job: VideoJob) -> None:
         status: Status = "failed"
         try:
             with ExitStack() as slot:
@@ -245,12 +260,20 @@ class VideoJobs:
         with self._lock:
             job.status = status  # last, because the job may be resumed from here on
             is_deleted = job.cancelled.is_set()
+        self._count_end(job)
         if not job.ended.done():
             job.ended.set_result(None)
         if is_deleted:
             self._folder.remove(job)
         elif job.is_stopped_review:
             self._make_room(0)
+
+    def _count_end(self, job: VideoJob) -> None:
+        code = "" if job.error is None else job.error["code"]
+        reason: FinishedReason = "completed" if job.status == "completed" else "failed"
+        if job.cancelled.is_set() or code in (Cancelled.code, Stopped.code):
+            reason = "cancelled"
+        self._front.pool.counters.count_end(job.request.task, reason, code, time.monotonic() - job.accepted_s)
 
     def _is_left_to_resume(self, job: VideoJob) -> bool:
         """Whether the server drains and no longer waits for the job's reviewer."""
@@ -259,8 +282,14 @@ class VideoJobs:
     def _is_given_up(self, job: VideoJob) -> bool:
         return job.cancelled.is_set() or self._closing.is_set()
 
-    def _slot(self, job: VideoJob) -> AbstractContextManager[None]:
-        return self._slots.occupied(job.terms, job.cost, lambda: self._is_given_up(job))
+    @contextmanager
+    def _slot(self, job: VideoJob) -> Iterator[None]:
+        came_ns = time.monotonic_ns()
+        with self._slots.occupied(job.terms, job.cost, lambda: self._is_given_up(job)):
+            begun_ns = time.monotonic_ns()
+            self._front.pool.counters.queue_s.labels("task", FRONT).observe((begun_ns - came_ns) / 1e9)
+            spans.past("wait in queue", spans.current.get(), came_ns, begun_ns, {})
+            yield
 
     def _make(self, job: VideoJob, slot: ExitStack) -> None:
         request, config = self._whole_request(job), self._front.config
@@ -271,7 +300,7 @@ class VideoJobs:
         )  # fmt: skip
         progress.expect(request, agents.num_frames)
         if job.session is None:
-            pieces = task_pieces(request, agents, Unreviewed(request.seed, progress.stage))
+            pieces = task_pieces(request, agents, Unreviewed(request.seed, progress.stage, progress.result))
             job.live = GrowingFile(self._folder.live(job))
         else:
             pieces = iter([self._reviewed(job, job.session, request, agents, progress, slot)])
@@ -289,6 +318,7 @@ class VideoJobs:
                 if encoding.num_frames == 0:
                     self.file(job, "thumbnail").write_bytes(png(clip[0]))
                 encoding.append(clip)
+        self._front.pool.counters.stage_s.labels("encode", FRONT).observe(encoding.spent_ns / 1e9)
         job.seconds = encoding.num_frames / request.fps
 
     def _whole_request(self, job: VideoJob) -> TaskRequest:
@@ -312,13 +342,12 @@ class VideoJobs:
 
         def ask(session: ReviewSession) -> StageDecision:
             slot.close()  # another job may run while this one waits for a person
-            decision = session.wait_decision(
-                timeout_s, lambda: self._is_given_up(job) or self._is_left_to_resume(job)
-            )
+            decision = session.wait_decision(timeout_s, lambda: self._is_given_up(job) or self._is_left_to_resume(job))
             slot.enter_context(self._slot(job))
             return decision
 
-        return run_reviewed(request, agents, ReviewedStages(session, agents, request, ask, progress.stage), session)
+        stages = ReviewedStages(session, agents, request, ask, progress.stage, progress.result)
+        return run_reviewed(request, agents, stages, session)
 
 
 def _interrupted(job: VideoJob) -> dict[str, str]:
