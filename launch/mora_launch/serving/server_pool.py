@@ -92,12 +92,15 @@ class ServerPool:
         shared: dict[str, Any],
         on_step: Step | None = None,
         terms: Terms = DEFAULT_TERMS,
+        *,
+        is_held: bool = False,
     ) -> Work:
         """Queue one sample; see `Work`. An agent that has no adapters of the name in the terms works without them."""
         about = self.describe(capability)
         agent = about["agent"]
         own = terms.model_copy(update={"lora": self.adapters.chosen(terms.lora, agent)})
-        work = Work(capability, sample, shared, on_step, terms=own, lane=agent, cost=call_cost(about, shared))
+        cost = call_cost(about, shared)
+        work = Work(capability, sample, shared, on_step, terms=own, lane=agent, cost=cost, is_held=is_held)
         work.future.add_done_callback(lambda done: self._count_cancelled(capability, done))
         if agent in self._lost:
             work.fail(RoleFailed(f"the servers of {agent} have died too often and are not restarted"))

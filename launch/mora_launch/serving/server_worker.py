@@ -18,6 +18,7 @@ from mora_launch.config.capability import CAPABILITIES
 from mora_launch.limits import CONTROL_DEADLINE_S, MAX_NUM_RUNS
 from mora_launch.serving.call_record import CallRecord
 from mora_launch.serving.counters import Counters
+from mora_launch.serving.held_sample import HeldSample, rows_of
 from mora_launch.serving.server_adapters import AdapterChange, ServerAdapters
 from mora_launch.serving.work_queue import Work, WorkQueue
 
@@ -107,16 +108,16 @@ class ServerWorker(threading.Thread):
             self._allowed = frozenset(self._allowed).difference(capabilities)
             self.capabilities = tuple(name for name in self.capabilities if name in self._allowed)
 
-    def end(self) -> None:
-        """Ask the thread to end, which takes at most about a second."""
-        with self._changed:
-            self._ended = True
-            self._changed.notify_all()
     @property
     def num_in_flight(self) -> int:
         """Number of samples that were sent to the server and not answered yet."""
         return sum(len(batch.works) for batch in list(self._in_flight))
 
+    def end(self) -> None:
+        """Ask the thread to end, which takes at most about a second."""
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
 
     def wait_connected(self, timeout_s: float) -> bool:
         """Wait until the server's capabilities are known; False if that takes too long."""
@@ -216,7 +217,13 @@ class ServerWorker(threading.Thread):
         arguments: dict[str, Any] = dict(works[0].shared)
         for name, value in works[0].sample.items():
             values = [work.sample[name] for work in works]
-            arguments[name] = to_tensor(np.stack(values)) if isinstance(value, np.ndarray) else values
+            if isinstance(value, HeldSample) and len(works) == 1 and value.role.name != self.agent:
+                arguments[name] = value.row  # passed on, not copied
+            elif isinstance(value, np.ndarray | HeldSample):
+                arrays = [each.pixels() if isinstance(each, HeldSample) else each for each in values]
+                arguments[name] = to_tensor(np.stack(arrays))
+            else:
+                arguments[name] = values
         if (z := self.adapters.modulation(works[0].terms.lora)) is not None:
             arguments["z"] = to_tensor(z)
         return client.submit(self.agent, works[0].capability, arguments, deadline_s=self._deadline_s)
@@ -247,13 +254,10 @@ class ServerWorker(threading.Thread):
         batch.told |= new
 
     def _finish(self, client: Client, batch: _Batch) -> None:
-        from mora_runtime.tensors.arrays import to_pixels
-
-        capability = batch.works[0].capability
         try:
             if batch.change is not None:
                 batch.change.check()
-            outputs = to_pixels(batch.pending.result().values.get("outputs"), f"{self.agent}.{capability}")
+            outputs = self._outputs(batch)
         except PeerDied:
             raise
         except MoraError as error:
@@ -272,6 +276,17 @@ class ServerWorker(threading.Thread):
         for work, output in zip(batch.works, outputs, strict=True):
             work.finish(output)
         client.flush()
+
+    def _outputs(self, batch: _Batch) -> list[Any]:
+        """Return the result of each sample: the front's own array, or the one in the server's memory."""
+        from mora_runtime.tensors.arrays import to_pixels
+
+        value = batch.pending.result().values.get("outputs")
+        if all(work.is_held for work in batch.works):
+            rows = rows_of(value, len(batch.works))
+            if rows is not None:
+                return [HeldSample(row, self.role) for row in rows]
+        return list(to_pixels(value, f"{self.agent}.{batch.works[0].capability}"))
 
     def _record(self, batch: _Batch, answered_ns: int, error: str | None = None) -> None:
         batch.record.ended(answered_ns, self._answered_ns, error)

@@ -17,10 +17,12 @@ from mora_runtime.errors import Cancelled
 
 from mora_launch.limits import MAX_BATCH_TEXT_NBYTES
 from mora_launch.serving.fair_share import FairShare
+from mora_launch.serving.held_sample import HeldSample
 from mora_launch.serving.terms import DEFAULT_TERMS, Terms
 from mora_launch.telemetry import spans
 
 Step = Callable[[int, int], None]
+_ARRAYS = (np.ndarray, HeldSample)
 
 
 class Work:
@@ -32,6 +34,7 @@ class Work:
         on_step: called with (step, number of steps) by the thread that feeds the server.
         lane: whose servers do it; tenants share each lane by itself.
         cost: in megapixel-steps, or any other unit that all work of the lane has.
+        is_held: let the result be a `HeldSample` if it can.
     """
 
     def __init__(
@@ -44,6 +47,7 @@ class Work:
         terms: Terms = DEFAULT_TERMS,
         lane: str = "",
         cost: float = 1.0,
+        is_held: bool = False,
     ) -> None:
         self.capability = capability
         self.sample = dict(sample)
@@ -52,13 +56,14 @@ class Work:
         self.terms = terms
         self.lane = lane
         self.cost = cost
+        self.is_held = is_held
         self.arrival = -1  # its number in the queue, from its first `put`
         self.future: Future[Any] = Future()
         self.num_runs = 0
         self.created_ns = time.monotonic_ns()
         self.span = spans.current.get()  # of the request or task that it is part of
         self._cancelled = threading.Event()
-        shapes = tuple((name, v.shape) for name, v in sorted(sample.items()) if isinstance(v, np.ndarray))
+        shapes = tuple((name, v.shape) for name, v in sorted(sample.items()) if isinstance(v, _ARRAYS))
         self.key = (capability, terms.lora, tuple(sorted(self.shared.items())), shapes)
 
     def cancel(self) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from mora_data.reading.fitting import Clip, fitted
 from mora_runtime.errors import Cancelled, DeadlineExceeded
 
+from mora_launch.serving.held_sample import HeldSample
 from mora_launch.serving.server_pool import ServerPool
 from mora_launch.tasks.prompt_agent import PromptAgent
 
@@ -43,6 +44,7 @@ class Agents:
         self._deadline_s = deadline_s
         self._on_step = on_step
         self._is_cancelled = is_cancelled
+        self._held: tuple[Clip, HeldSample] | None = None  # the last picture, as an array and in its server
 
     @property
     def num_frames(self) -> int:
@@ -55,18 +57,18 @@ class Agents:
             return self._prompts.enhance(prompt)
 
     def text_to_image(self, prompt: str, seed: int) -> Clip:
-        """Make a picture (H, W, 3)."""
-        return self._call("text_to_image", prompt, seed)
+        """Make a picture (H, W, 3). It may be in the memory of its server, so it must not be written."""
+        return self._picture("text_to_image", prompt, seed)
 
     def image_to_image(self, prompt: str, seed: int, image: Clip, strength: float) -> Clip:
         """Change a picture towards the prompt; the result has the model's size."""
         about = self._pool.describe("image_to_image")
         own = fitted(image[None], about["height"], about["width"])[0]
-        return self._call("image_to_image", prompt, seed, {"images": own}, {"strength": strength})
+        return self._picture("image_to_image", prompt, seed, {"images": own}, {"strength": strength})
 
     def image_to_video(self, prompt: str, seed: int, image: Clip) -> Clip:
         """Make a clip that begins with the picture, at the model's size."""
-        return self._call("image_to_video", prompt, seed, {"images": self.to_video_size(image[None])[0]})
+        return self._call("image_to_video", prompt, seed, {"images": self._given(image)})
 
     def extend_video(self, prompt: str, seed: int, frames: Clip) -> Clip:
         """Make frames that follow the given ones."""
@@ -79,13 +81,36 @@ class Agents:
 
     def to_video_size(self, frames: Clip) -> Clip:
         """Resize frames to the size of the video agent."""
-        about = self._pool.describe("image_to_video")
-        return fitted(frames, about["height"], about["width"])
+        return fitted(frames, *self._video_size())
 
-    def _call(
+    def _video_size(self) -> tuple[int, int]:
+        about = self._pool.describe("image_to_video")
+        return int(about["height"]), int(about["width"])
+
+    def _picture(self, *call: Any) -> Clip:
+        made = self._made(*call, is_held=True)
+        if not isinstance(made, HeldSample):
+            return made
+        pixels = made.pixels()
+        self._held = pixels, made
+        return pixels
+
+    def _given(self, image: Clip) -> Clip | HeldSample:
+        """Return a picture for the video agent: as a reference if its server still has it in the right size."""
+        if self._held is not None and image is self._held[0] and image.shape[:2] == self._video_size():
+            return self._held[1]
+        own: Clip = self.to_video_size(image[None])[0]
+        return own
+
+    def _call(self, *call: Any) -> Clip:
+        made = self._made(*call)
+        assert not isinstance(made, HeldSample), "it was not asked for"
+        return made
+
+    def _made(
         self, capability: str, prompt: str, seed: int, sample: dict[str, Any] | None = None,
-        shared: dict[str, Any] | None = None,
-    ) -> Clip:  # fmt: skip
+        shared: dict[str, Any] | None = None, *, is_held: bool = False,
+    ) -> Clip | HeldSample:  # fmt: skip
         def tell(step: int, num_steps: int) -> None:
             if self._on_step is not None:
                 self._on_step(capability, step, num_steps)
@@ -95,11 +120,12 @@ class Agents:
             {"prompts": prompt, "seeds": seed, **(sample or {})},
             {"num_inference_steps": None, "guidance_scale": None, **self._sampling, **(shared or {})},
             tell,
+            is_held=is_held,
         )
         deadline = time.monotonic() + self._deadline_s
         while True:
             try:
-                result: Clip = work.future.result(_TICK_S)
+                result: Clip | HeldSample = work.future.result(_TICK_S)
                 return result
             except FutureTimeout:
                 if self._is_cancelled():

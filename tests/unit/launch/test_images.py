@@ -29,8 +29,8 @@ class IdlePool:
     def describe(self, capability: str) -> dict[str, Any]:
         return {"agent": "image", "height": 16, "width": 16, "least_num_inference_steps": 1}
 
-    def submit(self, capability: str, sample: dict[str, Any], shared: dict[str, Any], on_step: Any = None) -> Work:
-        self.works.append(Work(capability, sample, shared, on_step))
+    def submit(self, capability: str, sample: dict[str, Any], shared: dict[str, Any], *rest: Any, **more: Any) -> Work:
+        self.works.append(Work(capability, sample, shared))
         return self.works[-1]
 
     def forget(self) -> None:

@@ -45,8 +45,8 @@ class PromptPool:
     def capabilities(self) -> list[str]:
         return ["text_to_image", "image_to_video"]
 
-    def submit(self, capability: str, sample: dict[str, Any], shared: dict[str, Any], on_step: Any = None) -> Work:
-        work = Work(capability, sample, shared, on_step)
+    def submit(self, capability: str, sample: dict[str, Any], shared: dict[str, Any], *rest: Any, **more: Any) -> Work:
+        work = Work(capability, sample, shared)
         shape = (16, 16, 3) if capability.endswith("to_image") else (3, 16, 16, 3)
         work.finish(np.full(shape, sample["seeds"] % 251, dtype=np.uint8))
         return work
