@@ -16,6 +16,7 @@ from mora_launch.jobs.machine import check_machine
 from mora_launch.jobs.run_path import made_run, new_path
 from mora_launch.jobs.run_status import StatusWriter
 from mora_launch.profiling.served_trace import merged_trace
+from mora_launch.jobs.temporary_folder import ensure_temporary_folder
 from mora_launch.serving.http.app import make_app
 from mora_launch.serving.life.drained import wait_drained
 from mora_launch.serving.life.end_signals import EndSignals
@@ -68,6 +69,7 @@ def serve(
         recording(config.serving.tracing, traces),
     ):
         start_logging(directory, role="front", generation=1)
+        ensure_temporary_folder(directory.path)
         access = Access.at(host, given, directory.path)
         late = LateApp(access)
         with HttpThread(http_server(late, grace_s=0), address, signals.wake) as http:
