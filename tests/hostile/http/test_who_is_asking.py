@@ -98,8 +98,16 @@ def test_no_answer_allows_other_origins(served: Served) -> None:
     "host", ["[", "[::1", "]", "evil.example", "127.0.0.1.evil.example", "localhost@evil", "a:b:c", "", "%00", "127.1"]
 )
 def test_no_host_name_causes_an_error_of_the_server(served: Served, host: str) -> None:
-    for path in ("/v1/models", "/page", "/healthz"):
+    for path in ("/v1/models", "/page"):
         assert served.http.get(path, headers={"host": host}).status_code in (400, 403)
+    assert served.http.get("/healthz", headers={"host": host}).status_code in (200, 400)
+
+
+def test_a_probe_under_any_name_is_told_the_status_alone(served: Served) -> None:
+    for headers in ({"host": "10.1.2.3:8000"}, {"host": "evil.example", "origin": "http://evil.example"}):
+        assert served.http.get("/healthz", headers=headers).status_code == 200
+        ready = served.http.get("/readyz", headers=headers)
+        assert set(ready.json()) == {"ready", "status"}
 
 
 def test_a_refused_client_reads_its_answer_although_its_body_comes_later(served: Served) -> None:
