@@ -28,7 +28,7 @@ from mora_launch.telemetry.recording import recording
 from mora_launch.web.access import Access
 from mora_launch.web.http_server import http_server, tell_address
 from mora_launch.web.listening import bound, url_of
-from mora_launch.web.token import read_token
+from mora_launch.web.token import read_tokens
 
 _GRACE_S = 10.0  # for answers that are being sent when all work is done
 
@@ -55,7 +55,7 @@ def serve(
         Interrupted: a signal before the models were loaded, or a second one.
     """
     check_machine()
-    given = None if token_file is None else read_token(token_file)
+    given = None if token_file is None else read_tokens(token_file)
     if trace is not None:
         # a restarted server would write over the trace of the one that died
         config = config.model_copy(update={"restarts": RestartSettings(max_num=0)})

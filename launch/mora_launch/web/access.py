@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import parse_qs
@@ -17,7 +17,10 @@ from urllib.parse import parse_qs
 from mora_launch.web.asgi import Scope, header_values
 from mora_launch.web.connection import PEER_UID
 from mora_launch.web.listening import is_loopback, names_of
-from mora_launch.web.token import token_of_run
+from mora_launch.web.token import BARE, token_of_run
+
+OWN_USER = "user"  # tenant of requests without a token
+TENANT = "mora.tenant"  # key in a request's scope: on whose behalf it comes; None without a right to ask
 
 _AUTHORITY = re.compile(r"(?P<name>[a-z0-9_.-]{1,253}|\[[0-9a-f:.]{2,45}\])(:(?P<port>[0-9]{1,5}))?", re.IGNORECASE)
 _ORIGIN = re.compile(r"(?P<scheme>https?)://(?P<authority>[^/?#@]+)", re.IGNORECASE)
@@ -44,27 +47,27 @@ class Access:
     """The access rules of one server.
 
     Attributes:
-        token: the token that requests must carry.
+        tokens: by name; requests must carry one of them.
         uid: id of the user who needs no token on this machine; None if every user needs it.
         hosts: allowed names in the Host header; None allows any. This stops a site whose name resolves to this machine
             (DNS rebinding) from acting as the user who visits it.
     """
 
-    token: str
+    tokens: Mapping[str, str]
     uid: int | None
     hosts: Collection[str] | None
 
     @classmethod
-    def at(cls, host: str, token: str | None, run: Path) -> Access:
+    def at(cls, host: str, tokens: Mapping[str, str] | None, run: Path) -> Access:
         """Return the rules for a server of this user at `host`.
 
         Args:
-            token: token from the user's file, which every client then needs; None makes one for the run, which this
+            tokens: from the user's file, of which every client then needs one; None makes one for the run, which this
                 user does not need on this machine.
         """
-        if token is not None:
-            return cls(token, None, None)  # every request carries the token, so a proxy may use any name
-        return cls(token_of_run(run), os.getuid() if is_loopback(host) else None, names_of(host))
+        if tokens is not None:
+            return cls(tokens, None, None)  # every request carries a token, so a proxy may use any name
+        return cls({BARE: token_of_run(run)}, os.getuid() if is_loopback(host) else None, names_of(host))
 
     def wrong_sender(self, scope: Scope, *, is_page: bool) -> Refusal | None:
         """Return a refusal if the request names another host, or a page of another site or port sent it.
@@ -96,18 +99,34 @@ class Access:
             return False
         return not (is_page and scope["method"] == "GET" and header_values(scope, b"sec-fetch-mode") == ["navigate"])
 
-    def is_allowed(self, scope: Scope, *, is_page: bool) -> bool:
-        """Return whether the request comes from the server's user or carries its token.
+    @property
+    def token(self) -> str:
+        """The token of the link that the server prints."""
+        return next(iter(self.tokens.values()))
+
+    @property
+    def tenants(self) -> list[str]:
+        """The names of the user's own tokens; empty if only one token exists."""
+        return list(self.tokens) if len(self.tokens) > 1 else []
+
+    def tenant_of(self, scope: Scope, *, is_page: bool) -> str | None:
+        """Return on whose behalf the request comes: the name of its token, or `OWN_USER`; None without a right to ask.
 
         Args:
             is_page: the token may also be in the query, as in the link that the server prints.
         """
         if self.uid is not None and scope.get("state", {}).get(PEER_UID) == self.uid:
-            return True
+            return OWN_USER
         given = [_bearer(value) for value in header_values(scope, b"authorization")]
         if is_page and not given:
             given = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("token", [])
-        return len(given) == 1 and secrets.compare_digest(given[0].encode(), self.token.encode())
+        if len(given) != 1:
+            return None
+        # all are compared, so the time tells nothing about the position of the right one
+        found = [
+            name for name, token in self.tokens.items() if secrets.compare_digest(given[0].encode(), token.encode())
+        ]
+        return found[0] if found else None
 
 
 def _bearer(value: str) -> str:

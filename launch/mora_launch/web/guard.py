@@ -11,12 +11,11 @@ import h11
 from mora_runtime.files.shown_text import shown_line
 
 from mora_launch.limits import MAX_LEFT_OVER_NBYTES, MAX_REFUSAL_LENGTH
-from mora_launch.web.access import Access, Refusal
+from mora_launch.web.access import TENANT, Access, Refusal
 from mora_launch.web.asgi import App, Message, Receive, Scope, Send, header_values
 from mora_launch.web.body import Body, BodyRoom
 
 HEALTH = frozenset({"/healthz", "/readyz"})  # they tell strangers their status alone
-ALLOWED = "mora.allowed"  # key in a request's scope: whether its sender is the server's user or has the token
 _BODY_AGAIN_S = 1  # then other bodies may have left memory
 _WITHOUT_BODY = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
 _REFUSED_METHODS = frozenset({"TRACE", "CONNECT"})
@@ -64,8 +63,8 @@ class Guard:
             return
         is_page = scope["path"] in self._pages
         wrong_sender = self._access.wrong_sender(scope, is_page=is_page)
-        is_allowed = wrong_sender is None and self._access.is_allowed(scope, is_page=is_page)
-        scope[ALLOWED] = is_allowed
+        scope[TENANT] = None if wrong_sender is not None else self._access.tenant_of(scope, is_page=is_page)
+        is_allowed = scope[TENANT] is not None
         refusal = self._wrong_request(scope)
         if scope["path"] not in HEALTH:  # a probe names the address of a container, and has no token
             refusal = wrong_sender or refusal

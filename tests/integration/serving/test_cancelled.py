@@ -33,7 +33,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def http(servers: RunningServers, run: Path) -> Iterator[TestClient]:
     """A front that lets one video job work at a time."""
     config = load_config(TINY, ["serving.max_video_jobs=1"])
-    app = make_app(servers.pool, config, run, Access(TOKEN, None, None))
+    app = make_app(servers.pool, config, run, Access({"token": TOKEN}, None, None))
     with TestClient(app, headers={"authorization": f"Bearer {TOKEN}"}) as client:
         yield client
 

@@ -30,7 +30,7 @@ TOKEN = "a-token-of-the-user"
 def http(servers: RunningServers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     """The front in this process."""
     run = tmp_path_factory.mktemp("front")
-    app = make_app(servers.pool, load_config(TINY, []), run, Access(TOKEN, None, None))
+    app = make_app(servers.pool, load_config(TINY, []), run, Access({"token": TOKEN}, None, None))
     with TestClient(app, headers={"authorization": f"Bearer {TOKEN}"}) as client:
         yield client
 

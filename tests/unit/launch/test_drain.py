@@ -77,7 +77,7 @@ def test_a_request_for_work_counts_until_its_answer_ends(fails: bool) -> None:
 
 
 def late_app() -> LateApp:
-    late = LateApp(Access(TOKEN["authorization"].split()[1], None, {"localhost"}))
+    late = LateApp(Access({"token": TOKEN["authorization"].split()[1]}, None, {"localhost"}))
     late.servers = lambda: LOADING
     return late
 

@@ -33,7 +33,7 @@ def ask(
     path: str = "/v1/models", *, peer: int | None = OTHER, uid: int | None = None, hosts: Any = None, **options: Any
 ) -> httpx.Response:
     """Send one request of a peer to a guarded application of user `uid`."""
-    access = Access(TOKEN, uid, hosts)
+    access = Access({"token": TOKEN}, uid, hosts)
     guard: Any = Guard(says_what_came, access=access, max_body_nbytes=100, pages=["/page"], assets=["/page/a.js"])
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -104,7 +104,8 @@ def test_another_host_is_refused_and_no_host_causes_an_error_of_the_server(host:
 
 
 def test_with_the_users_own_token_behind_a_proxy_any_host_is_accepted(tmp_path: Path) -> None:
-    assert Access.at("127.0.0.1", TOKEN, tmp_path) == Access(TOKEN, None, None)
+    tokens = {"token": TOKEN}
+    assert Access.at("127.0.0.1", tokens, tmp_path) == Access(tokens, None, None)
     public = {**bearing(), "host": "mora.example.com", "origin": "https://mora.example.com"}
     assert ask(headers=public).status_code == 200
     assert ask(headers={**public, "origin": "https://evil.example"}).status_code == 403

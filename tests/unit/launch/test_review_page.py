@@ -203,7 +203,7 @@ def wait_free(run: Path) -> None:
 
 
 def test_a_visitor_without_requests_for_long_counts_as_gone(run: Path) -> None:
-    access = Access("a token of sixteen characters", None, None)
+    access = Access({"token": "a token of sixteen characters"}, None, None)
     application = ReviewPage(run, silent_s=0.3).application(access)
     with TestClient(application, headers={"authorization": f"Bearer {access.token}"}) as page:
         ann = Reviewer(page, "ann")

@@ -8,8 +8,8 @@ from typing import Any
 
 from fastapi.responses import JSONResponse
 
+from mora_launch.web.access import TENANT
 from mora_launch.web.asgi import Scope
-from mora_launch.web.guard import ALLOWED
 
 
 def health() -> JSONResponse:
@@ -25,6 +25,6 @@ def readiness(scope: Scope, status: str, servers: Mapping[str, bool]) -> JSONRes
         servers: whether each server is ready.
     """
     content: dict[str, Any] = {"ready": status == "ready", "status": status}
-    if scope.get(ALLOWED, False):
+    if scope.get(TENANT) is not None:
         content["servers"] = dict(servers)
     return JSONResponse(content, 200 if content["ready"] else 503)
