@@ -5,14 +5,17 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from mora_launch.profiling.served_trace import merged_trace
 from mora_launch.telemetry import spans
 from mora_launch.telemetry.otlp import exporter_of
 from mora_launch.telemetry.recording import recording
 from mora_launch.telemetry.settings import TracingSettings
 from mora_launch.telemetry.span_context import SpanContext
 from mora_runtime.errors import MoraError, SettingsError
+from rich.console import Console
 
 from tests.otlp_collector import Collector, running_collector
 
@@ -125,3 +128,11 @@ def test_another_protocol_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_endpoint_is_an_address_without_a_password(endpoint: str) -> None:
     with pytest.raises(ValueError, match="endpoint"):
         TracingSettings(endpoint=endpoint)
+
+
+def test_a_trace_into_a_missing_folder_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    with (
+        pytest.raises(SettingsError, match=r"the folder .*none does not exist"),
+        merged_trace(tmp_path, tmp_path / "none" / "trace.json.gz", Console(quiet=True)),
+    ):
+        raise AssertionError("it was not refused")

@@ -50,7 +50,7 @@ async def decoded_jobs(request: Request, front: Front, make: Callable[[], Sequen
     jobs: Sequence[DecodeJob] = []
     try:
         jobs = await run_in_threadpool(make)
-        with front.decoding.held(sum(job.most_nbytes for job in jobs)):
+        with front.pool.counters.timing("read"), front.decoding.held(sum(job.most_nbytes for job in jobs)):
             for job in jobs:
                 front.decoders.submit(job)
             return await while_connected(request, [job.future for job in jobs])
