@@ -182,7 +182,8 @@ class ServerWorker(threading.Thread):
         while not self._ended:
             self._fill(client, wait_s=_IDLE_S)
             if not self._in_flight:
-                # detects a death while idle, and collects released leases
+                client.flush()  # pictures that another server has read
+                # detects a death while idle
                 self._remember(client.ping(CONTROL_DEADLINE_S)._asdict())
                 continue
             batch = self._in_flight[0]
