@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -19,15 +18,18 @@ class CallRecord:
 
     Args:
         works: its samples, which may belong to different requests.
+        sent_ns: time just before it was sent, on CLOCK_MONOTONIC.
     """
 
-    def __init__(self, counters: Counters, agent: str, role: str, works: Sequence[Work], pending: PendingReply) -> None:
+    def __init__(
+        self, counters: Counters, agent: str, role: str, works: Sequence[Work], pending: PendingReply, sent_ns: int
+    ) -> None:
         self._counters = counters
         self._agent = agent
         self._role = role
         self._works = works
         self._pending = pending
-        self._sent_ns = time.monotonic_ns()
+        self._sent_ns = sent_ns
         self._capability = works[0].capability
         counters.batch_size.labels(self._capability).observe(len(works))
 

@@ -201,6 +201,7 @@ class ServerWorker(threading.Thread):
                 return
             try:
                 change = self.adapters.change_to(client, works[0].terms.lora, self._deadline_s)
+                sending_ns = time.monotonic_ns()
                 pending = self._submit(client, works)
             except PeerDied:
                 self._queue.put_back(works)  # nothing was sent, so it does not count as a run
@@ -209,7 +210,7 @@ class ServerWorker(threading.Thread):
                 for work in works:
                     work.fail(error)
                 continue
-            record = CallRecord(self._counters, self.agent, self.role, works, pending)
+            record = CallRecord(self._counters, self.agent, self.role, works, pending, sending_ns)
             self._in_flight.append(_Batch(works, pending, change, record))
 
     def _submit(self, client: Client, works: list[Work]) -> PendingReply:

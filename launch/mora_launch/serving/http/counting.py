@@ -14,6 +14,7 @@ from mora_launch.serving.counters import Counters, FinishedReason
 from mora_launch.serving.http.request_record import RequestRecord
 from mora_launch.telemetry import spans
 from mora_launch.telemetry.span_context import SpanContext
+from mora_launch.web.access import TENANT
 from mora_launch.web.asgi import App, Message, Receive, Scope, Send, header_values
 
 log = logging.getLogger("mora.requests")
@@ -116,14 +117,9 @@ def _log(exchange: _Exchange) -> None:
         "method": scope["method"], "path": shown_line(scope["path"][:_MAX_PATH_LENGTH]), "status": exchange.status,
         "ms": round(exchange.spent_s * 1e3, 1), "id": record.id,
     }  # fmt: skip
-    more = {"code": exchange.outcome()[1], "job": record.job, "tenant": tenant_of(scope)}
+    more = {"code": exchange.outcome()[1], "job": record.job, "tenant": scope.get(TENANT)}
     with LogFields(**fields, **{name: value for name, value in more.items() if value}):
         log.info("request")
-
-
-def tenant_of(scope: Scope) -> str:
-    """Return on whose behalf a request is served: the name of a token, never the token; empty if it has no name."""
-    return str(scope.get("state", {}).get("tenant", ""))
 
 
 def _begun_span(exchange: _Exchange) -> spans.OpenSpan | None:
