@@ -186,11 +186,11 @@ class ServerWorker(threading.Thread):
                 # detects a death while idle
                 self._remember(client.ping(CONTROL_DEADLINE_S)._asdict())
                 continue
-            batch = self._in_flight[0]
-            if not batch.pending.has_ended:
-                self._wait(client, batch)
+            # without a variable for the batch, which would keep its pictures while the server is idle
+            if not self._in_flight[0].pending.has_ended:
+                self._wait(client, self._in_flight[0])
             else:
-                self._finish(client, batch)
+                self._finish(client, self._in_flight[0])
 
     def _fill(self, client: Client, *, wait_s: float) -> None:
         """Send waiting work; if the server is idle, wait up to `wait_s` for some."""
