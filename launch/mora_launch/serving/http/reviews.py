@@ -16,6 +16,7 @@ from mora_launch.review.session import SHOWN, ReviewSession
 from mora_launch.serving.http.front import NotFound
 from mora_launch.serving.http.jobs.video_job import VideoJob
 from mora_launch.serving.http.jobs.video_jobs import VideoJobs
+from mora_launch.serving.http.reading import get
 from mora_launch.serving.http.requests.bodies import ReviewDecision
 from mora_launch.serving.http.requests.fields import RequestFields
 from mora_launch.tasks.errors import BadRequest
@@ -28,11 +29,11 @@ def review_routes(jobs: VideoJobs) -> APIRouter:
     """Return a router with the endpoints to read the state, read the candidate, decide, and resume."""
     router = APIRouter()
 
-    @router.get("/v1/videos/{video_id}/review")
+    @get(router, "/v1/videos/{video_id}/review")
     async def look(video_id: str) -> Response:
         return JSONResponse(_as_json(jobs.get(video_id)))
 
-    @router.get("/v1/videos/{video_id}/review/content")
+    @get(router, "/v1/videos/{video_id}/review/content")
     async def content(video_id: str) -> Response:
         job = jobs.get(video_id)
         session, state = _session(job)

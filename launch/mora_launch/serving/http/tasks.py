@@ -9,6 +9,7 @@ from fastapi.responses import JSONResponse, Response
 
 from mora_launch.limits import MAX_SEED
 from mora_launch.serving.http.front import Front
+from mora_launch.serving.http.reading import get
 from mora_launch.tasks.catalog import TASKS, Task
 from mora_launch.web.page_files import PAGE
 
@@ -23,7 +24,7 @@ def task_routes(front: Front) -> APIRouter:
         "clip_seconds": clip.num_frames / clip.fps, "edit_strength": settings.edit_strength,
     }  # fmt: skip
 
-    @router.get("/v1/tasks")
+    @get(router, "/v1/tasks")
     async def tasks() -> Response:
         listed = [_told(name, task) for name, task in TASKS.items()]
         return JSONResponse({"object": "list", "data": listed, "limits": limits})

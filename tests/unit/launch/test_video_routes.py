@@ -1,0 +1,200 @@
+"""The endpoints for videos: each makes what it says, and the results are found, in part and to the end of the list."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openai
+import pytest
+from mora_data.reading.timeline import Video
+from mora_launch.decoding.video import read_video
+from mora_launch.serving.http.jobs.video_job import VideoJob
+from mora_launch.serving.http.results.frame_sheet import frame_sheet
+from mora_launch.tasks.media import encode
+from mora_launch.tasks.request import TaskRequest
+from mora_runtime.errors import Cancelled
+from PIL import Image
+
+from tests.unit.launch.instant_server import NUM_FRAMES, SIDE, InstantServer, instant_server
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+CLIP = encode(np.full((6, 48, 48, 3), 90, np.uint8), 8.0, "mp4", {})
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[InstantServer]:
+    with instant_server(tmp_path, "serving.max_waiting=300") as server:
+        yield server
+
+
+def said(answer: Any, status: int) -> str:
+    assert answer.status_code == status, answer.text
+    return str(answer.json()["error"]["message"])
+
+
+def frames(content: bytes) -> Video:
+    return read_video(content, "made", max_frames=1000)
+
+
+def test_a_video_is_answered_at_once_and_is_the_same_as_one_that_is_polled(served: InstantServer) -> None:
+    body = {"prompt": "a red circle", "seed": 3, "num_frames": 9}
+    now = served.http.post("/v1/videos/sync", json=body)
+    assert now.status_code == 200, now.text
+    assert now.headers["content-type"] == "video/mp4"
+    later = served.video(**body)
+    assert now.content == served.http.get(f"/v1/videos/{later['id']}/content").content
+    assert served.http.get(f"/v1/videos/{now.headers['x-video-id']}").json()["status"] == "completed"
+    assert "review: unknown field" in said(served.http.post("/v1/videos/sync", json=body | {"review": True}), 400)
+
+
+def test_a_client_that_hangs_up_cancels_its_job(served: InstantServer) -> None:
+    served.pool.waits = True
+    messages = [{"type": "http.request", "body": json.dumps({"prompt": "a"}).encode(), "more_body": False}]
+
+    async def receive() -> dict[str, Any]:
+        while not served.pool.works:  # the job has begun
+            await asyncio.sleep(0.01)
+        return {"type": "http.disconnect"}
+
+    async def first_the_body() -> dict[str, Any]:
+        return messages.pop() if messages else await receive()
+
+    async def send(message: Any) -> None:
+        """Discard the message."""
+
+    scope = {
+        "type": "http", "method": "POST", "path": "/v1/videos/sync", "query_string": b"", "asgi": {},
+        "headers": [(b"content-type", b"application/json")],
+    }  # fmt: skip
+    asyncio.run(asyncio.wait_for(served.app(scope, first_the_body, send), 60))
+    assert isinstance(served.pool.works[0].future.exception(60), Cancelled)
+    assert served.http.get("/v1/videos").json()["data"] == []
+
+
+def test_finished_videos_are_edited_extended_and_remixed(served: InstantServer) -> None:
+    source = served.video(fps=4, format="webm", num_frames=9)
+    api = openai.OpenAI(base_url="http://127.0.0.1:8000/v1", api_key="none", max_retries=0, http_client=served.http)
+    video = {"id": source["id"]}  # the client itself refuses an object as its argument `video`
+    edited = api.post("/videos/edits", body={"prompt": "in green", "video": video}, cast_to=openai.types.Video)
+    body = {"prompt": "it moves on", "video": video["id"], "seconds": "2"}
+    extended = api.post("/videos/extensions", body=body, cast_to=openai.types.Video)
+    remixed = api.videos.remix(source["id"], prompt="in blue")
+    for job, task, num_frames in ((edited, "edit", 9), (extended, "extend", 17), (remixed, "edit", 9)):
+        done = served.finished(job.id)
+        assert (done["status"], done["task"]) == ("completed", task), done
+        assert done["remixed_from_video_id"] == source["id"]
+        made = frames(served.http.get(f"/v1/videos/{job.id}/content").content)
+        assert (len(made.frames), round(made.fps)) == (num_frames, 4), "the rate is that of the source"
+    assert served.finished(remixed.id)["seed"] != source["seed"]
+    given = served.http.post(f"/v1/videos/{source['id']}/remix", json={"prompt": "in blue", "seed": 11}).json()
+    assert served.finished(given["id"])["seed"] == 11
+
+
+@pytest.mark.parametrize(("path", "num_frames"), [("edits", 6), ("extensions", 6 + NUM_FRAMES - 1)])
+def test_a_file_is_edited_and_extended(served: InstantServer, path: str, num_frames: int) -> None:
+    api = openai.OpenAI(base_url="http://127.0.0.1:8000/v1", api_key="none", max_retries=0, http_client=served.http)
+    if path == "edits":
+        sent = api.videos.edit(prompt="in green", video=("a.mp4", CLIP))
+    else:
+        sent = api.videos.extend(prompt="on", video=("a.mp4", CLIP), seconds=openai.omit)  # type: ignore[arg-type]
+    done = served.finished(sent.id)
+    assert done["remixed_from_video_id"] is None
+    assert len(frames(served.http.get(f"/v1/videos/{done['id']}/content").content).frames) == num_frames
+
+
+def test_a_source_that_is_no_finished_video_is_refused_by_name(served: InstantServer) -> None:
+    unfinished = VideoJob(TaskRequest("text_to_video", "a cat", 7, 8.0), "mora", (SIDE, SIDE), "mp4", None)
+    served.jobs._jobs[unfinished.id] = unfinished
+    path = "/v1/videos/edits"
+    for video, words, status in (
+        ("/etc/passwd", "video: no video `/etc/passwd`; it is unknown or deleted", 404),
+        ({"id": "video_0"}, "video: no video `video_0`", 404),
+        ({"id": unfinished.id}, "video: the video is queued, not completed; poll it until it is", 409),
+        ({"url": "http://x/a.mp4"}, "expected a file, the id of a finished video or an object with `id` alone", 400),
+        ([1], "video: expected text, got list", 400),
+        ("data:video/mp4;base64,!", "video: is not valid base64", 400),
+        (None, "video: edit needs 1 video(s), got 0", 400),
+    ):
+        assert words in said(served.http.post(path, json={"prompt": "a", "video": video}), status)
+    remixed = served.http.post(f"/v1/videos/{unfinished.id}/remix", json={"prompt": "a"})
+    assert said(remixed, 409).startswith("video_id: the video is queued")
+    assert said(served.http.get(f"/v1/videos/{unfinished.id}/content"), 409).startswith("video_id: the video is queued")
+
+
+def test_a_part_of_a_file_and_its_headers_alone_are_sent(served: InstantServer) -> None:
+    address = f"/v1/videos/{served.video()['id']}/content"
+    whole = served.http.get(address)
+    part = served.http.get(address, headers={"range": "bytes=5-9"})
+    assert (part.status_code, part.content) == (206, whole.content[5:10])
+    head = served.http.head(address)
+    assert (head.status_code, head.content, head.headers["content-length"]) == (200, b"", str(len(whole.content)))
+    wrong = served.http.get(address, headers={"range": f"bytes={len(whole.content)}-"})
+    assert "range: expected bytes=FIRST-LAST within" in said(wrong, 416)
+    assert wrong.headers["content-range"] == f"bytes */{len(whole.content)}"
+    assert "range: expected" in said(served.http.get(address, headers={"range": "lines=1"}), 400)
+    for path in ("/v1/videos", address.removesuffix("/content"), "/v1/tasks"):
+        assert served.http.head(path).status_code == 200, path
+
+
+def test_a_video_is_shown_as_its_first_frame_and_as_a_sheet(served: InstantServer) -> None:
+    address = f"/v1/videos/{served.video(num_frames=9)['id']}/content"
+    thumbnail = served.http.get(address, params={"variant": "thumbnail"})
+    assert (thumbnail.headers["content-type"], thumbnail.content[:4]) == ("image/png", b"\x89PNG")
+    sheet = served.http.get(address, params={"variant": "spritesheet"})
+    assert sheet.headers["content-type"] == "image/jpeg", sheet.text
+    with Image.open(io.BytesIO(sheet.content)) as picture:
+        assert picture.size == (4 * SIDE, 3 * SIDE)
+    answer = served.http.get(address, params={"variant": "film"})
+    assert "variant: expected one of video, thumbnail, spritesheet, got film" in said(answer, 400)
+
+
+def test_a_sheet_has_evenly_spaced_frames_from_the_first_to_the_last() -> None:
+    clip = np.arange(31, dtype=np.uint8)[:, None, None, None].repeat(2, 1).repeat(3, 2).repeat(3, 3)
+    sheet = frame_sheet(clip)
+    assert sheet.shape == (4 * 2, 4 * 3, 3)
+    assert sheet[::2, ::3, 0].ravel().tolist() == list(range(0, 31, 2))
+    few = frame_sheet(clip[:5])
+    assert few[::2, ::3, 0].ravel().tolist() == [0, 1, 2, 3, 4, 0, 0, 0]
+
+
+def listed(served: InstantServer, number: int) -> list[str]:
+    """Ids of so many jobs, the oldest first."""
+    for _ in range(number):
+        job = VideoJob(TaskRequest("text_to_video", "a cat", 7, 8.0), "mora", (SIDE, SIDE), "mp4", None)
+        job.status = "completed"
+        served.jobs._jobs[job.id] = job
+    return list(served.jobs._jobs)
+
+
+@pytest.mark.parametrize("order", ["asc", "desc"])
+@pytest.mark.parametrize("limit", [7, 100])
+def test_the_list_is_walked_to_its_end(served: InstantServer, order: Any, limit: int) -> None:
+    made = listed(served, 250)
+    api = openai.OpenAI(base_url="http://127.0.0.1:8000/v1", api_key="none", max_retries=0, http_client=served.http)
+    walked = [each.id for each in api.videos.list(limit=limit, order=order)]
+    assert walked == (made if order == "asc" else made[::-1])
+
+
+@pytest.mark.parametrize("order", ["asc", "desc"])
+def test_the_list_goes_on_after_jobs_that_were_deleted_meanwhile(served: InstantServer, order: Any) -> None:
+    made = listed(served, 250)
+    api = openai.OpenAI(base_url="http://127.0.0.1:8000/v1", api_key="none", max_retries=0, http_client=served.http)
+    walked = []
+    for number, each in enumerate(api.videos.list(limit=10, order=order)):
+        walked.append(each.id)
+        if number % 10 == 9:
+            api.videos.delete(each.id)  # the last one of a page, after which the next page begins
+    assert walked == (made if order == "asc" else made[::-1])
+    assert len(served.jobs.all()) == 225
+
+
+def test_a_cursor_that_is_no_id_is_refused(served: InstantServer) -> None:
+    assert "after: no video `x`" in said(served.http.get("/v1/videos?after=x"), 404)
+    page = served.http.get("/v1/videos?limit=5").json()
+    assert (page["data"], page["has_more"], page["first_id"], page["last_id"]) == ([], False, None, None)
