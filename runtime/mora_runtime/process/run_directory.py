@@ -195,8 +195,8 @@ def _is_short(sockets: Path) -> bool:
 
 def _temporary(path: Path) -> Path:
     """Make a folder for sockets in the folder for temporary files, or in /tmp if that has a long name too."""
-    folders = [folder for folder in (tempfile.gettempdir(), "/tmp") if _is_short(Path(folder) / "mora-________")]
     try:
+        folders = [folder for folder in (tempfile.gettempdir(), "/tmp") if _is_short(Path(folder) / "mora-________")]
         return Path(tempfile.mkdtemp(prefix="mora-", dir=folders[0]))
     except (IndexError, OSError):
         raise ConfigurationError(

@@ -120,11 +120,14 @@ def test_a_long_path_of_temporary_files_does_not_prevent_a_start(
     assert list(temporary.iterdir()) == []
 
 
-def test_a_start_without_a_short_folder_for_sockets_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("function", ["mkdtemp", "gettempdir"])
+def test_a_start_without_a_short_folder_for_sockets_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str
+) -> None:
     def refuse(**_: object) -> str:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
-    monkeypatch.setattr(tempfile, "mkdtemp", refuse)
+    monkeypatch.setattr(tempfile, function, refuse)
     with pytest.raises(ConfigurationError, match="choose a shorter --run, or a shorter TMPDIR"):
         RunDirectory.create(tmp_path / ("long" * 25))
 
