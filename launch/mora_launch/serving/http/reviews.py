@@ -11,11 +11,13 @@ from mora_runtime.errors import SettingsError
 from mora_runtime.files.fresh_file import write_fresh
 from pydantic import ValidationError
 
+from mora_launch.limits import MAX_REVIEWER_LENGTH
 from mora_launch.review.decision import ReviewRefused, ReviewState, StageDecision, StageResult, first_fault
 from mora_launch.review.session import SHOWN, ReviewSession
 from mora_launch.serving.http.front import NotFound
 from mora_launch.serving.http.jobs.video_job import VideoJob
 from mora_launch.serving.http.jobs.video_jobs import VideoJobs
+from mora_launch.serving.http.presence import Presence
 from mora_launch.serving.http.reading import get
 from mora_launch.serving.http.requests.bodies import ReviewDecision
 from mora_launch.serving.http.requests.fields import RequestFields
@@ -27,11 +29,16 @@ _PNG = b"\x89PNG"
 
 def review_routes(jobs: VideoJobs) -> APIRouter:
     """Return a router with the endpoints to read the state, read the candidate, decide, and resume."""
-    router = APIRouter()
+    router, presence = APIRouter(), Presence()
 
     @get(router, "/v1/videos/{video_id}/review")
-    async def look(video_id: str) -> Response:
-        return JSONResponse(_as_json(jobs.get(video_id)))
+    async def look(video_id: str, reviewer: str | None = None) -> Response:
+        job = jobs.get(video_id)
+        if reviewer is not None and not 0 < len(reviewer) <= MAX_REVIEWER_LENGTH:
+            limit = f"expected a name of 1 to {MAX_REVIEWER_LENGTH} characters"
+            raise BadRequest("reviewer", f"{limit}, got {len(reviewer)}")
+        told = _as_json(job)
+        return JSONResponse({**told, "reviewers": presence.look(job.id, reviewer)})
 
     @get(router, "/v1/videos/{video_id}/review/content")
     async def content(video_id: str) -> Response:

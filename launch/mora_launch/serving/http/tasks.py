@@ -7,9 +7,10 @@ from typing import Any
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
 
-from mora_launch.limits import MAX_SEED
+from mora_launch.limits import MAX_PRIORITY, MAX_SEED
 from mora_launch.serving.http.front import Front
 from mora_launch.serving.http.reading import get
+from mora_launch.serving.server_pool import ServerPool
 from mora_launch.tasks.catalog import TASKS, Task
 from mora_launch.web.page_files import PAGE
 
@@ -22,23 +23,43 @@ def task_routes(front: Front) -> APIRouter:
         "max_prompt_length": settings.max_prompt_length, "max_seconds": settings.max_seconds,
         "max_upload_nbytes": settings.max_upload_nbytes, "max_seed": MAX_SEED,
         "clip_seconds": clip.num_frames / clip.fps, "edit_strength": settings.edit_strength,
+        "max_priority": MAX_PRIORITY,
     }  # fmt: skip
 
     @get(router, "/v1/tasks")
     async def tasks() -> Response:
-        listed = [_told(name, task) for name, task in TASKS.items()]
+        listed = [_told(name, task, front.pool) for name, task in TASKS.items()]
         return JSONResponse({"object": "list", "data": listed, "limits": limits})
 
     return router
 
 
-def _told(name: str, task: Task) -> dict[str, Any]:
+def _told(name: str, task: Task, pool: ServerPool) -> dict[str, Any]:
+    adapters = _adapters(task, pool)
+    fields = [*task.fields, "priority", *_negative(task, pool), *(("lora",) if adapters else ())]
     examples = [
         {"prompt": example.prompt, "files": [f"{PAGE}/{each}" for each in example.files]} for example in task.examples
     ]
     return {
         "id": name, "object": "task", "name": task.title, "description": task.description,
         "num_images": int(task.needs_image), "least_num_videos": task.num_videos,
-        "most_num_videos": task.num_videos + task.num_optional_videos, "fields": list(task.fields),
+        "most_num_videos": task.num_videos + task.num_optional_videos, "fields": fields, "adapters": adapters,
         "examples": examples,
     }  # fmt: skip
+
+
+def _agents(task: Task, pool: ServerPool) -> list[dict[str, Any]]:
+    """Return what is known about the agents that the task may call, as far as servers have them."""
+    return [pool.describe(name) for name in task.capabilities if name in pool.capabilities()]
+
+
+def _negative(task: Task, pool: ServerPool) -> tuple[str, ...]:
+    """Return the field for what should not be shown, if every agent of the task takes it."""
+    agents = _agents(task, pool)
+    return ("negative_prompt",) if agents and all(about.get("takes_negative_prompt") for about in agents) else ()
+
+
+def _adapters(task: Task, pool: ServerPool) -> list[str]:
+    """Return the names of adapters that one of the task's agents has."""
+    agents = {about["agent"] for about in _agents(task, pool)}
+    return [name for name in pool.adapters.names if agents.intersection(pool.adapters.agents_of(name))]
