@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mora_runtime.errors import MoraError
     from mora_runtime.process.run_directory import RunDirectory
-    from mora_runtime.rpc.activity import cancelled_samples, check_cancelled, report_step
+    from mora_runtime.rpc.activity import cancelled_samples, check_cancelled, report_part, report_step
     from mora_runtime.rpc.agent import Agent, ModuleAgent, remote
     from mora_runtime.rpc.client import Client, wait_any
     from mora_runtime.rpc.pending import GraphHandle, PendingBackward, PendingReply, Reply
@@ -43,6 +43,7 @@ _HOME = {
     "empty": "rpc.session",
     "host": "rpc.server_process",
     "remote": "rpc.agent",
+    "report_part": "rpc.activity",
     "report_step": "rpc.activity",
     "serve": "rpc.server_process",
     "spawn": "rpc.spawn",
@@ -69,6 +70,7 @@ __all__ = [
     "empty",
     "host",
     "remote",
+    "report_part",
     "report_step",
     "serve",
     "spawn",

@@ -9,6 +9,7 @@ MAX_NUM_DIMENSIONS = 8
 MAX_NUM_TICKETS = 64  # graphs that one server keeps
 MAX_NUM_SEGMENTS = 1024  # descriptors taken from one peer
 MAX_NUM_CANCELLED = 1024  # CANCELs that a server remembers
+MAX_NUM_PARTS = 256  # of one call that a client has not taken yet
 MAX_NUM_RELEASES = 1024  # leases given back in one message
 ALIGNMENT_NBYTES = 64
 MIN_SLOT_NBYTES = 4 << 10

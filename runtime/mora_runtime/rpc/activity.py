@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import zmq
 
@@ -41,6 +42,7 @@ class Activity:
     in_steps_ns: int = 0
     after_steps_ns: int = 0
     memory_nbytes: Callable[[], int] = lambda: 0
+    send_part: Callable[[dict[str, Any]], None] | None = None  # to the caller of the running call, if it wants parts
     ways: Ways = field(default_factory=Ways)
     # (caller, id, sample or None for all); the control thread adds entries, the thread that serves calls removes them
     cancelled: dict[tuple[bytes, int, int | None], None] = field(default_factory=dict)
@@ -113,6 +115,16 @@ def report_step(step: int, num_steps: int) -> None:
     if activity is not None:
         activity.report(step, num_steps)
     check_cancelled()
+
+
+def report_part(**values: Any) -> None:
+    """Send values that the running call has already made to its caller, if the caller asked for parts.
+
+    Agents call it between steps that take long, from the thread that runs the call. The whole result follows as usual.
+    """
+    activity = _activity
+    if activity is not None and activity.send_part is not None:
+        activity.send_part(values)
 
 
 class ControlThread(threading.Thread):

@@ -26,6 +26,7 @@ from mora_runtime.errors import (
     SegmentLost,
     error_from_code,
 )
+from mora_runtime.limits import MAX_NUM_PARTS
 from mora_runtime.process import faults
 from mora_runtime.rpc.pending import GraphHandle, PendingBackward, PendingReply, Reply
 from mora_runtime.rpc.pool_exchange import PoolExchange
@@ -44,6 +45,7 @@ from mora_runtime.wire.messages import (
     Failure,
     Hello,
     Message,
+    Part,
     Ping,
     Pong,
     PoolOpened,
@@ -139,6 +141,7 @@ class Client:
         self._numbers = itertools.count(1)
         self._waiting: set[int] = set()
         self._replies: dict[int, Reply | BaseException] = {}
+        self._parts: dict[int, list[dict[str, Any]]] = {}
         self._forgotten: deque[int] = deque()
         self._control_poller = zmq.Poller()
         self._control_poller.register(control, zmq.POLLIN)
@@ -194,6 +197,7 @@ class Client:
         inputs_first: bool = False,
         norms: Collection[str] = (),
         onward: Mapping[str, Client] | None = None,
+        parts: bool = False,
         deadline_s: float,
     ) -> PendingReply:
         """Send a call; the server runs the calls of a client in order.
@@ -207,6 +211,7 @@ class Client:
             inputs_first, norms: of that backward, see `submit_backward`.
             onward: tensors of the reply that this process only passes on, each with the client of the server that will
                 read it: they may then stay on a GPU. They are gradients with `output_grads`, else values.
+            parts: also take what the agent reports before the reply, see `PendingReply.take_parts`.
 
         Raises:
             PeerDied, ArenaFull, BoundsError, FrameError, BadArgument: nothing was sent.
@@ -221,9 +226,11 @@ class Client:
             arguments,
             output_grads,
             lambda values, grads, released: Call(
-                number, agent, method, values, wanted, grads, inputs_first, released, sized, readers
+                number, agent, method, values, wanted, grads, inputs_first, released, sized, readers, parts
             ),
         )
+        if parts:
+            self._parts[number] = []
         return PendingReply(self, number, f"{agent}.{method}", deadline_s)
 
     def backward(
@@ -366,6 +373,7 @@ class Client:
         with tracing.span("wait for " + what, "wait"):
             self._await(number, what, deadline, deadline_s)
         reply = self._replies.pop(number)
+        self._parts.pop(number, None)
         if isinstance(reply, BaseException):
             raise reply
         return reply
@@ -383,7 +391,7 @@ class Client:
                 continue
             remaining_s = deadline - time.monotonic()
             if remaining_s <= 0:
-                self._waiting.discard(number)
+                self.forget(number)
                 raise DeadlineExceeded(f"{self.server}: {what} gave no answer within {deadline_s:.0f} s")
             _park([self], remaining_s)
         self.spin.waited(time.monotonic_ns() - started_ns)
@@ -392,6 +400,14 @@ class Client:
         """For `PendingReply.forget`."""
         self._waiting.discard(number)
         self._replies.pop(number, None)
+        self._parts.pop(number, None)
+
+    def take_parts(self, number: int) -> list[dict[str, Any]]:
+        """For `PendingReply.take_parts`."""
+        taken = self._parts.get(number, [])
+        if taken:
+            self._parts[number] = []
+        return taken
 
     def has_ended(self, number: int) -> bool:
         """True if the reply of a call has arrived, or never will because the server is dead."""
@@ -492,6 +508,9 @@ class Client:
             if isinstance(message, Release):
                 self._peer.take_back(message.released)
                 return
+            if isinstance(message, Part):
+                self._accept_part(message)
+                return
             if isinstance(message, PoolOpened):
                 if not self._store.add_reader(self._peer, message):
                     self._exchange.opened(message)
@@ -520,6 +539,18 @@ class Client:
         if message.id in self._waiting:
             self._waiting.discard(message.id)
             self._replies[message.id] = outcome
+
+    def _accept_part(self, message: Part) -> None:
+        """Keep a part of an awaited call; any other is dropped here, and its leases with it."""
+        self._peer.take_back(message.released)
+        try:
+            values = from_wire(self._store, self._peer, message.values)
+        except MoraError as error:
+            log.warning("%s sent a part of a result that is not used: %s", self.server, error)
+            return
+        parts = self._parts.get(message.id)
+        if parts is not None and len(parts) < MAX_NUM_PARTS:
+            parts.append(values)
 
     def _send(self, message: Message) -> None:
         doorbell = self._peer.doorbell

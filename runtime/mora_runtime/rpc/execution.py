@@ -24,7 +24,7 @@ from mora_runtime.tensors.marshalling import from_wire, leases_of, to_wire
 from mora_runtime.tensors.tensor_store import Peer, TensorRef, TensorStore
 from mora_runtime.trace import tracing
 from mora_runtime.wire.codec import encode
-from mora_runtime.wire.messages import Backward, Call, Result
+from mora_runtime.wire.messages import Backward, Call, Part, Result
 
 log = logging.getLogger(__name__)
 _HOST = torch.device("cpu")
@@ -101,6 +101,22 @@ class Executor:
             faults.reach("gradient_ready")
         with tracing.span("result", "protocol"):
             return self._frame(caller, message, outcome)
+
+    def part(self, caller: Caller, number: int, values: dict[str, Any]) -> bytes:
+        """Return the frame of a PART of the call that runs.
+
+        Raises:
+            MoraError: the values cannot be sent; nothing of them stays leased.
+        """
+        wire = to_wire(self._store, caller, values)
+        self._store.collect()
+        released = caller.released()
+        try:
+            return encode(Part(number, wire, released))
+        except BaseException:
+            caller.take_back(leases_of(wire))
+            caller.to_release.extend(released)
+            raise
 
     def _frame(self, caller: Caller, message: Call | Backward, outcome: _Outcome) -> bytes:
         values: dict[str, Any] = {}

@@ -77,6 +77,13 @@ class PendingReply:
         """
         return self.client.take_result(self.id, self._what, self._deadline, self._deadline_s)
 
+    def take_parts(self) -> list[dict[str, Any]]:
+        """Return the values of each part that has arrived and was not taken yet, in order. It does not wait.
+
+        Call it before `result`, which drops parts that were not taken.
+        """
+        return self.client.take_parts(self.id)
+
     def forget(self) -> None:
         """Discard the result: its leases and its ticket are given back when it arrives."""
         self.client.forget(self.id)

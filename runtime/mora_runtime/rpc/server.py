@@ -14,6 +14,8 @@ import select
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
 
 import psutil
 import torch
@@ -341,7 +343,10 @@ class Server:
         """Run one call and send its one answer: a result or a failure."""
         if tracing.active is not None:
             tracing.active.flow(f"{connection.owner}>{message.id}", is_start=False, at_ns=time.monotonic_ns())
+        if isinstance(message, Call) and message.parts:
+            self._activity.send_part = partial(self._send_part, connection, message.id, by_doorbell)
         frame = self._run(connection, message)
+        self._activity.send_part = None
         self._activity.busy, self._activity.busy_call = "", None
         self._activity.ended(connection.identity, message.id)
         self._describe_activity()  # before the answer, because the client may ask for the state right after it
@@ -367,6 +372,18 @@ class Server:
         with contextlib.suppress(DeviceFailed):  # `_tend_device` finds out whether the device is lost
             self._session.store.collect()
         return encode(Failure(message.id, code, shown, connection.released()))
+
+    def _send_part(self, connection: PeerConnection, number: int, by_doorbell: bool, values: dict[str, Any]) -> None:
+        """Answer a running call with a part of its result. A part that cannot be sent is left out."""
+        try:
+            frame = self._executor.part(connection, number, values)
+        except MoraError as error:
+            log.warning("%s gets no part of the result of call %d: %s", connection.name, number, error)
+            return
+        if by_doorbell:
+            self._send_through_doorbell(connection, frame)
+        else:
+            self._send_over_zeromq(connection.identity, frame)
 
     def _reply(self, connection: PeerConnection, number: int, frame: bytes, by_doorbell: bool) -> None:
         """Answer on the socket on which the call arrived."""

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from mora_runtime.errors import FrameError
 
-PROTOCOL_VERSION = 5
+PROTOCOL_VERSION = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +86,7 @@ class Call(NamedTuple):
 
     onward: tensors of the answer that the client only passes on, with the identity of the process that will read each.
         They are gradients if a backward runs, else values.
+    parts: also answer with a PART for each part of the result that the agent reports.
     """
 
     id: int
@@ -98,6 +99,7 @@ class Call(NamedTuple):
     released: list[int]
     norms: list[str] | None = None  # of that backward, as in BACKWARD
     onward: dict[str, str] | None = None
+    parts: bool = False
 
 
 class Backward(NamedTuple):
@@ -131,6 +133,14 @@ class Result(NamedTuple):
     backward_ns: int  # up to this answer
     released: list[int]
     norms: dict[str, float] | None = None
+
+
+class Part(NamedTuple):
+    """server -> client: what a CALL that is still running has made so far. Its RESULT or FAILURE follows."""
+
+    id: int
+    values: dict[str, Any]
+    released: list[int]
 
 
 class Failure(NamedTuple):
@@ -208,7 +218,9 @@ class Cancel(NamedTuple):
     sample: int | None = None  # of a batch, whose other samples continue; None = the whole call
 
 
-Message = Hello | Welcome | Call | Backward | Result | Failure | Drop | Release | Ping | Pong | Cancel | PoolOpened
+Message = (
+    Hello | Welcome | Call | Backward | Result | Failure | Drop | Release | Ping | Pong | Cancel | PoolOpened | Part
+)
 # The first value of every frame. A code is never given to another kind; a new kind takes the next free one.
 KIND_CODES: dict[type[Message], int] = {
     Hello: 0,
@@ -223,6 +235,7 @@ KIND_CODES: dict[type[Message], int] = {
     Pong: 9,
     Cancel: 10,
     PoolOpened: 11,
+    Part: 12,
 }
 _KINDS = {code: kind for kind, code in KIND_CODES.items()}
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import mora_runtime
 import torch
-from mora_runtime import Agent, ModuleAgent, ServerSettings, check_cancelled, remote, serve
+from mora_runtime import Agent, ModuleAgent, ServerSettings, check_cancelled, remote, report_part, serve
 
 
 class TwoHeads(torch.nn.Module):
@@ -71,6 +71,16 @@ class EchoAgent(Agent):
     @remote
     def die(self) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
+
+    @remote
+    def in_parts(self, num_parts: int, until_cancelled: bool = False) -> torch.Tensor:
+        for number in range(num_parts):
+            report_part(number=number, rows=torch.full((3000,), float(number)))
+        report_part(rows=object())  # cannot be sent, and is left out
+        while until_cancelled:
+            check_cancelled()
+            time.sleep(0.01)
+        return torch.arange(float(num_parts))
 
     @remote
     def work(self, seconds: float) -> float:

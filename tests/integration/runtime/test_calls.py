@@ -25,6 +25,7 @@ from mora_runtime.errors import (
     UnknownMethod,
 )
 from mora_runtime.process.role_process import RoleProcess
+from mora_runtime.rpc.client import wait_for_messages
 from mora_runtime.wire.codec import encode
 from mora_runtime.wire.messages import Call, Pong
 from server_starter import Starter
@@ -160,6 +161,37 @@ def test_a_call_of_another_client_with_the_same_number_is_not_cancelled(client: 
         pass
     other.cancel(pending, 5)
     assert pending.result().values["value"] >= 0.3
+
+
+def test_parts_of_a_result_arrive_while_the_call_runs_and_give_their_slots_back(client: Client) -> None:
+    pending = client.submit("echo", "in_parts", {"num_parts": 3, "until_cancelled": True}, parts=True, deadline_s=30)
+    parts: list[dict[str, object]] = []
+    deadline = time.monotonic() + 20
+    while len(parts) < 3:
+        assert time.monotonic() < deadline
+        wait_for_messages([client], 0.05)
+        parts.extend(pending.take_parts())
+    assert not pending.has_ended
+    for number, part in enumerate(parts):
+        assert part["number"] == number
+        assert isinstance(part["rows"], TensorRef)
+        assert torch.equal(part["rows"].tensor(), torch.full((3000,), float(number)))
+    client.cancel(pending, 5)
+    with pytest.raises(Cancelled):
+        pending.result()
+    del parts, part
+    assert settled(client).num_slots == 0
+
+
+def test_parts_that_the_caller_does_not_take_leave_nothing(client: Client) -> None:
+    wanted = client.submit("echo", "in_parts", {"num_parts": 2}, parts=True, deadline_s=10)
+    unwanted = client.submit("echo", "in_parts", {"num_parts": 2}, deadline_s=10)
+    forgotten = client.submit("echo", "in_parts", {"num_parts": 2}, parts=True, deadline_s=10)
+    forgotten.forget()
+    assert wanted.result().values["value"].tensor().tolist() == [0.0, 1.0]
+    assert unwanted.result().values["value"].tensor().tolist() == [0.0, 1.0]
+    assert unwanted.take_parts() == []
+    assert settled(client).num_slots == 0
 
 
 def test_a_ping_is_answered_while_an_agent_computes(client: Client) -> None:

@@ -24,6 +24,7 @@ from mora_runtime.wire.messages import (
     Hello,
     InlineTensor,
     Message,
+    Part,
     Ping,
     Pong,
     PoolOpened,
@@ -60,6 +61,8 @@ EXAMPLES: list[Message] = [
     Call(4, "image", "forward", {"x": ON_DEVICE}, ["x"], None, False, [], None, {"y": "video.0.1.x"}),
     Backward(5, 9, {"y": [ON_DEVICE]}, False, [], None, {"x": "image.0.1.x"}),
     PoolOpened("image.0.1.x", 2**64 - 1, "video.0.1.x"),
+    Call(5, "video", "animate", {}, None, None, False, [], None, None, True),
+    Part(5, {"outputs": TENSOR, "start": 4}, [1]),
 ]
 
 
@@ -89,7 +92,7 @@ def test_the_code_of_every_kind_of_message_is_pinned() -> None:
     """Written by hand: a change here changes the wire, and needs another PROTOCOL_VERSION."""
     assert {kind.__name__: code for kind, code in KIND_CODES.items()} == {
         "Hello": 0, "Welcome": 1, "Call": 2, "Backward": 3, "Result": 4, "Failure": 5,
-        "Drop": 6, "Release": 7, "Ping": 8, "Pong": 9, "Cancel": 10, "PoolOpened": 11,
+        "Drop": 6, "Release": 7, "Ping": 8, "Pong": 9, "Cancel": 10, "PoolOpened": 11, "Part": 12,
     }  # fmt: skip
     assert set(KIND_CODES) == set(get_args(Message))
 

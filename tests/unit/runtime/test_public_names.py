@@ -26,6 +26,7 @@ PUBLIC = [
     "empty",
     "host",
     "remote",
+    "report_part",
     "report_step",
     "serve",
     "spawn",
