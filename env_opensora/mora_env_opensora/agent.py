@@ -261,6 +261,7 @@ class OpenSoraAgent(Agent):
             "num_inference_steps": sampling.num_inference_steps,
             "least_num_inference_steps": least_steps(sampling.scheduler),
             "guidance_scale": sampling.guidance_scale,
+            "takes_negative_prompt": True,
         }
 
     @remote
@@ -271,6 +272,7 @@ class OpenSoraAgent(Agent):
         images: Tensor,
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
+        negative_prompt: str | None = None,
         z: Tensor | None = None,
     ) -> dict[str, Any]:
         """Capability: `outputs` uint8 (B, F, H, W, 3), a clip from each first frame, uint8 (B, H, W, 3) of any size.
@@ -280,7 +282,7 @@ class OpenSoraAgent(Agent):
         sampling = (num_inference_steps, guidance_scale)
         with _as_bad_argument():
             frames = stacked(images, 4, "images")[:, None]
-            return {"outputs": self._clips(prompts, seeds, frames, (0,), sampling, z)}
+            return {"outputs": self._clips(prompts, seeds, frames, (0,), sampling, negative_prompt, z)}
 
     @remote
     def extend_video(
@@ -290,6 +292,7 @@ class OpenSoraAgent(Agent):
         videos: Tensor,
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
+        negative_prompt: str | None = None,
         z: Tensor | None = None,
     ) -> dict[str, Any]:
         """Capability: `outputs` uint8 (B, F - N, H, W, 3), frames after the given last ones, uint8 (B, N, H, W, 3)."""
@@ -298,7 +301,7 @@ class OpenSoraAgent(Agent):
             given = stacked(videos, 5, "videos").shape[1]
             if not 1 <= given < self._size.frames:
                 raise BadArgument(f"videos: expected 1 to {self._size.frames - 1} given frames, got {given}")
-            clips = self._clips(prompts, seeds, videos, tuple(range(given)), sampling, z)
+            clips = self._clips(prompts, seeds, videos, tuple(range(given)), sampling, negative_prompt, z)
             outputs = empty((clips.shape[0], clips.shape[1] - given, *clips.shape[2:]), torch.uint8)
             return {"outputs": outputs.copy_(clips[:, given:])}
 
@@ -311,6 +314,7 @@ class OpenSoraAgent(Agent):
         images_after: Tensor,
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
+        negative_prompt: str | None = None,
         z: Tensor | None = None,
     ) -> dict[str, Any]:
         """Capability: `outputs` uint8 (B, F, H, W, 3), clips from `images` to `images_after`, each uint8 (B, H, W, 3).
@@ -320,7 +324,7 @@ class OpenSoraAgent(Agent):
         sampling = (num_inference_steps, guidance_scale)
         with _as_bad_argument():
             ends = torch.stack([stacked(images, 4, "images"), stacked(images_after, 4, "images_after")], dim=1)
-            return {"outputs": self._clips(prompts, seeds, ends, (0, -1), sampling, z)}
+            return {"outputs": self._clips(prompts, seeds, ends, (0, -1), sampling, negative_prompt, z)}
 
     def _clips(
         self,
@@ -329,6 +333,7 @@ class OpenSoraAgent(Agent):
         frames: Tensor,
         given: tuple[int, ...],
         sampling: tuple[int | None, float | None],
+        negative_prompt: str | None,
         z: Tensor | None,
     ) -> Tensor:
         texts = []
@@ -336,8 +341,9 @@ class OpenSoraAgent(Agent):
             check_cancelled()
             texts.append(self._rows_of(prompt))
         pipeline = self._pipeline(*sampling, allocate=ordinary_memory)
+        negative = self._negative() if negative_prompt is None else self._rows_of(negative_prompt)
         generator = VideoGenerator(pipeline, report_step, cancelled_samples)
-        made = generator.generate(clip_requests(texts, seeds, list(frames), given), self._negative(), z)
+        made = generator.generate(clip_requests(texts, seeds, list(frames), given), negative, z)
         size = self._size
         outputs = empty((len(texts), size.frames, size.height, size.width, 3), torch.uint8)
         for index in range(len(texts)):

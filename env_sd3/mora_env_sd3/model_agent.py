@@ -134,6 +134,7 @@ class Sd3ModelAgent(Agent):
             "num_inference_steps": options.num_inference_steps,
             "least_num_inference_steps": 1,
             "guidance_scale": options.guidance_scale,
+            "takes_negative_prompt": True,
             "batch_invariant": options.batch_invariant,
         }
 
@@ -146,6 +147,7 @@ class Sd3ModelAgent(Agent):
         width: int | None = None,
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
+        negative_prompt: str | None = None,
         z: torch.Tensor | None = None,
     ) -> dict[str, Any]:
         """Capability: `outputs` uint8 (B, H, W, 3), one picture per prompt and seed.
@@ -154,7 +156,7 @@ class Sd3ModelAgent(Agent):
         cancelled samples are zero.
         """
         settings = self.settings(height, width, num_inference_steps, guidance_scale)
-        return self._make(prompts, seeds, settings, z)
+        return self._make(prompts, seeds, settings, negative_prompt, z)
 
     @remote
     def image_to_image(
@@ -165,6 +167,7 @@ class Sd3ModelAgent(Agent):
         strength: float,
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
+        negative_prompt: str | None = None,
         z: torch.Tensor | None = None,
     ) -> dict[str, Any]:
         """Capability: `outputs` uint8 (B, H, W, 3): `images` uint8 (B, H, W, 3) changed towards their prompts.
@@ -178,13 +181,14 @@ class Sd3ModelAgent(Agent):
             raise BadArgument(f"strength: expected above 0 and at most 1, got {strength}")
         height, width = images.shape[1:3]
         settings = self.settings(height, width, num_inference_steps, guidance_scale)
-        return self._make(prompts, seeds, settings, z, images=images, strength=strength)
+        return self._make(prompts, seeds, settings, negative_prompt, z, images=images, strength=strength)
 
     def _make(
         self,
         prompts: list[str],
         seeds: list[int],
         settings: RenderSettings,
+        negative_prompt: str | None,
         z: torch.Tensor | None,
         *,
         images: torch.Tensor | None = None,
@@ -194,7 +198,7 @@ class Sd3ModelAgent(Agent):
             raise BadArgument(f"expected as many seeds (and images) as prompts, got {len(seeds)} and {len(prompts)}")
         if settings.height % 16 or settings.width % 16:
             raise BadArgument(f"size: expected multiples of 16, got {settings.width}x{settings.height}")
-        negative = self._negative_embedding()
+        negative = self._negative_embedding() if negative_prompt is None else self._embedding(negative_prompt)
         pictures = [None] * len(prompts) if images is None else list(images.permute(0, 3, 1, 2).float() / 127.5 - 1.0)
         requests = []
         for prompt, seed, picture in zip(prompts, seeds, pictures, strict=True):

@@ -128,4 +128,8 @@ class Served(Protocol):
 
     def describe(self) -> dict[str, Any]:
         """Defaults and limits of requests: model, height, width, num_frames, size_multiple, largest_side,
-        num_inference_steps, least_num_inference_steps, guidance_scale."""
+        num_inference_steps, least_num_inference_steps, guidance_scale.
+
+        With `takes_negative_prompt`: true, each capability also has the argument `negative_prompt`, a text or None for
+        the agent's own. Without it, a request that has one is refused.
+        """

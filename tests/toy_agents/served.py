@@ -36,6 +36,7 @@ class ServedToy(Agent):
             "num_inference_steps": NUM_STEPS,
             "least_num_inference_steps": 1,
             "guidance_scale": 1.0,
+            "takes_negative_prompt": True,
         }
 
     def take_steps(self, num_steps: int | None, num_samples: int) -> None:
@@ -56,6 +57,7 @@ class ServedToy(Agent):
         z: torch.Tensor | None,
         images: torch.Tensor | None,
         size: tuple[int, int],
+        negative_prompt: str | None = None,
     ) -> torch.Tensor:
         """Pictures (B, 3, H, W), one after the other, because a batch may have other bits than a sample alone."""
         if not prompts or len(prompts) != len(seeds):
@@ -63,7 +65,8 @@ class ServedToy(Agent):
         found = []
         for index, (prompt, seed) in enumerate(zip(prompts, seeds, strict=True)):
             given = None if images is None else resized(images[index : index + 1], (SIDE, SIDE))
-            tint = hashlib.sha256(prompt.encode()).digest()[0] / 255.0 - 0.5
+            text = prompt if negative_prompt is None else f"{prompt} without {negative_prompt}"
+            tint = hashlib.sha256(text.encode()).digest()[0] / 255.0 - 0.5
             found.append(resized(self.made(z, [seed], given) + tint, size))
         return torch.cat(found)
 
@@ -84,10 +87,13 @@ class ServesPictures(ServedToy):
         width: int | None = None,
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
+        negative_prompt: str | None = None,
         z: torch.Tensor | None = None,
     ) -> dict[str, Any]:
         self.take_steps(num_inference_steps, len(prompts))
-        return {"outputs": to_pixels(self.drawn(prompts, seeds, z, None, (height or SIDE, width or SIDE)))}
+        return {
+            "outputs": to_pixels(self.drawn(prompts, seeds, z, None, (height or SIDE, width or SIDE), negative_prompt))
+        }
 
     @remote
     def image_to_image(
@@ -98,11 +104,12 @@ class ServesPictures(ServedToy):
         strength: float,
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
+        negative_prompt: str | None = None,
         z: torch.Tensor | None = None,
     ) -> dict[str, Any]:
         self.take_steps(num_inference_steps, len(prompts))
         given = from_pixels(images)
-        drawn = self.drawn(prompts, seeds, z, given, (images.shape[1], images.shape[2]))
+        drawn = self.drawn(prompts, seeds, z, given, (images.shape[1], images.shape[2]), negative_prompt)
         return {"outputs": to_pixels(given + strength * (drawn - given))}
 
 
@@ -121,10 +128,11 @@ class ServesClips(ServedToy):
         images: torch.Tensor,
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
+        negative_prompt: str | None = None,
         z: torch.Tensor | None = None,
     ) -> dict[str, Any]:
         self.take_steps(num_inference_steps, len(prompts))
-        return {"outputs": to_pixels(self._clips(prompts, seeds, z, from_pixels(images)))}
+        return {"outputs": to_pixels(self._clips(prompts, seeds, z, from_pixels(images), negative_prompt))}
 
     @remote
     def extend_video(
@@ -134,10 +142,13 @@ class ServesClips(ServedToy):
         videos: torch.Tensor,
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
+        negative_prompt: str | None = None,
         z: torch.Tensor | None = None,
     ) -> dict[str, Any]:
         self.take_steps(num_inference_steps, len(prompts))
-        return {"outputs": to_pixels(self._clips(prompts, seeds, z, from_pixels(videos[:, -1]))[:, 1:])}
+        return {
+            "outputs": to_pixels(self._clips(prompts, seeds, z, from_pixels(videos[:, -1]), negative_prompt)[:, 1:])
+        }
 
     @remote
     def connect_videos(
@@ -148,16 +159,22 @@ class ServesClips(ServedToy):
         images_after: torch.Tensor,
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
+        negative_prompt: str | None = None,
         z: torch.Tensor | None = None,
     ) -> dict[str, Any]:
         self.take_steps(num_inference_steps, len(prompts))
         return {"outputs": to_pixels(clips(from_pixels(images), from_pixels(images_after)))}
 
     def _clips(
-        self, prompts: list[str], seeds: list[int], z: torch.Tensor | None, images: torch.Tensor
+        self,
+        prompts: list[str],
+        seeds: list[int],
+        z: torch.Tensor | None,
+        images: torch.Tensor,
+        negative_prompt: str | None,
     ) -> torch.Tensor:
         height, width = images.shape[-2:]
-        return clips(images, self.drawn(prompts, seeds, z, images, (height, width)))
+        return clips(images, self.drawn(prompts, seeds, z, images, (height, width), negative_prompt))
 
 
 def clips(first: torch.Tensor, last: torch.Tensor) -> torch.Tensor:

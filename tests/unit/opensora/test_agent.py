@@ -250,6 +250,27 @@ def test_a_served_prompt_is_encoded_once(tiny: Path, monkeypatch: pytest.MonkeyP
     assert encoded == ["a cat", "a dog"]
 
 
+def test_a_negative_prompt_steers_a_clip_only_with_guidance(agent: OpenSoraAgent) -> None:
+    def made(negative_prompt: str | None, guidance_scale: float) -> torch.Tensor:
+        asked = {"negative_prompt": negative_prompt, "guidance_scale": guidance_scale}
+        outputs: torch.Tensor = agent.image_to_video(["a cat"], [1], _clip()[:1], **asked)["outputs"]
+        return outputs
+
+    assert agent.describe()["takes_negative_prompt"]
+    assert torch.equal(made(agent._options.negative_prompt, 4.0), made(None, 4.0))
+    assert not torch.equal(made("a dog", 4.0), made(None, 4.0))
+    assert torch.equal(made("a dog", 1.0), made(None, 1.0))
+    asked = {"guidance_scale": 4.0, "negative_prompt": "a dog"}
+    for method, given in (("extend_video", {"videos": _clip()[None, :1]}), ("connect_videos", _ends())):
+        capability = getattr(agent, method)
+        plain = capability(["a cat"], [1], guidance_scale=4.0, **given)["outputs"]
+        assert not torch.equal(capability(["a cat"], [1], **asked, **given)["outputs"], plain), method
+
+
+def _ends() -> dict[str, torch.Tensor]:
+    return {"images": _clip()[:1], "images_after": _clip(1)[:1]}
+
+
 def test_a_served_extension_continues_the_given_frames(agent: OpenSoraAgent) -> None:
     after = agent.extend_video(["a cat"], [1], _clip()[None, -2:])["outputs"]
     assert after.shape == (1, 7, 32, 32, 3)

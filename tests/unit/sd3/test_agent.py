@@ -193,6 +193,24 @@ def test_a_call_overrides_the_options_of_a_picture(agent: Sd3Agent) -> None:
     assert agent.settings(num_inference_steps=1).gradient_steps == 1
 
 
+def test_a_negative_prompt_steers_a_picture_only_with_guidance(agent: Sd3Agent) -> None:
+    def made(negative_prompt: str | None, guidance_scale: float) -> torch.Tensor:
+        asked = {"negative_prompt": negative_prompt, "guidance_scale": guidance_scale}
+        outputs: torch.Tensor = agent.text_to_image(["a cat"], [1], **asked)["outputs"]
+        return outputs
+
+    assert agent.describe()["takes_negative_prompt"]
+    assert torch.equal(made("", 4.0), made(None, 4.0)), "the options have an empty one"
+    assert not torch.equal(made("a dog", 4.0), made(None, 4.0))
+    assert torch.equal(made("a dog", 1.0), made(None, 1.0))
+    picture = made(None, 4.0)
+    changed = [
+        agent.image_to_image(["a cat"], [1], picture, 0.8, guidance_scale=4.0, negative_prompt=text)["outputs"]
+        for text in (None, "a dog")
+    ]
+    assert not torch.equal(*changed)
+
+
 def test_encoding_after_unloading_loads_again(options: Sd3Options) -> None:
     agent = Sd3Agent(options, CPU)
     first = keys(agent, "a cat")[0]
