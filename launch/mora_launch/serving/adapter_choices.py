@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import Any
 
 from mora_runtime.errors import RoleFailed
 
@@ -47,3 +48,7 @@ class AdapterChoices:
     def chosen(self, lora: LoraChoice | None, agent: str) -> LoraChoice | None:
         """Return what a call of an agent uses of a choice: all of it, or none if the agent has no such adapters."""
         return lora if lora is not None and agent in self.agents_of(lora.name) else None
+
+    def record(self, lora: LoraChoice) -> dict[str, Any]:
+        """Return what is recorded of a choice with its result: also the hashes of the files."""
+        return {**lora.model_dump(), "sha256": self.catalog.entries[lora.name].sha256}

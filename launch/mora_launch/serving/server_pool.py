@@ -99,7 +99,7 @@ class ServerPool:
         about = self.describe(capability)
         agent = about["agent"]
         own = terms.model_copy(update={"lora": self.adapters.chosen(terms.lora, agent)})
-        cost = call_cost(about, shared)
+        cost = call_cost(capability, about, shared)
         work = Work(capability, sample, shared, on_step, terms=own, lane=agent, cost=cost, is_held=is_held)
         work.future.add_done_callback(lambda done: self._count_cancelled(capability, done))
         if agent in self._lost:

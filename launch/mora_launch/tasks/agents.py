@@ -13,6 +13,7 @@ from mora_runtime.errors import Cancelled, DeadlineExceeded
 
 from mora_launch.serving.held_sample import HeldSample
 from mora_launch.serving.server_pool import ServerPool
+from mora_launch.serving.terms import DEFAULT_TERMS, Terms
 from mora_launch.tasks.prompt_agent import PromptAgent
 
 OnStep = Callable[[str, int, int], None]  # capability, step, number of steps
@@ -26,6 +27,7 @@ class Agents:
         sampling: settings of every call; None values leave the agent's defaults.
         on_step: called after every denoising step.
         is_cancelled: polled while a call is in progress.
+        terms: of every call.
     """
 
     def __init__(
@@ -37,6 +39,7 @@ class Agents:
         deadline_s: float,
         on_step: OnStep | None = None,
         is_cancelled: Callable[[], bool] = lambda: False,
+        terms: Terms = DEFAULT_TERMS,
     ) -> None:
         self._pool = pool
         self._prompts = prompts
@@ -44,6 +47,7 @@ class Agents:
         self._deadline_s = deadline_s
         self._on_step = on_step
         self._is_cancelled = is_cancelled
+        self._terms = terms
         self._held: tuple[Clip, HeldSample] | None = None  # the last picture, as an array and in its server
 
     @property
@@ -120,6 +124,7 @@ class Agents:
             {"prompts": prompt, "seeds": seed, **(sample or {})},
             {"num_inference_steps": None, "guidance_scale": None, **self._sampling, **(shared or {})},
             tell,
+            terms=self._terms,
             is_held=is_held,
         )
         deadline = time.monotonic() + self._deadline_s

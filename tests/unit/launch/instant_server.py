@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from mora_launch.checkpoints.adapter_catalog import AdapterCatalog
 from mora_launch.config.train_config import load_config
+from mora_launch.serving.adapter_choices import AdapterChoices
 from mora_launch.serving.counters import Counters
 from mora_launch.serving.http.front import Front, install_errors
 from mora_launch.serving.http.images import image_routes
@@ -47,6 +49,7 @@ class InstantPool:
         self.works: list[Work] = []
         self.waits = False
         self.negative = {"image", "video"}
+        self.adapters = AdapterChoices(AdapterCatalog())
         self.counters = Counters()
 
     def describe(self, capability: str) -> dict[str, Any]:

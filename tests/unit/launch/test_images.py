@@ -29,6 +29,9 @@ class IdlePool:
     def describe(self, capability: str) -> dict[str, Any]:
         return {"agent": "image", "height": 16, "width": 16, "least_num_inference_steps": 1}
 
+    def capabilities(self) -> list[str]:
+        return ["text_to_image"]
+
     def submit(self, capability: str, sample: dict[str, Any], shared: dict[str, Any], *rest: Any, **more: Any) -> Work:
         self.works.append(Work(capability, sample, shared))
         return self.works[-1]

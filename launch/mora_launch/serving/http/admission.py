@@ -16,6 +16,7 @@ from mora_launch.tasks.errors import BadRequest
 
 _UNKNOWN_RETRY_S = 10  # while nothing has ended yet, from which a time could be estimated
 _MOST_RETRY_S = 600
+_ROUNDING = 1e-9  # of sums of many costs
 
 
 class TooBusy(MoraError):
@@ -40,7 +41,7 @@ class _Quantity:
     """
 
     def __init__(self, limit: float, tenants: Collection[str]) -> None:
-        self.limit = limit
+        self.limit = limit * (1 + _ROUNDING)
         self._tenants = tenants
         self._part = limit / (2 * len(tenants)) if len(tenants) > 1 and limit < math.inf else 0.0
         self._by_tenant: defaultdict[str, float] = defaultdict(float)

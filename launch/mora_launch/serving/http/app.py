@@ -45,7 +45,7 @@ def make_app(pool: ServerPool, config: TrainConfig, run: Path, access: Access) -
         run: run directory; its folder `videos` contains the results.
         access: access rules.
     """
-    front = Front.over(pool, config)
+    front = Front.over(pool, config, access.tenants)
     jobs = VideoJobs(front, run / "videos")
     page = PageFiles("serve.html", PAGE_FILES)
 
@@ -79,13 +79,13 @@ def _add_health(app: FastAPI, front: Front, jobs: VideoJobs) -> None:
 
     @app.get("/v1/models")
     async def models() -> Response:
-        return JSONResponse({"object": "list", "data": [_model(name) for name in front.models()]})
+        return JSONResponse({"object": "list", "data": [_model(front, name) for name in front.models()]})
 
     @app.get("/v1/models/{name}")
     async def model(name: str) -> Response:
         if name not in front.models():
             raise NotFound("model", f"expected one of {', '.join(front.models())}, got {name[:60]}")
-        return JSONResponse(_model(name))
+        return JSONResponse(_model(front, name))
 
     @app.get("/healthz")
     async def healthz() -> Response:
@@ -102,5 +102,9 @@ def _add_health(app: FastAPI, front: Front, jobs: VideoJobs) -> None:
         return Response(generate_latest(front.pool.counters.registry), media_type=CONTENT_TYPE_LATEST)
 
 
-def _model(name: str) -> dict[str, Any]:
-    return {"id": name, "object": "model", "created": 0, "owned_by": "mora"}
+def _model(front: Front, name: str) -> dict[str, Any]:
+    about = {"id": name, "object": "model", "created": 0, "owned_by": "mora"}
+    base, _, lora = name.partition(":")  # as of vLLM: adapters have a parent, and a root that tells what they are
+    if lora:
+        return {**about, "root": lora, "parent": base, "agents": front.pool.adapters.agents_of(lora)}
+    return {**about, "root": front.checkpoint or name, "parent": None}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
@@ -15,6 +17,7 @@ from mora_launch.review.decision import ReviewRefused
 from mora_launch.serving.http.admission import Admission, TooBusy
 from mora_launch.serving.http.held_bytes import HeldBytes
 from mora_launch.serving.http.request_record import note_error
+from mora_launch.serving.http.requests.request_cost import default_max_cost
 from mora_launch.serving.life.drain import Drain
 from mora_launch.serving.server_pool import ServerPool
 from mora_launch.tasks.errors import BadRequest
@@ -47,11 +50,17 @@ class Front:
     drain: Drain = field(default_factory=Drain)
 
     @classmethod
-    def over(cls, pool: ServerPool, config: TrainConfig) -> Front:
-        """Create it with the limits of a configuration."""
+    def over(cls, pool: ServerPool, config: TrainConfig, tenants: Collection[str] = ()) -> Front:
+        """Create it with the limits of a configuration.
+
+        Args:
+            tenants: for whom a part of the limits is reserved.
+        """
         settings = config.serving
+        max_cost = settings.max_waiting_cost or default_max_cost(pool, config)
+        requests = Admission(settings.max_waiting, max_cost=max_cost, tenants=tenants)
         return cls(
-            pool, config, Admission(settings.max_waiting), Admission(settings.max_reviews, "reviews"),
+            pool, config, requests, Admission(settings.max_reviews, "reviews"),
             Admission(settings.max_waiting, "uploads"), DecodePool(), HeldBytes(settings.max_waiting_nbytes),
         )  # fmt: skip
 
@@ -60,14 +69,23 @@ class Front:
         about = self.pool.describe("image_to_video")
         return about["height"], about["width"]
 
+    @property
+    def checkpoint(self) -> str | None:
+        """The checkpoint that all agents were loaded from, RUN or RUN:STEP, without the folder of the run."""
+        named = self.config.serving.checkpoint
+        return None if named is None else Path(named).name
+
     def models(self) -> list[str]:
         """Return the names that a request may give as `model`."""
-        return [CHAIN_MODEL, *self._agents_by_name()]
+        adapted = [f"{CHAIN_MODEL}:{name}" for name in self.pool.adapters.names]
+        return [CHAIN_MODEL, *self._agents_by_name(), *adapted]
 
     def check_model(self, model: str | None, capability: str) -> str:
         """Return the model's name, or the default. Raises: NotFound: an unknown name, or one without the capability."""
         if model is None or model == CHAIN_MODEL:
             return CHAIN_MODEL
+        if model.startswith(f"{CHAIN_MODEL}:") and model in self.models():
+            return model
         wanted = self.pool.describe(capability)["agent"]
         allowed = [CHAIN_MODEL, *(name for name, agent in self._agents_by_name().items() if agent == wanted)]
         if model not in allowed:

@@ -7,6 +7,7 @@ import json
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import ExitStack
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -17,17 +18,20 @@ from mora_data.reading.fitting import Clip
 from mora_runtime.errors import MoraError
 
 from mora_launch.limits import MAX_NUM_IMAGES, MAX_SEED
+from mora_launch.serving.cost import call_cost
 from mora_launch.serving.http.front import Front, NotFound
 from mora_launch.serving.http.reading import get
 from mora_launch.serving.http.request_record import note_error
 from mora_launch.serving.http.requests.bodies import ImageEdit, ImageGeneration
 from mora_launch.serving.http.requests.fields import RequestFields
+from mora_launch.serving.http.requests.request_terms import terms_of
 from mora_launch.serving.http.requests.sizes import asked_size
 from mora_launch.serving.http.requests.uploads import decoded, sent_files
 from mora_launch.serving.http.results.picture_answer import FILES, PictureAnswer
 from mora_launch.serving.http.results.picture_files import PictureFiles
 from mora_launch.serving.http.results.stored_file import StoredFile
 from mora_launch.serving.http.waiting import on_loop, while_connected
+from mora_launch.serving.terms import Terms
 from mora_launch.serving.work_queue import Work
 from mora_launch.tasks.errors import BadRequest
 from mora_launch.tasks.prompt_agent import prompt_agent
@@ -57,10 +61,10 @@ def image_routes(front: Front, files: PictureFiles) -> APIRouter:
     @router.post("/v1/images/generations", openapi_extra=ImageGeneration.documented())
     async def generations(request: Request) -> Response:
         fields = await RequestFields.read(request, ImageGeneration)
-        front.admission.enter()
+        terms = terms_of(request, fields, front, ("text_to_image",))
 
-        async def submit(on_step: Any) -> list[Work]:
-            return await _submit(front, fields, prompt_of, on_step)
+        async def submit(place: ExitStack, on_step: Any) -> list[Work]:
+            return await _submit(front, fields, terms, prompt_of, place, on_step)
 
         return await _answer(request, fields, submit, front, files, "image_generation")
 
@@ -69,10 +73,10 @@ def image_routes(front: Front, files: PictureFiles) -> APIRouter:
         fields = await RequestFields.read(request, ImageEdit)
         if "mask" in fields.files:
             raise BadRequest("mask", "is not supported; the prompt changes the whole picture")
-        front.admission.enter()
+        terms = terms_of(request, fields, front, ("image_to_image",))
 
-        async def submit(on_step: Any) -> list[Work]:
-            return await _submit_edit(request, front, fields, prompt_of, on_step)
+        async def submit(place: ExitStack, on_step: Any) -> list[Work]:
+            return await _submit_edit(request, front, fields, terms, prompt_of, place, on_step)
 
         return await _answer(request, fields, submit, front, files, "image_edit")
 
@@ -86,19 +90,24 @@ def image_routes(front: Front, files: PictureFiles) -> APIRouter:
     return router
 
 
-async def _submit(front: Front, fields: RequestFields, prompt_of: PromptOf, on_step: Any) -> list[Work]:
+async def _submit(
+    front: Front, fields: RequestFields, terms: Terms, prompt_of: PromptOf, place: ExitStack, on_step: Any
+) -> list[Work]:
     front.check_model(fields.text("model"), "text_to_image")
     about = front.pool.describe("text_to_image")
     height, width = check_size(asked_size(fields), about, front.config.serving, is_drawn=True)
     seeds, shared = _common(front, fields, about)
     shared |= {"height": height, "width": width}
+    _admit(front, place, terms, len(seeds) * call_cost("text_to_image", about, shared))
     prompt = await prompt_of(fields)
-    return [front.pool.submit("text_to_image", {"prompts": prompt, "seeds": seed}, shared, on_step) for seed in seeds]
+    samples = [{"prompts": prompt, "seeds": seed} for seed in seeds]
+    return [front.pool.submit("text_to_image", sample, shared, on_step, terms=terms) for sample in samples]
 
 
 async def _submit_edit(
-    request: Request, front: Front, fields: RequestFields, prompt_of: PromptOf, on_step: Any
-) -> list[Work]:
+    request: Request, front: Front, fields: RequestFields, terms: Terms, prompt_of: PromptOf, place: ExitStack,
+    on_step: Any,
+) -> list[Work]:  # fmt: skip
     front.check_model(fields.text("model"), "image_to_image")
     about = front.pool.describe("image_to_image")
     height, width = check_size(asked_size(fields), about, front.config.serving, is_drawn=True)
@@ -112,13 +121,19 @@ async def _submit_edit(
     kind = kind_of(pictures[0])
     if kind.media != "picture":
         raise BadRequest("image", f"is {kind}; expected a {PICTURES}")
+    own = {**shared, "height": height, "width": width}
+    _admit(front, place, terms, len(seeds) * call_cost("image_to_image", about, own))
     image, _ = await decoded(request, front, pictures, "image", (height, width))
     shared["strength"] = strength or front.config.serving.edit_strength
     prompt = await prompt_of(fields)
-    return [
-        front.pool.submit("image_to_image", {"prompts": prompt, "seeds": seed, "images": image}, shared, on_step)
-        for seed in seeds
-    ]
+    samples = [{"prompts": prompt, "seeds": seed, "images": image} for seed in seeds]
+    return [front.pool.submit("image_to_image", sample, shared, on_step, terms=terms) for sample in samples]
+
+
+def _admit(front: Front, place: ExitStack, terms: Terms, cost: float) -> None:
+    """Count a request until `place` is closed. Raises: BadRequest: it can never fit. TooBusy."""
+    front.admission.check_fits(cost, "num_inference_steps")
+    place.enter_context(front.admission.place(terms.tenant, cost))
 
 
 def _common(front: Front, fields: RequestFields, about: dict[str, Any]) -> tuple[list[int], dict[str, Any]]:
@@ -143,17 +158,17 @@ async def _answer(
     request: Request, fields: RequestFields, submit: Any, front: Front, files: PictureFiles, kind: str
 ) -> Response:
     """Return one JSON answer, or a stream of events; the request leaves the admission when it ends."""
-    try:
+    with ExitStack() as place:
         wanted = PictureAnswer.of(request, fields, files)
         is_enhanced = fields.flag("enhance", False)
         if fields.flag("stream", False):
             steps: asyncio.Queue[tuple[int, int]] = asyncio.Queue()
             loop = asyncio.get_running_loop()
-            works = await submit(lambda step, num: loop.call_soon_threadsafe(steps.put_nowait, (step, num)))
+            works = await submit(place, lambda step, num: loop.call_soon_threadsafe(steps.put_nowait, (step, num)))
             return StreamingResponse(
-                _events(works, steps, front, wanted, is_enhanced, kind), media_type="text/event-stream"
+                _events(works, steps, place.pop_all(), wanted, is_enhanced, kind), media_type="text/event-stream"
             )
-        works = await submit(None)
+        works = await submit(place, None)
         try:
             pictures = await while_connected(request, [work.future for work in works])
         finally:
@@ -161,12 +176,7 @@ async def _answer(
                 if not work.future.done():
                     work.cancel()
         data = [await _datum(picture, work, wanted, is_enhanced) for picture, work in zip(pictures, works, strict=True)]
-        response = JSONResponse({"created": int(time.time()), "data": data, "output_format": wanted.shape.kind})
-    except BaseException:
-        front.admission.leave()
-        raise
-    front.admission.leave()
-    return response
+        return JSONResponse({"created": int(time.time()), "data": data, "output_format": wanted.shape.kind})
 
 
 async def _datum(picture: Clip, work: Work, wanted: PictureAnswer, is_enhanced: bool) -> dict[str, Any]:
@@ -175,8 +185,8 @@ async def _datum(picture: Clip, work: Work, wanted: PictureAnswer, is_enhanced: 
 
 
 async def _events(
-    works: list[Work], steps: asyncio.Queue[tuple[int, int]], front: Front, wanted: PictureAnswer, is_enhanced: bool,
-    kind: str,
+    works: list[Work], steps: asyncio.Queue[tuple[int, int]], place: ExitStack, wanted: PictureAnswer,
+    is_enhanced: bool, kind: str,
 ) -> AsyncIterator[bytes]:  # fmt: skip
     """Yield server-sent events: the progress while it changes, then one per picture."""
     try:
@@ -196,7 +206,7 @@ async def _events(
         for work in works:
             if not work.future.done():
                 work.cancel()
-        front.admission.leave()
+        place.close()
 
 
 def _event(kind: str, content: dict[str, Any]) -> bytes:

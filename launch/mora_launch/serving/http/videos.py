@@ -27,11 +27,14 @@ from mora_launch.serving.http.requests.bodies import (
     VideoRemix,
 )
 from mora_launch.serving.http.requests.fields import RequestFields
+from mora_launch.serving.http.requests.request_cost import task_cost
+from mora_launch.serving.http.requests.request_terms import terms_of
 from mora_launch.serving.http.requests.uploads import decoded, sent_files
 from mora_launch.serving.http.requests.video_request import requested_job, with_files
 from mora_launch.serving.http.results.stored_file import StoredFile
 from mora_launch.serving.http.video_content import check_completed, stored_content
 from mora_launch.serving.http.waiting import while_connected
+from mora_launch.tasks.catalog import TASKS
 from mora_launch.tasks.errors import BadRequest
 from mora_launch.tasks.request import check_request
 
@@ -139,6 +142,8 @@ class _Creator:
     ) -> VideoJob:
         source = self._source(fields, files, source_id)
         job = requested_job(self.front, fields, task=task, source=source)  # checks the fields before decoding
+        named = TASKS.get(job.request.task)  # None if the task depends on the files
+        job.terms = terms_of(request, fields, self.front, named.capabilities if named else ())
         is_reviewed = fields.flag("review", False)
         contents = (
             await sent_files(fields, files) if source is None else [await stored_content(self.jobs, source, files)]
@@ -147,6 +152,8 @@ class _Creator:
         job.request = with_files(job.request, image, videos)
         job.notes, job.loses_sound = tuple(job.request.notes), job.request.loses_sound
         check_request(job.request, self.front.pool, self.front.config.serving)
+        job.cost = task_cost(job.request, self.front.pool)
+        self.front.admission.check_fits(job.cost, "seconds")
         await run_in_threadpool(self.jobs.create, job, is_reviewed=is_reviewed, inputs=contents)
         return job
 

@@ -106,4 +106,5 @@ class VideoJob:
             "remixed_from_video_id": self.remixed_from, "task": self.request.task, "seed": self.request.seed,
             "stage": self.stage, "review": None if review is None else review.status, "notes": list(self.notes),
             **({"audio": "left out"} if self.loses_sound else {}),
+            **({} if self.terms.lora is None else {"lora": self.terms.lora.model_dump()}),
         }  # fmt: skip

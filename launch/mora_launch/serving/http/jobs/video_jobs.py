@@ -80,7 +80,7 @@ class VideoJobs:
         self._expire()
         note_job(job.id)
         admission = self._front.reviews if is_reviewed else self._front.admission
-        admission.enter()
+        admission.enter(job.terms.tenant, job.cost)
         try:
             self._check_memory(job)
             if is_reviewed:
@@ -88,11 +88,11 @@ class VideoJobs:
                 job.session = self._folder.open_session(job, inputs)
             self._folder.write(job)
         except TooBusy:
-            admission.leave()
+            admission.leave(job.terms.tenant, job.cost, is_done=False)
             raise
         except OSError as error:
             self._folder.remove(job)
-            admission.leave()
+            admission.leave(job.terms.tenant, job.cost, is_done=False)
             raise StorageError(f"the job cannot be written to the server's disk ({error.strerror})") from None
         with self._lock:
             self._jobs[job.id] = job
@@ -134,12 +134,12 @@ class VideoJobs:
             review = job.review()
             if job.session is None or job.status != "failed" or review is None or review.status != "stopped":
                 raise BadRequest("review", f"only a stopped review can be resumed; this job is {job.status}")
-            self._front.reviews.enter()
+            self._front.reviews.enter(job.terms.tenant, job.cost)
             try:
                 self._folder.write(job, status="queued", error=None, completed_at=None, expires_at=None)
                 job.session.resume()
             except OSError as error:
-                self._front.reviews.leave()
+                self._front.reviews.leave(job.terms.tenant, job.cost, is_done=False)
                 raise StorageError(f"the review cannot continue: {error.strerror} on the server's disk") from None
             job.status, job.error, job.completed_at, job.expires_at = "queued", None, None, None
             job.accepted_s = time.monotonic()
@@ -256,7 +256,8 @@ class VideoJobs:
             self._folder.write(job, status=status)
         except OSError:
             log.exception("the end of video job %s cannot be recorded", job.id)
-        (self._front.admission if job.session is None else self._front.reviews).leave()
+        admission = self._front.admission if job.session is None else self._front.reviews
+        admission.leave(job.terms.tenant, job.cost, is_done=status == "completed")
         with self._lock:
             job.status = status  # last, because the job may be resumed from here on
             is_deleted = job.cancelled.is_set()
@@ -296,7 +297,7 @@ class VideoJobs:
         progress = JobProgress(job)
         agents = Agents(
             self._front.pool, self._prompts, sampling=request.sampling(), deadline_s=config.serving.call_deadline_s,
-            on_step=progress.step, is_cancelled=lambda: self._is_given_up(job),
+            on_step=progress.step, is_cancelled=lambda: self._is_given_up(job), terms=job.terms,
         )  # fmt: skip
         progress.expect(request, agents.num_frames)
         if job.session is None:
@@ -308,6 +309,7 @@ class VideoJobs:
             "task": request.task, "prompt": request.prompt, "seed": request.seed, "seconds": request.seconds,
             "sampling": request.sampling(), "strength": request.strength,
             "models": {name: self._front.pool.describe(name)["model"] for name in self._front.pool.capabilities()},
+            **({} if job.terms.lora is None else {"lora": self._front.pool.adapters.record(job.terms.lora)}),
         }  # fmt: skip
         with VideoEncoding(
             self.file(job), request.fps, job.kind, job.codec, metadata,

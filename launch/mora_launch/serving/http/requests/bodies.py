@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, Field
 
-from mora_launch.limits import MAX_NUM_IMAGES, MAX_SEED
+from mora_launch.limits import MAX_NUM_IMAGES, MAX_PRIORITY, MAX_SEED
 from mora_launch.review.decision import Action
 from mora_launch.serving.http.jobs.video_job import MEDIA_TYPES
 from mora_launch.serving.http.results.picture_format import PICTURE_TYPES
@@ -36,6 +36,7 @@ class RequestBody(BaseModel):
             longer than other texts.
         aliases: other names of references.
         groups: objects whose fields may as well be given by themselves.
+        objects: other fields that may be objects.
     """
 
     ignored: ClassVar[tuple[str, ...]] = ()
@@ -44,6 +45,7 @@ class RequestBody(BaseModel):
     references: ClassVar[Mapping[str, str]] = {}
     aliases: ClassVar[Mapping[str, str]] = {}
     groups: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    objects: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
     def names(cls) -> frozenset[str]:
@@ -77,6 +79,8 @@ _PICTURE_GROUP = ("seed", "num_inference_steps", "guidance_scale", "negative_pro
 class Sampled(RequestBody):
     """What a picture and a video have in common."""
 
+    objects = ("lora",)
+
     prompt: str = Field(min_length=1, max_length=4000, examples=["a red circle moves left"])
     model: str | None = Field(default=None, description="A name of `/v1/models`.", examples=["mora"])
     negative_prompt: str | None = Field(
@@ -88,6 +92,13 @@ class Sampled(RequestBody):
     seed: int | None = Field(default=None, ge=0, le=MAX_SEED, examples=[5])
     num_inference_steps: int | None = Field(default=None, ge=1, le=1000, examples=[4])
     guidance_scale: float | None = Field(default=None, ge=0, le=50, examples=[3.5])
+    lora: str | dict[str, Any] | None = Field(
+        default=None,
+        description="The name of LoRA adapters of this server, or an object with `name` and a `scale` of 0 to 1.",
+    )
+    priority: int | None = Field(
+        default=None, ge=-MAX_PRIORITY, le=MAX_PRIORITY, description="Smaller is earlier, among your own requests."
+    )
     extra_params: dict[str, Any] | None = Field(
         default=None, description="Sampling fields in one object.", examples=[{"seed": 5}]
     )

@@ -16,7 +16,7 @@ from mora_launch.limits import MAX_FORM_FIELD_NBYTES, MAX_JSON_NBYTES, MAX_NUM_F
 from mora_launch.serving.http.front import WrongContentType
 from mora_launch.serving.http.requests import json_body
 from mora_launch.serving.http.requests.bodies import FORM, RequestBody
-from mora_launch.serving.http.requests.objects import with_groups
+from mora_launch.serving.http.requests.objects import given_object, with_groups
 from mora_launch.serving.http.requests.references import plain_references
 from mora_launch.tasks.errors import BadRequest
 
@@ -50,11 +50,16 @@ class RequestFields:
             raise WrongContentType("content-type", text)
         values = plain_references(values, body.references, body.aliases)
         values = with_groups(values, body.groups)
+        values |= {name: given_object(values, name) for name in body.objects}
         known = body.names()
         for name in [*values, *files]:
             if name not in known and name.partition("[")[0] not in body.ignored:
                 raise BadRequest(name[:60], f"unknown field{_advice(name[:60], body)}")
         return cls(values, files)
+
+    def anything(self, name: str) -> Any:
+        """Return a value of any type, or None if the field is absent."""
+        return self._values.get(name)
 
     def text(self, name: str) -> str | None:
         """Return a text, or None if the field is absent."""

@@ -1,0 +1,46 @@
+"""The cost of whole requests, estimated before they run; see `mora_launch.serving.cost`."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from mora_data.reading.timeline import num_frames_at
+
+from mora_launch.config.train_config import TrainConfig
+from mora_launch.serving.cost import call_cost
+from mora_launch.serving.server_pool import ServerPool
+from mora_launch.tasks.continuation import wanted_frames
+from mora_launch.tasks.request import TaskRequest
+
+_CHANGING = ("edit", "simulate")  # tasks that change the first frame of a given video, and keep its length
+
+
+def task_cost(request: TaskRequest, pool: ServerPool) -> float:
+    """Return the megapixel-steps of all stages of a task, each taken once."""
+    shared = request.sampling()
+    clip = pool.describe("image_to_video")
+    is_changed = request.task in _CHANGING and bool(request.videos)
+    given = num_frames_at(request.videos[0], request.fps) if is_changed else clip["num_frames"]
+    num_frames = wanted_frames(request.seconds, request.fps, given)
+    num_clips = max(1, math.ceil((num_frames - 1) / max(1, clip["num_frames"] - 1)))
+    cost: float = num_clips * call_cost("image_to_video", clip, shared)
+    if is_changed:
+        cost += _picture(pool, "image_to_image", shared)
+    elif request.image is None and not request.videos:
+        cost += _picture(pool, "text_to_image", shared)
+    return cost
+
+
+def _picture(pool: ServerPool, capability: str, shared: dict[str, Any]) -> float:
+    return call_cost(capability, pool.describe(capability), shared) if capability in pool.capabilities() else 0.0
+
+
+def default_max_cost(pool: ServerPool, config: TrainConfig) -> float:
+    """Return the limit that admits `max_waiting` default requests, and a default request of any length."""
+    settings, known = config.serving, pool.capabilities()
+    if "image_to_video" not in known:
+        return settings.max_waiting * max((_picture(pool, name, {}) for name in known), default=1.0)
+    request = TaskRequest("text_to_video", "", 0, config.clip.fps)
+    longest = TaskRequest("text_to_video", "", 0, config.clip.fps, seconds=settings.max_seconds)
+    return max(settings.max_waiting * task_cost(request, pool), task_cost(longest, pool))
