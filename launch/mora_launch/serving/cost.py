@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 _PER_UNIT = 1e-6
-_PICTURES = ("text_to_image", "image_to_image")
+PICTURES = ("text_to_image", "image_to_image")
 
 
 def call_cost(capability: str, about: Mapping[str, Any], shared: Mapping[str, Any] | None = None) -> float:
@@ -19,7 +19,7 @@ def call_cost(capability: str, about: Mapping[str, Any], shared: Mapping[str, An
     """
     given = {name: value for name, value in (shared or {}).items() if value is not None}
     sizes = [{**about, **given}.get(name, 1) for name in ("height", "width", "num_inference_steps")]
-    cost = _PER_UNIT * (1 if capability in _PICTURES else about.get("num_frames", 1))
+    cost = _PER_UNIT * (1 if capability in PICTURES else about.get("num_frames", 1))
     for size in sizes:
         cost *= size
     return cost

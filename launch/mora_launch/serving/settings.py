@@ -45,7 +45,8 @@ class ServingSettings(Settings):
     max_batch: dict[str, PositiveInt] = Field(default_factory=lambda: {"text_to_image": 4, "image_to_image": 4})
     gather_s: float = Field(default=0.01, ge=0.0)  # how long an idle server waits to fill a batch
     max_waiting: PositiveInt = 256  # requests in progress; beyond that the answer is 429
-    # megapixel-steps (frames x pixels x denoising steps) of requests in progress; None = of so many default requests
+    # megapixel-steps (frames x pixels x denoising steps) of requests in progress; None = so many default requests, and
+    # any one that the other limits admit
     max_waiting_cost: float | None = Field(default=None, gt=0.0)
     max_video_jobs: PositiveInt = 4  # tasks that run at the same time; others wait
     max_reviews: PositiveInt = 64  # video jobs under review, which do not count in `max_waiting`

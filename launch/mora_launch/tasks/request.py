@@ -13,7 +13,7 @@ from mora_data.reading.timeline import Video, num_frames_at
 from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
 
-from mora_launch.limits import MAX_SEED
+from mora_launch.limits import MAX_NUM_STEPS, MAX_SEED
 from mora_launch.serving.server_pool import ServerPool
 from mora_launch.serving.settings import ServingSettings
 from mora_launch.tasks.catalog import TASKS
@@ -203,8 +203,8 @@ def check_seed(seed: int) -> int:
 def check_sampling(steps: int | None, guidance: float | None, about: dict[str, Any]) -> None:
     """Check that steps are between the sampler's minimum and 1000, and guidance between 0 and 50."""
     least = about["least_num_inference_steps"]
-    if steps is not None and not least <= steps <= 1000:
-        raise BadRequest("num_inference_steps", f"expected {least} to 1000, got {steps}")
+    if steps is not None and not least <= steps <= MAX_NUM_STEPS:
+        raise BadRequest("num_inference_steps", f"expected {least} to {MAX_NUM_STEPS}, got {steps}")
     if guidance is not None and not 0 <= guidance <= 50:
         raise BadRequest("guidance_scale", f"expected 0 to 50, got {guidance}")
 

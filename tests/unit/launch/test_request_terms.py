@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from mora_launch.checkpoints.adapter_catalog import AdapterCatalog, NamedAdapters
 from mora_launch.serving.adapter_choices import AdapterChoices
-from mora_launch.serving.http.admission import Admission
 from mora_launch.serving.terms import LoraChoice
+from mora_launch.tasks.errors import BadRequest
 
 from tests.unit.launch.instant_server import NUM_FRAMES, SIDE, InstantServer, instant_server
 
@@ -151,10 +151,17 @@ def test_what_can_never_fit_is_refused_for_good_with_field_and_limit(tmp_path: P
 
 
 def test_the_default_limit_admits_as_many_default_requests_as_the_number(tmp_path: Path) -> None:
-    with instant_server(tmp_path, "serving.max_waiting=300", "serving.max_seconds=1") as made:
-        limit = made.front.admission
-        limit.check_fits(300 * (PICTURE + CLIP), "seconds")
-        for _ in range(300):
-            limit.enter("", PICTURE + CLIP)
-        assert isinstance(limit, Admission)
-        assert limit.num_admitted == 300
+    changes = ("serving.max_waiting=30000", "serving.max_seconds=1", "serving.max_frames_read=8")
+    with instant_server(tmp_path, *changes) as made:
+        made.front.admission.check_fits(30000 * (PICTURE + CLIP), "seconds")
+        with pytest.raises(BadRequest, match="megapixel-steps"):
+            made.front.admission.check_fits(30001 * (PICTURE + CLIP), "seconds")
+        for _ in range(30000):
+            made.front.admission.enter("", PICTURE + CLIP)
+
+
+def test_the_default_limit_admits_what_all_other_limits_admit(tmp_path: Path) -> None:
+    with instant_server(tmp_path, "serving.max_waiting=1", "serving.max_seconds=3") as made:
+        longest = {"num_frames": 24, "num_inference_steps": 1000}
+        assert made.video(**longest)["status"] == "completed"
+        assert picture(made, n=10, num_inference_steps=1000).status_code == 200

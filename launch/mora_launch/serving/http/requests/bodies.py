@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, Field
 
-from mora_launch.limits import MAX_NUM_IMAGES, MAX_PRIORITY, MAX_SEED
+from mora_launch.limits import MAX_NUM_IMAGES, MAX_NUM_STEPS, MAX_PRIORITY, MAX_SEED
 from mora_launch.review.decision import Action
 from mora_launch.serving.http.jobs.video_job import MEDIA_TYPES
 from mora_launch.serving.http.results.picture_format import PICTURE_TYPES
@@ -90,7 +90,7 @@ class Sampled(RequestBody):
     width: int | None = Field(default=None, ge=1, description="With `height`, in place of `size`.")
     height: int | None = Field(default=None, ge=1, description="With `width`, in place of `size`.")
     seed: int | None = Field(default=None, ge=0, le=MAX_SEED, examples=[5])
-    num_inference_steps: int | None = Field(default=None, ge=1, le=1000, examples=[4])
+    num_inference_steps: int | None = Field(default=None, ge=1, le=MAX_NUM_STEPS, examples=[4])
     guidance_scale: float | None = Field(default=None, ge=0, le=50, examples=[3.5])
     lora: str | dict[str, Any] | None = Field(
         default=None,

@@ -8,7 +8,8 @@ from typing import Any
 from mora_data.reading.timeline import num_frames_at
 
 from mora_launch.config.train_config import TrainConfig
-from mora_launch.serving.cost import call_cost
+from mora_launch.limits import MAX_NUM_IMAGES, MAX_NUM_STEPS
+from mora_launch.serving.cost import PICTURES, call_cost
 from mora_launch.serving.server_pool import ServerPool
 from mora_launch.tasks.continuation import wanted_frames
 from mora_launch.tasks.request import TaskRequest
@@ -37,10 +38,20 @@ def _picture(pool: ServerPool, capability: str, shared: dict[str, Any]) -> float
 
 
 def default_max_cost(pool: ServerPool, config: TrainConfig) -> float:
-    """Return the limit that admits `max_waiting` default requests, and a default request of any length."""
+    """Return the limit that admits `max_waiting` default requests, and any request that all other limits admit."""
     settings, known = config.serving, pool.capabilities()
-    if "image_to_video" not in known:
-        return settings.max_waiting * max((_picture(pool, name, {}) for name in known), default=1.0)
-    request = TaskRequest("text_to_video", "", 0, config.clip.fps)
-    longest = TaskRequest("text_to_video", "", 0, config.clip.fps, seconds=settings.max_seconds)
-    return max(settings.max_waiting * task_cost(request, pool), task_cost(longest, pool))
+    pictures = [name for name in known if name in PICTURES]
+    usual = [_picture(pool, name, {}) for name in pictures]
+    largest = [MAX_NUM_IMAGES * _picture(pool, name, _largest(pool.describe(name))) for name in pictures]
+    if "image_to_video" in known:
+        fps = config.clip.fps
+        longest_s = max(settings.max_seconds, settings.max_frames_read / fps)
+        usual.append(task_cost(TaskRequest("text_to_video", "", 0, fps), pool))
+        video = TaskRequest("text_to_video", "", 0, fps, seconds=longest_s, num_inference_steps=MAX_NUM_STEPS)
+        largest.append(task_cost(video, pool))
+    return max(settings.max_waiting * max(usual, default=1.0), *largest)
+
+
+def _largest(about: dict[str, Any]) -> dict[str, Any]:
+    side = about.get("largest_side", max(about["height"], about["width"]))
+    return {"height": side, "width": side, "num_inference_steps": MAX_NUM_STEPS}
