@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from mora_environment.job_folder import job_folder
-from mora_runtime import Agent, cancelled_samples, check_cancelled, empty, remote, report_step
+from mora_runtime import Agent, cancelled_samples, check_cancelled, empty, remote, report_part, report_step
 from mora_runtime.errors import BadArgument
 from torch import Tensor
 
@@ -301,7 +301,7 @@ class OpenSoraAgent(Agent):
             given = stacked(videos, 5, "videos").shape[1]
             if not 1 <= given < self._size.frames:
                 raise BadArgument(f"videos: expected 1 to {self._size.frames - 1} given frames, got {given}")
-            clips = self._clips(prompts, seeds, videos, tuple(range(given)), sampling, negative_prompt, z)
+            clips = self._clips(prompts, seeds, videos, tuple(range(given)), sampling, negative_prompt, z, first=given)
             outputs = empty((clips.shape[0], clips.shape[1] - given, *clips.shape[2:]), torch.uint8)
             return {"outputs": outputs.copy_(clips[:, given:])}
 
@@ -335,14 +335,22 @@ class OpenSoraAgent(Agent):
         sampling: tuple[int | None, float | None],
         negative_prompt: str | None,
         z: Tensor | None,
+        *,
+        first: int = 0,
     ) -> Tensor:
+        """The clips, whole. Their frames from `first` on are sent as parts while they are decoded."""
+
+        def send(sample: int, start: int, decoded: Tensor) -> None:
+            if start + len(decoded) > first:
+                report_part(sample=sample, start=max(0, start - first), outputs=decoded[max(0, first - start) :])
+
         texts = []
         for prompt in prompts:
             check_cancelled()
             texts.append(self._rows_of(prompt))
         pipeline = self._pipeline(*sampling, allocate=ordinary_memory)
         negative = self._negative() if negative_prompt is None else self._rows_of(negative_prompt)
-        generator = VideoGenerator(pipeline, report_step, cancelled_samples)
+        generator = VideoGenerator(pipeline, report_step, cancelled_samples, send)
         made = generator.generate(clip_requests(texts, seeds, list(frames), given), negative, z)
         size = self._size
         outputs = empty((len(texts), size.frames, size.height, size.width, 3), torch.uint8)

@@ -16,6 +16,7 @@ from mora_env_opensora.pipelines import GivenFramesPipeline
 from mora_env_opensora.pipelines.pixels import frames_to_pixels
 
 OnStep = Callable[[int, int], None]  # step done, number of steps of the whole call; raises to stop all of it
+OnPart = Callable[[int, int, Tensor], None]
 GivenUp = Callable[[], frozenset[int]]  # indices of cancelled clips
 
 
@@ -39,12 +40,17 @@ class VideoGenerator:
     Args:
         on_step: called after every model call with its number among those of the whole batch, and again, with the same
             number, before each block of the autoencoder.
+        on_part: called with the clip's index in the batch, the index of a frame, and decoded frames from there on,
+            while later frames of the clip are not decoded yet.
     """
 
-    def __init__(self, pipeline: GivenFramesPipeline, on_step: OnStep, given_up: GivenUp) -> None:
+    def __init__(
+        self, pipeline: GivenFramesPipeline, on_step: OnStep, given_up: GivenUp, on_part: OnPart = lambda *_: None
+    ) -> None:
         self._pipeline = pipeline
         self._on_step = on_step
         self._given_up = given_up
+        self._on_part = on_part
 
     def generate(self, requests: Sequence[ClipRequest], negative: Tensor, z: Tensor | None) -> dict[int, Tensor]:
         """Clips uint8 (F, H, W, 3) by index in the batch, without clips cancelled meanwhile."""
@@ -72,11 +78,17 @@ class VideoGenerator:
             num_done = index * per_clip + number + 1
             tell()
 
+        def on_frames(start: int, frames: Tensor) -> None:
+            if start + len(frames) < size.frames:
+                self._on_part(index, start, frames)
+
         tell()
         pipeline, size = self._pipeline, self._pipeline.size
         images = [frame[None] for frame in frames_to_pixels(request.frames, size.height, size.width)]
         with pipeline.vae.calling(tell):
-            return pipeline.sample(request.text, negative, images, request.given, request.seed, z=z, on_step=on_step)
+            return pipeline.sample(
+                request.text, negative, images, request.given, request.seed, z=z, on_step=on_step, on_frames=on_frames
+            )
 
 
 def clip_requests(

@@ -10,7 +10,7 @@ from torch import Tensor
 from mora_env_opensora.conditioning import ClipSize, frame_mask, latent_mask, masked_latents, place_frames
 from mora_env_opensora.models import CausalVAEModel, OpenSoraInpaint
 from mora_env_opensora.objective import stack_texts
-from mora_env_opensora.pipelines.pixels import Allocate, decode_frames, decode_pixels, ordinary_memory
+from mora_env_opensora.pipelines.pixels import Allocate, OnFrames, decode_frames, decode_pixels, ordinary_memory
 from mora_env_opensora.pipelines.sampler import LatentSampler, SamplingSettings
 
 
@@ -45,6 +45,7 @@ class GivenFramesPipeline:
         *,
         z: Tensor | None = None,
         on_step: Callable[[int, Tensor], None] | None = None,
+        on_frames: OnFrames | None = None,
     ) -> Tensor:
         """Fill in the frames around `images` (each (1, 3, H, W) in [-1, 1]) at indices `given`.
 
@@ -53,9 +54,10 @@ class GivenFramesPipeline:
             seed: for the initial noise, the masked clip's posterior sample and the steps' noise, in this order.
             z: modulation rows (rows, C), appended to both halves of guidance.
             on_step: see `LatentSampler.run`.
+            on_frames: see `decode_frames`.
         """
         latents = self._latents(text, negative, images, given, seed, z, on_step, 0)
-        return decode_frames(self.vae, latents, self._allocate)
+        return decode_frames(self.vae, latents, self._allocate, on_frames)
 
     def pixels(
         self,

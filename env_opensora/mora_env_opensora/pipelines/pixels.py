@@ -12,6 +12,8 @@ from mora_env_opensora.models import CausalVAEModel, InputError
 
 Allocate = Callable[[Sequence[int], torch.dtype], Tensor]
 """Makes the uninitialised CPU tensor for a result, in ordinary or in shared memory."""
+OnFrames = Callable[[int, Tensor], None]
+"""Takes the index of the first frame, and frames uint8 (N, H, W, 3)."""
 
 
 def ordinary_memory(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
@@ -33,11 +35,11 @@ def frames_to_pixels(frames: Tensor, height: int, width: int) -> Tensor:
     return fit_image(pixels, height, width)
 
 
-def pixels_to_frames(pixels: Tensor, allocate: Allocate = ordinary_memory) -> Tensor:
+def pixels_to_frames(pixels: Tensor) -> Tensor:
     """float (F, 3, H, W) in [-1, 1] -> uint8 (F, H, W, 3) on the CPU, clamped, and truncated as upstream."""
     scaled = (pixels.float() / 2 + 0.5).clamp(0, 1) * 255
     num_frames, channels, height, width = pixels.shape
-    frames = allocate((num_frames, height, width, channels), torch.uint8)
+    frames = torch.empty((num_frames, height, width, channels), dtype=torch.uint8)
     return frames.copy_(scaled.permute(0, 2, 3, 1))  # one copy changes order, dtype and place
 
 
@@ -48,6 +50,18 @@ def decode_pixels(vae: CausalVAEModel, latents: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def decode_frames(vae: CausalVAEModel, latents: Tensor, allocate: Allocate = ordinary_memory) -> Tensor:
-    """Scaled latents of one clip (1, 4, T, h, w) -> uint8 (F, H, W, 3) on the CPU."""
-    return pixels_to_frames(decode_pixels(vae, latents), allocate)
+def decode_frames(
+    vae: CausalVAEModel, latents: Tensor, allocate: Allocate = ordinary_memory, on_frames: OnFrames | None = None
+) -> Tensor:
+    """Scaled latents of one clip (1, 4, T, h, w) -> uint8 (F, H, W, 3) on the CPU.
+
+    Args:
+        on_frames: called with each chunk of frames as soon as it is decoded.
+    """
+    chunks: list[Tensor] = []
+    for pixels in vae.decode_chunks(latents.to(vae.device) / LATENT_SCALE):
+        chunks.append(pixels_to_frames(pixels[0].transpose(0, 1)))
+        if on_frames is not None:
+            on_frames(sum(map(len, chunks[:-1])), chunks[-1])
+    frames = allocate((sum(map(len, chunks)), *chunks[0].shape[1:]), torch.uint8)
+    return torch.cat(chunks, out=frames)

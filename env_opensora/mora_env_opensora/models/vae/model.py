@@ -20,7 +20,7 @@ from mora_env_opensora.models.vae.config import VAEConfig
 from mora_env_opensora.models.vae.convolution import make_convolution
 from mora_env_opensora.models.vae.grey_chunks import GreyChunks
 from mora_env_opensora.models.vae.posterior import DiagonalGaussian
-from mora_env_opensora.models.vae.tiling import TilePlan, run_chunk, run_tiled
+from mora_env_opensora.models.vae.tiling import TilePlan, run_chunk, run_tiled, tiled_chunks
 
 
 class CausalVAEModel(PretrainedMixin, nn.Module):
@@ -131,6 +131,10 @@ class CausalVAEModel(PretrainedMixin, nn.Module):
         Raises:
             InputError: `latents` has not five axes, or another number of channels.
         """
+        return torch.cat([torch.cat(list(self.decode_chunks(sample)), dim=2) for sample in latents.split(1)])
+
+    def decode_chunks(self, latents: Tensor) -> Iterator[Tensor]:
+        """`decode` of one clip, (1, 4, T, h, w), that gives its frames in order: with tiles in chunks of time."""
         if latents.ndim != 5 or latents.shape[1] != self.config.embed_dim:
             raise InputError(
                 f"CausalVAEModel.decode: expected (B, {self.config.embed_dim}, T, h, w), got {tuple(latents.shape)}"
@@ -138,11 +142,11 @@ class CausalVAEModel(PretrainedMixin, nn.Module):
         plan = TilePlan(
             self.tile_latent_min_size, self.tile_sample_min_size, self.tile_latent_min_size_t, self.tile_overlap_factor
         )
-        samples = latents.to(self.dtype).split(1)
-        if not (self.use_tiling and plan.needs_tiles(latents)):
-            return torch.cat([self._decode_tile(sample) for sample in samples])
-        process = self._recomputed(self._decode_tile)
-        return torch.cat([run_tiled(process, sample, plan) for sample in samples])
+        latents = latents.to(self.dtype)
+        if self.use_tiling and plan.needs_tiles(latents):
+            yield from tiled_chunks(self._recomputed(self._decode_tile), latents, plan)
+        else:
+            yield self._decode_tile(latents)
 
     def _encode_each(self, video: Tensor, plan: TilePlan, given: Collection[int] | None) -> Tensor:
         samples = video.to(self.dtype).split(1)

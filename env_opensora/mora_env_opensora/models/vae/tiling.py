@@ -7,7 +7,7 @@ tile its own norm statistics, so a tiled result differs from an untiled one; it 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -63,18 +63,26 @@ def run_tiled(
     plan: TilePlan,
     known: Callable[[int, int], Tensor | None] | None = None,
 ) -> Tensor:
-    """Apply `process` to every tile of x (B, C, T, H, W) and assemble the results.
+    """Apply `process` to every tile of x (B, C, T, H, W) and assemble the results, see `tiled_chunks`."""
+    return torch.cat(list(tiled_chunks(process, x, plan, known)), dim=2)
+
+
+def tiled_chunks(
+    process: Callable[[Tensor], Tensor],
+    x: Tensor,
+    plan: TilePlan,
+    known: Callable[[int, int], Tensor | None] | None = None,
+) -> Iterator[Tensor]:
+    """Apply `process` to every tile of x (B, C, T, H, W); give the result chunk by chunk in time.
 
     Args:
         known: tells the result of the chunk of frames start..end - 1, or None for a chunk that has to be processed.
     """
-    pieces = []
     for start, end in time_chunks(x.shape[2], plan.frames_in):
         piece = None if known is None else known(start, end)
         if piece is None:
             piece = run_chunk(process, x[:, :, start:end], plan)
-        pieces.append(piece[:, :, 1:] if start else piece)
-    return torch.cat(pieces, dim=2)
+        yield piece[:, :, 1:] if start else piece
 
 
 def run_chunk(process: Callable[[Tensor], Tensor], x: Tensor, plan: TilePlan) -> Tensor:
