@@ -98,6 +98,19 @@ def test_a_stopped_review_continues_with_the_same_output(generate: Any) -> None:
     assert (made.frames == plain.frames).all()
 
 
+def test_a_negative_prompt_changes_the_result_and_is_repeated(generate: Any) -> None:
+    words = ("text-to-video", "--prompt", "a cat", "--seed", "3", "--guidance", "4", "--no-enhance")
+    for name, more in (("plain.mp4", ()), ("out.mp4", ("--negative-prompt", "a dog"))):
+        made = generate(*words, *more, "-o", name)
+        assert made.exception is None, made.exception
+    clips = [read_video(Path(name).read_bytes(), "made", max_frames=9).frames for name in ("plain.mp4", "out.mp4")]
+    assert not np.array_equal(*clips)
+    assert "negative_prompt" not in read_metadata(Path("plain.mp4").read_bytes())["mora"]
+    again = generate("--repeat", "out.mp4.json", "-o", "again.mp4")
+    assert again.exception is None, again.exception
+    assert Path("again.mp4").read_bytes() == Path("out.mp4").read_bytes()
+
+
 def test_a_reviewed_run_is_repeated_with_what_its_reviewer_decided(generate: Any) -> None:
     words = ("text-to-video", "--prompt", "a cat", "--seed", "3", "--review", "-o", "out.mp4")
     said = ("e", "a dog", "a", "n", "j", "brighter", "a", "e", "a red dog", "a")
@@ -130,7 +143,10 @@ def test_ctrl_c_at_a_question_stops_the_review(generate: Any, monkeypatch: pytes
         (["text-to-video", "--prompt", "x" * 100_000], "prompt: expected at most 4000 characters, got 100000"),
         (["text-to-video", "--prompt", "a", "--seconds", "0"], "seconds: expected more than 0, at most 60, got 0"),
         (["text-to-video", "--prompt", "a", "--seconds", "99"], "seconds: expected more than 0, at most 60, got 99"),
+        (["text-to-video", "--prompt", "a", "--seconds", "1.3"], "the nearest lengths are 1.25 and 1.375, got 1.3"),
+        (["text-to-video", "--prompt", "a", "--seconds", "1", "--fps", "8.5"], "whole frames at 8.5 a second"),
         (["text-to-video", "--prompt", "a", "--size", "64"], "--size: expected WIDTHxHEIGHT"),
+        (["text-to-video", "--prompt", "a", "--size", "641x481"], "with mp4, got 641x481; the nearest is 642x482"),
         (["text-to-video", "--prompt", "a", "--fps", "0"], "fps: expected 0.1 to 120, got 0"),
         (["text-to-video", "--prompt", "a", "--codec", "h266"], "codec: expected one of libx264, mpeg4 with mp4"),
         (["text-to-video", "--prompt", "a", "--strength", "0"], "strength: expected more than 0, at most 1, got 0"),
@@ -143,6 +159,8 @@ def test_ctrl_c_at_a_question_stops_the_review(generate: Any, monkeypatch: pytes
         (["extend", "--prompt", "a", "--video", "a.png"], "--video: is a PNG picture; expected an mp4"),
         (["extend", "--prompt", "a", "--video", "absent.mp4"], "absent.mp4: cannot be read: No such file"),
         (["connect", "--prompt", "a", "--video", "a.mp4"], "video: connect needs 2 video(s), got 1"),
+        (["connect", "--prompt", "a", "--seconds", "1"], "seconds: connect takes none"),
+        (["text-to-video", "--prompt", "a", "--negative-prompt", "b", "--guidance", "1"], "negative_prompt: has no"),
         (
             ["text-to-video", "--prompt", "a", "--image", "a.png"],
             "image: text_to_video takes no picture; image_to_video",
