@@ -39,9 +39,10 @@ class NamedAdapters:
 
     @property
     def sha256(self) -> dict[str, str]:
-        """Hash of each file by agent; `*` if it is for any."""
-        known = {} if self.for_any is None else {"*": self.for_any.sha256}
-        return known | {agent: file.sha256 for agent, file in self.files.items()}
+        """Hash of each file by agent, `any` if it is for any; and of z as `modulation`."""
+        known = {} if self.for_any is None else {"any": self.for_any.sha256}
+        z = {} if self.run is None else {name: value for name, value in self.run.sha256.items() if name == "modulation"}
+        return known | {agent: file.sha256 for agent, file in self.files.items()} | z
 
     def modulation(self, default: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return z by agent for calls with these adapters: the run's own, or the default without a run."""
@@ -70,7 +71,7 @@ class AdapterCatalog:
             CheckpointError: a name, folder, run or file is wrong, or they need too much memory.
         """
         entries = {}
-        for name, place in _places(config):
+        for name, place in adapter_places(config).items():
             entries[name] = _named(name, place)
             unknown = [agent for agent in entries[name].files if agent not in agents]
             if unknown:
@@ -102,8 +103,12 @@ class AdapterCatalog:
         )
 
 
+def adapter_places(config: AdaptersConfig) -> dict[str, str]:
+    """Return the folder, file or run of every name. Raises: CheckpointError: the folder of all cannot be read."""
+    return dict(_places(config))
+
+
 def _places(config: AdaptersConfig) -> Iterator[tuple[str, str]]:
-    """Yield every name with its folder, file or run."""
     if config.folder is not None:
         folder = Path(config.folder)
         try:

@@ -39,6 +39,7 @@ _WORDS = [name.replace("_", "-") for name in TASKS]
 @click.option("--size", metavar="WIDTHxHEIGHT", help="Size of the output.  [default: the model's]")
 @click.option("--fps", type=float, help="Frames per second of the output.  [default: the config's clip.fps]")
 @click.option("--codec", help="Video codec: libx264 or mpeg4 for mp4, libvpx-vp9 or libvpx for webm.")
+@click.option("--lora", metavar="NAME[:SCALE]", help="LoRA adapters of the config's serving.adapters; scale 0 to 1.")
 @click.option("--review", is_flag=True, help="Ask after each stage; keep the session in OUTPUT.review to resume it.")
 @click.option(
     "--repeat",
@@ -51,7 +52,7 @@ def generate(
     changes: tuple[str, ...], checkpoint: str | None, seed: int, seconds: float | None,
     strength: float | None, steps: int | None,
     guidance: float | None, negative_prompt: str | None, no_enhance: bool, size: str | None, fps: float | None,
-    codec: str | None, review: bool, repeat: Path | None,
+    codec: str | None, lora: str | None, review: bool, repeat: Path | None,
 ) -> None:  # fmt: skip
     """Generate a video, or repeat a run."""
     from mora_launch.config.train_config import load_config
@@ -64,14 +65,17 @@ def generate(
         run = RepeatedRun.read(repeat, lambda: load_config(config, ()))
         run.show(repeat, console)
         os.environ["HF_HUB_OFFLINE"] = "1"  # a stranger's file must not choose models to download
-        run_generate(run.options, run.config, output, console, expected_inputs=run.inputs, before=run.stages)
+        run_generate(
+            run.options, run.config, output, console, expected_inputs=run.inputs, expected_lora=run.lora_sha256,
+            before=run.stages,
+        )  # fmt: skip
         return
     if task is None:
         raise click.UsageError("give a TASK, or --repeat FILE.json")
     options = GenerateOptions(
         task.replace("-", "_"), prompt, seed, None if image is None else str(image.absolute()),
         tuple(str(video.absolute()) for video in videos), seconds, strength, steps, guidance, not no_enhance, size, fps,
-        codec, negative_prompt,
+        codec, negative_prompt, lora,
     )  # fmt: skip
     changes = with_checkpoint(changes, checkpoint)
     session = output.absolute().with_name(output.name + ".review") if review else None

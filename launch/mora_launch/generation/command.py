@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import signal
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from mora_runtime.process.run_directory import RunDirectory
 from rich.console import Console
 from rich.progress import Progress
 
+from mora_launch.checkpoints.adapter_catalog import adapter_places
+from mora_launch.config.adapters_config import AdaptersConfig
 from mora_launch.config.train_config import TrainConfig
 from mora_launch.decoding.picture import read_picture
 from mora_launch.decoding.video import read_video
@@ -28,9 +30,12 @@ from mora_launch.review.repeated_stages import RepeatedStages
 from mora_launch.review.reviewed_stages import ReviewedStages, run_reviewed
 from mora_launch.review.session import ReviewSession
 from mora_launch.review.terminal import TerminalReviewer
+from mora_launch.serving.adapter_choices import check_name
 from mora_launch.serving.running_servers import RunningServers
 from mora_launch.serving.server_pool import ServerPool
+from mora_launch.serving.terms import LoraChoice, Terms
 from mora_launch.tasks.agents import Agents
+from mora_launch.tasks.catalog import TASKS
 from mora_launch.tasks.media import check_encodable, chosen_codec, encode, format_of
 from mora_launch.tasks.procedures import run_task
 from mora_launch.tasks.prompt_agent import prompt_agent
@@ -55,11 +60,12 @@ class GenerateOptions:
     fps: float | None = None  # of the output
     codec: str | None = None
     negative_prompt: str | None = None
+    lora: str | None = None  # NAME or NAME:SCALE
 
     def recorded(self) -> dict[str, Any]:
-        """Return what a result's JSON says about them; a negative prompt is named only where there is one."""
-        negative = {} if self.negative_prompt is None else {"negative_prompt": self.negative_prompt}
-        return {**{name: value for name, value in self.__dict__.items() if name != "negative_prompt"}, **negative}
+        """Return what a result's JSON says about them; some are named only where they have a value."""
+        absent = {name for name in ("negative_prompt", "lora") if self.__dict__[name] is None}
+        return {name: value for name, value in self.__dict__.items() if name not in absent}
 
 
 def generate(
@@ -70,11 +76,13 @@ def generate(
     *,
     session_folder: Path | None = None,
     expected_inputs: dict[str, str] | None = None,
+    expected_lora: Mapping[str, str] | None = None,
     before: Sequence[StageResult] = (),
 ) -> Path:
     """Run the task and write `output` and `output`.json.
 
     Args:
+        expected_lora: SHA-256 of the adapters of the run that is repeated.
         session_folder: folder of a review at the terminal, new or to be resumed; None accepts every stage unseen.
         expected_inputs: SHA-256 of each input file of the run that is repeated.
         before: accepted result of each stage of the run that is repeated.
@@ -89,6 +97,8 @@ def generate(
     request, hashes = read_request(options, config)
     check_encodable(kind, size, fps or request.fps)
     check_fields(request, config.serving)  # before any model is loaded
+    lora = None if options.lora is None else LoraChoice.parse(options.lora, "--lora")
+    config = _with_adapters_of(lora, config)
     if fps is not None and options.seconds is not None:
         check_seconds(options.seconds, fps, config.serving)
     for note in request.notes:
@@ -106,7 +116,8 @@ def generate(
         _interruptible(),
     ):
         check_request(request, servers.pool, config.serving)
-        clip, taken = _run(request, servers.pool, config, session, console, before)
+        used = {} if lora is None else {"lora": _checked(lora, request.task, servers.pool, expected_lora)}
+        clip, taken = _run(request, servers.pool, config, Terms(lora=lora), session, console, before)
         models = {capability: servers.pool.describe(capability)["model"] for capability in servers.pool.capabilities()}
     if fps is not None:
         clip = at_rate(Video(clip, request.fps), fps)
@@ -119,6 +130,7 @@ def generate(
         "stages": [candidate.model_dump(mode="json", exclude={"file"}) for candidate in taken],
         "config": config.model_dump(mode="json"),
         **({"audio": "left out"} if request.loses_sound else {}),
+        **used,
     }
     result.write(encode(clip, fps or request.fps, kind, metadata, options.codec), metadata)
     console.print(
@@ -128,8 +140,8 @@ def generate(
 
 
 def _run(
-    request: TaskRequest, pool: ServerPool, config: TrainConfig, session: ReviewSession | None, console: Console,
-    before: Sequence[StageResult],
+    request: TaskRequest, pool: ServerPool, config: TrainConfig, terms: Terms, session: ReviewSession | None,
+    console: Console, before: Sequence[StageResult],
 ) -> tuple[Clip, Sequence[StageResult]]:  # fmt: skip
     """Return the frames and the accepted result of each stage."""
     with Progress(console=console, transient=True, disable=session is not None or not console.is_terminal) as progress:
@@ -140,7 +152,7 @@ def _run(
 
         agents = Agents(
             pool, prompt_agent(config.serving.prompts), sampling=request.sampling(),
-            deadline_s=config.serving.call_deadline_s, on_step=on_step,
+            deadline_s=config.serving.call_deadline_s, on_step=on_step, terms=terms,
         )  # fmt: skip
         if session is None:
             stages = RepeatedStages(request, agents, before)
@@ -152,6 +164,31 @@ def _run(
         except (Stopped, KeyboardInterrupt) as stopped:
             session.stop()
             raise type(stopped)(f"stopped; repeat the command to resume the session in {session.folder}") from None
+
+
+def _with_adapters_of(lora: LoraChoice | None, config: TrainConfig) -> TrainConfig:
+    """Return the configuration with the named adapters alone, which are recorded. Raises: BadRequest: no such name."""
+    named: dict[str, str] = {}
+    if lora is not None:
+        places = adapter_places(config.serving.adapters)
+        check_name(lora.name, places)
+        named[lora.name] = str(Path(places[lora.name]).absolute())
+    serving = config.serving.model_copy(update={"adapters": AdaptersConfig(named=named)})
+    return config.model_copy(update={"serving": serving})
+
+
+def _checked(lora: LoraChoice, task: str, pool: ServerPool, expected: Mapping[str, str] | None) -> dict[str, Any]:
+    """Return what is recorded of adapters.
+
+    Raises:
+        BadRequest: they are for other agents than those of the task.
+        SettingsError: they are not those of the run that is repeated.
+    """
+    pool.adapters.check(lora, pool.agents_of(TASKS[task].capabilities))
+    record = pool.adapters.record(lora)
+    if expected is not None and record["sha256"] != expected:
+        raise SettingsError(f"--repeat: the adapters `{lora.name}` have changed since that run (their SHA-256 differs)")
+    return record
 
 
 @contextlib.contextmanager

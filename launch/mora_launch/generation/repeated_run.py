@@ -57,6 +57,15 @@ class _Options(Settings):
     fps: float | None = None
     codec: Annotated[str, Field(max_length=40)] | None = None
     negative_prompt: Annotated[str, Field(max_length=MAX_RECORDED_TEXT_LENGTH)] | None = None
+    lora: Annotated[str, Field(max_length=100)] | None = None
+
+
+class _Lora(Settings):
+    """The adapters of the run."""
+
+    name: Annotated[str, Field(max_length=100)]
+    scale: float
+    sha256: Annotated[dict[str, _Sha256], Field(max_length=64)]
 
 
 class _Content(Settings):
@@ -67,6 +76,8 @@ class _Content(Settings):
     config: dict[str, Any]
     stages: Annotated[tuple[StageResult, ...], Field(max_length=MAX_NUM_STAGES)] = ()
     models: dict[str, str] = Field(default_factory=dict)  # for a person to read
+    audio: str | None = None  # as well
+    lora: _Lora | None = None
 
 
 @dataclass(frozen=True)
@@ -78,6 +89,7 @@ class RepeatedRun:
     config: TrainConfig  # the file's, with the user's own endpoints
     stages: tuple[StageResult, ...]
     asked: PromptAgentSettings | None  # the language model of that run, only for display
+    lora_sha256: dict[str, str]  # of its adapters
 
     @classmethod
     def read(cls, path: Path, own: Callable[[], TrainConfig]) -> RepeatedRun:
@@ -111,13 +123,16 @@ class RepeatedRun:
         serving = dict(serving)
         asked = _asked(serving.pop("prompts", None))
         serving.pop("servers", None)  # one server per agent is enough for one run
+        if isinstance(adapters := serving.get("adapters"), dict):
+            serving["adapters"] = {"named": adapters.get("named", {})}  # no folder is listed
         read = stored_config({**config, "serving": serving}, "its `config`")
         for name, agent in [*read.agents.items(), *read.serving.agents.items()]:
             _check_tiny_models(name, agent)
         if asked is not None and not _holds_prompt(run.stages):
             serving_now = read.serving.model_copy(update={"prompts": own().serving.prompts})
             read = read.model_copy(update={"serving": serving_now})
-        return cls(GenerateOptions(**dict(run.mora)), dict(run.inputs), read, run.stages, asked)
+        hashes = {} if run.lora is None else run.lora.sha256
+        return cls(GenerateOptions(**dict(run.mora)), dict(run.inputs), read, run.stages, asked, hashes)
 
     def show(self, path: Path, console: Console) -> None:
         """Print what the file asks for."""
@@ -138,6 +153,8 @@ class RepeatedRun:
             yield f"{name} ({agent.environment}), only from this machine: {named}"
         if self.config.serving.checkpoint is not None:
             yield f"checkpoint {self.config.serving.checkpoint}"
+        for name, place in self.config.serving.adapters.named.items():
+            yield f"adapters {name} from {place}"
         if self.asked is not None:
             yield from self._lines_about_endpoint(self.asked)
 

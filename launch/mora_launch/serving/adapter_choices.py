@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from mora_runtime.errors import RoleFailed
 
 from mora_launch.checkpoints.adapter_catalog import AdapterCatalog
 from mora_launch.serving.terms import LoraChoice
+from mora_launch.tasks.errors import BadRequest
+
+
+def check_name(name: str, known: Collection[str]) -> None:
+    """Raises: BadRequest: a request names adapters that the configuration does not have."""
+    if name not in known:
+        names = ", ".join(known) or "none; the configuration has no serving.adapters"
+        raise BadRequest("lora", f"got the name {name[:60]!r}, the known ones are {names}")
 
 
 class AdapterChoices:
@@ -48,6 +56,21 @@ class AdapterChoices:
     def chosen(self, lora: LoraChoice | None, agent: str) -> LoraChoice | None:
         """Return what a call of an agent uses of a choice: all of it, or none if the agent has no such adapters."""
         return lora if lora is not None and agent in self.agents_of(lora.name) else None
+
+    def check(self, lora: LoraChoice, agents: Collection[str]) -> None:
+        """Check a choice for a request.
+
+        Args:
+            agents: that the request uses.
+
+        Raises:
+            BadRequest: the name is unknown, or none of these agents has such adapters.
+        """
+        check_name(lora.name, self.names)
+        having = self.agents_of(lora.name)
+        if not set(having) & set(agents):
+            others = f"this request uses {', '.join(sorted(agents))}"
+            raise BadRequest("lora", f"`{lora.name}` has adapters for {', '.join(having)}, {others}")
 
     def record(self, lora: LoraChoice) -> dict[str, Any]:
         """Return what is recorded of a choice with its result: also the hashes of the files."""

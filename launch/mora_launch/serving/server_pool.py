@@ -78,6 +78,10 @@ class ServerPool:
         """Return all capabilities of the servers."""
         return [capability for capability in CAPABILITIES if capability in self._described]
 
+    def agents_of(self, capabilities: Collection[str] = ()) -> set[str]:
+        """Return the agents that have some of these capabilities; all agents without an argument."""
+        return {about["agent"] for name, about in self._described.items() if name in capabilities or not capabilities}
+
     def describe(self, capability: str) -> dict[str, Any]:
         """Describe a capability's agent: `agent`, `model`, `height`, `width`, `num_frames`... Raises: RoleFailed."""
         if capability not in self._described:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mora_runtime.errors import SettingsError
 from mora_runtime.schema import Settings
 from pydantic import Field
 
@@ -13,6 +14,15 @@ class LoraChoice(Settings):
 
     name: str
     scale: float = Field(default=1.0, ge=0.0, le=1.0)
+
+    @classmethod
+    def parse(cls, text: str, option: str) -> LoraChoice:
+        """Read `NAME` or `NAME:SCALE`. Raises: SettingsError: the scale is wrong; the message begins with `option`."""
+        name, colon, scale = text.partition(":")
+        try:
+            return cls(name=name, scale=float(scale) if colon else 1.0)
+        except ValueError:
+            raise SettingsError(f"{option}: expected NAME or NAME:SCALE with 0 to 1, got {text[:80]}") from None
 
 
 class Terms(Settings):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,6 +62,9 @@ class InstantPool:
 
     def capabilities(self) -> list[str]:
         return list(_AGENTS)
+
+    def agents_of(self, capabilities: Collection[str] = ()) -> set[str]:
+        return {agent for name, agent in _AGENTS.items() if name in capabilities or not capabilities}
 
     def submit(self, capability: str, sample: dict[str, Any], shared: dict[str, Any], *rest: Any, **more: Any) -> Work:
         self.submitted.append((capability, shared))

@@ -79,7 +79,7 @@ def test_adapters_without_the_name_of_an_agent_are_for_every_agent_that_they_fit
     catalog = read({"folder": str(tmp_path)})
     for agent in AGENTS:
         assert [(each.name, each.must_fit) for each in catalog.allowed_for(agent)] == [("ink", False), ("oil", False)]
-    assert list(catalog.entries["oil"].sha256) == ["*"]
+    assert list(catalog.entries["oil"].sha256) == ["any"]
 
 
 def test_a_run_gives_each_agent_its_adapters_and_its_z(tmp_path: Path) -> None:
@@ -90,6 +90,7 @@ def test_a_run_gives_each_agent_its_adapters_and_its_z(tmp_path: Path) -> None:
         entry = catalog.entries[name]
         assert list(entry.files) == ["image", "video"]
         assert entry.files["image"].sha256 == entry.sha256["image"]
+        assert list(entry.sha256) == ["image", "video", "modulation"]
         assert entry.run is not None
         assert entry.run.read_embeddings()["image"].max() == 7
     assert str(catalog.entries["joint"]) == f"`joint` from step 4 of {run}, for image, video"

@@ -107,7 +107,7 @@ def test_an_unknown_model_with_a_colon_is_a_model_that_does_not_exist(server: In
 
 def test_a_server_without_adapters_says_so(tmp_path: Path) -> None:
     with instant_server(tmp_path) as bare:
-        assert "the server's configuration has no serving.adapters" in refusal(picture(bare, lora="ink"))[1]
+        assert "the configuration has no serving.adapters" in refusal(picture(bare, lora="ink"))[1]
 
 
 def test_the_adapters_of_a_video_are_those_of_any_of_its_agents_and_are_recorded(server: InstantServer) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 from fastapi import Request
 
 from mora_launch.limits import MAX_PRIORITY
-from mora_launch.serving.adapter_choices import AdapterChoices
 from mora_launch.serving.http.front import CHAIN_MODEL, Front
 from mora_launch.serving.http.requests.fields import RequestFields
 from mora_launch.serving.terms import LoraChoice, Terms
@@ -33,24 +32,8 @@ def terms_of(request: Request, fields: RequestFields, front: Front, capabilities
         raise BadRequest("priority", f"expected {-MAX_PRIORITY} to {MAX_PRIORITY}, got {priority}")
     lora = _lora(fields, front)
     if lora is not None:
-        check_lora(lora, front.pool.adapters, _agents(front, capabilities))
+        front.pool.adapters.check(lora, front.pool.agents_of(capabilities))
     return Terms(tenant=request.scope.get(TENANT) or "", priority=priority, lora=lora)
-
-
-def check_lora(lora: LoraChoice, adapters: AdapterChoices, agents: Collection[str]) -> None:
-    """Check that some of the agents that a request uses have the adapters. Raises: BadRequest."""
-    if lora.name not in adapters.names:
-        known = ", ".join(adapters.names) or "none; the server's configuration has no serving.adapters"
-        raise BadRequest("lora", f"got the name {lora.name[:60]!r}, the known ones are {known}")
-    having = adapters.agents_of(lora.name)
-    if not set(having) & set(agents):
-        others = f"this request uses {', '.join(sorted(agents))}"
-        raise BadRequest("lora", f"`{lora.name}` has adapters for {', '.join(having)}, {others}")
-
-
-def _agents(front: Front, capabilities: Collection[str]) -> set[str]:
-    known = front.pool.capabilities()
-    return {front.pool.describe(name)["agent"] for name in known if name in capabilities or not capabilities}
 
 
 def _lora(fields: RequestFields, front: Front) -> LoraChoice | None:
