@@ -6,10 +6,14 @@ import base64
 import json
 from typing import Any
 
+import httpx
 import numpy as np
 import openai
 import pytest
-from mora_launch.tasks.media import png
+from mora_launch.decoding.video import read_video
+from mora_launch.tasks.media import png, read_metadata
+
+from tests.toy_agents.options import SIDE
 
 from .conftest import Serving
 
@@ -82,13 +86,11 @@ NO_FILES = {"seed": (None, "1")}  # makes httpx send a multipart form
 @pytest.mark.parametrize(
     ("path", "field", "words"),
     [
-        ("videos", "width", "width: unknown field; give size=WIDTHxHEIGHT"),
-        ("videos", "height", "height: unknown field; give size=WIDTHxHEIGHT"),
-        ("videos", "negative_prompt", "negative_prompt: unknown field; say in the prompt what the video shows"),
-        ("videos", "extra_params", "extra_params: unknown field; give each of its fields by itself"),
+        ("videos", "aspect_ratio", "aspect_ratio: unknown field; give size=WIDTHxHEIGHT"),
+        ("videos", "flow_shift", "flow_shift: unknown field; the noise schedule is a part of the configuration"),
         ("videos", "duration", "duration: unknown field; give seconds"),
-        ("images/generations", "width", "width: unknown field; give size=WIDTHxHEIGHT"),
-        ("images/generations", "negative_prompt", "negative_prompt: unknown field; say in the prompt"),
+        ("videos/edits", "input_reference", "input_reference: unknown field"),
+        ("images/generations", "true_cfg_scale", "true_cfg_scale: unknown field; these models have one guidance"),
     ],
 )
 def test_a_field_of_another_interface_is_refused_with_what_to_give_in_its_place(
@@ -98,14 +100,51 @@ def test_a_field_of_another_interface_is_refused_with_what_to_give_in_its_place(
     assert words in said(serving.http.post(f"/v1/{path}", data={"prompt": "a", field: "64"}, files=NO_FILES), 400)
 
 
-def test_pictures_are_sent_inside_the_answer_and_an_address_is_refused_by_name(
-    serving: Serving, api: openai.OpenAI
-) -> None:
-    made = api.images.generate(prompt="a cat", n=2, size="auto").data
+def test_the_fields_of_other_servers_make_the_video_that_they_ask_for(serving: Serving) -> None:
+    form = {
+        "prompt": "a red circle", "width": str(SIDE), "height": str(SIDE), "num_frames": "12", "fps": "6",
+        "negative_prompt": "blue", "guidance_scale": "2", "extra_params": '{"seed": 7, "num_inference_steps": 2}',
+    }  # fmt: skip
+    sent = serving.http.post("/v1/videos/sync", data=form, files={"image_reference": (None, json.dumps(reference()))})
+    assert sent.status_code == 200, sent.text
+    video = read_video(sent.content, "made", max_frames=100)
+    assert (video.frames.shape, round(video.fps)) == ((12, SIDE, SIDE, 3), 6)
+    assert read_metadata(sent.content)["sampling"] == {
+        "num_inference_steps": 2, "guidance_scale": 2.0, "negative_prompt": "blue"
+    }  # fmt: skip
+    body = {**form, "input_reference": reference(), "seconds": 2}
+    del body["num_frames"], body["negative_prompt"], body["guidance_scale"]
+    plain = serving.http.post("/v1/videos/sync", json=body)
+    assert plain.status_code == 200, plain.text
+    assert not np.array_equal(read_video(plain.content, "made", max_frames=100).frames, video.frames)
+
+
+def reference() -> dict[str, str]:
+    return {"image_url": data_url(PICTURE)}
+
+
+def test_pictures_come_inside_the_answer_or_at_an_address(serving: Serving, api: openai.OpenAI) -> None:
+    made = api.images.generate(prompt="a cat", n=2, size="auto", extra_body={"seed": 1}).data
     assert made is not None
     assert all(each.b64_json and each.url is None for each in made)
-    with pytest.raises(openai.BadRequestError, match="response_format: expected b64_json"):
-        api.images.generate(prompt="a cat", response_format="url")
+    stored = api.images.generate(prompt="a cat", response_format="url", extra_body={"seed": 1}).data
+    assert stored is not None
+    assert stored[0].url is not None
+    assert serving.http.get(stored[0].url).content == base64.b64decode(made[0].b64_json or "")
+    assert serving.http.get(stored[0].url, headers={"host": "evil.example"}).status_code == 403
+    shared = httpx.get(stored[0].url.replace(".png", ".webp"))
+    assert shared.status_code == 404
+
+
+def test_every_model_of_the_list_makes_what_it_can(serving: Serving, api: openai.OpenAI) -> None:
+    assert [model.id for model in api.models.list()] == ["mora", "image", "video", "source", "last"]
+    for name in ("mora", "image", "source"):
+        assert api.images.generate(prompt="a cat", model=name).data
+    for name in ("mora", "video", "last"):
+        job = serving.http.post("/v1/videos", json={"prompt": "a cat", "model": name}).json()
+        assert serving.finished(job["id"])["model"] == name
+    words = said(serving.http.post("/v1/videos", json={"prompt": "a", "model": "source"}), 404)
+    assert words == "model: expected one of mora, video, last, got source"
 
 
 def test_pages_of_the_list_have_each_video_once_and_end(serving: Serving, api: openai.OpenAI) -> None:
@@ -115,14 +154,6 @@ def test_pages_of_the_list_have_each_video_once_and_end(serving: Serving, api: o
         assert len(listed) == len(set(listed))
         assert [each for each in listed if each in made] == (made if order == "asc" else made[::-1])
     assert "limit: expected 1 to 100, got 0" in said(serving.http.get("/v1/videos?limit=0"), 400)
-
-
-@pytest.mark.parametrize(
-    ("path", "task"), [("edits", "edit"), ("extensions", "extend"), ("video_0/remix", "edit")], ids=str
-)
-def test_a_path_with_another_place_here_is_answered_with_that_place(serving: Serving, path: str, task: str) -> None:
-    answer = serving.http.post(f"/v1/videos/{path}", json={"prompt": "a", "video": {"id": "video_0"}})
-    assert f"use POST /v1/videos with task={task} and" in said(answer, 404)
 
 
 def test_harmless_fields_are_ignored(serving: Serving, api: openai.OpenAI) -> None:
