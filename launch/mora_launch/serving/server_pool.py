@@ -15,7 +15,7 @@ from mora_launch.serving.cost import call_cost
 from mora_launch.serving.counters import Counters
 from mora_launch.serving.server_worker import ServerWorker
 from mora_launch.serving.terms import DEFAULT_TERMS, Terms
-from mora_launch.serving.work_queue import Step, Work, WorkQueue
+from mora_launch.serving.work_queue import Step, TakePart, Work, WorkQueue
 
 
 class ServerPool:
@@ -98,13 +98,16 @@ class ServerPool:
         terms: Terms = DEFAULT_TERMS,
         *,
         is_held: bool = False,
+        on_part: TakePart | None = None,
     ) -> Work:
         """Queue one sample; see `Work`. An agent that has no adapters of the name in the terms works without them."""
         about = self.describe(capability)
         agent = about["agent"]
         own = terms.model_copy(update={"lora": self.adapters.chosen(terms.lora, agent)})
         cost = call_cost(capability, about, shared)
-        work = Work(capability, sample, shared, on_step, terms=own, lane=agent, cost=cost, is_held=is_held)
+        work = Work(
+            capability, sample, shared, on_step, terms=own, lane=agent, cost=cost, is_held=is_held, on_part=on_part
+        )  # fmt: skip
         work.future.add_done_callback(lambda done: self._count_cancelled(capability, done))
         if agent in self._lost:
             work.fail(RoleFailed(f"the servers of {agent} have died too often and are not restarted"))

@@ -228,7 +228,8 @@ class ServerWorker(threading.Thread):
                 arguments[name] = values
         if (z := self.adapters.modulation(works[0].terms.lora)) is not None:
             arguments["z"] = to_tensor(z)
-        return client.submit(self.agent, works[0].capability, arguments, deadline_s=self._deadline_s)
+        parts = any(work.on_part is not None for work in works)
+        return client.submit(self.agent, works[0].capability, arguments, parts=parts, deadline_s=self._deadline_s)
 
     def _wait(self, client: Client, batch: _Batch) -> None:
         """Wait for a message or one tick, then report progress and forward cancellations."""
@@ -236,6 +237,7 @@ class ServerWorker(threading.Thread):
 
         wait_for_messages([client], _TICK_S)
         for each in self._in_flight:
+            self._hand_parts_over(each)
             self._pass_cancellations_on(client, each)
         if not batch.pending.has_ended and any(work.on_step for work in batch.works):
             pong = client.ping(CONTROL_DEADLINE_S)
@@ -244,6 +246,17 @@ class ServerWorker(threading.Thread):
                 for work in batch.works:
                     if work.on_step is not None:
                         work.on_step(pong.step, pong.num_steps)
+
+    def _hand_parts_over(self, batch: _Batch) -> None:
+        """Give frames that are made before the rest of their clip to those who take them."""
+        from mora_runtime.tensors.arrays import to_pixels
+
+        for part in batch.pending.take_parts():
+            sample, start = part.get("sample"), part.get("start")
+            if not isinstance(sample, int) or not isinstance(start, int) or not 0 <= sample < len(batch.works):
+                log.warning("%s sent a part of no sample of its batch", self.role)
+            elif (take := batch.works[sample].on_part) is not None:
+                take(start, to_pixels(part.get("outputs"), f"{self.agent}.{batch.works[sample].capability}"))
 
     def _remember(self, pong: Mapping[str, Any]) -> None:
         self.vitals = {name: pong[name] for name in _VITALS}

@@ -13,6 +13,7 @@ from concurrent.futures import Future, InvalidStateError
 from typing import Any
 
 import numpy as np
+from mora_data.reading.fitting import Clip
 from mora_runtime.errors import Cancelled
 
 from mora_launch.limits import MAX_BATCH_TEXT_NBYTES
@@ -22,6 +23,7 @@ from mora_launch.serving.terms import DEFAULT_TERMS, Terms
 from mora_launch.telemetry import spans
 
 Step = Callable[[int, int], None]
+TakePart = Callable[[int, Clip], None]
 _ARRAYS = (np.ndarray, HeldSample)
 
 
@@ -35,6 +37,8 @@ class Work:
         lane: whose servers do it; tenants share each lane by itself.
         cost: in megapixel-steps, or any other unit that all work of the lane has.
         is_held: let the result be a `HeldSample` if it can.
+        on_part: called by the same thread with the index of a frame and the frames that are made from there on, before
+            the result, if the server sends them.
     """
 
     def __init__(
@@ -48,6 +52,7 @@ class Work:
         lane: str = "",
         cost: float = 1.0,
         is_held: bool = False,
+        on_part: TakePart | None = None,
     ) -> None:
         self.capability = capability
         self.sample = dict(sample)
@@ -57,6 +62,7 @@ class Work:
         self.lane = lane
         self.cost = cost
         self.is_held = is_held
+        self.on_part = on_part
         self.arrival = -1  # its number in the queue, from its first `put`
         self.future: Future[Any] = Future()
         self.num_runs = 0

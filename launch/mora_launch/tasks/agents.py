@@ -14,6 +14,7 @@ from mora_runtime.errors import Cancelled, DeadlineExceeded
 from mora_launch.serving.held_sample import HeldSample
 from mora_launch.serving.server_pool import ServerPool
 from mora_launch.serving.terms import DEFAULT_TERMS, Terms
+from mora_launch.serving.work_queue import TakePart
 from mora_launch.tasks.prompt_agent import PromptAgent
 
 OnStep = Callable[[str, int, int], None]  # capability, step, number of steps
@@ -28,6 +29,7 @@ class Agents:
         on_step: called after every denoising step.
         is_cancelled: polled while a call is in progress.
         terms: of every call.
+        on_frames: called, in another thread, with the first frames of a clip while its server makes the others.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class Agents:
         on_step: OnStep | None = None,
         is_cancelled: Callable[[], bool] = lambda: False,
         terms: Terms = DEFAULT_TERMS,
+        on_frames: Callable[[Clip], None] | None = None,
     ) -> None:
         self._pool = pool
         self._prompts = prompts
@@ -48,6 +51,7 @@ class Agents:
         self._on_step = on_step
         self._is_cancelled = is_cancelled
         self._terms = terms
+        self._on_frames = on_frames
         self._held: tuple[Clip, HeldSample] | None = None  # the last picture, as an array and in its server
 
     @property
@@ -70,13 +74,17 @@ class Agents:
         own = fitted(image[None], about["height"], about["width"])[0]
         return self._picture("image_to_image", prompt, seed, {"images": own}, {"strength": strength})
 
-    def image_to_video(self, prompt: str, seed: int, image: Clip) -> Clip:
-        """Make a clip that begins with the picture, at the model's size."""
-        return self._call("image_to_video", prompt, seed, {"images": self._given(image)})
+    def image_to_video(self, prompt: str, seed: int, image: Clip, num_used: int = 0) -> Clip:
+        """Make a clip that begins with the picture, at the model's size.
 
-    def extend_video(self, prompt: str, seed: int, frames: Clip) -> Clip:
-        """Make frames that follow the given ones."""
-        return self._call("extend_video", prompt, seed, {"videos": self.to_video_size(frames)})
+        Args:
+            num_used: `on_frames` gets this many of its frames at most: those that come next in the video.
+        """
+        return self._call("image_to_video", prompt, seed, {"images": self._given(image)}, num_used=num_used)
+
+    def extend_video(self, prompt: str, seed: int, frames: Clip, num_used: int = 0) -> Clip:
+        """Make frames that follow the given ones; `num_used` as in `image_to_video`."""
+        return self._call("extend_video", prompt, seed, {"videos": self.to_video_size(frames)}, num_used=num_used)
 
     def connect_videos(self, prompt: str, seed: int, image: Clip, image_after: Clip) -> Clip:
         """Make a clip from the first picture to the second; it includes both."""
@@ -106,14 +114,29 @@ class Agents:
         own: Clip = self.to_video_size(image[None])[0]
         return own
 
-    def _call(self, *call: Any) -> Clip:
-        made = self._made(*call)
+    def _call(self, *call: Any, num_used: int = 0) -> Clip:
+        made = self._made(*call, num_used=num_used)
         assert not isinstance(made, HeldSample), "it was not asked for"
         return made
 
+    def _early(self, num_used: int) -> TakePart | None:
+        """Return what takes the parts of one call. A call that another server repeats gives some of them again."""
+        on_frames, num_taken = self._on_frames, 0
+        if on_frames is None or num_used == 0:
+            return None
+
+        def take(start: int, frames: Clip) -> None:
+            nonlocal num_taken
+            new = frames[num_taken - start : num_used - start] if start <= num_taken < num_used else frames[:0]
+            num_taken += len(new)
+            if len(new):
+                on_frames(new)
+
+        return take
+
     def _made(
         self, capability: str, prompt: str, seed: int, sample: dict[str, Any] | None = None,
-        shared: dict[str, Any] | None = None, *, is_held: bool = False,
+        shared: dict[str, Any] | None = None, *, is_held: bool = False, num_used: int = 0,
     ) -> Clip | HeldSample:  # fmt: skip
         def tell(step: int, num_steps: int) -> None:
             if self._on_step is not None:
@@ -126,6 +149,7 @@ class Agents:
             tell,
             terms=self._terms,
             is_held=is_held,
+            on_part=self._early(num_used),
         )
         deadline = time.monotonic() + self._deadline_s
         while True:

@@ -19,11 +19,11 @@ def continued(first: Clip, prompt: str, num_frames: int, agents: Agents, stages:
     num_missing = num_frames - len(frames)
     while num_missing > 0:
         segment += 1
-        last = frames[-1:]
+        last, most = frames[-1:], num_missing
         more, prompt = stages.frames(
             f"segment {segment}",
             prompt,
-            lambda text, seed, last=last: agents.extend_video(text, seed, last),  # type: ignore[misc]
+            lambda text, seed, last=last, most=most: agents.extend_video(text, seed, last, most),  # type: ignore[misc]
         )
         frames = more[:num_missing]
         yield frames

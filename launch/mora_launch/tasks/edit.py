@@ -21,5 +21,8 @@ def edit(request: TaskRequest, agents: Agents, stages: Stages) -> Iterator[Clip]
     image, prompt = stages.frames(
         "image", request.prompt, lambda text, seed: agents.image_to_image(text, seed, given[0], strength)
     )
-    clip, prompt = stages.frames("segment 1", prompt, lambda text, seed: agents.image_to_video(text, seed, image))
-    yield from continued(clip, prompt, wanted_frames(request.seconds, request.fps, len(given)), agents, stages)
+    wanted = wanted_frames(request.seconds, request.fps, len(given))
+    clip, prompt = stages.frames(
+        "segment 1", prompt, lambda text, seed: agents.image_to_video(text, seed, image, wanted)
+    )
+    yield from continued(clip, prompt, wanted, agents, stages)

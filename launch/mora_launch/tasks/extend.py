@@ -17,7 +17,8 @@ def extend(request: TaskRequest, agents: Agents, stages: Stages) -> Iterator[Cli
     """Give the video at the model's size and rate, then `seconds` more (one clip by default)."""
     given = agents.to_video_size(at_rate(request.videos[0], request.fps))
     yield given
+    most = wanted_frames(request.seconds, request.fps, agents.num_frames)
     more, prompt = stages.frames(
-        "segment 1", request.prompt, lambda text, seed: agents.extend_video(text, seed, given[-1:])
+        "segment 1", request.prompt, lambda text, seed: agents.extend_video(text, seed, given[-1:], most)
     )
     yield from continued(more, prompt, wanted_frames(request.seconds, request.fps, len(more)), agents, stages)

@@ -16,7 +16,8 @@ def image_to_video(request: TaskRequest, agents: Agents, stages: Stages) -> Iter
     """Animate the picture. The prompt is not enhanced, because the picture already shows the details."""
     image = request.image
     assert image is not None, "checked before"
+    most = wanted_frames(request.seconds, request.fps, agents.num_frames)
     clip, prompt = stages.frames(
-        "segment 1", request.prompt, lambda text, seed: agents.image_to_video(text, seed, image)
+        "segment 1", request.prompt, lambda text, seed: agents.image_to_video(text, seed, image, most)
     )
     yield from continued(clip, prompt, wanted_frames(request.seconds, request.fps, len(clip)), agents, stages)

@@ -18,5 +18,6 @@ def text_to_video(request: TaskRequest, agents: Agents, stages: Stages) -> Itera
     if request.enhance:
         prompt = stages.text("prompt", lambda: agents.enhance(request.prompt))
     image, prompt = stages.frames("image", prompt, agents.text_to_image)
-    clip, prompt = stages.frames("segment 1", prompt, lambda text, seed: agents.image_to_video(text, seed, image))
+    most = wanted_frames(request.seconds, request.fps, agents.num_frames)
+    clip, prompt = stages.frames("segment 1", prompt, lambda text, seed: agents.image_to_video(text, seed, image, most))
     yield from continued(clip, prompt, wanted_frames(request.seconds, request.fps, len(clip)), agents, stages)

@@ -42,7 +42,7 @@ class OneCall:
         self.outputs = outputs
         self.arguments: dict[str, Any] = {}
 
-    def submit(self, agent: str, capability: str, arguments: dict[str, Any], *, deadline_s: float) -> Any:
+    def submit(self, agent: str, capability: str, arguments: dict[str, Any], *, parts: bool, deadline_s: float) -> Any:
         self.arguments = arguments
         return SimpleNamespace(
             has_ended=True, result=lambda: SimpleNamespace(values={"outputs": LocalRef(self.outputs)})

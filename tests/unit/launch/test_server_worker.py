@@ -42,7 +42,7 @@ class WatchedQueue(WorkQueue):
 class PromptServer:
     """A client with an immediate answer."""
 
-    def submit(self, agent: str, capability: str, arguments: dict[str, Any], *, deadline_s: float) -> Any:
+    def submit(self, agent: str, capability: str, arguments: dict[str, Any], *, parts: bool, deadline_s: float) -> Any:
         """One grey picture per prompt."""
         pictures = torch.full((len(arguments["prompts"]), 8, 8, 3), 7, dtype=torch.uint8)
         return SimpleNamespace(has_ended=True, result=lambda: SimpleNamespace(values={"outputs": pictures}))
@@ -83,7 +83,7 @@ class LateServer(PromptServer):
     def __init__(self) -> None:
         self.cancelled: list[Any] = []
 
-    def submit(self, agent: str, capability: str, arguments: dict[str, Any], *, deadline_s: float) -> Any:
+    def submit(self, agent: str, capability: str, arguments: dict[str, Any], *, parts: bool, deadline_s: float) -> Any:
         """A call whose deadline has passed."""
 
         def result() -> Any:

@@ -12,7 +12,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from mora_data.reading.fitting import Clip
+from mora_data.reading.fitting import Clip, fitted
 from mora_launch.serving.http.jobs.growing_file import GrowingFile
 from mora_launch.serving.http.jobs.video_encoding import VideoEncoding
 from mora_launch.tasks.media import encode
@@ -29,7 +29,7 @@ def frames(count: int) -> Clip:
 def encoding(
     path: Path, live: GrowingFile | None = None, is_cancelled: Callable[[], bool] = lambda: False
 ) -> VideoEncoding:
-    return VideoEncoding(path, 8.0, path.suffix[1:], None, METADATA, live=live, is_cancelled=is_cancelled)
+    return VideoEncoding(path, (16, 32), 8.0, path.suffix[1:], None, METADATA, live=live, is_cancelled=is_cancelled)
 
 
 def num_frames(content: bytes) -> int:
@@ -47,6 +47,26 @@ def test_a_video_in_pieces_has_the_bytes_of_the_whole_one(tmp_path: Path, kind: 
     assert path.read_bytes() == encode(whole, 8.0, kind, METADATA)
     assert made.num_frames == len(whole)
     assert [each.name for each in tmp_path.iterdir()] == [path.name]
+
+
+def test_frames_that_come_early_are_not_written_twice(tmp_path: Path) -> None:
+    path, pieces = tmp_path / "made.mp4", [frames(9), frames(4), frames(6)]
+    with encoding(path) as made:
+        for piece, num_early in zip(pieces, (5, 0, 6), strict=True):
+            made.append_early(piece[: num_early // 2])
+            made.append_early(piece[num_early // 2 : num_early])
+            made.append(piece)
+    assert path.read_bytes() == encode(np.concatenate(pieces), 8.0, "mp4", METADATA)
+    assert made.num_frames == 19
+
+
+def test_frames_are_scaled_to_the_size_of_the_video(tmp_path: Path) -> None:
+    path = tmp_path / "made.mp4"
+    with VideoEncoding(
+        path, (8, 8), 8.0, "mp4", None, METADATA, live=None, is_cancelled=lambda: False
+    ) as made:  # fmt: skip
+        made.append(frames(3))
+    assert path.read_bytes() == encode(fitted(frames(3), 8, 8), 8.0, "mp4", METADATA)
 
 
 async def begun(live: GrowingFile) -> None:

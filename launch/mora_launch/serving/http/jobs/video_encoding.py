@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from mora_data.reading.fitting import Clip
+from mora_data.reading.fitting import Clip, fitted
 from mora_data.video_writer import VideoWriter
 from mora_runtime.errors import Cancelled
 
@@ -30,6 +30,7 @@ class VideoEncoding:
 
     Args:
         path: the file; it appears when it is whole.
+        size: (height, width) to which frames are scaled.
         kind: its format.
         codec: its codec; None for the format's own.
         live: also gets the frames, as an mp4 that can be watched while it grows; None without viewers. It is removed
@@ -41,10 +42,12 @@ class VideoEncoding:
     """
 
     def __init__(
-        self, path: Path, fps: float, kind: str, codec: str | None, metadata: dict[str, Any], *,
+        self, path: Path, size: tuple[int, int], fps: float, kind: str, codec: str | None, metadata: dict[str, Any], *,
         live: GrowingFile | None, is_cancelled: Callable[[], bool],
     ) -> None:  # fmt: skip
         self.num_frames = 0
+        self._num_early = 0  # of the next piece, that are appended already
+        self._size = size
         self._path = path
         self._partial = path.with_name(f"{path.stem}.partial{path.suffix}")
         self._fps = fps
@@ -66,6 +69,12 @@ class VideoEncoding:
         if self._error is not None:
             raise self._error
         self.num_frames += len(clip)
+        self._pieces.put(clip[self._num_early :])
+        self._num_early = 0
+
+    def append_early(self, clip: Clip) -> None:
+        """Append the next frames of the piece that the next `append` gets whole; in any thread, one after the other."""
+        self._num_early += len(clip)
         self._pieces.put(clip)
 
     def __enter__(self) -> VideoEncoding:
@@ -100,12 +109,13 @@ class VideoEncoding:
         with ExitStack() as files:
             live: _Writer | None = None
             writer: _Writer | None = None
-            for piece in self._arrived():
+            for arrived in self._arrived():
+                piece = fitted(arrived, *self._size)
                 if self._live is not None:
-                    live = live or files.enter_context(self._live_writer(self._live, piece))
+                    live = live or files.enter_context(self._live_writer(self._live))
                     self._write(live, piece)
                     self._live.grown()
-                writer = writer or files.enter_context(self._writer(piece))
+                writer = writer or files.enter_context(self._writer())
                 self._write(writer, piece)
 
     def _write(self, writer: _Writer, piece: Clip) -> None:
@@ -129,15 +139,15 @@ class VideoEncoding:
         if self._is_given_up.is_set() or self._is_cancelled():
             raise Cancelled("the task was cancelled")
 
-    def _live_writer(self, live: GrowingFile, piece: Clip) -> _Writer:
-        return VideoWriter(live.path, piece.shape[1:3], self._fps, is_live=True)
+    def _live_writer(self, live: GrowingFile) -> _Writer:
+        return VideoWriter(live.path, self._size, self._fps, is_live=True)
 
-    def _writer(self, piece: Clip) -> _Writer:
+    def _writer(self) -> _Writer:
         codec = chosen_codec(self._kind, self._codec)
         if codec is None:
             return _WholeWriter(lambda clip: encode(clip, self._fps, self._kind, self._metadata), self._partial)
         comment = comment_of(self._metadata)
-        return VideoWriter(self._partial, piece.shape[1:3], self._fps, codec=codec, comment=comment)
+        return VideoWriter(self._partial, self._size, self._fps, codec=codec, comment=comment)
 
 
 class _WholeWriter:

@@ -16,6 +16,7 @@ from contextlib import ExitStack, contextmanager
 from contextvars import copy_context
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from mora_data.reading.fitting import Clip, fitted
 from mora_runtime.errors import Cancelled, MoraError, StorageError
@@ -293,35 +294,39 @@ class VideoJobs:
             yield
 
     def _make(self, job: VideoJob, slot: ExitStack) -> None:
-        request, config = self._whole_request(job), self._front.config
+        request = self._whole_request(job)
         progress = JobProgress(job)
+        job.live = GrowingFile(self._folder.live(job)) if job.session is None else None
+        encoding = VideoEncoding(
+            self.file(job), job.size, request.fps, job.kind, job.codec, self._metadata(job, request),
+            live=job.live, is_cancelled=lambda: self._is_given_up(job),
+        )  # fmt: skip
         agents = Agents(
-            self._front.pool, self._prompts, sampling=request.sampling(), deadline_s=config.serving.call_deadline_s,
-            on_step=progress.step, is_cancelled=lambda: self._is_given_up(job), terms=job.terms,
+            self._front.pool, self._prompts, sampling=request.sampling(), terms=job.terms,
+            deadline_s=self._front.config.serving.call_deadline_s, on_step=progress.step,
+            is_cancelled=lambda: self._is_given_up(job), on_frames=None if job.session else encoding.append_early,
         )  # fmt: skip
         progress.expect(request, agents.num_frames)
         if job.session is None:
             pieces = task_pieces(request, agents, Unreviewed(request.seed, progress.stage, progress.result))
-            job.live = GrowingFile(self._folder.live(job))
         else:
             pieces = iter([self._reviewed(job, job.session, request, agents, progress, slot)])
-        metadata = {
-            "task": request.task, "prompt": request.prompt, "seed": request.seed, "seconds": request.seconds,
-            "sampling": request.sampling(), "strength": request.strength,
-            "models": {name: self._front.pool.describe(name)["model"] for name in self._front.pool.capabilities()},
-            **({} if job.terms.lora is None else {"lora": self._front.pool.adapters.record(job.terms.lora)}),
-        }  # fmt: skip
-        with VideoEncoding(
-            self.file(job), request.fps, job.kind, job.codec, metadata,
-            live=job.live, is_cancelled=lambda: self._is_given_up(job),
-        ) as encoding:  # fmt: skip
+        with encoding:
             for piece in pieces:
-                clip = fitted(piece, *job.size)
                 if encoding.num_frames == 0:
-                    self.file(job, "thumbnail").write_bytes(png(clip[0]))
-                encoding.append(clip)
+                    self.file(job, "thumbnail").write_bytes(png(fitted(piece[:1], *job.size)[0]))
+                encoding.append(piece)
         self._front.pool.counters.stage_s.labels("encode", FRONT).observe(encoding.spent_ns / 1e9)
         job.seconds = encoding.num_frames / request.fps
+
+    def _metadata(self, job: VideoJob, request: TaskRequest) -> dict[str, Any]:
+        pool = self._front.pool
+        return {
+            "task": request.task, "prompt": request.prompt, "seed": request.seed, "seconds": request.seconds,
+            "sampling": request.sampling(), "strength": request.strength,
+            "models": {name: pool.describe(name)["model"] for name in pool.capabilities()},
+            **({} if job.terms.lora is None else {"lora": pool.adapters.record(job.terms.lora)}),
+        }  # fmt: skip
 
     def _whole_request(self, job: VideoJob) -> TaskRequest:
         """Return the job's request; a resumed job reads its uploaded files again. Raises: BadRequest."""
