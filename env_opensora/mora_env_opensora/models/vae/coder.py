@@ -38,7 +38,7 @@ class _Middle(nn.Module):
 
 
 class _Coder(nn.Module):
-    """Attributes: on_block: called before each block; what it raises ends the pass."""
+    """Attributes: on_block: called before each block and the last convolution; what it raises ends the pass."""
 
     gradient_checkpointing = False
     on_block: Callable[[], None] | None = None
@@ -46,10 +46,13 @@ class _Coder(nn.Module):
     def _run(self, steps: list[Callable[[Tensor], Tensor]], x: Tensor, *, recompute: bool = True) -> Tensor:
         recompute = recompute and self.gradient_checkpointing and torch.is_grad_enabled()
         for step in steps:
-            if self.on_block is not None:
-                self.on_block()
+            self._tell()
             x = checkpoint(step, x, use_reentrant=False, preserve_rng_state=False) if recompute else step(x)
         return x
+
+    def _tell(self) -> None:
+        if self.on_block is not None:
+            self.on_block()
 
 
 class Encoder(_Coder):
@@ -78,6 +81,7 @@ class Encoder(_Coder):
         for level in self.down:
             x = self._run(cast(_Level, level).steps, x, recompute=recompute_blocks)
         x = self._run(self.mid.steps, x, recompute=recompute_blocks)
+        self._tell()
         return self.conv_out(silu(self.norm_out(x)))
 
 
@@ -109,4 +113,5 @@ class Decoder(_Coder):
         x = self._run(self.mid.steps, self.conv_in(latents))
         for level in reversed(self.up):
             x = self._run(cast(_Level, level).steps, x)
+        self._tell()
         return self.conv_out(silu(self.norm_out(x)))
