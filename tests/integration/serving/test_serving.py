@@ -47,9 +47,11 @@ def picture(serving: Serving, **body: Any) -> str:
 
 def test_openais_client_makes_an_image_an_edit_and_a_video(serving: Serving) -> None:
     api = client(serving)
-    assert [model.id for model in api.models.list()] == ["mora", "image", "video"]
+    assert [model.id for model in api.models.list()] == ["mora", "image", "video", "source", "last"]
     assert api.models.retrieve("video").id == "video"
-    with pytest.raises(openai.NotFoundError, match="model: expected one of mora, image, video, got sora-2"):
+    with pytest.raises(
+        openai.NotFoundError, match="model: expected one of mora, image, video, source, last, got sora-2"
+    ):
         api.models.retrieve("sora-2")
     made = api.images.generate(prompt="a red circle", model="mora", n=2, extra_body={"seed": 5}).data
     assert made is not None
