@@ -17,6 +17,7 @@ from mora_launch.serving.http.front import Front, NotFound, install_errors
 from mora_launch.serving.http.gauges import PoolGauges
 from mora_launch.serving.http.images import image_routes
 from mora_launch.serving.http.jobs.video_jobs import VideoJobs
+from mora_launch.serving.http.reading import get
 from mora_launch.serving.http.results.picture_files import PictureFiles
 from mora_launch.serving.http.reviews import review_routes
 from mora_launch.serving.http.stages import stage_routes
@@ -77,27 +78,27 @@ def make_app(pool: ServerPool, config: TrainConfig, run: Path, access: Access) -
 def _add_health(app: FastAPI, front: Front, jobs: VideoJobs) -> None:
     front.pool.counters.registry.register(PoolGauges(front, jobs))
 
-    @app.get("/v1/models")
+    @get(app, "/v1/models")
     async def models() -> Response:
         return JSONResponse({"object": "list", "data": [_model(front, name) for name in front.models()]})
 
-    @app.get("/v1/models/{name}")
+    @get(app, "/v1/models/{name}")
     async def model(name: str) -> Response:
         if name not in front.models():
             raise NotFound("model", f"expected one of {', '.join(front.models())}, got {name[:60]}")
         return JSONResponse(_model(front, name))
 
-    @app.get("/healthz")
+    @get(app, "/healthz")
     async def healthz() -> Response:
         return health()
 
-    @app.get("/readyz")
+    @get(app, "/readyz")
     async def readyz(request: Request) -> Response:
         is_ready = front.pool.is_ready
         status = "stopping" if front.drain.has_begun else "ready" if is_ready else "waiting for servers"
         return readiness(request.scope, status, {worker.role: worker.is_connected for worker in front.pool.workers})
 
-    @app.get("/metrics")
+    @get(app, "/metrics")
     async def metrics() -> Response:
         return Response(generate_latest(front.pool.counters.registry), media_type=CONTENT_TYPE_LATEST)
 
