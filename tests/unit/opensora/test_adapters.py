@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,15 @@ from mora_env_opensora.__main__ import KINDS
 from mora_env_opensora.agent import OpenSoraAgent
 from mora_env_opensora.models import OpenSoraInpaint
 from mora_env_opensora.options import OpenSoraOptions
+from mora_environment.adapters.adapter_agent import AdapterAgent
 from mora_environment.adapters.export_command import answer_export
 from mora_runtime.errors import SettingsError
+from mora_runtime.rpc.server_settings import AllowedAdapters
 from mora_training.adapters import adapter_tensors, inject_adapters, load_adapters
 from mora_training.training_settings import ADAPTER_FILE, TrainableSettings
 from safetensors.torch import save_file
 
+MOST_PIXELS_FROM_MERGED = 1  # of 255: the sums of merged weights are rounded in another order
 TRAINABLE = TrainableSettings(scope="lora", lora_rank=2, lora_alpha=7.0)
 
 
@@ -103,6 +107,39 @@ def test_merged_weights_load_strictly(
     merged = OpenSoraInpaint.from_pretrained(tmp_path / "video").state_dict()
     for name, expected in weights(model).items():
         assert torch.allclose(merged[name], expected, atol=1e-6)
+
+
+def test_adapters_for_a_single_call_make_the_clip_of_an_agent_that_loaded_them(
+    options: OpenSoraOptions, adapted: tuple[OpenSoraInpaint, Path], tmp_path: Path
+) -> None:
+    _, folder = adapted
+
+    def clip(agent: OpenSoraAgent) -> torch.Tensor:
+        frame = torch.full((1, 32, 32, 3), 90, dtype=torch.uint8)
+        made: torch.Tensor = agent.image_to_video(["a cat"], [5], frame)["outputs"].clone()
+        return made
+
+    agent = OpenSoraAgent.from_options(options, torch.device("cpu"))
+    plain = clip(agent)
+    content = (folder / ADAPTER_FILE).read_bytes()
+    choice = AllowedAdapters(
+        name="ink", file=str(folder / ADAPTER_FILE), nbytes=len(content), sha256=hashlib.sha256(content).hexdigest(),
+        alpha=TRAINABLE.lora_alpha,
+    )  # fmt: skip
+    switch = AdapterAgent(agent.module(), [choice])
+    switch.use("ink", 1.0)
+    changed = clip(agent)
+    switch.use(None, 1.0)
+    assert torch.equal(clip(agent), plain)
+    loaded = OpenSoraAgent.from_options(options, torch.device("cpu"))
+    load_adapters(loaded.module(), folder)
+    assert torch.equal(changed, clip(loaded))
+    assert not torch.equal(changed, plain)
+    assert "error" not in answered(options, folder, tmp_path / "video", "merged")
+    merged = OpenSoraAgent.from_options(
+        options.model_copy(update={"model": str(tmp_path / "video")}), torch.device("cpu")
+    )
+    assert (clip(merged).int() - changed.int()).abs().max() <= MOST_PIXELS_FROM_MERGED
 
 
 def test_diffusers_is_refused_by_name(

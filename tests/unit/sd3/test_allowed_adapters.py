@@ -11,7 +11,8 @@ import torch
 from mora_env_sd3.__main__ import KINDS
 from mora_env_sd3.agent import Sd3Agent
 from mora_env_sd3.options import Sd3Options
-from mora_environment.adapters.names import ADAPTERS
+from mora_environment.adapters.export_command import answer_export
+from mora_environment.adapters.names import ADAPTERS, DIFFUSERS_FILE, PEFT_PREFIX
 from mora_environment.server import AgentBuilder
 from mora_runtime.errors import BadArgument, CheckpointError
 from mora_runtime.rpc.server_settings import AgentSettings, AllowedAdapters
@@ -31,8 +32,8 @@ def picture(agent: Any) -> torch.Tensor:
     return made
 
 
-def allowed(name: str, folder: Path, **fields: Any) -> AllowedAdapters:
-    path = folder / ADAPTER_FILE
+def allowed(name: str, path: Path, **fields: Any) -> AllowedAdapters:
+    path = path / ADAPTER_FILE if path.is_dir() else path
     content = path.read_bytes()
     known = {"name": name, "file": str(path), "nbytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
     return AllowedAdapters(**{"alpha": ALPHA, **known, **fields})
@@ -74,6 +75,23 @@ def test_each_is_the_model_that_was_loaded_with_it_and_none_is_the_plain_model(
         assert torch.equal(picture(agents["image"]), expected[name])
     agents[ADAPTERS].use(None, 1.0)
     assert torch.equal(picture(agents["image"]), plain)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "file", "prefix"),
+    [("peft", ADAPTER_FILE, PEFT_PREFIX), ("diffusers-lora", DIFFUSERS_FILE, "transformer.")],
+)
+def test_exported_adapters_make_the_same_picture(
+    options: Sd3Options, folders: dict[str, Path], tmp_path: Path, chosen: str, file: str, prefix: str
+) -> None:
+    request = {
+        "kind": "sd3", "options": options.model_dump(mode="json"), "source": "agents.image", "weights": None,
+        "format": chosen, "folder": str(folders["ink"]), "target": str(tmp_path),
+    }  # fmt: skip
+    assert "error" not in answer_export(KINDS, "mora_env_sd3", request)
+    agents = served(options, allowed("ink", tmp_path / file, prefix=prefix))
+    agents[ADAPTERS].use("ink", 1.0)
+    assert torch.equal(picture(agents["image"]), picture(loaded(options, folders["ink"])))
 
 
 def test_merged_weights_make_the_same_picture_to_the_stated_bound(
