@@ -24,6 +24,8 @@ from mora_launch.serving.running_servers import RunningServers
 from mora_runtime.process.run_directory import RunDirectory
 from rich.console import Console
 
+from .browser import Browser, started_browser
+
 ROOT = Path(__file__).resolve().parents[3]
 TINY = ROOT / "configs" / "tiny.yaml"
 TOYS = ROOT / "tests" / "toy_agents" / "pair.yaml"
@@ -174,3 +176,10 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServers
         RunningServers(with_connector(), directory, Console(quiet=True)) as running,
     ):
         yield running
+
+
+@pytest.fixture
+def browser(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Browser]:
+    """A window of the size that the test gives."""
+    with started_browser(tmp_path / "chromium", *request.param) as started:
+        yield started

@@ -158,7 +158,9 @@ def test_the_trace_of_all_processes_has_the_same_spans_and_leads_to_the_servers_
         assert (event["name"], event["args"]["trace_id"]) == (span.name, TRACE)
     calls = [span for span in watched.spans if span.name.startswith("call ")]
     served = {
-        event["args"]["call"]: event for event in watched.events if event["ph"] == "X" and "call" in event.get("args", ())
+        event["args"]["call"]: event
+        for event in watched.events
+        if event["ph"] == "X" and "call" in event.get("args", ())
     }
     names = {event["pid"]: event["args"]["name"] for event in watched.events if event["name"] == "process_name"}
     for span in calls:

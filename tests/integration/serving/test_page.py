@@ -2,63 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from .browser import MISSING, Browser, started_browser
 from .conftest import Serving, start, stop
+from .page import (
+    CONTROL,
+    ENTER,
+    RIGHT,
+    check_box,
+    check_is_sound,
+    in_windows,
+    open_page,
+    shown_job,
+    type_prompt,
+    wait_video,
+)
 
 pytestmark = [
     pytest.mark.timeout(400),
     pytest.mark.skipif(bool(MISSING), reason=f"needs {' and '.join(MISSING)} on PATH (Debian: chromium-driver)"),
 ]
 HOSTILE = "<img src=x onerror=document.title='ran'><b>bold</b>"
-ENTER, RIGHT, CONTROL = "\ue007", "\ue014", "\ue009"
-
-
-WINDOWS = {"desk": (1280, 800), "phone": (390, 844)}
-
-
-def in_windows(first: str) -> pytest.MarkDecorator:
-    """Runs a test in both windows; in the other one than the first it is long."""
-    params = [
-        pytest.param(size, id=name, marks=() if name == first else pytest.mark.long) for name, size in WINDOWS.items()
-    ]
-    return pytest.mark.parametrize("browser", params, indirect=True)
-
-
-@pytest.fixture
-def browser(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Browser]:
-    with started_browser(tmp_path / "chromium", *request.param) as started:
-        yield started
-
-
-def open_page(browser: Browser, serving: Serving) -> None:
-    browser.open(f"http://127.0.0.1:{serving.port}/page")
-    browser.wait("document.querySelector('[role=tab][aria-selected=true]')")
-
-
-def type_prompt(browser: Browser, text: str) -> None:
-    place = "document.querySelector('[role=tabpanel]:not([hidden]) textarea')"
-    browser.run(f"{place}.value = ''; {place}.focus()")
-    browser.keys(text)
-
-
-def shown_job(browser: Browser) -> str:
-    return str(browser.wait("new URLSearchParams(location.search).get('job')"))
-
-
-def wait_video(browser: Browser) -> None:
-    """Wait until the finished video plays."""
-    browser.wait("document.querySelector('#job .job > .media video')?.readyState >= 2")
-
-
-def check_is_sound(browser: Browser) -> None:
-    """Assert that nothing is wider than the window, no script failed, and the policy refused nothing."""
-    assert browser.run("return document.documentElement.scrollWidth <= window.innerWidth")
-    assert [each for each in browser.complaints() if "Failed to load resource" not in each] == []
 
 
 @in_windows("phone")
@@ -84,7 +51,7 @@ def test_a_video_is_made_and_found_in_the_gallery(browser: Browser, serving: Ser
 def test_a_review_is_completed_and_opens_by_its_address(browser: Browser, serving: Serving) -> None:
     open_page(browser, serving)
     type_prompt(browser, "a blue square")
-    browser.run("document.querySelectorAll('[role=tabpanel]:not([hidden]) .check input')[1].click()")
+    check_box(browser, "Review every stage")
     browser.button("Make the video")
     identifier = shown_job(browser)
     browser.wait("document.querySelector('.review h3').textContent === 'The prompt waits for you'")

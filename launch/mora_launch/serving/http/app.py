@@ -34,8 +34,9 @@ from mora_launch.web.page_files import PageFiles
 
 _FORM_NBYTES = 1 << 20  # of a body without its files
 PAGE_FILES = (
-    "field.js", "file_slot.js", "gallery.js", "job_actions.js", "job_address.js", "job_card.js", "job_list.js",
-    "job_view.js", "jobs.js", "review_view.js", "serve.js", "task_form.js", "task_tabs.js", *EXAMPLE_FILES,
+    "comparison.js", "field.js", "file_slot.js", "gallery.js", "job_actions.js", "job_address.js", "job_card.js",
+    "job_list.js", "job_view.js", "jobs.js", "review_view.js", "reviewer.js", "serve.js", "stage_row.js",
+    "task_form.js", "task_tabs.js", *EXAMPLE_FILES,
 )  # fmt: skip
 
 

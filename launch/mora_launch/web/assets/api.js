@@ -43,6 +43,20 @@ export class Api {
   }
 
   /**
+   * Fetch a file that may be gone meanwhile.
+   * @param {string} path
+   * @returns {Promise<Blob|null>} null if it is not there
+   */
+  async blobIfAny(path) {
+    try {
+      return await this.blob(path);
+    } catch (error) {
+      if (error instanceof ApiError && error.status === 404) return null;
+      throw error;
+    }
+  }
+
+  /**
    * Send a request while the page closes, without waiting for the answer.
    * @param {string} path
    * @param {string} method

@@ -48,6 +48,18 @@ export function numberField(label, hint, bounds) {
 }
 
 /**
+ * Create a list to choose from.
+ * @param {string} label
+ * @param {string} none what is shown for an empty value
+ * @param {string[]} values
+ * @returns {Field}
+ */
+export function choiceField(label, none, values) {
+  const options = values.map((value) => element("option", { value }, value));
+  return new Field(label, element("select", {}, element("option", { value: "" }, none), ...options));
+}
+
+/**
  * Create a checkbox.
  * @param {string} label
  * @param {boolean} isOn

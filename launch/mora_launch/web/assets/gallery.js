@@ -1,6 +1,7 @@
 /** Finished videos, newest first. */
 
 import { button, element } from "./elements.js";
+import { Comparison } from "./comparison.js";
 import { JobCard } from "./job_card.js";
 
 const AT_FIRST = 12;
@@ -22,10 +23,11 @@ export class Gallery {
     this.api = api;
     this.names = names;
     this.actions = actions;
+    this.comparison = new Comparison(actions);
     this.grid = element("div", { class: "gallery" });
     this.empty = element("p", { class: "hint" }, "There are no videos yet. Run an example.");
     this.more = button("Show more", () => this.#showMore(loadOlder));
-    this.element = element("div", {}, element("h2", {}, "Finished"), this.empty, this.grid, this.more);
+    this.element = element("div", {}, element("h2", {}, "Finished"), this.comparison.status, this.empty, this.grid, this.more);
   }
 
   /**
@@ -41,11 +43,13 @@ export class Gallery {
     for (const [id, card] of this.#cards) {
       if (ids.has(id)) continue;
       card.remove();
+      this.comparison.forget(id);
       this.#cards.delete(id);
     }
     for (const [place, job] of shown.entries()) {
       if (this.#cards.has(job.id)) continue;
-      const card = new JobCard(this.api, job, this.names.get(job.task) ?? job.task, this.actions);
+      const compare = this.comparison.toggle(job);
+      const card = new JobCard(this.api, job, this.names.get(job.task) ?? job.task, this.actions, compare);
       this.#cards.set(job.id, card);
       this.grid.insertBefore(card.element, this.grid.children[place] ?? null);
     }

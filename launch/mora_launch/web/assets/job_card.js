@@ -14,8 +14,9 @@ export class JobCard {
    * @param {Object} job
    * @param {string} task name of the task
    * @param {JobActions} actions
+   * @param {HTMLElement} compare button that chooses the video for a comparison
    */
-  constructor(api, job, task, actions) {
+  constructor(api, job, task, actions, compare) {
     this.#view = new MediaView(job.prompt);
     const label = `Play: ${job.prompt.slice(0, 200)}`;
     const play = element("button", { type: "button", class: "thumbnail", "aria-label": label }, this.#view.element);
@@ -29,7 +30,7 @@ export class JobCard {
       play,
       element("h3", {}, link),
       element("p", { class: "hint" }, `${task} · ${madeOf(job)}`),
-      element("div", { class: "actions" }, ...actions.of(job, this.problem)),
+      element("div", { class: "actions" }, ...actions.of(job, this.problem), compare),
       this.problem,
     );
     this.#shown(api.blob(`/v1/videos/${encodeURIComponent(job.id)}/content?variant=thumbnail`));

@@ -8,6 +8,7 @@ import { statusWords } from "./job_list.js";
 import { MediaView } from "./media_view.js";
 import { Poll } from "./poll.js";
 import { ReviewView } from "./review_view.js";
+import { StageRow } from "./stage_row.js";
 
 const EVERY_MS = 700;
 
@@ -32,16 +33,16 @@ export class JobView {
     this.title = element("h2", {});
     this.prompt = element("p", { class: "prompt" });
     this.status = element("p", { class: "status", role: "status" });
-    this.progress = element("progress", { max: 100, "aria-label": "Progress" });
     this.problem = element("p", { class: "error", role: "alert" });
     this.buttons = element("div", { class: "actions" });
     this.review = new ReviewView(api, () => this.#poll.start());
+    this.row = new StageRow(api, (blob) => this.#showSoFar(blob));
     this.empty = element("p", { class: "nothing" }, "Start a task or run an example. Its video appears here.");
     this.shown = element(
       "div",
       { class: "job", hidden: true },
-      this.title, this.prompt, this.status, this.progress, this.problem, this.review.element, this.#media.element,
-      this.buttons,
+      this.title, this.prompt, this.status, this.problem, this.row.element, this.review.element,
+      this.#media.element, this.buttons,
     );
     this.element = element("div", {}, this.empty, this.shown);
   }
@@ -52,6 +53,7 @@ export class JobView {
     this.#id = id;
     this.#status = "";
     this.#media.clear();
+    this.row.clear();
     this.review.clear();
     for (const part of [this.title, this.prompt, this.status, this.problem, this.buttons]) part.replaceChildren();
     this.empty.hidden = id !== null;
@@ -80,7 +82,7 @@ export class JobView {
   #gone() {
     this.#poll.stop();
     this.review.clear();
-    this.progress.hidden = true;
+    this.#media.element.hidden = true;
     this.buttons.replaceChildren();
     this.status.replaceChildren();
   }
@@ -93,17 +95,23 @@ export class JobView {
     setText(this.status, job.status === "completed" ? madeOf(job) : `${capitalised(words)} · seed ${job.seed}`);
     setText(this.problem, job.error?.message ?? "");
     document.title = `${words} · Mora`;
-    this.progress.value = job.progress;
-    this.progress.hidden = job.status === "completed" || job.status === "failed" || job.review === "waiting";
     const status = `${job.status} ${job.review}`;
-    if (status !== this.#status) this.#changed(job);
-    this.#status = status;
-    await this.review.show(job);
     const hasEnded = job.status === "completed" || (job.status === "failed" && job.review !== "stopped");
+    const hasChanged = status !== this.#status;
+    this.#status = status;
+    if (hasChanged) this.#changed(job);
+    this.#media.element.hidden = job.review === "waiting" || job.status === "failed";
+    if (hasChanged || !hasEnded) await this.row.look(job.id, hasEnded);
+    await this.review.show(job);
     if (hasEnded && job.id === this.#id) {
       this.#poll.stop();
       this.whenEnded();
     }
+  }
+
+  /** Show the picture of the latest stage until the video is there. */
+  #showSoFar(blob) {
+    if (!this.#status.startsWith("completed")) this.#media.show(blob);
   }
 
   /** Not awaited, so that a long video does not delay the display of another job. */

@@ -4,8 +4,7 @@ import { ApiError } from "./api.js";
 import { button, element } from "./elements.js";
 import { Field, numberField } from "./field.js";
 import { MediaView } from "./media_view.js";
-
-const REVIEWER = "page";
+import { Reviewer } from "./reviewer.js";
 
 /** Shows one candidate at a time, with the version of its session. */
 export class ReviewView {
@@ -28,13 +27,14 @@ export class ReviewView {
     this.prompt = element("p", { class: "prompt" });
     this.problem = element("p", { class: "error", role: "alert" });
     this.words = element("div", { class: "words" });
+    this.reviewer = new Reviewer();
     this.#makeButtons();
     this.waiting = element(
       "div",
       { hidden: true },
       this.title, this.accepted, this.#media.element, this.prompt,
       element("div", { class: "actions" }, this.accept, this.again, this.edit, this.adjust, this.back, this.stop),
-      this.words,
+      this.words, this.reviewer.element,
     );
     this.resume = button("Resume the review", () => this.#resume(), { class: "primary", hidden: true });
     this.element = element("div", { class: "review" }, this.waiting, this.resume, this.problem);
@@ -60,7 +60,8 @@ export class ReviewView {
   }
 
   async #look(id) {
-    const review = await this.api.json(this.#path);
+    const review = await this.api.json(`${this.#path}?reviewer=${encodeURIComponent(this.reviewer.name)}`);
+    if (this.#job === id) this.reviewer.show(review.reviewers);
     if (this.#job !== id || review.candidate === null || review.version === this.#version) return;
     const blob = review.candidate.kind === "text" ? null : await this.api.blob(`${this.#path}/content`);
     if (this.#job === id) this.#offer(review, blob);
@@ -134,7 +135,7 @@ export class ReviewView {
   }
 
   async #decide(said) {
-    await this.#say(this.#path, { ...said, version: this.#version, reviewer: REVIEWER });
+    await this.#say(this.#path, { ...said, version: this.#version, reviewer: this.reviewer.name });
   }
 
   async #resume() {

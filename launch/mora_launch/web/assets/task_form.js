@@ -2,10 +2,12 @@
 
 import { ApiError } from "./api.js";
 import { button, element } from "./elements.js";
-import { Field, checkField, numberField } from "./field.js";
+import { Field, checkField, choiceField, numberField } from "./field.js";
 import { FileSlot } from "./file_slot.js";
 
 const OF_FILES = ["image", "video", "input_reference"]; // field names in the server's errors about files
+const RARE = ["num_inference_steps", "guidance_scale", "priority"]; // under "More"
+const LONG = ["negative_prompt"]; // there, too, over the whole width
 const ORDINALS = ["First video", "Second video", "Third video"];
 
 /** The form that starts a job. */
@@ -72,6 +74,11 @@ export class TaskForm {
       }),
       num_inference_steps: numberField("Steps", "", { min: 1, max: 1000, step: 1, placeholder: "the model’s default" }),
       guidance_scale: numberField("Guidance", "", { min: 0, max: 50, step: "any", placeholder: "the model’s default" }),
+      priority: numberField("Priority", "smaller is earlier", {
+        min: -limits.max_priority, max: limits.max_priority, step: 1, placeholder: 0,
+      }),
+      negative_prompt: new Field("Not in the video", element("textarea", { rows: 2, placeholder: "blurred, text" })),
+      lora: choiceField("Adapter", "none", this.#task.adapters),
       enhance: checkField("Let the server enhance the prompt", true),
     };
     const general = ["seed", "num_inference_steps", "guidance_scale"];
@@ -80,22 +87,24 @@ export class TaskForm {
   }
 
   #form() {
-    const rare = ["num_inference_steps", "guidance_scale"];
-    const numbers = [...this.fields].filter(([name]) => name !== "enhance" && !rare.includes(name));
+    const rare = [...this.fields].filter(([name]) => RARE.includes(name));
+    const usual = [...this.fields].filter(([name]) => name !== "enhance" && !LONG.includes(name) && !RARE.includes(name));
+    const long = [...this.fields].filter(([name]) => LONG.includes(name));
     const form = element(
       "form",
       { novalidate: true }, // the server checks the fields, with better messages
       element("p", { class: "about" }, this.#task.description),
       this.prompt.element,
       this.slots.length === 0 ? null : element("div", { class: "row" }, ...this.slots.map((slot) => slot.element)),
-      element("div", { class: "row" }, ...numbers.map(([, field]) => field.element)),
+      element("div", { class: "row" }, ...usual.map(([, field]) => field.element)),
       this.fields.get("enhance")?.element ?? null,
       this.review.element,
       element(
         "details",
         {},
         element("summary", {}, "More"),
-        element("div", { class: "row" }, ...rare.map((name) => this.fields.get(name).element)),
+        ...long.map(([, field]) => field.element),
+        element("div", { class: "row" }, ...rare.map(([, field]) => field.element)),
       ),
       this.problem,
       element("div", { class: "actions" }, this.submit),
