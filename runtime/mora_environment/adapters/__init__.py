@@ -1,1 +1,1 @@
-"""Exporting the LoRA adapters of a checkpoint in the formats of other libraries."""
+"""LoRA adapters in the formats of other libraries, and on the model of a server for single calls."""

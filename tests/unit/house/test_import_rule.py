@@ -44,6 +44,7 @@ VOCABULARY = {"__init__", "__main__", "errors", "limits", "schema", "terminal"}
 MAX_NUM_MODULES = 16  # of one folder, without its __init__
 # What the launcher may import from the trainer and from the package for environments: none of it needs torch.
 LAUNCH_MAY_SEE = {
+    "mora_environment.adapters.names",
     "mora_environment.component",
     "mora_environment.cost",
     "mora_environment.interface",
