@@ -26,8 +26,8 @@ from mora_launch.cli.options import (
 @click.option(
     "--token-file",
     type=FILE,
-    help="File with a token, or with lines of NAME TOKEN; every client then needs one.  [default: a new token, which you "
-    "do not need on this machine]",
+    help="File with a token, or with lines of NAME TOKEN; every client then needs one.  [default: a new token, which "
+    "you do not need on this machine]",
 )
 @click.option(
     "--shutdown-timeout",
