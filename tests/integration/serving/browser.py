@@ -61,6 +61,11 @@ class Browser:
         element = self.run("return document.activeElement")[_ELEMENT]
         self._say(f"element/{element}/value", {"text": text})
 
+    def press(self, key: str) -> None:
+        """Press one key, whichever element has the focus; unlike `keys`, also on an input of a file."""
+        strokes = [{"type": "keyDown", "value": key}, {"type": "keyUp", "value": key}]
+        self._say("actions", {"actions": [{"type": "key", "id": "keyboard", "actions": strokes}]})
+
     def picture(self) -> bytes:
         """The window as a PNG."""
         answer = self._http.get(f"{self._session}/screenshot")

@@ -7,7 +7,7 @@ import pytest
 from .browser import Browser
 from .conftest import Serving
 
-ENTER, TAB, LEFT, RIGHT, CONTROL = "\ue007", "\ue004", "\ue012", "\ue014", "\ue009"
+ENTER, TAB, LEFT, RIGHT, CONTROL, ESCAPE = "\ue007", "\ue004", "\ue012", "\ue014", "\ue009", "\ue00c"
 WINDOWS = {"desk": (1280, 800), "phone": (360, 780)}
 
 

@@ -18,7 +18,8 @@ def stage_routes(jobs: VideoJobs) -> APIRouter:
         job = jobs.get(video_id)
         begun = list(job.stages)
         data = [stage.as_json() for stage in begun]
-        return JSONResponse({"object": "list", "data": data, "expected": max(job.num_stages, len(begun))})
+        expected = len(begun) if job.has_ended else max(job.num_stages, len(begun))
+        return JSONResponse({"object": "list", "data": data, "expected": expected})
 
     @router.get("/v1/videos/{video_id}/stages/{number}/content")
     async def picture(video_id: str, number: str) -> Response:

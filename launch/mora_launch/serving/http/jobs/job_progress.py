@@ -7,6 +7,7 @@ from mora_data.reading.fitting import Clip
 from mora_launch.limits import MAX_NUM_STAGE_PICTURES
 from mora_launch.serving.http.jobs.job_stage import JobStage
 from mora_launch.serving.http.jobs.video_job import VideoJob
+from mora_launch.tasks.catalog import TASKS
 from mora_launch.tasks.request import TaskRequest
 
 
@@ -21,7 +22,10 @@ class JobProgress:
         """Estimate the number of stages."""
         seconds = request.seconds or num_frames / request.fps
         num_clips = max(1, round(seconds * request.fps / max(1, num_frames - 1)))
-        self._job.num_stages = num_clips + (not request.videos) * 2
+        task = TASKS[request.task]
+        makes_picture = any(capability.endswith("_to_image") for capability in task.capabilities)
+        makes_prompt = "enhance" in task.fields and request.enhance
+        self._job.num_stages = num_clips + makes_picture + makes_prompt
         self._job.stages = []
 
     def stage(self, name: str) -> None:
