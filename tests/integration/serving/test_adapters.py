@@ -8,13 +8,14 @@ import contextlib
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import click.testing
 import mora_launch.generation.command
 import numpy as np
+import psutil
 import pytest
 from mora_data.reading.fitting import Clip
 from mora_launch.cli import cli
@@ -52,7 +53,8 @@ class Adapted:
 
     servers: RunningServers
     config: TrainConfig
-    folder: Path
+    folder: Path  # of adapters
+    run: Path
 
     def works(self, capability: str, terms: Terms, *seeds: int) -> list[Any]:
         sample: dict[str, Any] = {"prompts": "a red circle"}
@@ -77,7 +79,7 @@ def adapted(servers: RunningServers, tmp_path_factory: pytest.TempPathFactory) -
         RunDirectory.create(tmp_path_factory.mktemp("adapted") / "run", lock=True) as directory,
         RunningServers(config, directory, Console(quiet=True)) as running,
     ):
-        yield Adapted(running, config, folder)
+        yield Adapted(running, config, folder, directory.path)
 
 
 @pytest.fixture
@@ -91,7 +93,7 @@ def http(adapted: Adapted, tmp_path: Path) -> Iterator[TestClient]:
 def test_without_adapters_a_request_is_made_as_by_a_server_that_has_none(
     adapted: Adapted, servers: RunningServers, capability: str
 ) -> None:
-    plain = Adapted(servers, adapted.config, adapted.folder).made(capability)
+    plain = replace(adapted, servers=servers).made(capability)
     assert np.array_equal(adapted.made(capability), plain)
     changed = [adapted.made(capability, terms) for terms in (INK, HALF_INK)]
     assert not np.array_equal(changed[0], plain)
@@ -113,6 +115,20 @@ def test_mixed_requests_are_grouped_and_each_is_what_it_is_alone(adapted: Adapte
     together = {(terms, seed): adapted.works("text_to_image", terms, seed)[0] for seed in seeds for terms in kinds}
     for key, work in together.items():
         assert np.array_equal(work.future.result(120), alone[key]), key
+
+
+def test_a_server_that_is_started_again_has_the_adapters_again(adapted: Adapted) -> None:
+    before = adapted.made("text_to_image", INK)
+    worker = next(worker for worker in adapted.servers.pool.workers if worker.role == "image.0")
+    folder = f"{adapted.run}/roles/image.0/"
+    server = next(child for child in psutil.Process().children(recursive=True) if folder in " ".join(child.cmdline()))
+    server.kill()
+    server.wait(60)
+    deadline = time.monotonic() + 60
+    while worker.is_connected:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert np.array_equal(adapted.made("text_to_image", INK), before)
 
 
 def test_clients_find_adapters_among_the_models_and_name_them(adapted: Adapted, http: TestClient) -> None:
