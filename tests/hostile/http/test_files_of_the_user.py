@@ -52,6 +52,22 @@ def test_no_path_or_address_in_a_body_is_opened(
         assert answer.json()["error"]["param"] == name
 
 
+@pytest.mark.parametrize("form", [str, file_data, lambda path: [path], lambda path: {"id": path}])
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/v1/videos/edits", "video"), ("/v1/videos/extensions", "video"), ("/v1/images/edits", "image"),
+        ("/v1/videos/sync", "image_reference"),
+    ],
+)  # fmt: skip
+def test_no_path_or_address_in_place_of_a_video_or_picture_is_opened(
+    served: Served, honest: Honest, tmp_path: Path, path: str, name: str, form: Any
+) -> None:
+    for given in hostile_paths(served, tmp_path):
+        body = {"prompt": "x", name: form(given)}
+        nothing_was_given(served, served.http.post(path, json=body, timeout=PATIENCE_S))
+
+
 @pytest.mark.parametrize("task", ["image_to_video", "extend", "edit", "connect", "simulate"])
 def test_text_in_place_of_a_file_is_refused(served: Served, tmp_path: Path, task: str) -> None:
     for path in hostile_paths(served, tmp_path):
@@ -83,7 +99,7 @@ def test_addresses_of_the_old_page_do_not_exist(served: Served, tmp_path: Path) 
         "/page/..%2f..%2f..%2f..%2fetc/passwd", "/page/%2e%2e/%2e%2e/etc/passwd", "/page//etc/passwd",
         "/page/../../../../etc/passwd", "/page/api.js%00.png", "/page/assets/../token", "/page/file=/etc/passwd",
         "/v1/videos/..%2f..%2ftoken/content", "/v1/videos/%2e%2e/content", "/v1/videos/x%00/content",
-        "/page/serve.html/..", "/page/\\etc",
+        "/page/serve.html/..", "/page/\\etc", "/v1/images/files/..%2f..%2ftoken", "/v1/images/files/%2e%2e/token",
     ],
 )  # fmt: skip
 def test_no_path_of_a_request_is_read_from_disk(served: Served, path: str) -> None:
