@@ -22,6 +22,7 @@ from mora_runtime.process.role_messages import Vitals, checked_vitals
 from mora_runtime.process.role_process import RoleProcess
 from pydantic import BaseModel, ValidationError, field_validator
 
+from mora_launch.jobs.registry.live_runs import listed
 from mora_launch.limits import MAX_STATUS_NBYTES
 
 STATUS_FILE = "status.json"
@@ -70,7 +71,8 @@ class RunStatus(BaseModel):
 
 
 class StatusWriter:
-    """Keeps the file up to date; as a context manager it also records how the run ended, unless `end` was called.
+    """Keeps the file up to date; as a context manager it also lists the run as alive, and records how it ended, unless
+    `end` was called.
 
     Args:
         run: run directory.
@@ -79,6 +81,7 @@ class StatusWriter:
 
     def __init__(self, run: Path, command: Command) -> None:
         self._path = run / STATUS_FILE
+        self._listed = listed(run)
         now_ts = time.time()
         self._next_s = 0.0
         self.status = RunStatus(
@@ -86,11 +89,14 @@ class StatusWriter:
         )
 
     def __enter__(self) -> StatusWriter:
+        self.write()
+        self._listed.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._listed.__exit__(None, None, None)
         if isinstance(error, KeyboardInterrupt):
             self.end("interrupted", str(error) or None)
         elif error is not None:

@@ -7,6 +7,7 @@ import select
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 from mora_runtime.errors import ConfigurationError, DeadlineExceeded
 from mora_runtime.process.role_messages import Vitals
@@ -16,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mora_launch.environments.venvs import ROOT
+from mora_launch.jobs.registry.live_runs import live_runs
 from mora_launch.jobs.run_status import STATUS_FILE, RoleStatus, RunStatus, read_status
 from mora_launch.terminal import format_nbytes, write_json
 
@@ -23,17 +25,20 @@ _SECOND_AFTER_S = 1.0
 
 
 def find_run(run: Path | None) -> Path:
-    """Return the given run, or the one in `runs/` whose status was written last.
+    """Return the given run; without one that which is alive, anywhere, and only if none is, the newest in `runs/`.
+
+    The newest is the one whose status was written last.
 
     Raises:
-        ConfigurationError: no run was given and `runs/` has none.
+        ConfigurationError: no run was given, none is alive, and `runs/` has none.
     """
     if run is not None:
         return run
-    found = sorted((ROOT / "runs").glob(f"*/{STATUS_FILE}"), key=lambda path: path.stat().st_mtime)
+    alive = [path / STATUS_FILE for path in live_runs()]
+    found = [path for path in alive if path.is_file()] or list((ROOT / "runs").glob(f"*/{STATUS_FILE}"))
     if not found:
-        raise ConfigurationError(f"no run in {ROOT / 'runs'}; give the directory of a run")
-    return found[-1].parent
+        raise ConfigurationError(f"no run is alive, and none is in {ROOT / 'runs'}; give the directory of a run")
+    return max(found, key=lambda path: path.stat().st_mtime).parent
 
 
 def true_state(run: Path, status: RunStatus) -> str:
@@ -42,20 +47,43 @@ def true_state(run: Path, status: RunStatus) -> str:
     return "killed" if unfinished and lock_holder(run) is None else status.state
 
 
+def show_all(console: Console, *, as_json: bool) -> None:
+    """Print the status of every run that is alive."""
+    runs = live_runs()
+    if as_json:
+        write_json(console, [_as_json(run) for run in runs])
+        return
+    for number, run in enumerate(runs):
+        if number:
+            console.print()
+        show_status(run, console, as_json=False)
+    if not runs:
+        console.print("no run is alive")
+
+
+def _as_json(run: Path) -> dict[str, Any]:
+    status = read_status(run)
+    more = {"run": str(run), "state": true_state(run, status), "committed_step": _committed_step(run)}
+    return status.model_dump(mode="json") | more
+
+
+def _committed_step(run: Path) -> int | None:
+    info = committed(run / "checkpoints")
+    return None if info is None else info.step
+
+
 def show_status(run: Path, console: Console, *, as_json: bool) -> None:
     """Print a run's status.
 
     Raises:
         ConfigurationError: the directory is not a run.
     """
+    if as_json:
+        write_json(console, _as_json(run))
+        return
     status = read_status(run)
     state = true_state(run, status)
-    info = committed(run / "checkpoints")
-    step = None if info is None else info.step
-    if as_json:
-        content = status.model_dump(mode="json") | {"run": str(run), "state": state, "committed_step": step}
-        write_json(console, content)
-        return
+    step = _committed_step(run)
     age_s = max(0.0, time.time() - status.written_ts)  # clocks may be set back
     trains = f"committed step {'none' if step is None else step}, " if status.command == "train" else ""
     console.print(

@@ -15,7 +15,6 @@ from mora_launch.config.train_config import TrainConfig
 from mora_launch.jobs.machine import check_machine
 from mora_launch.jobs.run_path import made_run, new_path
 from mora_launch.jobs.run_status import StatusWriter
-from mora_launch.jobs.temporary_folder import ensure_temporary_folder
 from mora_launch.profiling.served_trace import merged_trace
 from mora_launch.serving.http.app import make_app
 from mora_launch.serving.life.drained import wait_drained
@@ -23,6 +22,7 @@ from mora_launch.serving.life.end_signals import EndSignals
 from mora_launch.serving.life.http_thread import HttpThread
 from mora_launch.serving.life.late_app import LateApp
 from mora_launch.serving.life.service_manager import tell_manager
+from mora_launch.serving.life.temporary_folder import ensure_temporary_folder
 from mora_launch.serving.running_servers import RunningServers
 from mora_launch.telemetry.recording import recording
 from mora_launch.web.access import Access

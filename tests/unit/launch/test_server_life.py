@@ -13,7 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from mora_launch.jobs import temporary_folder
+from mora_launch.serving.life import temporary_folder
 from mora_launch.serving.life.drain import Drain
 from mora_launch.serving.life.drained import wait_drained
 from mora_launch.serving.life.end_signals import EndSignals, Interrupted

@@ -56,7 +56,7 @@ class LateApp:
         await send({"type": "lifespan.shutdown.complete"})
 
     def put(self, app: FastAPI) -> None:
-        """Hand over to the application. Call it in another thread than the one that answers, which must have started."""
+        """Hand over to the application; the caller is not the thread that answers, which has started."""
         assert self._loop is not None, "the server has not started"
         asyncio.run_coroutine_threadsafe(self._begin(app), self._loop).result()
 

@@ -1,0 +1,1 @@
+"""Which runs of this user exist beyond those in `runs/`."""
