@@ -66,6 +66,7 @@ MAX_ANSWER_NBYTES = 4 << 20  # of an environment about options, of an interprete
 MAX_PROMPT_ANSWER_LENGTH = 2000  # characters; the prompt agent asks for 70 words
 MAX_SEED = 2**31 - 1
 MAX_NUM_STEPS = 1000  # denoising steps of a request
+MAX_FPS = 120.0  # of a result
 MAX_PRIORITY = 1000  # of a request, in either direction
 MAX_NUM_AGAIN = 3  # new seeds for one stage of a review
 MAX_NUM_EDITS = 40  # new prompts and adjustments for one stage

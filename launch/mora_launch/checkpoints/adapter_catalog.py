@@ -6,7 +6,6 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from mora_runtime.errors import CheckpointError
 from mora_runtime.rpc.server_settings import AllowedAdapters
@@ -43,10 +42,6 @@ class NamedAdapters:
         known = {} if self.for_any is None else {"any": self.for_any.sha256}
         z = {} if self.run is None else {name: value for name, value in self.run.sha256.items() if name == "modulation"}
         return known | {agent: file.sha256 for agent, file in self.files.items()} | z
-
-    def modulation(self, default: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return z by agent for calls with these adapters: the run's own, or the default without a run."""
-        return default if self.run is None else self.run.read_embeddings()
 
     def __str__(self) -> str:
         agents = ", ".join(self.files) or "any agent that they fit"

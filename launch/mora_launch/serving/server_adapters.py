@@ -40,7 +40,7 @@ class ServerAdapters:
         modulation: z of the agent for calls without the adapters of a run; None = none.
 
     Attributes:
-        names: of the adapters that fit the agent's model; empty without a connected server.
+        names: of the adapters that fit the agent's model, as the last server told them.
         unfit: why the others do not fit, a line each.
     """
 

@@ -13,7 +13,7 @@ from mora_data.reading.timeline import Video, num_frames_at
 from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
 
-from mora_launch.limits import MAX_NUM_STEPS, MAX_SEED
+from mora_launch.limits import MAX_FPS, MAX_NUM_STEPS, MAX_SEED
 from mora_launch.serving.server_pool import ServerPool
 from mora_launch.serving.settings import ServingSettings
 from mora_launch.tasks.catalog import TASKS
@@ -188,8 +188,8 @@ def check_seconds(seconds: float, fps: float, settings: ServingSettings) -> floa
 
 def check_fps(fps: float) -> float:
     """Return the rate if it is 0.1 to 120 frames per second."""
-    if not 0.1 <= fps <= 120:
-        raise BadRequest("fps", f"expected 0.1 to 120, got {fps:g}")
+    if not 0.1 <= fps <= MAX_FPS:
+        raise BadRequest("fps", f"expected 0.1 to {MAX_FPS:g}, got {fps:g}")
     return fps
 
 

@@ -1,4 +1,4 @@
-"""Adapters that were trained jointly with z: a request that names their run gets what a server of its checkpoint makes."""
+"""Adapters that were trained jointly with z: with the name of their run a request gets what its checkpoint makes."""
 
 from __future__ import annotations
 

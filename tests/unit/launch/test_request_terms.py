@@ -151,7 +151,7 @@ def test_what_can_never_fit_is_refused_for_good_with_field_and_limit(tmp_path: P
 
 
 def test_the_default_limit_admits_as_many_default_requests_as_the_number(tmp_path: Path) -> None:
-    changes = ("serving.max_waiting=30000", "serving.max_seconds=1", "serving.max_frames_read=8")
+    changes = ("serving.max_waiting=30000", "serving.max_seconds=0.1", "serving.max_frames_read=8")
     with instant_server(tmp_path, *changes) as made:
         made.front.admission.check_fits(30000 * (PICTURE + CLIP), "seconds")
         with pytest.raises(BadRequest, match="megapixel-steps"):
@@ -162,6 +162,6 @@ def test_the_default_limit_admits_as_many_default_requests_as_the_number(tmp_pat
 
 def test_the_default_limit_admits_what_all_other_limits_admit(tmp_path: Path) -> None:
     with instant_server(tmp_path, "serving.max_waiting=1", "serving.max_seconds=3") as made:
-        longest = {"num_frames": 24, "num_inference_steps": 1000}
+        longest = {"num_frames": 360, "fps": 120, "num_inference_steps": 1000}
         assert made.video(**longest)["status"] == "completed"
         assert picture(made, n=10, num_inference_steps=1000).status_code == 200

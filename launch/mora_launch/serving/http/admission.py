@@ -8,6 +8,7 @@ import time
 from collections import defaultdict
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from typing import NoReturn
 
 from mora_runtime.errors import MoraError
 
@@ -123,7 +124,7 @@ class Admission:
             self._number.add(tenant, 1)
             self._cost.add(tenant, cost)
 
-    def _refuse(self, told: str, excess: float) -> None:
+    def _refuse(self, told: str, excess: float) -> NoReturn:
         mean = self._cost.used / max(1, self.num_admitted)
         wait_s = self._throughput.time_for(max(excess, mean))
         retry_s = _UNKNOWN_RETRY_S if wait_s is None else max(1, min(_MOST_RETRY_S, math.ceil(wait_s)))

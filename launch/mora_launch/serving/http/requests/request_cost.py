@@ -8,7 +8,7 @@ from typing import Any
 from mora_data.reading.timeline import num_frames_at
 
 from mora_launch.config.train_config import TrainConfig
-from mora_launch.limits import MAX_NUM_IMAGES, MAX_NUM_STEPS
+from mora_launch.limits import MAX_FPS, MAX_NUM_IMAGES, MAX_NUM_STEPS
 from mora_launch.serving.cost import PICTURES, call_cost
 from mora_launch.serving.server_pool import ServerPool
 from mora_launch.tasks.continuation import wanted_frames
@@ -44,10 +44,9 @@ def default_max_cost(pool: ServerPool, config: TrainConfig) -> float:
     usual = [_picture(pool, name, {}) for name in pictures]
     largest = [MAX_NUM_IMAGES * _picture(pool, name, _largest(pool.describe(name))) for name in pictures]
     if "image_to_video" in known:
-        fps = config.clip.fps
-        longest_s = max(settings.max_seconds, settings.max_frames_read / fps)
-        usual.append(task_cost(TaskRequest("text_to_video", "", 0, fps), pool))
-        video = TaskRequest("text_to_video", "", 0, fps, seconds=longest_s, num_inference_steps=MAX_NUM_STEPS)
+        usual.append(task_cost(TaskRequest("text_to_video", "", 0, config.clip.fps), pool))
+        longest_s = max(settings.max_seconds, settings.max_frames_read / MAX_FPS)
+        video = TaskRequest("text_to_video", "", 0, MAX_FPS, seconds=longest_s, num_inference_steps=MAX_NUM_STEPS)
         largest.append(task_cost(video, pool))
     return max(settings.max_waiting * max(usual, default=1.0), *largest)
 
