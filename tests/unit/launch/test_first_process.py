@@ -10,7 +10,7 @@ import textwrap
 from collections.abc import Sequence
 
 import pytest
-from mora_launch.first_process import become_child_of_first_process
+from mora_launch.container.first_process import become_child_of_first_process
 
 DEADLINE_S = 60.0
 NEW_NAMESPACE = ("unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc")
@@ -30,7 +30,7 @@ needs_namespace = pytest.mark.skipif(not can_unshare(), reason="this machine all
 
 
 def as_first_process(program: str) -> list[str]:
-    head = "from mora_launch.first_process import become_child_of_first_process as child; child()\n"
+    head = "from mora_launch.container.first_process import become_child_of_first_process as child; child()\n"
     return [*NEW_NAMESPACE, sys.executable, "-c", head + textwrap.dedent(program)]
 
 

@@ -1,0 +1,1 @@
+"""What a command needs as the only program of a container."""
