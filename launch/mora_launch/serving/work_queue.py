@@ -102,11 +102,15 @@ class WorkQueue:
     Args:
         max_batch: largest batch by capability; 1 by default.
         gather_s: how long an incomplete batch waits for more work, so that the first request of a burst is not alone.
+
+    Attributes:
+        sends_ahead: whether a server that works may have a second batch, which work of other tenants cannot overtake.
     """
 
     def __init__(self, max_batch: Mapping[str, int], gather_s: float = 0.0) -> None:
         self._max_batch = max_batch
         self._gather_s = gather_s
+        self.sends_ahead = True
         self._waiting: defaultdict[str, list[Work]] = defaultdict(list)  # by tenant, by priority and arrival
         self._shares: defaultdict[str, FairShare] = defaultdict(FairShare)  # by lane
         self._arrivals = itertools.count()
@@ -141,8 +145,10 @@ class WorkQueue:
         """Take the next work of these capabilities with all that fits into its batch; empty after the timeout.
 
         Args:
-            only_full: take only a full batch.
+            only_full: take only a full batch, for a server that works on another one.
         """
+        if only_full and not self.sends_ahead:
+            return []
         deadline = time.monotonic() + timeout_s
         with self._changed:
             while True:

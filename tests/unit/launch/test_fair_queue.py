@@ -99,6 +99,16 @@ def test_an_adapter_in_constant_demand_does_not_starve_another() -> None:
     assert taken[1] == ["oil"]
 
 
+def test_with_several_names_no_batch_is_sent_ahead_of_what_others_may_ask_for() -> None:
+    queue = WorkQueue({IMAGE: 2})
+    for number in range(4):
+        queue.put(work(f"{number}"))
+    assert len(queue.take([IMAGE], timeout_s=0.0, only_full=True)) == 2
+    queue.sends_ahead = False
+    assert queue.take([IMAGE], timeout_s=0.0, only_full=True) == []
+    assert take(queue) == ["2", "3"]
+
+
 def test_cancelled_work_leaves_the_queue_and_costs_its_tenant_nothing() -> None:
     queue = WorkQueue({})
     cancelled = [work(f"ann {number}", "ann", cost=100.0) for number in range(3)]
