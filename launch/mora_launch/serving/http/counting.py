@@ -57,7 +57,8 @@ class _Exchange:
         if self.status == _CLOSED_STATUS or (self.client_left and not self.is_complete):
             return "cancelled", self.record.code or "cancelled"
         if self.status >= 400 or self.record.code:
-            is_refused = self.status in (429, 503) or 400 <= self.status < 500
+            is_draining = self.status == 503 and not self.record.code  # it refuses without asking the endpoints
+            is_refused = is_draining or 400 <= self.status < 500
             return "refused" if is_refused else "failed", self.record.code or f"http_{self.status}"
         return "completed", ""
 
