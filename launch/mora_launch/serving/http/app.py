@@ -48,6 +48,7 @@ def make_app(pool: ServerPool, config: TrainConfig, run: Path, access: Access) -
         access: access rules.
     """
     front = Front.over(pool, config, access.tenants)
+    pool.queue.sends_ahead = not access.tenants
     jobs = VideoJobs(front, run / "videos")
     page = PageFiles("serve.html", PAGE_FILES)
 

@@ -58,8 +58,6 @@ class Front:
         """
         settings = config.serving
         max_cost = settings.max_waiting_cost or default_max_cost(pool, config)
-        if tenants:
-            pool.queue.sends_ahead = False
         requests = Admission(settings.max_waiting, max_cost=max_cost, tenants=tenants)
         return cls(
             pool, config, requests, Admission(settings.max_reviews, "reviews"),
