@@ -181,6 +181,32 @@ def take_rounds(served: Served, batch: int, options: dict[str, Any]) -> Rounds:
     return found
 
 
+@dataclass
+class Unloaded:
+    """Seconds of requests that one client sends one after the other, and of the bare call of one picture."""
+
+    served_s: list[float]
+    bare_s: list[float]
+
+    @property
+    def added_ms(self) -> float:
+        """What the median request takes longer than the median bare call."""
+        return (statistics.median(self.served_s) - statistics.median(self.bare_s)) * 1000
+
+
+def take_unloaded(served: Served, options: dict[str, Any]) -> Unloaded:
+    """Take turns of the bare loop and of one client."""
+    found = Unloaded([], [])
+    with Bare(1, options) as bare:
+        for _ in range(NUM_ROUNDS):
+            found.bare_s.append(1 / bare.rate())
+            _, latencies, lost = asyncio.run(load(served.port, NUM_REQUESTS, 1))
+            if lost:
+                raise RuntimeError(f"{lost} requests of one client failed; see the log of the server")
+            found.served_s += latencies
+    return found
+
+
 def measure(num_soak: int) -> dict[str, Any]:
     """All figures."""
     import yaml
@@ -192,6 +218,7 @@ def measure(num_soak: int) -> dict[str, Any]:
         single = take_rounds(served, 1, options)
     with Served(BATCH) as served:
         batched = take_rounds(served, BATCH, options)
+        unloaded = take_unloaded(served, options)
         _, _, result["num_lost_of_200_clients"] = asyncio.run(load(served.port, 200, 200, 1))
         if num_soak:
             result["soak"] = _soak(served, num_soak)
@@ -199,6 +226,7 @@ def measure(num_soak: int) -> dict[str, Any]:
     return result | {
         "throughput_vs_bare": batched.ratio,
         "throughput_vs_bare_alone": single.ratio,
+        "unloaded_p50_added_ms": unloaded.added_ms,
         "p50_ms": cuts[49] * 1000,
         "p99_ms": cuts[98] * 1000,
         "batch_gain": statistics.median(batched.served) / statistics.median(single.served),

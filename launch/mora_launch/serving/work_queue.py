@@ -101,7 +101,8 @@ class WorkQueue:
 
     Args:
         max_batch: largest batch by capability; 1 by default.
-        gather_s: how long an incomplete batch waits for more work, so that the first request of a burst is not alone.
+        gather_s: how long an incomplete batch waits at most for work that is on its way, so that the first request of a
+            burst is not alone.
 
     Attributes:
         sends_ahead: whether a server that works may have a second batch, which work of other tenants cannot overtake.
@@ -110,6 +111,7 @@ class WorkQueue:
     def __init__(self, max_batch: Mapping[str, int], gather_s: float = 0.0) -> None:
         self._max_batch = max_batch
         self._gather_s = gather_s
+        self._num_expected = 0
         self.sends_ahead = True
         self._waiting: defaultdict[str, list[Work]] = defaultdict(list)  # by tenant, by priority and arrival
         self._shares: defaultdict[str, FairShare] = defaultdict(FairShare)  # by lane
@@ -118,6 +120,13 @@ class WorkQueue:
 
     def __len__(self) -> int:
         return sum(map(len, list(self._waiting.values())))
+
+    def expect(self, num_requests: int) -> None:
+        """Tell that the work of requests is on its way, or (a negative number) that it has come or will not come."""
+        with self._changed:
+            self._num_expected += num_requests
+            if not self._num_expected:
+                self._changed.notify_all()
 
     def put(self, work: Work) -> None:
         """Add work behind what its tenant has of the same priority."""
@@ -174,10 +183,12 @@ class WorkQueue:
                 del self._waiting[tenant]
 
     def _gathered(self, capabilities: Collection[str]) -> list[Work]:
-        """Return the next batch; wait a moment for more work if it is not full."""
+        """Return the next batch; wait a moment for more work if it is not full and some is on its way."""
         batch = self._next(capabilities)
-        if batch and len(batch) < self._limit(batch[0]):
-            self._changed.wait_for(lambda: self._is_full(self._next(capabilities)), self._gather_s)
+        if batch and len(batch) < self._limit(batch[0]) and self._num_expected:
+            self._changed.wait_for(
+                lambda: not self._num_expected or self._is_full(self._next(capabilities)), self._gather_s
+            )
             batch = self._next(capabilities)  # another server may have taken some
         return batch
 

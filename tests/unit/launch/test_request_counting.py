@@ -7,13 +7,14 @@ import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mora_launch.limits import MAX_NUM_REVIEWERS
 from mora_launch.serving.counters import Counters
 from mora_launch.serving.http.counting import Counting
 from mora_launch.serving.http.presence import Presence
-from mora_launch.serving.http.request_record import note_error, note_job
+from mora_launch.serving.http.request_record import note_error, note_job, note_submitted
 from mora_launch.web.access import TENANT
 from mora_launch.web.asgi import App, Message, Receive, Scope, Send
 from mora_runtime.process.logs import start_logging
@@ -156,3 +157,27 @@ def test_a_reviewer_who_has_left_is_forgotten(monkeypatch: pytest.MonkeyPatch) -
     assert presence.look("video_1", "Ben") == ["Ann", "Ben"]
     now_s += 2
     assert presence.look("video_1", None) == ["Ben"]
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [("/v1/images/generations", [1, -1]), ("/v1/images/edits", [1, -1]), ("/v1/videos", []), ("/v1/models", [])],
+)
+@pytest.mark.parametrize("submits", [True, False])
+def test_the_queue_is_told_of_a_picture_until_its_work_has_come(path: str, expected: list[int], submits: bool) -> None:
+    told: list[int] = []
+
+    async def endpoint(scope: Scope, receive: Receive, send: Send) -> None:
+        assert told == expected[:1]
+        if submits:
+            note_submitted()
+            assert told == expected
+        raise ValueError("a fault")
+
+    async def nothing(*_: object) -> Any:
+        raise AssertionError
+
+    scope: Scope = {"type": "http", "method": "POST", "path": path, "headers": []}
+    with pytest.raises(ValueError, match="a fault"):
+        asyncio.run(Counting(endpoint, Counters(), told.append)(scope, nothing, nothing))
+    assert told == expected

@@ -27,6 +27,7 @@ def test_work_with_other_shared_values_is_in_another_batch() -> None:
 
 def test_the_first_of_a_batch_waits_until_it_is_full() -> None:
     queue = WorkQueue({IMAGE: 3}, gather_s=60.0)
+    queue.expect(3)
     queue.put(work(0))
     with ThreadPoolExecutor(1) as pool:
         taken = pool.submit(queue.take, [IMAGE], timeout_s=60.0)
@@ -35,9 +36,23 @@ def test_the_first_of_a_batch_waits_until_it_is_full() -> None:
         assert seeds(taken.result(30.0)) == [0, 1, 2]
 
 
-@pytest.mark.parametrize(("limit", "gather_s"), [(1, 60.0), (4, 0.01)])
-def test_work_does_not_wait_for_others_that_cannot_or_do_not_arrive(limit: int, gather_s: float) -> None:
+def test_a_batch_waits_no_longer_once_nothing_is_on_its_way() -> None:
+    queue = WorkQueue({IMAGE: 3}, gather_s=60.0)
+    queue.expect(2)
+    queue.put(work(0))
+    queue.expect(-1)
+    with ThreadPoolExecutor(1) as pool:
+        taken = pool.submit(queue.take, [IMAGE], timeout_s=60.0)
+        queue.expect(-1)  # that request was refused
+        assert seeds(taken.result(30.0)) == [0]
+
+
+@pytest.mark.parametrize(("limit", "gather_s", "num_expected"), [(1, 60.0, 1), (4, 0.01, 1), (4, 60.0, 0)])
+def test_work_does_not_wait_for_others_that_cannot_or_do_not_arrive(
+    limit: int, gather_s: float, num_expected: int
+) -> None:
     queue = WorkQueue({IMAGE: limit}, gather_s)
+    queue.expect(num_expected)
     queue.put(work(0))
     with ThreadPoolExecutor(1) as pool:
         assert seeds(pool.submit(queue.take, [IMAGE], timeout_s=1.0).result(30.0)) == [0]

@@ -62,7 +62,7 @@ def make_app(pool: ServerPool, config: TrainConfig, run: Path, access: Access) -
     app = FastAPI(title="Mora", lifespan=lifespan, docs_url=None, redoc_url=None)
     install_errors(app)
     app.add_middleware(Gate, drain=front.drain)
-    app.add_middleware(Counting, counters=pool.counters)
+    app.add_middleware(Counting, counters=pool.counters, expect=pool.queue.expect)
     app.include_router(image_routes(front, PictureFiles(run / "pictures", config.serving.keep_videos_s)))
     app.include_router(video_routes(front, jobs))
     app.include_router(content_routes(front, jobs))

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from mora_runtime.files.shown_text import shown_line
@@ -63,16 +64,33 @@ class _Exchange:
         return "completed", ""
 
 
+class _Arrival:
+    """Tells the queue that the work of a request is on its way, until it has come or the request ends."""
+
+    def __init__(self, expect: Callable[[int], None]) -> None:
+        self._expect = expect
+        self._has_come = False
+        expect(1)
+
+    def come(self) -> None:
+        """Tell it once."""
+        if not self._has_come:
+            self._has_come = True
+            self._expect(-1)
+
+
 class Counting:
     """Wraps the application.
 
     Args:
         counters: the server's counters, shown at `/metrics`.
+        expect: `WorkQueue.expect`.
     """
 
-    def __init__(self, app: App, counters: Counters) -> None:
+    def __init__(self, app: App, counters: Counters, expect: Callable[[int], None] = lambda _: None) -> None:
         self._app = app
         self._counters = counters
+        self._expect = expect
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or not scope["path"].startswith("/v1"):
@@ -80,6 +98,8 @@ class Counting:
             return
         exchange = _Exchange(scope, RequestRecord.begun())
         span = _begun_span(exchange)
+        arrival = _Arrival(self._expect if exchange.kind == "picture" else lambda _: None)
+        exchange.record.on_submitted = arrival.come
 
         async def heard() -> Message:
             message = await receive()
@@ -98,6 +118,7 @@ class Counting:
         try:
             await self._app(scope, heard, watched)
         finally:
+            arrival.come()
             self._count(exchange)
             _log(exchange)
             if span is not None:

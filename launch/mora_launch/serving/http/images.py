@@ -21,7 +21,7 @@ from mora_launch.limits import MAX_NUM_IMAGES, MAX_SEED
 from mora_launch.serving.cost import call_cost
 from mora_launch.serving.http.front import Front, NotFound
 from mora_launch.serving.http.reading import get
-from mora_launch.serving.http.request_record import note_error
+from mora_launch.serving.http.request_record import note_error, note_submitted
 from mora_launch.serving.http.requests.bodies import ImageEdit, ImageGeneration
 from mora_launch.serving.http.requests.fields import RequestFields
 from mora_launch.serving.http.requests.request_terms import terms_of
@@ -165,10 +165,12 @@ async def _answer(
             steps: asyncio.Queue[tuple[int, int]] = asyncio.Queue()
             loop = asyncio.get_running_loop()
             works = await submit(place, lambda step, num: loop.call_soon_threadsafe(steps.put_nowait, (step, num)))
+            note_submitted()
             return StreamingResponse(
                 _events(works, steps, place.pop_all(), wanted, is_enhanced, kind), media_type="text/event-stream"
             )
         works = await submit(place, None)
+        note_submitted()
         try:
             pictures = await while_connected(request, [work.future for work in works])
         finally:

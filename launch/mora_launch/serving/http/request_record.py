@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
@@ -17,11 +18,13 @@ class RequestRecord:
         id: the header `x-request-id` of its answer.
         code: of the error that it ended with; empty if it did not.
         job: id of the video job that it made.
+        on_submitted: called once its work is in the queue.
     """
 
     id: str = field(default_factory=lambda: f"req_{secrets.token_hex(12)}")
     code: str = ""
     job: str = ""
+    on_submitted: Callable[[], None] = lambda: None
 
     @classmethod
     def begun(cls) -> RequestRecord:
@@ -43,3 +46,10 @@ def note_job(identifier: str) -> None:
     record = _current.get()
     if record is not None:
         record.job = identifier
+
+
+def note_submitted() -> None:
+    """Record that all work of the current request is in the queue."""
+    record = _current.get()
+    if record is not None:
+        record.on_submitted()
