@@ -167,7 +167,7 @@ def check_negative_prompt(
     if not about.get("takes_negative_prompt", False):
         raise BadRequest("negative_prompt", f"the agent {about['agent']} takes none; say in the prompt what is shown")
     scale = about["guidance_scale"] if guidance is None else guidance
-    if scale <= 1:
+    if scale <= 1 and negative_prompt:
         text = f"has no effect at guidance_scale {scale:g} of the agent {about['agent']}; give one above 1"
         raise BadRequest("negative_prompt", text)
 

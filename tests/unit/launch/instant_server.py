@@ -7,12 +7,13 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
-from mora_launch.checkpoints.adapter_catalog import AdapterCatalog
+from mora_launch.checkpoints.adapter_catalog import AdapterCatalog, NamedAdapters
 from mora_launch.config.train_config import load_config
 from mora_launch.serving.adapter_choices import AdapterChoices
 from mora_launch.serving.counters import Counters
@@ -89,6 +90,17 @@ class InstantServer:
     pool: InstantPool
     jobs: VideoJobs
     front: Front
+
+    def name_adapters(self, agents: Mapping[str, Sequence[str]]) -> None:
+        """Let requests name adapters; `agents` has the agents that each name is for."""
+        some_file: Any = SimpleNamespace(sha256="a hash")
+        entries = {
+            name: NamedAdapters(name, "a folder", dict.fromkeys(having, some_file)) for name, having in agents.items()
+        }
+        self.pool.adapters = AdapterChoices(AdapterCatalog(entries))
+        for name, having in agents.items():
+            for agent in having:
+                self.pool.adapters.learn(agent, [name], [])
 
     def finished(self, identifier: str) -> dict[str, Any]:
         """The job, once it has ended."""

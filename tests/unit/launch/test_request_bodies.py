@@ -41,6 +41,7 @@ WITH: dict[str, dict[str, Any]] = {
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InstantServer]:
     with instant_server(tmp_path_factory.mktemp("bodies"), "serving.max_waiting=300") as server:
+        server.name_adapters({"ink": ("image", "video")})
         yield server
 
 

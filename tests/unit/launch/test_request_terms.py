@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from mora_launch.checkpoints.adapter_catalog import AdapterCatalog, NamedAdapters
-from mora_launch.serving.adapter_choices import AdapterChoices
 from mora_launch.serving.terms import LoraChoice
 from mora_launch.tasks.errors import BadRequest
 
@@ -23,14 +20,7 @@ PICTURE = SIDE * SIDE * 4 / 1e6
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InstantServer]:
     with instant_server(tmp_path_factory.mktemp("run")) as made:
-        some_file: Any = SimpleNamespace(sha256="a hash")
-        entries = {
-            "ink": NamedAdapters("ink", "a folder", {"image": some_file}),
-            "motion": NamedAdapters("motion", "a folder", {"video": some_file}),
-        }
-        made.pool.adapters = AdapterChoices(AdapterCatalog(entries))
-        made.pool.adapters.learn("image", ["ink"], [])
-        made.pool.adapters.learn("video", ["motion"], [])
+        made.name_adapters({"ink": ["image"], "motion": ["video"]})
         yield made
 
 

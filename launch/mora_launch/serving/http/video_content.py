@@ -36,15 +36,22 @@ def content_routes(front: Front, jobs: VideoJobs) -> APIRouter:
             raise BadRequest("variant", f"expected one of {', '.join(_VARIANTS)}, got {variant[:20]}")
         if variant == "video" and (streamed := _streamed(request, job)) is not None:
             return streamed
-        check_completed(job, "video_id")
         if variant == "spritesheet":
+            check_completed(job, "video_id")
             return await _sheet(request, front, jobs, job)
-        path = jobs.file(job, variant)
-        if not path.is_file():
-            raise file_missing("video_id")
-        return StoredFile(path, media_type=MEDIA_TYPES[job.kind] if variant == "video" else "image/png")
+        return completed_file(jobs, job, variant)
 
     return router
+
+
+def completed_file(jobs: VideoJobs, job: VideoJob, variant: str = "video") -> Response:
+    """Return a job's `video` or `thumbnail`, and its id as a header. Raises: NotReady, NotFound: there is none."""
+    check_completed(job, "video_id")
+    path = jobs.file(job, variant)
+    if not path.is_file():
+        raise _file_missing("video_id")
+    media_type = MEDIA_TYPES[job.kind] if variant == "video" else "image/png"
+    return StoredFile(path, media_type=media_type, headers={"x-video-id": job.id})
 
 
 def check_completed(job: VideoJob, field: str) -> None:
@@ -55,7 +62,7 @@ def check_completed(job: VideoJob, field: str) -> None:
         raise NotReady(field, f"the video is {job.status}, not completed; poll it until it is")
 
 
-def file_missing(field: str) -> NotFound:
+def _file_missing(field: str) -> NotFound:
     """Return the error for a result that is no longer on disk."""
     return NotFound(field, "the video's file is missing from the server's run directory")
 
@@ -65,7 +72,7 @@ async def stored_content(jobs: VideoJobs, job: VideoJob, field: str) -> bytes:
     try:
         return await run_in_threadpool(jobs.file(job).read_bytes)
     except FileNotFoundError:
-        raise file_missing(field) from None
+        raise _file_missing(field) from None
 
 
 def _streamed(request: Request, job: VideoJob) -> Response | None:

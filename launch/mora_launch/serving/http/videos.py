@@ -15,7 +15,7 @@ from fastapi.responses import JSONResponse, Response
 
 from mora_launch.limits import MAX_NUM_LISTED_VIDEOS
 from mora_launch.serving.http.front import Front, NotFound, error_answer, status_of_code
-from mora_launch.serving.http.jobs.video_job import MEDIA_TYPES, VideoJob, place_of
+from mora_launch.serving.http.jobs.video_job import VideoJob, place_of
 from mora_launch.serving.http.jobs.video_jobs import VideoJobs
 from mora_launch.serving.http.reading import get
 from mora_launch.serving.http.requests.bodies import (
@@ -31,8 +31,7 @@ from mora_launch.serving.http.requests.request_cost import task_cost
 from mora_launch.serving.http.requests.request_terms import terms_of
 from mora_launch.serving.http.requests.uploads import decoded, sent_files
 from mora_launch.serving.http.requests.video_request import requested_job, with_files
-from mora_launch.serving.http.results.stored_file import StoredFile
-from mora_launch.serving.http.video_content import check_completed, stored_content
+from mora_launch.serving.http.video_content import check_completed, completed_file, stored_content
 from mora_launch.serving.http.waiting import while_connected
 from mora_launch.tasks.catalog import TASKS
 from mora_launch.tasks.errors import BadRequest
@@ -134,8 +133,7 @@ class _Creator:
             code = job.error["code"]
             status = 503 if code == "server_stopped" else status_of_code(code)
             return error_answer(job.error["message"], status, code=code)
-        check_completed(job, "video_id")
-        return StoredFile(self.jobs.file(job), media_type=MEDIA_TYPES[job.kind], headers={"x-video-id": job.id})
+        return completed_file(self.jobs, job)
 
     async def _created(
         self, request: Request, fields: RequestFields, files: str, task: str | None, source_id: str | None

@@ -22,6 +22,7 @@ _REFERENCE = "a file, a data: URL in base64, or an object with one"
 _GUIDANCE = "these models have one guidance; give guidance_scale"
 _NO_SOUND = "results have no sound"
 _SCHEDULE = "the noise schedule is a part of the configuration"
+_MAX_NUM_REFERENCES = max(int(task.needs_image) + task.num_videos + task.num_optional_videos for task in TASKS.values())
 FORM = "multipart/form-data"
 
 
@@ -31,7 +32,7 @@ class RequestBody(BaseModel):
     Attributes:
         ignored: fields of OpenAI's interface without a meaning here.
         instead: fields of other interfaces, with what to give in their place.
-        files: fields that are files of a form.
+        files: fields that are files of a form, with the largest number of them.
         references: fields that may be objects with one key, by that key; their texts may be data: URLs, which are
             longer than other texts.
         aliases: other names of references.
@@ -41,7 +42,7 @@ class RequestBody(BaseModel):
 
     ignored: ClassVar[tuple[str, ...]] = ()
     instead: ClassVar[Mapping[str, str]] = {}
-    files: ClassVar[tuple[str, ...]] = ()
+    files: ClassVar[Mapping[str, int]] = {}
     references: ClassVar[Mapping[str, str]] = {}
     aliases: ClassVar[Mapping[str, str]] = {}
     groups: ClassVar[Mapping[str, tuple[str, ...]]] = {}
@@ -68,7 +69,7 @@ class RequestBody(BaseModel):
             schema["properties"][name] |= {"anyOf": [shape, {"type": "null"}]}
         content: dict[str, Any] = {"application/json": {"schema": schema}}
         if cls.files:
-            files = {name: {"type": "array", "items": _FILE, "maxItems": 4} for name in cls.files}
+            files = {name: {"type": "array", "items": _FILE, "maxItems": most} for name, most in cls.files.items()}
             content[FORM] = {"schema": {**schema, "properties": {**schema["properties"], **files}}}
         return {"requestBody": {"required": True, "content": content}}
 
@@ -95,10 +96,12 @@ class Sampled(RequestBody):
     lora: str | dict[str, Any] | None = Field(
         default=None,
         description="The name of LoRA adapters of this server, or an object with `name` and a `scale` of 0 to 1.",
+        examples=["ink", {"name": "ink", "scale": 0.5}],
     )
     priority: int | None = Field(
-        default=None, ge=-MAX_PRIORITY, le=MAX_PRIORITY, description="Smaller is earlier, among your own requests."
-    )
+        default=None, ge=-MAX_PRIORITY, le=MAX_PRIORITY, description="Smaller is earlier, among your own requests.",
+        examples=[-1],
+    )  # fmt: skip
     extra_params: dict[str, Any] | None = Field(
         default=None, description="Sampling fields in one object.", examples=[{"seed": 5}]
     )
@@ -140,7 +143,7 @@ class ImageEdit(ImageGeneration):
     """`POST /v1/images/edits`."""
 
     ignored = (*ImageGeneration.ignored, "mask")
-    files = ("image",)
+    files = {"image": 1}
     references = {"image": "image_url"}
     groups = {"extra_params": (*_PICTURE_GROUP, "strength")}
 
@@ -203,7 +206,7 @@ class Reviewed(RequestBody):
 class VideoNow(VideoSampling, Strength):
     """`POST /v1/videos/sync`."""
 
-    files = ("input_reference",)
+    files = {"input_reference": _MAX_NUM_REFERENCES}
     references = {"input_reference": "image_url"}
     aliases = {"image_reference": "input_reference"}
     groups = {**VideoSampling.groups, "extra_params": (*VideoSampling.groups["extra_params"], "strength")}
@@ -227,7 +230,7 @@ class VideoExtension(VideoSampling, Reviewed):
     """`POST /v1/videos/extensions`."""
 
     instead = {name: text for name, text in VideoSampling.instead.items() if name != "video"}
-    files = ("video",)
+    files = {"video": 1}
     references = {"video": "id"}
 
     video: str | dict[str, str] | None = Field(
