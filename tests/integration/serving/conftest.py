@@ -113,20 +113,20 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def launch(folder: Path, *options: str) -> Serving:
+def launch(folder: Path, *options: str, config: Path = TOYS) -> Serving:
     """Start `mora serve` without waiting for its models."""
     port = free_port()
     folder.mkdir(parents=True, exist_ok=True)
     log = open(folder / "serve.log", "wb")  # noqa: SIM115 - the process writes to it as long as it lives
-    command = [str(ROOT / "mora"), "serve", str(TOYS), "--port", str(port), "--run", str(folder / "run")]
+    command = [str(ROOT / "mora"), "serve", str(config), "--port", str(port), "--run", str(folder / "run")]
     process = subprocess.Popen([*command, *options], cwd=ROOT, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
     log.close()
     client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=240, limits=UNBOUNDED)
     return Serving(process, folder / "run", port, client)
 
 
-def start(folder: Path, *options: str) -> Serving:
-    serving = launch(folder, *options)
+def start(folder: Path, *options: str, config: Path = TOYS) -> Serving:
+    serving = launch(folder, *options, config=config)
     serving.wait_ready()
     return serving
 
