@@ -78,7 +78,15 @@ def test_a_video_from_its_request_to_its_deletion(curl: Callable[..., Answer], s
     at_once = curl("/videos/sync", *JSON, "-d", json.dumps(body))
     assert (at_once.status, at_once.content) == (200, content.content)
     assert curl(f"/videos/{job['id']}/content", "-r", "4-7").content == b"ftyp"
-    assert curl(f"/videos/{job['id']}/content", "-I").status == 200
+    for path in (
+        f"/videos/{job['id']}/content",
+        f"/videos/{job['id']}",
+        "/videos",
+        "/models",
+        "/models/mora",
+        "/tasks",
+    ):
+        assert curl(path, "-I").status == 200, path
     thumbnail = curl(f"/videos/{job['id']}/content?variant=thumbnail")
     assert thumbnail.kind == "image/png"
     sheet = curl(f"/videos/{job['id']}/content?variant=spritesheet")
@@ -101,6 +109,22 @@ def test_a_finished_video_is_remixed_extended_and_edited(curl: Callable[..., Ans
         assert (job["status"], job["task"]) == ("completed", task)
         made = curl(f"/videos/{job['id']}/content").content
         assert len(read_video(made, "made", max_frames=100).frames) == num_frames
+
+
+def test_a_script_that_gives_up_takes_its_video_back(curl: Callable[..., Answer], serving: Serving) -> None:
+    def num_cancelled() -> float:
+        lines = serving.http.get("/metrics").text.splitlines()
+        return sum(float(line.split()[-1]) for line in lines if line.startswith("mora_cancelled_total"))
+
+    before = num_cancelled()
+    body = json.dumps({"prompt": "given up", "num_inference_steps": 1000, "enhance": False})
+    words = ["curl", "-sS", "--max-time", "1", *JSON, "-d", body, f"{serving.url}/videos/sync"]
+    assert subprocess.run(words, capture_output=True, check=False, timeout=60).returncode == 28, "curl has timed out"
+    deadline = time.monotonic() + 60
+    while num_cancelled() == before:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert "given up" not in [job["prompt"] for job in curl("/videos?limit=100").json["data"]]
 
 
 def test_the_list_is_read_page_by_page_to_its_end(curl: Callable[..., Answer]) -> None:

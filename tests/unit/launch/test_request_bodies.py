@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from mora_launch.serving.http.requests.bodies import (
 )
 from mora_launch.tasks.media import encode, png
 
+from tests.unit.launch import instant_server as instant_server_module
 from tests.unit.launch.instant_server import SIDE, InstantServer, instant_server
 from tests.unit.launch.test_video_routes import said
 
@@ -173,3 +175,21 @@ def test_a_body_without_its_content_type_is_told_to_send_it(served: InstantServe
         answer = served.http.post("/v1/videos", content=b'{"prompt": "a"}', headers=headers)
         assert answer.status_code in (400, 415)
         assert "send Content-Type: application/json" in answer.json()["error"]["message"]
+
+
+def test_a_model_is_named_by_its_agent_or_by_a_kind_that_only_one_agent_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(instant_server_module._AGENTS, "connect_videos", "other")
+    other = "serving.agents.other={environment: opensora, kind: opensora, capabilities: [connect_videos]}"
+    with instant_server(tmp_path, other) as server:
+        assert server.front.models() == ["mora", "image", "other", "video", "sd3"]
+        for task, model, allowed in (
+            ("text_to_video", "video", "mora, video"), ("connect", "other", "mora, other"),
+        ):  # fmt: skip
+            assert said(post(server, task, "opensora"), 404) == f"model: expected one of {allowed}, got opensora"
+            assert "model:" not in post(server, task, model).text
+
+
+def post(server: InstantServer, task: str, model: str) -> Any:
+    return server.http.post("/v1/videos", json={"prompt": "a", "task": task, "model": model})
