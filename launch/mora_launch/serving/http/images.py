@@ -66,7 +66,7 @@ def image_routes(front: Front, files: PictureFiles) -> APIRouter:
         async def submit(place: ExitStack, on_step: Any) -> list[Work]:
             return await _submit(front, fields, terms, prompt_of, place, on_step)
 
-        return await _answer(request, fields, submit, front, files, "image_generation")
+        return await _answer(request, fields, submit, files, "image_generation")
 
     @router.post("/v1/images/edits", openapi_extra=ImageEdit.documented())
     async def edits(request: Request) -> Response:
@@ -78,7 +78,7 @@ def image_routes(front: Front, files: PictureFiles) -> APIRouter:
         async def submit(place: ExitStack, on_step: Any) -> list[Work]:
             return await _submit_edit(request, front, fields, terms, prompt_of, place, on_step)
 
-        return await _answer(request, fields, submit, front, files, "image_edit")
+        return await _answer(request, fields, submit, files, "image_edit")
 
     @get(router, f"{FILES}/{{name}}")
     async def stored(name: str) -> Response:
@@ -154,9 +154,7 @@ def _common(front: Front, fields: RequestFields, about: dict[str, Any]) -> tuple
     return seeds, sampling(steps, guidance, negative_prompt)
 
 
-async def _answer(
-    request: Request, fields: RequestFields, submit: Any, front: Front, files: PictureFiles, kind: str
-) -> Response:
+async def _answer(request: Request, fields: RequestFields, submit: Any, files: PictureFiles, kind: str) -> Response:
     """Return one JSON answer, or a stream of events; the request leaves the admission when it ends."""
     with ExitStack() as place:
         wanted = PictureAnswer.of(request, fields, files)
@@ -192,15 +190,16 @@ async def _events(
 ) -> AsyncIterator[bytes]:  # fmt: skip
     """Yield server-sent events: the progress while it changes, then one per picture."""
     try:
-        waiting = {on_loop(work.future) for work in works}
-        while waiting:
-            _, waiting = await asyncio.wait(waiting, timeout=0.05)
-            while not steps.empty():
-                step, num_steps = steps.get_nowait()
-                yield _event(f"{kind}.progress", {"step": step, "num_steps": num_steps})
-        for work in works:
-            datum = await _datum(work.future.result(), work, wanted, is_enhanced)
-            yield _event(f"{kind}.completed", {**datum, "created_at": int(time.time())})
+        with place:
+            waiting = {on_loop(work.future) for work in works}
+            while waiting:
+                _, waiting = await asyncio.wait(waiting, timeout=0.05)
+                while not steps.empty():
+                    step, num_steps = steps.get_nowait()
+                    yield _event(f"{kind}.progress", {"step": step, "num_steps": num_steps})
+            for work in works:
+                datum = await _datum(work.future.result(), work, wanted, is_enhanced)
+                yield _event(f"{kind}.completed", {**datum, "created_at": int(time.time())})
     except MoraError as error:
         note_error(error.code)
         yield _event("error", error_body(None, str(error), "server_error", error.code))
@@ -208,7 +207,6 @@ async def _events(
         for work in works:
             if not work.future.done():
                 work.cancel()
-        place.close()
 
 
 def _event(kind: str, content: dict[str, Any]) -> bytes:
