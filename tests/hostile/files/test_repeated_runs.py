@@ -228,3 +228,17 @@ def test_a_pipe_and_a_device_are_not_read(tmp_path: Path) -> None:
         result = CliRunner().invoke(cli, ["generate", "--repeat", str(path), "-o", str(tmp_path / "again.mp4")])
         assert isinstance(result.exception, SettingsError)
         assert "expected a regular file" in str(result.exception)
+
+
+def test_adapters_are_shown_and_no_folder_of_them_is_listed(tmp_path: Path, enhanced: list[str]) -> None:
+    content = strange_json()
+    content["config"]["serving"]["adapters"] = {"folder": "/etc", "named": {"ink": "/home/other/ink"}}
+    content["mora"]["lora"] = "ink:0.5"
+    content["lora"] = {"name": "ink", "scale": 0.5, "sha256": {"image": "0" * 64}}
+    content["audio"] = "left out"
+    result = repeat(tmp_path, content)
+    assert result.exception is None, result.exception
+    assert "adapters ink from /home/other/ink" in result.output
+    run = RepeatedRun.read(tmp_path / "strange.json", lambda: load_config(TINY, []))
+    assert run.config.serving.adapters.folder is None
+    assert run.lora_sha256 == {"image": "0" * 64}
