@@ -138,3 +138,9 @@ def instant_server(folder: Path, *changes: str) -> Iterator[InstantServer]:
     finally:
         jobs.close()
         front.decoders.close()
+
+
+def said(answer: Any, status: int) -> str:
+    """The message of an error with this status."""
+    assert answer.status_code == status, answer.text
+    return str(answer.json()["error"]["message"])

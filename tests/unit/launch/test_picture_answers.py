@@ -19,8 +19,7 @@ from mora_launch.serving.http.results.picture_files import PictureFiles
 from mora_launch.serving.http.results.picture_format import PictureFormat
 from PIL import Image
 
-from tests.unit.launch.instant_server import SIDE, InstantServer, instant_server
-from tests.unit.launch.test_video_routes import said
+from tests.unit.launch.instant_server import SIDE, InstantServer, instant_server, said
 
 PATH = "/v1/images/generations"
 ADDRESS = re.compile(r"http://127\.0\.0\.1:8000/v1/images/files/[\w-]{32}\.(png|jpeg|webp)")

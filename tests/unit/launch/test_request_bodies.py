@@ -22,8 +22,7 @@ from mora_launch.serving.http.requests.bodies import (
 from mora_launch.tasks.media import encode, png
 
 from tests.unit.launch import instant_server as instant_server_module
-from tests.unit.launch.instant_server import SIDE, InstantServer, instant_server
-from tests.unit.launch.test_video_routes import said
+from tests.unit.launch.instant_server import SIDE, InstantServer, instant_server, said
 
 PICTURE = png(np.full((32, 48, 3), 90, np.uint8))
 CLIP = encode(np.full((6, 32, 32, 3), 90, np.uint8), 8.0, "mp4", {})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import io
 import json
 from collections.abc import Iterator
@@ -14,14 +15,15 @@ import openai
 import pytest
 from mora_data.reading.timeline import Video
 from mora_launch.decoding.video import read_video
+from mora_launch.limits import MAX_JSON_NBYTES
 from mora_launch.serving.http.jobs.video_job import VideoJob
 from mora_launch.serving.http.results.frame_sheet import frame_sheet
-from mora_launch.tasks.media import encode
+from mora_launch.tasks.media import encode, png
 from mora_launch.tasks.request import TaskRequest
 from mora_runtime.errors import Cancelled
 from PIL import Image
 
-from tests.unit.launch.instant_server import NUM_FRAMES, SIDE, InstantServer, instant_server
+from tests.unit.launch.instant_server import NUM_FRAMES, SIDE, InstantServer, instant_server, said
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 CLIP = encode(np.full((6, 48, 48, 3), 90, np.uint8), 8.0, "mp4", {})
@@ -31,11 +33,6 @@ CLIP = encode(np.full((6, 48, 48, 3), 90, np.uint8), 8.0, "mp4", {})
 def served(tmp_path: Path) -> Iterator[InstantServer]:
     with instant_server(tmp_path, "serving.max_waiting=300") as server:
         yield server
-
-
-def said(answer: Any, status: int) -> str:
-    assert answer.status_code == status, answer.text
-    return str(answer.json()["error"]["message"])
 
 
 def frames(content: bytes) -> Video:
@@ -75,6 +72,24 @@ def test_a_client_that_hangs_up_cancels_its_job(served: InstantServer) -> None:
     asyncio.run(asyncio.wait_for(served.app(scope, first_the_body, send), 60))
     assert isinstance(served.pool.works[0].future.exception(60), Cancelled)
     assert served.http.get("/v1/videos").json()["data"] == []
+
+
+def test_a_picture_of_megabytes_is_taken_in_every_form(served: InstantServer) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (800, 900, 3), dtype=np.uint8)
+    picture = png(noise)
+    assert len(picture) > MAX_JSON_NBYTES
+    url = f"data:image/png;base64,{base64.b64encode(picture).decode()}"
+    form = {"prompt": "a red circle", "seed": "3"}
+    made = [served.http.post("/v1/videos/sync", data=form, files={"input_reference": ("a.png", picture)})]
+    for name in ("input_reference", "image_reference"):
+        made.append(served.http.post("/v1/videos/sync", json={**form, name: {"image_url": url}}))
+        for value in (url, json.dumps({"image_url": url})):
+            made.append(served.http.post("/v1/videos/sync", data=form, files={name: (None, value)}))
+    assert [answer.status_code for answer in made] == [200] * 7, [answer.text[:200] for answer in made]
+    assert len({answer.content for answer in made}) == 1
+    twice = {**form, "input_reference": url, "image_reference": url}
+    words = said(served.http.post("/v1/videos/sync", json=twice), 400)
+    assert words == "input_reference: is given twice, as input_reference and image_reference; give it once"
 
 
 def test_finished_videos_are_edited_extended_and_remixed(served: InstantServer) -> None:

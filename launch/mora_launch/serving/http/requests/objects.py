@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mora_runtime.files.foreign_json import parse_object
-
-from mora_launch.limits import MAX_JSON_DEPTH, MAX_JSON_NBYTES, MAX_NUM_JSON_VALUES
+from mora_launch.serving.http.requests import json_body
 from mora_launch.tasks.errors import BadRequest
 
 
@@ -27,12 +25,10 @@ def given_object(values: dict[str, Any], name: str) -> Any:
 
 
 def _parsed(name: str, text: str) -> dict[str, Any]:
-    if len(text) > MAX_JSON_NBYTES:
-        raise BadRequest(name, f"expected at most {MAX_JSON_NBYTES} characters of JSON, got {len(text)}")
     try:
-        return parse_object(text.encode(), max_depth=MAX_JSON_DEPTH, max_num_values=MAX_NUM_JSON_VALUES)
-    except ValueError as error:
-        raise BadRequest(name, str(error)) from None
+        return json_body.parse(text.encode(), may_hold_data_urls=True)
+    except BadRequest as error:
+        raise BadRequest(name, str(error).partition(": ")[2]) from None
 
 
 def with_groups(values: dict[str, Any], groups: Mapping[str, Sequence[str]]) -> dict[str, Any]:
