@@ -20,7 +20,7 @@ from mora_launch.serving.call_record import CallRecord
 from mora_launch.serving.counters import Counters
 from mora_launch.serving.held_sample import HeldSample, rows_of
 from mora_launch.serving.server_adapters import AdapterChange, ServerAdapters
-from mora_launch.serving.work_queue import Work, WorkQueue
+from mora_launch.serving.work_queue import Work, WorkQueue, servers_stop
 
 if TYPE_CHECKING:
     from mora_runtime import Client, PendingReply
@@ -171,7 +171,9 @@ class ServerWorker(threading.Thread):
         again = []
         for work in lost:
             work.num_runs += 1
-            if work.num_runs < MAX_NUM_RUNS and not self._ended:
+            if self._ended:
+                work.fail(servers_stop())
+            elif work.num_runs < MAX_NUM_RUNS:
                 again.append(work)
             else:
                 work.fail(PeerDied(f"{self.role} died while it worked on this request, in {MAX_NUM_RUNS} attempts"))

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 from mora_data.reading.fitting import Clip
-from mora_runtime.errors import Cancelled
+from mora_runtime.errors import Cancelled, RoleFailed
 
 from mora_launch.limits import MAX_BATCH_TEXT_NBYTES
 from mora_launch.serving.fair_share import FairShare
@@ -90,6 +90,11 @@ class Work:
         """Set an error as the result, unless the work was cancelled."""
         with contextlib.suppress(InvalidStateError):
             self.future.set_exception(error)
+
+
+def servers_stop() -> RoleFailed:
+    """Return the error of work that is not done when the servers end."""
+    return RoleFailed("the servers are being stopped")
 
 
 class WorkQueue:
