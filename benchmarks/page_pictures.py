@@ -79,6 +79,7 @@ def taken(browser: Browser, serving: Serving) -> Iterator[Image.Image]:
 
 def reviewed(browser: Browser, serving: Serving) -> Iterator[Image.Image]:
     """A review that waits at the picture."""
+    browser.run("sessionStorage.setItem('mora-reviewer', 'Ann')")
     open_page(browser, serving)
     type_prompt(browser, "a yellow square moves down")
     set_field(browser, "Seed", "6")

@@ -164,6 +164,6 @@ def test_errors_are_shown_at_their_field_also_below_more(browser: Browser, servi
     )
     browser.button("Make the video")
     browser.wait("document.activeElement.matches('details[open] input[aria-invalid]')")
-    assert "priority: expected -1000 to 1000, got 5000" in browser.text()
+    assert "expected -1000 to 1000, got 5000" in browser.text()
     assert "Adapter" not in browser.text(), "this server has none"
     check_is_sound(browser)

@@ -35,6 +35,7 @@ export class FileSlot {
     this.name.replaceChildren(name);
     if (file === null) this.#view.clear();
     else this.#view.show(file);
+    this.chosen.querySelector("video")?.removeAttribute("controls"); // there is no room for them
     if (file === null || !(file instanceof File)) this.field.input.value = "";
   }
 

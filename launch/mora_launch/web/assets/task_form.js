@@ -72,8 +72,8 @@ export class TaskForm {
       seed: numberField("Seed", "", {
         min: 0, max: limits.max_seed, step: 1, placeholder: "random",
       }),
-      num_inference_steps: numberField("Steps", "", { min: 1, max: 1000, step: 1, placeholder: "the model’s default" }),
-      guidance_scale: numberField("Guidance", "", { min: 0, max: 50, step: "any", placeholder: "the model’s default" }),
+      num_inference_steps: numberField("Steps", "", { min: 1, max: 1000, step: 1, placeholder: "default" }),
+      guidance_scale: numberField("Guidance", "", { min: 0, max: 50, step: "any", placeholder: "default" }),
       priority: numberField("Priority", "smaller is earlier", {
         min: -limits.max_priority, max: limits.max_priority, step: 1, placeholder: 0,
       }),
@@ -95,7 +95,7 @@ export class TaskForm {
       { novalidate: true }, // the server checks the fields, with better messages
       element("p", { class: "about" }, this.#task.description),
       this.prompt.element,
-      this.slots.length === 0 ? null : element("div", { class: "row" }, ...this.slots.map((slot) => slot.element)),
+      this.slots.length === 0 ? null : element("div", { class: "row slots" }, ...this.slots.map((slot) => slot.element)),
       element("div", { class: "row" }, ...usual.map(([, field]) => field.element)),
       this.fields.get("enhance")?.element ?? null,
       this.review.element,
@@ -180,7 +180,7 @@ export class TaskForm {
       this.problem.replaceChildren(error.message);
       return;
     }
-    field.error = error.message;
+    field.error = error.message.replace(`${error.field}: `, ""); // the label says which field it is
     field.element.closest("details")?.setAttribute("open", "");
     field.input.focus();
   }
