@@ -8,6 +8,7 @@ import threading
 import time
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 from mora_launch.review.decision import ReviewState
@@ -73,7 +74,7 @@ class VideoJob:
     cancelled: threading.Event = field(default_factory=threading.Event)
     ended: Future[None] = field(default_factory=Future)
 
-    @property
+    @cached_property
     def place(self) -> Place:
         """Its place in the list of all jobs, which are in the order of their creation."""
         return place_of(self.id) or (self.created_at * 10**9, self.id)
