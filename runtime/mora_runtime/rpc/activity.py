@@ -42,6 +42,7 @@ class Activity:
     in_steps_ns: int = 0
     after_steps_ns: int = 0
     memory_nbytes: Callable[[], int] = lambda: 0
+    keep_pace: Callable[[], None] = lambda: None  # waits for the device before a step is reported
     send_part: Callable[[dict[str, Any]], None] | None = None  # to the caller of the running call, if it wants parts
     ways: Ways = field(default_factory=Ways)
     # (caller, id, sample or None for all); the control thread adds entries, the thread that serves calls removes them
@@ -113,6 +114,7 @@ def report_step(step: int, num_steps: int) -> None:
     """Report progress for PONG, and raise Cancelled as `check_cancelled`. Agents call it after each denoising step."""
     activity = _activity
     if activity is not None:
+        activity.keep_pace()
         activity.report(step, num_steps)
     check_cancelled()
 

@@ -22,6 +22,7 @@ import torch
 import zmq
 
 from mora_runtime.autograd.graph_table import GraphTable
+from mora_runtime.device.device_pace import DevicePace
 from mora_runtime.errors import AgentFailed, DeviceFailed, FrameError, MoraError, ProtocolError, TransportError
 from mora_runtime.limits import DEVICE_TICK_S, DOORBELL_DEADLINE_S
 from mora_runtime.process import faults
@@ -86,7 +87,11 @@ class Server:
         self._connections: dict[bytes, PeerConnection] = {}
         self._by_descriptor: dict[int, PeerConnection] = {}
         self._device = ServerDevice.of(settings)
-        self._activity = Activity(memory_nbytes=memory_gauge(self._device.torch_device), ways=session.store.ways)
+        self._activity = Activity(
+            memory_nbytes=memory_gauge(self._device.torch_device),
+            keep_pace=DevicePace(self._device.torch_device).keep,
+            ways=session.store.ways,
+        )
         publish(self._activity)
         self._executor = Executor(
             session.store, agents, self._device, self._tickets, self._activity, recompute=settings.recompute
