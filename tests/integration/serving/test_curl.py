@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shutil
 import subprocess
 import time
@@ -125,6 +126,15 @@ def test_a_script_that_gives_up_takes_its_video_back(curl: Callable[..., Answer]
         assert time.monotonic() < deadline
         time.sleep(0.05)
     assert "given up" not in [job["prompt"] for job in curl("/videos?limit=100").json["data"]]
+
+
+def test_every_address_that_is_read_also_answers_head(serving: Serving) -> None:
+    paths = serving.http.get("/openapi.json").json()["paths"]
+    read = [re.sub(r"\{\w+\}", "none", path) for path, methods in paths.items() if "get" in methods]
+    assert {"/v1/models", "/v1/videos/none/content", "/readyz"} <= set(read)
+    for path in read:
+        head, whole = serving.http.head(path), serving.http.get(path)
+        assert (head.status_code, head.content) == (whole.status_code, b""), path
 
 
 def test_the_list_is_read_page_by_page_to_its_end(curl: Callable[..., Answer]) -> None:

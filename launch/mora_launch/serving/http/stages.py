@@ -7,13 +7,14 @@ from fastapi.responses import JSONResponse, Response
 
 from mora_launch.serving.http.front import NotFound
 from mora_launch.serving.http.jobs.video_jobs import VideoJobs
+from mora_launch.serving.http.reading import get
 
 
 def stage_routes(jobs: VideoJobs) -> APIRouter:
     """Return a router with the list of a job's stages and their pictures."""
     router = APIRouter()
 
-    @router.get("/v1/videos/{video_id}/stages")
+    @get(router, "/v1/videos/{video_id}/stages")
     async def stages(video_id: str) -> Response:
         job = jobs.get(video_id)
         begun = list(job.stages)
@@ -21,7 +22,7 @@ def stage_routes(jobs: VideoJobs) -> APIRouter:
         expected = len(begun) if job.has_ended else max(job.num_stages, len(begun))
         return JSONResponse({"object": "list", "data": data, "expected": expected})
 
-    @router.get("/v1/videos/{video_id}/stages/{number}/content")
+    @get(router, "/v1/videos/{video_id}/stages/{number}/content")
     async def picture(video_id: str, number: str) -> Response:
         begun = list(jobs.get(video_id).stages)
         found = begun[int(number)] if number.isdecimal() and len(number) < 5 and int(number) < len(begun) else None
