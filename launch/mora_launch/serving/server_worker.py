@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 _DEPTH = 2  # batches sent to a server at once, so that it need not wait between them
-_IDLE_S = 1.0  # interval of pings to an idle server
+_IDLE_S = 1.0  # interval of pings for the metrics, also to an idle server
 _TICK_S = 0.05  # interval of checks for progress and cancellations
 _WARM_NBYTES = 4 << 20
 _VITALS = (
@@ -93,6 +93,7 @@ class ServerWorker(threading.Thread):
         self._ended = False
         self._in_flight: deque[_Batch] = deque()
         self._answered_ns = 0  # when the server last answered a call
+        self._remembered_s = 0.0  # when `vitals` were read
         self.is_connected = False
 
     def server_is_ready(self, generation: int) -> None:
@@ -241,7 +242,8 @@ class ServerWorker(threading.Thread):
         for each in self._in_flight:
             self._hand_parts_over(each)
             self._pass_cancellations_on(client, each)
-        if not batch.pending.has_ended and any(work.on_step for work in batch.works):
+        is_asked = any(work.on_step for work in batch.works) or time.monotonic() - self._remembered_s > _IDLE_S
+        if not batch.pending.has_ended and is_asked:
             pong = client.ping(CONTROL_DEADLINE_S)
             self._remember(pong._asdict())
             if pong.num_steps:
@@ -262,6 +264,7 @@ class ServerWorker(threading.Thread):
 
     def _remember(self, pong: Mapping[str, Any]) -> None:
         self.vitals = {name: pong[name] for name in _VITALS}
+        self._remembered_s = time.monotonic()
 
     def _pass_cancellations_on(self, client: Client, batch: _Batch) -> None:
         indices = {index for index, work in enumerate(batch.works) if work.is_cancelled}
