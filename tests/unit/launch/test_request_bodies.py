@@ -158,6 +158,21 @@ def test_sampling_fields_mean_the_same_alone_in_an_object_and_in_a_form(served: 
     assert (done["seed"], done["seconds"]) == (7, f"{9 / 8:g}")
 
 
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"seed": ("a", b"1")}, "seed: expected text, got a file"),
+        ({"prompt": ("a", b"x")}, "prompt: expected text, got a file"),
+        ({"reference": ("a", PICTURE)}, "reference: unknown field; did you mean"),
+        ({"input_reference": ("a", PICTURE), "image_reference": ("a", PICTURE)}, "input_reference: is given twice"),
+        ({"input_reference": ("a", PICTURE), "image_reference": (None, "data:,")}, "input_reference: is given twice"),
+    ],
+)
+def test_a_file_is_taken_only_where_one_is_meant(served: InstantServer, fields: dict[str, Any], words: str) -> None:
+    answer = served.http.post("/v1/videos", files={"prompt": (None, "a"), **fields})
+    assert said(answer, 400).startswith(words)
+
+
 def test_a_negative_prompt_that_an_agent_of_the_task_ignores_is_refused(served: InstantServer) -> None:
     served.pool.negative = {"image"}
     try:

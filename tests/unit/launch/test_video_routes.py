@@ -80,12 +80,13 @@ def test_a_picture_of_megabytes_is_taken_in_every_form(served: InstantServer) ->
     assert len(picture) > MAX_JSON_NBYTES
     url = f"data:image/png;base64,{base64.b64encode(picture).decode()}"
     form = {"prompt": "a red circle", "seed": "3"}
-    made = [served.http.post("/v1/videos/sync", data=form, files={"input_reference": ("a.png", picture)})]
+    made = []
     for name in ("input_reference", "image_reference"):
+        made.append(served.http.post("/v1/videos/sync", data=form, files={name: ("a.png", picture)}))
         made.append(served.http.post("/v1/videos/sync", json={**form, name: {"image_url": url}}))
         for value in (url, json.dumps({"image_url": url})):
             made.append(served.http.post("/v1/videos/sync", data=form, files={name: (None, value)}))
-    assert [answer.status_code for answer in made] == [200] * 7, [answer.text[:200] for answer in made]
+    assert [answer.status_code for answer in made] == [200] * 8, [answer.text[:200] for answer in made]
     assert len({answer.content for answer in made}) == 1
     twice = {**form, "input_reference": url, "image_reference": url}
     words = said(served.http.post("/v1/videos/sync", json=twice), 400)

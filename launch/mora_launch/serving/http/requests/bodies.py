@@ -26,6 +26,12 @@ _MAX_NUM_REFERENCES = max(int(task.needs_image) + task.num_videos + task.num_opt
 FORM = "multipart/form-data"
 
 
+def _given_as(field: str) -> dict[str, str]:
+    """Return what to give in place of other servers' fields for pictures and videos."""
+    names = ("image", "reference_url", "video_url", "video_path")
+    return dict.fromkeys(names, f"give {field}, for instance as a file")
+
+
 class RequestBody(BaseModel):
     """Base of all bodies.
 
@@ -158,11 +164,6 @@ class VideoSampling(Sampled):
     instead: ClassVar[Mapping[str, str]] = {
         "aspect_ratio": "give size=WIDTHxHEIGHT",
         "duration": "give seconds",
-        "image": "give input_reference",
-        "video": "give input_reference",
-        "reference_url": "give input_reference as a file",
-        "video_url": "give input_reference as a file",
-        "video_path": "give input_reference as a file",
         "num_outputs_per_prompt": "one request makes one video",
         "extra_body": "give each of its fields by itself",
         "true_cfg_scale": _GUIDANCE,
@@ -206,6 +207,7 @@ class Reviewed(RequestBody):
 class VideoNow(VideoSampling, Strength):
     """`POST /v1/videos/sync`."""
 
+    instead = {**VideoSampling.instead, "video": "give input_reference", **_given_as("input_reference")}
     files = {"input_reference": _MAX_NUM_REFERENCES}
     references = {"input_reference": "image_url"}
     aliases = {"image_reference": "input_reference"}
@@ -229,7 +231,7 @@ class VideoRemix(VideoSampling, Strength, Reviewed):
 class VideoExtension(VideoSampling, Reviewed):
     """`POST /v1/videos/extensions`."""
 
-    instead = {name: text for name, text in VideoSampling.instead.items() if name != "video"}
+    instead = {**VideoSampling.instead, "input_reference": "give video", **_given_as("video")}
     files = {"video": 1}
     references = {"video": "id"}
 

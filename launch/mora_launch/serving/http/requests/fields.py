@@ -51,6 +51,7 @@ class RequestFields:
         values = plain_references(values, body.references, body.aliases)
         values = with_groups(values, body.groups)
         values |= {name: given_object(values, name) for name in body.objects}
+        files = _checked_files(files, values, body)
         known = body.names()
         for name in [*values, *files]:
             if name not in known and name.partition("[")[0] not in body.ignored:
@@ -98,6 +99,21 @@ class RequestFields:
         if not isinstance(value, str) or value.lower() not in ("true", "false"):
             raise BadRequest(name, f"expected true or false, got {_shown(value)}")
         return value.lower() == "true"
+
+
+def _checked_files(
+    files: dict[str, list[bytes]], values: dict[str, Any], body: type[RequestBody]
+) -> dict[str, list[bytes]]:
+    """Return the files by the main names of their fields. Raises: BadRequest: a field takes none, or is given twice."""
+    checked: dict[str, list[bytes]] = {}
+    for name, contents in files.items():
+        main = body.aliases.get(name, name)
+        if main in body.names() and main not in body.files:
+            raise BadRequest(name, "expected text, got a file")
+        if main in checked or values.get(main) is not None:
+            raise BadRequest(main, "is given twice; give it once, as a file or as text")
+        checked[main] = contents
+    return checked
 
 
 def _advice(name: str, body: type[RequestBody]) -> str:
