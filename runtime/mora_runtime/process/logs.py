@@ -55,10 +55,17 @@ class _JsonLines(logging.Formatter):
         return json.dumps(line)
 
 
+class _LogFile(RotatingFileHandler):
+    """Rotates a file that has reached its limit. The base class formats every line twice, to rotate just before it."""
+
+    def shouldRollover(self, record: logging.LogRecord) -> bool:  # noqa: N802 - the base class's name
+        return self.stream is not None and self.stream.tell() >= self.maxBytes
+
+
 def start_logging(run: RunDirectory, *, role: str, generation: int) -> None:
     """Send this process's log to `<run>/logs/<role>.<generation>.jsonl`, and rotate older lines to `.jsonl.1`."""
     path = run.logs / f"{role}.{generation}.jsonl"
-    handler = RotatingFileHandler(path, maxBytes=MAX_LOG_NBYTES, backupCount=1, encoding="utf-8")
+    handler = _LogFile(path, maxBytes=MAX_LOG_NBYTES, backupCount=1, encoding="utf-8")
     handler.setFormatter(_JsonLines(run.path.name, role, generation))
     root = logging.getLogger()
     root.handlers[:] = [handler]

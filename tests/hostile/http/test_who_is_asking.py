@@ -16,6 +16,7 @@ ROUTES = [
     ("POST", "/v1/videos/sync"), ("POST", "/v1/videos/edits"), ("POST", "/v1/videos/extensions"),
     ("POST", "/v1/videos/x/remix"), ("GET", "/v1/images/files/x.png"), ("HEAD", "/v1/videos/x/content"),
     ("POST", "/v1/images/generations"), ("POST", "/v1/images/edits"), ("GET", "/metrics"), ("GET", "/openapi.json"),
+    ("GET", "/v1/videos/x/stages"), ("GET", "/v1/videos/x/stages/0/content"),
     ("GET", "/v1/videos/x/review"), ("POST", "/v1/videos/x/review"), ("OPTIONS", "/v1/videos"), ("GET", "//healthz"),
     ("GET", "/healthz/../v1/models"), ("GET", "/page/../v1/videos"), ("GET", "/nothing"), ("GET", "/page/nothing.js"),
 ]  # fmt: skip

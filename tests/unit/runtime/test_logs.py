@@ -47,3 +47,21 @@ def test_a_traceback_stays_in_one_line(logged: Any) -> None:
         logging.getLogger("mora.test").exception("failed")
     (line,) = logged()
     assert "ValueError: two\nlines" in line["traceback"]
+
+
+def test_a_full_file_is_rotated_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mora_runtime.process.logs.MAX_LOG_NBYTES", 4000)
+    root = logging.getLogger()
+    before, level = root.handlers[:], root.level
+    with RunDirectory.create(tmp_path / "run", lock=True) as run:
+        start_logging(run, role="image.0", generation=1)
+        for number in range(100):
+            logging.getLogger("mora.test").info("line %d", number)
+        (handler,) = root.handlers
+        root.handlers[:] = before
+        root.setLevel(level)
+        handler.close()
+        files = sorted(run.logs.iterdir())
+        assert [path.name for path in files] == ["image.0.1.jsonl", "image.0.1.jsonl.1"]
+        assert all(path.stat().st_size < 4000 + 500 for path in files)
+        assert json.loads(files[0].read_text().splitlines()[-1])["event"] == "line 99"

@@ -1,5 +1,6 @@
 /** The stages of a job as a row of frames: each fills while it is made, and shows its picture once it is there. */
 
+import { ApiError } from "./api.js";
 import { element } from "./elements.js";
 
 /** One frame of the row. */
@@ -37,7 +38,13 @@ class StageFrame {
 
   async #fetch(stage, fetchPicture) {
     this.#version = stage.picture;
-    const blob = await fetchPicture();
+    let blob = null;
+    try {
+      blob = await fetchPicture();
+    } catch (error) {
+      if (!(error instanceof ApiError)) throw error;
+      this.#version = null; // the next look tries again
+    }
     if (blob === null || this.#version !== stage.picture) return;
     this.#free();
     this.#address = URL.createObjectURL(blob);
