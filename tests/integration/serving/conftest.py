@@ -10,7 +10,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,9 +30,18 @@ ROOT = Path(__file__).resolve().parents[3]
 TINY = ROOT / "configs" / "tiny.yaml"
 TOYS = ROOT / "tests" / "toy_agents" / "pair.yaml"
 START_DEADLINE_S = 240.0
+DEADLINE_S = 120.0  # for events that take seconds on an idle machine
 # Threads share a client. With a bound on idle connections httpcore now and then closes one that it has just given to
 # another thread, whose read then fails with "Bad file descriptor".
 UNBOUNDED = httpx.Limits(max_connections=None, max_keepalive_connections=None)
+
+
+def until(holds: Callable[[], bool], what: str) -> None:
+    """Wait for a condition, which `what` describes."""
+    deadline = time.monotonic() + DEADLINE_S
+    while not holds():
+        assert time.monotonic() < deadline, f"waited for {DEADLINE_S:.0f} s: {what}"
+        time.sleep(0.05)
 
 
 @dataclass
@@ -54,6 +63,11 @@ class Serving:
             if f"/roles/{role}/" in " ".join(child.cmdline()):
                 return child
         raise AssertionError(f"{role} has no process")
+
+    def metric(self, name: str) -> float:
+        """A metric, summed over its labels."""
+        lines = self.http.get("/metrics").text.splitlines()
+        return sum(float(line.split()[-1]) for line in lines if line.startswith((f"{name} ", f"{name}{{")))
 
     def images(self, **body: Any) -> httpx.Response:
         return self.http.post("/v1/images/generations", json=body)

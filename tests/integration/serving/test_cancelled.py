@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -16,12 +16,11 @@ from mora_launch.serving.running_servers import RunningServers
 from mora_launch.web.access import Access
 from starlette.testclient import TestClient
 
-from .conftest import TINY, Serving
+from .conftest import DEADLINE_S, TINY, Serving, until
 
 pytestmark = pytest.mark.timeout(300)
 TOKEN = "a-token-of-the-user"
 LONG = {"prompt": "a cat", "seconds": 30, "num_inference_steps": 200, "seed": 1}
-DEADLINE_S = 120.0
 
 
 @pytest.fixture(scope="module")
@@ -36,13 +35,6 @@ def http(servers: RunningServers, run: Path) -> Iterator[TestClient]:
     app = make_app(servers.pool, config, run, Access({"token": TOKEN}, None, None))
     with TestClient(app, headers={"authorization": f"Bearer {TOKEN}"}) as client:
         yield client
-
-
-def wait_until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def created(http: TestClient, body: dict[str, object]) -> str:
@@ -78,7 +70,10 @@ def test_a_deleted_video_stops_the_servers_within_a_step_and_leaves_no_file(
 ) -> None:
     idle_s(servers)
     first = created(http, LONG)
-    wait_until(lambda: job(http, first)["stage"] == "segment 1" and int(str(job(http, first)["progress"])) >= 1)
+    until(
+        lambda: job(http, first)["stage"] == "segment 1" and int(str(job(http, first)["progress"])) >= 1,
+        "a clip is being made",
+    )
     second = created(http, {"prompt": "a dog", "num_inference_steps": 4, "seed": 1})
     assert job(http, second)["status"] == "queued", "one job works at a time"
     http.delete(f"/v1/videos/{second}")
@@ -88,21 +83,15 @@ def test_a_deleted_video_stops_the_servers_within_a_step_and_leaves_no_file(
     assert spent_s < 3.0, "the whole video takes minutes"
     assert http.delete(f"/v1/videos/{first}").status_code == 404
     third = created(http, {"prompt": "a dog", "num_inference_steps": 4, "seed": 1})
-    wait_until(lambda: job(http, third)["status"] == "completed")
+    until(lambda: job(http, third)["status"] == "completed", "the third video is made")
     left = {path.name.partition(".")[0] for path in (run / "videos").iterdir()}
     assert {first, second} & left == set(), "the files of deleted jobs"
     assert third in left
 
 
-def cancelled(serving: Serving) -> int:
-    """Samples that the server's metrics count as taken back."""
-    lines = serving.http.get("/metrics").text.splitlines()
-    return sum(round(float(line.split()[-1])) for line in lines if line.startswith("mora_cancelled_total{"))
-
-
 @pytest.mark.parametrize("stream", [False, True], ids=["one answer", "a stream"])
 def test_a_client_that_leaves_takes_its_pictures_back(serving: Serving, stream: bool) -> None:
-    before = cancelled(serving)
+    before = serving.metric("mora_cancelled_total")
     body = {"prompt": "a cat", "n": 8, "num_inference_steps": 1000, "seed": 1, "stream": stream}
     with (
         contextlib.suppress(httpx.ReadTimeout),
@@ -110,8 +99,8 @@ def test_a_client_that_leaves_takes_its_pictures_back(serving: Serving, stream: 
         client.stream("POST", "/images/generations", json=body, timeout=0.5) as answer,
     ):
         next(answer.iter_bytes())
-    wait_until(lambda: cancelled(serving) - before == 8)
-    wait_until(lambda: "mora_requests_under_way 0.0" in serving.http.get("/metrics").text)
+    until(lambda: serving.metric("mora_cancelled_total") - before == 8, "all pictures are taken back")
+    until(lambda: serving.metric("mora_requests_under_way") == 0, "the requests have ended")
 
 
 def test_a_video_that_is_deleted_in_the_queue_or_twice_is_gone(serving: Serving) -> None:
@@ -120,6 +109,6 @@ def test_a_video_that_is_deleted_in_the_queue_or_twice_is_gone(serving: Serving)
     for identifier in reversed(jobs):
         assert serving.http.delete(f"/v1/videos/{identifier}").status_code == 200
         assert serving.http.delete(f"/v1/videos/{identifier}").status_code == 404
-    wait_until(lambda: "mora_requests_under_way 0.0" in serving.http.get("/metrics").text)
+    until(lambda: serving.metric("mora_requests_under_way") == 0, "the requests have ended")
     names = [path.name for path in (serving.run / "videos").iterdir()]
     assert not [name for name in names if name.startswith(tuple(jobs))]

@@ -25,8 +25,8 @@ from mora_launch.web.listening import bound
 from mora_runtime.process.run_directory import RunDirectory
 from rich.console import Console
 
-from .conftest import TINY, UNBOUNDED
-from .test_cancelled import idle_s, used_s, wait_until
+from .conftest import TINY, UNBOUNDED, until
+from .test_cancelled import idle_s, used_s
 
 pytestmark = pytest.mark.timeout(600)
 CLIP = {"num_frames": 65, "height": 128, "width": 128}
@@ -52,7 +52,7 @@ class Decoding:
 
     def wait_decoding(self) -> float:
         """Wait until the only job that runs decodes; return the processor time of all servers."""
-        wait_until(self._is_decoding)
+        until(self._is_decoding, "the clip is being decoded")
         return used_s(self.servers)
 
     def _is_decoding(self) -> bool:
@@ -113,7 +113,7 @@ def test_deadline(decoding: Decoding, monkeypatch: pytest.MonkeyPatch) -> None:
     (batch,) = worker._in_flight
     monkeypatch.setattr(batch.pending, "_deadline", 0.0)  # it has passed
     before_s = used_s(decoding.servers)
-    wait_until(lambda: job.has_ended)
+    until(lambda: job.has_ended, "the job has ended")
     assert job.error is not None
     assert job.error["code"] == "deadline"
     assert idle_s(decoding.servers) - before_s < MOST_S
@@ -122,6 +122,6 @@ def test_deadline(decoding: Decoding, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_is_not_taken_back_is_decoded_for_longer(decoding: Decoding) -> None:
     job = decoding.created()
     before_s = decoding.wait_decoding()
-    wait_until(lambda: used_s(decoding.servers) - before_s > MOST_S)
+    until(lambda: used_s(decoding.servers) - before_s > MOST_S, "the decode continues")
     assert not job.has_ended
     decoding.http.delete(f"/v1/videos/{job.id}")

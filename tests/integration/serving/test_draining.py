@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,9 @@ from typing import Any
 import httpx
 import pytest
 
-from .conftest import Serving, launch, start, stop
+from .conftest import DEADLINE_S, Serving, launch, start, stop, until
 
 pytestmark = pytest.mark.timeout(300)
-DEADLINE_S = 90.0
 SOON = {"prompt": "a cat", "num_inference_steps": 500, "seed": 1}  # takes seconds
 LATE = {"prompt": "a cat", "num_inference_steps": 1000, "seconds": 30, "seed": 1}  # takes minutes
 
@@ -40,13 +38,6 @@ def said(serving: Serving) -> str:
     return (serving.run.parent / "serve.log").read_text()
 
 
-def until(holds: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not holds():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.05)
-
-
 def created(serving: Serving, **body: Any) -> str:
     answer = serving.http.post("/v1/videos", json=body)
     assert answer.status_code == 200, answer.text
@@ -60,11 +51,6 @@ def in_background(send: Callable[[], httpx.Response]) -> tuple[threading.Thread,
     return thread, answers
 
 
-def under_way(serving: Serving, name: str) -> float:
-    lines = serving.http.get("/metrics").text.splitlines()
-    return next(float(line.split()[-1]) for line in lines if line.startswith(f"{name} "))
-
-
 def test_a_server_that_is_asked_to_end_does_its_work_first(served: Serving, folder: Path) -> None:
     old = served.video(prompt="a dog", seed=1)
     deleted = created(served, **LATE)
@@ -72,7 +58,7 @@ def test_a_server_that_is_asked_to_end_does_its_work_first(served: Serving, fold
     served.candidate(reviewed, "prompt")
     videos = [created(served, **SOON) for _ in range(2)]
     thread, answers = in_background(lambda: served.images(prompt="a cat", num_inference_steps=500, seed=1))
-    until(lambda: under_way(served, "mora_requests_under_way") == 4, "the picture is admitted")
+    until(lambda: served.metric("mora_requests_under_way") == 4, "the picture is admitted")
 
     served.process.send_signal(signal.SIGTERM)
     until(lambda: served.http.get("/readyz").status_code == 503, "it says that it is not ready")
@@ -115,7 +101,7 @@ def test_what_is_not_done_in_time_is_stopped_and_says_so(folder: Path) -> None:
     try:
         video = created(served, **LATE)
         thread, answers = in_background(lambda: served.images(prompt="a cat", num_inference_steps=1000, n=8))
-        until(lambda: under_way(served, "mora_requests_under_way") == 2, "the picture is admitted")
+        until(lambda: served.metric("mora_requests_under_way") == 2, "the picture is admitted")
         served.process.send_signal(signal.SIGTERM)
         assert served.process.wait(DEADLINE_S) == 0
         thread.join(DEADLINE_S)

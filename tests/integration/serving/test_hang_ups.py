@@ -14,13 +14,12 @@ import httpx
 import psutil
 import pytest
 
-from .conftest import UNBOUNDED, Serving
+from .conftest import DEADLINE_S, UNBOUNDED, Serving, until
 
 pytestmark = pytest.mark.timeout(300)
 NUM_CLIENTS = 200
 SEED = 21
 LEAVES_WITHIN_S = 2.0
-DEADLINE_S = 120.0
 SLACK_NBYTES = 64 << 20  # what allocators may keep
 
 
@@ -117,12 +116,6 @@ def visited(serving: Serving, num_clients: int, seed: int) -> Tally:
     return tally
 
 
-def metrics(serving: Serving, name: str) -> float:
-    """The sum of a metric over its labels."""
-    lines = serving.http.get("/metrics").text.splitlines()
-    return sum(float(line.split()[-1]) for line in lines if line.startswith((f"{name} ", f"{name}{{")))
-
-
 def listed(serving: Serving) -> list[dict[str, Any]]:
     """All videos, page by page."""
     found: list[dict[str, Any]] = []
@@ -134,16 +127,9 @@ def listed(serving: Serving) -> list[dict[str, Any]]:
             return found
 
 
-def until(holds: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not holds():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.1)
-
-
 def wait_idle(serving: Serving) -> None:
     names = ("mora_requests_under_way", "mora_queue_length")
-    until(lambda: all(metrics(serving, name) == 0 for name in names), "all requests have ended")
+    until(lambda: all(serving.metric(name) == 0 for name in names), "all requests have ended")
     until(
         lambda: all(job["status"] in ("completed", "failed") for job in listed(serving)),
         "all videos have ended",
@@ -177,7 +163,7 @@ def test_no_request_is_lost_or_made_twice_and_nothing_stays_behind(serving: Serv
     files, nbytes = num_files(serving), memory_nbytes(serving)
     before = {job["id"] for job in listed(serving)}
     names = ("mora_batch_size_sum", "mora_runs_again_total")
-    runs, again = (metrics(serving, name) for name in names)
+    runs, again = (serving.metric(name) for name in names)
 
     tally = visited(serving, NUM_CLIENTS, SEED)
     assert sum(tally.outcomes.values()) == NUM_CLIENTS
@@ -192,10 +178,10 @@ def test_no_request_is_lost_or_made_twice_and_nothing_stays_behind(serving: Serv
     assert not set(tally.deleted) & set(new)
     assert set(new.values()) == {"completed"}, "what clients have left is gone, unless it was done before"
     assert len(new) <= len(tally.kept) + tally.outcomes["_video_now left"]
-    made = metrics(serving, "mora_batch_size_sum") - runs
+    made = serving.metric("mora_batch_size_sum") - runs
     num_videos = len(tally.kept) + len(tally.deleted) + tally.outcomes["_video_now left"]
     assert tally.num_given + 2 * len(tally.kept) <= made <= tally.num_asked + 2 * num_videos, "each at most once"
-    assert metrics(serving, "mora_runs_again_total") == again
+    assert serving.metric("mora_runs_again_total") == again
 
     until(lambda: busy_share(serving) < 0.3, "the processors are free")
     until(lambda: num_files(serving) <= files + 2, "all descriptors are closed")
