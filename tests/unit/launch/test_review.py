@@ -34,7 +34,7 @@ class DrawnAgents:
         self.calls.append(("adjust", prompt, seed))
         return image + np.uint8(1)
 
-    def image_to_video(self, prompt: str, seed: int, image: Any) -> Any:
+    def image_to_video(self, prompt: str, seed: int, image: Any, num_used: int = 0) -> Any:
         self.calls.append(("video", prompt, seed))
         return np.repeat(image[None], 5, axis=0)
 
