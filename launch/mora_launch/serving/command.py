@@ -106,4 +106,4 @@ def _serve_to_the_end(
     finally:
         jobs.stop()  # first, so that what is not done counts as stopped
         servers.pool.close()
-        http.stop(grace_s)
+        http.stop(grace_s, is_urgent=lambda: len(signals.received) > 1)

@@ -8,6 +8,7 @@ import signal
 import socket
 import threading
 import urllib.request
+from http.client import IncompleteRead
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -112,6 +113,27 @@ def test_http_is_answered_in_a_thread_until_it_is_stopped() -> None:
             assert ended.is_set()
             with pytest.raises(RoleFailed, match="the HTTP server has failed"):
                 http.check()
+
+
+def test_an_urgent_end_cuts_off_an_answer_that_is_being_sent() -> None:
+    async def endless(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            await hello(scope, receive, send)
+            return
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"begun", "more_body": True})
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    with bound("127.0.0.1", 0) as address:
+        url = f"http://127.0.0.1:{address.getsockname()[1]}/"
+        with HttpThread(http_server(endless, grace_s=0), address, lambda: None) as http:
+            answer = urllib.request.urlopen(url, timeout=DEADLINE_S)
+            assert answer.read1() == b"begun"
+            http.stop(1e6, is_urgent=lambda: True)
+            with pytest.raises((OSError, IncompleteRead)):
+                answer.read()
+            answer.close()
 
 
 def test_an_http_server_that_cannot_start_is_an_error() -> None:

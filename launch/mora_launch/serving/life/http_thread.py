@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import socket
 import threading
@@ -10,6 +11,8 @@ from types import TracebackType
 
 import uvicorn
 from mora_runtime.errors import RoleFailed
+
+from mora_launch.web.connection import HttpConnection
 
 log = logging.getLogger(__name__)
 _TICK_S = 0.02
@@ -48,11 +51,24 @@ class HttpThread:
         if not self._thread.is_alive():
             raise RoleFailed("the HTTP server has failed; see front.1.jsonl in the logs of the run")
 
-    def stop(self, grace_s: float) -> None:
-        """Take no more connections, and wait up to `grace_s` for the answers that are being sent."""
+    def stop(self, grace_s: float, is_urgent: Callable[[], bool] = lambda: False) -> None:
+        """Take no more connections, and wait up to `grace_s` for the answers that are being sent.
+
+        Args:
+            is_urgent: polled meanwhile; true cuts the answers off.
+        """
         self._server.config.timeout_graceful_shutdown = grace_s  # type: ignore[assignment]
         self._server.should_exit = True
-        self._thread.join()
+        while self._thread.is_alive():
+            self._thread.join(_TICK_S)
+            if is_urgent():
+                self._cut_off()
+
+    def _cut_off(self) -> None:
+        for connection in list(self._server.server_state.connections):
+            assert isinstance(connection, HttpConnection)
+            with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+                connection.loop.call_soon_threadsafe(connection.transport.abort)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
