@@ -78,6 +78,7 @@ class ImageGenerator:
             velocity = self._velocity([requests[index] for index in indices], latents, timestep, settings, z)
             latents = scheduler.step(velocity, timestep, latents, return_dict=False)[0]
             on_step(number, len(timesteps))
+        indices, latents = self._without(given_up(), indices, latents)
         return self._decoded(indices, latents, lambda: on_step(len(timesteps), len(timesteps)), given_up)
 
     def _decoded(
