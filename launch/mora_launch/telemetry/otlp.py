@@ -22,6 +22,8 @@ _PATH = "/v1/traces"
 _VARIABLE, _VARIABLE_OF_TRACES = "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
 _PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 _PROTOCOL = "http/protobuf"
+_TIMEOUT = "OTEL_EXPORTER_OTLP_TIMEOUT"
+_EXPORT_S = 3.0  # for a batch of spans; the SDK would wait for 10 s, also at the end
 _INSTALL = "install them with `pip install 'mora-launch[tracing]'`, or leave tracing off"
 
 
@@ -77,7 +79,8 @@ class OtlpExporter:
 
         own = {} if os.environ.get("OTEL_SERVICE_NAME") else {"service.name": "mora"}
         self._provider = TracerProvider(resource=Resource.create(own), shutdown_on_exit=False)
-        self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint)))
+        exporter = OTLPSpanExporter(endpoint=endpoint, timeout=None if os.environ.get(_TIMEOUT) else _EXPORT_S)
+        self._provider.add_span_processor(BatchSpanProcessor(exporter))
         self._tracer = self._provider.get_tracer("mora")
 
     def begin(self, name: str, parent: SpanContext | None, start_ns: int, *, is_request: bool) -> Exported:
@@ -94,12 +97,8 @@ class OtlpExporter:
         return _OtlpSpan(self._tracer.start_span(name, context=above, kind=kind, start_time=start_ns))
 
     def close(self) -> None:
-        """Send what is left; a collector that does not answer delays the end by some seconds at most."""
-        self._provider.force_flush(_FLUSH_MS)
+        """Send what is left; a collector that does not answer delays the end by the time of one attempt."""
         self._provider.shutdown()
-
-
-_FLUSH_MS = 3000
 
 
 class _OtlpSpan:

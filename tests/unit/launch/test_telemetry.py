@@ -136,3 +136,11 @@ def test_a_trace_into_a_missing_folder_is_refused_before_anything_starts(tmp_pat
         merged_trace(tmp_path, tmp_path / "none" / "trace.json.gz", Console(quiet=True)),
     ):
         raise AssertionError("it was not refused")
+
+
+def test_a_collector_that_is_away_costs_its_spans_alone() -> None:
+    with running_collector() as collector:
+        endpoint = collector.endpoint
+    with recording(TracingSettings(endpoint=endpoint), None), spans.span("task edit") as opened:
+        assert opened is not None
+    assert spans.active is None
