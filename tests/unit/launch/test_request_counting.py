@@ -134,6 +134,8 @@ def test_a_line_of_the_log_names_request_job_and_tenant_and_cannot_be_forged(log
     assert len(line["path"]) < 300
     assert "\x1b" not in line["path"]
     assert "code" not in line
+    asked(answering(405), "/v1/videos", "FORGED" * 50)
+    assert json.loads(log.read_text().splitlines()[-1])["method"] == "_OTHER"
 
 
 def test_reviewers_are_known_by_job_and_their_number_is_bounded() -> None:

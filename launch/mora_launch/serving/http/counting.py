@@ -21,6 +21,7 @@ from mora_launch.web.asgi import App, Message, Receive, Scope, Send, header_valu
 log = logging.getLogger("mora.requests")
 _CLOSED_STATUS = 499  # of a request whose client has left
 _MAX_PATH_LENGTH = 200
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
 _KINDS = {"/v1/images/": "picture", "/v1/videos": "video"}  # by the beginning of the path
 
 
@@ -39,6 +40,11 @@ class _Exchange:
     def endpoint(self) -> str:
         """The path with names in place of values, which the router has found."""
         return str(getattr(self.scope.get("route"), "path", "other"))
+
+    @property
+    def method(self) -> str:
+        """The method; one that HTTP does not define has OpenTelemetry's name for such."""
+        return self.scope["method"] if self.scope["method"] in _METHODS else "_OTHER"
 
     @property
     def spent_s(self) -> float:
@@ -136,7 +142,7 @@ class Counting:
 def _log(exchange: _Exchange) -> None:
     record, scope = exchange.record, exchange.scope
     fields = {
-        "method": scope["method"], "path": shown_line(scope["path"][:_MAX_PATH_LENGTH]), "status": exchange.status,
+        "method": exchange.method, "path": shown_line(scope["path"][:_MAX_PATH_LENGTH]), "status": exchange.status,
         "ms": round(exchange.spent_s * 1e3, 1), "id": record.id,
     }  # fmt: skip
     more = {"code": exchange.outcome()[1], "job": record.job, "tenant": scope.get(TENANT)}
@@ -149,16 +155,16 @@ def _begun_span(exchange: _Exchange) -> spans.OpenSpan | None:
         return None
     headers = header_values(exchange.scope, b"traceparent")
     parent = SpanContext.from_traceparent(headers[0]) if len(headers) == 1 else None
-    opened = spans.active.begin(exchange.scope["method"], parent, start_ns=exchange.begun_ns, is_request=True)
+    opened = spans.active.begin(exchange.method, parent, start_ns=exchange.begun_ns, is_request=True)
     spans.current.set(opened.context)
     return opened
 
 
 def _end_span(span: spans.OpenSpan, exchange: _Exchange) -> None:
-    span.name = f"{exchange.scope['method']} {exchange.endpoint}"
+    span.name = f"{exchange.method} {exchange.endpoint}"
     reason, code = exchange.outcome()
     span.attributes |= {
-        "http.request.method": exchange.scope["method"], "http.route": exchange.endpoint,
+        "http.request.method": exchange.method, "http.route": exchange.endpoint,
         "http.response.status_code": exchange.status, "mora.request_id": exchange.record.id,
     }  # fmt: skip
     if exchange.record.job:
