@@ -41,13 +41,13 @@ class Reference:
     def weights(self, key: str = "weights") -> dict[str, Tensor]:
         """float32 weights; stored as bfloat16, exactly."""
         name = self.meta[key].split()[0]
-        return {k: v.float() for k, v in load_file(_find(name)).items()}
+        return {k: v.float() for k, v in load_file(find_file(name)).items()}
 
     def case(self, name: str) -> Case:
         return next(case for case in self.cases if case.name == name)
 
 
-def _find(name: str) -> Path:
+def find_file(name: str) -> Path:
     shared = Path(os.environ.get("MORA_GOLDENS") or _HERE.parents[2] / "shared" / "goldens")
     for folder in (_HERE / "data", shared):
         if (folder / name).is_file():
@@ -56,12 +56,12 @@ def _find(name: str) -> Path:
 
 
 def read_meta(name: str) -> dict[str, Any]:
-    return json.loads(_find(f"{name}.json").read_text(encoding="utf-8"))
+    return json.loads(find_file(f"{name}.json").read_text(encoding="utf-8"))
 
 
 def read(name: str) -> Reference:
     meta = read_meta(name)
-    tensors = load_file(_find(f"{name}.data.safetensors"))
+    tensors = load_file(find_file(f"{name}.data.safetensors"))
 
     def of(case: str, kind: str) -> dict[str, Tensor]:
         prefix = f"{case}/{kind}/"

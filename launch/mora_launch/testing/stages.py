@@ -104,7 +104,8 @@ _OF_CONTROL_ALONE = (  # of toy agents, which run in the control environment
     (("tests/integration/chain",), 120),
     (("tests/chaos",), 140),
 )
-_MORE_TESTS = {"opensora": ("tests/golden",)}  # of an environment, besides `tests/unit/<its name>`
+# Of an environment, besides `tests/unit/<its name>`.
+_MORE_TESTS = {"opensora": ("tests/golden",), "svd": ("tests/golden_seine",)}
 
 
 def all_tests(environments: Environments) -> list[Tests]:

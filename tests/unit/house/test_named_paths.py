@@ -18,6 +18,7 @@ PACKAGES = {
     "mora_launch": "launch",
     "mora_env_sd3": "env_sd3",
     "mora_env_opensora": "env_opensora",
+    "mora_env_svd": "env_svd",
 }
 RENAMES = ROOT / "docs" / "adr" / "0007-rooms-of-the-runtime.md"
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])

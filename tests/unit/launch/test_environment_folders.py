@@ -127,7 +127,8 @@ def test_an_unknown_environment_of_an_agent_is_refused_with_the_nearest_one() ->
     with pytest.raises(SettingsError) as refused:
         load_config(TINY, ["agents.video.environment=opensorra"])
     assert str(refused.value) == (
-        "agents.video.environment: unknown environment `opensorra`; did you mean `opensora`? (known: opensora, sd3)"
+        "agents.video.environment: unknown environment `opensorra`; did you mean `opensora`? "
+        "(known: opensora, sd3, svd)"
     )
 
 
@@ -255,8 +256,8 @@ def test_a_name_or_a_path_names_an_environment(tmp_path: Path, monkeypatch: pyte
     monkeypatch.chdir(tmp_path)
     assert environment_at("sd3").package == "mora_env_sd3"
     assert environment_at("mine") == environment_at(str(tmp_path / "mine"))
-    with pytest.raises(SettingsError, match=r"unknown environment `sd4`; did you mean `sd3`\?"):
-        environment_at("sd4")
+    with pytest.raises(SettingsError, match=r"unknown environment `sd33`; did you mean `sd3`\?"):
+        environment_at("sd33")
 
 
 def test_a_source_is_one_of_both() -> None:

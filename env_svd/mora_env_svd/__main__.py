@@ -1,0 +1,13 @@
+"""The commands of this environment: `python -m mora_env_svd COMMAND` (see `mora_environment.entry`)."""
+
+import os
+
+# Set before transformers is imported, because ffmpeg forks after tokenizers ran, which would warn or hang.
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+from mora_environment import Kind, main
+
+KINDS: dict[str, Kind] = {}
+
+if __name__ == "__main__":
+    main(KINDS)

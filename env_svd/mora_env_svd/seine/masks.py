@@ -1,0 +1,107 @@
+"""Which frames are given, the clip that shows them, and pixels out.
+
+A mask is 1 at frames to generate and 0 at given ones. Frames to generate are grey (0 in [-1, 1]) in the masked clip.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mora_env_svd.seine.errors import InputError
+
+_COUNTED = re.compile(r"(onelast|first)(\d{1,6})")
+
+
+def given_counts(kind: str, num_frames: int) -> tuple[int, int]:
+    """How many frames are given at the start and at the end of the clip.
+
+    Args:
+        kind: `firstK`: K frames at the start. `onelastK`: K at the start and K at the end. `all...`: none.
+
+    Raises:
+        InputError: another kind, or more given frames than the clip has.
+    """
+    if kind.startswith("all"):
+        return 0, 0
+    found = _COUNTED.fullmatch(kind)
+    if found is None:
+        raise InputError(f"mask: expected `firstK`, `onelastK` or `all` with a number K, got {kind!r}")
+    count = int(found[2])
+    counts = (count, count if found[1] == "onelast" else 0)
+    if sum(counts) > num_frames:
+        raise InputError(f"mask {kind}: gives {sum(counts)} frames, expected at most the clip's {num_frames}")
+    return counts
+
+
+def given_frames(kind: str, num_frames: int) -> tuple[int, ...]:
+    """Indices of the given frames."""
+    start, end = given_counts(kind, num_frames)
+    return (*range(start), *range(num_frames - end, num_frames))
+
+
+def frame_mask(kind: str, num_frames: int) -> Tensor:
+    """float32 (F,)."""
+    return mask_of(given_frames(kind, num_frames), num_frames)
+
+
+def latent_mask(kind: str, num_frames: int, h: int, w: int) -> Tensor:
+    """float32 (1, 1, F, h, w), constant over each frame. A latent frame is a frame."""
+    return over_pictures(frame_mask(kind, num_frames), h, w)
+
+
+def mask_of(given: Sequence[int], num_frames: int) -> Tensor:
+    """float32 (F,) of given frames by index."""
+    mask = torch.ones(num_frames)
+    mask[list(given)] = 0.0
+    return mask
+
+
+def over_pictures(mask: Tensor, h: int, w: int) -> Tensor:
+    """(F,) -> (1, 1, F, h, w)."""
+    return mask[None, None, :, None, None].expand(1, 1, -1, h, w)
+
+
+def masked_clip(kind: str, images: Sequence[Tensor], num_frames: int, height: int, width: int) -> Tensor:
+    """float32 (1, F, 3, H, W) in [-1, 1]: the images at the given frames, grey between them.
+
+    Args:
+        images: uint8 (H0, W0, 3) of one size: for `firstK` one, for `onelastK` the first and the last, for `all` none.
+
+    Raises:
+        InputError: the mask, the number of images or their dtype or shape does not fit.
+    """
+    start, end = given_counts(kind, num_frames)
+    expected = 0 if kind.startswith("all") else 2 if kind.startswith("onelast") else 1
+    if len(images) != expected:
+        raise InputError(f"mask {kind}: expected {expected} images, got {len(images)}")
+    placed = [images[0]] * start + [images[-1]] * end if images else []
+    fitted = [resized(unit_pixels(image), height, width) for image in placed]
+    clip = torch.zeros(1, num_frames, 3, height, width)
+    for index, image in zip(given_frames(kind, num_frames), fitted, strict=True):
+        clip[0, index] = image * 2.0 - 1.0
+    return clip
+
+
+def unit_pixels(image: Tensor) -> Tensor:
+    """uint8 (H, W, 3) -> float32 (3, H, W) in [0, 1]."""
+    if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[-1] != 3:
+        raise InputError(f"image: expected uint8 (H, W, 3), got {image.dtype} {tuple(image.shape)}")
+    # by a tensor: CUDA multiplies by the reciprocal of a Python number, which rounds in another way than the CPU
+    pixels = image.permute(2, 0, 1).contiguous().float()
+    return pixels / pixels.new_full((1,), 255.0)
+
+
+def resized(image: Tensor, height: int, width: int) -> Tensor:
+    """(3, h, w) -> (3, height, width): bilinear, without antialiasing and without keeping the aspect ratio."""
+    return F.interpolate(image[None], size=(height, width), mode="bilinear", align_corners=False)[0]
+
+
+def to_frames(decoded: Tensor) -> Tensor:
+    """Decoded (F, 3, H, W), about [-1, 1] -> uint8 (F, H, W, 3), rounded. The input is not changed."""
+    scaled = ((decoded * 0.5 + 0.5) * 255.0 + 0.5).clamp(0.0, 255.0)
+    return scaled.to(torch.uint8).permute(0, 2, 3, 1).contiguous()
