@@ -16,7 +16,7 @@ def test_the_number_is_limited_and_a_place_is_free_again_after_an_answer_or_an_e
     with (
         admission.place("", 0.0),
         admission.place("", 0.0),
-        pytest.raises(TooBusy, match="2 requests are .* is 2; retry"),
+        pytest.raises(TooBusy, match=r"2 requests are .* is 2; retry"),
     ):
         admission.enter()
     with contextlib.suppress(ZeroDivisionError), admission.place("", 0.0):
