@@ -41,6 +41,18 @@ def find_run(run: Path | None) -> Path:
     return max(found, key=lambda path: path.stat().st_mtime).parent
 
 
+def find_run_to_stop(run: Path | None) -> Path:
+    """Return the given run; without one the only one that is alive, else the newest in `runs/`.
+
+    Raises:
+        ConfigurationError: as for `find_run`; also if several are alive, because the wrong one must not be stopped.
+    """
+    alive = live_runs()
+    if run is None and len(alive) > 1:
+        raise ConfigurationError(f"{len(alive)} runs are alive; name the one to stop: {', '.join(map(str, alive))}")
+    return find_run(run)
+
+
 def true_state(run: Path, status: RunStatus) -> str:
     """Return the state of the status, or `killed` if the launcher died without recording an end."""
     unfinished = status.state in ("starting", "running")

@@ -12,7 +12,7 @@ import pytest
 from mora_launch.jobs import status
 from mora_launch.jobs.registry.live_runs import listed, live_runs
 from mora_launch.jobs.run_status import StatusWriter
-from mora_launch.jobs.status import find_run, show_all
+from mora_launch.jobs.status import find_run, find_run_to_stop, show_all
 from mora_runtime.errors import ConfigurationError
 from mora_runtime.process.run_directory import RunDirectory
 from rich.console import Console
@@ -116,3 +116,13 @@ def test_all_live_runs_are_shown(tmp_path: Path, session: Path) -> None:
         lines = shown(as_json=False).splitlines()
         assert [line for line in lines if line.startswith("/")] == [str(first), str(second)]
         assert [each["run"] for each in json.loads(shown(as_json=True))] == [str(first), str(second)]
+
+
+def test_stop_takes_the_only_live_run_and_refuses_to_choose(tmp_path: Path, session: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    with RunDirectory.create(first, lock=True), StatusWriter(first, "serve"):
+        assert find_run_to_stop(None) == first
+        with RunDirectory.create(second, lock=True), StatusWriter(second, "train"):
+            assert find_run_to_stop(second) == second
+            with pytest.raises(ConfigurationError, match=f"2 runs are alive; name the one to stop: {first}, {second}"):
+                find_run_to_stop(None)

@@ -16,11 +16,11 @@ from mora_launch.cli.options import console, newest_run_argument
     "--timeout", "timeout_s", type=float, default=120.0, show_default=True, help="Seconds to wait for the end."
 )
 def stop(run: Path | None, now: bool, timeout_s: float) -> None:
-    """Stop RUN as Ctrl-C in its terminal does (default: the newest run that is alive).
+    """Stop RUN as Ctrl-C in its terminal does (default: the only run that is alive).
 
     Training ends with a checkpoint after the current step. A server takes no new work, and ends when the accepted work
     is done, at the latest after its `--shutdown-timeout`.
     """
-    from mora_launch.jobs.status import find_run, stop_run
+    from mora_launch.jobs.status import find_run_to_stop, stop_run
 
-    stop_run(find_run(run), console, now=now, timeout_s=timeout_s)
+    stop_run(find_run_to_stop(run), console, now=now, timeout_s=timeout_s)
