@@ -59,6 +59,13 @@ def test_the_first_frames_are_seen_before_the_last_are_made_and_the_stream_ends_
     assert [path.suffix for path in (serving.run / "videos").glob(f"{identifier}.live*")] == []
 
 
+def delete_after_the_first_chunk(serving: Serving, identifier: str, answer: httpx.Response) -> None:
+    """Delete the video that is being watched, and watch on."""
+    for number, _ in enumerate(answer.iter_bytes()):
+        if number == 0:
+            assert serving.http.delete(f"/v1/videos/{identifier}").status_code == 200
+
+
 def test_the_stream_of_a_video_that_is_deleted_breaks_off_instead_of_looking_whole(serving: Serving) -> None:
     identifier = created(serving)
     wait_for_frames(serving, identifier)
@@ -66,6 +73,4 @@ def test_the_stream_of_a_video_that_is_deleted_breaks_off_instead_of_looking_who
         pytest.raises(httpx.RemoteProtocolError),
         serving.http.stream("GET", f"/v1/videos/{identifier}/content", timeout=DEADLINE_S) as answer,
     ):
-        for number, _ in enumerate(answer.iter_bytes()):
-            if number == 0:
-                assert serving.http.delete(f"/v1/videos/{identifier}").status_code == 200
+        delete_after_the_first_chunk(serving, identifier, answer)
