@@ -43,7 +43,7 @@ def test_requests_over_the_limit_are_told_to_come_back(small: Serving) -> None:
         refused = small.http.post(f"/v1/{path}", json=more)
         assert refused.status_code == 429
         assert refused.json()["error"]["message"] == "2 requests are in progress, the limit is 2; retry later"
-        assert 1 <= int(refused.headers["retry-after"]) <= 60
+        assert 1 <= int(refused.headers["retry-after"]) <= 600, "an estimate from the first, small picture"
     for identifier in under_way:
         small.http.delete(f"/v1/videos/{identifier}")
     deadline = time.monotonic() + 60
