@@ -7,7 +7,16 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 from mora_environment import Kind, main
 
-KINDS: dict[str, Kind] = {}
+from mora_env_svd.seine.options import SeineOptions
+
+KINDS = {
+    "seine": Kind(
+        options=SeineOptions,
+        build="mora_env_svd.seine.agent:SeineAgent.from_options",
+        weights="model",
+        tiny="mora_env_svd.seine.tiny:tiny_transition",
+    ),
+}
 
 if __name__ == "__main__":
     main(KINDS)

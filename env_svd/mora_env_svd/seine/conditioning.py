@@ -5,7 +5,7 @@ Every frame goes through the autoencoder as a picture of its own, so a frame's l
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -99,10 +99,13 @@ class FrameCoder:
         found: torch.dtype = next(self._vae.parameters()).dtype
         return found
 
-    def posterior(self, pictures: Tensor) -> Posterior:
+    def posterior(self, pictures: Tensor, before_each: Callable[[], None] = lambda: None) -> Posterior:
         """Of pictures (N, 3, H, W) in [-1, 1], each encoded alone; differentiable."""
-        own = pictures.to(self.device, self._dtype)
-        return Posterior.of_moments(torch.cat([self._run(self._moments, picture) for picture in own.split(1)]))
+        moments = []
+        for picture in pictures.to(self.device, self._dtype).split(1):
+            before_each()
+            moments.append(self._run(self._moments, picture))
+        return Posterior.of_moments(torch.cat(moments))
 
     def _moments(self, pictures: Tensor) -> Tensor:
         found: Tensor = self._vae.encode(pictures).latent_dist.parameters
@@ -141,9 +144,19 @@ class FrameCoder:
         return result
 
 
-def masked_posterior(coder: FrameCoder, size: ClipSize, pictures: Tensor, given: Sequence[int]) -> Posterior:
-    """Of a masked clip: `pictures` (N, 3, H, W) at the frames `given`, grey elsewhere. Mean and std (F, 4, h, w)."""
-    return placed(coder.grey(size), coder.posterior(pictures), given, size.frames)
+def masked_posterior(
+    coder: FrameCoder,
+    size: ClipSize,
+    pictures: Tensor,
+    given: Sequence[int],
+    before_each: Callable[[], None] = lambda: None,
+) -> Posterior:
+    """Of a masked clip: `pictures` (N, 3, H, W) at the frames `given`, grey elsewhere. Mean and std (F, 4, h, w).
+
+    Args:
+        before_each: called before each picture is encoded; it may raise.
+    """
+    return placed(coder.grey(size), coder.posterior(pictures, before_each), given, size.frames)
 
 
 def placed(grey: Posterior, own: Posterior, given: Sequence[int], num_frames: int) -> Posterior:

@@ -40,7 +40,7 @@ class TextEncoder:
         self._device = device
         self._addition = addition
         self._files = None if folder is None else TensorFiles(folder, _SHAPES)
-        self._identity = repr((model, dtype, device.type, _weights_state(Path(model) / "text_encoder")))
+        self._identity = repr((model, dtype, device.type, files_state(Path(model) / "text_encoder")))
         self._known: dict[str, Tensor] = {}
         self._model: Any = None
         self._tokenizer: Any = None
@@ -192,7 +192,7 @@ def load_clip_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
     model.load_state_dict({(prefix + name if has_prefix else name): tensor for name, tensor in bare.items()})
 
 
-def _weights_state(folder: Path) -> list[tuple[str, int, int, int]]:
+def files_state(folder: Path) -> list[tuple[str, int, int, int]]:
     """Name, size, time and inode of the files of a folder; empty for a Hub id, whose files never change."""
     paths = [path for path in sorted(folder.rglob("*")) if path.is_file()] if folder.is_dir() else []
     states = [(path, path.stat()) for path in paths]

@@ -60,24 +60,34 @@ def load_strictly(
 ) -> None:
     """Put weights into a model, which may be on the meta device, only if they fit exactly.
 
-    The rotary frequencies follow a rule, so they may be absent, and stored ones in half precision are replaced.
+    Rotary frequencies are completed; see `completed`.
 
     Raises:
         WeightsFileError: lists missing, unexpected and mis-shaped tensors and those with NaN or infinity.
     """
     own = model.state_dict()
-    by_rule = {name: rotary_frequencies() for name in own if name.endswith(FREQUENCIES)}
-    exact = {name: tensor for name, tensor in weights.items() if tensor.dtype == torch.float32 or name not in by_rule}
-    complete = {**by_rule, **exact}
-    _check(own, complete, f"{type(model).__name__} from `{source}`")
+    complete = completed(own, weights)
+    check_fit(own, complete, f"{type(model).__name__} from `{source}`")
     cast = {
-        name: tensor.to(device=device, dtype=torch.float32 if name in by_rule else dtype)
+        name: tensor.to(device=device, dtype=torch.float32 if name.endswith(FREQUENCIES) else dtype)
         for name, tensor in complete.items()
     }
     model.load_state_dict(cast, strict=True, assign=True)
 
 
-def _check(own: Mapping[str, Tensor], weights: Mapping[str, Tensor], shown: str) -> None:
+def completed(own: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights with the rotary frequencies by their rule where they are absent or rounded to half precision.
+
+    Args:
+        own: the state dict of the model.
+    """
+    by_rule = {name: rotary_frequencies() for name in own if name.endswith(FREQUENCIES)}
+    exact = {name: tensor for name, tensor in weights.items() if tensor.dtype == torch.float32 or name not in by_rule}
+    return {**by_rule, **exact}
+
+
+def check_fit(own: Mapping[str, Tensor], weights: Mapping[str, Tensor], shown: str) -> None:
+    """Refuse weights that do not fit a model's state dict exactly. Raises: WeightsFileError: as `load_strictly`."""
     problems = {
         "missing": sorted(own.keys() - weights.keys()),
         "unexpected": sorted(weights.keys() - own.keys()),

@@ -1,0 +1,378 @@
+"""SEINE's agent: its method table, without sockets; the mathematics is in `objective` and `pipeline`."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from mora_environment.job_folder import job_folder
+from mora_runtime import Agent, cancelled_samples, check_cancelled, empty, remote, report_part, report_step
+from mora_runtime.errors import BadArgument
+from torch import Tensor
+
+from mora_env_svd.seine.conditioning import ClipSize, FrameCoder, Posterior, fit_pictures
+from mora_env_svd.seine.errors import InputError, SeineError
+from mora_env_svd.seine.generator import ClipGenerator
+from mora_env_svd.seine.models import SeineUNet
+from mora_env_svd.seine.objective import TransitionObjective
+from mora_env_svd.seine.options import SeineOptions
+from mora_env_svd.seine.pipeline import ClipPlan, GivenFramesPipeline, SamplingSettings, pictures_of
+from mora_env_svd.seine.target_store import TargetStore
+from mora_env_svd.seine.text import TextEncoder, files_state
+from mora_env_svd.seine.unet_folder import unet_folder
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+_FIRST = (0,)  # the given frame of a clip in a chain
+_NUM_SERVED_PROMPTS = 256  # number of cached encoder rows; a server that runs for days must not keep them all
+
+
+class SeineAgent(Agent):
+    """Clips around given frames, differentiable in z, in the first frame and in the UNet.
+
+    It stores, by content key, encoder rows of prompts and posteriors of target clips.
+    """
+
+    def __init__(
+        self, options: SeineOptions, model: SeineUNet, coder: FrameCoder, encoder: TextEncoder, targets: TargetStore
+    ) -> None:
+        self._options = options
+        self._model = model
+        self._coder = coder
+        self._encoder = encoder
+        self._targets = targets
+        self._size = _clip_size(options)
+        self._objective = TransitionObjective(model, coder, self._size, options.training_masks)
+        self._sampling = SamplingSettings(options.sample_method, options.num_inference_steps, options.guidance_scale)
+        self._negative_key: str | None = None
+        self._rows_of = lru_cache(_NUM_SERVED_PROMPTS)(encoder.rows_of)
+        self._rows_of_negative = lru_cache(_NUM_SERVED_PROMPTS)(encoder.rows_of_negative)
+
+    @classmethod
+    def from_options(cls, options: SeineOptions, device: torch.device) -> SeineAgent:
+        """Load the models in the options. The text encoder is loaded when a prompt is not cached.
+
+        Raises:
+            SeineError: a folder is absent, or weights and config do not fit.
+        """
+        from diffusers import AutoencoderKL
+
+        dtype = DTYPES[options.dtype]
+        model = SeineUNet.from_pretrained(unet_folder(options.model), dtype=dtype, device=device)
+        model.gradient_checkpointing = options.gradient_checkpointing
+        # only safetensors, because other formats can contain a program
+        vae = AutoencoderKL.from_pretrained(
+            options.base, subfolder="vae", dtype=DTYPES[options.vae_dtype], use_safetensors=True
+        )
+        vae = vae.to(device).eval().requires_grad_(False)
+        coder = FrameCoder(vae, options.decoded_at_once, recomputes=options.gradient_checkpointing)
+        encoder = TextEncoder(
+            options.base, dtype, device, addition=options.additional_prompt, folder=job_folder("text")
+        )
+        identity = repr((options.base, files_state(Path(options.base) / "vae"), options.vae_dtype, device.type))
+        return cls(options, model, coder, encoder, TargetStore(_clip_size(options), job_folder("targets"), identity))
+
+    def module(self) -> torch.nn.Module:
+        """The UNet; autoencoder and text encoder never train."""
+        return self._model
+
+    def model_config(self) -> dict[str, Any]:
+        """The UNet's config.json."""
+        return self._model.config_json()
+
+    @remote
+    def encode(self, prompts: list[str]) -> dict[str, Any]:
+        """`keys` of the prompts' encoder rows, which stay here."""
+        with _as_bad_argument():
+            self._negative()  # computed while the encoder is loaded anyway
+            return {"keys": [self._encoder.encode(prompt) for prompt in prompts]}
+
+    @remote
+    def modulation_rows(self, text: str, new_token: bool = False) -> dict[str, Any]:
+        """`rows` that initialise z, float32 (content tokens, D): encoder rows of `text`, without begin and end.
+
+        Args:
+            new_token: one token whose input embedding is the vocabulary's mean, instead of `text`.
+        """
+        with _as_bad_argument():
+            return {"rows": self._encoder.new_token_row() if new_token else self._encoder.content_rows(text)}
+
+    @remote
+    def unload_text_encoder(self) -> dict[str, Any]:
+        """Free the text encoder; a prompt that is not cached loads it again. `unloaded` says whether it was loaded."""
+        self._negative()
+        return {"unloaded": self._encoder.unload()}
+
+    @remote(host_arguments=("pixels",))
+    def store_target(self, pixels: Tensor) -> dict[str, Any]:
+        """Store the posterior of a target clip, uint8 (F, H, W, 3) of the model's size; returns its content `key`.
+
+        A clip whose posterior is in memory or on disk is not encoded again.
+        """
+        size = self._size
+        expected = (size.frames, size.height, size.width, 3)
+        if pixels.dtype != torch.uint8 or tuple(pixels.shape) != expected:
+            raise BadArgument(f"pixels: expected uint8 {expected}, got {pixels.dtype} {tuple(pixels.shape)}")
+        frames = pixels.contiguous().cpu()
+        key = hashlib.sha256(frames.numpy().data).hexdigest()
+        if self._targets.find(key) is None:
+            self._targets.store(key, self._encoded(frames))
+        return {"key": key}
+
+    @remote
+    def has_targets(self, keys: list[str]) -> dict[str, Any]:
+        """`found`: of each key, whether its clip is stored, possibly by another process; see `store_target`."""
+        return {"found": [self._targets.find(key) is not None for key in keys]}
+
+    @torch.no_grad()
+    def _encoded(self, frames: Tensor) -> Posterior:
+        found = self._coder.posterior(pictures_of(frames, self._size))
+        return Posterior(found.mean.cpu(), found.std.cpu())
+
+    @remote(differentiable=True)
+    def loss(
+        self, z: Tensor | None, prompt_keys: list[str], images: Tensor, target_keys: list[str], seeds: list[int]
+    ) -> dict[str, Any]:
+        """`loss`, scalar float32: the mean over the batch of each target's denoising loss given its first frame.
+
+        Args:
+            z: float32 (rows, D), or None.
+            images: first frames (B, 3, H, W) in [-1, 1]; other sizes are resized to the clip's.
+            prompt_keys, target_keys, seeds: one for each image; all randomness of a sample comes from its seed.
+        """
+        with _as_bad_argument():
+            texts = [self._encoder.rows(key) for key in prompt_keys]
+            targets = [self._target(key) for key in target_keys]
+            return {"loss": self._objective.loss(z, texts, images, targets, seeds)}
+
+    @remote(differentiable=True)
+    def forward(
+        self,
+        z: Tensor | None,
+        prompt_keys: list[str],
+        seeds: list[int],
+        images: Tensor,
+        target_keys: list[str] | None = None,
+    ) -> dict[str, Any]:
+        """`frames` (B, F, 3, H, W) float32, about [-1, 1]: the clips of `generate` before their conversion to bytes.
+
+        The gradient goes through the decoder, the last K model calls and the encoder of the first frames. K is the
+        option `gradient_steps`.
+
+        Args:
+            z: float32 (rows, D), or None.
+            prompt_keys, seeds: one for each image.
+            images: first frames, float (B, 3, H, W) in [-1, 1]; other sizes are resized to the clip's.
+            target_keys: of target clips, one for each image; with them the `loss` of the method `loss` is returned too.
+        """
+        with _as_bad_argument():
+            steps = self._options.gradient_steps
+            if steps is None:
+                raise BadArgument("forward: expected the option `gradient_steps`, which says how much has a gradient")
+            pipeline = self._pipeline(None, None)
+            num_steps = self._sampling.num_inference_steps if steps == "all" else steps
+            plans = self._plans("forward", prompt_keys, seeds, images, z)
+            values: dict[str, Any] = {"frames": torch.stack([pipeline.pixels(plan, num_steps) for plan in plans])}
+            if target_keys is not None:
+                values |= self.loss(z, prompt_keys, images, target_keys, seeds)
+            return values
+
+    @remote
+    def generate(self, z: Tensor | None, prompt_keys: list[str], seeds: list[int], images: Tensor) -> dict[str, Any]:
+        """`outputs`, uint8 (B, F, H, W, 3): a clip from each first frame, made one after the other.
+
+        Args:
+            z, prompt_keys, seeds, images: as in `forward`.
+        """
+        with _as_bad_argument():
+            pipeline = self._pipeline(None, None)
+            plans = self._plans("generate", prompt_keys, seeds, images, z)
+            outputs = self._made_empty(len(plans))
+            for index, plan in enumerate(plans):
+                outputs[index] = pipeline.sample(plan)
+            return {"outputs": outputs}
+
+    def _plans(
+        self, method: str, prompt_keys: list[str], seeds: list[int], images: Tensor, z: Tensor | None
+    ) -> list[ClipPlan]:
+        """Of each sample of a chain: its first frame is given."""
+        if not seeds or not len(prompt_keys) == len(seeds) == len(images):
+            raise BadArgument(
+                f"{method}: expected as many seeds and images as prompts, at least one; got "
+                f"{len(prompt_keys)} prompts, {len(seeds)} seeds, {len(images)} images"
+            )
+        pictures = fit_pictures(images, self._size).split(1)
+        texts, negative = [self._encoder.rows(key) for key in prompt_keys], self._negative()
+        return [
+            ClipPlan(text, negative, picture, _FIRST, seed, z)
+            for text, picture, seed in zip(texts, pictures, seeds, strict=True)
+        ]
+
+    @remote
+    def initial_noise(self, seed: int) -> dict[str, Any]:
+        """`noise`, float32 (1, 4, F, h, w): the initial noise of a clip with this seed."""
+        return {"noise": self._pipeline(None, None).initial_noise(seed)}
+
+    @remote
+    def describe(self) -> dict[str, Any]:
+        """Defaults for requests: number of frames, size in pixels, steps, guidance."""
+        size, sampling = self._size, self._sampling
+        return {
+            "model": self._options.model,
+            "height": size.height,
+            "width": size.width,
+            "num_frames": size.frames,
+            "size_multiple": 8,
+            "largest_side": max(size.height, size.width),
+            "num_inference_steps": sampling.num_inference_steps,
+            "least_num_inference_steps": 2,
+            "guidance_scale": sampling.guidance_scale,
+            "takes_negative_prompt": True,
+        }
+
+    @remote
+    def image_to_video(
+        self,
+        prompts: list[str],
+        seeds: list[int],
+        images: Tensor,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        negative_prompt: str | None = None,
+        z: Tensor | None = None,
+    ) -> dict[str, Any]:
+        """Capability: `outputs` uint8 (B, F, H, W, 3), a clip from each first frame, uint8 (B, H, W, 3) of any size.
+
+        The same prompt, seed, frame and settings give the same bytes in any batch. Rows of cancelled samples are zero.
+        """
+        sampling = (num_inference_steps, guidance_scale)
+        with _as_bad_argument():
+            frames = _checked(images, 4, "images")[:, None]
+            return {"outputs": self._clips(prompts, seeds, frames, _FIRST, sampling, negative_prompt, z)}
+
+    @remote
+    def extend_video(
+        self,
+        prompts: list[str],
+        seeds: list[int],
+        videos: Tensor,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        negative_prompt: str | None = None,
+        z: Tensor | None = None,
+    ) -> dict[str, Any]:
+        """Capability: `outputs` uint8 (B, F - N, H, W, 3), frames after the given last ones, uint8 (B, N, H, W, 3)."""
+        sampling = (num_inference_steps, guidance_scale)
+        with _as_bad_argument():
+            given = _checked(videos, 5, "videos").shape[1]
+            if not 1 <= given < self._size.frames:
+                raise BadArgument(f"videos: expected 1 to {self._size.frames - 1} given frames, got {given}")
+            clips = self._clips(prompts, seeds, videos, tuple(range(given)), sampling, negative_prompt, z, first=given)
+            outputs = empty((clips.shape[0], clips.shape[1] - given, *clips.shape[2:]), torch.uint8)
+            return {"outputs": outputs.copy_(clips[:, given:])}
+
+    @remote
+    def connect_videos(
+        self,
+        prompts: list[str],
+        seeds: list[int],
+        images: Tensor,
+        images_after: Tensor,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        negative_prompt: str | None = None,
+        z: Tensor | None = None,
+    ) -> dict[str, Any]:
+        """Capability: `outputs` uint8 (B, F, H, W, 3), clips from `images` to `images_after`, each uint8 (B, H, W, 3).
+
+        The first and the last frame of a clip show the two given ones.
+        """
+        sampling, given = (num_inference_steps, guidance_scale), (0, self._size.frames - 1)
+        with _as_bad_argument():
+            ends = torch.stack([_checked(images, 4, "images"), _checked(images_after, 4, "images_after")], dim=1)
+            return {"outputs": self._clips(prompts, seeds, ends, given, sampling, negative_prompt, z)}
+
+    def _clips(
+        self,
+        prompts: list[str],
+        seeds: list[int],
+        frames: Tensor,
+        given: tuple[int, ...],
+        sampling: tuple[int | None, float | None],
+        negative_prompt: str | None,
+        z: Tensor | None,
+        *,
+        first: int = 0,
+    ) -> Tensor:
+        """The clips, whole. Their frames from `first` on are sent as parts while they are decoded."""
+
+        def send(sample: int, start: int, decoded: Tensor) -> None:
+            if start + len(decoded) > first:
+                report_part(sample=sample, start=max(0, start - first), outputs=decoded[max(0, first - start) :])
+
+        if not prompts or not len(prompts) == len(seeds) == len(frames):
+            raise InputError(
+                f"expected a seed and given frames for each prompt, got {len(prompts)} prompts, {len(seeds)} seeds, "
+                f"{len(frames)} clips of frames"
+            )
+        texts = []
+        for prompt in prompts:
+            check_cancelled()
+            texts.append(self._rows_of(prompt))
+        negative = self._negative() if negative_prompt is None else self._rows_of_negative(negative_prompt)
+        plans = [
+            ClipPlan(text, negative, pictures_of(own, self._size), given, seed, z)
+            for text, own, seed in zip(texts, frames, seeds, strict=True)
+        ]
+        made = ClipGenerator(self._pipeline(*sampling), report_step, cancelled_samples, send).generate(plans)
+        outputs = self._made_empty(len(plans))
+        for index in range(len(plans)):
+            outputs[index] = made.get(index, torch.zeros((), dtype=torch.uint8))
+        return outputs
+
+    def _made_empty(self, num_clips: int) -> Tensor:
+        size = self._size
+        return empty((num_clips, size.frames, size.height, size.width, 3), torch.uint8)
+
+    def _pipeline(self, num_inference_steps: int | None, guidance_scale: float | None) -> GivenFramesPipeline:
+        changes: dict[str, Any] = {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale}
+        settings = replace(self._sampling, **{name: value for name, value in changes.items() if value is not None})
+        return GivenFramesPipeline(self._model, self._coder, self._size, settings)
+
+    def _negative(self) -> Tensor:
+        if self._negative_key is None:
+            self._negative_key = self._encoder.encode_negative(self._options.negative_prompt)
+        return self._encoder.rows(self._negative_key)
+
+    def _target(self, key: str) -> Posterior:
+        found = self._targets.find(key)
+        if found is None:
+            raise BadArgument(f"unknown target key `{key[:40]}`; expected one that `store_target` returned")
+        return found
+
+
+def _clip_size(options: SeineOptions) -> ClipSize:
+    return ClipSize(options.num_frames, options.height, options.width)
+
+
+def _checked(frames: Tensor | Sequence[Tensor], num_dimensions: int, what: str) -> Tensor:
+    """Check uint8 pictures or clips. Raises: InputError naming the argument."""
+    if not isinstance(frames, torch.Tensor) or frames.dtype != torch.uint8 or frames.ndim != num_dimensions:
+        shown = f"{frames.dtype} {tuple(frames.shape)}" if isinstance(frames, torch.Tensor) else type(frames).__name__
+        layout = "(B, H, W, 3)" if num_dimensions == 4 else "(B, N, H, W, 3)"
+        raise InputError(f"{what}: expected uint8 {layout}, got {shown}")
+    return frames
+
+
+@contextmanager
+def _as_bad_argument() -> Iterator[None]:
+    """Turn this package's errors into BadArgument with the same text, which reaches the caller."""
+    try:
+        yield
+    except SeineError as error:
+        raise BadArgument(str(error)) from error

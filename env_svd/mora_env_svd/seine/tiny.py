@@ -1,0 +1,101 @@
+"""Tiny models in the published layouts: SEINE's UNet, and Stable Diffusion 1.4's autoencoder, text encoder, tokenizer.
+
+The weights are random from a seed; the real code loads, trains and serves them on a CPU.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mora_env_svd.seine.models import SeineUNet
+
+TEXT_WIDTH = 32
+UNET_CONFIG: dict[str, Any] = {
+    "down_block_types": ["CrossAttnDownBlock3D", "DownBlock3D"],
+    "up_block_types": ["UpBlock3D", "CrossAttnUpBlock3D"],
+    "block_out_channels": [32, 64],
+    "layers_per_block": 1,
+    "norm_num_groups": 8,
+    "cross_attention_dim": TEXT_WIDTH,
+    "attention_head_dim": [1, 2],
+}
+
+
+def tiny_transition(folder: Path) -> dict[str, Any]:
+    """Write them; returns options of kind `seine` that make clips of 6 frames at 32x32 pixels."""
+    make_tiny(folder)
+    return {
+        "model": str(folder / "unet"),
+        "base": str(folder / "base"),
+        "num_frames": 6,
+        "height": 32,
+        "width": 32,
+        "sample_method": "ddim",
+        "num_inference_steps": 2,
+        "guidance_scale": 2.0,
+        "training_masks": ["first1", "onelast1"],
+        "gradient_steps": "all",
+    }
+
+
+def make_tiny(folder: Path, seed: int = 0) -> None:
+    """Write `unet/` and `base/`. The same seed writes the same weights."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        _unet().save_pretrained(folder / "unet")
+        _vae().save_pretrained(folder / "base" / "vae")
+        vocabulary = _save_tokenizer(folder / "base" / "tokenizer")
+        _text_encoder(len(vocabulary)).save_pretrained(folder / "base" / "text_encoder")
+
+
+def _unet() -> SeineUNet:
+    model = SeineUNet.from_config(UNET_CONFIG)
+    for name, parameter in model.named_parameters():
+        if name.endswith("attn_temp.to_out.0.weight"):  # zeros, with which frames would not see each other
+            torch.nn.init.normal_(parameter, std=parameter.shape[1] ** -0.5)
+    return model
+
+
+def _vae() -> Any:
+    from diffusers import AutoencoderKL
+
+    return AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        block_out_channels=(16, 16, 32, 32),
+        layers_per_block=1,
+        latent_channels=4,
+        norm_num_groups=8,
+        sample_size=32,
+    ).eval()
+
+
+def _text_encoder(num_tokens: int) -> Any:
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    config = CLIPTextConfig(
+        vocab_size=num_tokens, hidden_size=TEXT_WIDTH, intermediate_size=2 * TEXT_WIDTH, num_hidden_layers=2,
+        num_attention_heads=2, max_position_embeddings=77, hidden_act="quick_gelu",
+        bos_token_id=num_tokens - 2, eos_token_id=num_tokens - 1, pad_token_id=num_tokens - 1,
+    )  # fmt: skip
+    return CLIPTextModel(config).eval()
+
+
+def _save_tokenizer(folder: Path) -> list[str]:
+    """A byte-level CLIP tokenizer without merges: 256 bytes, 256 bytes that end a word, two specials."""
+    folder.mkdir(parents=True, exist_ok=True)
+    characters = [chr(byte) for byte in (*range(33, 127), *range(161, 173), *range(174, 256))]
+    characters += [chr(256 + index) for index in range(256 - len(characters))]
+    tokens = [*characters, *(character + "</w>" for character in characters), "<|startoftext|>", "<|endoftext|>"]
+    files = {
+        "vocab.json": json.dumps({token: index for index, token in enumerate(tokens)}),
+        "merges.txt": "#version: 0.2\n",
+        "tokenizer_config.json": json.dumps({"tokenizer_class": "CLIPTokenizer", "model_max_length": 77}),
+    }
+    for name, content in files.items():
+        (folder / name).write_text(content, encoding="utf-8")
+    return tokens
