@@ -132,7 +132,7 @@ class SeineAgent(Agent):
     @torch.no_grad()
     def _encoded(self, frames: Tensor) -> Posterior:
         found = self._coder.posterior(pictures_of(frames, self._size))
-        return Posterior(found.mean.cpu(), found.std.cpu())
+        return Posterior(found.mean.cpu().contiguous(), found.std.cpu().contiguous())
 
     @remote(differentiable=True)
     def loss(

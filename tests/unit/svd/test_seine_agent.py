@@ -14,6 +14,7 @@ from mora_env_svd.seine.agent import SeineAgent
 from mora_env_svd.seine.masks import to_frames
 from mora_env_svd.seine.models import SeineUNet
 from mora_env_svd.seine.options import SeineOptions
+from mora_environment.job_folder import shared_folders
 from mora_runtime import RunDirectory, Session
 from mora_runtime.errors import BadArgument, Cancelled, SettingsError
 from mora_runtime.schema import read_settings
@@ -247,6 +248,22 @@ def test_between_trainings_nothing_global_changes_and_nothing_is_loaded_again(ti
     assert first[1].shape == (1, 32)
     assert not agent._encoder.loaded
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_servers_of_one_job_share_texts_and_targets(tiny: dict[str, Any], tmp_path: Path) -> None:
+    with shared_folders(tmp_path):
+        first, second = made(tiny), made(tiny)
+    keys = first.encode(prompts=PROMPTS)["keys"]
+    rows = [first.modulation_rows(text="[Mod]", new_token=new)["rows"] for new in (False, True)]
+    target = first.store_target(pixels=clip())["key"]
+    assert second.encode(prompts=PROMPTS)["keys"] == keys
+    found = [second.modulation_rows(text="[Mod]", new_token=new)["rows"] for new in (False, True)]
+    assert all(torch.equal(*pair) for pair in zip(rows, found, strict=True))
+    assert second.has_targets(keys=[target])["found"] == [True]
+    assert not second._encoder.loaded
+    call = {"z": None, "prompt_keys": keys, "seeds": SEEDS, "target_keys": [target] * 2}
+    losses = [agent.loss(**call, images=torch.zeros(2, 3, 32, 32))["loss"] for agent in (first, second)]
+    assert torch.equal(*losses)
 
 
 def test_without_the_option_there_is_no_forward(tiny: dict[str, Any]) -> None:
