@@ -14,6 +14,7 @@ KINDS = {
         options=SeineOptions,
         build="mora_env_svd.seine.agent:SeineAgent.from_options",
         weights="model",
+        cost="mora_env_svd.seine.cost:seine_cost",
         tiny="mora_env_svd.seine.tiny:tiny_transition",
     ),
 }
