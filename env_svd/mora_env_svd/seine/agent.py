@@ -25,7 +25,8 @@ from mora_env_svd.seine.options import SeineOptions
 from mora_env_svd.seine.pipeline import ClipPlan, GivenFramesPipeline, SamplingSettings, pictures_of
 from mora_env_svd.seine.target_store import TargetStore
 from mora_env_svd.seine.text import TextEncoder, files_state
-from mora_env_svd.seine.unet_folder import unet_folder
+from mora_env_svd.seine.weights.unet_folder import unet_folder
+from mora_env_svd.seine.weights.weights_folder import load_unet
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _FIRST = (0,)  # the given frame of a clip in a chain
@@ -63,7 +64,7 @@ class SeineAgent(Agent):
         from diffusers import AutoencoderKL
 
         dtype = DTYPES[options.dtype]
-        model = SeineUNet.from_pretrained(unet_folder(options.model), dtype=dtype, device=device)
+        model = load_unet(unet_folder(options.model), dtype=dtype, device=device)
         model.gradient_checkpointing = options.gradient_checkpointing
         # only safetensors, because other formats can contain a program
         vae = AutoencoderKL.from_pretrained(

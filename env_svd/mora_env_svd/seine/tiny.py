@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from mora_env_svd.seine.models import SeineUNet
+from mora_env_svd.seine.weights.weights_folder import save_unet
 
 TEXT_WIDTH = 32
 UNET_CONFIG: dict[str, Any] = {
@@ -46,7 +47,7 @@ def make_tiny(folder: Path, seed: int = 0) -> None:
     """Write `unet/` and `base/`. The same seed writes the same weights."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        _unet().save_pretrained(folder / "unet")
+        save_unet(_unet(), folder / "unet")
         _vae().save_pretrained(folder / "base" / "vae")
         vocabulary = _save_tokenizer(folder / "base" / "tokenizer")
         _text_encoder(len(vocabulary)).save_pretrained(folder / "base" / "text_encoder")

@@ -136,10 +136,13 @@ def test_importing_every_module_of_the_package_loads_no_torch(package: str) -> N
     assert done.stdout.strip() == "[]"
 
 
-def test_the_video_model_needs_only_torch_and_safetensors() -> None:
-    standard = __import__("sys").stdlib_module_names
-    for path in sorted((PACKAGES["mora_env_opensora"] / "mora_env_opensora" / "models").rglob("*.py")):
-        foreign = {name.partition(".")[0] for name in imports_of(path)} - set(standard) - {"mora_env_opensora"}
+@pytest.mark.parametrize("folder", ["mora_env_opensora/models", "mora_env_svd/seine/models"])
+def test_the_video_models_need_only_torch_and_safetensors(folder: str) -> None:
+    package, standard = folder.partition("/")[0], sys.stdlib_module_names
+    paths = sorted((PACKAGES[package] / folder).rglob("*.py"))
+    assert paths
+    for path in paths:
+        foreign = {name.partition(".")[0] for name in imports_of(path)} - set(standard) - {package}
         assert foreign <= MODELS_MAY_SEE, f"{path} imports {foreign}"
 
 

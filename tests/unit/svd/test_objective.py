@@ -13,6 +13,7 @@ from mora_env_svd.seine.errors import InputError
 from mora_env_svd.seine.masks import frame_mask
 from mora_env_svd.seine.models import SeineUNet
 from mora_env_svd.seine.objective import NoiseDraw, TransitionObjective
+from mora_env_svd.seine.weights.weights_folder import load_unet
 from torch import Tensor
 
 SIZE = ClipSize(6, 32, 32)
@@ -21,7 +22,7 @@ SIZE = ClipSize(6, 32, 32)
 @pytest.fixture(scope="module")
 def parts(tiny: dict[str, Any]) -> tuple[SeineUNet, AutoencoderKL]:
     vae = AutoencoderKL.from_pretrained(tiny["base"], subfolder="vae").eval().requires_grad_(False)
-    return SeineUNet.from_pretrained(tiny["model"]), vae
+    return load_unet(tiny["model"]), vae
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from mora_env_svd.seine.agent import SeineAgent
 from mora_env_svd.seine.masks import to_frames
 from mora_env_svd.seine.models import SeineUNet
 from mora_env_svd.seine.options import SeineOptions
+from mora_env_svd.seine.weights.weights_folder import load_unet, save_unet
 from mora_environment.job_folder import shared_folders
 from mora_runtime import RunDirectory, Session
 from mora_runtime.errors import BadArgument, Cancelled, SettingsError
@@ -81,9 +82,9 @@ def test_only_the_unet_trains(agent: SeineAgent) -> None:
 
 
 def test_saved_weights_load_with_their_config(agent: SeineAgent, tmp_path: Path) -> None:
-    agent.module().save_pretrained(tmp_path)
+    save_unet(agent.module(), tmp_path)
     assert json.loads((tmp_path / "config.json").read_text()) == agent.model_config()
-    assert SeineUNet.from_pretrained(tmp_path).config == agent.module().config
+    assert load_unet(tmp_path).config == agent.module().config
 
 
 def test_a_clip_has_the_same_bytes_alone_and_in_a_batch(agent: SeineAgent) -> None:

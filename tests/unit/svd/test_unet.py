@@ -10,6 +10,7 @@ import torch
 from mora_env_svd.seine.errors import ConfigError, InputError, WeightsFileError
 from mora_env_svd.seine.models import SeineConfig, SeineUNet
 from mora_env_svd.seine.models.temporal_attention import RotaryEmbedding, rotary_frequencies
+from mora_env_svd.seine.weights.weights_folder import load_unet, save_unet
 from torch import Tensor
 
 CONFIG: dict[str, Any] = {
@@ -133,17 +134,17 @@ def test_a_shape_that_does_not_fit_is_refused_by_name(model: SeineUNet, changes:
 
 
 def test_a_saved_folder_loads_to_the_same_network(model: SeineUNet, tmp_path: Path) -> None:
-    model.save_pretrained(tmp_path / "unet")
-    loaded = SeineUNet.from_pretrained(tmp_path / "unet")
+    save_unet(model, tmp_path / "unet")
+    loaded = load_unet(tmp_path / "unet")
     assert loaded.config == model.config
     assert all(torch.equal(tensor, loaded.state_dict()[name]) for name, tensor in model.state_dict().items())
-    halved = SeineUNet.from_pretrained(tmp_path / "unet", dtype=torch.bfloat16)
+    halved = load_unet(tmp_path / "unet", dtype=torch.bfloat16)
     assert halved.dtype == torch.bfloat16
     assert all(buffer.dtype == torch.float32 for buffer in halved.buffers())
 
 
 def test_weights_that_do_not_fit_are_listed_and_nothing_is_loaded(model: SeineUNet, tmp_path: Path) -> None:
-    from mora_env_svd.seine.models.weights_folder import write_folder
+    from mora_env_svd.seine.weights.weights_folder import write_folder
 
     state = dict(model.state_dict())
     state["conv_in.bias"] = torch.zeros(3)
@@ -152,9 +153,9 @@ def test_weights_that_do_not_fit_are_listed_and_nothing_is_loaded(model: SeineUN
     del state["conv_in.weight"]
     write_folder(tmp_path, model.config_json(), state)
     with pytest.raises(WeightsFileError) as refused:
-        SeineUNet.from_pretrained(tmp_path)
+        load_unet(tmp_path)
     for told in ("1 missing: conv_in.weight", "1 unexpected: extra", "conv_in.bias (expected (32,), got (3,))",
                  "1 not finite: conv_out.bias"):  # fmt: skip
         assert told in str(refused.value)
     with pytest.raises(WeightsFileError, match=r"expected config\.json and diffusion_pytorch_model\.safetensors"):
-        SeineUNet.from_pretrained(tmp_path / "nothing")
+        load_unet(tmp_path / "nothing")

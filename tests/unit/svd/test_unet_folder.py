@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 import torch
-from mora_env_svd.seine import unet_folder as converter
 from mora_env_svd.seine.errors import WeightsFileError
 from mora_env_svd.seine.models import SeineUNet
 from mora_env_svd.seine.tiny import UNET_CONFIG
-from mora_env_svd.seine.unet_folder import unet_folder
+from mora_env_svd.seine.weights import unet_folder as converter
+from mora_env_svd.seine.weights.unet_folder import unet_folder
+from mora_env_svd.seine.weights.weights_folder import load_unet, save_unet
 
 
 @pytest.fixture
@@ -53,7 +54,7 @@ def converted_folders(cache: Path) -> list[str]:
 def test_the_moving_average_is_loaded(model: SeineUNet, cache: Path, save: Callable[..., Path], is_zip: bool) -> None:
     source = save({"ema": model.state_dict(), "step": 7}, _use_new_zipfile_serialization=is_zip)
     folder = unet_folder(str(source))
-    loaded = SeineUNet.from_pretrained(folder)
+    loaded = load_unet(folder)
     assert all(torch.equal(tensor, loaded.state_dict()[name]) for name, tensor in model.state_dict().items())
     assert folder.parent == cache
 
@@ -79,7 +80,7 @@ def test_half_precision_is_stored_as_float32_with_exact_frequencies(
     model: SeineUNet, cache: Path, save: Callable[..., Path]
 ) -> None:
     halved = {name: tensor.half() for name, tensor in model.state_dict().items()}
-    loaded = SeineUNet.from_pretrained(unet_folder(str(save({"ema": halved})))).state_dict()
+    loaded = load_unet(unet_folder(str(save({"ema": halved})))).state_dict()
     for name, tensor in model.state_dict().items():
         expected = tensor if name.endswith("freqs") else tensor.half().float()
         assert torch.equal(loaded[name], expected)
@@ -128,11 +129,11 @@ def test_a_conversion_that_dies_is_made_again(
         with pytest.raises(KeyboardInterrupt):
             unet_folder(str(source))
     assert converted_folders(cache) == []
-    SeineUNet.from_pretrained(unet_folder(str(source)))
+    load_unet(unet_folder(str(source)))
 
 
 def test_safetensors_are_used_as_they_are(model: SeineUNet, cache: Path, tmp_path: Path) -> None:
-    model.save_pretrained(tmp_path / "trained")
+    save_unet(model, tmp_path / "trained")
     assert unet_folder(str(tmp_path / "trained")) == tmp_path / "trained"
     assert not cache.exists()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Self
 
 import torch
@@ -50,28 +49,9 @@ class SeineUNet(nn.Module):
         """
         return cls(SeineConfig.parse(values)).eval()
 
-    @classmethod
-    def from_pretrained(
-        cls, folder: str | Path, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
-    ) -> Self:
-        """Load a folder with `config.json` and `diffusion_pytorch_model.safetensors`; see `models.weights_folder`."""
-        from mora_env_svd.seine.models.weights_folder import load_strictly, read_folder
-
-        config, weights = read_folder(Path(folder))
-        with torch.device("meta"):
-            model = cls.from_config(config)
-        load_strictly(model, weights, source=Path(folder).name, dtype=dtype, device=device)
-        return model
-
     def config_json(self) -> dict[str, Any]:
         """The content of `config.json`."""
         return {"_class_name": type(self).__name__, **self.config.to_dict()}
-
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write a folder that `from_pretrained` loads; each file appears whole or not at all."""
-        from mora_env_svd.seine.models.weights_folder import write_folder
-
-        write_folder(Path(folder), self.config_json(), self.state_dict())
 
     @property
     def device(self) -> torch.device:

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from mora_env_svd.seine.errors import WeightsFileError
 from mora_env_svd.seine.models import SeineConfig, SeineUNet
-from mora_env_svd.seine.models.weights_folder import CONFIG_NAME, WEIGHTS_NAME, check_fit, completed
+from mora_env_svd.seine.weights.weights_folder import CONFIG_NAME, WEIGHTS_NAME, check_fit, completed
 
 PICKLE_NAME = "seine.pt"
 _WEIGHTS_KEY = "ema"

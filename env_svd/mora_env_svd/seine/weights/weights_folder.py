@@ -14,12 +14,34 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from mora_env_svd.seine.errors import WeightsFileError
+from mora_env_svd.seine.models import SeineUNet
 from mora_env_svd.seine.models.temporal_attention import rotary_frequencies
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "diffusion_pytorch_model.safetensors"
 FREQUENCIES = ".rotary_emb.freqs"
 _MAX_NUM_NAMES = 12  # of tensors that an error lists for each kind of mismatch
+
+
+def load_unet(
+    folder: str | Path, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+) -> SeineUNet:
+    """The network of a folder, in eval mode, its weights of `dtype` on `device`.
+
+    Raises:
+        ConfigError: the config is not SEINE's.
+        WeightsFileError: a file is absent or broken, or tensors do not fit the config. Then nothing is loaded.
+    """
+    config, weights = read_folder(Path(folder))
+    with torch.device("meta"):
+        model = SeineUNet.from_config(config)
+    load_strictly(model, weights, source=Path(folder).name, dtype=dtype, device=device)
+    return model
+
+
+def save_unet(model: SeineUNet, folder: str | Path) -> None:
+    """Write a folder that `load_unet` loads; each file appears whole or not at all."""
+    write_folder(Path(folder), model.config_json(), model.state_dict())
 
 
 def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
