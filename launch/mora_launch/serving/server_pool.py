@@ -15,7 +15,7 @@ from mora_launch.serving.cost import call_cost
 from mora_launch.serving.counters import Counters
 from mora_launch.serving.server_worker import ServerWorker
 from mora_launch.serving.terms import DEFAULT_TERMS, Terms
-from mora_launch.serving.work_queue import Step, TakePart, Work, WorkQueue, servers_stop
+from mora_launch.serving.work_queue import ServerStopped, Step, TakePart, Work, WorkQueue
 
 
 class ServerPool:
@@ -132,4 +132,4 @@ class ServerPool:
         for worker in self.workers:
             if worker.is_alive():
                 worker.join(5.0)
-        self.queue.fail_all(CAPABILITIES, servers_stop())
+        self.queue.fail_all(CAPABILITIES, ServerStopped())

@@ -20,7 +20,7 @@ from mora_launch.serving.call_record import CallRecord
 from mora_launch.serving.counters import Counters
 from mora_launch.serving.held_sample import HeldSample, rows_of
 from mora_launch.serving.server_adapters import AdapterChange, ServerAdapters
-from mora_launch.serving.work_queue import Work, WorkQueue, servers_stop
+from mora_launch.serving.work_queue import ServerStopped, Work, WorkQueue
 
 if TYPE_CHECKING:
     from mora_runtime import Client, PendingReply
@@ -173,7 +173,7 @@ class ServerWorker(threading.Thread):
         for work in lost:
             work.num_runs += 1
             if self._ended:
-                work.fail(servers_stop())
+                work.fail(ServerStopped())
             elif work.num_runs < MAX_NUM_RUNS:
                 again.append(work)
             else:

@@ -92,9 +92,13 @@ class Work:
             self.future.set_exception(error)
 
 
-def servers_stop() -> RoleFailed:
-    """Return the error of work that is not done when the servers end."""
-    return RoleFailed("the servers are being stopped")
+class ServerStopped(RoleFailed):
+    """Work was not done when the servers ended."""
+
+    code = "server_stopped"
+
+    def __init__(self, text: str = "the servers are being stopped") -> None:
+        super().__init__(text)
 
 
 class WorkQueue:

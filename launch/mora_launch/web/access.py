@@ -34,12 +34,14 @@ class Refusal:
     Attributes:
         field: what the text is about; None for the server itself.
         retry_after_s: when the client may ask again; None if that would not help.
+        code: for programs, from a closed set; None if the status says it all.
     """
 
     status: int
     field: str | None
     text: str
     retry_after_s: int | None = None
+    code: str | None = None
 
 
 @dataclass(frozen=True)
@@ -51,11 +53,13 @@ class Access:
         uid: id of the user who needs no token on this machine; None if every user needs it.
         hosts: allowed names in the Host header; None allows any. This stops a site whose name resolves to this machine
             (DNS rebinding) from acting as the user who visits it.
+        has_link: whether the server prints a link with the token; the tokens of the user's own file are not printed.
     """
 
     tokens: Mapping[str, str]
     uid: int | None
     hosts: Collection[str] | None
+    has_link: bool = True
 
     @classmethod
     def at(cls, host: str, tokens: Mapping[str, str] | None, run: Path) -> Access:
@@ -66,7 +70,7 @@ class Access:
                 user does not need on this machine.
         """
         if tokens is not None:
-            return cls(tokens, None, None)  # every request carries a token, so a proxy may use any name
+            return cls(tokens, None, None, has_link=False)  # every request carries a token, so a proxy may use any name
         return cls({BARE: token_of_run(run)}, os.getuid() if is_loopback(host) else None, names_of(host))
 
     def wrong_sender(self, scope: Scope, *, is_page: bool) -> Refusal | None:
@@ -103,6 +107,13 @@ class Access:
     def token(self) -> str:
         """The token of the link that the server prints."""
         return next(iter(self.tokens.values()))
+
+    @property
+    def unauthorized(self) -> Refusal:
+        """The refusal of a request without a right to ask, which says where its sender finds a token."""
+        printed = "the server printed a link with the token when it started"
+        where = printed if self.has_link else "ask the person who runs the server for a token"
+        return Refusal(401, "authorization", f"expected `Authorization: Bearer TOKEN`; {where}", code="unauthorized")
 
     @property
     def tenants(self) -> list[str]:

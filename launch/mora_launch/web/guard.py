@@ -69,11 +69,7 @@ class Guard:
         if scope["path"] not in HEALTH:  # a probe names the address of a container, and has no token
             refusal = wrong_sender or refusal
         if refusal is None and not (is_allowed or is_page or scope["path"] in self._open):
-            refusal = Refusal(
-                401,
-                "authorization",
-                "expected `Authorization: Bearer TOKEN`; the server printed a link with the token when it started",
-            )
+            refusal = self._access.unauthorized
         if refusal is not None:
             await refuse(scope, send, refusal)
             return
@@ -153,7 +149,7 @@ async def refuse(scope: Scope, send: Send, refusal: Refusal) -> None:
 async def _send_refusal(send: Send, refusal: Refusal, *, closes: bool) -> None:
     kind = "invalid_request_error" if refusal.status < 500 else "server_error"
     text = refusal.text if refusal.field is None else f"{refusal.field}: {refusal.text}"
-    body = json.dumps(error_body(refusal.field, text, kind)).encode()
+    body = json.dumps(error_body(refusal.field, text, kind, refusal.code)).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), *_HEADERS]
     if refusal.status == 401:
         headers.append((b"www-authenticate", b"Bearer"))

@@ -108,7 +108,8 @@ def test_what_is_not_done_in_time_is_stopped_and_says_so(folder: Path) -> None:
     finally:
         stop(served)
     assert answers[0].status_code == 503
-    assert answers[0].json()["error"]["message"] == "the servers are being stopped"
+    error = answers[0].json()["error"]
+    assert (error["message"], error["code"]) == ("the servers are being stopped", "server_stopped")
     assert record(served, video)["error"]["code"] == "server_stopped"
     assert said(served).rstrip().endswith("not done within 1 s: 1 video and 1 request")
 

@@ -11,7 +11,10 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI
+from mora_launch.serving.counters import Counters
+from mora_launch.serving.http.counting import Counting
 from mora_launch.serving.life.drain import Drain, Gate
+from mora_launch.serving.life.health import readiness
 from mora_launch.serving.life.late_app import LateApp
 from mora_launch.web.access import Access
 
@@ -47,7 +50,8 @@ def test_a_draining_server_refuses_new_work_alone() -> None:
     assert refused.status_code == 503
     assert 1 <= int(refused.headers["retry-after"]) <= 30
     error = refused.json()["error"]
-    assert (error["type"], error["message"][:30]) == ("server_error", "the server is being stopped an")
+    assert (error["type"], error["code"]) == ("server_error", "server_stopping")
+    assert error["message"].startswith("the server is being stopped and takes no new work")
     assert drain.num_requests == 0
 
 
@@ -56,6 +60,22 @@ def test_the_time_to_ask_again_is_at_least_a_second() -> None:
     drain.begin(0.0)
     (refused,) = answers(Gate(one_answer, drain), ("POST", "/v1/images/generations"))
     assert refused.headers["retry-after"] == "1"
+
+
+def test_a_server_that_is_not_ready_says_when_to_probe_again() -> None:
+    ready = readiness({}, "ready", LOADING)
+    assert (ready.status_code, "retry-after" in ready.headers) == (200, False)
+    assert readiness({}, "waiting for servers", LOADING).headers["retry-after"] == "5"
+    stopping = readiness({}, "stopping", LOADING, 17)
+    assert (stopping.status_code, stopping.headers["retry-after"]) == (503, "17")
+
+
+def test_a_refusal_of_a_draining_server_is_counted_as_refused_with_its_code() -> None:
+    drain, counters = Drain(), Counters()
+    drain.begin(30.0)
+    answers(Counting(Gate(one_answer, drain), counters, lambda _: None), ("POST", "/v1/images/generations"))
+    labels = {"kind": "picture", "finished_reason": "refused", "code": "server_stopping"}
+    assert counters.registry.get_sample_value("mora_request_success_total", labels) == 1
 
 
 @pytest.mark.parametrize("fails", [False, True])
@@ -88,6 +108,7 @@ def test_before_its_models_are_loaded_a_server_answers_probes_alone() -> None:
     )
     assert health.status_code == 200
     assert (ready.status_code, ready.json()) == (503, {"ready": False, "status": "loading"})
+    assert ready.headers["retry-after"] == "5"
     assert {models.status_code, video.status_code} == {403}, "the Host header is of another machine"
     local = {**TOKEN, "host": "localhost:81"}
     ready, models, video = answers(
@@ -96,7 +117,8 @@ def test_before_its_models_are_loaded_a_server_answers_probes_alone() -> None:
     assert ready.json()["servers"] == LOADING
     for refused in (models, video):
         assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
-        assert refused.json()["error"]["message"] == "models are loading; ask again later"
+        error = refused.json()["error"]
+        assert (error["message"], error["code"]) == ("models are loading; ask again later", "server_loading")
     (unknown,) = answers(late_app(), ("GET", "/v1/models"), headers={"host": "localhost:81"})
     assert unknown.status_code == 401
 

@@ -30,10 +30,16 @@ async def says_what_came(scope: Any, receive: Any, send: Any) -> None:
 
 
 def ask(
-    path: str = "/v1/models", *, peer: int | None = OTHER, uid: int | None = None, hosts: Any = None, **options: Any
+    path: str = "/v1/models",
+    *,
+    peer: int | None = OTHER,
+    uid: int | None = None,
+    hosts: Any = None,
+    has_link: bool = True,
+    **options: Any,
 ) -> httpx.Response:
     """Send one request of a peer to a guarded application of user `uid`."""
-    access = Access({"token": TOKEN}, uid, hosts)
+    access = Access({"token": TOKEN}, uid, hosts, has_link)
     guard: Any = Guard(says_what_came, access=access, max_body_nbytes=100, pages=["/page"], assets=["/page/a.js"])
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -60,6 +66,16 @@ def test_without_the_token_nothing_is_answered_but_health() -> None:
     assert ask(headers=bearing("wrong")).status_code == 401
     assert ask(headers=bearing()).status_code == 200
     assert ask("/healthz").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("has_link", "where"),
+    [(True, "the server printed a link with the token"), (False, "ask the person who runs the server for a token")],
+)
+def test_a_refusal_without_a_token_says_where_there_is_one(has_link: bool, where: str) -> None:
+    error = ask(has_link=has_link).json()["error"]
+    assert error["code"] == "unauthorized"
+    assert where in error["message"]
 
 
 @pytest.mark.parametrize(
@@ -105,7 +121,7 @@ def test_another_host_is_refused_and_no_host_causes_an_error_of_the_server(host:
 
 def test_with_the_users_own_token_behind_a_proxy_any_host_is_accepted(tmp_path: Path) -> None:
     tokens = {"token": TOKEN}
-    assert Access.at("127.0.0.1", tokens, tmp_path) == Access(tokens, None, None)
+    assert Access.at("127.0.0.1", tokens, tmp_path) == Access(tokens, None, None, has_link=False)
     public = {**bearing(), "host": "mora.example.com", "origin": "https://mora.example.com"}
     assert ask(headers=public).status_code == 200
     assert ask(headers={**public, "origin": "https://evil.example"}).status_code == 403

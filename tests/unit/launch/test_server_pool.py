@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 from mora_launch.checkpoints.adapter_catalog import AdapterCatalog, NamedAdapters
 from mora_launch.serving.counters import Counters
+from mora_launch.serving.http.front import status_of
 from mora_launch.serving.server_pool import ServerPool
 from mora_launch.serving.terms import LoraChoice, Terms
 from mora_launch.serving.work_queue import WorkQueue
-from mora_runtime.errors import RoleFailed
+from mora_runtime.errors import MoraError, RoleFailed
 
 
 def worker(agent: str, *capabilities: str, adapters: Sequence[str] = (), unfit: Sequence[str] = ()) -> Any:
@@ -63,6 +64,17 @@ def test_samples_that_are_taken_back_are_counted_apart() -> None:
     second.finish("a picture")
     count = made.counters.registry.get_sample_value("mora_cancelled_total", {"capability": "text_to_image"})
     assert count == 1
+
+
+def test_work_that_is_left_when_the_servers_end_says_so() -> None:
+    made = pool(worker("image", "text_to_image"))
+    made.start(1.0)
+    work = made.submit("text_to_image", {"prompts": "a", "seeds": 1}, {})
+    made.workers = []
+    made.close()
+    error = work.future.exception(1.0)
+    assert isinstance(error, MoraError)
+    assert (error.code, str(error), status_of(type(error))) == ("server_stopped", "the servers are being stopped", 503)
 
 
 def named(*names: str) -> AdapterCatalog:

@@ -25,7 +25,7 @@ from mora_launch.serving.http.tasks import task_routes
 from mora_launch.serving.http.video_content import content_routes
 from mora_launch.serving.http.videos import video_routes
 from mora_launch.serving.life.drain import Gate
-from mora_launch.serving.life.health import health, readiness
+from mora_launch.serving.life.health import WAIT_S, health, readiness
 from mora_launch.serving.server_pool import ServerPool
 from mora_launch.tasks.catalog import EXAMPLE_FILES
 from mora_launch.web.access import Access
@@ -98,7 +98,8 @@ def _add_health(app: FastAPI, front: Front, jobs: VideoJobs) -> None:
     async def readyz(request: Request) -> Response:
         is_ready = front.pool.is_ready
         status = "stopping" if front.drain.has_begun else "ready" if is_ready else "waiting for servers"
-        return readiness(request.scope, status, {worker.role: worker.is_connected for worker in front.pool.workers})
+        connected = {worker.role: worker.is_connected for worker in front.pool.workers}
+        return readiness(request.scope, status, connected, front.drain.retry_after_s or WAIT_S)
 
     @get(app, "/metrics")
     async def metrics() -> Response:

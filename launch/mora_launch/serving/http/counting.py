@@ -13,6 +13,7 @@ from mora_runtime.process.logs import LogFields
 
 from mora_launch.serving.counters import Counters, FinishedReason
 from mora_launch.serving.http.request_record import RequestRecord
+from mora_launch.serving.life.drain import STOPPING
 from mora_launch.telemetry import spans
 from mora_launch.telemetry.span_context import SpanContext
 from mora_launch.web.access import TENANT
@@ -64,8 +65,7 @@ class _Exchange:
         if self.status == _CLOSED_STATUS or (self.client_left and not self.is_complete):
             return "cancelled", self.record.code or "cancelled"
         if self.status >= 400 or self.record.code:
-            is_draining = self.status == 503 and not self.record.code  # it refuses without asking the endpoints
-            is_refused = is_draining or 400 <= self.status < 500
+            is_refused = self.record.code == STOPPING or 400 <= self.status < 500
             return "refused" if is_refused else "failed", self.record.code or f"http_{self.status}"
         return "completed", ""
 

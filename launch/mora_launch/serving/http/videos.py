@@ -131,8 +131,7 @@ class _Creator:
             raise
         if job.error is not None:
             code = job.error["code"]
-            status = 503 if code == "server_stopped" else status_of_code(code)
-            return error_answer(job.error["message"], status, code=code)
+            return error_answer(job.error["message"], status_of_code(code), code=code)
         return completed_file(self.jobs, job)
 
     async def _created(

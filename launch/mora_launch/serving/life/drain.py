@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import time
 
+from mora_launch.serving.http.request_record import note_error
 from mora_launch.web.access import Refusal
 from mora_launch.web.asgi import App, Receive, Scope, Send
 from mora_launch.web.guard import refuse
 
 _WORK = frozenset({"POST", "PUT", "PATCH"})  # what makes no work is answered until the end
+STOPPING = "server_stopping"  # code of the refusal
 
 
 class Drain:
@@ -32,12 +34,17 @@ class Drain:
         """Refuse new work from now on; the server will have ended after `timeout_s`."""
         self._until_s = time.monotonic() + timeout_s
 
+    @property
+    def retry_after_s(self) -> int | None:
+        """When the server will have ended, so that another one may answer; None while it takes new work."""
+        return None if self._until_s is None else max(1, math.ceil(self._until_s - time.monotonic()))
+
     def refusal(self) -> Refusal | None:
         """Return the answer to new work; None if it is welcome."""
-        if self._until_s is None:
+        if not self.has_begun:
             return None
-        again_s = max(1, math.ceil(self._until_s - time.monotonic()))
-        return Refusal(503, None, "the server is being stopped and takes no new work; ask again later", again_s)
+        text = "the server is being stopped and takes no new work; ask again later"
+        return Refusal(503, None, text, self.retry_after_s, STOPPING)
 
 
 class Gate:
@@ -53,6 +60,7 @@ class Gate:
             return
         refusal = self._drain.refusal()
         if refusal is not None:
+            note_error(STOPPING)
             await refuse(scope, send, refusal)
             return
         self._drain.num_requests += 1

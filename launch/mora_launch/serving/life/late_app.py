@@ -9,12 +9,10 @@ from contextlib import AsyncExitStack
 
 from fastapi import FastAPI
 
-from mora_launch.serving.life.health import health, readiness
+from mora_launch.serving.life.health import WAIT_S, health, readiness
 from mora_launch.web.access import Access, Refusal
 from mora_launch.web.asgi import App, Receive, Scope, Send
 from mora_launch.web.guard import Guard, refuse
-
-_RETRY_AFTER_S = 5
 
 
 class LateApp:
@@ -45,7 +43,8 @@ class LateApp:
         elif scope["method"] in ("GET", "HEAD") and scope["path"] == "/readyz":
             await readiness(scope, "loading", self.servers())(scope, receive, send)
         else:
-            await refuse(scope, send, Refusal(503, None, "models are loading; ask again later", _RETRY_AFTER_S))
+            text = "models are loading; ask again later"
+            await refuse(scope, send, Refusal(503, None, text, WAIT_S, "server_loading"))
 
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()

@@ -28,7 +28,7 @@ export class TokenForm {
       "form",
       {},
       element("h2", {}, "This server needs a token"),
-      element("p", {}, "The server printed a link when it started; the link ends with the token."),
+      element("p", {}, "Open the link that the server printed when it started, or ask the person who runs the server for a token."),
       element("p", { class: "error", role: "alert" }, wasGiven ? WRONG : ""),
       element("label", { for: "token" }, "Token"),
       input,
