@@ -267,6 +267,23 @@ def test_servers_of_one_job_share_texts_and_targets(tiny: dict[str, Any], tmp_pa
     assert torch.equal(*losses)
 
 
+def test_half_precision_trains_and_samples(tiny: dict[str, Any], agent: SeineAgent) -> None:
+    half = made(tiny, dtype="bfloat16", vae_dtype="bfloat16")
+    losses = []
+    for each in (agent, half):
+        keys = each.encode(prompts=PROMPTS[:1])["keys"]
+        target = each.store_target(pixels=clip())["key"]
+        images = torch.zeros(1, 3, 32, 32, requires_grad=True)
+        loss = each.loss(z=None, prompt_keys=keys, images=images, target_keys=[target], seeds=[1])["loss"]
+        loss.backward()
+        assert images.grad.abs().max() > 0
+        losses.append(loss.item())
+    assert losses[1] == pytest.approx(losses[0], rel=0.05)
+    frames = half.forward(z=None, prompt_keys=keys, seeds=[1], images=images)["frames"]
+    assert frames.dtype == torch.float32
+    assert frames.isfinite().all()
+
+
 def test_without_the_option_there_is_no_forward(tiny: dict[str, Any]) -> None:
     agent = made(tiny, gradient_steps=None)
     key = agent.encode(prompts=["a cat"])["keys"][0]

@@ -138,6 +138,18 @@ def test_safetensors_are_used_as_they_are(model: SeineUNet, cache: Path, tmp_pat
     assert not cache.exists()
 
 
+def test_a_hub_id_is_found_in_the_cache_of_the_hub(
+    model: SeineUNet, cache: Path, save: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, commit = save({"ema": model.state_dict()}), "0123456789abcdef" * 2 + "01234567"
+    repository = cache.parent / "hub" / "models--Vchitect--SEINE"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text(commit)
+    (repository / "snapshots").mkdir()
+    source.rename(repository / "snapshots" / commit)
+    load_unet(unet_folder("Vchitect/SEINE"))
+
+
 def test_a_name_without_weights_is_refused(cache: Path, tmp_path: Path) -> None:
     for name in (str(tmp_path), "Vchitect/SEINE", "nothing"):
         with pytest.raises(WeightsFileError, match=r"diffusion_pytorch_model\.safetensors or seine\.pt"):
