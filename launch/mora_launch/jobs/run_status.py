@@ -28,7 +28,8 @@ from mora_launch.limits import MAX_STATUS_NBYTES
 STATUS_FILE = "status.json"
 _WRITE_EVERY_S = 0.9
 Command = Literal["train", "serve"]
-State = Literal["starting", "running", "finished", "interrupted", "failed"]
+State = Literal["starting", "running", "stopping", "finished", "interrupted", "failed"]
+UNFINISHED: tuple[State, ...] = ("starting", "running", "stopping")
 
 
 class RoleStatus(BaseModel):
@@ -64,6 +65,7 @@ class RunStatus(BaseModel):
     launcher_pid: int
     started_ts: float
     written_ts: float
+    stops_by_ts: float | None = None  # Unix time until which a stopping server waits for accepted work
     generation: int = 1
     cause: str | None = None  # of a failure
     roles: list[RoleStatus] = []
@@ -101,7 +103,7 @@ class StatusWriter:
             self.end("interrupted", str(error) or None)
         elif error is not None:
             self.end("failed", str(error) or type(error).__name__)
-        elif self.status.state in ("starting", "running"):
+        elif self.status.state in UNFINISHED:
             self.end("finished")
 
     def observe(self, children: Sequence[RoleProcess]) -> None:
@@ -120,6 +122,11 @@ class StatusWriter:
     def enter(self, state: State) -> None:
         """Change the state of the run; the next write shows it."""
         self.status.state = state
+
+    def stop_within(self, timeout_s: float) -> None:
+        """Record that the run only waits for accepted work, for at most this time; the next write shows it."""
+        self.status.stops_by_ts = time.time() + timeout_s
+        self.enter("stopping")
 
     def incident(self, cause: str, then: str) -> None:
         """Record that a role died while the run continues."""

@@ -18,7 +18,7 @@ from rich.table import Table
 
 from mora_launch.environments.venvs import ROOT
 from mora_launch.jobs.registry.live_runs import live_runs
-from mora_launch.jobs.run_status import STATUS_FILE, RoleStatus, RunStatus, read_status
+from mora_launch.jobs.run_status import STATUS_FILE, UNFINISHED, RoleStatus, RunStatus, read_status
 from mora_launch.terminal import format_nbytes, write_json
 
 _SECOND_AFTER_S = 1.0
@@ -55,8 +55,14 @@ def find_run_to_stop(run: Path | None) -> Path:
 
 def true_state(run: Path, status: RunStatus) -> str:
     """Return the state of the status, or `killed` if the launcher died without recording an end."""
-    unfinished = status.state in ("starting", "running")
-    return "killed" if unfinished and lock_holder(run) is None else status.state
+    return "killed" if status.state in UNFINISHED and lock_holder(run) is None else status.state
+
+
+def _shown_state(state: str, status: RunStatus) -> str:
+    """Return the true state in words."""
+    if state == "stopping" and status.stops_by_ts is not None:
+        return f"stopping, {max(0.0, status.stops_by_ts - time.time()):.0f} s left"
+    return "loading" if state == "starting" and status.command == "serve" else state
 
 
 def show_all(console: Console, *, as_json: bool) -> None:
@@ -99,10 +105,10 @@ def show_status(run: Path, console: Console, *, as_json: bool) -> None:
     age_s = max(0.0, time.time() - status.written_ts)  # clocks may be set back
     trains = f"committed step {'none' if step is None else step}, " if status.command == "train" else ""
     console.print(
-        f"{run}\n{status.command}: {state}, generation {status.generation}, launcher {status.launcher_pid}, "
+        f"{run}\n{status.command}: {_shown_state(state, status)}, generation {status.generation}, launcher {status.launcher_pid}, "
         f"{trains}written {age_s:.0f} s ago"
     )
-    if state in ("starting", "running"):
+    if state in UNFINISHED:
         console.print(_roles_table(status.roles))
     for incident in status.incidents:
         console.print(f"{_clock(incident.ts)}  {incident.cause.splitlines()[0]}; {incident.then}", markup=False)

@@ -83,13 +83,14 @@ def serve(
                 late.put(app)
                 gc.freeze()  # objects that exist now live until the end: garbage collection need not look at them again
                 tell_address(console, "serving", url_of(host, port), access, directory.path, token_file)
-                _serve_to_the_end(app, servers, http, signals, shutdown_timeout_s, console)
+                _serve_to_the_end(app, servers, http, signals, status, shutdown_timeout_s, console)
     return 0
 
 
 def _serve_to_the_end(
-    app: FastAPI, servers: RunningServers, http: HttpThread, signals: EndSignals, timeout_s: float, console: Console
-) -> None:
+    app: FastAPI, servers: RunningServers, http: HttpThread, signals: EndSignals, status: StatusWriter,
+    timeout_s: float, console: Console,
+) -> None:  # fmt: skip
     """Wait for a signal, or for the death of what serves; then end the work, and after it the HTTP server."""
     front, jobs = app.state.front, app.state.jobs
     grace_s = 0.0
@@ -101,6 +102,7 @@ def _serve_to_the_end(
             signals.wait()
         tell_manager("STOPPING=1")
         if servers.death is None:
+            status.stop_within(timeout_s)
             wait_drained(front, jobs, signals, timeout_s, console)
             grace_s = _GRACE_S
     finally:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -11,6 +13,8 @@ from typing import Any
 
 import httpx
 import pytest
+from mora_launch.jobs.status import show_status
+from rich.console import Console
 
 from .conftest import DEADLINE_S, Serving, launch, start, stop, until
 
@@ -36,6 +40,12 @@ def served(folder: Path) -> Iterator[Serving]:
 
 def said(serving: Serving) -> str:
     return (serving.run.parent / "serve.log").read_text()
+
+
+def shown_status(serving: Serving) -> str:
+    sink = io.StringIO()
+    show_status(serving.run, Console(file=sink, width=200), as_json=False)
+    return sink.getvalue()
 
 
 def created(serving: Serving, **body: Any) -> str:
@@ -118,6 +128,8 @@ def test_a_second_signal_ends_a_server_at_once(served: Serving) -> None:
     video = created(served, **LATE)
     served.process.send_signal(signal.SIGTERM)
     until(lambda: "signal again to end at once" in said(served), "it waits")
+    until(lambda: re.search(r"serve: stopping, [12]?\d s left, ", shown_status(served)) is not None, "status says so")
+    assert "image.0" in shown_status(served), "what its processes do is still shown"
     served.process.send_signal(signal.SIGINT)
     assert served.process.wait(20) == 130
     assert record(served, video)["error"]["code"] == "server_stopped"
@@ -133,6 +145,7 @@ def test_a_server_answers_probes_while_its_models_load_and_can_be_ended(folder: 
         assert (loading.status_code, loading.json()) == (503, {"ready": False, "status": "loading"})
         refused = served.images(prompt="a cat")
         assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
+        assert "serve: loading, generation 1" in shown_status(served)
         served.process.send_signal(signal.SIGTERM)
         assert served.process.wait(DEADLINE_S) == 143
         assert said(served).rstrip().endswith("mora: interrupted")
