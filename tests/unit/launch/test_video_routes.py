@@ -6,7 +6,10 @@ import asyncio
 import base64
 import io
 import json
+import os
+import time
 from collections.abc import Iterator
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ import pytest
 from mora_data.reading.timeline import Video
 from mora_launch.decoding.video import read_video
 from mora_launch.limits import MAX_JSON_NBYTES
+from mora_launch.serving.http.jobs.growing_file import GrowingFile
 from mora_launch.serving.http.jobs.video_job import VideoJob
 from mora_launch.serving.http.results.frame_sheet import frame_sheet
 from mora_launch.tasks.media import encode, png
@@ -140,7 +144,7 @@ def test_a_source_that_is_no_finished_video_is_refused_by_name(served: InstantSe
         assert words in said(served.http.post(path, json={"prompt": "a", "video": video}), status)
     remixed = served.http.post(f"/v1/videos/{unfinished.id}/remix", json={"prompt": "a"})
     assert said(remixed, 409).startswith("video_id: the video is queued")
-    assert said(served.http.get(f"/v1/videos/{unfinished.id}/content"), 409).startswith("video_id: the video is queued")
+    assert "no frame is finished yet" in said(served.http.get(f"/v1/videos/{unfinished.id}/content"), 409)
 
 
 def test_a_part_of_a_file_and_its_headers_alone_are_sent(served: InstantServer) -> None:
@@ -156,6 +160,52 @@ def test_a_part_of_a_file_and_its_headers_alone_are_sent(served: InstantServer) 
     assert "range: expected" in said(served.http.get(address, headers={"range": "lines=1"}), 400)
     for path in ("/v1/videos", address.removesuffix("/content"), "/v1/tasks"):
         assert served.http.head(path).status_code == 200, path
+
+
+def test_a_running_video_is_a_stream_without_length_and_parts(served: InstantServer) -> None:
+    served.pool.waits = True
+    identifier = served.http.post("/v1/videos", json={"prompt": "a red circle", "enhance": False}).json()["id"]
+    address = f"/v1/videos/{identifier}/content"
+    early = served.http.get(address)
+    assert "no frame is finished yet" in said(early, 409)
+    assert early.headers["retry-after"] == "2"
+    sheet = served.http.get(address, params={"variant": "spritesheet"})
+    assert "not completed; poll it until it is" in said(sheet, 409)
+    assert "retry-after" not in sheet.headers
+    job = served.jobs.get(identifier)
+    job.live = GrowingFile(served.jobs._folder.live(job))
+    job.live.path.write_bytes(b"some frames")
+    job.live.grown()
+    job.live.end(is_whole=True)
+    job.status = "in_progress"
+    head = served.http.head(address)
+    whole = served.http.get(address, headers={"range": "bytes=5-9"})
+    assert (head.status_code, head.content) == (200, b"")
+    assert (whole.status_code, whole.content) == (200, b"some frames")
+    for answer in (head, whole):
+        assert "content-length" not in answer.headers
+        assert (answer.headers["accept-ranges"], answer.headers["content-type"]) == ("none", "video/mp4")
+
+
+def test_a_reviewed_video_that_runs_cannot_be_watched(served: InstantServer) -> None:
+    served.pool.waits = True
+    body = {"prompt": "a red circle", "enhance": False, "review": True}
+    identifier = served.http.post("/v1/videos", json=body).json()["id"]
+    early = served.http.get(f"/v1/videos/{identifier}/content")
+    assert "not completed; poll it until it is" in said(early, 409)
+    assert "retry-after" not in early.headers
+
+
+def test_a_file_is_never_newer_than_the_answer(served: InstantServer) -> None:
+    identifier = served.video()["id"]
+    path = served.jobs.file(served.jobs.get(identifier))
+    for age_s, told_s in ((-100.0, 2.0), (0.0, 2.0), (100.0, 100.0)):
+        now_s = time.time()
+        os.utime(path, (now_s - age_s, now_s - age_s))
+        answer = served.http.head(f"/v1/videos/{identifier}/content")
+        last_s = parsedate_to_datetime(answer.headers["last-modified"]).timestamp()
+        assert last_s <= time.time() - told_s
+        assert last_s >= now_s - told_s - 1
 
 
 def test_a_video_is_shown_as_its_first_frame_and_as_a_sheet(served: InstantServer) -> None:

@@ -35,8 +35,8 @@ from mora_launch.web.page_files import PageFiles
 _FORM_NBYTES = 1 << 20  # of a body without its files
 PAGE_FILES = (
     "comparison.js", "field.js", "file_slot.js", "gallery.js", "job_actions.js", "job_address.js", "job_card.js",
-    "job_list.js", "job_view.js", "jobs.js", "review_view.js", "reviewer.js", "serve.js", "stage_row.js",
-    "task_form.js", "task_tabs.js", *EXAMPLE_FILES,
+    "job_list.js", "job_view.js", "jobs.js", "picture_view.js", "pictures.js", "review_view.js", "reviewer.js",
+    "serve.js", "stage_row.js", "stage_words.js", "task_form.js", "task_tabs.js", *EXAMPLE_FILES,
 )  # fmt: skip
 
 
@@ -98,7 +98,7 @@ def _add_health(app: FastAPI, front: Front, jobs: VideoJobs) -> None:
     async def readyz(request: Request) -> Response:
         is_ready = front.pool.is_ready
         status = "stopping" if front.drain.has_begun else "ready" if is_ready else "waiting for servers"
-        connected = {worker.role: worker.is_connected for worker in front.pool.workers}
+        connected: dict[str, bool] = {worker.role: worker.is_connected for worker in front.pool.workers}
         return readiness(request.scope, status, connected, front.drain.retry_after_s or WAIT_S)
 
     @get(app, "/metrics")

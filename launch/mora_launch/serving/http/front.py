@@ -108,9 +108,17 @@ class NotFound(BadRequest):
 
 
 class NotReady(BadRequest):
-    """A result is asked for before it is made."""
+    """A result is asked for before it is made.
+
+    Attributes:
+        retry_after_s: when a part of it may be there; None if there will be none before it is whole.
+    """
 
     code = "not_ready"
+
+    def __init__(self, field: str, text: str, retry_after_s: int | None = None) -> None:
+        super().__init__(field, text)
+        self.retry_after_s = retry_after_s
 
 
 class WrongContentType(BadRequest):
@@ -153,7 +161,7 @@ def install_errors(app: FastAPI) -> None:
         note_error(error.code)
         field = error.field if isinstance(error, BadRequest) else None
         answered = error_answer(str(error), status_of(type(error)), field=field, code=error.code)
-        if isinstance(error, TooBusy):
+        if isinstance(error, TooBusy | NotReady) and error.retry_after_s is not None:
             answered.headers["retry-after"] = str(error.retry_after_s)
         return answered
 

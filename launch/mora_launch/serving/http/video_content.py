@@ -23,6 +23,8 @@ from mora_launch.tasks.errors import BadRequest
 
 _VARIANTS = ("video", "thumbnail", "spritesheet")
 _SHEET = PictureFormat("jpeg", 90)
+_FIRST_FRAME_S = 2  # until asking again for frames of a video that has none
+_STREAM_HEADERS = {"cache-control": "no-store", "accept-ranges": "none"}  # its length is not known
 
 
 def content_routes(front: Front, jobs: VideoJobs) -> APIRouter:
@@ -34,8 +36,10 @@ def content_routes(front: Front, jobs: VideoJobs) -> APIRouter:
         job = jobs.get(video_id)
         if variant not in _VARIANTS:
             raise BadRequest("variant", f"expected one of {', '.join(_VARIANTS)}, got {variant[:20]}")
-        if variant == "video" and (streamed := _streamed(request, job)) is not None:
-            return streamed
+        if variant == "video":
+            if (streamed := _streamed(request, job)) is not None:
+                return streamed
+            _check_begun(job)
         if variant == "spritesheet":
             check_completed(job, "video_id")
             return await _sheet(request, front, jobs, job)
@@ -81,10 +85,19 @@ def _streamed(request: Request, job: VideoJob) -> Response | None:
     if job.status != "in_progress" or live is None or not live.has_content:
         return None
     if request.method == "HEAD":
-        return Response(media_type="video/mp4", headers={"cache-control": "no-store"})
+        # an empty `Response` would name a length of 0
+        return StreamingResponse((), 200, _STREAM_HEADERS, "video/mp4")
     with suppress(FileNotFoundError):  # it has just ended
-        return StreamingResponse(live.chunks(), 200, {"cache-control": "no-store"}, "video/mp4")
+        return StreamingResponse(live.chunks(), 200, _STREAM_HEADERS, "video/mp4")
     return None
+
+
+def _check_begun(job: VideoJob) -> None:
+    """Check that a video that can be watched while it is made has frames. Raises: NotReady: it has none yet."""
+    has_frames = job.live is not None and job.live.has_content
+    if job.session is None and not job.has_ended and not has_frames:
+        text = f"no frame is finished yet; the video is {job.status}, and can be watched from its first frame on"
+        raise NotReady("video_id", text, _FIRST_FRAME_S)
 
 
 async def _sheet(request: Request, front: Front, jobs: VideoJobs, job: VideoJob) -> Response:

@@ -2,6 +2,8 @@
 
 import { element } from "./elements.js";
 
+const WHERE =
+  "Open the link that the server printed when it started, or ask the person who runs the server for a token.";
 const WRONG = "The token that was sent is not this server’s.";
 
 /** One form for all waiting requests. */
@@ -28,7 +30,7 @@ export class TokenForm {
       "form",
       {},
       element("h2", {}, "This server needs a token"),
-      element("p", {}, "Open the link that the server printed when it started, or ask the person who runs the server for a token."),
+      element("p", {}, WHERE),
       element("p", { class: "error", role: "alert" }, wasGiven ? WRONG : ""),
       element("label", { for: "token" }, "Token"),
       input,
@@ -41,6 +43,7 @@ export class TokenForm {
     return new Promise((resolve) => {
       form.addEventListener("submit", (event) => {
         event.preventDefault();
+        dialog.close(); // gives the focus back to the element that had it
         dialog.remove();
         resolve(input.value.trim());
       });

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import os
+import time
+from email.utils import formatdate
+
 from fastapi.responses import FileResponse
 from starlette.types import Message, Receive, Scope, Send
 
 from mora_launch.serving.http.front import error_answer
 
 _REFUSED = (400, 416)
+_DATE_LAG_S = 2.0  # the HTTP server renews the header Date about every second
 
 
 class StoredFile(FileResponse):
-    """The framework's answer, but a wrong `Range` is refused in the format of all other errors."""
+    """The framework's answer, but a wrong `Range` is refused in the format of all other errors, and `Last-Modified` is
+    never later than `Date`."""
+
+    def set_stat_headers(self, stat_result: os.stat_result) -> None:
+        """Set the headers that depend on the file."""
+        super().set_stat_headers(stat_result)
+        changed_s = min(stat_result.st_mtime, time.time() - _DATE_LAG_S)
+        self.headers["last-modified"] = formatdate(changed_s, usegmt=True)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
