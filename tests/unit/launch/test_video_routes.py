@@ -128,6 +128,32 @@ def test_a_file_is_edited_and_extended(served: InstantServer, path: str, num_fra
     assert len(frames(served.http.get(f"/v1/videos/{done['id']}/content").content).frames) == num_frames
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "num_frames"),
+    [
+        ("", {}, NUM_FRAMES),
+        ("", {"seconds": 2}, 16),
+        ("/ID/remix", {}, 9),
+        ("/edits", {"video": "ID"}, 9),
+        ("/edits", {"video": "ID", "num_frames": 4}, 4),
+        ("/extensions", {"video": "ID"}, 9 + NUM_FRAMES - 1),
+        ("/extensions", {"video": "ID", "seconds": 1}, 9 + 8),
+    ],
+)
+def test_the_length_of_a_video_is_known_before_it_is_made(
+    served: InstantServer, path: str, body: dict[str, Any], num_frames: int
+) -> None:
+    source = served.video(num_frames=9)["id"]
+    own = {name: source if value == "ID" else value for name, value in body.items()}
+    address, request = f"/v1/videos{path.replace('ID', source)}", {"prompt": "it moves on", **own}
+    served.pool.waits = True
+    planned = served.http.post(address, json=request).json()
+    served.pool.waits = False
+    made = served.finished(served.http.post(address, json=request).json()["id"])
+    assert planned["status"] != "completed"
+    assert float(planned["seconds"]) == float(made["seconds"]) == num_frames / 8
+
+
 def test_a_source_that_is_no_finished_video_is_refused_by_name(served: InstantServer) -> None:
     unfinished = VideoJob(TaskRequest("text_to_video", "a cat", 7, 8.0), "mora", (SIDE, SIDE), "mp4", None)
     served.jobs._jobs[unfinished.id] = unfinished

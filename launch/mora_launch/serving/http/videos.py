@@ -35,6 +35,7 @@ from mora_launch.serving.http.video_content import check_completed, completed_fi
 from mora_launch.serving.http.waiting import while_connected
 from mora_launch.tasks.catalog import TASKS
 from mora_launch.tasks.errors import BadRequest
+from mora_launch.tasks.length import planned_frames
 from mora_launch.tasks.request import check_request
 
 
@@ -151,6 +152,7 @@ class _Creator:
         check_request(job.request, self.front.pool, self.front.config.serving)
         job.cost = task_cost(job.request, self.front.pool)
         self.front.admission.check_fits(job.cost, "seconds")
+        job.seconds = planned_frames(job.request, self.front.pool) / job.request.fps
         await run_in_threadpool(self.jobs.create, job, is_reviewed=is_reviewed, inputs=contents)
         return job
 

@@ -44,6 +44,7 @@ class VideoJob:
         remixed_from: id of the finished video that it was made from.
         cancelled: set when the job is being deleted.
         ended: done when the job ends for the first time.
+        seconds: length of the result; until it is made, the length that it will have.
         live: the frames that are made so far; None if a person may still change them.
     """
 

@@ -12,16 +12,15 @@ from mora_launch.limits import MAX_FPS, MAX_NUM_IMAGES, MAX_NUM_STEPS
 from mora_launch.serving.cost import PICTURES, call_cost
 from mora_launch.serving.server_pool import ServerPool
 from mora_launch.tasks.continuation import wanted_frames
+from mora_launch.tasks.length import changes_video
 from mora_launch.tasks.request import TaskRequest
-
-_CHANGING = ("edit", "simulate")  # tasks that change the first frame of a given video, and keep its length
 
 
 def task_cost(request: TaskRequest, pool: ServerPool) -> float:
     """Return the megapixel-steps of all stages of a task, each taken once."""
     shared = request.sampling()
     clip = pool.describe("image_to_video")
-    is_changed = request.task in _CHANGING and bool(request.videos)
+    is_changed = changes_video(request)
     given = num_frames_at(request.videos[0], request.fps) if is_changed else clip["num_frames"]
     num_frames = wanted_frames(request.seconds, request.fps, given)
     num_clips = max(1, math.ceil((num_frames - 1) / max(1, clip["num_frames"] - 1)))
