@@ -54,8 +54,11 @@ class AdapterChoices:
                 raise RoleFailed(f"serving.adapters: `{name}` fits no agent ({told})")
 
     def chosen(self, lora: LoraChoice | None, agent: str) -> LoraChoice | None:
-        """Return what a call of an agent uses of a choice: all of it, or none if the agent has no such adapters."""
-        return lora if lora is not None and agent in self.agents_of(lora.name) else None
+        """Return what a call of an agent uses of a choice: all of it, or none if the agent has no such adapters.
+
+        With a scale of 0 it uses none, because z of a run is not scaled and would still change the result.
+        """
+        return lora if lora is not None and lora.scale and agent in self.agents_of(lora.name) else None
 
     def check(self, lora: LoraChoice, agents: Collection[str]) -> None:
         """Check a choice for a request.

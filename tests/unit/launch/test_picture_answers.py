@@ -56,6 +56,25 @@ def test_a_picture_has_the_format_and_comes_the_way_that_is_asked_for(
             assert abs(int(np.asarray(picture.convert("RGB")).mean()) - datum["seed"]) <= 1
 
 
+def test_an_answer_names_the_adapters_that_were_chosen(served: InstantServer) -> None:
+    served.name_adapters({"ink": ["image"]})
+    lora = {"name": "ink", "scale": 0.5}
+    assert served.http.post(PATH, json={"prompt": "a cat", "lora": lora}).json()["lora"] == lora
+    chosen = served.http.post(PATH, json={"prompt": "a cat", "model": "mora:ink"}).json()["lora"]
+    assert chosen == {"name": "ink", "scale": 1.0}
+    assert "lora" not in served.http.post(PATH, json={"prompt": "a cat"}).json()
+    events = served.http.post(PATH, json={"prompt": "a cat", "lora": lora, "stream": True}).text.split("\n\n")
+    last = next(event for event in events if event.startswith("event: image_generation.completed"))
+    assert json.loads(last.partition("data: ")[2])["lora"] == lora
+
+
+@pytest.mark.parametrize("prompt", [None, "", "  "])
+def test_a_request_without_a_prompt_is_told_to_describe_a_picture(served: InstantServer, prompt: str | None) -> None:
+    for path, result in ((PATH, "picture"), ("/v1/images/edits", "picture"), ("/v1/videos", "video")):
+        words = said(served.http.post(path, json={"prompt": prompt}), 400)
+        assert words == f"prompt: expected a text, got none; describe what the {result} shows"
+
+
 def test_the_quality_of_a_picture_is_the_compression_that_is_asked_for() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     for kind in ("jpeg", "webp"):

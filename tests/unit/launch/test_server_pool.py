@@ -93,6 +93,17 @@ def test_an_agent_without_adapters_of_a_name_works_without_them() -> None:
     assert {work.terms.tenant for work in works} == {"ann"}
 
 
+def test_adapters_with_a_scale_of_0_are_no_adapters() -> None:
+    made = pool(worker("image", "text_to_image", adapters=["ink"]), catalog=named("ink"))
+    made.start(1.0)
+    none, faint = (LoraChoice(name="ink", scale=scale) for scale in (0.0, 0.01))
+    without, *works = (
+        made.submit("text_to_image", {"prompts": "a"}, {}, terms=Terms(lora=lora)) for lora in (None, none, faint)
+    )
+    assert [work.terms.lora for work in works] == [None, faint]
+    assert [work.key == without.key for work in works] == [True, False], "they share batches and bytes"
+
+
 def test_adapters_that_fit_no_agent_are_refused_with_the_layer() -> None:
     line = "adapters `ink`: layer `a.to_q`: the model has no such layer"
     made = pool(worker("image", "text_to_image", unfit=[line]), catalog=named("ink"))

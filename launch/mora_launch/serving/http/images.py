@@ -54,7 +54,7 @@ def image_routes(front: Front, files: PictureFiles) -> APIRouter:
     prompts = prompt_agent(front.config.serving.prompts)
 
     async def prompt_of(fields: RequestFields) -> str:
-        prompt = check_prompt(fields.text("prompt"), front.config.serving)
+        prompt = check_prompt(fields.text("prompt"), front.config.serving, "picture")
         is_enhanced = fields.flag("enhance", False)
         return await run_in_threadpool(prompts.enhance, prompt) if is_enhanced else prompt
 
@@ -66,7 +66,7 @@ def image_routes(front: Front, files: PictureFiles) -> APIRouter:
         async def submit(place: ExitStack, on_step: Any) -> list[Work]:
             return await _submit(front, fields, terms, prompt_of, place, on_step)
 
-        return await _answer(request, fields, submit, files, "image_generation")
+        return await _answer(request, fields, terms, submit, files, "image_generation")
 
     @router.post("/v1/images/edits", openapi_extra=ImageEdit.documented())
     async def edits(request: Request) -> Response:
@@ -78,7 +78,7 @@ def image_routes(front: Front, files: PictureFiles) -> APIRouter:
         async def submit(place: ExitStack, on_step: Any) -> list[Work]:
             return await _submit_edit(request, front, fields, terms, prompt_of, place, on_step)
 
-        return await _answer(request, fields, submit, files, "image_edit")
+        return await _answer(request, fields, terms, submit, files, "image_edit")
 
     @get(router, f"{FILES}/{{name}}")
     async def stored(name: str) -> Response:
@@ -139,7 +139,7 @@ def _admit(front: Front, place: ExitStack, terms: Terms, cost: float) -> None:
 def _common(front: Front, fields: RequestFields, about: dict[str, Any]) -> tuple[list[int], dict[str, Any]]:
     """Return the seeds, one for each picture, and the arguments that all of them share. Raises: BadRequest."""
     settings = front.config.serving
-    check_prompt(fields.text("prompt"), settings)  # before files are decoded or a language model is asked
+    check_prompt(fields.text("prompt"), settings, "picture")  # before files are decoded or a language model is asked
     asked = fields.integer("n")
     count = 1 if asked is None else asked
     if not 1 <= count <= MAX_NUM_IMAGES:
@@ -154,10 +154,12 @@ def _common(front: Front, fields: RequestFields, about: dict[str, Any]) -> tuple
     return seeds, sampling(steps, guidance, negative_prompt)
 
 
-async def _answer(request: Request, fields: RequestFields, submit: Any, files: PictureFiles, kind: str) -> Response:
+async def _answer(
+    request: Request, fields: RequestFields, terms: Terms, submit: Any, files: PictureFiles, kind: str
+) -> Response:
     """Return one JSON answer, or a stream of events; the request leaves the admission when it ends."""
     with ExitStack() as place:
-        wanted = PictureAnswer.of(request, fields, files)
+        wanted = PictureAnswer.of(request, fields, terms, files)
         is_enhanced = fields.flag("enhance", False)
         if fields.flag("stream", False):
             steps: asyncio.Queue[tuple[int, int]] = asyncio.Queue()
@@ -176,7 +178,8 @@ async def _answer(request: Request, fields: RequestFields, submit: Any, files: P
                 if not work.future.done():
                     work.cancel()
         data = [await _datum(picture, work, wanted, is_enhanced) for picture, work in zip(pictures, works, strict=True)]
-        return JSONResponse({"created": int(time.time()), "data": data, "output_format": wanted.shape.kind})
+        about = {"output_format": wanted.shape.kind, **wanted.adapters()}
+        return JSONResponse({"created": int(time.time()), "data": data, **about})
 
 
 async def _datum(picture: Clip, work: Work, wanted: PictureAnswer, is_enhanced: bool) -> dict[str, Any]:
@@ -199,7 +202,8 @@ async def _events(
                     yield _event(f"{kind}.progress", {"step": step, "num_steps": num_steps})
             for work in works:
                 datum = await _datum(work.future.result(), work, wanted, is_enhanced)
-                yield _event(f"{kind}.completed", {**datum, "created_at": int(time.time())})
+                about = {"created_at": int(time.time()), **wanted.adapters()}
+                yield _event(f"{kind}.completed", {**datum, **about})
     except MoraError as error:
         note_error(error.code)
         yield _event("error", error_body(None, str(error), "server_error", error.code))

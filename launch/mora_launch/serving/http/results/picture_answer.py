@@ -13,6 +13,7 @@ from mora_data.reading.fitting import Clip
 from mora_launch.serving.http.requests.fields import RequestFields
 from mora_launch.serving.http.results.picture_files import PictureFiles
 from mora_launch.serving.http.results.picture_format import PICTURE_TYPES, PictureFormat
+from mora_launch.serving.terms import LoraChoice, Terms
 from mora_launch.tasks.errors import BadRequest
 
 FILES = "/v1/images/files"
@@ -25,21 +26,28 @@ class PictureAnswer:
     """The way and the format that one request asks for.
 
     Attributes:
+        lora: the adapters that the request chose; None if it chose none.
         address: that of the folder of files, as this client calls the server.
     """
 
     shape: PictureFormat
     is_url: bool
     files: PictureFiles
+    lora: LoraChoice | None
     address: str
 
     @classmethod
-    def of(cls, request: Request, fields: RequestFields, files: PictureFiles) -> PictureAnswer:
+    def of(cls, request: Request, fields: RequestFields, terms: Terms, files: PictureFiles) -> PictureAnswer:
         """Read it from a request's fields. Raises: BadRequest."""
         way = fields.text("response_format") or _WAYS[0]
         if way not in _WAYS:
             raise BadRequest("response_format", f"expected one of {', '.join(_WAYS)}, got {way[:20]}")
-        return cls(_shape(fields), way == "url", files, f"{str(request.base_url).rstrip('/')}{FILES}")
+        address = f"{str(request.base_url).rstrip('/')}{FILES}"
+        return cls(_shape(fields), way == "url", files, terms.lora, address)
+
+    def adapters(self) -> dict[str, Any]:
+        """Return the field `lora` of the answer, if the request chose adapters."""
+        return {} if self.lora is None else {"lora": self.lora.model_dump()}
 
     async def datum(self, picture: Clip) -> dict[str, Any]:
         """Return the field of the answer that contains the picture, or its address. Raises: StorageError."""
