@@ -135,10 +135,14 @@ def _check_files(request: TaskRequest) -> None:
         raise BadRequest("video", f"{request.task} takes {most or 'no'} video(s), got {count}")
 
 
-def check_prompt(prompt: object, settings: ServingSettings) -> str:
-    """Return the prompt if it is a non-empty text of allowed length."""
+def check_prompt(prompt: object, settings: ServingSettings, result: str = "video") -> str:
+    """Return the prompt if it is a non-empty text of allowed length.
+
+    Args:
+        result: what it describes, for the message.
+    """
     if not isinstance(prompt, str) or not prompt.strip():
-        raise BadRequest("prompt", "expected a text, got none; describe what the video shows")
+        raise BadRequest("prompt", f"expected a text, got none; describe what the {result} shows")
     _check_text("prompt", prompt, settings)
     return prompt
 
@@ -220,11 +224,17 @@ def check_size(
     own = f"{about['width']}x{about['height']}"
     if size in (None, "auto", own):
         return about["height"], about["width"]
-    allowed = [own, *(each for each in settings.sizes if not is_drawn or _can_draw(each, about))]
+    allowed = drawn_sizes(about, settings) if is_drawn else [own, *settings.sizes]
     if size not in allowed or not _SIZE.fullmatch(size or ""):
         nearest = _nearest(str(size), allowed)
         raise BadRequest("size", f"expected one of {', '.join(allowed)}, got {str(size)[:40]}{nearest}")
     return _height_and_width(str(size))
+
+
+def drawn_sizes(about: dict[str, Any], settings: ServingSettings) -> list[str]:
+    """Return the sizes in which an agent can make pictures, its own first."""
+    own = f"{about['width']}x{about['height']}"
+    return [own, *(each for each in settings.sizes if _can_draw(each, about))]
 
 
 def _can_draw(size: str, about: dict[str, Any]) -> bool:

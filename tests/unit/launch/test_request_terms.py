@@ -54,6 +54,17 @@ def test_adapters_are_named_as_todays_servers_take_them(
     assert server.pool.works[-1].terms.lora == lora
 
 
+def test_a_model_that_does_not_exist_is_refused_with_all_that_do(server: InstantServer) -> None:
+    for path in ("images/generations", "videos"):
+        for model, hint in (("oil", "got oil"), ("ink", "got ink; the adapters `ink` are the model mora:ink")):
+            answer = server.http.post(f"/v1/{path}", json={"prompt": "a red circle", "model": model})
+            name, said = refusal(answer, 404)
+            assert name == "model"
+            assert said.startswith("model: expected one of mora, ")
+            assert "mora:ink, mora:motion, got" in said
+            assert said.endswith(hint)
+
+
 def test_a_form_names_adapters_as_text_as_json_or_by_key(server: InstantServer) -> None:
     png = picture(server).json()["data"][0]["b64_json"]
     for fields in ({"lora": '{"name": "ink", "scale": 0.5}'}, {"lora[name]": "ink", "lora[scale]": "0.5"}):

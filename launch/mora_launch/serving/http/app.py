@@ -13,7 +13,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from mora_launch.config.train_config import TrainConfig
 from mora_launch.serving.http.counting import Counting
-from mora_launch.serving.http.front import Front, NotFound, install_errors
+from mora_launch.serving.http.front import Front, install_errors
 from mora_launch.serving.http.gauges import PoolGauges
 from mora_launch.serving.http.images import image_routes
 from mora_launch.serving.http.jobs.video_jobs import VideoJobs
@@ -87,7 +87,7 @@ def _add_health(app: FastAPI, front: Front, jobs: VideoJobs) -> None:
     @get(app, "/v1/models/{name}")
     async def model(name: str) -> Response:
         if name not in front.models():
-            raise NotFound("model", f"expected one of {', '.join(front.models())}, got {name[:60]}")
+            raise front.unknown_model(name, front.models())
         return JSONResponse(_model(front, name))
 
     @get(app, "/healthz")

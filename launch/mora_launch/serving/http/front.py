@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -77,19 +77,26 @@ class Front:
 
     def models(self) -> list[str]:
         """Return the names that a request may give as `model`."""
-        adapted = [f"{CHAIN_MODEL}:{name}" for name in self.pool.adapters.names]
-        return [CHAIN_MODEL, *self._agents_by_name(), *adapted]
+        return [CHAIN_MODEL, *self._agents_by_name(), *self._adapted()]
+
+    def _adapted(self) -> list[str]:
+        return [f"{CHAIN_MODEL}:{name}" for name in self.pool.adapters.names]
+
+    def unknown_model(self, model: str, known: Sequence[str]) -> NotFound:
+        """Return the error for a model that is none of the known ones."""
+        adapted = f"{CHAIN_MODEL}:{model}"
+        hint = f"; the adapters `{model}` are the model {adapted}" if adapted in known else ""
+        return NotFound("model", f"expected one of {', '.join(known)}, got {model[:60]}{hint}")
 
     def check_model(self, model: str | None, capability: str) -> str:
         """Return the model's name, or the default. Raises: NotFound: an unknown name, or one without the capability."""
         if model is None or model == CHAIN_MODEL:
             return CHAIN_MODEL
-        if model.startswith(f"{CHAIN_MODEL}:") and model in self.models():
-            return model
         wanted = self.pool.describe(capability)["agent"]
-        allowed = [CHAIN_MODEL, *(name for name, agent in self._agents_by_name().items() if agent == wanted)]
+        agents = [name for name, agent in self._agents_by_name().items() if agent == wanted]
+        allowed = [CHAIN_MODEL, *agents, *self._adapted()]
         if model not in allowed:
-            raise NotFound("model", f"expected one of {', '.join(allowed)}, got {model[:60]}")
+            raise self.unknown_model(model, allowed)
         return model
 
     def _agents_by_name(self) -> dict[str, str]:
