@@ -105,7 +105,7 @@ def adapter_places(config: AdaptersConfig) -> dict[str, str]:
 
 def _places(config: AdaptersConfig) -> Iterator[tuple[str, str]]:
     if config.folder is not None:
-        folder = Path(config.folder)
+        folder = Path(config.folder).absolute()
         try:
             found = sorted(folder.iterdir())
         except OSError as error:
@@ -141,7 +141,13 @@ def _named(name: str, place: str) -> NamedAdapters:
 
 
 def _of_run(name: str, place: str) -> NamedAdapters:
-    model = trained_model(*named_checkpoint(place))
+    run, step = named_checkpoint(place)
+    if not run.exists():
+        raise CheckpointError(
+            f"{run.absolute()} does not exist; expected a run, RUN:STEP, or exported adapters (a relative path is read "
+            "from the working directory)"
+        )
+    model = trained_model(run, step)
     if model.weights:
         raise CheckpointError(
             f"{place} has whole weights of {', '.join(sorted(model.weights))}, and a request can only choose LoRA "

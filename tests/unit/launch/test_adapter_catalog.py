@@ -140,6 +140,18 @@ def twice(folder: Path) -> dict[str, Any]:
     return {"folder": str(peft(folder / "all" / "ink").parent), "named": {"ink": "elsewhere"}}
 
 
+def missing(folder: Path) -> dict[str, Any]:
+    return {"named": {"ink": os.path.relpath(folder / "ink")}}
+
+
+def missing_checkpoint(folder: Path) -> dict[str, Any]:
+    return {"named": {"ink": os.path.relpath(folder / "ink") + ":400"}}
+
+
+def missing_folder(folder: Path) -> dict[str, Any]:
+    return {"folder": os.path.relpath(folder / "all")}
+
+
 @pytest.mark.parametrize(
     ("made", "told"),
     [
@@ -152,6 +164,9 @@ def twice(folder: Path) -> dict[str, Any]:
         (damaged, "adapters `ink`: .*cannot be read as LoRA adapters"),
         (pipe, "adapters `ink`: .*"),
         (bad_name, "serving.adapters.folder: .*/ink and oil: expected a name of letters"),
+        (missing, "adapters `ink`: /.*/ink does not exist; expected a run, .* from the working directory"),
+        (missing_checkpoint, "adapters `ink`: /.*/ink does not exist; expected a run"),
+        (missing_folder, "serving.adapters.folder: /.*/all: No such file"),
         (twice, "serving.adapters: two are named `ink`"),
     ],
 )
