@@ -28,10 +28,10 @@ from mora_launch.jobs.resources import divide_memory
 from mora_launch.jobs.run_status import StatusWriter
 from mora_launch.jobs.servers import ServerGroup, check_agents
 from mora_launch.serving.counters import Counters
+from mora_launch.serving.feeding.server_adapters import ServerAdapters
+from mora_launch.serving.feeding.server_worker import ServerWorker
 from mora_launch.serving.models import served_models
-from mora_launch.serving.server_adapters import ServerAdapters
 from mora_launch.serving.server_pool import ServerPool
-from mora_launch.serving.server_worker import ServerWorker
 from mora_launch.serving.settings import ServingSettings
 from mora_launch.serving.work_queue import WorkQueue
 from mora_launch.weights.missing import refuse_missing

@@ -13,7 +13,7 @@ from mora_launch.config.capability import CAPABILITIES
 from mora_launch.serving.adapter_choices import AdapterChoices
 from mora_launch.serving.cost import call_cost
 from mora_launch.serving.counters import Counters
-from mora_launch.serving.server_worker import ServerWorker
+from mora_launch.serving.feeding.server_worker import ServerWorker
 from mora_launch.serving.terms import DEFAULT_TERMS, Terms
 from mora_launch.serving.work_queue import ServerStopped, Step, TakePart, Work, WorkQueue
 

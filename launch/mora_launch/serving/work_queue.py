@@ -18,7 +18,7 @@ from mora_runtime.errors import Cancelled, RoleFailed
 
 from mora_launch.limits import MAX_BATCH_TEXT_NBYTES
 from mora_launch.serving.fair_share import FairShare
-from mora_launch.serving.held_sample import HeldSample
+from mora_launch.serving.feeding.held_sample import HeldSample
 from mora_launch.serving.terms import DEFAULT_TERMS, Terms
 from mora_launch.telemetry import spans
 

@@ -11,7 +11,7 @@ import numpy as np
 from mora_data.reading.fitting import Clip, fitted
 from mora_runtime.errors import Cancelled, DeadlineExceeded
 
-from mora_launch.serving.held_sample import HeldSample
+from mora_launch.serving.feeding.held_sample import HeldSample
 from mora_launch.serving.server_pool import ServerPool
 from mora_launch.serving.terms import DEFAULT_TERMS, Terms
 from mora_launch.serving.work_queue import TakePart

@@ -14,8 +14,8 @@ from mora_data.reading.fitting import Clip
 from mora_data.reading.timeline import Video
 from mora_launch.checkpoints.adapter_catalog import AdapterCatalog
 from mora_launch.serving.counters import Counters
-from mora_launch.serving.server_adapters import ServerAdapters
-from mora_launch.serving.server_worker import ServerWorker, _Batch
+from mora_launch.serving.feeding.server_adapters import ServerAdapters
+from mora_launch.serving.feeding.server_worker import ServerWorker, _Batch
 from mora_launch.serving.work_queue import Work, WorkQueue
 from mora_launch.tasks.agents import Agents
 from mora_launch.tasks.procedures import task_pieces

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from mora_launch.checkpoints.adapter_catalog import AdapterCatalog
 from mora_launch.serving.counters import Counters
-from mora_launch.serving.held_sample import HeldSample
-from mora_launch.serving.server_adapters import ServerAdapters
-from mora_launch.serving.server_worker import ServerWorker
+from mora_launch.serving.feeding.held_sample import HeldSample
+from mora_launch.serving.feeding.server_adapters import ServerAdapters
+from mora_launch.serving.feeding.server_worker import ServerWorker
 from mora_launch.serving.work_queue import Work, WorkQueue
 from mora_runtime import TensorRef
 from mora_runtime.process.role import Role

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from mora_launch.checkpoints.adapter_catalog import AdapterCatalog, NamedAdapters
-from mora_launch.serving.server_adapters import ServerAdapters
+from mora_launch.serving.feeding.server_adapters import ServerAdapters
 from mora_launch.serving.terms import LoraChoice
 from mora_runtime.errors import AgentFailed
 

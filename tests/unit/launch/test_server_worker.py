@@ -10,8 +10,8 @@ import pytest
 import torch
 from mora_launch.checkpoints.adapter_catalog import AdapterCatalog
 from mora_launch.serving.counters import Counters
-from mora_launch.serving.server_adapters import ServerAdapters
-from mora_launch.serving.server_worker import ServerWorker
+from mora_launch.serving.feeding.server_adapters import ServerAdapters
+from mora_launch.serving.feeding.server_worker import ServerWorker
 from mora_launch.serving.work_queue import Work, WorkQueue
 from mora_runtime.errors import DeadlineExceeded
 from mora_runtime.process.role import Role

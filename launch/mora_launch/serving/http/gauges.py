@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from mora_launch.serving.feeding.server_worker import ServerWorker
 from mora_launch.serving.http.front import Front
 from mora_launch.serving.http.jobs.video_jobs import VideoJobs
-from mora_launch.serving.server_worker import ServerWorker
 
 _WAYS = ("inline", "shared", "device", "staged")
 

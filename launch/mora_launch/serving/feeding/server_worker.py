@@ -16,10 +16,10 @@ from mora_runtime.process.run_directory import RunDirectory
 
 from mora_launch.config.capability import CAPABILITIES
 from mora_launch.limits import CONTROL_DEADLINE_S, MAX_NUM_RUNS
-from mora_launch.serving.call_record import CallRecord
 from mora_launch.serving.counters import Counters
-from mora_launch.serving.held_sample import HeldSample, rows_of
-from mora_launch.serving.server_adapters import AdapterChange, ServerAdapters
+from mora_launch.serving.feeding.call_record import CallRecord
+from mora_launch.serving.feeding.held_sample import HeldSample, rows_of
+from mora_launch.serving.feeding.server_adapters import AdapterChange, ServerAdapters
 from mora_launch.serving.work_queue import ServerStopped, Work, WorkQueue
 
 if TYPE_CHECKING:
