@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.testclient import TestClient
 from mora_launch.checkpoints.adapter_catalog import AdapterCatalog, NamedAdapters
 from mora_launch.config.train_config import load_config
@@ -20,6 +20,7 @@ from mora_launch.serving.counters import Counters
 from mora_launch.serving.http.front import Front, install_errors
 from mora_launch.serving.http.images import image_routes
 from mora_launch.serving.http.jobs.video_jobs import VideoJobs
+from mora_launch.serving.http.requests.query import check_query
 from mora_launch.serving.http.results.picture_files import PictureFiles
 from mora_launch.serving.http.reviews import review_routes
 from mora_launch.serving.http.tasks import task_routes
@@ -124,7 +125,7 @@ def instant_server(folder: Path, *changes: str) -> Iterator[InstantServer]:
     pool: Any = InstantPool()
     front = Front.over(pool, config)
     jobs = VideoJobs(front, folder / "videos")
-    app = FastAPI()
+    app = FastAPI(dependencies=[Depends(check_query)])
     install_errors(app)
     app.include_router(image_routes(front, PictureFiles(folder / "pictures", config.serving.keep_videos_s)))
     app.include_router(video_routes(front, jobs))

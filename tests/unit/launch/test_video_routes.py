@@ -286,6 +286,21 @@ def test_the_list_goes_on_after_jobs_that_were_deleted_meanwhile(served: Instant
     assert len(served.jobs.all()) == 225
 
 
+def test_an_unknown_field_of_a_query_is_refused_by_name(served: InstantServer) -> None:
+    listing = said(served.http.get("/v1/videos?limits=5"), 400)
+    assert listing.startswith("limits: unknown field of the query; the endpoint takes after, limit, order in its query")
+    assert listing.endswith("did you mean `limit`?")
+    content = said(served.http.get("/v1/videos/video_0/content?variants=thumbnail"), 400)
+    assert content.endswith("takes variant in its query; did you mean `variant`?")
+    assert said(served.http.get("/v1/tasks?x=1"), 400) == "x: unknown field of the query; the endpoint takes no query"
+    created = served.http.post("/v1/videos?seed=3", json={"prompt": "a red circle"})
+    assert "seed: unknown field of the query; the endpoint takes no query; give fields in the body" in said(
+        created, 400
+    )
+    assert served.http.get("/v1/videos").json()["data"] == []
+    assert served.http.head("/v1/tasks?limit=1").status_code == 400
+
+
 def test_a_cursor_that_is_no_id_is_refused(served: InstantServer) -> None:
     assert "after: no video `x`" in said(served.http.get("/v1/videos?after=x"), 404)
     page = served.http.get("/v1/videos?limit=5").json()

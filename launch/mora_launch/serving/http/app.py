@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
@@ -18,6 +18,7 @@ from mora_launch.serving.http.gauges import PoolGauges
 from mora_launch.serving.http.images import image_routes
 from mora_launch.serving.http.jobs.video_jobs import VideoJobs
 from mora_launch.serving.http.reading import get
+from mora_launch.serving.http.requests.query import check_query
 from mora_launch.serving.http.results.picture_files import PictureFiles
 from mora_launch.serving.http.reviews import review_routes
 from mora_launch.serving.http.stages import stage_routes
@@ -59,7 +60,9 @@ def make_app(pool: ServerPool, config: TrainConfig, run: Path, access: Access) -
         jobs.close()
         front.decoders.close()
 
-    app = FastAPI(title="Mora", lifespan=lifespan, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="Mora", lifespan=lifespan, docs_url=None, redoc_url=None, dependencies=[Depends(check_query)]
+    )  # fmt: skip
     install_errors(app)
     app.add_middleware(Gate, drain=front.drain)
     app.add_middleware(Counting, counters=pool.counters, expect=pool.queue.expect)
