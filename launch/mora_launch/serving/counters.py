@@ -7,18 +7,20 @@ client sent.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
+from mora_launch.tasks.catalog import TASKS
 from mora_launch.telemetry import spans
 
 _SECONDS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
 _QUEUE_SECONDS = (0.001, 0.003, *_SECONDS)
 FrontStage = Literal["read", "prompt", "encode"]  # what the front does itself; the other stages are capabilities
 FinishedReason = Literal["completed", "failed", "cancelled", "refused"]
+PICTURE_KIND = "picture"  # kind of requests for pictures; other kinds are tasks
 FRONT = "front"  # in place of an agent's name
 
 
@@ -59,6 +61,17 @@ class Counters:
             "mora_stage_seconds", "Work on a stage, without waiting for it", ["stage", "agent"], buckets=_SECONDS,
             registry=kept,
         )  # fmt: skip
+
+    def start_at_zero(self, capabilities: Iterable[str]) -> None:
+        """Show the counters whose labels are known before anything has happened; rates need a first value.
+
+        Args:
+            capabilities: of all servers.
+        """
+        for capability in capabilities:
+            self.num_cancelled.labels(capability)
+        for kind in (PICTURE_KIND, *TASKS):
+            self.num_ended.labels(kind, "completed", "")
 
     def count_end(self, kind: str, reason: FinishedReason, code: str, spent_s: float) -> None:
         """Count a request that has ended.

@@ -67,6 +67,7 @@ class ServerPool:
                 self._described[capability] = {**worker.description, "agent": worker.agent}
             self.adapters.learn(worker.agent, worker.adapters.names, worker.adapters.unfit)
         self.adapters.check_used()
+        self.counters.start_at_zero(self.capabilities())
 
     @property
     def is_ready(self) -> bool:

@@ -66,6 +66,18 @@ def test_samples_that_are_taken_back_are_counted_apart() -> None:
     assert count == 1
 
 
+def test_counters_with_known_labels_start_at_0() -> None:
+    made = pool(worker("image", "text_to_image"), worker("video", "image_to_video"))
+    made.start(1.0)
+    value = made.counters.registry.get_sample_value
+    assert value("mora_cancelled_total", {"capability": "text_to_image"}) == 0
+    assert value("mora_cancelled_total", {"capability": "image_to_video"}) == 0
+    assert value("mora_cancelled_total", {"capability": "connect_videos"}) is None, "no server has it"
+    for kind in ("picture", "text_to_video", "connect"):
+        labels = {"kind": kind, "finished_reason": "completed", "code": ""}
+        assert value("mora_request_success_total", labels) == 0
+
+
 def test_work_that_is_left_when_the_servers_end_says_so() -> None:
     made = pool(worker("image", "text_to_image"))
     made.start(1.0)

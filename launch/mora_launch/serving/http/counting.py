@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from mora_runtime.files.shown_text import shown_line
 from mora_runtime.process.logs import LogFields
 
-from mora_launch.serving.counters import Counters, FinishedReason
+from mora_launch.serving.counters import PICTURE_KIND, Counters, FinishedReason
 from mora_launch.serving.http.request_record import RequestRecord
 from mora_launch.serving.life.drain import STOPPING
 from mora_launch.telemetry import spans
@@ -23,7 +23,7 @@ log = logging.getLogger("mora.requests")
 _CLOSED_STATUS = 499  # of a request whose client has left
 _MAX_PATH_LENGTH = 200
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
-_KINDS = {"/v1/images/": "picture", "/v1/videos": "video"}  # by the beginning of the path
+_KINDS = {"/v1/images/": PICTURE_KIND, "/v1/videos": "video"}  # by the beginning of the path
 
 
 @dataclass
@@ -104,7 +104,7 @@ class Counting:
             return
         exchange = _Exchange(scope, RequestRecord.begun())
         span = _begun_span(exchange)
-        arrival = _Arrival(self._expect if exchange.kind == "picture" else lambda _: None)
+        arrival = _Arrival(self._expect if exchange.kind == PICTURE_KIND else lambda _: None)
         exchange.record.on_submitted = arrival.come
 
         async def heard() -> Message:
@@ -135,7 +135,7 @@ class Counting:
         self._counters.request_s.labels(exchange.endpoint).observe(exchange.spent_s)
         kind = exchange.kind
         reason, code = exchange.outcome()
-        if kind == "picture" or (kind == "video" and reason == "refused"):  # other videos are counted when they end
+        if kind == PICTURE_KIND or (kind == "video" and reason == "refused"):  # other videos are counted when they end
             self._counters.count_end(kind, reason, code, exchange.spent_s)
 
 
