@@ -43,6 +43,15 @@ class Task:
     num_optional_videos: int = 0
 
 
+# Pictures are requested at an endpoint of their own, so this is no task; the page shows it in the same way.
+PICTURE = Task(
+    title="Picture",
+    description="Describe what the picture shows.",
+    examples=(Example("a red circle"), Example("a blue square")),
+    fields=("enhance",),
+    capabilities=("text_to_image",),
+)
+
 # By name. The procedure of a task is the function of its name in the module of its name in this folder.
 TASKS: Mapping[str, Task] = {
     "text_to_video": Task(

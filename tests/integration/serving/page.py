@@ -36,6 +36,16 @@ def check_box(browser: Browser, label: str) -> None:
     browser.run(f"{of_panel}.find(each => each.textContent === arguments[0]).querySelector('input').click()", label)
 
 
+def tab_to(browser: Browser, text: str) -> None:
+    """Press Tab until the element with the focus has this text."""
+    for _ in range(60):
+        said = browser.run("return document.activeElement.textContent.replace('▶ ', '')")
+        if said == text:
+            return
+        browser.press(TAB)
+    raise AssertionError(f"Tab does not lead to {text!r}: {browser.text()}")
+
+
 def shown_job(browser: Browser) -> str:
     return str(browser.wait("new URLSearchParams(location.search).get('job')"))
 

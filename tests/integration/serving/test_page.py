@@ -71,8 +71,12 @@ def test_a_review_is_completed_and_opens_by_its_address(browser: Browser, servin
     browser.button("Accept")
     browser.wait("document.querySelector('.review video')?.readyState >= 2")
     assert "Adjust the picture" not in browser.text(), "only pictures can be adjusted"
+    assert browser.run("return document.querySelector('.review h3').textContent") == "Segment 1 waits for you"
+    assert "segment 1 waits for a reviewer" in browser.text().lower()
+    assert "the segment" not in browser.text().lower()
     browser.button("Accept")
     wait_video(browser)
+    browser.wait("document.activeElement === document.querySelector('#job .job > .media video')")
     assert serving.finished(identifier)["status"] == "completed"
     assert "Accept" not in browser.text()
     check_is_sound(browser)
@@ -85,16 +89,17 @@ def test_every_task_is_reachable_by_keyboard_and_errors_are_shown_at_their_field
     open_page(browser, serving)
     browser.run("document.querySelector('[role=tab]').focus()")
     names = []
-    for _ in range(6):
+    for _ in range(7):
         names.append(browser.run("return document.activeElement.textContent"))
         browser.keys(RIGHT)
-    assert names == ["Text to video", "Image to video", "Extend", "Edit", "Connect", "Simulate"]
+    assert names == ["Text to video", "Image to video", "Extend", "Edit", "Connect", "Simulate", "Picture"]
     assert browser.run("return document.activeElement.textContent") == "Text to video", (
         "the last is followed by the first"
     )
     browser.keys(RIGHT + RIGHT)
     assert browser.run("return document.querySelector('[role=tabpanel]:not([hidden])').id") == "panel-extend"
-    assert "Picture" not in browser.text(), "a tab has its own fields alone"
+    shown = browser.run("return document.querySelector('[role=tabpanel]:not([hidden])').innerText")
+    assert "Picture" not in shown, "a tab has its own fields alone"
     browser.button("Make the video")
     browser.wait("document.activeElement.matches('textarea[aria-invalid]')")
     assert "expected a text" in browser.run(
@@ -116,10 +121,18 @@ def test_a_finished_video_is_extended_and_connected_from_the_gallery(browser: Br
     for label, task in (("Extend this", "extend"), ("Connect with…", "connect")):
         browser.button(label)
         browser.wait("document.querySelector('[role=tabpanel]:not([hidden])').id === arguments[0]", f"panel-{task}")
-        browser.wait("document.activeElement.matches('textarea')")
+        names = f"[...document.querySelectorAll('#panel-{task} input[type=file]')].map((each) => each.files[0]?.name)"
+        prompt = serving.finished(first)["prompt"]
         if task == "connect":
+            browser.wait("document.activeElement === document.querySelectorAll('#panel-connect input[type=file]')[1]")
+            assert "Choose the second video: a file, or “Connect with…” on another video." in browser.text()
+            assert browser.run(f"return {names}") == [prompt, None]
             browser.button(label)  # of the same video again, for the second place
             browser.wait("document.querySelectorAll('#panel-connect .chosen:not([hidden]) video').length === 2")
+            assert "Choose the second video" not in browser.text()
+        browser.wait("document.activeElement.matches('textarea')")
+        expected = [prompt] * (2 if task == "connect" else 1)
+        assert browser.run(f"return {names}") == expected, "the browser does not say that no file is chosen"
         type_prompt(browser, "it goes on")
         browser.button("Make the video")
         browser.wait("new URLSearchParams(location.search).get('job') !== arguments[0]", first)
@@ -141,6 +154,7 @@ def test_the_token_comes_from_the_link_or_a_form_and_is_removed_from_the_address
             browser.keys("not the token" + ENTER)
             browser.wait("document.body.innerText.includes('is not this server’s')")
             browser.keys(token + ENTER)
+            browser.wait("document.activeElement.id === 'tab-text_to_video'")
             browser.button("a red circle moves right")
             wait_video(browser)
             browser.wait("document.querySelector('#gallery .card img')")

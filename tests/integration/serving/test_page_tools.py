@@ -21,6 +21,7 @@ from .page import (
     in_windows,
     open_page,
     shown_job,
+    tab_to,
     type_prompt,
     wait_video,
 )
@@ -44,16 +45,6 @@ new PerformanceObserver((list) => {
   for (const entry of list.getEntries()) if (!entry.hadRecentInput) window.shifts += entry.value;
 }).observe({ type: "layout-shift", buffered: true });
 """
-
-
-def tab_to(browser: Browser, text: str) -> None:
-    """Press Tab until the element with the focus has this text."""
-    for _ in range(60):
-        said = browser.run("return document.activeElement.textContent.replace('▶ ', '')")
-        if said == text:
-            return
-        browser.press(TAB)
-    raise AssertionError(f"Tab does not lead to {text!r}: {browser.text()}")
 
 
 @in_windows("desk")

@@ -173,6 +173,11 @@ def test_every_example_of_every_task_makes_a_video(serving: Serving) -> None:
     listed = serving.http.get("/v1/tasks").json()
     assert [task["id"] for task in listed["data"]] == list(TASKS)
     assert listed["limits"]["max_prompt_length"] == 4000
+    picture = listed["picture"]
+    assert (picture["id"], picture["sizes"][0]) == ("picture", "32x32")
+    assert all(
+        serving.images(prompt=picture["examples"][0]["prompt"], size=size).is_success for size in picture["sizes"]
+    )
     making = {}
     for task in listed["data"]:
         assert len(task["examples"]) == 2

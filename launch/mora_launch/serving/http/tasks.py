@@ -11,7 +11,8 @@ from mora_launch.limits import MAX_PRIORITY, MAX_SEED
 from mora_launch.serving.http.front import Front
 from mora_launch.serving.http.reading import get
 from mora_launch.serving.server_pool import ServerPool
-from mora_launch.tasks.catalog import TASKS, Task
+from mora_launch.tasks.catalog import PICTURE, TASKS, Task
+from mora_launch.tasks.request import drawn_sizes
 from mora_launch.web.page_files import PAGE
 
 
@@ -29,9 +30,17 @@ def task_routes(front: Front) -> APIRouter:
     @get(router, "/v1/tasks")
     async def tasks() -> Response:
         listed = [_told(name, task, front.pool) for name, task in TASKS.items()]
-        return JSONResponse({"object": "list", "data": listed, "limits": limits})
+        return JSONResponse({"object": "list", "data": listed, "picture": _picture(front), "limits": limits})
 
     return router
+
+
+def _picture(front: Front) -> dict[str, Any] | None:
+    """Return what a request for pictures takes; None if no server makes them."""
+    if "text_to_image" not in front.pool.capabilities():
+        return None
+    sizes = drawn_sizes(front.pool.describe("text_to_image"), front.config.serving)
+    return {**_told("picture", PICTURE, front.pool), "object": "picture", "sizes": sizes}
 
 
 def _told(name: str, task: Task, pool: ServerPool) -> dict[str, Any]:

@@ -19,6 +19,9 @@ export class ApiError extends Error {
 
 /** Calls the public HTTP interface with the token. */
 export class Api {
+  /** Whether the user has been asked for the token. */
+  hasAskedForToken = false;
+
   #token = new Token();
   #form = new TokenForm();
 
@@ -27,10 +30,11 @@ export class Api {
    * @param {string} path
    * @param {string} method
    * @param {FormData|Object|undefined} body an object is sent as JSON
+   * @param {AbortSignal|undefined} signal ends the request; the promise is then rejected with the signal's reason
    * @returns {Promise<any>}
    */
-  async json(path, method = "GET", body = undefined) {
-    return (await this.#answer(path, method, body)).json();
+  async json(path, method = "GET", body = undefined, signal = undefined) {
+    return (await this.#answer(path, method, body, signal)).json();
   }
 
   /**
@@ -67,17 +71,18 @@ export class Api {
     });
   }
 
-  async #answer(path, method, body) {
+  async #answer(path, method, body, signal = undefined) {
     for (;;) {
       const headers = this.#token.headers();
-      const answer = await this.#fetched(path, method, body, headers);
+      const answer = await this.#fetched(path, method, body, headers, signal);
       if (answer.ok) return answer;
       if (answer.status !== 401) throw await refusal(answer);
+      this.hasAskedForToken = true;
       this.#token.set(await this.#form.ask("Authorization" in headers));
     }
   }
 
-  async #fetched(path, method, body, headers) {
+  async #fetched(path, method, body, headers, signal) {
     const isJson = body !== undefined && !(body instanceof FormData);
     const kind = isJson ? { "Content-Type": "application/json" } : {};
     try {
@@ -86,8 +91,10 @@ export class Api {
         headers: { ...headers, ...kind },
         body: isJson ? JSON.stringify(body) : body,
         credentials: "omit",
+        signal,
       });
     } catch {
+      signal?.throwIfAborted();
       throw new ApiError(0, "the server does not answer; it may have stopped");
     }
   }

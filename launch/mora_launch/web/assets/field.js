@@ -51,7 +51,7 @@ export function numberField(label, hint, bounds) {
  * Create a list to choose from.
  * @param {string} label
  * @param {string} none what is shown for an empty value
- * @param {string[]} values
+ * @param {(string|number)[]} values
  * @returns {Field}
  */
 export function choiceField(label, none, values) {

@@ -18,9 +18,19 @@ export class FileSlot {
     this.field = new Field(label, element("input", { type: "file", accept: `${kind}/*` }));
     this.field.input.addEventListener("change", () => this.#fromDisk());
     this.name = element("span", {});
+    this.request = element("p", { class: "hint", role: "status" });
     const remove = button("Remove", () => this.set(null), { class: "small" });
     this.chosen = element("div", { class: "chosen", hidden: true }, this.#view.element, this.name, remove);
-    this.element = element("div", { class: "slot" }, this.field.element, this.chosen);
+    this.element = element("div", { class: "slot" }, this.request, this.field.element, this.chosen);
+  }
+
+  /**
+   * Ask the user for the file, and move the focus to its input.
+   * @param {string} text
+   */
+  ask(text) {
+    this.request.replaceChildren(text);
+    this.field.input.focus();
   }
 
   /**
@@ -31,12 +41,25 @@ export class FileSlot {
   set(file, name = "") {
     this.file = file;
     this.field.error = "";
+    this.request.replaceChildren();
     this.chosen.hidden = file === null;
     this.name.replaceChildren(name);
     if (file === null) this.#view.clear();
     else this.#view.show(file);
     this.chosen.querySelector("video")?.removeAttribute("controls"); // there is no room for them
-    if (file === null || !(file instanceof File)) this.field.input.value = "";
+    this.#tellInput(file, name);
+  }
+
+  /** Let the browser's input show the name of a file that was not chosen there, instead of "No file chosen". */
+  #tellInput(file, name) {
+    const { input } = this.field;
+    if (file === null) {
+      input.value = "";
+    } else if (input.files[0] !== file) {
+      const transfer = new DataTransfer();
+      transfer.items.add(new File([file], name, { type: file.type }));
+      input.files = transfer.files;
+    }
   }
 
   #fromDisk() {

@@ -67,7 +67,7 @@ export class JobActions {
     const blob = await this.video(job);
     const form = this.tabs.select(task);
     form.add(blob, job.prompt.slice(0, 40));
-    form.prompt.input.focus();
+    form.askForRest();
   }
 }
 

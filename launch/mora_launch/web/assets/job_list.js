@@ -2,6 +2,7 @@
 
 import { element } from "./elements.js";
 import { addressOf, followLink } from "./job_address.js";
+import { stageWords } from "./stage_words.js";
 
 /**
  * Describe the state of a job in words.
@@ -10,9 +11,9 @@ import { addressOf, followLink } from "./job_address.js";
  */
 export function statusWords(job) {
   if (job.review === "stopped") return "stopped, can be resumed";
-  if (job.review === "waiting") return `the ${job.stage} waits for a reviewer`;
+  if (job.review === "waiting") return `${stageWords(job.stage)} waits for a reviewer`;
   if (job.status === "queued") return "queued";
-  if (job.status === "in_progress") return job.stage === "" ? "starting" : `making the ${job.stage}`;
+  if (job.status === "in_progress") return job.stage === "" ? "starting" : `making ${stageWords(job.stage)}`;
   return job.status === "completed" ? "done" : "failed";
 }
 

@@ -8,6 +8,7 @@ import { statusWords } from "./job_list.js";
 import { MediaView } from "./media_view.js";
 import { Poll } from "./poll.js";
 import { ReviewView } from "./review_view.js";
+import { capitalised } from "./stage_words.js";
 import { StageRow } from "./stage_row.js";
 
 const EVERY_MS = 700;
@@ -37,7 +38,7 @@ export class JobView {
     this.buttons = element("div", { class: "actions" });
     this.review = new ReviewView(api, () => this.#poll.start());
     this.row = new StageRow(api, (blob) => this.#showSoFar(blob));
-    this.empty = element("p", { class: "nothing" }, "Start a task or run an example. Its video appears here.");
+    this.empty = element("p", { class: "nothing" }, "Start a task or run an example. Its result appears here.");
     this.shown = element(
       "div",
       { class: "job", hidden: true },
@@ -118,7 +119,9 @@ export class JobView {
   async #showVideo(job) {
     try {
       const blob = await this.actions.video(job);
-      if (job.id === this.#id) this.#media.show(blob);
+      if (job.id !== this.#id) return;
+      this.#media.show(blob);
+      if (this.review.hasFocusToGive) this.#media.element.querySelector("video")?.focus({ preventScroll: true });
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
       if (job.id === this.#id) this.problem.replaceChildren(error.message);
@@ -147,10 +150,6 @@ export class JobView {
     openJob(null);
     this.whenEnded();
   }
-}
-
-function capitalised(text) {
-  return text.charAt(0).toUpperCase() + text.slice(1);
 }
 
 function setText(place, text) {

@@ -5,6 +5,7 @@ import { button, element } from "./elements.js";
 import { Field, numberField } from "./field.js";
 import { MediaView } from "./media_view.js";
 import { Reviewer } from "./reviewer.js";
+import { capitalised, stageWords } from "./stage_words.js";
 
 /** Shows one candidate at a time, with the version of its session. */
 export class ReviewView {
@@ -71,8 +72,15 @@ export class ReviewView {
   clear() {
     this.#job = null;
     this.#hide();
+    this.#wasDecidedHere = false;
     this.resume.hidden = true;
     this.problem.replaceChildren();
+  }
+
+  /** @returns {boolean} whether a decision made on this page was the last one, and the focus is still where it was */
+  get hasFocusToGive() {
+    const focused = document.activeElement; // the body, once the pressed button is hidden
+    return this.#wasDecidedHere && (focused === document.body || this.element.contains(focused));
   }
 
   get #path() {
@@ -98,7 +106,7 @@ export class ReviewView {
   #offer(review, blob) {
     const { candidate, accepted, version } = review;
     this.#version = version;
-    this.title.replaceChildren(`The ${candidate.stage} waits for you`);
+    this.title.replaceChildren(`${capitalised(stageWords(candidate.stage))} waits for you`);
     const stages = accepted.map((each) => each.stage).join(", ");
     this.accepted.replaceChildren(stages === "" ? "" : `Accepted: ${stages}`);
     this.#prompt = candidate.prompt;

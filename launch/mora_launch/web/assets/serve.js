@@ -7,13 +7,14 @@ import { openJob, shownJob, whenJobChanges } from "./job_address.js";
 import { JobList } from "./job_list.js";
 import { JobView } from "./job_view.js";
 import { Jobs } from "./jobs.js";
+import { Pictures } from "./pictures.js";
 import { TaskTabs } from "./task_tabs.js";
 
 const place = (id) => document.getElementById(id);
 
 async function start() {
   const api = new Api();
-  const { data: tasks, limits } = await api.json("/v1/tasks");
+  const { data: tasks, picture, limits } = await api.json("/v1/tasks");
   const names = new Map(tasks.map((task) => [task.id, task.name]));
   const sent = new Map(); // files by job, while the page is open: the server does not return them
 
@@ -24,7 +25,17 @@ async function start() {
     place("job").scrollIntoView({ block: "nearest" }); // on a phone it is below the form
     jobs.lookNow();
   };
-  const tabs = new TaskTabs(tasks, limits, make, (path) => api.blob(path));
+  const makePictures = (form) => {
+    const made = pictures.make(form);
+    if (shownJob() === null) show();
+    else openJob(null);
+    place("job").scrollIntoView({ block: "nearest" });
+    return made;
+  };
+  const makers = new Map(tasks.map((task) => [task, make]));
+  if (picture !== null) makers.set(picture, makePictures);
+  const tabs = new TaskTabs(makers, limits, (path) => api.blob(path));
+  const pictures = new Pictures(api, tabs);
   const actions = new JobActions(api, tabs, sent);
   const view = new JobView(api, names, actions, () => jobs.lookNow());
   const gallery = new Gallery(api, names, actions, () => jobs.loadOlder());
@@ -36,11 +47,18 @@ async function start() {
   }, (fault) => place("connection").replaceChildren(fault));
 
   place("tasks").append(tabs.element);
-  place("job").append(view.element);
+  place("job").append(view.element, pictures.element);
   place("running").append(list.element);
   place("gallery").append(gallery.element);
-  whenJobChanges(() => view.open(shownJob()));
-  view.open(shownJob());
+  if (api.hasAskedForToken) tabs.focus();
+  const show = () => {
+    const job = shownJob();
+    view.open(job);
+    view.element.hidden = job === null && pictures.isUsed;
+    pictures.element.hidden = !view.element.hidden;
+  };
+  whenJobChanges(show);
+  show();
   jobs.start();
 }
 

@@ -1,4 +1,4 @@
-/** The form of one task, with the fields that the task uses. */
+/** The form of one task, or of pictures, with the fields that the task uses. */
 
 import { ApiError } from "./api.js";
 import { button, element } from "./elements.js";
@@ -8,6 +8,8 @@ import { FileSlot } from "./file_slot.js";
 const OF_FILES = ["image", "video", "input_reference"]; // field names in the server's errors about files
 const RARE = ["num_inference_steps", "guidance_scale", "priority"]; // under "More"
 const LONG = ["negative_prompt"]; // there, too, over the whole width
+const PICTURE = "picture"; // not a task of the server: it answers with pictures and has no review
+const NUMS_PICTURES = [2, 3, 4]; // besides one
 const ORDINALS = ["First video", "Second video", "Third video"];
 
 /** The form that starts a job. */
@@ -18,9 +20,9 @@ export class TaskForm {
   #fetchExample;
 
   /**
-   * @param {Object} task of `/v1/tasks`
+   * @param {Object} task of `/v1/tasks`, or its `picture`
    * @param {Object} limits of `/v1/tasks`
-   * @param {function(FormData, Blob[]): Promise<void>} make starts a job; throws ApiError if it is refused
+   * @param {function(FormData, Blob[]): Promise<void>} make sends the request; throws ApiError if it is refused
    * @param {function(string): Promise<Blob>} fetchExample
    */
   constructor(task, limits, make, fetchExample) {
@@ -32,9 +34,9 @@ export class TaskForm {
     this.prompt = new Field(task.id === "edit" ? "Instruction" : "Prompt", prompt);
     this.slots = slotsOf(task);
     this.fields = this.#optionalFields();
-    this.review = checkField("Review every stage", false);
+    this.review = task.id === PICTURE ? null : checkField("Review every stage", false);
     this.problem = element("p", { class: "error", role: "alert" });
-    this.submit = button("Make the video", () => this.#send(), { class: "primary" });
+    this.submit = button(task.id === PICTURE ? "Make the picture" : "Make the video", () => this.#send(), { class: "primary" });
     this.element = this.#form();
   }
 
@@ -60,9 +62,20 @@ export class TaskForm {
     else this.fill(null, [{ file, name }]);
   }
 
+  /** Ask for the video that is still missing; if none is, put the focus on the prompt. */
+  askForRest() {
+    const place = this.slots.findIndex((slot, number) => slot.file === null && number < this.#task.least_num_videos);
+    if (place < 0) this.prompt.input.focus();
+    else this.slots[place].ask(`Choose the ${ORDINALS[place].toLowerCase()}: a file, or “Connect with…” on another video.`);
+  }
+
   #optionalFields() {
     const limits = this.#limits;
+    const isPicture = this.#task.id === PICTURE;
+    const [own, ...sizes] = this.#task.sizes ?? [];
     const known = {
+      n: choiceField("Pictures", "1", NUMS_PICTURES),
+      size: choiceField("Size", own ?? "", sizes),
       seconds: numberField("Seconds", `up to ${limits.max_seconds}`, {
         min: 0.1, max: limits.max_seconds, step: "any", placeholder: `one clip, ${limits.clip_seconds.toFixed(1)}`,
       }),
@@ -77,11 +90,12 @@ export class TaskForm {
       priority: numberField("Priority", "smaller is earlier", {
         min: -limits.max_priority, max: limits.max_priority, step: 1, placeholder: 0,
       }),
-      negative_prompt: new Field("Not in the video", element("textarea", { rows: 2, placeholder: "blurred, text" })),
+      negative_prompt: new Field(`Not in the ${isPicture ? PICTURE : "video"}`, element("textarea", { rows: 2, placeholder: "blurred, text" })),
       lora: choiceField("Adapter", "none", this.#task.adapters),
       enhance: checkField("Let the server enhance the prompt", true),
     };
     const general = ["seed", "num_inference_steps", "guidance_scale"];
+    if (isPicture) general.push("n", ...(sizes.length === 0 ? [] : ["size"]));
     const wanted = Object.entries(known).filter(([name]) => general.includes(name) || this.#task.fields.includes(name));
     return new Map(wanted);
   }
@@ -98,7 +112,7 @@ export class TaskForm {
       this.slots.length === 0 ? null : element("div", { class: "row slots" }, ...this.slots.map((slot) => slot.element)),
       element("div", { class: "row" }, ...usual.map(([, field]) => field.element)),
       this.fields.get("enhance")?.element ?? null,
-      this.review.element,
+      this.review?.element ?? null,
       element(
         "details",
         {},
@@ -161,9 +175,11 @@ export class TaskForm {
 
   #content(files) {
     const content = new FormData();
-    content.set("task", this.#task.id);
+    if (this.review !== null) {
+      content.set("task", this.#task.id);
+      content.set("review", String(this.review.input.checked));
+    }
     content.set("prompt", this.prompt.value);
-    content.set("review", String(this.review.input.checked));
     for (const [name, field] of this.fields) {
       if (name === "enhance") content.set(name, String(field.input.checked));
       else if (field.value !== "") content.set(name, field.value);
@@ -173,7 +189,7 @@ export class TaskForm {
   }
 
   #showError(error) {
-    const fields = { prompt: this.prompt, review: this.review, ...Object.fromEntries(this.fields) };
+    const fields = { prompt: this.prompt, review: this.review ?? undefined, ...Object.fromEntries(this.fields) };
     const missing = this.slots.find((slot) => slot.file === null) ?? this.slots[0];
     const field = OF_FILES.includes(error.field) ? missing?.field : fields[error.field];
     if (field === undefined) {
@@ -187,7 +203,7 @@ export class TaskForm {
 
   #clearErrors() {
     this.problem.replaceChildren();
-    for (const field of [this.prompt, this.review, ...this.fields.values()]) field.error = "";
+    for (const field of [this.prompt, this.review, ...this.fields.values()]) if (field !== null) field.error = "";
     for (const slot of this.slots) slot.field.error = "";
   }
 }

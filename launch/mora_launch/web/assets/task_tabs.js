@@ -8,10 +8,13 @@ export class TaskTabs {
   #tabs = new Map();
   #forms = new Map();
 
-  /** Arguments are those of `TaskForm`, for all tasks. */
-  constructor(tasks, limits, make, fetchExample) {
+  /**
+   * Further arguments are those of `TaskForm`.
+   * @param {Map<Object, function(FormData, Blob[]): Promise<void>>} tasks with what sends the request of each
+   */
+  constructor(tasks, limits, fetchExample) {
     const bar = element("div", { role: "tablist", "aria-label": "Task" });
-    const panels = tasks.map((task) => {
+    const panels = [...tasks].map(([task, make]) => {
       const form = new TaskForm(task, limits, make, fetchExample);
       const tab = element("button", { type: "button", role: "tab", id: `tab-${task.id}` }, task.name);
       tab.setAttribute("aria-controls", `panel-${task.id}`);
@@ -24,7 +27,7 @@ export class TaskTabs {
     });
     bar.addEventListener("keydown", (event) => this.#move(event));
     this.element = element("div", { class: "tabs" }, bar, ...panels);
-    this.select(tasks[0].id);
+    this.select(tasks.keys().next().value.id);
   }
 
   /**
@@ -40,6 +43,11 @@ export class TaskTabs {
       this.element.querySelector(`#panel-${other}`).hidden = !isShown;
     }
     return this.#forms.get(id);
+  }
+
+  /** Put the focus on the tab of the shown form. */
+  focus() {
+    this.element.querySelector("[role=tab][aria-selected=true]").focus();
   }
 
   #move(event) {
