@@ -105,8 +105,8 @@ def show_status(run: Path, console: Console, *, as_json: bool) -> None:
     age_s = max(0.0, time.time() - status.written_ts)  # clocks may be set back
     trains = f"committed step {'none' if step is None else step}, " if status.command == "train" else ""
     console.print(
-        f"{run}\n{status.command}: {_shown_state(state, status)}, generation {status.generation}, launcher {status.launcher_pid}, "
-        f"{trains}written {age_s:.0f} s ago"
+        f"{run}\n{status.command}: {_shown_state(state, status)}, generation {status.generation}, "
+        f"launcher {status.launcher_pid}, {trains}written {age_s:.0f} s ago"
     )
     if state in UNFINISHED:
         console.print(_roles_table(status.roles))
