@@ -95,7 +95,7 @@ _OF_CONTROL = (
     (("tests/hostile",), 140),
     (("tests/integration/runtime", "tests/gpu"), 130),
     (("tests/integration/training",), 180),
-    (("tests/integration/serving",), 130),
+    (("tests/integration/serving",), 300),
     (("tests/integration/rounds",), 180),
     (("tests/integration/weights",), 120),
     (("tests/integration/device",), 60),

@@ -24,7 +24,7 @@ import zmq
 from mora_runtime.autograd.graph_table import GraphTable
 from mora_runtime.device.device_pace import DevicePace
 from mora_runtime.errors import AgentFailed, DeviceFailed, FrameError, MoraError, ProtocolError, TransportError
-from mora_runtime.limits import DEVICE_TICK_S, DOORBELL_DEADLINE_S
+from mora_runtime.limits import DEVICE_TICK_S, DOORBELL_DEADLINE_S, MAX_NUM_PARTS
 from mora_runtime.process import faults
 from mora_runtime.process.logs import LogFields
 from mora_runtime.process.supervisor_link import SupervisorLink, Vitals
@@ -100,6 +100,7 @@ class Server:
             deque()
         )  # messages taken in while a call waited for room
         self._num_bad_frames = 0
+        self._num_parts = 0  # of the running call
         self._next_tick_s = 0.0
         self._idle_since_ns = 0
         run = session.run
@@ -349,6 +350,7 @@ class Server:
         if tracing.active is not None:
             tracing.active.flow(f"{connection.owner}>{message.id}", is_start=False, at_ns=time.monotonic_ns())
         if isinstance(message, Call) and message.parts:
+            self._num_parts = 0
             self._activity.send_part = partial(self._send_part, connection, message.id, by_doorbell)
         frame = self._run(connection, message)
         self._activity.send_part = None
@@ -379,7 +381,10 @@ class Server:
         return encode(Failure(message.id, code, shown, connection.released()))
 
     def _send_part(self, connection: PeerConnection, number: int, by_doorbell: bool, values: dict[str, Any]) -> None:
-        """Answer a running call with a part of its result. A part that cannot be sent is left out."""
+        """Answer a running call with a part of its result. A part that cannot be sent, or one too many, is left out."""
+        self._num_parts += 1
+        if self._num_parts > MAX_NUM_PARTS:
+            return
         try:
             frame = self._executor.part(connection, number, values)
         except MoraError as error:

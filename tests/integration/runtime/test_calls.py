@@ -24,6 +24,7 @@ from mora_runtime.errors import (
     UnknownAgent,
     UnknownMethod,
 )
+from mora_runtime.limits import MAX_NUM_PARTS
 from mora_runtime.process.role_process import RoleProcess
 from mora_runtime.rpc.client import wait_for_messages
 from mora_runtime.wire.codec import encode
@@ -180,6 +181,17 @@ def test_parts_of_a_result_arrive_while_the_call_runs_and_give_their_slots_back(
     with pytest.raises(Cancelled):
         pending.result()
     del parts, part
+    assert settled(client).num_slots == 0
+
+
+def test_parts_beyond_the_limit_are_left_out(client: Client) -> None:
+    pending = client.submit("echo", "in_parts", {"num_parts": MAX_NUM_PARTS + 50}, parts=True, deadline_s=60)
+    while not pending.has_ended:
+        wait_for_messages([client], 0.05)
+    parts = pending.take_parts()
+    assert [part["number"] for part in parts] == list(range(MAX_NUM_PARTS))
+    assert pending.result().values["value"].tensor().numel() == MAX_NUM_PARTS + 50
+    del parts
     assert settled(client).num_slots == 0
 
 

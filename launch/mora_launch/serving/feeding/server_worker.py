@@ -17,13 +17,14 @@ from mora_runtime.process.run_directory import RunDirectory
 from mora_launch.config.capability import CAPABILITIES
 from mora_launch.limits import CONTROL_DEADLINE_S, MAX_NUM_RUNS
 from mora_launch.serving.counters import Counters
+from mora_launch.serving.feeding.answers import check_samples, part_of
 from mora_launch.serving.feeding.call_record import CallRecord
 from mora_launch.serving.feeding.held_sample import HeldSample, rows_of
 from mora_launch.serving.feeding.server_adapters import AdapterChange, ServerAdapters
 from mora_launch.serving.work_queue import ServerStopped, Work, WorkQueue
 
 if TYPE_CHECKING:
-    from mora_runtime import Client, PendingReply
+    from mora_runtime import Client, PendingReply, Session
 
 log = logging.getLogger(__name__)
 _DEPTH = 2  # batches sent to a server at once, so that it need not wait between them
@@ -135,14 +136,35 @@ class ServerWorker(threading.Thread):
         ) as session:  # fmt: skip
             generation = 0
             while (generation := self._next_generation(generation)) > 0:
-                try:
-                    client = session.connect(self.role, deadline_s=CONTROL_DEADLINE_S)
-                    self._introduce(client)
-                    self._serve(client)
-                except TransportError as error:
-                    log.warning("%s: %s", self.role, error)
-                finally:
-                    self._lose_server()
+                if not self._feed(session):
+                    generation -= 1  # the same server again, unless a newer one is ready
+                    self._pause()
+
+    def _feed(self, session: Session) -> bool:
+        """Feed one generation of the server; False if it is left for another reason than its death or the end."""
+        client: Client | None = None
+        try:
+            client = session.connect(self.role, deadline_s=CONTROL_DEADLINE_S)
+            self._introduce(client)
+            self._serve(client)
+        except PeerDied as error:
+            log.warning("%s: %s", self.role, error)
+        except TransportError as error:
+            log.warning("%s: %s; connecting again", self.role, error)
+            return self._ended
+        except Exception:
+            # the boundary of the thread, which must outlive a fault of this code: others wait for its results
+            log.exception("feeding %s failed; connecting again", self.role)
+            return self._ended
+        finally:
+            self._lose_server()
+            if client is not None:
+                client.close()
+        return True
+
+    def _pause(self) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._ended, _IDLE_S)
 
     def _next_generation(self, last: int) -> int:
         """Wait for a server newer than the last; return its generation, or 0 at the end."""
@@ -253,14 +275,14 @@ class ServerWorker(threading.Thread):
 
     def _hand_parts_over(self, batch: _Batch) -> None:
         """Give frames that are made before the rest of their clip to those who take them."""
-        from mora_runtime.tensors.arrays import to_pixels
-
         for part in batch.pending.take_parts():
-            sample, start = part.get("sample"), part.get("start")
-            if not isinstance(sample, int) or not isinstance(start, int) or not 0 <= sample < len(batch.works):
-                log.warning("%s sent a part of no sample of its batch", self.role)
-            elif (take := batch.works[sample].on_part) is not None:
-                take(start, to_pixels(part.get("outputs"), f"{self.agent}.{batch.works[sample].capability}"))
+            try:
+                sample, start, frames = part_of(part, len(batch.works), self._what(batch))
+            except MoraError as error:
+                log.warning("a part of a result is left out: %s", error)
+                continue
+            if (take := batch.works[sample].on_part) is not None:
+                take(start, frames)
 
     def _remember(self, pong: Mapping[str, Any]) -> None:
         self.vitals = {name: pong[name] for name in _VITALS}
@@ -302,11 +324,15 @@ class ServerWorker(threading.Thread):
         from mora_runtime.tensors.arrays import to_pixels
 
         value = batch.pending.result().values.get("outputs")
+        check_samples(value, batch.works[0].capability, len(batch.works), self._what(batch))
         if all(work.is_held for work in batch.works):
             rows = rows_of(value, len(batch.works))
             if rows is not None:
                 return [HeldSample(row, self.role) for row in rows]
-        return list(to_pixels(value, f"{self.agent}.{batch.works[0].capability}"))
+        return list(to_pixels(value, self._what(batch)))
+
+    def _what(self, batch: _Batch) -> str:
+        return f"{self.agent}.{batch.works[0].capability}"
 
     def _record(self, batch: _Batch, answered_ns: int, error: str | None = None) -> None:
         batch.record.ended(answered_ns, self._answered_ns, error)
