@@ -9,7 +9,7 @@ from tests.integration.training.mora_process import MoraTrain
 
 from .conftest import TOYS, Serving, start, stop
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = [pytest.mark.timeout(400), pytest.mark.long]
 CHANGES = ["samples.enabled=false", "training.checkpoint_every=1", "training.keep_checkpoints=1"]
 
 
