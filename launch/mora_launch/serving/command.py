@@ -66,7 +66,7 @@ def serve(
         StatusWriter(directory.path, "serve") as status,
         EndSignals() as signals,
         merged_trace(directory.path, trace, console) as traces,
-        recording(config.serving.tracing, traces),
+        recording(config.serving.tracing, traces, lambda line: console.print(line, markup=False, soft_wrap=True)),
     ):
         start_logging(directory, role="front", generation=1)
         ensure_temporary_folder(directory.path)

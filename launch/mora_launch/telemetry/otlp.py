@@ -7,6 +7,7 @@ OTEL_EXPORTER_OTLP_HEADERS, OTEL_EXPORTER_OTLP_CERTIFICATE and others.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from mora_runtime.errors import SettingsError
@@ -27,8 +28,11 @@ _EXPORT_S = 3.0  # for a batch of spans; the SDK would wait for 10 s, also at th
 _INSTALL = "install them with `pip install 'mora-launch[tracing]'`, or leave tracing off"
 
 
-def exporter_of(settings: TracingSettings) -> OtlpExporter | None:
+def exporter_of(settings: TracingSettings, tell: Callable[[str], None]) -> OtlpExporter | None:
     """Return the configured exporter; None if neither the configuration nor a variable names a collector.
+
+    Args:
+        tell: called with a line when the collector takes no spans.
 
     Raises:
         SettingsError: the packages are missing, or a variable asks for another protocol.
@@ -40,7 +44,7 @@ def exporter_of(settings: TracingSettings) -> OtlpExporter | None:
     if protocol != _PROTOCOL:
         raise SettingsError(f"OTEL_EXPORTER_OTLP_PROTOCOL: expected {_PROTOCOL}, got {protocol[:40]}")
     try:
-        return OtlpExporter(endpoint)
+        return OtlpExporter(endpoint, key, tell)
     except ImportError as error:
         raise SettingsError(
             f"{key}: tracing needs OpenTelemetry's packages ({error.name} is missing); {_INSTALL}"
@@ -66,21 +70,29 @@ class OtlpExporter:
 
     Args:
         endpoint: full address of the collector's endpoint for traces.
+        key: the setting or variable that named it.
+        tell: called with a line when it takes no spans.
 
     Raises:
         ImportError: OpenTelemetry's SDK or its exporter is not installed.
     """
 
-    def __init__(self, endpoint: str) -> None:
+    def __init__(self, endpoint: str, key: str, tell: Callable[[str], None]) -> None:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
         from opentelemetry.sdk.resources import Resource
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
+        from mora_launch.telemetry.telling_exporter import TellingExporter
+
         own = {} if os.environ.get("OTEL_SERVICE_NAME") else {"service.name": "mora"}
         self._provider = TracerProvider(resource=Resource.create(own), shutdown_on_exit=False)
         exporter = OTLPSpanExporter(endpoint=endpoint, timeout=None if os.environ.get(_TIMEOUT) else _EXPORT_S)
-        self._provider.add_span_processor(BatchSpanProcessor(exporter))
+        lost = (
+            f"{key}: {endpoint} takes no spans. They are lost until it does; requests are not affected. The log of the "
+            "run says why"
+        )
+        self._provider.add_span_processor(BatchSpanProcessor(TellingExporter(exporter, lambda: tell(lost))))
         self._tracer = self._provider.get_tracer("mora")
 
     def begin(self, name: str, parent: SpanContext | None, start_ns: int, *, is_request: bool) -> Exported:

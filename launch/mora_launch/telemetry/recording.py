@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,16 +15,17 @@ REQUEST = "request"  # category of its spans there
 
 
 @contextmanager
-def recording(settings: TracingSettings, traces: Path | None) -> Iterator[None]:
+def recording(settings: TracingSettings, traces: Path | None, tell: Callable[[str], None]) -> Iterator[None]:
     """Record spans inside the block, if a collector is configured or a trace is wanted.
 
     Args:
         traces: folder for the profiler's trace of this process; None writes none.
+        tell: called with a line when the collector takes no spans.
 
     Raises:
         SettingsError: tracing is configured, and its packages are missing.
     """
-    exporter = exporter_of(settings)
+    exporter = exporter_of(settings, tell)
     if exporter is None and traces is None:
         yield
         return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -14,13 +14,34 @@ from mora_launch.telemetry.otlp import exporter_of
 from mora_launch.telemetry.recording import recording
 from mora_launch.telemetry.settings import TracingSettings
 from mora_launch.telemetry.span_context import SpanContext
+from mora_launch.telemetry.telling_exporter import TellingExporter
 from mora_runtime.errors import MoraError, SettingsError
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from rich.console import Console
 
 from tests.otlp_collector import Collector, running_collector
 
+FAILURE, SUCCESS = SpanExportResult.FAILURE, SpanExportResult.SUCCESS
+SPANS_IN_A_BATCH = 512  # of OpenTelemetry's SDK
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 PARENT = f"00-{TRACE}-{SPAN}-01"
+
+
+class Scripted(SpanExporter):
+    """An exporter with given results."""
+
+    def __init__(self, results: list[SpanExportResult]) -> None:
+        self._results = results
+        self.num_batches = 0
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        self.num_batches += 1
+        return self._results[self.num_batches - 1]
+
+
+def never(line: str) -> None:
+    raise AssertionError(f"nothing is wrong, but it said: {line}")
 
 
 @pytest.fixture(autouse=True)
@@ -62,7 +83,7 @@ def test_an_invalid_traceparent_is_ignored(text: str) -> None:
 
 
 def test_nothing_is_recorded_without_a_collector() -> None:
-    with recording(TracingSettings(), None):
+    with recording(TracingSettings(), None, never):
         assert spans.active is None
         with spans.span("task") as opened:
             assert opened is None
@@ -79,7 +100,7 @@ def failing_task() -> None:
 def test_spans_arrive_with_parents_times_attributes_and_errors(collector: Collector) -> None:
     parent = SpanContext.from_traceparent(PARENT)
     before_ns = time.time_ns()
-    with recording(TracingSettings(endpoint=collector.endpoint), None):
+    with recording(TracingSettings(endpoint=collector.endpoint), None, never):
         token = spans.current.set(parent)
         with pytest.raises(MoraError):
             failing_task()
@@ -93,7 +114,7 @@ def test_spans_arrive_with_parents_times_attributes_and_errors(collector: Collec
 
 
 def test_a_sender_that_wants_no_record_gets_none(collector: Collector) -> None:
-    with recording(TracingSettings(endpoint=collector.endpoint), None):
+    with recording(TracingSettings(endpoint=collector.endpoint), None, never):
         assert spans.active is not None
         unsampled = spans.active.begin("unsampled", SpanContext.from_traceparent(PARENT[:-2] + "00"))
         unsampled.end()
@@ -104,24 +125,24 @@ def test_a_sender_that_wants_no_record_gets_none(collector: Collector) -> None:
 def test_the_standard_variable_switches_it_on(collector: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint + "/")
     monkeypatch.setenv("OTEL_SERVICE_NAME", "films")
-    with recording(TracingSettings(), None):
+    with recording(TracingSettings(), None, never):
         spans.past("call", SpanContext.from_traceparent(PARENT), time.monotonic_ns(), time.monotonic_ns(), {})
     assert collector.trace(TRACE, names={"call"})[0].service == "films"
     monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
-    assert exporter_of(TracingSettings()) is None
+    assert exporter_of(TracingSettings(), never) is None
 
 
 def test_missing_packages_are_named_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
     with pytest.raises(SettingsError, match=r"serving\.tracing\.endpoint: .*mora-launch\[tracing\]") as refused:
-        exporter_of(TracingSettings(endpoint="http://127.0.0.1:4318"))
+        exporter_of(TracingSettings(endpoint="http://127.0.0.1:4318"), never)
     assert "\n" not in str(refused.value)
 
 
 def test_another_protocol_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
     with pytest.raises(SettingsError, match="expected http/protobuf, got grpc"):
-        exporter_of(TracingSettings(endpoint="http://127.0.0.1:4317"))
+        exporter_of(TracingSettings(endpoint="http://127.0.0.1:4317"), never)
 
 
 @pytest.mark.parametrize("endpoint", ["127.0.0.1:4318", "ftp://host", "http://user@host", "http://a b"])
@@ -138,9 +159,25 @@ def test_a_trace_into_a_missing_folder_is_refused_before_anything_starts(tmp_pat
         raise AssertionError("it was not refused")
 
 
-def test_a_collector_that_is_away_costs_its_spans_alone() -> None:
+def test_a_collector_that_is_away_costs_its_spans_alone_and_is_told_once() -> None:
     with running_collector() as collector:
         endpoint = collector.endpoint
-    with recording(TracingSettings(endpoint=endpoint), None), spans.span("task edit") as opened:
-        assert opened is not None
+    told: list[str] = []
+    with recording(TracingSettings(endpoint=endpoint), None, told.append):
+        for _ in range(2 * SPANS_IN_A_BATCH):  # several failed attempts
+            with spans.span("task edit") as opened:
+                assert opened is not None
     assert spans.active is None
+    assert told == [
+        f"serving.tracing.endpoint: {endpoint}/v1/traces takes no spans. They are lost until it does; requests are not "
+        "affected. The log of the run says why"
+    ]
+
+
+def test_a_collector_is_told_again_only_after_it_has_worked() -> None:
+    results = [FAILURE, FAILURE, SUCCESS, SUCCESS, FAILURE]
+    told: list[int] = []
+    exporter = Scripted(results)
+    telling = TellingExporter(exporter, lambda: told.append(exporter.num_batches))
+    assert [telling.export([]) for _ in results] == results
+    assert told == [1, 5]
