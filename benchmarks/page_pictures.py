@@ -3,8 +3,8 @@
     .venvs/control/bin/python -m benchmarks.page_pictures docs
 
 The rule: `./mora serve configs/shapes.yaml` with its tiny pre-trained models; two windows, 1200 x 900 and 360 x 780
-pixels; the first example of every task, without enhancement and with its number as the seed (on the phone its form,
-then its video); then a review that waits at the picture, a comparison of the first two videos, and the gallery. All
+pixels; the first example of every tab, without enhancement and with its number as the seed (on the phone its form,
+then its result); then a review that waits at the picture, a comparison of the first two videos, and the gallery. All
 are taken, good or bad. It writes `page-desktop.webp` and `page-phone.webp`: contact sheets in this order.
 """
 
@@ -26,7 +26,7 @@ from tests.integration.serving.page import check_box, open_page, shown_job, type
 
 CONFIG = ROOT / "configs" / "shapes.yaml"
 WINDOWS = {"desktop": (1200, 900), "phone": (360, 780)}
-NUM_COLUMNS = {"desktop": 3, "phone": 5}
+NUM_COLUMNS = {"desktop": 3, "phone": 6}
 SHEET_WIDTH = 1800
 MAX_NBYTES = 300_000
 GAP = 12
@@ -73,8 +73,22 @@ def taken(browser: Browser, serving: Serving) -> Iterator[Image.Image]:
         yield shot(browser, "document.querySelector('header')")
         if is_narrow(browser):
             yield shot(browser, "document.getElementById('job')")
+    yield from pictured(browser, serving, len(tasks))
     yield from reviewed(browser, serving)
     yield from compared(browser, serving)
+
+
+def pictured(browser: Browser, serving: Serving, number: int) -> Iterator[Image.Image]:
+    """The tab for pictures, and a picture."""
+    open_page(browser, serving)
+    browser.run("document.getElementById('tab-picture').click()")
+    set_field(browser, "Seed", str(number))
+    check_box(browser, "Let the server enhance the prompt")
+    browser.run(f"{_PANEL}.querySelector('.example').click()")
+    browser.wait("document.querySelector('.pictures img')?.naturalWidth > 0")
+    yield shot(browser, "document.querySelector('header')")
+    if is_narrow(browser):
+        yield shot(browser, "document.getElementById('job')")
 
 
 def reviewed(browser: Browser, serving: Serving) -> Iterator[Image.Image]:
