@@ -6,7 +6,8 @@ compared, and files of other kinds are left out. The outcome is printed as JSON:
     {"passed": true, "num_values": 1,
      "files": {NAME: {CASE: {VALUE: {"difference": 1e-7, "allowed": 2e-5, "ok": true}}}}}
 
-A case that cannot run has {"error": TEXT} instead of values. Exit codes: 0, every value is within its tolerance; 1, one
+The difference is null where our value is missing, has another shape or is not finite. A case that cannot run has
+{"error": TEXT} instead of values. Exit codes: 0, every value is within its tolerance; 1, one
 is not, or a case cannot run; 2, the folder has no file of a known kind, or cannot be read.
 """
 
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -173,7 +175,8 @@ def _shown(found: Mapping[str, Outcome]) -> dict[str, Any]:
     def one(value: Difference | str) -> Any:
         if isinstance(value, str):
             return value
-        return {"difference": value.difference, "allowed": value.allowed, "ok": value.ok}
+        known = value.difference if math.isfinite(value.difference) else None  # JSON has no infinity
+        return {"difference": known, "allowed": value.allowed, "ok": value.ok}
 
     return {
         file: {case: {name: one(value) for name, value in values.items()} for case, values in cases.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,9 @@ def test_a_prefix_chooses_files(folder: Path, capsys: pytest.CaptureFixture[str]
 def test_what_is_not_finite_fails(folder: Path, capsys: pytest.CaptureFixture[str], value: float) -> None:
     change(folder, "seine_guidance", "g/inputs/model_output", value)
     assert main([str(folder), "--prefix", "seine_"]) == 1
+    printed = capsys.readouterr().out
+    assert not {"NaN", "Infinity"} & set(re.findall(r"\w+", printed))
+    assert json.loads(printed)["files"]["seine_guidance"]["g"]["guided"]["difference"] is None
 
 
 def test_a_case_that_cannot_run_fails_and_says_why(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
