@@ -128,6 +128,82 @@ def test_a_file_is_edited_and_extended(served: InstantServer, path: str, num_fra
     assert len(frames(served.http.get(f"/v1/videos/{done['id']}/content").content).frames) == num_frames
 
 
+def data_url(content: bytes, media_type: str = "video/mp4") -> str:
+    return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
+
+
+def test_finished_videos_are_connected_in_json(served: InstantServer) -> None:
+    first, second = (served.video(num_frames=9, fps=4, seed=seed, format="webm")["id"] for seed in (3, 4))
+    clip = data_url(CLIP)
+    ends = (
+        [first, second], [{"id": first}, {"id": second}], [{"id": first}, second], [first, clip],
+        [{"image_url": clip}, {"id": first}],
+    )  # fmt: skip
+    for references in ends:
+        body = {"prompt": "one becomes the other", "task": "connect", "input_reference": references}
+        done = served.finished(served.http.post("/v1/videos", json=body).json()["id"])
+        assert (done["status"], done["remixed_from_video_id"]) == ("completed", first), done
+        num_given = 18 if clip not in references and {"image_url": clip} not in references else 9 + 3
+        made = frames(served.http.get(f"/v1/videos/{done['id']}/content").content)
+        assert (len(made.frames), round(made.fps)) == (num_given + NUM_FRAMES - 2, 4)
+        assert float(done["seconds"]) == len(made.frames) / 4
+
+
+def test_a_list_of_large_data_urls_is_taken_apart(served: InstantServer) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (700, 1000, 3), dtype=np.uint8)
+    picture = png(noise)
+    assert len(picture) > MAX_JSON_NBYTES
+    body = {"prompt": "a red circle", "seed": 3}
+    url = data_url(picture, "image/png")
+    single, *lists = (
+        served.http.post("/v1/videos/sync", json={**body, name: value})
+        for name, value in (
+            ("input_reference", url), ("input_reference", [url]), ("image_reference", [{"image_url": url}]),
+        )
+    )  # fmt: skip
+    for answer in lists:
+        assert answer.status_code == 200, answer.text[:200]
+        assert answer.content == single.content
+
+
+def test_a_form_names_finished_videos_too(served: InstantServer) -> None:
+    first, second = (served.video(seed=seed)["id"] for seed in (3, 4))
+    for field in ("input_reference", "input_reference[]"):
+        form = {"prompt": "one becomes the other", "task": "connect", field: [first, second]}
+        answer = served.http.post("/v1/videos", data=form, files={"seed": (None, "5")})
+        assert answer.status_code == 200, answer.text
+        done = served.finished(answer.json()["id"])
+        assert (done["status"], done["task"]) == ("completed", "connect")
+
+
+@pytest.mark.parametrize(
+    ("references", "words", "status"),
+    [
+        (["video_0"], "no video `video_0`; it is unknown or deleted", 404),
+        ([{"id": "../x"}], "no video `../x`; it is unknown or deleted", 404),
+        (["/etc/passwd"], "expected a file, a data: URL in base64 or the id of a finished video; other URLs", 400),
+        ([{"image_url": "http://x/a.png"}], "other URLs and paths are refused", 400),
+        ([{"file_id": "f"}], "object with `image_url` or `id` alone, got file_id", 400),
+        ([{"id": "a", "image_url": "b"}], "object with `image_url` or `id` alone, got id, image_url", 400),
+        ([{}], "object with `image_url` or `id` alone, got an empty object", 400),
+        ([1], "expected text, got int", 400),
+        ([["a"]], "expected text, got list", 400),
+        (["a", "b", "c"], "expected at most 2 references, got 3", 400),
+        ([data_url(CLIP)], "connect needs 2 video(s), got 1", 400),
+        ([], "connect needs 2 video(s), got 0", 400),
+    ],
+)
+def test_a_wrong_reference_is_refused_under_the_name_of_its_field(
+    served: InstantServer, references: list[Any], words: str, status: int
+) -> None:
+    body = {"prompt": "a", "task": "connect", "input_reference": references}
+    answer = served.http.post("/v1/videos", json=body)
+    told = said(answer, status)
+    assert told.startswith("input_reference: ")
+    assert words in told
+    assert answer.json()["error"]["param"] == "input_reference"
+
+
 @pytest.mark.parametrize(
     ("path", "body", "num_frames"),
     [

@@ -27,16 +27,17 @@ from mora_launch.serving.http.requests.bodies import (
     VideoRemix,
 )
 from mora_launch.serving.http.requests.fields import RequestFields
+from mora_launch.serving.http.requests.references import VideoId
 from mora_launch.serving.http.requests.request_cost import task_cost
 from mora_launch.serving.http.requests.request_terms import terms_of
-from mora_launch.serving.http.requests.uploads import decoded, sent_files
+from mora_launch.serving.http.requests.uploads import data_url_content, decoded
 from mora_launch.serving.http.requests.video_request import requested_job, with_files
 from mora_launch.serving.http.video_content import check_completed, completed_file, stored_content
 from mora_launch.serving.http.waiting import while_connected
 from mora_launch.tasks.catalog import TASKS
 from mora_launch.tasks.errors import BadRequest
 from mora_launch.tasks.length import planned_frames
-from mora_launch.tasks.request import check_request
+from mora_launch.tasks.request import TaskRequest, check_request
 
 
 def video_routes(front: Front, jobs: VideoJobs) -> APIRouter:
@@ -138,34 +139,52 @@ class _Creator:
     async def _created(
         self, request: Request, fields: RequestFields, files: str, task: str | None, source_id: str | None
     ) -> VideoJob:
-        source = self._source(fields, files, source_id)
+        given = self._given(fields, files, source_id)
+        source = next((each for each in given if isinstance(each, VideoJob)), None)
         job = requested_job(self.front, fields, task=task, source=source)  # checks the fields before decoding
         named = TASKS.get(job.request.task)  # None if the task depends on the files
         job.terms = terms_of(request, fields, self.front, named.capabilities if named else ())
         is_reviewed = fields.flag("review", False)
-        contents = (
-            await sent_files(fields, files) if source is None else [await stored_content(self.jobs, source, files)]
-        )
+        contents = fields.files.get(files) or [await self._content(each, files) for each in given]
         image, videos = await decoded(request, self.front, contents, files, self.front.video_size())
         job.request = with_files(job.request, image, videos)
         job.notes, job.loses_sound = tuple(job.request.notes), job.request.loses_sound
-        check_request(job.request, self.front.pool, self.front.config.serving)
+        self._check_request(job.request, files)
         job.cost = task_cost(job.request, self.front.pool)
         self.front.admission.check_fits(job.cost, "seconds")
         job.seconds = planned_frames(job.request, self.front.pool) / job.request.fps
         await run_in_threadpool(self.jobs.create, job, is_reviewed=is_reviewed, inputs=contents)
         return job
 
-    def _source(self, fields: RequestFields, files: str, source_id: str | None) -> VideoJob | None:
-        """Return the finished video that the request names. Raises: NotFound, NotReady."""
-        if source_id is None and files == "video":
-            text = fields.text("video")
-            source_id = None if text is None or text.startswith("data:") else text
-        if source_id is None:
-            return None
+    def _check_request(self, request: TaskRequest, files: str) -> None:
+        """Check a request with its files. Raises: BadRequest: an error about files names the endpoint's own field."""
+        try:
+            check_request(request, self.front.pool, self.front.config.serving)
+        except BadRequest as error:
+            if error.field not in ("image", "video"):
+                raise
+            raise BadRequest(files, str(error).partition(": ")[2]) from None
+
+    def _given(self, fields: RequestFields, files: str, source_id: str | None) -> list[VideoJob | str]:
+        """Return the finished videos and data: URLs that are named in place of files. Raises: NotFound, NotReady."""
+        if source_id is not None:
+            return [self._finished(source_id, files)]
+        return [self._finished(text, files) if _is_id(text, files) else text for text in fields.texts(files)]
+
+    async def _content(self, given: VideoJob | str, field: str) -> bytes:
+        if isinstance(given, VideoJob):
+            return await stored_content(self.jobs, given, field)
+        return await data_url_content(field, given, "a file, a data: URL in base64 or the id of a finished video")
+
+    def _finished(self, source_id: str, files: str) -> VideoJob:
         try:
             job = self.jobs.get(source_id)
         except NotFound as error:
             raise NotFound(files, str(error).partition(": ")[2]) from None
         check_completed(job, files)
         return job
+
+
+def _is_id(text: str, field: str) -> bool:
+    """Whether a text is the id of a video. The field `video` takes nothing else but data: URLs."""
+    return isinstance(text, VideoId) or text.startswith("video_") or (field == "video" and not text.startswith("data:"))

@@ -18,7 +18,7 @@ from mora_launch.serving.http.results.picture_format import PICTURE_TYPES
 from mora_launch.tasks.catalog import TASKS
 
 _FILE = {"type": "string", "format": "binary"}
-_REFERENCE = "a file, a data: URL in base64, or an object with one"
+_Reference = str | dict[str, str]
 _GUIDANCE = "these models have one guidance; give guidance_scale"
 _NO_SOUND = "results have no sound"
 _SCHEDULE = "the noise schedule is a part of the configuration"
@@ -39,8 +39,8 @@ class RequestBody(BaseModel):
         ignored: fields of OpenAI's interface without a meaning here.
         instead: fields of other interfaces, with what to give in their place.
         files: fields that are files of a form, with the largest number of them.
-        references: fields that may be objects with one key, by that key; their texts may be data: URLs, which are
-            longer than other texts.
+        references: fields that may be objects with one key, and the possible keys; their texts may be data: URLs, which
+            are longer than other texts. One that may be several files may be a list.
         aliases: other names of references.
         groups: objects whose fields may as well be given by themselves.
         objects: other fields that may be objects.
@@ -49,7 +49,7 @@ class RequestBody(BaseModel):
     ignored: ClassVar[tuple[str, ...]] = ()
     instead: ClassVar[Mapping[str, str]] = {}
     files: ClassVar[Mapping[str, int]] = {}
-    references: ClassVar[Mapping[str, str]] = {}
+    references: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     aliases: ClassVar[Mapping[str, str]] = {}
     groups: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     objects: ClassVar[tuple[str, ...]] = ()
@@ -62,8 +62,12 @@ class RequestBody(BaseModel):
     @classmethod
     def may_be_long(cls, name: str) -> bool:
         """Whether a field of this name may be a data: URL."""
-        field = name.partition("[")[0]
-        return cls.aliases.get(field, field) in cls.references
+        return cls.is_reference(name.partition("[")[0])
+
+    @classmethod
+    def is_reference(cls, name: str) -> bool:
+        """Whether a field may be a reference."""
+        return cls.aliases.get(name, name) in cls.references
 
     @classmethod
     def documented(cls) -> dict[str, Any]:
@@ -150,10 +154,12 @@ class ImageEdit(ImageGeneration):
 
     ignored = (*ImageGeneration.ignored, "mask")
     files = {"image": 1}
-    references = {"image": "image_url"}
+    references = {"image": ("image_url",)}
     groups = {"extra_params": (*_PICTURE_GROUP, "strength")}
 
-    image: str | dict[str, str] | None = Field(default=None, description=f"A picture: {_REFERENCE}.")
+    image: _Reference | None = Field(
+        default=None, description="A picture: a file, a data: URL in base64, or an object with one."
+    )
     strength: float | None = Field(default=None, gt=0, le=1, examples=[0.5])
 
 
@@ -209,13 +215,19 @@ class VideoNow(VideoSampling, Strength):
 
     instead = {**VideoSampling.instead, "video": "give input_reference", **_given_as("input_reference")}
     files = {"input_reference": _MAX_NUM_REFERENCES}
-    references = {"input_reference": "image_url"}
+    references = {"input_reference": ("image_url", "id")}
     aliases = {"image_reference": "input_reference"}
     groups = {**VideoSampling.groups, "extra_params": (*VideoSampling.groups["extra_params"], "strength")}
 
     task: str | None = Field(default=None, json_schema_extra={"enum": [*TASKS, None]}, examples=["text_to_video"])
-    input_reference: str | dict[str, str] | None = Field(default=None, description=f"{_REFERENCE.capitalize()}.")
-    image_reference: str | dict[str, str] | None = Field(default=None, description="Another name of input_reference.")
+    input_reference: _Reference | list[_Reference] | None = Field(
+        default=None,
+        description="A file, a data: URL in base64, the id of a finished video, an object with one, or a list.",
+        examples=["video_0", [{"id": "video_0"}, {"id": "video_1"}]],
+    )
+    image_reference: _Reference | list[_Reference] | None = Field(
+        default=None, description="Another name of input_reference."
+    )
 
 
 class VideoCreation(VideoNow, Reviewed):
@@ -233,9 +245,9 @@ class VideoExtension(VideoSampling, Reviewed):
 
     instead = {**VideoSampling.instead, "input_reference": "give video", **_given_as("video")}
     files = {"video": 1}
-    references = {"video": "id"}
+    references = {"video": ("id",)}
 
-    video: str | dict[str, str] | None = Field(
+    video: _Reference | None = Field(
         default=None, description="A file, a data: URL in base64, the id of a finished video, or an object with one."
     )
 

@@ -48,7 +48,7 @@ class RequestFields:
             expected = "expected application/json, multipart/form-data or application/x-www-form-urlencoded"
             text = f"{expected}, got {kind[:60] or 'none'}; for JSON, send Content-Type: application/json"
             raise WrongContentType("content-type", text)
-        values = plain_references(values, body.references, body.aliases)
+        values = plain_references(values, body.references, body.aliases, body.files)
         values = with_groups(values, body.groups)
         values |= {name: given_object(values, name) for name in body.objects}
         files = _checked_files(files, values, body)
@@ -68,6 +68,15 @@ class RequestFields:
         if value is not None and not isinstance(value, str):
             raise BadRequest(name, f"expected text, got {type(value).__name__}")
         return value
+
+    def texts(self, name: str) -> list[str]:
+        """Return the texts of a field that may be a list; empty if it is absent."""
+        value = self._values.get(name)
+        values = value if isinstance(value, list) else [] if value is None else [value]
+        for each in values:
+            if not isinstance(each, str):
+                raise BadRequest(name, f"expected text, got {type(each).__name__}")
+        return values
 
     def number(self, name: str) -> float | None:
         """Return a finite number, or None if the field is absent."""
@@ -159,6 +168,7 @@ def _with_plain_form(request: Request) -> Request:
 
 async def _form(request: Request, body: type[RequestBody]) -> tuple[dict[str, Any], dict[str, list[bytes]]]:
     values: dict[str, Any] = {}
+    given: dict[str, list[str]] = {}  # references
     files: dict[str, list[bytes]] = {}
     try:
         form = await _with_plain_form(request).form(
@@ -173,9 +183,12 @@ async def _form(request: Request, body: type[RequestBody]) -> tuple[dict[str, An
     for name, value in form.multi_items():
         if isinstance(value, UploadFile):
             files.setdefault(name.removesuffix("[]"), []).append(await value.read())
+        elif body.is_reference(main := name.removesuffix("[]")):
+            given.setdefault(main, []).append(value)
         else:
             values[name] = value
     await form.close()
+    values |= {name: texts if len(texts) > 1 else texts[0] for name, texts in given.items()}
     for name, text in values.items():
         if len(text) > MAX_FORM_FIELD_NBYTES and not body.may_be_long(name):
             raise BadRequest(name[:60], f"expected at most {MAX_FORM_FIELD_NBYTES} characters, got {len(text)}")

@@ -57,6 +57,8 @@ def _cut_out(body: bytes | bytearray, urls: list[bytes]) -> bytes:
 def _put_back(value: Any, urls: list[bytes]) -> Any:
     if isinstance(value, dict):  # a reference object
         return {name: _put_back(each, urls) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_put_back(each, urls) for each in value]
     number = value.removeprefix("data:") if isinstance(value, str) and value.startswith("data:") else ""
     if number.isdecimal() and len(number) == 1 and int(number) < len(urls):
         return urls[int(number)].decode("latin-1")

@@ -64,13 +64,25 @@ async def sent_files(fields: RequestFields, field: str) -> list[bytes]:
     """Return the pictures and videos of a request, from files or one data: URL; other URLs and paths are refused."""
     contents = list(fields.files.get(field, []))
     text = None if contents else fields.text(field)
-    return contents if text is None else [await run_in_threadpool(_from_data_url, field, text)]
+    return contents if text is None else [await data_url_content(field, text)]
 
 
-def _from_data_url(field: str, text: str) -> bytes:
+async def data_url_content(field: str, text: str, expected: str = "a file, or a data: URL in base64") -> bytes:
+    """Return the content of a data: URL.
+
+    Args:
+        expected: what the field takes, for the message.
+
+    Raises:
+        BadRequest: it is another URL, or a path, or no base64.
+    """
+    return await run_in_threadpool(_from_data_url, field, text, expected)
+
+
+def _from_data_url(field: str, text: str, expected: str) -> bytes:
     head, comma, data = text.partition(",")
     if not (head.startswith("data:") and head.endswith(";base64") and comma):
-        raise BadRequest(field, "expected a file, or a data: URL in base64; other URLs and paths are refused")
+        raise BadRequest(field, f"expected {expected}; other URLs and paths are refused")
     try:
         return base64.b64decode(data, validate=True)
     except (ValueError, binascii.Error):
