@@ -226,7 +226,7 @@ def gif_of_one_frame() -> bytes:
         ("videos", {"json": {"prompt": "a", "seconds": "900"}}, 400, "seconds: expected more than 0, at most 60"),
         ("videos", {"json": {"prompt": "a", "fps": 0}}, 400, "fps: expected 0.1 to 120, got 0"),
         ("videos", {"json": {"prompt": "a", "review": "maybe"}}, 400, "review: expected true or false, got maybe"),
-        ("videos", {"json": {"prompt": "a", "task": "connect"}}, 400, "video: connect needs 2"),
+        ("videos", {"json": {"prompt": "a", "task": "connect"}}, 400, "input_reference: connect needs 2"),
         ("videos/none/review", {"json": {"version": 1, "action": "accept"}}, 404, "video_id: no video `none`"),
         ("nothing", {"json": {}}, 404, "POST /v1/nothing: Not Found"),
         ("videos", {"json": {"prompt": "a", "input_reference": "/etc/passwd"}}, 400, "other URLs and paths are"),
