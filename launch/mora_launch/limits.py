@@ -79,6 +79,7 @@ MAX_CAUSE_LENGTH = 300
 MAX_ADDRESS_LENGTH = 2000
 MAX_NUM_LISTED_VIDEOS = 100
 MAX_NUM_IMAGES = 10
+MAX_NUM_QUESTIONS = 40  # of one tenant to the prompt agent's endpoint at a time; others wait
 MAX_REVIEW_BODY_NBYTES = 1 << 14  # enough for the press of a button
 MAX_REVIEW_NUMBER = 1_000_000
 MAX_NUM_RUNS = 2  # of one work: it runs once more if its server dies

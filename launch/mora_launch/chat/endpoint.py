@@ -5,11 +5,13 @@ Used by the prompt agent of tasks, and by the judges and the prompt writer of da
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -100,27 +102,40 @@ class Chat:
         Raises:
             EndpointFailed: no answer in time, a refusal, or an answer that is not a chat completion.
         """
-        import openai
+        with self._one_line_errors(), self._client() as client:
+            return _text(client.chat.completions.create(**self._question(messages, temperature)))
 
+    async def ask_async(self, messages: Sequence[Mapping[str, Any]], *, temperature: float | None = None) -> str | None:
+        """Do the same as `ask` on an event loop. If the task is cancelled, the connection is closed at once."""
+        # in a thread: importing the client takes a second, and preparing TLS some milliseconds
+        made = await asyncio.to_thread(self._client, is_async=True)
+        with self._one_line_errors():
+            async with made as client:
+                return _text(await client.chat.completions.create(**self._question(messages, temperature)))
+
+    def _question(self, messages: Sequence[Mapping[str, Any]], temperature: float | None) -> dict[str, Any]:
         settings = self._settings
         chosen = settings.temperature if temperature is None else temperature
         limits = {"temperature": chosen, "max_tokens": settings.max_tokens}
+        given = {name: value for name, value in limits.items() if value is not None}
+        return {"model": settings.model, "messages": messages, **given}
+
+    @contextmanager
+    def _one_line_errors(self) -> Iterator[None]:
+        """Turn the errors of the client inside the block into `EndpointFailed`."""
+        import openai
+
+        settings = self._settings
         try:
-            with self._client() as client:
-                answer = client.chat.completions.create(
-                    model=settings.model,
-                    messages=messages,
-                    **{name: value for name, value in limits.items() if value is not None},
-                )
-            text = answer.choices[0].message.content
+            yield
         except openai.OpenAIError as error:
             attempts = f"{settings.max_retries + 1} attempt(s) of {settings.timeout_s:g} s"
             raise self._failed(f"no answer after {attempts}: {error}") from None
         except (AttributeError, IndexError, TypeError, ValueError):  # the client accepts any JSON and any text
             raise self._failed("its answer is not a chat completion") from None
-        return text if isinstance(text, str) and text else None
 
-    def _client(self) -> Any:
+    def _client(self, *, is_async: bool = False) -> Any:
+        """Return a client, whose methods are coroutines if `is_async`. Raises: EndpointFailed: it needs a key."""
         import openai
 
         settings = self._settings
@@ -129,13 +144,16 @@ class Chat:
         if not key and settings.base_url is None:
             raise self._failed("it needs a key")
         # Redirects are not followed: an endpoint must not pass the question on to another one.
-        hooks = {} if settings.base_url is None else {"request": [_plain_headers(key)]}
-        return openai.OpenAI(
+        hook = _plain_headers(key, is_async=is_async)
+        hooks = {} if settings.base_url is None else {"request": [hook]}
+        make_http: Any = openai.DefaultAsyncHttpxClient if is_async else openai.DefaultHttpxClient
+        make: Any = openai.AsyncOpenAI if is_async else openai.OpenAI
+        return make(
             base_url=settings.base_url or _OPENAI,  # OPENAI_BASE_URL is ignored
             api_key=key or _NO_KEY,
             timeout=settings.timeout_s,
             max_retries=settings.max_retries,
-            http_client=openai.DefaultHttpxClient(follow_redirects=False, event_hooks=hooks),
+            http_client=make_http(follow_redirects=False, event_hooks=hooks),
         )
 
     def __str__(self) -> str:
@@ -150,7 +168,12 @@ class Chat:
         )
 
 
-def _plain_headers(key: str | None) -> Callable[[Any], None]:
+def _text(answer: Any) -> str | None:
+    text = answer.choices[0].message.content
+    return text if isinstance(text, str) and text else None
+
+
+def _plain_headers(key: str | None, *, is_async: bool) -> Callable[[Any], Any]:
     """Return a hook that removes all headers from a request that the protocol does not need.
 
     The client adds the values of OPENAI_ORG_ID, OPENAI_PROJECT_ID, OPENAI_CUSTOM_HEADERS and others. They are meant for
@@ -162,7 +185,10 @@ def _plain_headers(key: str | None) -> Callable[[Any], None]:
             del request.headers[name]
         request.headers["Authorization"] = f"Bearer {key or _NO_KEY}"
 
-    return clean
+    async def clean_async(request: Any) -> None:
+        clean(request)
+
+    return clean_async if is_async else clean
 
 
 def picture_part(image: Image.Image) -> dict[str, Any]:

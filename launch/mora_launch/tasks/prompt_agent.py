@@ -29,6 +29,9 @@ class PromptAgent(Protocol):
     def enhance(self, prompt: str) -> str:
         """Return the prompt to make pictures from."""
 
+    async def enhance_async(self, prompt: str) -> str:
+        """Do the same on an event loop. If the task is cancelled, the question to a language model is taken back."""
+
 
 class TemplatePromptAgent:
     """Works offline: the wish as a sentence and one about detail and light, unless the wish is already long."""
@@ -41,6 +44,10 @@ class TemplatePromptAgent:
         if len(wish.split()) >= 40 or wish.endswith(_DETAIL):
             return wish
         return f"{wish[0].upper()}{wish[1:].rstrip('.')}. {_DETAIL}"
+
+    async def enhance_async(self, prompt: str) -> str:
+        """Do the same as `enhance`, which takes no time."""
+        return self.enhance(prompt)
 
 
 class OpenAIPromptAgent:
@@ -56,12 +63,24 @@ class OpenAIPromptAgent:
         Raises:
             EndpointFailed: the endpoint gave no answer in time, or one that is not a chat completion.
         """
-        said = self._chat.ask([{"role": "system", "content": _INSTRUCTION}, {"role": "user", "content": prompt}])
-        description = " ".join((said or "").split())
-        for opening, closing in _QUOTES:
-            if len(description) > 2 and description.startswith(opening) and description.endswith(closing):
-                description = description[1:-1].strip()
-        return description if 0 < len(description) <= MAX_PROMPT_ANSWER_LENGTH else prompt
+        return _description(self._chat.ask(_question(prompt)), prompt)
+
+    async def enhance_async(self, prompt: str) -> str:
+        """Do the same as `enhance` on an event loop. If the task is cancelled, the connection is closed at once."""
+        return _description(await self._chat.ask_async(_question(prompt)), prompt)
+
+
+def _question(prompt: str) -> list[dict[str, str]]:
+    return [{"role": "system", "content": _INSTRUCTION}, {"role": "user", "content": prompt}]
+
+
+def _description(said: str | None, prompt: str) -> str:
+    """Return the description in an answer, or the prompt itself if the answer is empty or far too long."""
+    description = " ".join((said or "").split())
+    for opening, closing in _QUOTES:
+        if len(description) > 2 and description.startswith(opening) and description.endswith(closing):
+            description = description[1:-1].strip()
+    return description if 0 < len(description) <= MAX_PROMPT_ANSWER_LENGTH else prompt
 
 
 def prompt_agent(settings: PromptAgentSettings) -> PromptAgent:

@@ -17,6 +17,7 @@ class ChatEndpoint(ThreadingHTTPServer):
     """Returns its answers in order, repeats the last one, and records its requests."""
 
     daemon_threads = True
+    request_queue_size = 128  # connections that a burst may open before they are accepted
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -26,6 +27,7 @@ class ChatEndpoint(ThreadingHTTPServer):
         self.headers: list[dict[str, str]] = []  # all headers of each question, by name in lower case
         self.location: str | None = None  # address of a redirecting answer
         self.ended = threading.Event()
+        self.num_left = threading.Semaphore(0)  # released when a client closes its connection during a SILENCE
 
     @property
     def base_url(self) -> str:
@@ -43,7 +45,7 @@ class _Handler(BaseHTTPRequestHandler):
         answers = self.server.answers
         answer = answers.pop(0) if len(answers) > 1 else answers[0]
         if answer == SILENCE:
-            self.server.ended.wait(30)
+            self._stay_silent()
             return
         status, body = answer if isinstance(answer, tuple) else (200, _completion(answer))
         with contextlib.suppress(ConnectionError):  # the client has closed the connection
@@ -54,6 +56,14 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
+
+    def _stay_silent(self) -> None:
+        self.connection.settimeout(0.05)
+        while not self.server.ended.is_set():
+            with contextlib.suppress(TimeoutError):
+                if not self.connection.recv(1):
+                    self.server.num_left.release()
+                    return
 
     def log_message(self, *_: object) -> None:
         """Print nothing."""

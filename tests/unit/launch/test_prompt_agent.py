@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 from collections.abc import Iterator
@@ -58,6 +59,45 @@ def test_without_an_address_openai_is_asked_which_needs_a_key(monkeypatch: pytes
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     with pytest.raises(EndpointFailed, match=r"gpt-4o at OpenAI: it needs a key; .* OPENAI_API_KEY is set"):
         prompt_agent(PromptAgentSettings(kind="openai")).enhance("a red circle")
+
+
+def test_on_an_event_loop_the_same_question_with_the_same_headers_is_asked(
+    endpoint: ChatEndpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MY_API_KEY", "secret")
+    monkeypatch.setenv("OPENAI_ORG_ID", "an organisation")
+    endpoint.answers = [' "A red circle." ']
+    asking = agent(endpoint, api_key_variable="MY_API_KEY", temperature=0.5)
+    assert asking.enhance("a red circle") == asyncio.run(asking.enhance_async("a red circle")) == "A red circle."
+    assert endpoint.asked[0] == endpoint.asked[1]
+    agents = [headers.pop("user-agent") for headers in endpoint.headers]
+    assert endpoint.headers[0] == endpoint.headers[1], agents
+    assert endpoint.keys == ["Bearer secret"] * 2
+
+
+def test_on_an_event_loop_errors_are_the_same(endpoint: ChatEndpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    endpoint.answers = [(500, b"{}"), (200, b'{"choices": []}'), (302, b"")]
+    endpoint.location = endpoint.base_url
+    for text in ("Error code: 500", "is not a chat completion", "Error code: 302"):
+        with pytest.raises(EndpointFailed, match=text):
+            asyncio.run(agent(endpoint).enhance_async("a red circle"))
+    with pytest.raises(EndpointFailed, match="it needs a key"):
+        asyncio.run(prompt_agent(PromptAgentSettings(kind="openai")).enhance_async("a red circle"))
+
+
+def test_a_question_that_is_cancelled_closes_its_connection(endpoint: ChatEndpoint) -> None:
+    endpoint.answers = [SILENCE]
+
+    async def ask_and_cancel() -> None:
+        task = asyncio.ensure_future(agent(endpoint).enhance_async("a red circle"))
+        while not endpoint.asked:
+            await asyncio.wait([task], timeout=0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(ask_and_cancel())
+    assert endpoint.num_left.acquire(timeout=5), "the connection is still open"
 
 
 @pytest.mark.parametrize("text", ["", None, " \n ", "Sure! " * 1000])

@@ -8,10 +8,10 @@ import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request
-from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from mora_data.reading.file_kind import PICTURES, kind_of
 from mora_data.reading.fitting import Clip
@@ -24,6 +24,7 @@ from mora_launch.serving.http.reading import get
 from mora_launch.serving.http.request_record import note_error, note_submitted
 from mora_launch.serving.http.requests.bodies import ImageEdit, ImageGeneration
 from mora_launch.serving.http.requests.fields import RequestFields
+from mora_launch.serving.http.requests.prompt_turns import PromptTurns
 from mora_launch.serving.http.requests.request_terms import terms_of
 from mora_launch.serving.http.requests.sizes import asked_size
 from mora_launch.serving.http.requests.uploads import decoded, sent_files
@@ -45,18 +46,18 @@ from mora_launch.tasks.request import (
 )
 from mora_launch.web.guard import error_body
 
-PromptOf = Callable[[RequestFields], Awaitable[str]]  # the prompt of a request, rewritten if the request asks for it
+PromptOf = Callable[[], Awaitable[str]]  # the prompt of a request, rewritten if the request asks for it
 
 
 def image_routes(front: Front, files: PictureFiles) -> APIRouter:
     """Return a router with both endpoints, and with the pictures that they leave as files."""
     router = APIRouter()
-    prompts = prompt_agent(front.config.serving.prompts)
+    turns = PromptTurns(prompt_agent(front.config.serving.prompts))
 
-    async def prompt_of(fields: RequestFields) -> str:
+    async def prompt_of(request: Request, fields: RequestFields, terms: Terms) -> str:
         prompt = check_prompt(fields.text("prompt"), front.config.serving, "picture")
         is_enhanced = fields.flag("enhance", False)
-        return await run_in_threadpool(prompts.enhance, prompt) if is_enhanced else prompt
+        return await turns.enhance(request, prompt, terms.tenant) if is_enhanced else prompt
 
     @router.post("/v1/images/generations", openapi_extra=ImageGeneration.documented())
     async def generations(request: Request) -> Response:
@@ -64,7 +65,8 @@ def image_routes(front: Front, files: PictureFiles) -> APIRouter:
         terms = terms_of(request, fields, front, ("text_to_image",))
 
         async def submit(place: ExitStack, on_step: Any) -> list[Work]:
-            return await _submit(front, fields, terms, prompt_of, place, on_step)
+            prompt = partial(prompt_of, request, fields, terms)
+            return await _submit(front, fields, terms, prompt, place, on_step)
 
         return await _answer(request, fields, terms, submit, files, "image_generation")
 
@@ -76,7 +78,8 @@ def image_routes(front: Front, files: PictureFiles) -> APIRouter:
         terms = terms_of(request, fields, front, ("image_to_image",))
 
         async def submit(place: ExitStack, on_step: Any) -> list[Work]:
-            return await _submit_edit(request, front, fields, terms, prompt_of, place, on_step)
+            prompt = partial(prompt_of, request, fields, terms)
+            return await _submit_edit(request, front, fields, terms, prompt, place, on_step)
 
         return await _answer(request, fields, terms, submit, files, "image_edit")
 
@@ -99,7 +102,7 @@ async def _submit(
     seeds, shared = _common(front, fields, about)
     shared |= {"height": height, "width": width}
     _admit(front, place, terms, len(seeds) * call_cost("text_to_image", about, shared))
-    prompt = await prompt_of(fields)
+    prompt = await prompt_of()
     samples = [{"prompts": prompt, "seeds": seed} for seed in seeds]
     return [front.pool.submit("text_to_image", sample, shared, on_step, terms=terms) for sample in samples]
 
@@ -125,7 +128,7 @@ async def _submit_edit(
     _admit(front, place, terms, len(seeds) * call_cost("image_to_image", about, own))
     image, _ = await decoded(request, front, pictures, "image", (height, width))
     shared["strength"] = strength or front.config.serving.edit_strength
-    prompt = await prompt_of(fields)
+    prompt = await prompt_of()
     samples = [{"prompts": prompt, "seeds": seed, "images": image} for seed in seeds]
     return [front.pool.submit("image_to_image", sample, shared, on_step, terms=terms) for sample in samples]
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from concurrent.futures import Future
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from fastapi import Request
 from mora_runtime.errors import Cancelled
@@ -30,6 +30,25 @@ async def while_connected(request: Request, futures: Sequence[Future[ResultT]]) 
         if waiting and await request.is_disconnected():
             raise Cancelled("the client has disconnected")
     return [future.result() for future in futures]
+
+
+async def unless_disconnected(request: Request, work: Coroutine[Any, Any, ResultT]) -> ResultT:
+    """Return the result of a coroutine, which is cancelled when the client disconnects.
+
+    Raises:
+        Cancelled: the client has disconnected.
+        Exception: an error of the coroutine.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        while not task.done():
+            await asyncio.wait([task], timeout=_DISCONNECT_TICK_S)
+            if not task.done() and await request.is_disconnected():
+                raise Cancelled("the client has disconnected")
+        return task.result()
+    finally:
+        if task.cancel():
+            await asyncio.gather(task, return_exceptions=True)  # until its connection is closed
 
 
 def on_loop(future: Future[ResultT]) -> asyncio.Future[ResultT]:
