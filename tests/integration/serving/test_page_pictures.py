@@ -88,6 +88,10 @@ def test_a_picture_is_made_animated_and_made_again_by_keyboard(browser: Browser,
     browser.press(ENTER)
     wait_pictures(browser, 1)
     assert "Done, from the prompt “" in browser.text(), "the prompt was enhanced"
+    browser.run("HTMLAnchorElement.prototype.click = function () { window.saved = [this.download, this.protocol]; }")
+    pressed(browser, "Download")
+    seed = browser.run("return document.querySelector('.pictures figcaption').textContent.replace('seed ', '')")
+    assert browser.run("return window.saved") == [f"picture-{seed}.png", "blob:"]
     tab_to(browser, "Animate this")
     browser.press(ENTER)
     browser.wait("document.activeElement.matches('#panel-image_to_video textarea')")
