@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import json
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -300,3 +302,103 @@ def test_a_review_that_cannot_continue_on_a_full_disk_stays_as_it_was(
             jobs.resume(made.id)
     jobs.resume(made.id)
     until(lambda: waits(made))
+
+
+def test_requests_are_answered_while_reviews_are_measured(make_jobs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs = make_jobs()
+    made = jobs.create(job(), is_reviewed=True)
+    begun, may_end = threading.Event(), threading.Event()
+
+    def slow(_: VideoJob) -> int:
+        begun.set()
+        assert may_end.wait(20)
+        return 0
+
+    monkeypatch.setattr(jobs._folder, "review_nbytes", slow)
+    try:
+        decide(made, "stop")
+        assert begun.wait(20)
+        with ThreadPoolExecutor(1) as others:
+            assert others.submit(jobs.get, made.id).result(5) is made
+            assert others.submit(jobs.all).result(5) == [made]
+    finally:
+        may_end.set()
+
+
+def test_a_request_does_not_wait_for_the_removal_of_expired_files(
+    make_jobs: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = make_jobs("serving.keep_videos_s=0.5")
+    made = jobs.create(job())
+    until(lambda: made.status == "completed")
+    may_end, real = threading.Event(), jobs._folder.remove
+
+    def slow(each: VideoJob) -> None:
+        assert may_end.wait(20)
+        real(each)
+
+    monkeypatch.setattr(jobs._folder, "remove", slow)
+    until(lambda: time.time() > made.expires_at)
+    try:
+        with ThreadPoolExecutor(1) as others:
+            assert others.submit(jobs.all).result(5) == []
+        assert jobs.file(made).exists()
+    finally:
+        may_end.set()
+    until(lambda: not list((tmp_path / "videos").iterdir()))
+
+
+def test_requests_are_answered_while_a_review_resumes_and_only_one_resumes_it(
+    make_jobs: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = make_jobs()
+    made = jobs.create(job(), is_reviewed=True)
+    decide(made, "stop")
+    until(lambda: made.status == "failed")
+    begun, may_end, real = threading.Event(), threading.Event(), jobs._folder.write
+
+    def slow(each: VideoJob) -> None:
+        begun.set()
+        assert may_end.wait(20)
+        real(each)
+
+    with monkeypatch.context() as disk, ThreadPoolExecutor(2) as others:
+        disk.setattr(jobs._folder, "write", slow)
+        try:
+            resumed = others.submit(jobs.resume, made.id)
+            assert begun.wait(20)
+            assert others.submit(jobs.all).result(5) == [made]
+            with pytest.raises(BadRequest, match="only a stopped review can be resumed; this job is queued"):
+                others.submit(jobs.resume, made.id).result(5)
+        finally:
+            may_end.set()
+        assert resumed.result(20) is made
+    until(lambda: waits(made))
+
+
+def test_a_review_that_is_deleted_while_it_fails_to_resume_leaves_no_files(
+    make_jobs: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = make_jobs()
+    made = jobs.create(job(), is_reviewed=True)
+    decide(made, "stop")
+    until(lambda: made.status == "failed")
+
+    def deleted_meanwhile(each: VideoJob) -> None:
+        jobs.delete(each.id)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(jobs._folder, "write", deleted_meanwhile)
+    with pytest.raises(StorageError):
+        jobs.resume(made.id)
+    assert not list((tmp_path / "videos").iterdir())
+    assert jobs._front.reviews.num_admitted == 0
+
+
+def test_a_review_whose_files_are_removed_has_no_state(make_jobs: Any) -> None:
+    jobs = make_jobs()
+    made = jobs.create(job(), is_reviewed=True)
+    decide(made, "stop")
+    until(lambda: made.status == "failed")
+    jobs.delete(made.id)
+    assert made.review() is None

@@ -1,15 +1,19 @@
 """Video jobs on disk, so that a server that is restarted on the same run finds them.
 
 Files of each job: `ID.json`, its record; `ID.mp4` (or `.webm`, `.gif`) and `ID.png`, its result; for a reviewed job
-`ID.review/`, the session, and `ID.input-N`, the uploaded files; while it runs `ID.live.mp4`, the frames that are made
-so far, and `ID.partial.mp4`, which becomes the result. The record is written first and removed last, so that
-every file has a record.
+`ID.review/`, the session, with the uploaded files as `input-N`; while it runs `ID.live.mp4`, the frames that are made
+so far, and `ID.partial.mp4`, which becomes the result. The record is removed last, so that a removal that was
+interrupted can be repeated.
+
+The paths of a job follow from its id. No method but `read_all` lists the folder, which contains the files of thousands
+of jobs.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -20,7 +24,9 @@ from mora_runtime.errors import MoraError
 from mora_runtime.files.durable_files import replace_text
 from mora_runtime.schema import Settings, read_settings
 
+from mora_launch.limits import MAX_NUM_FILES
 from mora_launch.review.session import ReviewSession
+from mora_launch.serving.http.jobs.video_encoding import partial_of
 from mora_launch.serving.http.jobs.video_job import Status, VideoJob
 from mora_launch.serving.terms import DEFAULT_TERMS, Terms
 from mora_launch.tasks.request import TaskRequest
@@ -103,35 +109,52 @@ class JobFolder:
 
     def open_session(self, job: VideoJob, inputs: Sequence[bytes]) -> ReviewSession:
         """Create the review of a job, and store the uploaded files for its resumption."""
+        session = ReviewSession.create(self._session(job.id), {"task": job.request.task, "prompt": job.request.prompt})
         for number, content in enumerate(inputs):
-            (self._path / f"{job.id}.input-{number}").write_bytes(content)
-        return ReviewSession.create(self._session(job.id), {"task": job.request.task, "prompt": job.request.prompt})
+            (session.folder / f"input-{number}").write_bytes(content)
+        return session
 
     def inputs(self, job: VideoJob) -> list[bytes]:
         """Return the uploaded files of a reviewed job, in order."""
-        paths = self._path.glob(f"{job.id}.input-*")
-        return [path.read_bytes() for path in sorted(paths, key=lambda path: int(path.name.rpartition("-")[2]))]
+        folder = self._session(job.id)
+        paths = [folder / f"input-{number}" for number in range(MAX_NUM_FILES)]
+        return [path.read_bytes() for path in [*paths, *self._old_inputs(job)] if path.is_file()]
+
+    def _old_inputs(self, job: VideoJob) -> list[Path]:
+        """Return where servers of earlier versions stored the uploaded files, some of which may not exist."""
+        return [self._path / f"{job.id}.input-{number}" for number in range(MAX_NUM_FILES)]
+
+    def review_changed_ns(self, job: VideoJob) -> int:
+        """Return when a file of a review was last created, replaced or removed; 0 if the review has been removed."""
+        try:
+            return self._session(job.id).stat().st_mtime_ns
+        except FileNotFoundError:
+            return 0
 
     def review_nbytes(self, job: VideoJob) -> int:
         """Return the size on disk of a review and its uploaded files."""
         nbytes = 0
-        for path in [*self._path.glob(f"{job.id}.input-*"), *self._session(job.id).glob("*")]:
-            with suppress(FileNotFoundError):  # the job may remove files meanwhile
+        with suppress(FileNotFoundError), os.scandir(self._session(job.id)) as entries:
+            for entry in entries:
+                with suppress(FileNotFoundError):  # the job may remove files meanwhile
+                    nbytes += entry.stat(follow_symlinks=False).st_size
+        for path in self._old_inputs(job):
+            with suppress(FileNotFoundError):
                 nbytes += path.stat().st_size
         return nbytes
 
     def remove(self, job: VideoJob) -> None:
         """Remove all files of a job."""
         shutil.rmtree(self._session(job.id), ignore_errors=True)
-        for path in self._path.glob(f"{job.id}.*"):
-            if path.is_file() and path != self._record(job.id):
-                path.unlink(missing_ok=True)
+        self.remove_unfinished(job)
+        for path in [self.file(job), self.file(job, "thumbnail"), *self._old_inputs(job)]:
+            path.unlink(missing_ok=True)
         self._record(job.id).unlink(missing_ok=True)
 
     def remove_unfinished(self, job: VideoJob) -> None:
         """Remove what a server that was killed had made of a job's result."""
-        for path in [*self._path.glob(f"{job.id}.live.*"), *self._path.glob(f"{job.id}.partial.*")]:
-            path.unlink(missing_ok=True)
+        self.live(job).unlink(missing_ok=True)
+        partial_of(self.file(job)).unlink(missing_ok=True)
 
     def read_all(self) -> list[VideoJob]:
         """Return all jobs, oldest first; an unreadable record is logged and skipped."""

@@ -20,6 +20,11 @@ from mora_launch.tasks.media import chosen_codec, comment_of, encode
 from mora_launch.telemetry import spans
 
 
+def partial_of(path: Path) -> Path:
+    """Return the path of a result while it is written."""
+    return path.with_name(f"{path.stem}.partial{path.suffix}")
+
+
 class _Writer(AbstractContextManager[Any], Protocol):
     def write(self, clip: Clip) -> None:
         """Append frames."""
@@ -49,7 +54,7 @@ class VideoEncoding:
         self._num_early = 0  # of the next piece, that are appended already
         self._size = size
         self._path = path
-        self._partial = path.with_name(f"{path.stem}.partial{path.suffix}")
+        self._partial = partial_of(path)
         self._fps = fps
         self._kind = kind
         self._codec = codec

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
+from mora_runtime.errors import SettingsError
+
 from mora_launch.review.decision import ReviewState
 from mora_launch.review.session import ReviewSession
 from mora_launch.serving.http.jobs.growing_file import GrowingFile
@@ -94,8 +96,10 @@ class VideoJob:
         """Return the state of its review; None without a review, or if it is being deleted."""
         try:
             return None if self.session is None else self.session.state()
-        except FileNotFoundError:
-            return None
+        except SettingsError:
+            if self.session is not None and not self.session.folder.exists():
+                return None
+            raise
 
     def as_json(self) -> dict[str, Any]:
         """Return OpenAI's `Video` object, with task, seed, stage and the review's status added."""

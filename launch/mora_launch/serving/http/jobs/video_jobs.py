@@ -47,6 +47,7 @@ class VideoJobs:
         self._closing = threading.Event()
         settings = front.config.serving
         self._threads = ThreadPoolExecutor(settings.max_waiting + settings.max_reviews, thread_name_prefix="task")
+        self._removals = ThreadPoolExecutor(1, thread_name_prefix="removal")
         self._work = JobWork(front, self._folder, self._is_given_up)
         self._review_room = ReviewRoom(self._folder, settings)
         for job in self._folder.read_all():
@@ -96,11 +97,12 @@ class VideoJobs:
 
     def _make_room(self, nbytes: int) -> None:
         """Let the oldest stopped reviews expire if there are too many. Raises: TooBusy."""
+        sizes = self._review_room.sizes(list(self._jobs.values()))  # not under the lock, for which requests wait
         with self._lock:
-            old = self._review_room.too_old(list(self._jobs.values()), nbytes)
+            old = self._review_room.too_old(list(self._jobs.values()), sizes, nbytes)
             self._forget(old)
         for each in old:
-            self._folder.remove(each)
+            self._remove(each)
 
     def _forget(self, jobs: Sequence[VideoJob]) -> None:
         for job in jobs:
@@ -115,34 +117,55 @@ class VideoJobs:
             TooBusy, StorageError, NotFound: as for `create` and `get`.
         """
         job = self.get(identifier)
+        review = job.review()
         with self._lock:
-            review = job.review()
-            if job.session is None or job.status != "failed" or review is None or review.status != "stopped":
+            is_stopped = job.is_stopped_review and review is not None and review.status == "stopped"
+            if job.id not in self._jobs:
+                raise self._not_found(identifier)
+            if job.session is None or not is_stopped:
                 raise BadRequest("review", f"only a stopped review can be resumed; this job is {job.status}")
             self._front.reviews.enter(job.terms.tenant, job.cost)
-            try:
-                self._folder.write(job, status="queued", error=None, completed_at=None, expires_at=None)
-                job.session.resume()
-            except OSError as error:
-                self._front.reviews.leave(job.terms.tenant, job.cost, is_done=False)
-                raise StorageError(f"the review cannot continue: {error.strerror} on the server's disk") from None
+            ended = job.error, job.completed_at, job.expires_at
+            # From here on the job counts as under way, so it neither expires nor is resumed twice.
             job.status, job.error, job.completed_at, job.expires_at = "queued", None, None, None
-            job.accepted_s = time.monotonic()
+        try:
+            self._folder.write(job)
+            job.session.resume()
+        except BaseException as error:
+            self._stay_stopped(job, *ended)
+            if not isinstance(error, OSError):
+                raise
+            raise StorageError(f"the review cannot continue: {error.strerror} on the server's disk") from None
+        job.accepted_s = time.monotonic()
         self._start(job)
         return job
+
+    def _stay_stopped(
+        self, job: VideoJob, error: dict[str, str] | None, completed_at: int | None, expires_at: int | None
+    ) -> None:
+        """Take back that a review is resumed."""
+        self._front.reviews.leave(job.terms.tenant, job.cost, is_done=False)
+        with self._lock:
+            job.status, job.error, job.completed_at, job.expires_at = "failed", error, completed_at, expires_at
+            is_deleted = job.cancelled.is_set()
+        if is_deleted:
+            self._folder.remove(job)
 
     def get(self, identifier: str) -> VideoJob:
         """Return a job. Raises: NotFound: it is unknown, deleted or expired."""
         self._expire()
         job = self._jobs.get(identifier)
-        if job is None and identifier in self._expired:
-            settings = self._front.config.serving
-            text = f"finished videos are kept for {settings.keep_videos_s:g} s"
-            reviews = f"stopped reviews for {settings.keep_reviews_s:g} s"
-            raise NotFound("video_id", f"`{identifier}` has expired: {text}, {reviews}")
         if job is None:
-            raise NotFound("video_id", f"no video `{identifier[:60]}`; it is unknown or deleted")
+            raise self._not_found(identifier)
         return job
+
+    def _not_found(self, identifier: str) -> NotFound:
+        if identifier not in self._expired:
+            return NotFound("video_id", f"no video `{identifier[:60]}`; it is unknown or deleted")
+        settings = self._front.config.serving
+        text = f"finished videos are kept for {settings.keep_videos_s:g} s"
+        reviews = f"stopped reviews for {settings.keep_reviews_s:g} s"
+        return NotFound("video_id", f"`{identifier}` has expired: {text}, {reviews}")
 
     def all(self) -> list[VideoJob]:
         """Return all jobs, oldest first."""
@@ -177,6 +200,7 @@ class VideoJobs:
         """Stop all jobs, and wait until they have stopped."""
         self.stop()
         self._threads.shutdown(wait=True, cancel_futures=True)
+        self._removals.shutdown(wait=True)
 
     def _take_up(self, job: VideoJob) -> None:
         """Take over a job of an earlier server; one that had not ended counts as failed."""
@@ -205,7 +229,20 @@ class VideoJobs:
             old = [job for job in ended if (job.expires_at or 0) <= now] or ended[:-MAX_NUM_KEPT_VIDEOS]
             self._forget(old)
         for job in old:
+            self._remove_later(job)
+
+    def _remove_later(self, job: VideoJob) -> None:
+        """Remove the files of a job that expired, in a thread: the request that noticed it does not wait for a disk."""
+        if not self._closing.is_set():
+            self._removals.submit(self._remove, job)
+        else:
+            self._remove(job)
+
+    def _remove(self, job: VideoJob) -> None:
+        try:
             self._folder.remove(job)
+        except OSError:
+            log.exception("the files of video job %s cannot be removed; the next server of this run will try", job.id)
 
     def _run(self, job: VideoJob) -> None:
         with spans.span(f"task {job.request.task}", {"mora.video_id": job.id}) as span:
