@@ -67,6 +67,7 @@ def test_the_published_size_is_counted_without_weights() -> None:
     assert sample.matmul == pytest.approx(250 * 2 * step.forward.matmul, rel=0.02), "250 calls with guidance"
 
 
+@pytest.mark.long
 def test_steps_without_a_gradient_are_counted_but_not_run(small: dict[str, Any]) -> None:
     few, many = (
         seine_cost(SeineOptions(**(small | {"gradient_steps": 1, "num_inference_steps": steps})), CostRequest()).step
