@@ -50,10 +50,11 @@ class Client:
     """A request as far as `PromptTurns` sees it."""
 
     def __init__(self) -> None:
-        self.has_left = False
+        self.has_left = asyncio.Event()
 
-    async def is_disconnected(self) -> bool:
-        return self.has_left
+    async def receive(self) -> dict[str, str]:
+        await self.has_left.wait()
+        return {"type": "http.disconnect"}
 
 
 async def until(condition: Any) -> None:
@@ -91,7 +92,7 @@ def test_a_client_that_leaves_takes_its_question_back_and_gives_its_turn_away() 
         first = start(turns, "first", "ann", client)
         second = start(turns, "second", "ann")
         await until(lambda: agent.asked)
-        client.has_left = True
+        client.has_left.set()
         with pytest.raises(Cancelled, match="has disconnected"):
             await first
         assert agent.taken_back == ["first"]

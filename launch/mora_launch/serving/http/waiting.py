@@ -3,32 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from fastapi import Request
 from mora_runtime.errors import Cancelled
 
-_DISCONNECT_TICK_S = 0.25
 ResultT = TypeVar("ResultT")
 
 
 async def while_connected(request: Request, futures: Sequence[Future[ResultT]]) -> list[ResultT]:
-    """Return all results in order.
+    """Return all results in order. The request's body must have been read.
 
     Raises:
         Cancelled: the client has disconnected.
         Exception: the error of the first future that failed.
     """
     waiting = {on_loop(future) for future in futures}
-    while waiting:
-        done, waiting = await asyncio.wait(waiting, timeout=_DISCONNECT_TICK_S, return_when=asyncio.FIRST_EXCEPTION)
-        for each in done:
-            if (error := each.exception()) is not None:
-                raise error
-        if waiting and await request.is_disconnected():
-            raise Cancelled("the client has disconnected")
+    with _client_of(request) as left:
+        while waiting:
+            done, waiting = await asyncio.wait({*waiting, left}, return_when=asyncio.FIRST_COMPLETED)
+            waiting.discard(left)
+            for each in done - {left}:
+                if (error := each.exception()) is not None:
+                    raise error
+            if waiting and left in done:
+                raise Cancelled("the client has disconnected")
     return [future.result() for future in futures]
 
 
@@ -41,14 +43,29 @@ async def unless_disconnected(request: Request, work: Coroutine[Any, Any, Result
     """
     task = asyncio.ensure_future(work)
     try:
-        while not task.done():
-            await asyncio.wait([task], timeout=_DISCONNECT_TICK_S)
-            if not task.done() and await request.is_disconnected():
-                raise Cancelled("the client has disconnected")
+        with _client_of(request) as left:
+            await asyncio.wait([task, left], return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise Cancelled("the client has disconnected")
         return task.result()
     finally:
         if task.cancel():
             await asyncio.gather(task, return_exceptions=True)  # until its connection is closed
+
+
+@contextmanager
+def _client_of(request: Request) -> Iterator[asyncio.Future[Any]]:
+    """Give a future that is done when the client has disconnected."""
+
+    async def left() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    task = asyncio.ensure_future(left())
+    try:
+        yield task
+    finally:
+        task.cancel()
 
 
 def on_loop(future: Future[ResultT]) -> asyncio.Future[ResultT]:
