@@ -35,7 +35,7 @@ MAX_NUM_STAGE_PICTURES = 12  # that a job keeps, each of some kilobytes: the fir
 STAGE_PICTURE_SIDE = 160  # pixels
 MAX_NUM_REVIEWERS = 32  # of one job who are shown to each other
 MAX_REVIEWER_LENGTH = 60  # of a reviewer's name
-MAX_NUM_KEPT_VIDEOS = 2000  # jobs that have ended; the oldest expire first
+MAX_NUM_KEPT_VIDEOS = 2000  # jobs that have ended, without stopped reviews; the oldest of the tenant with most expire
 MAX_NUM_KEPT_PICTURES = 10_000  # as files with an address; the oldest expire first
 MAX_KEPT_PICTURES_NBYTES = 1 << 30  # of all of them together
 

@@ -56,6 +56,14 @@ def test_a_tenant_with_many_requests_leaves_room_for_the_others() -> None:
         admission.enter("bob", 1.0)
 
 
+@pytest.mark.parametrize("limit", [1, 2, 3])
+def test_a_server_with_few_places_works_whatever_the_number_of_tenants(limit: int) -> None:
+    admission = Admission(limit, tenants=[f"tenant {number}" for number in range(100)])
+    for number in range(2 * limit):
+        with admission.place(f"tenant {number}", 0.0):
+            assert admission.num_admitted == 1
+
+
 def test_a_part_of_the_cost_is_reserved_too_and_a_request_must_fit_into_the_rest() -> None:
     admission = Admission(100, max_cost=80.0, tenants=("ann", "bob"))
     admission.check_fits(60.0, "seconds")

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from mora_launch.serving.http.admission import TooBusy
+from mora_launch.serving.http.jobs.eviction import surplus
 from mora_launch.serving.http.jobs.job_folder import JobFolder
 from mora_launch.serving.http.jobs.review_room import ReviewRoom
 from mora_launch.serving.http.jobs.video_job import VideoJob
@@ -105,5 +106,40 @@ def test_the_oldest_stopped_reviews_make_room_and_open_ones_stay(folder: JobFold
     assert room.too_old(jobs, sizes) == []
     assert room.too_old(jobs, sizes, 2000) == [jobs[1]]
     assert room.too_old(jobs, sizes, 7000) == [jobs[1], jobs[0]]
-    with pytest.raises(TooBusy, match="open reviews use 9000 bytes, the limit is 10000"):
+    with pytest.raises(TooBusy, match="open reviews use 3000 bytes, the limit is 10000"):
         room.too_old(jobs, sizes, 7001)
+
+
+def test_the_tenant_that_uses_the_most_makes_room(folder: JobFolder) -> None:
+    room = ReviewRoom(folder, ServingSettings(max_review_nbytes=10_000), ("ann", "bob"))
+    bobs = review(folder, 2000, tenant="bob", stopped_at=1)
+    anns = [review(folder, 2000, tenant="ann", stopped_at=time) for time in (3, 2)]
+    sizes = dict.fromkeys((job.id for job in [bobs, *anns]), 2000)
+    assert room.too_old([bobs, *anns], sizes, 6000, "ann") == [anns[1]]
+    assert room.too_old([bobs, *anns], sizes, 4500, "bob") == [bobs], "bob has 6500 bytes, ann 4000"
+
+
+def test_stopped_reviews_beyond_the_number_are_those_of_the_tenant_with_the_most(folder: JobFolder) -> None:
+    room = ReviewRoom(folder, ServingSettings(max_kept_reviews=3), ("ann", "bob"))
+    bobs = review(folder, 10, tenant="bob", stopped_at=1)
+    anns = [review(folder, 10, tenant="ann", stopped_at=time) for time in (2, 3, 4, 5)]
+    jobs = [bobs, *anns]
+    assert room.too_old(jobs, dict.fromkeys((job.id for job in jobs), 10), tenant="bob") == anns[:2]
+
+
+def test_open_reviews_of_one_tenant_leave_space_for_those_of_another(folder: JobFolder) -> None:
+    room = ReviewRoom(folder, ServingSettings(max_review_nbytes=8000), ("ann", "bob"))
+    anns = review(folder, 5000, tenant="ann")
+    sizes = {anns.id: 5000}
+    assert room.too_old([anns], sizes, 1000, "ann") == []
+    with pytest.raises(TooBusy, match="open reviews use 5000 bytes, the limit is 6000"):
+        room.too_old([anns], sizes, 1001, "ann")
+    assert room.too_old([anns], sizes, 3000, "bob") == []
+
+
+def test_videos_beyond_the_number_are_the_oldest_of_the_tenant_with_the_most(folder: JobFolder) -> None:
+    bobs, *anns = [review(folder, 10, tenant=tenant, stopped_at=1) for tenant in ("bob", "ann", "ann", "ann")]
+    jobs = [bobs, *anns]
+    assert surplus(jobs, 4) == []
+    assert surplus(jobs, 2) == anns[:2]
+    assert surplus(jobs, 1) == [*anns[:2], bobs], "of equal ones the oldest"

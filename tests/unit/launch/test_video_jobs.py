@@ -23,6 +23,7 @@ from mora_launch.serving.http.admission import TooBusy
 from mora_launch.serving.http.front import Front, NotFound
 from mora_launch.serving.http.jobs.video_job import VideoJob
 from mora_launch.serving.http.jobs.video_jobs import VideoJobs
+from mora_launch.serving.terms import Terms
 from mora_launch.serving.work_queue import Work
 from mora_launch.tasks.errors import BadRequest
 from mora_launch.tasks.media import encode
@@ -58,10 +59,10 @@ class PromptPool:
 def make_jobs(tmp_path: Path) -> Iterator[Callable[..., VideoJobs]]:
     made: list[VideoJobs] = []
 
-    def make(*changes: str) -> VideoJobs:
+    def make(*changes: str, tenants: tuple[str, ...] = ()) -> VideoJobs:
         config = load_config(TINY, ["serving.max_video_jobs=1", *changes])
         pool: Any = PromptPool()
-        made.append(VideoJobs(Front.over(pool, config), tmp_path / "videos"))
+        made.append(VideoJobs(Front.over(pool, config, tenants), tmp_path / "videos"))
         return made[-1]
 
     yield make
@@ -69,9 +70,9 @@ def make_jobs(tmp_path: Path) -> Iterator[Callable[..., VideoJobs]]:
         jobs.close()
 
 
-def job(task: str = "text_to_video", videos: tuple[Video, ...] = ()) -> VideoJob:
+def job(task: str = "text_to_video", videos: tuple[Video, ...] = (), tenant: str = "") -> VideoJob:
     request = TaskRequest(task, "a cat", 7, 8.0, None, videos, strength=0.5)
-    return VideoJob(request, "mora", (16, 16), "mp4", None)
+    return VideoJob(request, "mora", (16, 16), "mp4", None, terms=Terms(tenant=tenant))
 
 
 def until(found: Callable[[], bool]) -> None:
@@ -402,3 +403,43 @@ def test_a_review_whose_files_are_removed_has_no_state(make_jobs: Any) -> None:
     until(lambda: made.status == "failed")
     jobs.delete(made.id)
     assert made.review() is None
+
+
+def stopped(jobs: VideoJobs, tenant: str) -> VideoJob:
+    made = jobs.create(job(tenant=tenant), is_reviewed=True)
+    decide(made, "stop")
+    until(lambda: made.status == "failed")
+    return made
+
+
+def test_many_reviews_of_one_tenant_leave_places_for_another(make_jobs: Any) -> None:
+    jobs = make_jobs("serving.max_reviews=4", tenants=("ann", "bob"))
+    for _ in range(3):
+        jobs.create(job(tenant="ann"), is_reviewed=True)
+    with pytest.raises(TooBusy, match="3 reviews are in progress, the limit is 3"):
+        jobs.create(job(tenant="ann"), is_reviewed=True)
+    bobs = jobs.create(job(tenant="bob"), is_reviewed=True)
+    until(lambda: waits(bobs))
+
+
+def test_a_stopped_review_outlives_many_later_ones_of_another_tenant(make_jobs: Any) -> None:
+    jobs = make_jobs("serving.max_kept_reviews=3", tenants=("ann", "bob"))
+    bobs = stopped(jobs, "bob")
+    anns = [stopped(jobs, "ann") for _ in range(5)]
+    until(lambda: [each.id for each in jobs.all()] == [bobs.id, anns[3].id, anns[4].id])
+    with pytest.raises(NotFound, match="has expired"):
+        jobs.get(anns[0].id)
+
+
+def test_many_finished_videos_remove_neither_stopped_reviews_nor_videos_of_others(
+    make_jobs: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mora_launch.serving.http.jobs.video_jobs.MAX_NUM_KEPT_VIDEOS", 2)
+    jobs = make_jobs(tenants=("ann", "bob"))
+    kept = [stopped(jobs, "bob"), jobs.create(job(tenant="bob"))]
+    until(lambda: kept[1].status == "completed")
+    anns = []
+    for _ in range(3):
+        anns.append(jobs.create(job(tenant="ann")))
+        until(lambda: anns[-1].status == "completed")
+    assert [each.id for each in jobs.all()] == [each.id for each in [*kept, anns[2]]]

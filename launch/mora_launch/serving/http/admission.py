@@ -34,7 +34,7 @@ class TooBusy(MoraError):
         self.retry_after_s = retry_after_s
 
 
-class _Quantity:
+class Quantity:
     """A quantity that tenants share up to a limit; half of it is reserved for them in equal parts.
 
     A tenant's part is never taken by others, so a tenant with many requests cannot shut the others out. Without tenants
@@ -83,8 +83,8 @@ class Admission:
         self, max_waiting: int, what: str = "requests", *, max_cost: float = math.inf, tenants: Collection[str] = ()
     ) -> None:
         self._what = what
-        self._number = _Quantity(max_waiting, tenants)
-        self._cost = _Quantity(max_cost, tenants)
+        self._number = Quantity(max_waiting, tenants if max_waiting > 1 else ())  # a single place has no parts
+        self._cost = Quantity(max_cost, tenants)
         self._throughput = Throughput()
         self._lock = threading.Lock()
 

@@ -38,6 +38,7 @@ class Front:
         decoders: decode these files.
         decoding: limits the memory of decoded frames until a job owns them.
         drain: refuses new work when the server ends.
+        tenants: for whom a part of the limits is reserved.
     """
 
     pool: ServerPool
@@ -48,6 +49,7 @@ class Front:
     decoders: DecodePool
     decoding: HeldBytes
     drain: Drain = field(default_factory=Drain)
+    tenants: Collection[str] = ()
 
     @classmethod
     def over(cls, pool: ServerPool, config: TrainConfig, tenants: Collection[str] = ()) -> Front:
@@ -60,8 +62,9 @@ class Front:
         max_cost = settings.max_waiting_cost or default_max_cost(pool, config)
         requests = Admission(settings.max_waiting, max_cost=max_cost, tenants=tenants)
         return cls(
-            pool, config, requests, Admission(settings.max_reviews, "reviews"),
+            pool, config, requests, Admission(settings.max_reviews, "reviews", tenants=tenants),
             Admission(settings.max_waiting, "uploads"), DecodePool(), HeldBytes(settings.max_waiting_nbytes),
+            tenants=tuple(tenants),
         )  # fmt: skip
 
     def video_size(self) -> tuple[int, int]:

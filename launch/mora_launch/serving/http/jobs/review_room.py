@@ -1,12 +1,18 @@
-"""Limits the disk space of reviews: stopped ones are removed, the oldest first; open ones never."""
+"""Limits the disk space of reviews: stopped ones are removed, open ones never.
+
+With several tenants, a part of the space is reserved for the open reviews of each, and the oldest stopped review of the
+tenant that uses the most is removed first.
+"""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 
-from mora_launch.serving.http.admission import TooBusy
+from mora_launch.serving.http.admission import Quantity, TooBusy
+from mora_launch.serving.http.jobs.eviction import oldest_of_largest, surplus
 from mora_launch.serving.http.jobs.job_folder import JobFolder
 from mora_launch.serving.http.jobs.video_job import VideoJob
 from mora_launch.serving.settings import ServingSettings
@@ -20,11 +26,13 @@ class ReviewRoom:
 
     Args:
         folder: contains the reviews and their uploaded files.
+        tenants: for whom a part of the space is reserved.
     """
 
-    def __init__(self, folder: JobFolder, settings: ServingSettings) -> None:
+    def __init__(self, folder: JobFolder, settings: ServingSettings, tenants: Collection[str] = ()) -> None:
         self._folder = folder
         self._settings = settings
+        self._tenants = tenants
         self._measured: dict[str, tuple[int, int]] = {}  # by id: time of the last change, and size
         self._measuring = threading.Lock()
 
@@ -45,8 +53,10 @@ class ReviewRoom:
             return known
         return changed_ns, self._folder.review_nbytes(job)
 
-    def too_old(self, jobs: Sequence[VideoJob], sizes: Mapping[str, int], new_nbytes: int = 0) -> list[VideoJob]:
-        """Return the stopped reviews to remove so that `new_nbytes` more fit.
+    def too_old(
+        self, jobs: Sequence[VideoJob], sizes: Mapping[str, int], new_nbytes: int = 0, tenant: str = ""
+    ) -> list[VideoJob]:
+        """Return the stopped reviews to remove so that `new_nbytes` more of a tenant fit.
 
         Args:
             sizes: of these jobs' reviews; one that is not in it does not count.
@@ -54,15 +64,25 @@ class ReviewRoom:
         Raises:
             TooBusy: open reviews alone leave too little room.
         """
-        most = self._settings.max_review_nbytes
         known = [job for job in jobs if job.id in sizes]
-        stopped = sorted((job for job in known if job.is_stopped_review), key=lambda job: job.completed_at or 0)
-        total = sum(sizes[job.id] for job in known) + new_nbytes
-        if new_nbytes and total - sum(sizes[job.id] for job in stopped) > most:
-            text = f"open reviews use {total - new_nbytes} bytes, the limit is {most}; finish or delete one, then retry"
-            raise TooBusy(text, _RETRY_AFTER_S)
+        if new_nbytes:
+            self._check_open([job for job in known if not job.is_stopped_review], sizes, new_nbytes, tenant)
+        used = Counter({tenant: new_nbytes})
+        for job in known:
+            used[job.terms.tenant] += sizes[job.id]
+        left = sorted((job for job in known if job.is_stopped_review), key=lambda job: job.completed_at or 0)
         old: list[VideoJob] = []
-        while len(stopped) > len(old) and (total > most or len(stopped) - len(old) > self._settings.max_kept_reviews):
-            total -= sizes[stopped[len(old)].id]
-            old.append(stopped[len(old)])
-        return old
+        while left and used.total() > self._settings.max_review_nbytes:
+            old.append(oldest_of_largest(left, used))
+            used[old[-1].terms.tenant] -= sizes[old[-1].id]
+            left = [job for job in left if job is not old[-1]]
+        return [*old, *surplus(left, self._settings.max_kept_reviews)]
+
+    def _check_open(self, jobs: Sequence[VideoJob], sizes: Mapping[str, int], new_nbytes: int, tenant: str) -> None:
+        space = Quantity(self._settings.max_review_nbytes, self._tenants)
+        for job in jobs:
+            space.add(job.terms.tenant, sizes[job.id])
+        most = space.limit_for(tenant)
+        if space.used + new_nbytes > most:
+            used = f"open reviews use {space.used:.0f} bytes, the limit is {most:.0f}"
+            raise TooBusy(f"{used}; finish or delete one, then retry", _RETRY_AFTER_S)

@@ -23,6 +23,7 @@ from mora_launch.review.decision import Stopped
 from mora_launch.serving.counters import FinishedReason
 from mora_launch.serving.http.admission import TooBusy
 from mora_launch.serving.http.front import Front, NotFound
+from mora_launch.serving.http.jobs.eviction import surplus
 from mora_launch.serving.http.jobs.job_folder import JobFolder
 from mora_launch.serving.http.jobs.job_work import JobWork
 from mora_launch.serving.http.jobs.review_room import ReviewRoom
@@ -49,7 +50,7 @@ class VideoJobs:
         self._threads = ThreadPoolExecutor(settings.max_waiting + settings.max_reviews, thread_name_prefix="task")
         self._removals = ThreadPoolExecutor(1, thread_name_prefix="removal")
         self._work = JobWork(front, self._folder, self._is_given_up)
-        self._review_room = ReviewRoom(self._folder, settings)
+        self._review_room = ReviewRoom(self._folder, settings, front.tenants)
         for job in self._folder.read_all():
             self._take_up(job)
 
@@ -70,7 +71,7 @@ class VideoJobs:
         try:
             self._check_memory(job)
             if is_reviewed:
-                self._make_room(sum(map(len, inputs)))
+                self._make_room(job.terms.tenant, sum(map(len, inputs)))
                 job.session = self._folder.open_session(job, inputs)
             self._folder.write(job)
         except TooBusy:
@@ -95,11 +96,11 @@ class VideoJobs:
         if job.request.nbytes and held > most:
             raise TooBusy(f"pictures and videos of waiting jobs would take {held} bytes, the limit is {most}", 10)
 
-    def _make_room(self, nbytes: int) -> None:
-        """Let the oldest stopped reviews expire if there are too many. Raises: TooBusy."""
+    def _make_room(self, tenant: str, nbytes: int = 0) -> None:
+        """Let stopped reviews expire if there are too many for `nbytes` more of a tenant. Raises: TooBusy."""
         sizes = self._review_room.sizes(list(self._jobs.values()))  # not under the lock, for which requests wait
         with self._lock:
-            old = self._review_room.too_old(list(self._jobs.values()), sizes, nbytes)
+            old = self._review_room.too_old(list(self._jobs.values()), sizes, nbytes, tenant)
             self._forget(old)
         for each in old:
             self._remove(each)
@@ -226,7 +227,9 @@ class VideoJobs:
         now = time.time()
         with self._lock:
             ended = [job for job in self._jobs.values() if job.expires_at is not None]
-            old = [job for job in ended if (job.expires_at or 0) <= now] or ended[:-MAX_NUM_KEPT_VIDEOS]
+            old = [job for job in ended if (job.expires_at or 0) <= now]
+            # stopped reviews have a limit of their own, so no number of videos removes them
+            old = old or surplus([job for job in ended if not job.is_stopped_review], MAX_NUM_KEPT_VIDEOS)
             self._forget(old)
         for job in old:
             self._remove_later(job)
@@ -286,7 +289,7 @@ class VideoJobs:
         if is_deleted:
             self._folder.remove(job)
         elif job.is_stopped_review:
-            self._make_room(0)
+            self._make_room(job.terms.tenant)
 
     def _count_end(self, job: VideoJob) -> None:
         code = "" if job.error is None else job.error["code"]
