@@ -53,12 +53,13 @@ def review_routes(jobs: VideoJobs) -> APIRouter:
         fields = await RequestFields.read(request, ReviewDecision)
         job = jobs.get(video_id)
         session, _ = _session(job)
-        session.decide(_decision(fields))
+        await run_in_threadpool(session.decide, _decision(fields))
         return JSONResponse(_as_json(job))
 
     @router.post("/v1/videos/{video_id}/review/resume")
     async def resume(video_id: str) -> Response:
-        return JSONResponse(jobs.resume(video_id).as_json())
+        job = await run_in_threadpool(jobs.resume, video_id)
+        return JSONResponse(job.as_json())
 
     return router
 

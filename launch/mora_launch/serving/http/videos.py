@@ -83,7 +83,7 @@ def video_routes(front: Front, jobs: VideoJobs) -> APIRouter:
 
     @router.delete("/v1/videos/{video_id}")
     async def delete(video_id: str) -> Response:
-        jobs.delete(video_id)
+        await run_in_threadpool(jobs.delete, video_id)
         return JSONResponse({"id": video_id, "object": "video.deleted", "deleted": True})
 
     return router
