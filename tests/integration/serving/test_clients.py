@@ -60,12 +60,17 @@ def test_a_picture_gives_the_same_video_as_a_file_and_as_a_reference(
 @pytest.mark.parametrize(
     ("reference", "words"),
     [
-        ({"file_id": "file-1"}, "expected a file, a data: URL or an object with `image_url` alone, got file_id"),
-        ({"image_url": data_url(PICTURE), "file_id": "x"}, "with `image_url` alone, got file_id, image_url"),
-        ({"image_url": 1}, "with `image_url` alone, got image_url"),
-        ({}, "with `image_url` alone, got an empty object"),
+        (
+            {"file_id": "file-1"},
+            "a data: URL, the id of a finished video or an object with `image_url` or `id` alone, got file_id",
+        ),
+        ({"image_url": data_url(PICTURE), "file_id": "x"}, "with `image_url` or `id` alone, got file_id, image_url"),
+        ({"image_url": 1}, "with `image_url` or `id` alone, got image_url"),
+        ({}, "with `image_url` or `id` alone, got an empty object"),
         ({"image_url": "https://example.org/a.png"}, "other URLs and paths are refused"),
-        ([data_url(PICTURE)], "expected text, got list"),
+        ([data_url(PICTURE)] * 2, "expected at most one picture, got more"),
+        ([data_url(PICTURE)] * 3, "expected at most 2 references, got 3"),
+        ([[data_url(PICTURE)]], "expected text, got list"),
     ],
 )
 def test_another_reference_is_refused_by_name(serving: Serving, reference: Any, words: str) -> None:
