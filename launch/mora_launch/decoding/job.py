@@ -25,6 +25,7 @@ from mora_launch.limits import (
 from mora_launch.tasks.errors import BadRequest
 
 _VIDEO_COST = 1 << 30  # more than any picture's, because the size of a video is not known before decoding
+_NUM_PIXELS_PER_S = 100 << 20  # roughly, of any decoder
 Decoded = Clip | Video
 
 
@@ -35,7 +36,8 @@ class DecodeJob:
     Attributes:
         whose: field of the request that contained it, for errors.
         size: (height, width) of the result.
-        cost: approximate number of pixels to decode; cheap work is done first.
+        cost: approximate number of pixels to decode; cheap work of a tenant is done first.
+        tenant: on whose behalf it is decoded.
     """
 
     kind: Literal["picture", "video"]
@@ -44,6 +46,7 @@ class DecodeJob:
     size: tuple[int, int]
     max_frames: int
     cost: int
+    tenant: str = ""
     since_s: float = field(default_factory=time.monotonic)
     future: Future[Decoded] = field(default_factory=Future)
     cancelled: threading.Event = field(default_factory=threading.Event)
@@ -52,6 +55,11 @@ class DecodeJob:
     def is_small(self) -> bool:
         """Whether decoding takes only a moment."""
         return self.cost <= SMALL_PICTURE_NUM_PIXELS and len(self.content) <= SMALL_PICTURE_NBYTES
+
+    @property
+    def expected_s(self) -> float:
+        """Estimate of the time that decoding takes."""
+        return self.cost / _NUM_PIXELS_PER_S
 
     @property
     def deadline_s(self) -> float:

@@ -46,11 +46,18 @@ def as_inputs(decoded: Sequence[Decoded]) -> Inputs:
     return (pictures[0] if pictures else None), videos
 
 
-def decoded_now(decoders: DecodePool, jobs: Sequence[DecodeJob], is_cancelled: Callable[[], bool]) -> Inputs:
-    """Decode files and wait. Raises: BadRequest: a file cannot be decoded. Cancelled: `is_cancelled` became true."""
+def decoded_now(
+    decoders: DecodePool, jobs: Sequence[DecodeJob], tenant: str, is_cancelled: Callable[[], bool]
+) -> Inputs:
+    """Decode files on behalf of a tenant and wait.
+
+    Raises:
+        BadRequest: a file cannot be decoded.
+        Cancelled: `is_cancelled` became true.
+    """
     try:
         for job in jobs:
-            decoders.submit(job)
+            decoders.submit(job, tenant)
         return as_inputs([_result(job.future, is_cancelled) for job in jobs])
     finally:
         for job in jobs:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import queue
 import signal
 import socket
 import threading
@@ -197,6 +198,64 @@ def test_a_job_that_has_waited_long_goes_before_cheaper_ones() -> None:
     queue.close()
 
 
+def large(tenant: str, queue: DecodePool) -> DecodeJob:
+    made = DecodeJob("video", b"", "video", SIZE, 1, 1 << 30)
+    queue.submit(made, tenant)
+    return made
+
+
+@pytest.fixture
+def idle() -> Iterator[DecodePool]:
+    """A queue whose decoders take nothing: the tests take in their place."""
+    made = DecodePool(num_decoders=0)
+    made._decoders.clear()
+    yield made
+    made.close()
+
+
+def test_the_file_of_one_tenant_does_not_wait_for_all_files_of_another(idle: DecodePool) -> None:
+    anns = [large("ann", idle) for _ in range(120)]
+    assert [idle.take(only_small=False) for _ in range(2)] == anns[:2], "as many as there are decoders"
+    bobs = large("bob", idle)
+    assert idle.take(only_small=False) is bobs
+    assert idle.take(only_small=False) is anns[2]
+
+
+def test_cheap_files_of_one_tenant_do_not_overtake_a_large_one_of_another(idle: DecodePool) -> None:
+    bobs = large("bob", idle)
+    for _ in range(8):
+        idle.submit(DecodeJob("picture", b"", "image", SIZE, 1, 1 << 29), "ann")
+    assert idle.take(only_small=False) is bobs
+    taken = [idle.take(only_small=False) for _ in range(3)]
+    assert [each.tenant for each in taken if each] == ["ann"] * 3
+    again = large("bob", idle)
+    assert idle.take(only_small=False) is again, "ann has had more than bob by now"
+
+
+def test_the_time_that_decoding_took_counts_and_not_the_estimate(idle: DecodePool) -> None:
+    for tenant in ("ann", "bob"):
+        for _ in range(11):
+            large(tenant, idle)
+    order = []
+    for _ in range(11):
+        taken = idle.take(only_small=False)
+        assert taken is not None
+        order.append(taken.tenant)
+        idle.spent(taken, 10.0 if taken.tenant == "ann" else 1.0)
+    assert order == ["ann", *["bob"] * 10]
+
+
+def test_decoders_report_the_time_that_they_spent(pool: DecodePool, monkeypatch: pytest.MonkeyPatch) -> None:
+    reports: queue.Queue[tuple[DecodeJob, float]] = queue.Queue()
+    monkeypatch.setattr(pool, "spent", lambda *report: reports.put(report))
+    good, bad = job(saved("PNG")), job(saved("PNG")[:200])
+    for each in (good, bad):
+        pool.submit(each, "ann")
+    found = dict(reports.get(timeout=60) for _ in range(2))
+    assert set(found) == {good, bad}
+    assert all(0 < spent_s < 60 for spent_s in found.values())
+
+
 def test_jobs_that_need_too_much_memory_together_are_told_to_come_back() -> None:
     room = HeldBytes(100)
     with room.held(60):
@@ -205,6 +264,25 @@ def test_jobs_that_need_too_much_memory_together_are_told_to_come_back() -> None
         with room.held(40):
             assert room.nbytes == 100
     assert room.nbytes == 0
+
+
+def test_the_files_of_one_tenant_leave_memory_for_those_of_the_others() -> None:
+    room = HeldBytes(100, ("ann", "bob"))
+    with room.held(60, "ann"):
+        with pytest.raises(TooBusy, match="need up to 60 bytes, this request would add 30, the limit is 75"):
+            room.held(30, "ann").__enter__()
+        with room.held(30, "bob"):
+            assert room.nbytes == 90
+    with room.held(100, "ann"):
+        assert room.nbytes == 100, "one large request is served when there is no other"
+
+
+def test_decoded_jobs_of_one_tenant_leave_memory_for_those_of_the_others() -> None:
+    room = HeldBytes(100, ("ann", "bob"))
+    with room.held(20, "ann"):
+        room.check_room(20, "bob", [("ann", 40), ("ann", 10)])
+        with pytest.raises(TooBusy, match="waiting jobs already take 70 bytes, this request would add 20, the limit"):
+            room.check_room(20, "ann", [("ann", 40), ("ann", 10)])
 
 
 @pytest.mark.parametrize(

@@ -110,12 +110,20 @@ class Admission:
                 f"{most:.4g}; ask for less, or raise serving.max_waiting_cost",
             )
 
+    def check_room(self, tenant: str) -> None:
+        """Refuse a request before its files are decoded, while its cost is not known. Raises: TooBusy."""
+        with self._lock:
+            self._check_number(tenant)
+
+    def _check_number(self, tenant: str) -> None:
+        most = self._number.limit_for(tenant)
+        if self._number.used + 1 > most:
+            self._refuse(f"{self.num_admitted} {self._what} are in progress, the limit is {most:.0f}", 0.0)
+
     def enter(self, tenant: str = "", cost: float = 0.0) -> None:
         """Count one more request. Raises: TooBusy: a limit is reached."""
         with self._lock:
-            most = self._number.limit_for(tenant)
-            if self._number.used + 1 > most:
-                self._refuse(f"{self.num_admitted} {self._what} are in progress, the limit is {most:.0f}", 0.0)
+            self._check_number(tenant)
             excess = self._cost.used + cost - self._cost.limit_for(tenant)
             if excess > 0 and self.num_admitted > 0:
                 told = f"{self._what} of {self._cost.used:.4g} megapixel-steps are in progress, this one has {cost:.4g}"

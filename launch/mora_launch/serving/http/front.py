@@ -63,8 +63,8 @@ class Front:
         requests = Admission(settings.max_waiting, max_cost=max_cost, tenants=tenants)
         return cls(
             pool, config, requests, Admission(settings.max_reviews, "reviews", tenants=tenants),
-            Admission(settings.max_waiting, "uploads"), DecodePool(), HeldBytes(settings.max_waiting_nbytes),
-            tenants=tuple(tenants),
+            Admission(settings.max_waiting, "uploads", tenants=tenants), DecodePool(),
+            HeldBytes(settings.max_waiting_nbytes, tenants), tenants=tuple(tenants),
         )  # fmt: skip
 
     def video_size(self) -> tuple[int, int]:

@@ -106,7 +106,7 @@ class JobWork:
             return job.request
         settings = self._front.config.serving
         jobs = input_jobs(self._folder.inputs(job), "input_reference", settings, self._front.video_size())
-        image, videos = decoded_now(self._front.decoders, jobs, lambda: self._is_given_up(job))
+        image, videos = decoded_now(self._front.decoders, jobs, job.terms.tenant, lambda: self._is_given_up(job))
         request = replace(job.request, image=image, videos=videos)
         check_request(
             request, self._front.pool, settings

@@ -90,11 +90,10 @@ class VideoJobs:
         self._threads.submit(copy_context().run, self._run, job)  # its spans are children of the request's span
 
     def _check_memory(self, job: VideoJob) -> None:
-        held, most = job.request.nbytes + self._front.decoding.nbytes, self._front.config.serving.max_waiting_nbytes
         with self._lock:
-            held += sum(each.request.nbytes for each in self._jobs.values())
-        if job.request.nbytes and held > most:
-            raise TooBusy(f"pictures and videos of waiting jobs would take {held} bytes, the limit is {most}", 10)
+            others = [(each.terms.tenant, each.request.nbytes) for each in self._jobs.values()]
+        if job.request.nbytes:
+            self._front.decoding.check_room(job.request.nbytes, job.terms.tenant, others)
 
     def _make_room(self, tenant: str, nbytes: int = 0) -> None:
         """Let stopped reviews expire if there are too many for `nbytes` more of a tenant. Raises: TooBusy."""

@@ -18,6 +18,11 @@ _NAMES, _SCALES = ("name", "lora_name", "adapter"), ("scale", "lora_scale")  # o
 _IGNORED = ("int_id", "lora_int_id")
 
 
+def tenant_of(request: Request) -> str:
+    """Return the tenant of a request; empty if the application has no access rules."""
+    return request.scope.get(TENANT) or ""
+
+
 def terms_of(request: Request, fields: RequestFields, front: Front, capabilities: Collection[str] = ()) -> Terms:
     """Return the terms of a request.
 
@@ -33,7 +38,7 @@ def terms_of(request: Request, fields: RequestFields, front: Front, capabilities
     lora = _lora(fields, front)
     if lora is not None:
         front.pool.adapters.check(lora, front.pool.agents_of(capabilities))
-    return Terms(tenant=request.scope.get(TENANT) or "", priority=priority, lora=lora)
+    return Terms(tenant=tenant_of(request), priority=priority, lora=lora)
 
 
 def _lora(fields: RequestFields, front: Front) -> LoraChoice | None:

@@ -12,6 +12,7 @@ from fastapi.concurrency import run_in_threadpool
 from mora_launch.decoding.job import Decoded, DecodeJob
 from mora_launch.serving.http.front import Front
 from mora_launch.serving.http.requests.fields import RequestFields
+from mora_launch.serving.http.requests.request_terms import tenant_of
 from mora_launch.serving.http.waiting import while_connected
 from mora_launch.tasks.errors import BadRequest
 from mora_launch.tasks.inputs import Inputs, as_inputs, input_jobs
@@ -46,18 +47,20 @@ async def decoded_jobs(request: Request, front: Front, make: Callable[[], Sequen
     Raises:
         BadRequest, TooBusy, Cancelled: as for `decoded`.
     """
-    front.uploads.enter()
+    tenant = tenant_of(request)
+    front.uploads.enter(tenant)
     jobs: Sequence[DecodeJob] = []
     try:
         jobs = await run_in_threadpool(make)
-        with front.pool.counters.timing("read"), front.decoding.held(sum(job.most_nbytes for job in jobs)):
+        nbytes = sum(job.most_nbytes for job in jobs)
+        with front.pool.counters.timing("read"), front.decoding.held(nbytes, tenant):
             for job in jobs:
-                front.decoders.submit(job)
+                front.decoders.submit(job, tenant)
             return await while_connected(request, [job.future for job in jobs])
     finally:
         for job in jobs:
             job.cancel()
-        front.uploads.leave()
+        front.uploads.leave(tenant)
 
 
 async def sent_files(fields: RequestFields, field: str) -> list[bytes]:
