@@ -64,6 +64,17 @@ def test_a_server_with_few_places_works_whatever_the_number_of_tenants(limit: in
             assert admission.num_admitted == 1
 
 
+def test_room_is_checked_for_one_tenant_without_taking_it() -> None:
+    admission = Admission(4, tenants=("ann", "bob"))
+    for _ in range(3):
+        admission.check_room("ann")
+        admission.enter("ann")
+    with pytest.raises(TooBusy, match="3 requests are in progress, the limit is 3"):
+        admission.check_room("ann")
+    admission.check_room("bob")
+    assert admission.num_admitted == 3
+
+
 def test_a_part_of_the_cost_is_reserved_too_and_a_request_must_fit_into_the_rest() -> None:
     admission = Admission(100, max_cost=80.0, tenants=("ann", "bob"))
     admission.check_fits(60.0, "seconds")

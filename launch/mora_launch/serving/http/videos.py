@@ -145,6 +145,8 @@ class _Creator:
         named = TASKS.get(job.request.task)  # None if the task depends on the files
         job.terms = terms_of(request, fields, self.front, named.capabilities if named else ())
         is_reviewed = fields.flag("review", False)
+        admission = self.front.reviews if is_reviewed else self.front.admission
+        admission.check_room(job.terms.tenant)  # before decoding, so that a request that would be refused costs none
         contents = fields.files.get(files) or [await self._content(each, files) for each in given]
         image, videos = await decoded(request, self.front, contents, files, self.front.video_size())
         job.request = with_files(job.request, image, videos)
