@@ -135,6 +135,7 @@ def test_open_reviews_of_one_tenant_leave_space_for_those_of_another(folder: Job
     with pytest.raises(TooBusy, match="open reviews use 5000 bytes, the limit is 6000"):
         room.too_old([anns], sizes, 1001, "ann")
     assert room.too_old([anns], sizes, 3000, "bob") == []
+    assert room.too_old([], {}, 8000, "ann") == [], "alone it may use all the space"
 
 
 def test_videos_beyond_the_number_are_the_oldest_of_the_tenant_with_the_most(folder: JobFolder) -> None:

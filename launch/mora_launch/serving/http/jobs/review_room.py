@@ -82,7 +82,8 @@ class ReviewRoom:
         space = Quantity(self._settings.max_review_nbytes, self._tenants)
         for job in jobs:
             space.add(job.terms.tenant, sizes[job.id])
-        most = space.limit_for(tenant)
+        # alone, a review may also use the parts of others, or one that is larger than the rest could never be served
+        most = space.limit_for(tenant) if space.used else self._settings.max_review_nbytes
         if space.used + new_nbytes > most:
             used = f"open reviews use {space.used:.0f} bytes, the limit is {most:.0f}"
             raise TooBusy(f"{used}; finish or delete one, then retry", _RETRY_AFTER_S)
