@@ -18,12 +18,12 @@ from pathlib import Path
 
 import numpy as np
 from mora_data.reading.fitting import Clip
+from mora_launch.chat.prompt_agent import prompt_agent
 from mora_launch.config.train_config import TrainConfig, load_config
 from mora_launch.environments.venvs import ROOT
 from mora_launch.serving.running_servers import RunningServers
 from mora_launch.tasks.agents import Agents
 from mora_launch.tasks.procedures import run_task
-from mora_launch.tasks.prompt_agent import prompt_agent
 from mora_launch.tasks.request import TaskRequest
 from mora_launch.tasks.stages import Unreviewed
 from mora_runtime import RunDirectory

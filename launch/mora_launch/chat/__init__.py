@@ -1,1 +1,1 @@
-"""The client of chat completion endpoints, for prompt agents and judges that run elsewhere."""
+"""Chat completion endpoints: their client, for judges too, and the prompt agent, which may ask one."""

@@ -18,6 +18,7 @@ from mora_runtime.process.run_directory import RunDirectory
 from rich.console import Console
 from rich.progress import Progress
 
+from mora_launch.chat.prompt_agent import prompt_agent
 from mora_launch.checkpoints.adapter_catalog import adapter_places
 from mora_launch.config.adapters_config import AdaptersConfig
 from mora_launch.config.train_config import TrainConfig
@@ -38,7 +39,6 @@ from mora_launch.tasks.agents import Agents
 from mora_launch.tasks.catalog import TASKS
 from mora_launch.tasks.media import check_encodable, chosen_codec, encode, format_of
 from mora_launch.tasks.procedures import run_task
-from mora_launch.tasks.prompt_agent import prompt_agent
 from mora_launch.tasks.request import TaskRequest, check_fields, check_fps, check_request, check_seconds
 
 

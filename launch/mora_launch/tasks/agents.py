@@ -11,11 +11,11 @@ import numpy as np
 from mora_data.reading.fitting import Clip, fitted
 from mora_runtime.errors import Cancelled, DeadlineExceeded
 
+from mora_launch.chat.prompt_agent import PromptAgent
 from mora_launch.serving.feeding.held_sample import HeldSample
 from mora_launch.serving.server_pool import ServerPool
 from mora_launch.serving.terms import DEFAULT_TERMS, Terms
 from mora_launch.serving.work_queue import TakePart
-from mora_launch.tasks.prompt_agent import PromptAgent
 
 OnStep = Callable[[str, int, int], None]  # capability, step, number of steps
 _TICK_S = 0.1

@@ -11,11 +11,11 @@ from typing import Any
 import mora_launch.generation.command
 import pytest
 from click.testing import CliRunner, Result
+from mora_launch.chat.prompt_agent import prompt_agent
 from mora_launch.cli import cli
 from mora_launch.config.train_config import load_config
 from mora_launch.generation.repeated_run import RepeatedRun
 from mora_launch.review.repeated_stages import RepeatedStages
-from mora_launch.tasks.prompt_agent import prompt_agent
 from mora_runtime.errors import SettingsError
 
 from tests.unit.launch.chat_endpoint import ChatEndpoint, chat_endpoint

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 from chat_endpoint import SILENCE, ChatEndpoint, chat_endpoint
+from mora_launch.chat.prompt_agent import prompt_agent
 from mora_launch.serving.settings import PromptAgentSettings
-from mora_launch.tasks.prompt_agent import prompt_agent
 from mora_runtime.errors import EndpointFailed
 
 

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from mora_data.reading.timeline import Video
+from mora_launch.chat.prompt_agent import prompt_agent
 from mora_launch.cli.command_line import cli
 from mora_launch.serving.settings import PromptAgentSettings
 from mora_launch.tasks.agents import Agents
 from mora_launch.tasks.catalog import EXAMPLE_FILES, TASKS
 from mora_launch.tasks.procedures import procedure_of, run_task
-from mora_launch.tasks.prompt_agent import prompt_agent
 from mora_launch.tasks.request import TaskRequest
 from mora_launch.tasks.stages import Unreviewed
 from mora_launch.web import page_files

@@ -17,6 +17,7 @@ from mora_data.reading.file_kind import PICTURES, kind_of
 from mora_data.reading.fitting import Clip
 from mora_runtime.errors import MoraError
 
+from mora_launch.chat.prompt_agent import prompt_agent
 from mora_launch.limits import MAX_NUM_IMAGES, MAX_SEED
 from mora_launch.serving.cost import call_cost
 from mora_launch.serving.http.front import Front, NotFound
@@ -35,7 +36,6 @@ from mora_launch.serving.http.waiting import on_loop, while_connected
 from mora_launch.serving.terms import Terms
 from mora_launch.serving.work_queue import Work
 from mora_launch.tasks.errors import BadRequest
-from mora_launch.tasks.prompt_agent import prompt_agent
 from mora_launch.tasks.request import (
     check_negative_prompt,
     check_prompt,

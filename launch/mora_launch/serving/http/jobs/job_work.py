@@ -10,6 +10,7 @@ from typing import Any
 
 from mora_data.reading.fitting import Clip, fitted
 
+from mora_launch.chat.prompt_agent import prompt_agent
 from mora_launch.review.decision import StageDecision
 from mora_launch.review.reviewed_stages import ReviewedStages, run_reviewed
 from mora_launch.review.session import ReviewSession
@@ -25,7 +26,6 @@ from mora_launch.tasks.agents import Agents
 from mora_launch.tasks.inputs import decoded_now, input_jobs
 from mora_launch.tasks.media import png
 from mora_launch.tasks.procedures import task_pieces
-from mora_launch.tasks.prompt_agent import prompt_agent
 from mora_launch.tasks.request import TaskRequest, check_request
 from mora_launch.tasks.stages import Unreviewed
 from mora_launch.telemetry import spans

@@ -7,9 +7,9 @@ from collections import defaultdict
 
 from fastapi import Request
 
+from mora_launch.chat.prompt_agent import PromptAgent
 from mora_launch.limits import MAX_NUM_QUESTIONS
 from mora_launch.serving.http.waiting import unless_disconnected
-from mora_launch.tasks.prompt_agent import PromptAgent
 
 
 class PromptTurns:
