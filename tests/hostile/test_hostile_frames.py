@@ -39,14 +39,14 @@ def framed(content: object) -> bytes:
 
 def nested(depth: int) -> bytes:
     """A call whose only argument is a deeply nested list, packed by hand because msgpack itself refuses it."""
-    start = HEADER + b"\x9b" + bytes([CALL_KIND]) + b"\x07" + b"\xa1a" + b"\xa1m" + b"\x81\xa1x"
-    return start + b"\x91" * depth + b"\xc0" + b"\xc0\xc0\xc2\x90\xc0\xc0"
+    start = HEADER + b"\x9c" + bytes([CALL_KIND]) + b"\x07" + b"\xa1a" + b"\xa1m" + b"\x81\xa1x"
+    return start + b"\x91" * depth + b"\xc0" + b"\xc0\xc0\xc2\x90\xc0\xc0\xc2"
 
 
 def test_the_hand_packed_frames_of_this_file_are_of_this_protocol() -> None:
     assert decode(framed([PING_KIND, 3])) == Ping(3)
     assert decode(framed([RELEASE_KIND, [3]])) == Release([3])
-    assert nested(1) == framed([CALL_KIND, 7, "a", "m", {"x": [None]}, None, None, False, [], None, None])
+    assert nested(1) == framed([CALL_KIND, 7, "a", "m", {"x": [None]}, None, None, False, [], None, None, False])
     assert isinstance(decode(nested(1)), Call)
 
 
@@ -109,11 +109,11 @@ def test_a_list_of_the_wrong_items_is_refused_by_name(released: object) -> None:
 def test_maps_inside_values_are_refused() -> None:
     for value in ({}, {"a": 1}, [{"a": 1}]):
         with pytest.raises(FrameError, match="a value of type dict is not allowed in a message"):
-            decode(framed([CALL_KIND, 7, "a", "m", {"x": value}, None, None, False, [], None, None]))
+            decode(framed([CALL_KIND, 7, "a", "m", {"x": value}, None, None, False, [], None, None, False]))
 
 
 def test_duplicate_keys_are_refused() -> None:
-    twice = HEADER + b"\x9b\x02\x07\xa1a\xa1m" + b"\x82\xa1x\x01\xa1x\x02" + b"\xc0\xc0\xc2\x90\xc0\xc0"
+    twice = HEADER + b"\x9c\x02\x07\xa1a\xa1m" + b"\x82\xa1x\x01\xa1x\x02" + b"\xc0\xc0\xc2\x90\xc0\xc0\xc2"
     with pytest.raises(FrameError, match="canonical"):
         decode(twice)
 
@@ -128,8 +128,8 @@ def test_overlong_numbers_are_refused(number: bytes) -> None:
 def test_bad_utf8_is_refused(text: bytes) -> None:
     packed = bytes([0xA0 | len(text)]) + text
     for frame in (
-        HEADER + b"\x9b\x02\x07" + packed + b"\xa1m\x80\xc0\xc0\xc2\x90\xc0\xc0",
-        HEADER + b"\x9b\x02\x07\xa1a\xa1m\x81" + packed + b"\x01\xc0\xc0\xc2\x90\xc0\xc0",
+        HEADER + b"\x9c\x02\x07" + packed + b"\xa1m\x80\xc0\xc0\xc2\x90\xc0\xc0\xc2",
+        HEADER + b"\x9c\x02\x07\xa1a\xa1m\x81" + packed + b"\x01\xc0\xc0\xc2\x90\xc0\xc0\xc2",
     ):
         with pytest.raises(FrameError):
             decode(frame)
@@ -148,7 +148,7 @@ def test_deep_nesting_is_refused(depth: int) -> None:
     ids=["list32", "map32", "text32", "bytes32", "ext32", "list16", "map16", "text16"],
 )  # fmt: skip
 def test_a_header_that_claims_more_bytes_than_exist_is_refused(claim: bytes) -> None:
-    for frame in (HEADER + claim, HEADER + b"\x92\x08" + claim, HEADER + b"\x9b\x02\x07\xa1a\xa1m\x81\xa1x" + claim):
+    for frame in (HEADER + claim, HEADER + b"\x92\x08" + claim, HEADER + b"\x9c\x02\x07\xa1a\xa1m\x81\xa1x" + claim):
         with pytest.raises(FrameError):
             decode(frame)
 
@@ -169,12 +169,12 @@ def test_one_byte_over_the_limit_is_refused() -> None:
 )
 def test_bytes_timestamps_and_foreign_extensions_are_refused(value: object) -> None:
     with pytest.raises(FrameError):
-        decode(framed([CALL_KIND, 7, "a", "m", {"x": value}, None, None, False, [], None, None]))
+        decode(framed([CALL_KIND, 7, "a", "m", {"x": value}, None, None, False, [], None, None, False]))
 
 
 def with_tensors(*packed: bytes, code: int = 1) -> bytes:
     tensors = [msgpack.ExtType(code, data) for data in packed]
-    return framed([CALL_KIND, 7, "a", "m", {"x": tensors}, None, None, False, [], None, None])
+    return framed([CALL_KIND, 7, "a", "m", {"x": tensors}, None, None, False, [], None, None, False])
 
 
 GOOD = msgpack.packb([1, "a.0.1.x", 0, 64, 16, 0, 4])
