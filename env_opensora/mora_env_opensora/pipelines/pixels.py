@@ -35,11 +35,11 @@ def frames_to_pixels(frames: Tensor, height: int, width: int) -> Tensor:
     return fit_image(pixels, height, width)
 
 
-def pixels_to_frames(pixels: Tensor) -> Tensor:
+def pixels_to_frames(pixels: Tensor, allocate: Allocate = ordinary_memory) -> Tensor:
     """float (F, 3, H, W) in [-1, 1] -> uint8 (F, H, W, 3) on the CPU, clamped, and truncated as upstream."""
     scaled = (pixels.float() / 2 + 0.5).clamp(0, 1) * 255
     num_frames, channels, height, width = pixels.shape
-    frames = torch.empty((num_frames, height, width, channels), dtype=torch.uint8)
+    frames = allocate((num_frames, height, width, channels), torch.uint8)
     return frames.copy_(scaled.permute(0, 2, 3, 1))  # one copy changes order, dtype and place
 
 
@@ -60,8 +60,10 @@ def decode_frames(
     """
     chunks: list[Tensor] = []
     for pixels in vae.decode_chunks(latents.to(vae.device) / LATENT_SCALE):
-        chunks.append(pixels_to_frames(pixels[0].transpose(0, 1)))
+        chunks.append(pixels_to_frames(pixels[0].transpose(0, 1), allocate))
         if on_frames is not None:
             on_frames(sum(map(len, chunks[:-1])), chunks[-1])
+    if len(chunks) == 1:
+        return chunks[0]
     frames = allocate((sum(map(len, chunks)), *chunks[0].shape[1:]), torch.uint8)
     return torch.cat(chunks, out=frames)
