@@ -18,7 +18,9 @@ def bound(host: str, port: int) -> socket.socket:
     Raises:
         SettingsError: the address is in use, or is not one of this machine.
     """
-    found = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # the protocol is named, because asyncio sends small pieces at once (TCP_NODELAY) only on connections that have it
+    found = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         for direction in (socket.SO_SNDBUF, socket.SO_RCVBUF):  # connections inherit them
