@@ -22,7 +22,7 @@ _LIVE_OPTIONS = {"preset": "ultrafast", "tune": "zerolatency", "crf": "20"}
 
 
 class VideoWriter:
-    """Writes frames as they come into an mp4 or webm, by the suffix, in BT.709. A context manager.
+    """A context manager that writes an mp4 or webm, by the suffix, in BT.709. Frames can be added one piece at a time.
 
     The same frames give the same file on every machine, in however many parts they are written.
 

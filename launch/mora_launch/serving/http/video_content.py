@@ -80,7 +80,7 @@ async def stored_content(jobs: VideoJobs, job: VideoJob, field: str) -> bytes:
 
 
 def _streamed(request: Request, job: VideoJob) -> Response | None:
-    """Return the frames that a running job has made, and all later ones as they come; None if there are none yet."""
+    """Stream the frames of a running job until its end; None if it has no frame yet."""
     live = job.live
     if job.status != "in_progress" or live is None or not live.has_content:
         return None
