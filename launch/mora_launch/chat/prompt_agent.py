@@ -26,11 +26,8 @@ class PromptAgent(Protocol):
 
     name: str
 
-    def enhance(self, prompt: str) -> str:
-        """Return the prompt to make pictures from."""
-
-    async def enhance_async(self, prompt: str) -> str:
-        """Do the same on an event loop. If the task is cancelled, the question to a language model is taken back."""
+    async def enhance(self, prompt: str) -> str:
+        """Return the prompt to make pictures from. If the task is cancelled, a question to a model is taken back."""
 
 
 class TemplatePromptAgent:
@@ -38,16 +35,12 @@ class TemplatePromptAgent:
 
     name = "template"
 
-    def enhance(self, prompt: str) -> str:
+    async def enhance(self, prompt: str) -> str:
         """Rewrite a prompt deterministically; one of 40 words or more is unchanged."""
         wish = " ".join(prompt.split())
         if len(wish.split()) >= 40 or wish.endswith(_DETAIL):
             return wish
         return f"{wish[0].upper()}{wish[1:].rstrip('.')}. {_DETAIL}"
-
-    async def enhance_async(self, prompt: str) -> str:
-        """Do the same as `enhance`, which takes no time."""
-        return self.enhance(prompt)
 
 
 class OpenAIPromptAgent:
@@ -57,16 +50,14 @@ class OpenAIPromptAgent:
         self._chat = Chat(settings, "prompt agent (serving.prompts; kind: template needs none)")
         self.name = settings.model
 
-    def enhance(self, prompt: str) -> str:
+    async def enhance(self, prompt: str) -> str:
         """Return the model's description, or the prompt itself if the answer is empty or far too long.
+
+        If the task is cancelled, the connection is closed at once.
 
         Raises:
             EndpointFailed: the endpoint gave no answer in time, or one that is not a chat completion.
         """
-        return _description(self._chat.ask(_question(prompt)), prompt)
-
-    async def enhance_async(self, prompt: str) -> str:
-        """Do the same as `enhance` on an event loop. If the task is cancelled, the connection is closed at once."""
         return _description(await self._chat.ask_async(_question(prompt)), prompt)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from concurrent.futures import TimeoutError as FutureTimeout
@@ -19,6 +20,7 @@ from mora_launch.serving.work_queue import TakePart
 
 OnStep = Callable[[str, int, int], None]  # capability, step, number of steps
 _TICK_S = 0.1
+_CANCELLED = "the task was cancelled"
 
 
 class Agents:
@@ -62,7 +64,16 @@ class Agents:
     def enhance(self, prompt: str) -> str:
         """Return the prompt as rewritten by the prompt agent."""
         with self._pool.counters.timing("prompt"):
-            return self._prompts.enhance(prompt)
+            return asyncio.run(self._enhanced(prompt))
+
+    async def _enhanced(self, prompt: str) -> str:
+        """Ask the prompt agent. A cancelled task takes the question back."""
+        question = asyncio.ensure_future(self._prompts.enhance(prompt))
+        while not (await asyncio.wait([question], timeout=_TICK_S))[0]:
+            if self._is_cancelled():
+                question.cancel()
+                raise Cancelled(_CANCELLED)
+        return question.result()
 
     def text_to_image(self, prompt: str, seed: int) -> Clip:
         """Make a picture (H, W, 3). It may be in the memory of its server, so it must not be written."""
@@ -159,7 +170,7 @@ class Agents:
             except FutureTimeout:
                 if self._is_cancelled():
                     work.cancel()
-                    raise Cancelled("the task was cancelled") from None
+                    raise Cancelled(_CANCELLED) from None
                 if time.monotonic() > deadline:
                     work.cancel()
                     raise DeadlineExceeded(f"{capability} gave no result within {self._deadline_s:.0f} s") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -54,7 +55,7 @@ def enhanced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     def generate(options: Any, config: Any, *arguments: Any, before: Any = (), **others: Any) -> None:
         agent = prompt_agent(config.serving.prompts)
         stages = RepeatedStages(None, None, before)  # type: ignore[arg-type]
-        made.append(stages.text("prompt", lambda: agent.enhance(options.prompt)))
+        made.append(stages.text("prompt", lambda: asyncio.run(agent.enhance(options.prompt))))
 
     monkeypatch.setattr(mora_launch.generation.command, "generate", generate)
     return made

@@ -6,13 +6,17 @@ import asyncio
 import json
 import socket
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from chat_endpoint import SILENCE, ChatEndpoint, chat_endpoint
-from mora_launch.chat.prompt_agent import prompt_agent
+from mora_launch.chat.endpoint import Chat
+from mora_launch.chat.prompt_agent import PromptAgent, prompt_agent
+from mora_launch.serving.counters import Counters
 from mora_launch.serving.settings import PromptAgentSettings
-from mora_runtime.errors import EndpointFailed
+from mora_launch.tasks.agents import Agents
+from mora_runtime.errors import Cancelled, EndpointFailed
 
 
 @pytest.fixture
@@ -22,22 +26,30 @@ def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[ChatEndpoint]:
         yield server
 
 
-def agent(endpoint: ChatEndpoint, **changes: Any) -> Any:
+def settings_of(endpoint: ChatEndpoint, **changes: Any) -> PromptAgentSettings:
     settings = {"model": "tiny", "timeout_s": 10.0, "max_retries": 0} | changes
-    return prompt_agent(PromptAgentSettings(kind="openai", base_url=endpoint.base_url, **settings))
+    return PromptAgentSettings(kind="openai", base_url=endpoint.base_url, **settings)
+
+
+def agent(endpoint: ChatEndpoint, **changes: Any) -> PromptAgent:
+    return prompt_agent(settings_of(endpoint, **changes))
+
+
+def ask(agent: PromptAgent, prompt: str = "a red circle") -> str:
+    return asyncio.run(agent.enhance(prompt))
 
 
 def test_rules_make_a_sentence_and_leave_long_wishes_unchanged() -> None:
     rules = prompt_agent(PromptAgentSettings())
-    said = rules.enhance("  a red\n circle ")
+    said = ask(rules, "  a red\n circle ")
     assert said.startswith("A red circle. The scene is")
-    assert rules.enhance(said) == said
-    assert rules.enhance("word " * 40) == " ".join(["word"] * 40)
+    assert ask(rules, said) == said
+    assert ask(rules, "word " * 40) == " ".join(["word"] * 40)
 
 
 def test_a_model_is_asked_with_the_wish_and_its_description_is_taken(endpoint: ChatEndpoint) -> None:
     endpoint.answers = ['  "A red circle on white paper,\nsoft light." ']
-    assert agent(endpoint).enhance("a red circle") == "A red circle on white paper, soft light."
+    assert ask(agent(endpoint)) == "A red circle on white paper, soft light."
     (asked,) = endpoint.asked
     assert asked["model"] == "tiny"
     assert asked["messages"][-1] == {"role": "user", "content": "a red circle"}
@@ -48,8 +60,8 @@ def test_key_temperature_and_length_come_from_the_settings(
 ) -> None:
     monkeypatch.setenv("MY_API_KEY", "secret")
     endpoint.answers = ["A red circle."]
-    agent(endpoint).enhance("a red circle")
-    agent(endpoint, api_key_variable="MY_API_KEY", temperature=0.5, max_tokens=90).enhance("a red circle")
+    ask(agent(endpoint))
+    ask(agent(endpoint, api_key_variable="MY_API_KEY", temperature=0.5, max_tokens=90))
     assert endpoint.keys == ["Bearer none", "Bearer secret"]
     asked = [(each.get("temperature"), each.get("max_tokens")) for each in endpoint.asked]
     assert asked == [(None, None), (0.5, 90)]
@@ -58,38 +70,41 @@ def test_key_temperature_and_length_come_from_the_settings(
 def test_without_an_address_openai_is_asked_which_needs_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     with pytest.raises(EndpointFailed, match=r"gpt-4o at OpenAI: it needs a key; .* OPENAI_API_KEY is set"):
-        prompt_agent(PromptAgentSettings(kind="openai")).enhance("a red circle")
+        ask(prompt_agent(PromptAgentSettings(kind="openai")))
 
 
-def test_on_an_event_loop_the_same_question_with_the_same_headers_is_asked(
+def test_with_or_without_an_event_loop_a_question_has_the_same_body_and_headers(
     endpoint: ChatEndpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MY_API_KEY", "secret")
     monkeypatch.setenv("OPENAI_ORG_ID", "an organisation")
     endpoint.answers = [' "A red circle." ']
-    asking = agent(endpoint, api_key_variable="MY_API_KEY", temperature=0.5)
-    assert asking.enhance("a red circle") == asyncio.run(asking.enhance_async("a red circle")) == "A red circle."
+    settings = settings_of(endpoint, api_key_variable="MY_API_KEY", temperature=0.5)
+    assert ask(prompt_agent(settings)) == "A red circle."
+    assert Chat(settings, "a test").ask(endpoint.asked[0]["messages"]) == ' "A red circle." '
     assert endpoint.asked[0] == endpoint.asked[1]
     agents = [headers.pop("user-agent") for headers in endpoint.headers]
     assert endpoint.headers[0] == endpoint.headers[1], agents
     assert endpoint.keys == ["Bearer secret"] * 2
 
 
-def test_on_an_event_loop_errors_are_the_same(endpoint: ChatEndpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refusals_redirects_and_a_missing_key_are_errors(
+    endpoint: ChatEndpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
     endpoint.answers = [(500, b"{}"), (200, b'{"choices": []}'), (302, b"")]
     endpoint.location = endpoint.base_url
     for text in ("Error code: 500", "is not a chat completion", "Error code: 302"):
         with pytest.raises(EndpointFailed, match=text):
-            asyncio.run(agent(endpoint).enhance_async("a red circle"))
+            ask(agent(endpoint))
     with pytest.raises(EndpointFailed, match="it needs a key"):
-        asyncio.run(prompt_agent(PromptAgentSettings(kind="openai")).enhance_async("a red circle"))
+        ask(prompt_agent(PromptAgentSettings(kind="openai")))
 
 
 def test_a_question_that_is_cancelled_closes_its_connection(endpoint: ChatEndpoint) -> None:
     endpoint.answers = [SILENCE]
 
     async def ask_and_cancel() -> None:
-        task = asyncio.ensure_future(agent(endpoint).enhance_async("a red circle"))
+        task = asyncio.ensure_future(agent(endpoint).enhance("a red circle"))
         while not endpoint.asked:
             await asyncio.wait([task], timeout=0.01)
         task.cancel()
@@ -100,10 +115,19 @@ def test_a_question_that_is_cancelled_closes_its_connection(endpoint: ChatEndpoi
     assert endpoint.num_left.acquire(timeout=5), "the connection is still open"
 
 
+def test_a_cancelled_task_takes_its_question_back(endpoint: ChatEndpoint) -> None:
+    endpoint.answers = [SILENCE]
+    pool: Any = SimpleNamespace(counters=Counters())
+    asking = Agents(pool, agent(endpoint), sampling={}, deadline_s=5, is_cancelled=lambda: bool(endpoint.asked))
+    with pytest.raises(Cancelled):
+        asking.enhance("a red circle")
+    assert endpoint.num_left.acquire(timeout=5), "the connection is still open"
+
+
 @pytest.mark.parametrize("text", ["", None, " \n ", "Sure! " * 1000])
 def test_an_empty_answer_leaves_the_wish_unchanged(endpoint: ChatEndpoint, text: str | None) -> None:
     endpoint.answers = [text]
-    assert agent(endpoint).enhance("a red circle") == "a red circle"
+    assert ask(agent(endpoint)) == "a red circle"
 
 
 @pytest.mark.parametrize(
@@ -121,7 +145,7 @@ def test_an_endpoint_with_an_invalid_answer_is_named_in_one_line(
 ) -> None:
     endpoint.answers = [(status, body if isinstance(body, bytes) else json.dumps(body).encode())]
     with pytest.raises(EndpointFailed, match=said) as caught:
-        agent(endpoint).enhance("a red circle")
+        ask(agent(endpoint))
     assert "\n" not in str(caught.value)
     assert f": tiny at {endpoint.base_url}: " in str(caught.value)
 
@@ -129,7 +153,7 @@ def test_an_endpoint_with_an_invalid_answer_is_named_in_one_line(
 def test_an_endpoint_that_is_slow_or_down_is_named_in_one_line(endpoint: ChatEndpoint) -> None:
     endpoint.answers = [SILENCE]
     with pytest.raises(EndpointFailed, match="timed out"):
-        agent(endpoint, timeout_s=0.1).enhance("a red circle")
+        ask(agent(endpoint, timeout_s=0.1))
     assert len(endpoint.asked) == 1
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
@@ -137,4 +161,4 @@ def test_an_endpoint_that_is_slow_or_down_is_named_in_one_line(endpoint: ChatEnd
             kind="openai", base_url=f"http://127.0.0.1:{nobody.getsockname()[1]}/v1", max_retries=0
         )
         with pytest.raises(EndpointFailed, match=r"^prompt agent \(serving\.prompts.*Connection error"):
-            prompt_agent(settings).enhance("a red circle")
+            ask(prompt_agent(settings))

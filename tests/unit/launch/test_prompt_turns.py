@@ -33,10 +33,7 @@ class SlowAgent:
         self.taken_back: list[str] = []
         self.may_answer = asyncio.Event()
 
-    def enhance(self, prompt: str) -> str:
-        raise AssertionError("it would occupy a thread")
-
-    async def enhance_async(self, prompt: str) -> str:
+    async def enhance(self, prompt: str) -> str:
         self.asked.append(prompt)
         try:
             await self.may_answer.wait()
@@ -105,7 +102,7 @@ def test_a_client_that_leaves_takes_its_question_back_and_gives_its_turn_away() 
 
 def test_an_error_of_the_endpoint_is_passed_on_and_gives_the_turn_away() -> None:
     class Failing(SlowAgent):
-        async def enhance_async(self, prompt: str) -> str:
+        async def enhance(self, prompt: str) -> str:
             raise EndpointFailed("no answer")
 
     async def check() -> None:

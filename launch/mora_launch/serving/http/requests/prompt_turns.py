@@ -36,4 +36,4 @@ class PromptTurns:
 
     async def _enhance(self, prompt: str, tenant: str) -> str:
         async with self._turns[tenant]:
-            return await self._agent.enhance_async(prompt)
+            return await self._agent.enhance(prompt)
