@@ -11,17 +11,14 @@ import json
 import os
 import shutil
 import stat
-import subprocess
 import tempfile
-import threading
-from collections import deque
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import TextIO
 
 from mora_data.settings import ClipShape
 from mora_data.shapes_corpus import write_shapes
-from mora_runtime.errors import EnvironmentFailed, SettingsError
+from mora_runtime.errors import Cancelled, EnvironmentFailed, SettingsError
 from mora_runtime.files.file_lock import lock_file
 from mora_runtime.files.foreign_file import read_foreign
 from mora_runtime.files.foreign_json import parse_json
@@ -31,10 +28,10 @@ from mora_launch.config.agent_config import AgentConfig
 from mora_launch.config.train_config import TrainConfig
 from mora_launch.environments.catalog import environments_of
 from mora_launch.environments.environment import Environment
+from mora_launch.environments.tiny_makers import TinyMakers
 from mora_launch.environments.venvs import ROOT, RUNTIME
 from mora_launch.limits import MAX_STAMP_NBYTES, TINY_MODELS_DEADLINE_S
 
-_NUM_LAST_LINES = 8
 _STAMP = "mora-stamp.json"
 
 
@@ -42,7 +39,7 @@ def ensure_tiny_models(config: TrainConfig, console: Console) -> None:
     """Make the missing tiny models of all agents in parallel.
 
     Raises:
-        EnvironmentFailed: a maker failed; the message has its last lines.
+        EnvironmentFailed: a maker failed; the message has its last lines. The other makers are ended.
         SettingsError: a folder for tiny models contains something else.
     """
     _check_folders(config)
@@ -52,9 +49,16 @@ def ensure_tiny_models(config: TrainConfig, console: Console) -> None:
         for name, agent in config.agents.items()
         if agent.tiny_models is not None
     ]
+    makers = TinyMakers()
     with ThreadPoolExecutor(max(1, len(wanted))) as pool:
-        for made in [pool.submit(_ensure, *each, config.clip, console) for each in wanted]:
-            made.result()
+        pending = [pool.submit(_ensure, *each, config.clip, makers, console) for each in wanted]
+        try:
+            wait(pending, return_when=FIRST_EXCEPTION)
+        finally:
+            makers.stop()  # those that still run take minutes: another has failed, or the command was interrupted
+    errors = [error for made in pending if (error := made.exception()) is not None]
+    if errors:
+        raise next((error for error in errors if not isinstance(error, Cancelled)), errors[0])
 
 
 def _check_folders(config: TrainConfig) -> None:
@@ -71,7 +75,9 @@ def _check_folders(config: TrainConfig) -> None:
             )
 
 
-def _ensure(name: str, agent: AgentConfig, environment: Environment, shape: ClipShape, console: Console) -> None:
+def _ensure(
+    name: str, agent: AgentConfig, environment: Environment, shape: ClipShape, makers: TinyMakers, console: Console
+) -> None:
     assert agent.tiny_models is not None
     folder = ROOT / agent.tiny_models
     _check_ours(name, folder)
@@ -82,14 +88,15 @@ def _ensure(name: str, agent: AgentConfig, environment: Environment, shape: Clip
         # another mora may be making the same models; then its result is used
         waiting = f"waiting for another mora that makes tiny models of the {name} agent in {agent.tiny_models} ..."
         lock_file(
-            lock.fileno(), TINY_MODELS_DEADLINE_S, shown=lock.name, on_wait=lambda: console.print(waiting, markup=False)
-        )
+            lock.fileno(), TINY_MODELS_DEADLINE_S, shown=lock.name,
+            on_wait=lambda: console.print(waiting, markup=False), check=makers.check,
+        )  # fmt: skip
         if _read_stamp(folder) == stamp:
             return
         console.print(f"making tiny models of the {name} agent in {agent.tiny_models} ...")
         with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as parent:
             temporary = Path(parent) / folder.name
-            _make(agent, environment, shape, temporary, console)
+            _make(agent, environment, shape, temporary, makers, console)
             (temporary / _STAMP).write_text(json.dumps(stamp), encoding="utf-8")
             _share(temporary)
             shutil.rmtree(folder, ignore_errors=True)
@@ -137,14 +144,16 @@ def _read_stamp(folder: Path) -> object:
         return None
 
 
-def _make(agent: AgentConfig, environment: Environment, shape: ClipShape, folder: Path, console: Console) -> None:
+def _make(
+    agent: AgentConfig, environment: Environment, shape: ClipShape, folder: Path, makers: TinyMakers, console: Console
+) -> None:
     words = ["tiny", agent.kind, str(folder)]
     if agent.tiny_task is None:
-        _run(environment, words, None)
+        makers.run(environment, words, None)
         return
     with tempfile.TemporaryDirectory(prefix="mora-shapes-") as data:
         write_shapes(Path(data), shape)
-        _run(environment, [*words, "--task", agent.tiny_task, f"--{agent.tiny_task}", data], console)
+        makers.run(environment, [*words, "--task", agent.tiny_task, f"--{agent.tiny_task}", data], console)
 
 
 def _maker_hash(agent: AgentConfig, environment: Environment, shape: ClipShape) -> str:
@@ -160,40 +169,3 @@ def _maker_hash(agent: AgentConfig, environment: Environment, shape: ClipShape) 
     for path in sources:
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
-
-
-def _started(environment: Environment, command: list[str]) -> subprocess.Popen[str]:
-    try:
-        return subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True, cwd=ROOT
-        )
-    except OSError as error:
-        raise EnvironmentFailed(
-            f"environment {environment.name}: {environment.python} cannot be run: {error.strerror}"
-        ) from None
-
-
-def _run(environment: Environment, words: list[str], console: Console | None) -> None:
-    """Run a maker; print its progress, and put its last lines into the error if it fails."""
-    command = [str(environment.python), "-m", environment.package, *words]
-    said: deque[str] = deque(maxlen=_NUM_LAST_LINES)
-    with _started(environment, command) as process:
-        deadline = threading.Timer(TINY_MODELS_DEADLINE_S, process.kill)
-        deadline.start()
-        try:
-            assert process.stdout is not None
-            for line in process.stdout:
-                said.append(line.rstrip())
-                if console is not None and ": step " in line:
-                    console.print(f"  {line.rstrip()}", markup=False)
-            process.wait(TINY_MODELS_DEADLINE_S)
-        finally:
-            deadline.cancel()
-            if process.returncode is None:
-                process.kill()
-    if process.returncode != 0:
-        tail = "\n    ".join(said)
-        shown = f"python -m {environment.package} {' '.join(words[:2])}"
-        raise EnvironmentFailed(
-            f"environment {environment.name}: `{shown}` ended with {process.returncode}:\n    {tail}"
-        )

@@ -18,6 +18,7 @@ def lock_file(
     shown: str,
     shared: bool = False,
     on_wait: Callable[[], None] | None = None,
+    check: Callable[[], None] = lambda: None,
 ) -> None:
     """Take the lock of an open file; closing the descriptor releases it.
 
@@ -25,6 +26,7 @@ def lock_file(
         shown: name of the file, for the error.
         shared: several processes may have the lock at once, but not together with one that has it exclusively.
         on_wait: called once, if another process has the lock.
+        check: called before every attempt but the first; the wait ends with what it raises.
 
     Raises:
         DeadlineExceeded: another process has not released it by then.
@@ -44,3 +46,4 @@ def lock_file(
                     f"{shown}: another process has held its lock for {deadline_s:.0f} s; stop it, then start again"
                 ) from None
             time.sleep(_TRY_EVERY_S)  # flock cannot wait with a deadline
+            check()

@@ -5,11 +5,15 @@ from __future__ import annotations
 import io
 import json
 import os
+import signal
 import stat
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 from mora_data.settings import ClipShape
 from mora_data.shapes_corpus import write_shapes
@@ -17,6 +21,7 @@ from mora_launch.config.train_config import TrainConfig, load_config
 from mora_launch.environments import tiny_models
 from mora_launch.environments.catalog import checkout_environments
 from mora_launch.environments.environment import Environment
+from mora_launch.environments.tiny_makers import TinyMakers
 from mora_launch.environments.tiny_models import ensure_tiny_models
 from mora_launch.environments.venvs import ROOT, Venv
 from mora_runtime.errors import EnvironmentFailed, SettingsError
@@ -52,14 +57,14 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Records the commands that were run, without folders; each writes one file instead of training."""
     commands: list[str] = []
 
-    def run(environment: Environment, words: list[str], console: Console | None) -> None:
+    def run(makers: TinyMakers, environment: Environment, words: list[str], console: Console | None) -> None:
         _, kind, folder, *more = words
         commands.append(" ".join([environment.package, kind, *(word for word in more if "/" not in word)]))
         Path(folder).mkdir(parents=True)
         (Path(folder) / "weights").write_text(kind)
         (Path(folder) / "weights").chmod(0o600)  # as safetensors does
 
-    monkeypatch.setattr(tiny_models, "_run", run)
+    monkeypatch.setattr(TinyMakers, "run", run)
     return commands
 
 
@@ -175,3 +180,48 @@ def test_a_start_that_waits_for_another_one_to_make_the_models_says_so(tmp_path:
     assert not waiting.is_alive()
     assert "waiting for another mora that makes tiny models of the image agent" in told.getvalue()
     assert len(made) == 2
+
+
+@pytest.fixture
+def slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Environment:
+    """An environment whose makers write `started` and then need hours."""
+    path = tmp_path / "packages" / "slow_package.py"
+    path.parent.mkdir()
+    path.write_text(f"import pathlib, signal; pathlib.Path({str(tmp_path / 'started')!r}).touch(); signal.pause()")
+    monkeypatch.setenv("PYTHONPATH", str(path.parent))
+    return replace(checkout_environments()["sd3"], package="slow_package")
+
+
+def has_started(folder: Path) -> bool:
+    deadline = time.monotonic() + 60
+    while not (folder / "started").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return (folder / "started").exists()
+
+
+def test_a_failed_maker_ends_the_others(tmp_path: Path, slow: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = replace(slow, name="opensora", package="mora_no_such_package")
+    monkeypatch.setattr(tiny_models, "environments_of", lambda config: {"sd3": slow, "opensora": broken})
+    with pytest.raises(EnvironmentFailed, match="No module named mora_no_such_package"):
+        ensure_tiny_models(config(tmp_path, name="tiny"), CONSOLE)
+    assert psutil.Process().children() == []
+
+
+def test_an_interruption_ends_makers_and_the_wait_for_those_of_another_mora(
+    tmp_path: Path, slow: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tiny_models, "environments_of", lambda config: {"sd3": slow, "opensora": slow})
+    told = Told()
+
+    def interrupt() -> None:
+        assert has_started(tmp_path)
+        assert told.has_waited.wait(60)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with open(tmp_path / ".video.lock", "w", encoding="utf-8") as other, ThreadPoolExecutor() as threads:
+        lock_file(other.fileno(), 1.0, shown="lock")
+        threads.submit(interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            ensure_tiny_models(config(tmp_path, name="tiny"), Console(file=told, width=200))
+    assert psutil.Process().children() == []
+    assert not (tmp_path / "image").exists()
