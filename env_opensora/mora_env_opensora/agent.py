@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,6 +13,8 @@ import torch
 from mora_environment.job_folder import job_folder
 from mora_runtime import Agent, cancelled_samples, check_cancelled, empty, remote, report_part, report_step
 from mora_runtime.errors import BadArgument
+from mora_training.clip_targets import ClipTargets
+from mora_training.target_store import TargetStore
 from torch import Tensor
 
 from mora_env_opensora.conditioning import ClipSize, fit_image
@@ -24,7 +25,6 @@ from mora_env_opensora.options import OpenSoraOptions
 from mora_env_opensora.pipelines import GivenFramesPipeline, SamplingSettings
 from mora_env_opensora.pipelines.pixels import Allocate, frames_to_pixels, ordinary_memory
 from mora_env_opensora.pipelines.schedulers import least_steps
-from mora_env_opensora.target_store import TargetStore
 from mora_env_opensora.text.cache import TextCache
 from mora_env_opensora.text.dropout import TextDropout
 from mora_env_opensora.text.encoder import TextEncoder
@@ -58,7 +58,8 @@ class OpenSoraAgent(Agent):
         self._encoder = encoder
         self._size = _clip_size(options)
         self._dropout = TextDropout(options.text_dropout, options.default_text_ratio)
-        self._targets = targets
+        clip_shape = (self._size.frames, self._size.height, self._size.width, 3)
+        self._targets = ClipTargets(targets, clip_shape, lambda frames: self._encoded(frames)._asdict())
         self._texts_of_options: dict[str, str] | None = None
         settings = LossSettings(options.prediction_type, options.snr_gamma, options.noise_offset)
         sampling = SamplingSettings(
@@ -97,7 +98,7 @@ class OpenSoraAgent(Agent):
         )
         folder = _cache_folder(options.target_cache, "targets")
         identity = _autoencoder_identity(options, folder, device)
-        return cls(options, model, vae, encoder, TargetStore(_clip_size(options), folder, identity))
+        return cls(options, model, vae, encoder, target_store(_clip_size(options), folder, identity))
 
     def module(self) -> torch.nn.Module:
         """The transformer; autoencoder and text encoder never train."""
@@ -136,20 +137,12 @@ class OpenSoraAgent(Agent):
 
         A clip whose posterior is in memory or on disk is not encoded again.
         """
-        size = self._size
-        expected = (size.frames, size.height, size.width, 3)
-        if pixels.dtype != torch.uint8 or tuple(pixels.shape) != expected:
-            raise BadArgument(f"pixels: expected uint8 {expected}, got {pixels.dtype} {tuple(pixels.shape)}")
-        frames = pixels.contiguous().cpu()
-        key = hashlib.sha256(frames.numpy().data).hexdigest()
-        if self._targets.find(key) is None:
-            self._targets.store(key, self._encoded(frames))
-        return {"key": key}
+        return {"key": self._targets.add(pixels)}
 
     @remote
     def has_targets(self, keys: list[str]) -> dict[str, Any]:
         """`found`: of each key, whether its clip is stored, possibly by another process; see `store_target`."""
-        return {"found": [self._targets.find(key) is not None for key in keys]}
+        return {"found": self._targets.has(keys)}
 
     @torch.no_grad()
     def _encoded(self, frames: Tensor) -> Target:
@@ -385,10 +378,17 @@ class OpenSoraAgent(Agent):
         return self._encoder.rows(key)
 
     def _target(self, key: str) -> Target:
-        found = self._targets.find(key)
-        if found is None:
-            raise BadArgument(f"unknown target key `{key[:40]}`; expected one that `store_target` returned")
-        return found
+        return Target(**self._targets.get(key))
+
+
+def target_store(size: ClipSize, folder: Path | None, identity: str) -> TargetStore:
+    """The store of posteriors of clips of this size.
+
+    Args:
+        identity: of the autoencoder: weights, dtype and whatever else changes its posteriors.
+    """
+    shapes = dict.fromkeys(Target._fields, size.latent_shape)
+    return TargetStore(shapes, folder, identity_of(identity, size))
 
 
 def _clip_size(options: OpenSoraOptions) -> ClipSize:

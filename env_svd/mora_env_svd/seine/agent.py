@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -12,19 +9,22 @@ from typing import Any
 
 import torch
 from mora_environment.job_folder import job_folder
-from mora_runtime import Agent, cancelled_samples, check_cancelled, empty, remote, report_part, report_step
+from mora_runtime import Agent, check_cancelled, remote
 from mora_runtime.errors import BadArgument
+from mora_training.clip_targets import ClipTargets
+from mora_training.target_store import TargetStore
 from torch import Tensor
 
+from mora_env_svd.arguments import check_chain_batch, check_requests, checked_frames, num_gradient_steps
+from mora_env_svd.clip_generator import generated_clips, served_clips
+from mora_env_svd.clip_text import TextEncoder
+from mora_env_svd.errors import as_bad_argument
+from mora_env_svd.files_state import files_state
 from mora_env_svd.seine.conditioning import ClipSize, FrameCoder, Posterior, fit_pictures
-from mora_env_svd.seine.errors import InputError, SeineError
-from mora_env_svd.seine.generator import ClipGenerator
 from mora_env_svd.seine.models import SeineUNet
 from mora_env_svd.seine.objective import TransitionObjective
 from mora_env_svd.seine.options import SeineOptions
 from mora_env_svd.seine.pipeline import ClipPlan, GivenFramesPipeline, SamplingSettings, pictures_of
-from mora_env_svd.seine.target_store import TargetStore
-from mora_env_svd.seine.text import TextEncoder, files_state
 from mora_env_svd.seine.weights.unet_folder import unet_folder
 from mora_env_svd.seine.weights.weights_folder import load_unet
 
@@ -46,8 +46,9 @@ class SeineAgent(Agent):
         self._model = model
         self._coder = coder
         self._encoder = encoder
-        self._targets = targets
         self._size = _clip_size(options)
+        clip_shape = (self._size.frames, self._size.height, self._size.width, 3)
+        self._targets = ClipTargets(targets, clip_shape, lambda frames: self._encoded(frames)._asdict())
         self._objective = TransitionObjective(model, coder, self._size, options.training_masks)
         self._sampling = SamplingSettings(options.sample_method, options.num_inference_steps, options.guidance_scale)
         self._negative_key: str | None = None
@@ -59,7 +60,7 @@ class SeineAgent(Agent):
         """Load the models in the options. The text encoder is loaded when a prompt is not cached.
 
         Raises:
-            SeineError: a folder is absent, or weights and config do not fit.
+            VideoError: a folder is absent, or weights and config do not fit.
         """
         from diffusers import AutoencoderKL
 
@@ -76,7 +77,7 @@ class SeineAgent(Agent):
             options.base, dtype, device, addition=options.additional_prompt, folder=job_folder("text")
         )
         identity = repr((options.base, files_state(Path(options.base) / "vae"), options.vae_dtype, device.type))
-        return cls(options, model, coder, encoder, TargetStore(_clip_size(options), job_folder("targets"), identity))
+        return cls(options, model, coder, encoder, _target_store(_clip_size(options), identity))
 
     def module(self) -> torch.nn.Module:
         """The UNet; autoencoder and text encoder never train."""
@@ -89,7 +90,7 @@ class SeineAgent(Agent):
     @remote
     def encode(self, prompts: list[str]) -> dict[str, Any]:
         """`keys` of the prompts' encoder rows, which stay here."""
-        with _as_bad_argument():
+        with as_bad_argument():
             self._negative()  # computed while the encoder is loaded anyway
             return {"keys": [self._encoder.encode(prompt) for prompt in prompts]}
 
@@ -100,7 +101,7 @@ class SeineAgent(Agent):
         Args:
             new_token: one token whose input embedding is the vocabulary's mean, instead of `text`.
         """
-        with _as_bad_argument():
+        with as_bad_argument():
             return {"rows": self._encoder.new_token_row() if new_token else self._encoder.content_rows(text)}
 
     @remote
@@ -115,20 +116,12 @@ class SeineAgent(Agent):
 
         A clip whose posterior is in memory or on disk is not encoded again.
         """
-        size = self._size
-        expected = (size.frames, size.height, size.width, 3)
-        if pixels.dtype != torch.uint8 or tuple(pixels.shape) != expected:
-            raise BadArgument(f"pixels: expected uint8 {expected}, got {pixels.dtype} {tuple(pixels.shape)}")
-        frames = pixels.contiguous().cpu()
-        key = hashlib.sha256(frames.numpy().data).hexdigest()
-        if self._targets.find(key) is None:
-            self._targets.store(key, self._encoded(frames))
-        return {"key": key}
+        return {"key": self._targets.add(pixels)}
 
     @remote
     def has_targets(self, keys: list[str]) -> dict[str, Any]:
         """`found`: of each key, whether its clip is stored, possibly by another process; see `store_target`."""
-        return {"found": [self._targets.find(key) is not None for key in keys]}
+        return {"found": self._targets.has(keys)}
 
     @torch.no_grad()
     def _encoded(self, frames: Tensor) -> Posterior:
@@ -146,7 +139,7 @@ class SeineAgent(Agent):
             images: first frames (B, 3, H, W) in [-1, 1]; other sizes are resized to the clip's.
             prompt_keys, target_keys, seeds: one for each image; all randomness of a sample comes from its seed.
         """
-        with _as_bad_argument():
+        with as_bad_argument():
             texts = [self._encoder.rows(key) for key in prompt_keys]
             targets = [self._target(key) for key in target_keys]
             return {"loss": self._objective.loss(z, texts, images, targets, seeds)}
@@ -171,12 +164,9 @@ class SeineAgent(Agent):
             images: first frames, float (B, 3, H, W) in [-1, 1]; other sizes are resized to the clip's.
             target_keys: of target clips, one for each image; with them the `loss` of the method `loss` is returned too.
         """
-        with _as_bad_argument():
-            steps = self._options.gradient_steps
-            if steps is None:
-                raise BadArgument("forward: expected the option `gradient_steps`, which says how much has a gradient")
+        with as_bad_argument():
             pipeline = self._pipeline(None, None)
-            num_steps = self._sampling.num_inference_steps if steps == "all" else steps
+            num_steps = num_gradient_steps(self._options.gradient_steps, pipeline.num_steps)
             plans = self._plans("forward", prompt_keys, seeds, images, z)
             values: dict[str, Any] = {"frames": torch.stack([pipeline.pixels(plan, num_steps) for plan in plans])}
             if target_keys is not None:
@@ -190,23 +180,16 @@ class SeineAgent(Agent):
         Args:
             z, prompt_keys, seeds, images: as in `forward`.
         """
-        with _as_bad_argument():
+        with as_bad_argument():
             pipeline = self._pipeline(None, None)
             plans = self._plans("generate", prompt_keys, seeds, images, z)
-            outputs = self._made_empty(len(plans))
-            for index, plan in enumerate(plans):
-                outputs[index] = pipeline.sample(plan)
-            return {"outputs": outputs}
+            return {"outputs": generated_clips(pipeline, plans)}
 
     def _plans(
         self, method: str, prompt_keys: list[str], seeds: list[int], images: Tensor, z: Tensor | None
     ) -> list[ClipPlan]:
         """Of each sample of a chain: its first frame is given."""
-        if not seeds or not len(prompt_keys) == len(seeds) == len(images):
-            raise BadArgument(
-                f"{method}: expected as many seeds and images as prompts, at least one; got "
-                f"{len(prompt_keys)} prompts, {len(seeds)} seeds, {len(images)} images"
-            )
+        check_chain_batch(method, prompt_keys, seeds, images)
         pictures = fit_pictures(images, self._size).split(1)
         texts, negative = [self._encoder.rows(key) for key in prompt_keys], self._negative()
         return [
@@ -252,8 +235,8 @@ class SeineAgent(Agent):
         The same prompt, seed, frame and settings give the same bytes in any batch. Rows of cancelled samples are zero.
         """
         sampling = (num_inference_steps, guidance_scale)
-        with _as_bad_argument():
-            frames = _checked(images, 4, "images")[:, None]
+        with as_bad_argument():
+            frames = checked_frames(images, 4, "images")[:, None]
             return {"outputs": self._clips(prompts, seeds, frames, _FIRST, sampling, negative_prompt, z)}
 
     @remote
@@ -269,13 +252,12 @@ class SeineAgent(Agent):
     ) -> dict[str, Any]:
         """Capability: `outputs` uint8 (B, F - N, H, W, 3), frames after the given last ones, uint8 (B, N, H, W, 3)."""
         sampling = (num_inference_steps, guidance_scale)
-        with _as_bad_argument():
-            given = _checked(videos, 5, "videos").shape[1]
+        with as_bad_argument():
+            given = checked_frames(videos, 5, "videos").shape[1]
             if not 1 <= given < self._size.frames:
                 raise BadArgument(f"videos: expected 1 to {self._size.frames - 1} given frames, got {given}")
-            clips = self._clips(prompts, seeds, videos, tuple(range(given)), sampling, negative_prompt, z, first=given)
-            outputs = empty((clips.shape[0], clips.shape[1] - given, *clips.shape[2:]), torch.uint8)
-            return {"outputs": outputs.copy_(clips[:, given:])}
+            frames = tuple(range(given))
+            return {"outputs": self._clips(prompts, seeds, videos, frames, sampling, negative_prompt, z, first=given)}
 
     @remote
     def connect_videos(
@@ -294,8 +276,10 @@ class SeineAgent(Agent):
         The first and the last frame of a clip show the two given ones.
         """
         sampling, given = (num_inference_steps, guidance_scale), (0, self._size.frames - 1)
-        with _as_bad_argument():
-            ends = torch.stack([_checked(images, 4, "images"), _checked(images_after, 4, "images_after")], dim=1)
+        with as_bad_argument():
+            ends = torch.stack(
+                [checked_frames(images, 4, "images"), checked_frames(images_after, 4, "images_after")], dim=1
+            )
             return {"outputs": self._clips(prompts, seeds, ends, given, sampling, negative_prompt, z)}
 
     def _clips(
@@ -310,17 +294,8 @@ class SeineAgent(Agent):
         *,
         first: int = 0,
     ) -> Tensor:
-        """The clips, whole. Their frames from `first` on are sent as parts while they are decoded."""
-
-        def send(sample: int, start: int, decoded: Tensor) -> None:
-            if start + len(decoded) > first:
-                report_part(sample=sample, start=max(0, start - first), outputs=decoded[max(0, first - start) :])
-
-        if not prompts or not len(prompts) == len(seeds) == len(frames):
-            raise InputError(
-                f"expected a seed and given frames for each prompt, got {len(prompts)} prompts, {len(seeds)} seeds, "
-                f"{len(frames)} clips of frames"
-            )
+        """The frames of the clips from `first` on."""
+        check_requests(prompts, seeds, frames)
         texts = []
         for prompt in prompts:
             check_cancelled()
@@ -330,15 +305,7 @@ class SeineAgent(Agent):
             ClipPlan(text, negative, pictures_of(own, self._size), given, seed, z)
             for text, own, seed in zip(texts, frames, seeds, strict=True)
         ]
-        made = ClipGenerator(self._pipeline(*sampling), report_step, cancelled_samples, send).generate(plans)
-        outputs = self._made_empty(len(plans))
-        for index in range(len(plans)):
-            outputs[index] = made.get(index, torch.zeros((), dtype=torch.uint8))
-        return outputs
-
-    def _made_empty(self, num_clips: int) -> Tensor:
-        size = self._size
-        return empty((num_clips, size.frames, size.height, size.width, 3), torch.uint8)
+        return served_clips(self._pipeline(*sampling), plans, first=first)
 
     def _pipeline(self, num_inference_steps: int | None, guidance_scale: float | None) -> GivenFramesPipeline:
         changes: dict[str, Any] = {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale}
@@ -351,29 +318,14 @@ class SeineAgent(Agent):
         return self._encoder.rows(self._negative_key)
 
     def _target(self, key: str) -> Posterior:
-        found = self._targets.find(key)
-        if found is None:
-            raise BadArgument(f"unknown target key `{key[:40]}`; expected one that `store_target` returned")
-        return found
+        return Posterior(**self._targets.get(key))
+
+
+def _target_store(size: ClipSize, identity: str) -> TargetStore:
+    channels, frames, h, w = size.latent_shape
+    shapes = dict.fromkeys(Posterior._fields, (frames, channels, h, w))
+    return TargetStore(shapes, job_folder("targets"), f"{identity}\0{size}")
 
 
 def _clip_size(options: SeineOptions) -> ClipSize:
     return ClipSize(options.num_frames, options.height, options.width)
-
-
-def _checked(frames: Tensor | Sequence[Tensor], num_dimensions: int, what: str) -> Tensor:
-    """Check uint8 pictures or clips. Raises: InputError naming the argument."""
-    if not isinstance(frames, torch.Tensor) or frames.dtype != torch.uint8 or frames.ndim != num_dimensions:
-        shown = f"{frames.dtype} {tuple(frames.shape)}" if isinstance(frames, torch.Tensor) else type(frames).__name__
-        layout = "(B, H, W, 3)" if num_dimensions == 4 else "(B, N, H, W, 3)"
-        raise InputError(f"{what}: expected uint8 {layout}, got {shown}")
-    return frames
-
-
-@contextmanager
-def _as_bad_argument() -> Iterator[None]:
-    """Turn this package's errors into BadArgument with the same text, which reaches the caller."""
-    try:
-        yield
-    except SeineError as error:
-        raise BadArgument(str(error)) from error

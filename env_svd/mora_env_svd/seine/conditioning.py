@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from mora_env_svd.seine.errors import InputError
+from mora_env_svd.errors import InputError
 
 LATENT_SCALE = 0.18215  # latents of the diffusion model = this * a sample of the autoencoder's posterior
 PIXELS_PER_CELL = 8

@@ -5,7 +5,6 @@ Coefficients are computed in float64, rounded to float32 and applied in float32.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal, Self
@@ -13,13 +12,12 @@ from typing import Literal, Self
 import torch
 from torch import Tensor, nn
 
-from mora_env_svd.seine.errors import InputError
+from mora_env_svd.clip_pipeline import OnStep
+from mora_env_svd.errors import InputError
 
 TRAIN_STEPS = 1000
 GUIDANCE_SCALE = 8.0
 Method = Literal["ddpm", "ddim"]
-OnStep = Callable[[int, Tensor], None]
-"""Takes the number of the step that is done, from 0, and the latents after it."""
 
 
 @lru_cache(1)

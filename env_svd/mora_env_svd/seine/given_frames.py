@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from mora_env_svd.seine.errors import InputError
+from mora_env_svd.errors import InputError
 
 _COUNTED = re.compile(r"(onelast|first)(\d{1,6})")
 

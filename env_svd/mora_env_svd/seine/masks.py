@@ -1,4 +1,4 @@
-"""Which frames are given, the clip that shows them, and pixels out.
+"""Which frames are given, and the clip that shows them.
 
 A mask is 1 at frames to generate and 0 at given ones. Frames to generate are grey (0 in [-1, 1]) in the masked clip.
 """
@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mora_env_svd.seine.errors import InputError
+from mora_env_svd.errors import InputError
+from mora_env_svd.pixels import unit_pixels
 from mora_env_svd.seine.given_frames import given_counts, given_frames
 
 
@@ -58,21 +59,6 @@ def masked_clip(kind: str, images: Sequence[Tensor], num_frames: int, height: in
     return clip
 
 
-def unit_pixels(image: Tensor) -> Tensor:
-    """uint8 (H, W, 3) -> float32 (3, H, W) in [0, 1]."""
-    if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[-1] != 3:
-        raise InputError(f"image: expected uint8 (H, W, 3), got {image.dtype} {tuple(image.shape)}")
-    # by a tensor: CUDA multiplies by the reciprocal of a Python number, which rounds in another way than the CPU
-    pixels = image.permute(2, 0, 1).contiguous().float()
-    return pixels / pixels.new_full((1,), 255.0)
-
-
 def resized(image: Tensor, height: int, width: int) -> Tensor:
     """(3, h, w) -> (3, height, width): bilinear, without antialiasing and without keeping the aspect ratio."""
     return F.interpolate(image[None], size=(height, width), mode="bilinear", align_corners=False)[0]
-
-
-def to_frames(decoded: Tensor) -> Tensor:
-    """Decoded (F, 3, H, W), about [-1, 1] -> uint8 (F, H, W, 3), rounded. The input is not changed."""
-    scaled = ((decoded * 0.5 + 0.5) * 255.0 + 0.5).clamp(0.0, 255.0)
-    return scaled.to(torch.uint8).permute(0, 2, 3, 1).contiguous()

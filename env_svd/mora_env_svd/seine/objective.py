@@ -12,9 +12,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from mora_env_svd.errors import InputError
 from mora_env_svd.seine.conditioning import ClipSize, FrameCoder, Posterior, as_clip, fit_pictures, placed
 from mora_env_svd.seine.diffusion import TRAIN_STEPS, alphas_cumprod
-from mora_env_svd.seine.errors import InputError
 from mora_env_svd.seine.given_frames import given_frames
 from mora_env_svd.seine.masks import frame_mask, over_pictures
 from mora_env_svd.seine.models import SeineUNet

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from mora_env_svd.clip_pipeline import BeforePiece, OnFrames, OnStep, nothing_before
+from mora_env_svd.pixels import to_frames, unit_pixels
 from mora_env_svd.seine.conditioning import ClipSize, FrameCoder, as_clip, masked_posterior
-from mora_env_svd.seine.diffusion import GUIDANCE_SCALE, Method, OnStep, SpacedDiffusion, sample_latents
-from mora_env_svd.seine.masks import mask_of, over_pictures, resized, to_frames, unit_pixels
+from mora_env_svd.seine.diffusion import GUIDANCE_SCALE, Method, SpacedDiffusion, sample_latents
+from mora_env_svd.seine.masks import mask_of, over_pictures, resized
 from mora_env_svd.seine.models import SeineUNet
 from mora_env_svd.seine.objective import stack_texts
-
-OnFrames = Callable[[int, Tensor], None]
-"""Takes the index of the first frame, and frames uint8 (N, H, W, 3)."""
 
 
 @dataclass(frozen=True)
@@ -66,21 +65,27 @@ class GivenFramesPipeline:
         self.settings = settings
         self._process = settings.process  # made now, so that wrong settings are refused before any work
 
+    @property
+    def num_steps(self) -> int:
+        return self.settings.num_inference_steps
+
+    @property
+    def clip_shape(self) -> tuple[int, int, int, int]:
+        return (self.size.frames, self.size.height, self.size.width, 3)
+
     @torch.no_grad()
     def sample(
         self,
         plan: ClipPlan,
         *,
-        before_piece: Callable[[], None] = lambda: None,
+        before_piece: BeforePiece = nothing_before,
         on_step: OnStep | None = None,
         on_frames: OnFrames | None = None,
     ) -> Tensor:
         """The clip, uint8 (F, H, W, 3) on the CPU.
 
         Args:
-            before_piece: called before each picture that is encoded and each piece that is decoded; it may raise.
-            on_step: called after every step.
-            on_frames: called with each piece of frames as soon as it is decoded.
+            before_piece, on_step, on_frames: as `mora_env_svd.clip_pipeline` says.
         """
         latents = self._latents(plan, None, before_piece, on_step)
         pieces: list[Tensor] = []
@@ -98,7 +103,7 @@ class GivenFramesPipeline:
         Differentiable in the pictures, in z and in the model, through the last `gradient_steps` model calls and the
         decoder.
         """
-        latents = self._latents(plan, gradient_steps, lambda: None, None)
+        latents = self._latents(plan, gradient_steps, nothing_before, None)
         return torch.cat(self.coder.decode(latents)).float()
 
     def initial_noise(self, seed: int) -> Tensor:
@@ -109,7 +114,7 @@ class GivenFramesPipeline:
         return torch.randn((1, *self.size.latent_shape), generator=generator)
 
     def _latents(
-        self, plan: ClipPlan, gradient_steps: int | None, before_piece: Callable[[], None], on_step: OnStep | None
+        self, plan: ClipPlan, gradient_steps: int | None, before_piece: BeforePiece, on_step: OnStep | None
     ) -> Tensor:
         generator = torch.Generator().manual_seed(plan.seed)
         noise, posterior_noise = (self._draw(generator) for _ in range(2))

@@ -27,6 +27,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from mora_env_svd.pixels import to_frames
 from mora_env_svd.seine import masks
 from mora_env_svd.seine.conditioning import scaled_sample
 from mora_env_svd.seine.diffusion import SpacedDiffusion, guide, sample_latents
@@ -263,7 +264,7 @@ def _masks(file: ReferenceFile, case: ReferenceCase) -> Values:
     args, inputs = case.args, case.inputs
     if "decoded" in inputs:
         decoded = inputs["decoded"]
-        return {"frames": masks.to_frames(decoded), "frames_half": masks.to_frames(decoded.half())}
+        return {"frames": to_frames(decoded), "frames_half": to_frames(decoded.half())}
     if "moments" in inputs:
         return {"latents": scaled_sample(inputs["moments"], inputs["eps"])}
     kind, num_frames, height, width = args["kind"], args["num_frames"], args["height"], args["width"]
@@ -296,7 +297,7 @@ def _sample(file: ReferenceFile, case: ReferenceCase) -> Values:
 def _text(file: ReferenceFile, case: ReferenceCase) -> Values:
     from transformers import CLIPTextConfig, CLIPTextModel
 
-    from mora_env_svd.seine.text import load_clip_weights
+    from mora_env_svd.clip_text import load_clip_weights
 
     model = CLIPTextModel(CLIPTextConfig(**file.meta["config"])).eval()
     load_clip_weights(model, file.weights())

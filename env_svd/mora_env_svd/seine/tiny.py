@@ -5,7 +5,6 @@ The weights are random from a seed; the real code loads, trains and serves them 
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import torch
 
 from mora_env_svd.seine.models import SeineUNet
 from mora_env_svd.seine.weights.weights_folder import save_unet
+from mora_env_svd.tiny_text import save_tiny_text
 
 TEXT_WIDTH = 32
 UNET_CONFIG: dict[str, Any] = {
@@ -49,8 +49,7 @@ def make_tiny(folder: Path, seed: int = 0) -> None:
         torch.manual_seed(seed)
         save_unet(_unet(), folder / "unet")
         _vae().save_pretrained(folder / "base" / "vae")
-        vocabulary = _save_tokenizer(folder / "base" / "tokenizer")
-        _text_encoder(len(vocabulary)).save_pretrained(folder / "base" / "text_encoder")
+        save_tiny_text(folder / "base", TEXT_WIDTH)
 
 
 def _unet() -> SeineUNet:
@@ -73,30 +72,3 @@ def _vae() -> Any:
         norm_num_groups=8,
         sample_size=32,
     ).eval()
-
-
-def _text_encoder(num_tokens: int) -> Any:
-    from transformers import CLIPTextConfig, CLIPTextModel
-
-    config = CLIPTextConfig(
-        vocab_size=num_tokens, hidden_size=TEXT_WIDTH, intermediate_size=2 * TEXT_WIDTH, num_hidden_layers=2,
-        num_attention_heads=2, max_position_embeddings=77, hidden_act="quick_gelu",
-        bos_token_id=num_tokens - 2, eos_token_id=num_tokens - 1, pad_token_id=num_tokens - 1,
-    )  # fmt: skip
-    return CLIPTextModel(config).eval()
-
-
-def _save_tokenizer(folder: Path) -> list[str]:
-    """A byte-level CLIP tokenizer without merges: 256 bytes, 256 bytes that end a word, two specials."""
-    folder.mkdir(parents=True, exist_ok=True)
-    characters = [chr(byte) for byte in (*range(33, 127), *range(161, 173), *range(174, 256))]
-    characters += [chr(256 + index) for index in range(256 - len(characters))]
-    tokens = [*characters, *(character + "</w>" for character in characters), "<|startoftext|>", "<|endoftext|>"]
-    files = {
-        "vocab.json": json.dumps({token: index for index, token in enumerate(tokens)}),
-        "merges.txt": "#version: 0.2\n",
-        "tokenizer_config.json": json.dumps({"tokenizer_class": "CLIPTokenizer", "model_max_length": 77}),
-    }
-    for name, content in files.items():
-        (folder / name).write_text(content, encoding="utf-8")
-    return tokens

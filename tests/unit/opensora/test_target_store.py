@@ -11,18 +11,13 @@ from typing import Any
 import pytest
 import torch
 from mora_env_opensora.agent import OpenSoraAgent
-from mora_env_opensora.conditioning import ClipSize
 from mora_env_opensora.models import CausalVAEModel
 from mora_env_opensora.objective import Target
 from mora_env_opensora.options import OpenSoraOptions
-from mora_env_opensora.target_store import TargetStore
 from mora_environment.job_folder import shared_folders
 from mora_runtime.errors import BadArgument
 from mora_runtime.rpc.agent import methods_of
 from safetensors.torch import save_file
-
-_SIZE = ClipSize(9, 32, 32)
-_NBYTES = 2 * 4 * 3 * 4 * 4 * 4  # of one target
 
 
 def _agent(tiny: Path, **changes: Any) -> OpenSoraAgent:
@@ -54,10 +49,6 @@ def _clip(seed: int = 0) -> torch.Tensor:
 
 def _equal(one: Target, other: Target) -> bool:
     return torch.equal(one.mean, other.mean) and torch.equal(one.std, other.std)
-
-
-def _target(number: int) -> Target:
-    return Target(torch.full(_SIZE.latent_shape, float(number)), torch.ones(_SIZE.latent_shape))
 
 
 def test_the_key_is_the_hash_of_the_pixels_and_the_target_the_clips_posterior(tiny: Path) -> None:
@@ -181,29 +172,6 @@ def test_a_folder_that_cannot_be_written_costs_only_the_file(
     assert "cannot be written" in caplog.text
     assert agent.store_target(_clip())["key"] == key
     assert encoded == [9]
-
-
-def test_memory_is_limited_and_dropped_targets_are_read_again(tmp_path: Path) -> None:
-    store = TargetStore(_SIZE, tmp_path, "a", max_memory_nbytes=2 * _NBYTES)
-    keys = [f"{number:064x}" for number in range(4)]
-    for number, key in enumerate(keys):
-        store.store(key, _target(number))
-    assert list(store._on_disk) == keys[2:]
-    for number, key in enumerate(keys):
-        found = store.find(key)
-        assert found is not None
-        assert _equal(found, _target(number))
-    assert list(store._on_disk) == keys[2:]
-    for key in (keys[2], keys[0]):
-        store.find(key)
-    assert list(store._on_disk) == [keys[2], keys[0]]  # the least recently used one was dropped
-
-
-def test_without_a_folder_nothing_is_dropped() -> None:
-    store = TargetStore(_SIZE, None, "a", max_memory_nbytes=_NBYTES)
-    for number in range(3):
-        store.store(f"{number:064x}", _target(number))
-    assert all(store.find(f"{number:064x}") is not None for number in range(3))
 
 
 def test_an_unknown_target_is_refused(tiny: Path) -> None:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 import torch
+from mora_env_svd.errors import InputError
 from mora_env_svd.seine.diffusion import SpacedDiffusion, alphas_cumprod, guide, sample_latents
-from mora_env_svd.seine.errors import InputError
 from torch import Tensor, nn
 
 SHAPE = (1, 4, 3, 2, 2)

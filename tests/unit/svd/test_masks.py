@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from mora_env_svd.errors import InputError
+from mora_env_svd.pixels import to_frames
 from mora_env_svd.seine import masks
-from mora_env_svd.seine.errors import InputError
 
 
 @pytest.mark.parametrize(
@@ -51,7 +52,7 @@ def test_a_mask_takes_as_many_images_as_it_has_ends() -> None:
 def test_pixels_are_rounded_and_the_decoded_clip_is_unchanged() -> None:
     values = torch.tensor([-2.0, -1.0, -1.0 + 0.9 / 127.5, -1.0 + 1.1 / 127.5, 1.0, 3.0])
     decoded = values.expand(1, 3, 1, 6).clone()
-    frames = masks.to_frames(decoded)
+    frames = to_frames(decoded)
     assert frames.shape == (1, 1, 6, 3)
     assert frames[0, 0, :, 0].tolist() == [0, 0, 1, 1, 255, 255]
     assert torch.equal(decoded, values.expand(1, 3, 1, 6))

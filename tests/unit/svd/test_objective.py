@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import torch
 from diffusers import AutoencoderKL
+from mora_env_svd.errors import InputError
 from mora_env_svd.seine.conditioning import LATENT_SCALE, ClipSize, FrameCoder, Posterior
 from mora_env_svd.seine.diffusion import alphas_cumprod
-from mora_env_svd.seine.errors import InputError
 from mora_env_svd.seine.masks import frame_mask
 from mora_env_svd.seine.models import SeineUNet
 from mora_env_svd.seine.objective import NoiseDraw, TransitionObjective

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 import torch
+from mora_env_svd.pixels import to_frames
 from mora_env_svd.seine.agent import SeineAgent
-from mora_env_svd.seine.masks import to_frames
 from mora_env_svd.seine.models import SeineUNet
 from mora_env_svd.seine.options import SeineOptions
 from mora_env_svd.seine.weights.weights_folder import load_unet, save_unet
@@ -37,7 +37,7 @@ def agent(tiny: dict[str, Any]) -> SeineAgent:
 @pytest.fixture
 def parts(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     sent: list[dict[str, Any]] = []
-    monkeypatch.setattr("mora_env_svd.seine.agent.report_part", lambda **values: sent.append(values))
+    monkeypatch.setattr("mora_env_svd.clip_generator.report_part", lambda **values: sent.append(values))
     return sent
 
 
@@ -164,7 +164,7 @@ def test_parts_are_the_first_frames_of_the_result(agent: SeineAgent, parts: list
 
 def test_progress_counts_the_model_calls_of_all_clips(agent: SeineAgent, monkeypatch: pytest.MonkeyPatch) -> None:
     steps: list[tuple[int, int]] = []
-    monkeypatch.setattr("mora_env_svd.seine.agent.report_step", lambda *step: steps.append(step))
+    monkeypatch.setattr("mora_env_svd.clip_generator.report_step", lambda *step: steps.append(step))
     agent.image_to_video(PROMPTS, SEEDS, PICTURES)
     assert [step for step, _ in steps] == sorted(step for step, _ in steps)
     assert {step for step, _ in steps} == set(range(7))
@@ -178,13 +178,13 @@ def test_a_cancelled_clip_ends_there_and_the_next_keeps_its_bytes(
     alone = agent.image_to_video(PROMPTS[1:], SEEDS[1:], PICTURES[1:])["outputs"]
     parts.clear()
     steps: list[int] = []
-    monkeypatch.setattr("mora_env_svd.seine.agent.report_step", lambda step, _: steps.append(step))
+    monkeypatch.setattr("mora_env_svd.clip_generator.report_step", lambda step, _: steps.append(step))
 
     def cancelled() -> frozenset[int]:
         is_time = steps[-1] == 2 if moment == "sampling" else bool(parts)
         return frozenset({0}) if is_time else frozenset()
 
-    monkeypatch.setattr("mora_env_svd.seine.agent.cancelled_samples", cancelled)
+    monkeypatch.setattr("mora_env_svd.clip_generator.cancelled_samples", cancelled)
     outputs = agent.image_to_video(PROMPTS, SEEDS, PICTURES)["outputs"]
     assert not outputs[0].any()
     assert torch.equal(outputs[1], alone[0])
@@ -202,7 +202,7 @@ def test_a_cancelled_call_ends_at_its_next_report(
         if len(reports) == num_reports:
             raise Cancelled("the caller cancelled this call")
 
-    monkeypatch.setattr("mora_env_svd.seine.agent.report_step", report)
+    monkeypatch.setattr("mora_env_svd.clip_generator.report_step", report)
     with pytest.raises(Cancelled):
         agent.image_to_video(PROMPTS, SEEDS, PICTURES)
     assert len(reports) == num_reports

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from mora_env_svd.seine.errors import ConfigError, InputError, WeightsFileError
+from mora_env_svd.errors import ConfigError, InputError, WeightsFileError
 from mora_env_svd.seine.models import SeineConfig, SeineUNet
 from mora_env_svd.seine.models.temporal_attention import RotaryEmbedding, rotary_frequencies
 from mora_env_svd.seine.weights.weights_folder import load_unet, save_unet

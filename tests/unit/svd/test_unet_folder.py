@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from mora_env_svd.seine.errors import WeightsFileError
+from mora_env_svd.errors import WeightsFileError
 from mora_env_svd.seine.models import SeineUNet
 from mora_env_svd.seine.tiny import UNET_CONFIG
 from mora_env_svd.seine.weights import unet_folder as converter

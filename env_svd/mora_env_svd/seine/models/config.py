@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
-from mora_env_svd.seine.errors import ConfigError
+from mora_env_svd.errors import ConfigError
 
 DOWN_WITH_TEXT, DOWN = "CrossAttnDownBlock3D", "DownBlock3D"
 UP_WITH_TEXT, UP = "CrossAttnUpBlock3D", "UpBlock3D"

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from mora_env_svd.seine.errors import InputError
+from mora_env_svd.errors import InputError
 from mora_env_svd.seine.models.config import SeineConfig
 from mora_env_svd.seine.models.embeddings import TimestepEmbedding, timestep_waves
 from mora_env_svd.seine.models.frame_convolution import FrameConvolution

@@ -26,7 +26,7 @@ from mora_environment.weights.shared_lock import lock_where_possible
 from mora_runtime.files.durable_files import sync, write_text
 from torch import Tensor
 
-from mora_env_svd.seine.errors import WeightsFileError
+from mora_env_svd.errors import WeightsFileError
 from mora_env_svd.seine.models import SeineConfig, SeineUNet
 from mora_env_svd.seine.weights.weights_folder import CONFIG_NAME, WEIGHTS_NAME, check_fit, completed
 

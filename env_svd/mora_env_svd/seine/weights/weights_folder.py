@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from mora_env_svd.seine.errors import WeightsFileError
+from mora_env_svd.errors import WeightsFileError
 from mora_env_svd.seine.models import SeineUNet
 from mora_env_svd.seine.models.temporal_attention import rotary_frequencies
 

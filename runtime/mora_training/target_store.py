@@ -1,36 +1,43 @@
-"""Posteriors of target clips by content key: in memory up to a limit, and on disk so that no clip is encoded twice."""
+"""Encoded target clips by content key: in memory up to a limit, and on disk so that no clip is encoded twice."""
 
 from __future__ import annotations
 
+import hashlib
 from collections import OrderedDict
+from collections.abc import Mapping
 from pathlib import Path
+
+from torch import Tensor
 
 from mora_training.tensor_files import TensorFiles
 
-from mora_env_opensora.conditioning import ClipSize
-from mora_env_opensora.objective import Target
-from mora_env_opensora.weights_identity import identity_of
-
-_MAX_MEMORY_NBYTES = 2 << 30  # about 580 clips of 93x480x640; further ones are read from disk when they are used
+_MAX_MEMORY_NBYTES = 2 << 30  # of some hundred clips; further ones are read from disk when they are used
+Target = Mapping[str, Tensor]  # named tensors on the CPU
 
 
 class TargetStore:
-    """Targets of one clip size.
+    """Targets of one agent, each with the same named tensors.
 
     Args:
+        shapes: of each tensor of a target, by name; None = any length.
         folder: of the files; None = everything stays in memory.
-        identity: of the autoencoder: weights, dtype and whatever else changes its posteriors.
+        identity: changes with everything that a target depends on besides its clip: the clip's size, and the
+            autoencoder's weights, dtype and device.
         max_memory_nbytes: of targets that are on disk too; the least recently used ones are dropped from memory.
     """
 
     def __init__(
-        self, size: ClipSize, folder: Path | None, identity: str, *, max_memory_nbytes: int = _MAX_MEMORY_NBYTES
+        self,
+        shapes: Mapping[str, tuple[int | None, ...]],
+        folder: Path | None,
+        identity: str,
+        *,
+        max_memory_nbytes: int = _MAX_MEMORY_NBYTES,
     ) -> None:
-        shape = size.latent_shape
-        self._files = None if folder is None else TensorFiles(folder, {"mean": shape, "std": shape})
-        self._identity = identity_of(identity, size)
+        self._files = None if folder is None else TensorFiles(folder, shapes)
+        self._identity = identity
         self._max_memory_nbytes = max_memory_nbytes
-        self._on_disk: OrderedDict[str, Target] = OrderedDict()  # the copies in memory, in the order of their last use
+        self._on_disk: OrderedDict[str, Target] = OrderedDict()  # copies in memory, in the order of their last use
         self._only_here: dict[str, Target] = {}
 
     def find(self, key: str) -> Target | None:
@@ -41,18 +48,17 @@ class TargetStore:
             self._on_disk.move_to_end(key)
             return self._on_disk[key]
         found = None if self._files is None else self._files.read(self._name(key))
-        return None if found is None else self._remembered(key, Target(found["mean"], found["std"]))
+        return None if found is None else self._remembered(key, found)
 
     def store(self, key: str, target: Target) -> None:
         """Store a target, whose tensors are on the CPU."""
-        written = self._files is not None and self._files.write(self._name(key), target._asdict())
-        if written:
+        if self._files is not None and self._files.write(self._name(key), target):
             self._remembered(key, target)
         else:
             self._only_here[key] = target
 
     def _name(self, key: str) -> str:
-        return identity_of(self._identity, key)
+        return hashlib.sha256(f"{self._identity}\0{key}".encode()).hexdigest()
 
     def _remembered(self, key: str, target: Target) -> Target:
         self._on_disk[key] = target
@@ -62,4 +68,4 @@ class TargetStore:
 
 
 def _nbytes(target: Target) -> int:
-    return target.mean.nbytes + target.std.nbytes
+    return sum(tensor.nbytes for tensor in target.values())

@@ -16,7 +16,8 @@ import torch
 from mora_training.tensor_files import TensorFiles
 from torch import Tensor, nn
 
-from mora_env_svd.seine.errors import InputError
+from mora_env_svd.errors import InputError
+from mora_env_svd.files_state import files_state
 
 _log = logging.getLogger(__name__)
 _MAX_NUM_CHARACTERS = 10_000
@@ -190,10 +191,3 @@ def load_clip_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
     bare = {name.removeprefix(prefix): tensor for name, tensor in weights.items() if "position_ids" not in name}
     has_prefix = any(name.startswith(prefix) for name in own)
     model.load_state_dict({(prefix + name if has_prefix else name): tensor for name, tensor in bare.items()})
-
-
-def files_state(folder: Path) -> list[tuple[str, int, int, int]]:
-    """Name, size, time and inode of the files of a folder; empty for a Hub id, whose files never change."""
-    paths = [path for path in sorted(folder.rglob("*")) if path.is_file()] if folder.is_dir() else []
-    states = [(path, path.stat()) for path in paths]
-    return [(str(path.relative_to(folder)), found.st_size, found.st_mtime_ns, found.st_ino) for path, found in states]
