@@ -8,6 +8,7 @@ _AGENTS = "tests.toy_agents.agents"
 KINDS = {
     "source": Kind(options=SourceOptions, build=f"{_AGENTS}:ToySource", weights="weights"),
     "transform": Kind(options=TransformOptions, build=f"{_AGENTS}:ToyTransform", weights="weights"),
+    "editor": Kind(options=TransformOptions, build=f"{_AGENTS}:ToyEditor", weights="weights"),
     "mover": Kind(options=MoverOptions, build=f"{_AGENTS}:ToyMover", weights="weights"),
     "last": Kind(options=LastOptions, build=f"{_AGENTS}:ToyLast", weights="weights"),
     "critic": Kind(options=CriticOptions, build=f"{_AGENTS}:ToyCritic"),

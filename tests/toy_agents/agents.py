@@ -12,7 +12,7 @@ from mora_runtime.errors import BadArgument
 from safetensors.torch import load_file
 
 from tests.toy_agents.options import SIDE, CriticOptions, ToyOptions
-from tests.toy_agents.served import ServesClips, ServesPictures, clips, to_pixels
+from tests.toy_agents.served import ServesClips, ServesEdits, ServesPictures, clips, to_pixels
 
 WIDTH = 640  # of z: large enough to travel in shared memory
 _POOL = 8  # the model sees the mean of so many pixels a side
@@ -100,6 +100,10 @@ class ToyTransform(ToyAgent):
         self, z: torch.Tensor | None, prompt_keys: list[str], seeds: list[int], images: torch.Tensor
     ) -> dict[str, Any]:
         return {"images": self.made(z, seeds, images)}
+
+
+class ToyEditor(ToyTransform, ServesEdits):
+    """Pictures to pictures, also by instruction."""
 
 
 class ToyMover(ToyAgent):

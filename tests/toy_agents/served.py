@@ -113,6 +113,29 @@ class ServesPictures(ServedToy):
         return {"outputs": to_pixels(given + strength * (drawn - given))}
 
 
+class ServesEdits(ServedToy):
+    """Capability of agents that change a picture by an instruction."""
+
+    @remote
+    def describe(self) -> dict[str, Any]:
+        return self.describe_with(1)
+
+    @remote
+    def edit_image(
+        self,
+        prompts: list[str],
+        seeds: list[int],
+        images: torch.Tensor,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        negative_prompt: str | None = None,
+        z: torch.Tensor | None = None,
+    ) -> dict[str, Any]:
+        self.take_steps(num_inference_steps, len(prompts))
+        size = (images.shape[1], images.shape[2])
+        return {"outputs": to_pixels(self.drawn(prompts, seeds, z, from_pixels(images), size, negative_prompt))}
+
+
 class ServesClips(ServedToy):
     """Capabilities of agents that make clips: from a given picture to the one that the model makes of it."""
 

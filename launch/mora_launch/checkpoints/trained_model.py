@@ -89,10 +89,10 @@ class TrainedModel:
     def put_into(self, config: TrainConfig) -> TrainConfig:
         """Return the configuration in which every agent loads its weights, or its adapters on top of its own weights.
 
-        Critics, which never train, have neither.
+        Critics, which never train, have neither, and agents outside the chain need none.
 
         Raises:
-            CheckpointError: the checkpoint has other agents than the configuration.
+            CheckpointError: the checkpoint has other agents than the chain of the configuration.
         """
         names = [name for name, _ in config.agents.items()]
         if not self.agents <= set(names):
@@ -100,7 +100,8 @@ class TrainedModel:
                 f"checkpoint of step {self.step}: has weights of {', '.join(sorted(self.agents))}, the configuration "
                 f"has the agents {', '.join(names)}; it belongs to another configuration"
             )
-        self.check_agents(name for name in names if name in self.agents or name not in config.losses)
+        chain = config.chain_names
+        self.check_agents(name for name in chain if name in self.agents or name not in config.losses)
         agents = {name: agent.model_copy(update=self._loaded(name)) for name, agent in config.agents.items()}
         return config.model_copy(update={"agents": agents})
 

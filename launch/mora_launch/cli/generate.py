@@ -30,7 +30,9 @@ _WORDS = [name.replace("_", "-") for name in TASKS]
 @click.option("--seed", type=int, default=0, show_default=True, help="Random seed.")
 @click.option("--seconds", type=float, help="Length of the generated part.  [default: one clip of the model]")
 @click.option(
-    "--strength", type=float, help="Strength of the change in edit and simulate, above 0, at most 1.  [default: config]"
+    "--strength",
+    type=float,
+    help="Strength of the change in edit and simulate, above 0, at most 1; edit_image takes none.  [default: config]",
 )
 @click.option("--steps", type=int, help="Number of denoising steps.  [default: config]")
 @click.option("--guidance", type=float, help="Guidance scale.  [default: config]")

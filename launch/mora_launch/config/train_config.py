@@ -32,10 +32,10 @@ from mora_launch.serving.settings import ServingSettings, check_served
 class TrainConfig(Settings):
     """The whole configuration of a joint training job."""
 
-    name: str = "mora"
+    name: str = "mora"  # of the job; part of the names of its run directories
     environments: dict[EnvironmentName, EnvironmentSource] = Field(default_factory=dict)  # besides the checkout's
-    seed: int = 42
-    replicas: PositiveInt = 1
+    seed: int = 42  # of weights that are drawn, order of samples and noise
+    replicas: PositiveInt = 1  # copies of the chain, each with its own servers; they share every batch
     clip: ClipShape
     agents: dict[AgentName, AgentConfig] = Field(min_length=1)
     chain: tuple[str, ...] = ()  # the agents in the order of the forward; default: all, in their order
@@ -90,14 +90,18 @@ class TrainConfig(Settings):
     def of_chain(self) -> TrainConfig:
         """Return the configuration with only the agents of the chain, in its order; those that do not train are frozen.
 
-        A frozen agent's parameters and z do not change.
+        A frozen agent's parameters and z do not change. Agents outside the chain only serve.
         """
         still = {"trainable": TrainableSettings(scope="none"), "learning_rate": 0.0, "modulation_learning_rate": 0.0}
         agents = {
             name: agent if self.trains is None or name in self.trains else agent.model_copy(update=still)
             for name, agent in ((name, self.agents[name]) for name in self.chain_names)
         }
-        return self.model_copy(update={"agents": agents})
+        servers = {
+            name: count for name, count in self.serving.servers.items() if name in {*agents, *self.serving.agents}
+        }
+        serving = self.serving.model_copy(update={"servers": servers})
+        return self.model_copy(update={"agents": agents, "serving": serving})
 
 
 def stored_config(content: dict[str, Any], source: str) -> TrainConfig:

@@ -36,10 +36,17 @@ from mora_launch.serving.running_servers import RunningServers
 from mora_launch.serving.server_pool import ServerPool
 from mora_launch.serving.terms import LoraChoice, Terms
 from mora_launch.tasks.agents import Agents
-from mora_launch.tasks.catalog import TASKS
+from mora_launch.tasks.catalog import TASKS, called
 from mora_launch.tasks.media import check_encodable, chosen_codec, encode, format_of
 from mora_launch.tasks.procedures import run_task
-from mora_launch.tasks.request import TaskRequest, check_fields, check_fps, check_request, check_seconds
+from mora_launch.tasks.request import (
+    TaskRequest,
+    check_fields,
+    check_fps,
+    check_request,
+    check_seconds,
+    check_strength,
+)
 
 
 @dataclass(frozen=True)
@@ -116,6 +123,7 @@ def generate(
         _interruptible(),
     ):
         check_request(request, servers.pool, config.serving)
+        check_strength(options.strength, options.task, servers.pool)
         used = {} if lora is None else {"lora": _checked(lora, request.task, servers.pool, expected_lora)}
         clip, taken = _run(request, servers.pool, config, Terms(lora=lora), session, console, before)
         models = {capability: servers.pool.describe(capability)["model"] for capability in servers.pool.capabilities()}
@@ -184,7 +192,7 @@ def _checked(lora: LoraChoice, task: str, pool: ServerPool, expected: Mapping[st
         BadRequest: they are for other agents than those of the task.
         SettingsError: they are not those of the run that is repeated.
     """
-    pool.adapters.check(lora, pool.agents_of(TASKS[task].capabilities))
+    pool.adapters.check(lora, pool.agents_of(called(TASKS[task], pool.capabilities())))
     record = pool.adapters.record(lora)
     if expected is not None and record["sha256"] != expected:
         raise SettingsError(f"--repeat: the adapters `{lora.name}` have changed since that run (their SHA-256 differs)")

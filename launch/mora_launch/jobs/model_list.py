@@ -48,15 +48,12 @@ def describe_models(served: ServedModels, checked: Mapping[str, CheckedOptions])
 
     `weights` says whether they are on this machine, `missing` what is not.
     """
-    others = served.config.serving.agents
     return {
         name: {
             "environment": agent.environment,
             "kind": agent.kind,
             "num_servers": served.num_servers[name],
-            "does": ", ".join(others[name].capabilities)
-            if name in others
-            else "training, and the remaining capabilities",
+            "does": _does(served.config, name),
             "options": checked[name].options,
             "weights": "missing" if checked[name].missing else "here",
             "missing": [str(each) for each in checked[name].missing],
@@ -71,3 +68,10 @@ def describe_models(served: ServedModels, checked: Mapping[str, CheckedOptions])
         }
         for name, agent in served.config.agents.items()
     }
+
+
+def _does(config: TrainConfig, name: str) -> str:
+    """Return what an agent is for: training if it is in the chain, and capabilities."""
+    capabilities = ", ".join(config.agents[name].capabilities or ("the remaining capabilities",))
+    trains = name in config.chain_names and name not in config.serving.agents
+    return f"training, and {capabilities}" if trains else capabilities

@@ -112,7 +112,7 @@ def next_candidate(
     if step.action == "adjust":
         seed = stage_seed(request.seed, f"{candidate.stage} adjusted", candidate.attempt)
         strength = step.strength or request.strength or _STRENGTH
-        adjusted = agents.image_to_image(step.prompt or candidate.prompt, seed, frames, strength)
+        adjusted = agents.edited(step.prompt or candidate.prompt, seed, frames, strength)
         return candidate.model_copy(update=changes), adjusted
     changes |= {"prompt": step.prompt} if step.action == "edit" else {"attempt": candidate.attempt + 1}
     changed = candidate.model_copy(update=changes)

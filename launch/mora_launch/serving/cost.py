@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from mora_launch.config.capability import PICTURES
+
 _PER_UNIT = 1e-6
-PICTURES = ("text_to_image", "image_to_image")
 
 
 def call_cost(capability: str, about: Mapping[str, Any], shared: Mapping[str, Any] | None = None) -> float:

@@ -11,7 +11,7 @@ from pydantic import AliasChoices, Field
 from mora_launch.chat.endpoint import ChatSettings
 from mora_launch.config.adapters_config import AdaptersConfig
 from mora_launch.config.agent_config import AgentConfig
-from mora_launch.config.capability import Capability
+from mora_launch.config.capability import PICTURES, Capability
 from mora_launch.config.chain_names import AgentName
 from mora_launch.telemetry.settings import TracingSettings
 
@@ -28,8 +28,8 @@ class ServedAgentConfig(AgentConfig):
 class PromptAgentSettings(ChatSettings):
     """The prompt agent: offline templates, or a language model behind an OpenAI-compatible endpoint."""
 
-    kind: Literal["template", "openai"] = "template"
-    model: str = "gpt-4o"
+    kind: Literal["template", "openai"] = "template"  # offline rules, or a language model
+    model: str = "gpt-4o"  # asked by kind `openai`
     max_retries: int = Field(default=1, ge=0)  # fewer than elsewhere, because a client waits for the prompt
 
 
@@ -42,7 +42,8 @@ class ServingSettings(Settings):
     adapters: AdaptersConfig = AdaptersConfig()  # LoRA adapters that requests may name
     max_adapter_nbytes: PositiveInt = 2 << 30  # of all adapters of one agent, which each of its servers keeps in memory
     servers: dict[str, PositiveInt] = Field(default_factory=dict)  # number of servers by agent; default 1
-    max_batch: dict[str, PositiveInt] = Field(default_factory=lambda: {"text_to_image": 4, "image_to_image": 4})
+    # requests in one call, by capability; 1 for those that are not named
+    max_batch: dict[str, PositiveInt] = Field(default_factory=lambda: dict.fromkeys(PICTURES, 4))
     gather_s: float = Field(default=0.01, ge=0.0)  # how long an idle server waits to fill a batch
     max_waiting: PositiveInt = 256  # requests in progress; beyond that the answer is 429
     # megapixel-steps (frames x pixels x denoising steps) of requests in progress; None = so many default requests, and
@@ -55,12 +56,12 @@ class ServingSettings(Settings):
     max_review_nbytes: PositiveInt = 1 << 30  # on disk, of all unfinished reviews
     keep_videos_s: float = Field(default=3600.0, gt=0.0)  # how long finished jobs are kept
     keep_reviews_s: float = Field(default=7 * 86400.0, gt=0.0)  # how long stopped reviews are kept
-    max_upload_nbytes: PositiveInt = 64 << 20
+    max_upload_nbytes: PositiveInt = 64 << 20  # of all files of one request
     max_prompt_length: PositiveInt = 4000  # characters
     max_seconds: float = Field(default=60.0, gt=0.0)  # of a requested video
     max_frames_read: PositiveInt = 1000  # of an uploaded video
     sizes: tuple[str, ...] = ()  # more sizes of pictures, as WIDTHxHEIGHT, in addition to the agent's
-    call_deadline_s: float = Field(default=1800.0, gt=0.0)
+    call_deadline_s: float = Field(default=1800.0, gt=0.0)  # of one call to a server
     edit_strength: float = Field(default=0.6, gt=0.0, le=1.0)  # of image-to-image by instruction
     review_timeout_s: float = Field(default=3600.0, gt=0.0)  # then the session is stopped, to be resumed later
     prompts: PromptAgentSettings = PromptAgentSettings()

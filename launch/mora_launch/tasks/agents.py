@@ -17,6 +17,7 @@ from mora_launch.serving.feeding.held_sample import HeldSample
 from mora_launch.serving.server_pool import ServerPool
 from mora_launch.serving.terms import DEFAULT_TERMS, Terms
 from mora_launch.serving.work_queue import TakePart
+from mora_launch.tasks.catalog import editor
 
 OnStep = Callable[[str, int, int], None]  # capability, step, number of steps
 _TICK_S = 0.1
@@ -85,6 +86,17 @@ class Agents:
         own = fitted(image[None], about["height"], about["width"])[0]
         return self._picture("image_to_image", prompt, seed, {"images": own}, {"strength": strength})
 
+    def edit_image(self, prompt: str, seed: int, image: Clip) -> Clip:
+        """Change a picture as an instruction says. The result has its size, as far as the model can make it."""
+        size = _makeable_size(image, self._pool.describe("edit_image"))
+        return self._picture("edit_image", prompt, seed, {"images": fitted(image[None], *size)[0]})
+
+    def edited(self, prompt: str, seed: int, image: Clip, strength: float) -> Clip:
+        """Change a picture by `edit_image` where an agent has it, else by `image_to_image` with this strength."""
+        if editor(self._pool.capabilities()) == "edit_image":
+            return self.edit_image(prompt, seed, image)
+        return self.image_to_image(prompt, seed, image, strength)
+
     def image_to_video(self, prompt: str, seed: int, image: Clip, num_used: int = 0) -> Clip:
         """Make a clip that begins with the picture, at the model's size.
 
@@ -95,19 +107,23 @@ class Agents:
 
     def extend_video(self, prompt: str, seed: int, frames: Clip, num_used: int = 0) -> Clip:
         """Make frames that follow the given ones; `num_used` as in `image_to_video`."""
-        return self._call("extend_video", prompt, seed, {"videos": self.to_video_size(frames)}, num_used=num_used)
+        given = self._to_size_of("extend_video", frames)
+        return self._call("extend_video", prompt, seed, {"videos": given}, num_used=num_used)
 
     def connect_videos(self, prompt: str, seed: int, image: Clip, image_after: Clip) -> Clip:
         """Make a clip from the first picture to the second; it includes both."""
-        ends = self.to_video_size(np.stack([image, image_after]))
+        ends = self._to_size_of("connect_videos", np.stack([image, image_after]))
         return self._call("connect_videos", prompt, seed, {"images": ends[0], "images_after": ends[1]})
 
     def to_video_size(self, frames: Clip) -> Clip:
-        """Resize frames to the size of the video agent."""
-        return fitted(frames, *self._video_size())
+        """Resize frames to the size of the video agent, which every clip of a task has."""
+        return self._to_size_of("image_to_video", frames)
 
-    def _video_size(self) -> tuple[int, int]:
-        about = self._pool.describe("image_to_video")
+    def _to_size_of(self, capability: str, frames: Clip) -> Clip:
+        return fitted(frames, *self._size_of(capability))
+
+    def _size_of(self, capability: str) -> tuple[int, int]:
+        about = self._pool.describe(capability)
         return int(about["height"]), int(about["width"])
 
     def _picture(self, *call: Any) -> Clip:
@@ -120,7 +136,7 @@ class Agents:
 
     def _given(self, image: Clip) -> Clip | HeldSample:
         """Return a picture for the video agent: as a reference if its server still has it in the right size."""
-        if self._held is not None and image is self._held[0] and image.shape[:2] == self._video_size():
+        if self._held is not None and image is self._held[0] and image.shape[:2] == self._size_of("image_to_video"):
             return self._held[1]
         own: Clip = self.to_video_size(image[None])[0]
         return own
@@ -128,7 +144,7 @@ class Agents:
     def _call(self, *call: Any, num_used: int = 0) -> Clip:
         made = self._made(*call, num_used=num_used)
         assert not isinstance(made, HeldSample), "it was not asked for"
-        return made
+        return self.to_video_size(made)
 
     def _early(self, num_used: int) -> TakePart | None:
         """Return what takes the parts of one call. A call that another server repeats gives some of them again."""
@@ -141,7 +157,7 @@ class Agents:
             new = frames[num_taken - start : num_used - start] if start <= num_taken < num_used else frames[:0]
             num_taken += len(new)
             if len(new):
-                on_frames(new)
+                on_frames(self.to_video_size(new))
 
         return take
 
@@ -174,3 +190,11 @@ class Agents:
                 if time.monotonic() > deadline:
                     work.cancel()
                     raise DeadlineExceeded(f"{capability} gave no result within {self._deadline_s:.0f} s") from None
+
+
+def _makeable_size(image: Clip, about: dict[str, Any]) -> tuple[int, int]:
+    """Return the size that is nearest to the picture's own of those that a model can make, with its proportions."""
+    multiple, longest = int(about.get("size_multiple", 1)), max(image.shape[:2])
+    scale = min(1.0, int(about.get("largest_side", longest)) / longest)
+    height, width = (max(multiple, int(side * scale) // multiple * multiple) for side in image.shape[:2])
+    return height, width

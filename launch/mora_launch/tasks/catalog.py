@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 _PICTURE, _CIRCLE, _SQUARE = "red-circle.png", "red-circle-right.mp4", "blue-square-left.mp4"
 EXAMPLE_FILES = (_PICTURE, _CIRCLE, _SQUARE)  # in `launch/mora_launch/web/assets/`
+# What can change a picture as a prompt says; the first of these that an agent has is used. Only `image_to_image` takes
+# a strength: `edit_image` follows the instruction alone.
+EDITORS = ("edit_image", "image_to_image")
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class Task:
     Attributes:
         title, description: shown by the page.
         fields: those that the task uses in addition to prompt, files and seed.
-        capabilities: every one that it may call.
+        capabilities: every one that it may call; of `EDITORS` it calls only one, see `called`.
         needs_image: False = it takes none.
         num_optional_videos: in addition to `num_videos`, which it needs.
     """
@@ -88,7 +91,7 @@ TASKS: Mapping[str, Task] = {
         description="Changes the first frame as you describe, then animates it again.",
         examples=(Example("make the circle green", (_CIRCLE,)), Example("make the square yellow", (_SQUARE,))),
         fields=("seconds", "strength"),
-        capabilities=("image_to_image", "image_to_video", "extend_video"),
+        capabilities=(*EDITORS, "image_to_video", "extend_video"),
         num_videos=1,
     ),
     "connect": Task(
@@ -106,7 +109,22 @@ TASKS: Mapping[str, Task] = {
         description="Makes a scene in the style of a digital world.",
         examples=(Example("a yellow circle moves left"), Example("a red circle moves right", (_CIRCLE,))),
         fields=("seconds", "strength", "enhance"),
-        capabilities=("text_to_image", "image_to_image", "image_to_video", "extend_video"),
+        capabilities=("text_to_image", *EDITORS, "image_to_video", "extend_video"),
         num_optional_videos=1,
     ),
 }
+
+
+def editor(known: Collection[str]) -> str:
+    """Return the capability that changes a picture as a prompt says, where the agents have the `known` ones."""
+    return next((name for name in EDITORS if name in known), EDITORS[-1])
+
+
+def called(task: Task, known: Collection[str]) -> tuple[str, ...]:
+    """Return the capabilities that a task may call where the agents have the `known` ones."""
+    return tuple(name for name in task.capabilities if name not in EDITORS or name == editor(known))
+
+
+def takes_strength(known: Collection[str]) -> bool:
+    """Whether a change of a picture has a strength where the agents have the `known` capabilities."""
+    return editor(known) == "image_to_image"

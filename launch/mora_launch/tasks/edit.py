@@ -19,7 +19,7 @@ def edit(request: TaskRequest, agents: Agents, stages: Stages) -> Iterator[Clip]
     strength = request.strength
     assert strength is not None, "filled in before"
     image, prompt = stages.frames(
-        "image", request.prompt, lambda text, seed: agents.image_to_image(text, seed, given[0], strength)
+        "image", request.prompt, lambda text, seed: agents.edited(text, seed, given[0], strength)
     )
     wanted = wanted_frames(request.seconds, request.fps, len(given))
     clip, prompt = stages.frames(

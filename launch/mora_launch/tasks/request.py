@@ -16,7 +16,7 @@ from pydantic_core import PydanticCustomError
 from mora_launch.limits import MAX_FPS, MAX_NUM_STEPS, MAX_SEED
 from mora_launch.serving.server_pool import ServerPool
 from mora_launch.serving.settings import ServingSettings
-from mora_launch.tasks.catalog import TASKS
+from mora_launch.tasks.catalog import TASKS, called, takes_strength
 from mora_launch.tasks.errors import BadRequest
 
 
@@ -88,7 +88,8 @@ def check_request(request: TaskRequest, pool: ServerPool, settings: ServingSetti
     check_fields(request, settings)
     check_sampling(request.num_inference_steps, request.guidance_scale, pool.describe("image_to_video"))
     if request.negative_prompt is not None:
-        for capability in set(TASKS[request.task].capabilities).intersection(pool.capabilities()):
+        known = pool.capabilities()
+        for capability in set(called(TASKS[request.task], known)).intersection(known):
             check_negative_prompt(request.negative_prompt, request.guidance_scale, pool.describe(capability), settings)
 
 
@@ -116,6 +117,28 @@ def check_texts(request: TaskRequest, settings: ServingSettings) -> None:
         check_seconds(request.seconds, request.fps, settings)
     if request.strength is not None and not 0 < request.strength <= 1:
         raise BadRequest("strength", f"expected more than 0, at most 1, got {request.strength:g}")
+
+
+def check_strength(strength: float | None, task: str, pool: ServerPool) -> None:
+    """Refuse a strength that the request gives and no agent takes.
+
+    Args:
+        strength: None if the request gives none.
+        task: may be empty: such a task depends on the files, and uses none.
+    """
+    if strength is not None and task in TASKS and "strength" in TASKS[task].fields:
+        check_editor_strength(strength, pool)
+
+
+def check_editor_strength(strength: float | None, pool: ServerPool) -> None:
+    """Check a strength for the agent that changes pictures, if one is given."""
+    if strength is None:
+        return
+    if not takes_strength(pool.capabilities()):
+        name = pool.describe("edit_image")["agent"]
+        raise BadRequest("strength", f"the agent {name} takes none, it follows the instruction; leave strength out")
+    if not 0 < strength <= 1:
+        raise BadRequest("strength", f"expected more than 0, at most 1, got {strength:g}")
 
 
 def _check_files(request: TaskRequest) -> None:

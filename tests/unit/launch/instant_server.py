@@ -44,9 +44,11 @@ class InstantPool:
         submitted: capability and shared arguments of all work.
         waits: whether work is left undone.
         negative: agents that take a negative prompt.
+        agents: the agent of each capability.
     """
 
     def __init__(self) -> None:
+        self.agents = dict(_AGENTS)
         self.submitted: list[tuple[str, dict[str, Any]]] = []
         self.works: list[Work] = []
         self.waits = False
@@ -55,7 +57,7 @@ class InstantPool:
         self.counters = Counters()
 
     def describe(self, capability: str) -> dict[str, Any]:
-        agent = _AGENTS[capability]
+        agent = self.agents[capability]
         return {
             "agent": agent, "model": "instant", "height": SIDE, "width": SIDE, "num_frames": NUM_FRAMES,
             "size_multiple": 16, "num_inference_steps": 4, "least_num_inference_steps": 1, "guidance_scale": 3.0,
@@ -63,10 +65,10 @@ class InstantPool:
         }  # fmt: skip
 
     def capabilities(self) -> list[str]:
-        return list(_AGENTS)
+        return list(self.agents)
 
     def agents_of(self, capabilities: Collection[str] = ()) -> set[str]:
-        return {agent for name, agent in _AGENTS.items() if name in capabilities or not capabilities}
+        return {agent for name, agent in self.agents.items() if name in capabilities or not capabilities}
 
     def submit(self, capability: str, sample: dict[str, Any], shared: dict[str, Any], *rest: Any, **more: Any) -> Work:
         self.submitted.append((capability, shared))
@@ -77,6 +79,8 @@ class InstantPool:
         return work
 
     def _shape(self, capability: str, shared: dict[str, Any]) -> tuple[int, ...]:
+        if capability == "edit_image":
+            return SIDE, SIDE, 3
         if capability.endswith("to_image"):
             return shared.get("height") or SIDE, shared.get("width") or SIDE, 3
         return NUM_FRAMES - (capability == "extend_video"), SIDE, SIDE, 3

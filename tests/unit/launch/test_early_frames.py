@@ -42,6 +42,9 @@ class PartialPool:
     def describe(self, capability: str) -> dict[str, Any]:
         return {"agent": "a", "model": "m", "height": SIDE, "width": SIDE, "num_frames": NUM_FRAMES}
 
+    def capabilities(self) -> list[str]:
+        return ["text_to_image", "image_to_image", "image_to_video", "extend_video"]
+
     def submit(
         self, capability: str, sample: dict[str, Any], shared: dict[str, Any], *rest: Any,
         on_part: Callable[[int, Clip], None] | None = None, **more: Any,

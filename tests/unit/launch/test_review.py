@@ -30,7 +30,7 @@ class DrawnAgents:
         self.calls.append(("image", prompt, seed))
         return np.full((4, 4, 3), seed % 251, dtype=np.uint8)
 
-    def image_to_image(self, prompt: str, seed: int, image: Any, strength: float) -> Any:
+    def edited(self, prompt: str, seed: int, image: Any, strength: float) -> Any:
         self.calls.append(("adjust", prompt, seed))
         return image + np.uint8(1)
 

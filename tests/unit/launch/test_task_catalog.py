@@ -14,7 +14,7 @@ from mora_launch.chat.prompt_agent import prompt_agent
 from mora_launch.cli.command_line import cli
 from mora_launch.serving.settings import PromptAgentSettings
 from mora_launch.tasks.agents import Agents
-from mora_launch.tasks.catalog import EXAMPLE_FILES, TASKS
+from mora_launch.tasks.catalog import EXAMPLE_FILES, TASKS, called
 from mora_launch.tasks.procedures import procedure_of, run_task
 from mora_launch.tasks.request import TaskRequest
 from mora_launch.tasks.stages import Unreviewed
@@ -43,9 +43,12 @@ def test_examples_have_the_files_that_the_task_needs(name: str) -> None:
             assert (Path(page_files.__file__).parent / "assets" / each).is_file()
 
 
+@pytest.mark.parametrize("has_editor", [False, True])
 @pytest.mark.parametrize("name", TASKS)
-def test_a_task_calls_the_capabilities_that_it_names(name: str) -> None:
+def test_a_task_calls_the_capabilities_that_it_names(name: str, has_editor: bool) -> None:
     task, pool = TASKS[name], InstantPool()
+    if has_editor:
+        pool.agents["edit_image"] = "editor"
     picture = np.zeros((SIDE, SIDE, 3), np.uint8) if task.needs_image else None
     seconds = 2.0 if "seconds" in task.fields else None
     for num_videos in range(task.num_videos, task.num_videos + task.num_optional_videos + 1):
@@ -53,7 +56,7 @@ def test_a_task_calls_the_capabilities_that_it_names(name: str) -> None:
         request = TaskRequest(name, "a cat", 7, 8.0, picture, videos, seconds, 0.5)
         agents = Agents(pool, prompt_agent(PromptAgentSettings()), sampling=request.sampling(), deadline_s=60.0)  # type: ignore[arg-type]
         run_task(request, agents, Unreviewed(7))
-    assert {capability for capability, _ in pool.submitted} == set(task.capabilities)
+    assert {capability for capability, _ in pool.submitted} == set(called(task, pool.capabilities()))
 
 
 def test_the_command_line_offers_every_task() -> None:

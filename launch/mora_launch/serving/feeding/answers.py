@@ -7,9 +7,10 @@ from typing import Any
 from mora_data.reading.fitting import Clip
 from mora_runtime.errors import AgentFailed
 
+from mora_launch.config.capability import PICTURES
+
 _PICTURES = "uint8 (B, H, W, 3)"
 _CLIPS = "uint8 (B, F, H, W, 3)"
-_LAYOUTS = {"text_to_image": _PICTURES, "image_to_image": _PICTURES}
 
 
 def check_samples(value: object, capability: str, num_samples: int, what: str) -> None:
@@ -21,7 +22,7 @@ def check_samples(value: object, capability: str, num_samples: int, what: str) -
     Raises:
         AgentFailed: it says what was expected and what came.
     """
-    _check(value, _LAYOUTS.get(capability, _CLIPS), num_samples, what)
+    _check(value, _PICTURES if capability in PICTURES else _CLIPS, num_samples, what)
 
 
 def part_of(values: dict[str, Any], num_samples: int, what: str) -> tuple[int, int, Clip]:

@@ -35,8 +35,10 @@ from mora_launch.serving.http.results.stored_file import StoredFile
 from mora_launch.serving.http.waiting import on_loop, while_connected
 from mora_launch.serving.terms import Terms
 from mora_launch.serving.work_queue import Work
+from mora_launch.tasks.catalog import editor, takes_strength
 from mora_launch.tasks.errors import BadRequest
 from mora_launch.tasks.request import (
+    check_editor_strength,
     check_negative_prompt,
     check_prompt,
     check_sampling,
@@ -75,7 +77,7 @@ def image_routes(front: Front, files: PictureFiles) -> APIRouter:
         fields = await RequestFields.read(request, ImageEdit)
         if "mask" in fields.files:
             raise BadRequest("mask", "is not supported; the prompt changes the whole picture")
-        terms = terms_of(request, fields, front, ("image_to_image",))
+        terms = terms_of(request, fields, front, (editor(front.pool.capabilities()),))
 
         async def submit(place: ExitStack, on_step: Any) -> list[Work]:
             prompt = partial(prompt_of, request, fields, terms)
@@ -111,13 +113,13 @@ async def _submit_edit(
     request: Request, front: Front, fields: RequestFields, terms: Terms, prompt_of: PromptOf, place: ExitStack,
     on_step: Any,
 ) -> list[Work]:  # fmt: skip
-    front.check_model(fields.text("model"), "image_to_image")
-    about = front.pool.describe("image_to_image")
+    capability = editor(front.pool.capabilities())
+    front.check_model(fields.text("model"), capability)
+    about = front.pool.describe(capability)
     height, width = check_size(asked_size(fields), about, front.config.serving, is_drawn=True)
     seeds, shared = _common(front, fields, about)
     strength = fields.number("strength")
-    if strength is not None and not 0 < strength <= 1:
-        raise BadRequest("strength", f"expected more than 0, at most 1, got {strength:g}")
+    check_editor_strength(strength, front.pool)
     pictures = await sent_files(fields, "image")
     if len(pictures) != 1:
         raise BadRequest("image", f"expected one picture as a file, got {len(pictures)}")
@@ -125,12 +127,13 @@ async def _submit_edit(
     if kind.media != "picture":
         raise BadRequest("image", f"is {kind}; expected a {PICTURES}")
     own = {**shared, "height": height, "width": width}
-    _admit(front, place, terms, len(seeds) * call_cost("image_to_image", about, own))
+    _admit(front, place, terms, len(seeds) * call_cost(capability, about, own))
     image, _ = await decoded(request, front, pictures, "image", (height, width))
-    shared["strength"] = strength or front.config.serving.edit_strength
+    if takes_strength(front.pool.capabilities()):
+        shared["strength"] = strength or front.config.serving.edit_strength
     prompt = await prompt_of()
     samples = [{"prompts": prompt, "seeds": seed, "images": image} for seed in seeds]
-    return [front.pool.submit("image_to_image", sample, shared, on_step, terms=terms) for sample in samples]
+    return [front.pool.submit(capability, sample, shared, on_step, terms=terms) for sample in samples]
 
 
 def _admit(front: Front, place: ExitStack, terms: Terms, cost: float) -> None:

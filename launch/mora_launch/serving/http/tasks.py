@@ -11,7 +11,7 @@ from mora_launch.limits import MAX_PRIORITY, MAX_SEED
 from mora_launch.serving.http.front import Front
 from mora_launch.serving.http.reading import get
 from mora_launch.serving.server_pool import ServerPool
-from mora_launch.tasks.catalog import PICTURE, TASKS, Task
+from mora_launch.tasks.catalog import PICTURE, TASKS, Task, called, takes_strength
 from mora_launch.tasks.request import drawn_sizes
 from mora_launch.web.page_files import PAGE
 
@@ -23,14 +23,15 @@ def task_routes(front: Front) -> APIRouter:
     limits = {
         "max_prompt_length": settings.max_prompt_length, "max_seconds": settings.max_seconds,
         "max_upload_nbytes": settings.max_upload_nbytes, "max_seed": MAX_SEED,
-        "clip_seconds": clip.num_frames / clip.fps, "edit_strength": settings.edit_strength,
-        "max_priority": MAX_PRIORITY,
+        "clip_seconds": clip.num_frames / clip.fps, "max_priority": MAX_PRIORITY,
     }  # fmt: skip
 
     @get(router, "/v1/tasks")
     async def tasks() -> Response:
         listed = [_told(name, task, front.pool) for name, task in TASKS.items()]
-        return JSONResponse({"object": "list", "data": listed, "picture": _picture(front), "limits": limits})
+        strength = settings.edit_strength if takes_strength(front.pool.capabilities()) else None
+        told = {**limits, "edit_strength": strength}
+        return JSONResponse({"object": "list", "data": listed, "picture": _picture(front), "limits": told})
 
     return router
 
@@ -45,7 +46,9 @@ def _picture(front: Front) -> dict[str, Any] | None:
 
 def _told(name: str, task: Task, pool: ServerPool) -> dict[str, Any]:
     adapters = _adapters(task, pool)
-    fields = [*task.fields, "priority", *_negative(task, pool), *(("lora",) if adapters else ())]
+    known = pool.capabilities()
+    own = [field for field in task.fields if field != "strength" or takes_strength(known)]
+    fields = [*own, "priority", *_negative(task, pool), *(("lora",) if adapters else ())]
     examples = [
         {"prompt": example.prompt, "files": [f"{PAGE}/{each}" for each in example.files]} for example in task.examples
     ]
@@ -59,7 +62,8 @@ def _told(name: str, task: Task, pool: ServerPool) -> dict[str, Any]:
 
 def _agents(task: Task, pool: ServerPool) -> list[dict[str, Any]]:
     """Return what is known about the agents that the task may call, as far as servers have them."""
-    return [pool.describe(name) for name in task.capabilities if name in pool.capabilities()]
+    known = pool.capabilities()
+    return [pool.describe(name) for name in called(task, known) if name in known]
 
 
 def _negative(task: Task, pool: ServerPool) -> tuple[str, ...]:

@@ -34,7 +34,7 @@ from mora_launch.serving.http.requests.uploads import data_url_content, decoded
 from mora_launch.serving.http.requests.video_request import requested_job, with_files
 from mora_launch.serving.http.video_content import check_completed, completed_file, stored_content
 from mora_launch.serving.http.waiting import while_connected
-from mora_launch.tasks.catalog import TASKS
+from mora_launch.tasks.catalog import TASKS, called
 from mora_launch.tasks.errors import BadRequest
 from mora_launch.tasks.length import planned_frames
 from mora_launch.tasks.request import TaskRequest, check_request
@@ -143,7 +143,9 @@ class _Creator:
         source = next((each for each in given if isinstance(each, VideoJob)), None)
         job = requested_job(self.front, fields, task=task, source=source)  # checks the fields before decoding
         named = TASKS.get(job.request.task)  # None if the task depends on the files
-        job.terms = terms_of(request, fields, self.front, named.capabilities if named else ())
+        job.terms = terms_of(
+            request, fields, self.front, called(named, self.front.pool.capabilities()) if named else ()
+        )
         is_reviewed = fields.flag("review", False)
         admission = self.front.reviews if is_reviewed else self.front.admission
         admission.check_room(job.terms.tenant)  # before decoding, so that a request that would be refused costs none

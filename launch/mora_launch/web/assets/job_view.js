@@ -23,10 +23,11 @@ export class JobView {
   /**
    * @param {Api} api
    * @param {Map<string, string>} names of tasks by id
+   * @param {Object} limits of `/v1/tasks`
    * @param {JobActions} actions
    * @param {function(): void} whenEnded called when a job ends or is deleted
    */
-  constructor(api, names, actions, whenEnded) {
+  constructor(api, names, limits, actions, whenEnded) {
     this.api = api;
     this.names = names;
     this.actions = actions;
@@ -36,7 +37,7 @@ export class JobView {
     this.status = element("p", { class: "status", role: "status" });
     this.problem = element("p", { class: "error", role: "alert" });
     this.buttons = element("div", { class: "actions" });
-    this.review = new ReviewView(api, () => this.#poll.start());
+    this.review = new ReviewView(api, limits, () => this.#poll.start());
     this.row = new StageRow(api, (blob) => this.#showSoFar(blob));
     this.empty = element("p", { class: "nothing" }, "Start a task or run an example. Its result appears here.");
     this.shown = element(

@@ -18,10 +18,12 @@ export class ReviewView {
 
   /**
    * @param {Api} api
+   * @param {Object} limits of `/v1/tasks`; without `edit_strength` an adjustment has no strength
    * @param {function(): void} whenDecided called after a decision on this page
    */
-  constructor(api, whenDecided) {
+  constructor(api, limits, whenDecided) {
     this.api = api;
+    this.strength = limits.edit_strength;
     this.whenDecided = whenDecided;
     this.accepted = element("p", { class: "hint" });
     this.title = element("h3", {});
@@ -126,18 +128,19 @@ export class ReviewView {
     const isEdit = action === "edit";
     const prompt = new Field(isEdit ? "New prompt" : "What to change", element("textarea", { rows: 2 }));
     if (isEdit) prompt.input.value = this.#prompt;
-    const bounds = { min: 0.05, max: 1, step: "any", placeholder: 0.6 };
+    const hasStrength = !isEdit && this.strength !== null;
+    const bounds = { min: 0.05, max: 1, step: "any", placeholder: this.strength };
     const strength = numberField("Strength", "up to 1", bounds);
     const send = button(isEdit ? "Make it from this prompt" : "Adjust", () => {
       const said = { action, prompt: prompt.value };
-      return this.#decide(!isEdit && strength.value !== "" ? { ...said, strength: Number(strength.value) } : said);
+      return this.#decide(hasStrength && strength.value !== "" ? { ...said, strength: Number(strength.value) } : said);
     }, { class: "primary" });
     const never = button("Close", () => {
       this.words.replaceChildren();
       this[action].focus();
     });
     this.words.replaceChildren(
-      prompt.element, ...(isEdit ? [] : [strength.element]), element("div", { class: "actions" }, send, never),
+      prompt.element, ...(hasStrength ? [strength.element] : []), element("div", { class: "actions" }, send, never),
     );
     prompt.input.focus();
   }

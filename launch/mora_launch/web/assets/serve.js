@@ -37,7 +37,7 @@ async function start() {
   const tabs = new TaskTabs(makers, limits, (path) => api.blob(path));
   const pictures = new Pictures(api, tabs);
   const actions = new JobActions(api, tabs, sent);
-  const view = new JobView(api, names, actions, () => jobs.lookNow());
+  const view = new JobView(api, names, limits, actions, () => jobs.lookNow());
   const gallery = new Gallery(api, names, actions, () => jobs.loadOlder());
   const list = new JobList(names);
   const jobs = new Jobs(api, (found, mayHaveMore) => {

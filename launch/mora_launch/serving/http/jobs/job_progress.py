@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mora_data.reading.fitting import Clip
 
+from mora_launch.config.capability import PICTURES
 from mora_launch.limits import MAX_NUM_STAGE_PICTURES
 from mora_launch.serving.http.jobs.job_stage import JobStage
 from mora_launch.serving.http.jobs.video_job import VideoJob
@@ -23,7 +24,7 @@ class JobProgress:
         seconds = request.seconds or num_frames / request.fps
         num_clips = max(1, round(seconds * request.fps / max(1, num_frames - 1)))
         task = TASKS[request.task]
-        makes_picture = any(capability.endswith("_to_image") for capability in task.capabilities)
+        makes_picture = any(capability in PICTURES for capability in task.capabilities)
         makes_prompt = "enhance" in task.fields and request.enhance
         self._job.num_stages = num_clips + makes_picture + makes_prompt
         self._job.stages = []

@@ -21,6 +21,7 @@ _FILE = {"type": "string", "format": "binary"}
 _Reference = str | dict[str, str]
 _GUIDANCE = "these models have one guidance; give guidance_scale"
 _NO_SOUND = "results have no sound"
+_STRENGTH = "How much a picture changes. Refused where the agent that changes it follows the instruction alone."
 _SCHEDULE = "the noise schedule is a part of the configuration"
 _MAX_NUM_REFERENCES = max(int(task.needs_image) + task.num_videos + task.num_optional_videos for task in TASKS.values())
 FORM = "multipart/form-data"
@@ -160,7 +161,7 @@ class ImageEdit(ImageGeneration):
     image: _Reference | None = Field(
         default=None, description="A picture: a file, a data: URL in base64, or an object with one."
     )
-    strength: float | None = Field(default=None, gt=0, le=1, examples=[0.5])
+    strength: float | None = Field(default=None, gt=0, le=1, description=_STRENGTH, examples=[0.5])
 
 
 class VideoSampling(Sampled):
@@ -201,7 +202,7 @@ class VideoSampling(Sampled):
 class Strength(RequestBody):
     """Of tasks that change a picture."""
 
-    strength: float | None = Field(default=None, gt=0, le=1, examples=[0.5])
+    strength: float | None = Field(default=None, gt=0, le=1, description=_STRENGTH, examples=[0.5])
 
 
 class Reviewed(RequestBody):

@@ -7,10 +7,12 @@ from typing import Any
 
 from mora_data.reading.timeline import num_frames_at
 
+from mora_launch.config.capability import PICTURES
 from mora_launch.config.train_config import TrainConfig
 from mora_launch.limits import MAX_FPS, MAX_NUM_IMAGES, MAX_NUM_STEPS
-from mora_launch.serving.cost import PICTURES, call_cost
+from mora_launch.serving.cost import call_cost
 from mora_launch.serving.server_pool import ServerPool
+from mora_launch.tasks.catalog import editor
 from mora_launch.tasks.continuation import wanted_frames
 from mora_launch.tasks.length import changes_video
 from mora_launch.tasks.request import TaskRequest
@@ -26,7 +28,7 @@ def task_cost(request: TaskRequest, pool: ServerPool) -> float:
     num_clips = max(1, math.ceil((num_frames - 1) / max(1, clip["num_frames"] - 1)))
     cost: float = num_clips * call_cost("image_to_video", clip, shared)
     if is_changed:
-        cost += _picture(pool, "image_to_image", shared)
+        cost += _picture(pool, editor(pool.capabilities()), shared)
     elif request.image is None and not request.videos:
         cost += _picture(pool, "text_to_image", shared)
     return cost

@@ -15,7 +15,14 @@ from mora_launch.serving.http.requests.fields import RequestFields
 from mora_launch.serving.http.requests.sizes import asked_size
 from mora_launch.tasks.errors import BadRequest
 from mora_launch.tasks.media import check_encodable, chosen_codec
-from mora_launch.tasks.request import TaskRequest, check_fps, check_sampling, check_size, check_texts
+from mora_launch.tasks.request import (
+    TaskRequest,
+    check_fps,
+    check_sampling,
+    check_size,
+    check_strength,
+    check_texts,
+)
 
 _CAPABILITIES = {"extend": "extend_video", "connect": "connect_videos"}  # of the agent that makes the video
 
@@ -48,6 +55,7 @@ def requested_job(
     request = _request(front, fields, task, source)
     check_encodable(kind, (height, width), request.fps)
     check_texts(request, settings)
+    check_strength(fields.number("strength"), task, front.pool)
     check_sampling(request.num_inference_steps, request.guidance_scale, about)
     return VideoJob(request, model, (height, width), kind, codec, remixed_from=source.id if source else None)
 
