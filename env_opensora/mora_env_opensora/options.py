@@ -41,37 +41,38 @@ def _whole_latents(frames: int) -> int:
 class OpenSoraOptions(Settings):
     """Options of the Open-Sora-Plan v1.2 image-to-video agent (`kind: opensora`)."""
 
-    # Each is a folder (relative to the checkout) or a downloaded Hub id `owner/repository[/folder]`.
+    # folder (relative to the checkout) or a downloaded Hub id `owner/repository[/folder]`
     model: str
-    vae: str
-    text_encoder: str
+    vae: str  # folder or Hub id
+    text_encoder: str  # folder or Hub id of the mT5 encoder
     tokenizer: str | None = None  # default: the text encoder's folder, or `tokenizer/` next to it
     dtype: Literal["float32", "bfloat16"] = "float32"  # for transformer and text encoder
     vae_dtype: Literal["float32", "bfloat16"] = "float32"  # upstream trains with float32 and samples with bfloat16
     from_text_to_video: bool = False  # `model` is a text-to-video folder to start image-to-video training from
 
-    num_frames: Annotated[int, AfterValidator(_whole_latents)] = Field(ge=5)
-    height: int = Field(ge=16, multiple_of=16)
-    width: int = Field(ge=16, multiple_of=16)
-    vae_tiling: bool = False
+    num_frames: Annotated[int, AfterValidator(_whole_latents)] = Field(ge=5)  # of a clip: 4k + 1
+    height: int = Field(ge=16, multiple_of=16)  # pixels
+    width: int = Field(ge=16, multiple_of=16)  # pixels
+    vae_tiling: bool = False  # decode in overlapping tiles, which needs less memory
     gradient_checkpointing: bool = False  # for the transformer and the autoencoder
 
     max_length: int = Field(default=512, ge=2)  # tokens, </s> included; longer prompts are cut
-    clean_caption: bool = True
-    # Folders that store encoded prompts and target clips between runs. None: in training, folders in the run.
+    clean_caption: bool = True  # clean prompts as upstream does
+    # folder that stores encoded prompts between runs; None: in training, a folder in the run
     text_cache: str | None = None
-    target_cache: str | None = None
+    target_cache: str | None = None  # the same for target clips
     text_dropout: float = Field(default=0.0, ge=0.0, le=1.0)  # upstream trains with 0.1
     default_text_ratio: float = Field(default=0.5, ge=0.0, le=1.0)  # share of dropped texts not left empty
 
-    prediction_type: Literal["epsilon", "v_prediction"] = "epsilon"
+    prediction_type: Literal["epsilon", "v_prediction"] = "epsilon"  # what the transformer predicts
+    # min-SNR weight of the loss; None = all timesteps count equally
     snr_gamma: float | None = Field(default=5.0, gt=0.0)
-    noise_offset: float = Field(default=0.02, ge=0.0)
+    noise_offset: float = Field(default=0.02, ge=0.0)  # strength of added noise that is one value a channel
 
-    scheduler: Literal["pndm", "euler_ancestral", "euler", "ddim", "ddpm", "dpm_solver"] = "pndm"
-    num_inference_steps: int = Field(default=100, ge=1)
+    scheduler: Literal["pndm", "euler_ancestral", "euler", "ddim", "ddpm", "dpm_solver"] = "pndm"  # of sampling
+    num_inference_steps: int = Field(default=100, ge=1)  # denoising steps of sampling
     guidance_scale: float = Field(default=7.5, ge=0.0)  # <= 1 switches guidance off
-    negative_prompt: str = NEGATIVE_PROMPT
+    negative_prompt: str = NEGATIVE_PROMPT  # of guidance
     # K: `forward` gives finished frames with gradient through the last K model calls of sampling. None: no `forward`.
     gradient_steps: Annotated[int, Field(ge=1)] | Literal["all"] | None = None
 

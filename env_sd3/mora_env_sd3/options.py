@@ -33,15 +33,15 @@ class Sd3Options(Settings):
 
     model: str  # folder in diffusers' layout (relative to the checkout), or a Hub id
     transformer: str | None = None  # folder of trained transformer weights, instead of those in `model`
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    height: int = Field(ge=16, multiple_of=16)
-    width: int = Field(ge=16, multiple_of=16)
-    num_inference_steps: int = Field(default=28, ge=1)
+    dtype: Literal["float32", "bfloat16"] = "float32"  # of the weights
+    height: int = Field(ge=16, multiple_of=16)  # pixels
+    width: int = Field(ge=16, multiple_of=16)  # pixels
+    num_inference_steps: int = Field(default=28, ge=1)  # denoising steps
     guidance_scale: float = Field(default=7.0, ge=0.0)  # <= 1 switches guidance off
-    negative_prompt: str = ""
+    negative_prompt: str = ""  # of guidance
     max_sequence_length: int = Field(default=256, ge=1, le=512)  # T5 tokens
     gradient_steps: int | Literal["all"] = 1  # K: the last K denoising steps carry gradient (DRaFT-K)
-    gradient_checkpointing: bool = False
+    gradient_checkpointing: bool = False  # compute activations again in the backward, which needs less memory
     # Requests: a picture's bytes are the same in any batch. False = one pass for the whole batch, which is faster.
     batch_invariant: bool = True
     position: Literal["after", "before", "feature"] = "after"  # of z_1: on the sequence axis, or by a learned map
@@ -143,8 +143,8 @@ class MultimodalOptions(Settings):
     """Options of a multimodal model that judges videos (`kind: multimodal`)."""
 
     model: str  # folder in transformers' layout (relative to the checkout), or a Hub id: LLaVA-OneVision or Qwen2-VL
-    dtype: Literal["float32", "bfloat16"] = "bfloat16"
-    max_new_tokens: int = Field(default=512, ge=1)
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"  # of the weights
+    max_new_tokens: int = Field(default=512, ge=1)  # of one answer
 
     def components(self) -> list[Component]:
         """The model, which does not train. A model that is not downloaded yet counts as zero parameters."""

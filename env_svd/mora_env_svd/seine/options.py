@@ -26,24 +26,24 @@ class SeineOptions(Settings):
     model: str
     base: str  # Stable Diffusion 1.4, folder or Hub id: its `vae/`, `text_encoder/` and `tokenizer/`
     dtype: Literal["float32", "bfloat16"] = "float32"  # for UNet and text encoder
-    vae_dtype: Literal["float32", "bfloat16"] = "float32"
+    vae_dtype: Literal["float32", "bfloat16"] = "float32"  # for the autoencoder
 
-    num_frames: int = Field(default=16, ge=2)
-    height: int = Field(ge=8, multiple_of=8)
-    width: int = Field(ge=8, multiple_of=8)
+    num_frames: int = Field(default=16, ge=2)  # of a clip
+    height: int = Field(ge=8, multiple_of=8)  # pixels
+    width: int = Field(ge=8, multiple_of=8)  # pixels
     gradient_checkpointing: bool = False  # for UNet and autoencoder
     decoded_at_once: int = Field(default=4, ge=1)  # frames; no frame's pixels depend on another's
 
     # Put after each prompt without a space, as upstream's samples do: "smooth transition." or ", slow motion.".
     additional_prompt: str = ""
-    negative_prompt: str = ""
+    negative_prompt: str = ""  # of guidance
 
     # Masks that training draws from: `firstK`, or `onelastK` for transitions. The first frame is the one that the agent
     # before gives; all other given frames are the target clip's own.
     training_masks: tuple[str, ...] = Field(default=("first1",), min_length=1)
 
-    sample_method: Literal["ddpm", "ddim"] = "ddpm"
-    num_inference_steps: int = Field(default=250, ge=2, le=1000)
+    sample_method: Literal["ddpm", "ddim"] = "ddpm"  # of sampling
+    num_inference_steps: int = Field(default=250, ge=2, le=1000)  # model calls of sampling
     guidance_scale: float = Field(default=8.0, ge=0.0)  # 1 = the prediction with text alone
     # K: `forward` gives finished frames with gradient through the last K model calls of sampling. None: no `forward`.
     gradient_steps: Annotated[int, Field(ge=1)] | Literal["all"] | None = None
