@@ -12,15 +12,17 @@ from mora_environment.job_folder import job_folder
 from mora_runtime import Agent, check_cancelled, remote
 from mora_runtime.errors import BadArgument
 from mora_training.clip_targets import ClipTargets
-from mora_training.target_store import TargetStore
+from mora_training.target_store import Target, TargetStore
 from torch import Tensor
 
 from mora_env_svd.arguments import check_chain_batch, check_requests, checked_frames, num_gradient_steps
 from mora_env_svd.clip_generator import generated_clips, served_clips
+from mora_env_svd.clip_size import ClipSize
 from mora_env_svd.clip_text import TextEncoder
 from mora_env_svd.errors import as_bad_argument
 from mora_env_svd.files_state import files_state
-from mora_env_svd.seine.conditioning import ClipSize, FrameCoder, Posterior, fit_pictures
+from mora_env_svd.frame_coder import Posterior
+from mora_env_svd.seine.conditioning import MaskedFrameCoder, fit_pictures
 from mora_env_svd.seine.models import SeineUNet
 from mora_env_svd.seine.objective import TransitionObjective
 from mora_env_svd.seine.options import SeineOptions
@@ -40,15 +42,19 @@ class SeineAgent(Agent):
     """
 
     def __init__(
-        self, options: SeineOptions, model: SeineUNet, coder: FrameCoder, encoder: TextEncoder, targets: TargetStore
+        self,
+        options: SeineOptions,
+        model: SeineUNet,
+        coder: MaskedFrameCoder,
+        encoder: TextEncoder,
+        targets: TargetStore,
     ) -> None:
         self._options = options
         self._model = model
         self._coder = coder
         self._encoder = encoder
         self._size = _clip_size(options)
-        clip_shape = (self._size.frames, self._size.height, self._size.width, 3)
-        self._targets = ClipTargets(targets, clip_shape, lambda frames: self._encoded(frames)._asdict())
+        self._targets = ClipTargets(targets, self._size.clip_shape, self._encoded)
         self._objective = TransitionObjective(model, coder, self._size, options.training_masks)
         self._sampling = SamplingSettings(options.sample_method, options.num_inference_steps, options.guidance_scale)
         self._negative_key: str | None = None
@@ -72,7 +78,7 @@ class SeineAgent(Agent):
             options.base, subfolder="vae", dtype=DTYPES[options.vae_dtype], use_safetensors=True
         )
         vae = vae.to(device).eval().requires_grad_(False)
-        coder = FrameCoder(vae, options.decoded_at_once, recomputes=options.gradient_checkpointing)
+        coder = MaskedFrameCoder(vae, options.decoded_at_once, recomputes=options.gradient_checkpointing)
         encoder = TextEncoder(
             options.base, dtype, device, addition=options.additional_prompt, folder=job_folder("text")
         )
@@ -124,9 +130,8 @@ class SeineAgent(Agent):
         return {"found": self._targets.has(keys)}
 
     @torch.no_grad()
-    def _encoded(self, frames: Tensor) -> Posterior:
-        found = self._coder.posterior(pictures_of(frames, self._size))
-        return Posterior(found.mean.cpu().contiguous(), found.std.cpu().contiguous())
+    def _encoded(self, frames: Tensor) -> Target:
+        return self._coder.posterior(pictures_of(frames, self._size)).stored()
 
     @remote(differentiable=True)
     def loss(
@@ -322,8 +327,7 @@ class SeineAgent(Agent):
 
 
 def _target_store(size: ClipSize, identity: str) -> TargetStore:
-    channels, frames, h, w = size.latent_shape
-    shapes = dict.fromkeys(Posterior._fields, (frames, channels, h, w))
+    shapes = dict.fromkeys(Posterior._fields, size.frame_latents_shape)
     return TargetStore(shapes, job_folder("targets"), f"{identity}\0{size}")
 
 

@@ -1,72 +1,21 @@
-"""Given frames as the UNet's condition: sizes, the autoencoder, masked latents.
+"""Given frames as the UNet's condition: masked latents.
 
 Every frame goes through the autoencoder as a picture of its own, so a frame's latents depend on that frame alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
+from mora_env_svd.clip_pipeline import BeforePiece, nothing_before
+from mora_env_svd.clip_size import ClipSize
 from mora_env_svd.errors import InputError
-
-LATENT_SCALE = 0.18215  # latents of the diffusion model = this * a sample of the autoencoder's posterior
-PIXELS_PER_CELL = 8
-LATENT_CHANNELS = 4
-
-
-@dataclass(frozen=True)
-class ClipSize:
-    """Frames, height and width in pixels.
-
-    Raises:
-        InputError: a side is no multiple of 8, or there is no frame.
-    """
-
-    frames: int
-    height: int
-    width: int
-
-    def __post_init__(self) -> None:
-        if self.frames < 1:
-            raise InputError(f"num_frames: expected at least 1, got {self.frames}")
-        for name, side in (("height", self.height), ("width", self.width)):
-            if side < PIXELS_PER_CELL or side % PIXELS_PER_CELL:
-                nearest = max(round(side / PIXELS_PER_CELL), 1) * PIXELS_PER_CELL
-                raise InputError(f"{name}: expected a multiple of {PIXELS_PER_CELL}, got {side}; {nearest} is nearest")
-
-    @property
-    def cells(self) -> tuple[int, int]:
-        """Height and width of the latents."""
-        return self.height // PIXELS_PER_CELL, self.width // PIXELS_PER_CELL
-
-    @property
-    def latent_shape(self) -> tuple[int, int, int, int]:
-        """Shape (C, F, h, w) of one clip's latents."""
-        return (LATENT_CHANNELS, self.frames, *self.cells)
-
-
-class Posterior(NamedTuple):
-    """What the autoencoder says about pictures, unscaled: mean and standard deviation (N, 4, h, w), float32."""
-
-    mean: Tensor
-    std: Tensor
-
-    @classmethod
-    def of_moments(cls, moments: Tensor) -> Posterior:
-        """From mean and log variance (N, 8, h, w)."""
-        mean, log_variance = moments.float().chunk(2, dim=1)
-        return cls(mean, torch.exp(0.5 * log_variance.clamp(-30.0, 20.0)))
-
-    def scaled(self, noise: Tensor) -> Tensor:
-        """A sample, not the mode: upstream trains and samples with samples."""
-        return LATENT_SCALE * (self.mean + self.std * noise.to(self.mean))
+from mora_env_svd.frame_coder import FrameCoder, Posterior
 
 
 def scaled_sample(moments: Tensor, noise: Tensor) -> Tensor:
@@ -74,42 +23,12 @@ def scaled_sample(moments: Tensor, noise: Tensor) -> Tensor:
     return Posterior.of_moments(moments).scaled(noise)
 
 
-class FrameCoder:
-    """Stable Diffusion's autoencoder on frames.
-
-    Args:
-        vae: a frozen `AutoencoderKL` of diffusers.
-        chunk: number of frames that are decoded at once.
-        recomputes: keep no activations of it for the backward pass, but compute them again.
-    """
+class MaskedFrameCoder(FrameCoder):
+    """Knows the posterior of a grey frame too."""
 
     def __init__(self, vae: Any, chunk: int = 1, *, recomputes: bool = False) -> None:
-        self._vae = vae
-        self._chunk = chunk
-        self._recomputes = recomputes
+        super().__init__(vae, chunk, recomputes=recomputes)
         self._grey: dict[tuple[int, int], Posterior] = {}
-
-    @property
-    def device(self) -> torch.device:
-        found: torch.device = next(self._vae.parameters()).device
-        return found
-
-    @property
-    def _dtype(self) -> torch.dtype:
-        found: torch.dtype = next(self._vae.parameters()).dtype
-        return found
-
-    def posterior(self, pictures: Tensor, before_each: Callable[[], None] = lambda: None) -> Posterior:
-        """Of pictures (N, 3, H, W) in [-1, 1], each encoded alone; differentiable."""
-        moments = []
-        for picture in pictures.to(self.device, self._dtype).split(1):
-            before_each()
-            moments.append(self._run(self._moments, picture))
-        return Posterior.of_moments(torch.cat(moments))
-
-    def _moments(self, pictures: Tensor) -> Tensor:
-        found: Tensor = self._vae.encode(pictures).latent_dist.parameters
-        return found
 
     @torch.no_grad()
     def grey(self, size: ClipSize) -> Posterior:
@@ -119,37 +38,13 @@ class FrameCoder:
             self._grey[key] = self.posterior(torch.zeros(1, 3, *key))
         return self._grey[key]
 
-    def decode(self, latents: Tensor) -> list[Tensor]:
-        """Scaled latents (1, 4, F, h, w) -> pieces (n, 3, H, W) of the clip, about [-1, 1]; differentiable."""
-        return [self.decoded(piece) for piece in self.pieces(latents)]
-
-    def pieces(self, latents: Tensor) -> tuple[Tensor, ...]:
-        """Scaled latents (1, 4, F, h, w) as pieces (n, 4, h, w) of consecutive frames."""
-        return latents[0].transpose(0, 1).split(self._chunk)
-
-    def decoded(self, piece: Tensor) -> Tensor:
-        """The pixels (n, 3, H, W) of one piece."""
-        unscaled = (piece / LATENT_SCALE).to(self.device, self._dtype)
-        return self._run(self._pixels, unscaled)
-
-    def _pixels(self, latents: Tensor) -> Tensor:
-        found: Tensor = self._vae.decode(latents).sample
-        return found
-
-    def _run(self, function: Any, argument: Tensor) -> Tensor:
-        if self._recomputes and torch.is_grad_enabled():
-            found: Tensor = checkpoint(function, argument, use_reentrant=False)
-            return found
-        result: Tensor = function(argument)
-        return result
-
 
 def masked_posterior(
-    coder: FrameCoder,
+    coder: MaskedFrameCoder,
     size: ClipSize,
     pictures: Tensor,
     given: Sequence[int],
-    before_each: Callable[[], None] = lambda: None,
+    before_each: BeforePiece = nothing_before,
 ) -> Posterior:
     """Of a masked clip: `pictures` (N, 3, H, W) at the frames `given`, grey elsewhere. Mean and std (F, 4, h, w).
 
@@ -169,6 +64,11 @@ def placed(grey: Posterior, own: Posterior, given: Sequence[int], num_frames: in
         return torch.stack([own_part[row[f]] if f in row else grey_part[0] for f in range(num_frames)])
 
     return Posterior(column(grey.mean, own.mean), column(grey.std, own.std))
+
+
+def frames_of(clip: Tensor) -> Tensor:
+    """Latents (1, 4, F, h, w) -> (F, 4, h, w)."""
+    return clip[0].transpose(0, 1)
 
 
 def as_clip(frames: Tensor) -> Tensor:

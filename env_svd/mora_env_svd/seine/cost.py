@@ -12,8 +12,10 @@ from mora_environment.cost_meter import measured_call, with_trained_counts
 from mora_training.trainable import select_trainable
 from torch import Tensor
 
+from mora_env_svd.clip_size import ClipSize
+from mora_env_svd.frame_coder import Posterior
 from mora_env_svd.seine import published
-from mora_env_svd.seine.conditioning import ClipSize, FrameCoder, Posterior
+from mora_env_svd.seine.conditioning import MaskedFrameCoder, frames_of
 from mora_env_svd.seine.models import SeineUNet
 from mora_env_svd.seine.objective import TransitionObjective, stack_texts
 from mora_env_svd.seine.options import SeineOptions
@@ -92,7 +94,8 @@ class _Clip:
         return self.model(sample, self._made(2), text)
 
     def decode(self) -> Tensor:
-        return torch.cat(self._coder.decode(self._made(1, *self._size.latent_shape)))
+        latents = frames_of(self._made(1, *self._size.latent_shape))
+        return torch.cat([self._coder.decoded(piece) for piece in self._coder.pieces(latents)])
 
     def _pictures(self, number: int) -> Tensor:
         return self._made(number, 3, self._size.height, self._size.width)
@@ -111,7 +114,7 @@ class _Clip:
         return torch.empty(shape, device=_META)
 
 
-def _sized_models(options: SeineOptions) -> tuple[SeineUNet, FrameCoder]:
+def _sized_models(options: SeineOptions) -> tuple[SeineUNet, MaskedFrameCoder]:
     """The models on the meta device, set as the agent sets them."""
     from diffusers import AutoencoderKL
 
@@ -122,7 +125,7 @@ def _sized_models(options: SeineOptions) -> tuple[SeineUNet, FrameCoder]:
     if options.vae_dtype != "float32":  # diffusers warns about every cast
         vae = vae.to(_DTYPES[options.vae_dtype])
     vae = vae.eval().requires_grad_(False)
-    return model, FrameCoder(vae, options.decoded_at_once, recomputes=options.gradient_checkpointing)
+    return model, MaskedFrameCoder(vae, options.decoded_at_once, recomputes=options.gradient_checkpointing)
 
 
 def _config(folder: Path, otherwise: dict[str, Any]) -> dict[str, Any]:

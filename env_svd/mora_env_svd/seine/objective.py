@@ -12,8 +12,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from mora_env_svd.clip_size import ClipSize
 from mora_env_svd.errors import InputError
-from mora_env_svd.seine.conditioning import ClipSize, FrameCoder, Posterior, as_clip, fit_pictures, placed
+from mora_env_svd.frame_coder import Posterior
+from mora_env_svd.seine.conditioning import MaskedFrameCoder, as_clip, fit_pictures, placed
 from mora_env_svd.seine.diffusion import TRAIN_STEPS, alphas_cumprod
 from mora_env_svd.seine.given_frames import given_frames
 from mora_env_svd.seine.masks import frame_mask, over_pictures
@@ -35,8 +37,7 @@ class NoiseDraw(NamedTuple):
         generator = torch.Generator().manual_seed(seed)
         mask = masks[int(torch.randint(len(masks), (), generator=generator))]
         timestep = int(torch.randint(TRAIN_STEPS, (), generator=generator))
-        channels, frames, h, w = size.latent_shape
-        noise, target, masked = (torch.randn((frames, channels, h, w), generator=generator) for _ in range(3))
+        noise, target, masked = (torch.randn(size.frame_latents_shape, generator=generator) for _ in range(3))
         return cls(mask, timestep, noise, target, masked)
 
 
@@ -65,7 +66,7 @@ class TransitionObjective:
         masks: training draws one for each sample. Each gives the first frame.
     """
 
-    def __init__(self, model: SeineUNet, coder: FrameCoder, size: ClipSize, masks: Sequence[str]) -> None:
+    def __init__(self, model: SeineUNet, coder: MaskedFrameCoder, size: ClipSize, masks: Sequence[str]) -> None:
         self.model = model
         self.coder = coder
         self.size = size

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from mora_env_svd.clip_pipeline import BeforePiece, OnFrames, OnStep, nothing_before
+from mora_env_svd.clip_size import ClipSize
 from mora_env_svd.pixels import to_frames, unit_pixels
-from mora_env_svd.seine.conditioning import ClipSize, FrameCoder, as_clip, masked_posterior
+from mora_env_svd.seine.conditioning import MaskedFrameCoder, as_clip, frames_of, masked_posterior
 from mora_env_svd.seine.diffusion import GUIDANCE_SCALE, Method, SpacedDiffusion, sample_latents
 from mora_env_svd.seine.masks import mask_of, over_pictures, resized
 from mora_env_svd.seine.models import SeineUNet
@@ -58,7 +59,7 @@ class GivenFramesPipeline:
         InputError: the settings have a number of steps that the process does not have.
     """
 
-    def __init__(self, model: SeineUNet, coder: FrameCoder, size: ClipSize, settings: SamplingSettings) -> None:
+    def __init__(self, model: SeineUNet, coder: MaskedFrameCoder, size: ClipSize, settings: SamplingSettings) -> None:
         self.model = model
         self.coder = coder
         self.size = size
@@ -71,7 +72,7 @@ class GivenFramesPipeline:
 
     @property
     def clip_shape(self) -> tuple[int, int, int, int]:
-        return (self.size.frames, self.size.height, self.size.width, 3)
+        return self.size.clip_shape
 
     @torch.no_grad()
     def sample(
@@ -89,7 +90,7 @@ class GivenFramesPipeline:
         """
         latents = self._latents(plan, None, before_piece, on_step)
         pieces: list[Tensor] = []
-        for piece in self.coder.pieces(latents):
+        for piece in self.coder.pieces(frames_of(latents)):
             before_piece()
             frames = to_frames(self.coder.decoded(piece).float()).cpu()
             if on_frames is not None:
@@ -104,7 +105,7 @@ class GivenFramesPipeline:
         decoder.
         """
         latents = self._latents(plan, gradient_steps, nothing_before, None)
-        return torch.cat(self.coder.decode(latents)).float()
+        return torch.cat([self.coder.decoded(piece) for piece in self.coder.pieces(frames_of(latents))]).float()
 
     def initial_noise(self, seed: int) -> Tensor:
         """The initial noise for this seed, float32 (1, 4, F, h, w)."""

@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 import torch
 from diffusers import AutoencoderKL
+from mora_env_svd.clip_size import ClipSize
 from mora_env_svd.errors import InputError
-from mora_env_svd.seine.conditioning import LATENT_SCALE, ClipSize, FrameCoder, Posterior
+from mora_env_svd.frame_coder import LATENT_SCALE, Posterior
+from mora_env_svd.seine.conditioning import MaskedFrameCoder
 from mora_env_svd.seine.diffusion import alphas_cumprod
 from mora_env_svd.seine.masks import frame_mask
 from mora_env_svd.seine.models import SeineUNet
@@ -73,7 +75,7 @@ def test_loss_equals_its_formula(
     parts: tuple[SeineUNet, AutoencoderKL], batch: dict[str, Any], masks: list[str]
 ) -> None:
     model, vae = parts
-    objective = TransitionObjective(model, FrameCoder(vae), SIZE, masks)
+    objective = TransitionObjective(model, MaskedFrameCoder(vae), SIZE, masks)
     with torch.no_grad():
         loss = objective.loss(**batch)
         expected = torch.stack([by_hand(model, vae, batch, index, masks) for index in range(2)]).mean()
@@ -85,7 +87,7 @@ def test_gradient_reaches_first_frames_z_and_every_parameter(
     parts: tuple[SeineUNet, AutoencoderKL], batch: dict[str, Any], recomputes: bool
 ) -> None:
     model, vae = parts
-    coder = FrameCoder(vae, recomputes=recomputes)
+    coder = MaskedFrameCoder(vae, recomputes=recomputes)
     batch["images"].requires_grad_()
     batch["z"].requires_grad_()
     model.zero_grad()
@@ -104,7 +106,7 @@ def test_a_seed_draws_the_same_whatever_the_number_of_masks() -> None:
 
 
 def test_a_batch_of_unequal_parts_is_refused(parts: tuple[SeineUNet, AutoencoderKL], batch: dict[str, Any]) -> None:
-    objective = TransitionObjective(parts[0], FrameCoder(parts[1]), SIZE, ["first1"])
+    objective = TransitionObjective(parts[0], MaskedFrameCoder(parts[1]), SIZE, ["first1"])
     for changes, named in (
         ({"seeds": [1]}, "batch: expected as many"),
         ({"images": torch.zeros(1, 3, 32, 32)}, "batch"),
