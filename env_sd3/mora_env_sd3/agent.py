@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
 import torch
@@ -11,6 +10,7 @@ from mora_runtime.errors import BadArgument
 
 from mora_env_sd3.model_agent import Sd3ModelAgent
 from mora_env_sd3.options import Sd3Options
+from mora_env_sd3.pictures.target_frames import TargetFrames
 
 
 class Sd3Agent(Sd3ModelAgent):
@@ -23,21 +23,12 @@ class Sd3Agent(Sd3ModelAgent):
 
     def __init__(self, options: Sd3Options, device: torch.device) -> None:
         super().__init__(options, device)
-        # uint8 on the CPU. At most one for each sample of the data set, because the key is a hash of the content.
-        self._frames: dict[str, torch.Tensor] = {}
+        self._frames = TargetFrames(options.height, options.width)
 
     @remote(host_arguments=["pixels"])
     def store_target(self, pixels: torch.Tensor) -> dict[str, Any]:
         """Store the first frame of a target clip, uint8 (F, H, W, 3), for the agent's own loss; returns its `key`."""
-        height, width = self._options.height, self._options.width
-        if pixels.dtype != torch.uint8 or not len(pixels) or tuple(pixels.shape[1:]) != (height, width, 3):
-            expected = f"uint8 (F >= 1, {height}, {width}, 3)"
-            raise BadArgument(f"pixels: expected {expected}, got {pixels.dtype} {tuple(pixels.shape)}")
-        frame = pixels[0]
-        key = hashlib.sha256(frame.numpy().tobytes()).hexdigest()[:32]
-        if key not in self._frames:
-            self._frames[key] = frame.clone()  # a copy, because the caller reuses its memory
-        return {"key": key}
+        return {"key": self._frames.store(pixels)}
 
     @remote(differentiable=True)
     def forward(
@@ -59,11 +50,6 @@ class Sd3Agent(Sd3ModelAgent):
         settings = self.settings()
         values: dict[str, Any] = {"images": self.renderer.render(z, prompts, negative, seeds, settings)}
         if target_keys is not None:
-            frames = torch.stack([self._frame(key) for key in target_keys])
+            frames = self._frames.pictures(target_keys, self._device)
             values["loss"] = self.renderer.own_loss(z, prompts, frames, seeds, settings)
         return values
-
-    def _frame(self, key: str) -> torch.Tensor:
-        if key not in self._frames:
-            raise BadArgument(f"unknown target key `{key[:40]}`; expected one that `store_target` returned")
-        return self._frames[key].to(self._device).permute(2, 0, 1).float() / 127.5 - 1.0

@@ -1,6 +1,6 @@
-"""Serving: finished pictures in batches, from text, or from a picture and text. Plain torch, no transport.
+"""Serving: finished pictures in batches, by any model of pictures. Plain torch, no transport.
 
-A sample's bytes depend only on its prompt, seed, picture and settings, never on the rest of the batch
+A sample's bytes depend only on its text, seed, picture and settings, never on the rest of the batch
 (`batch_invariance`). On GPUs every sample runs alone, because kernels there are chosen by the batch size. With
 `batch_invariant=False` each batch is one pass on every device, and bytes may differ from batch to batch.
 """
@@ -10,46 +10,110 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 
 from mora_env_sd3.batch_invariance import SampleBySample
-from mora_env_sd3.image_to_image import posterior_seed
-from mora_env_sd3.renderer import Renderer, RenderSettings
-from mora_env_sd3.text_encoders import TextEmbedding
 
 OnStep = Callable[[int, int], None]  # step done, number of steps; raises to stop the whole batch
 GivenUp = Callable[[], frozenset[int]]  # indices of cancelled samples
+Text = TypeVar("Text")
+Settings = TypeVar("Settings", contravariant=True)
+Steps = TypeVar("Steps", bound="DenoisingSteps")
 
 
 @dataclass(frozen=True)
-class PictureRequest:
-    """One sample of a batch."""
+class PictureRequest(Generic[Text]):
+    """One sample of a batch.
 
-    prompt: TextEmbedding
-    negative: TextEmbedding
+    `text` is all that guides the sample, in the form that its model takes; the generator only passes it on.
+    """
+
+    text: Text
     seed: int
-    picture: torch.Tensor | None = None  # (3, H, W) in [-1, 1]; None = from noise only
+    picture: torch.Tensor | None = None  # (3, H, W) in [-1, 1], where the denoising starts; None = from noise only
 
 
-class ImageGenerator:
+@dataclass(frozen=True)
+class GuidedText:
+    """A text of most models: the embeddings of the prompt and of the other half of guidance."""
+
+    prompt: Any
+    negative: Any
+
+
+class DenoisingSteps(Protocol):
+    """The denoising steps of one batch, in their order; step numbers count from 0.
+
+    `samples` are the indices in the batch of the rows in `latents`, because cancelled samples leave the batch.
+    """
+
+    def __len__(self) -> int: ...
+
+    def noised(self, clean: torch.Tensor, noise: torch.Tensor, samples: Sequence[int]) -> torch.Tensor:
+        """Clean latents and noise, mixed as the first step expects."""
+
+    def scaled(self, number: int, latents: torch.Tensor, samples: Sequence[int]) -> torch.Tensor:
+        """Latents as the model takes them in this step."""
+
+    def step(
+        self, number: int, prediction: torch.Tensor, latents: torch.Tensor, samples: Sequence[int]
+    ) -> torch.Tensor:
+        """Latents after this step, from those before it and the model's prediction."""
+
+
+class PictureModel(Protocol[Text, Settings, Steps]):
+    """What the generator needs of a model. Every row of a result depends only on the same row of the arguments."""
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def initial_latents(self, seeds: Sequence[int], settings: Settings) -> torch.Tensor:
+        """Noise (B, C, h, w) in the model's dtype, one sample for each seed."""
+
+    def steps(self, settings: Settings, latents: torch.Tensor, seeds: Sequence[int], strength: float) -> Steps:
+        """The steps of a batch with these latents and seeds: the last ones at a strength below 1."""
+
+    def predict(
+        self,
+        requests: Sequence[PictureRequest[Text]],
+        inputs: torch.Tensor,
+        steps: Steps,
+        number: int,
+        settings: Settings,
+        z: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """The model's guided prediction in step `number` for `inputs`, which `DenoisingSteps.scaled` gave."""
+
+    def text_shape(self, text: Text) -> tuple[int, ...]:
+        """What a text adds to the shapes in `predict`: texts with the same value can be in one batch."""
+
+    def encode(self, pixels: torch.Tensor, seeds: Sequence[int]) -> torch.Tensor:
+        """Pictures (B, 3, H, W) in [-1, 1] to latents; each seed draws one sample of the posterior."""
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """Latents to pictures (B, 3, H, W) float32, about [-1, 1]."""
+
+
+class ImageGenerator(Generic[Text, Settings, Steps]):
     """Denoises batches and decodes them.
 
     Args:
         batch_invariant: give a sample the same bytes in any batch.
     """
 
-    def __init__(self, renderer: Renderer, *, batch_invariant: bool = True) -> None:
-        self._renderer = renderer
+    def __init__(self, model: PictureModel[Text, Settings, Steps], *, batch_invariant: bool = True) -> None:
+        self._model = model
         self._is_invariant = batch_invariant
-        self._runs_alone = batch_invariant and renderer.transformer.device.type != "cpu"
+        self._runs_alone = batch_invariant and model.device.type != "cpu"
         self._checked: dict[tuple[int, ...], bool] = {}
 
     @torch.no_grad()
     def generate(
         self,
-        requests: Sequence[PictureRequest],
-        settings: RenderSettings,
+        requests: Sequence[PictureRequest[Text]],
+        settings: Settings,
         *,
         strength: float,
         z: torch.Tensor | None,
@@ -63,23 +127,23 @@ class ImageGenerator:
             on_step: called after every step, and again, with the same number, before each piece that the autoencoder
                 encodes or decodes; all samples of the batch take the same steps.
         """
-        renderer = self._renderer
         seeds = [request.seed for request in requests]
-        latents = renderer.initial_latents(seeds, settings)
-        scheduler, timesteps = renderer.schedule(settings, latents, strength)
+        latents = self._model.initial_latents(seeds, settings)
+        steps = self._model.steps(settings, latents, seeds, strength)
         if requests[0].picture is not None:
-            latents = self._noised(requests, latents, scheduler, timesteps[:1], lambda: on_step(0, len(timesteps)))
+            latents = self._noised(requests, latents, steps, lambda: on_step(0, len(steps)))
         indices = list(range(len(requests)))
-        on_step(0, len(timesteps))
-        for number, timestep in enumerate(timesteps, start=1):
+        on_step(0, len(steps))
+        for number in range(len(steps)):
             indices, latents = self._without(given_up(), indices, latents)
             if not indices:
                 return {}
-            velocity = self._velocity([requests[index] for index in indices], latents, timestep, settings, z)
-            latents = scheduler.step(velocity, timestep, latents, return_dict=False)[0]
-            on_step(number, len(timesteps))
+            inputs = steps.scaled(number, latents, indices)
+            prediction = self._prediction([requests[index] for index in indices], inputs, steps, number, settings, z)
+            latents = steps.step(number, prediction, latents, indices)
+            on_step(number + 1, len(steps))
         indices, latents = self._without(given_up(), indices, latents)
-        return self._decoded(indices, latents, lambda: on_step(len(timesteps), len(timesteps)), given_up)
+        return self._decoded(indices, latents, lambda: on_step(len(steps), len(steps)), given_up)
 
     def _decoded(
         self, indices: list[int], latents: torch.Tensor, tell: Callable[[], None], given_up: GivenUp
@@ -91,7 +155,7 @@ class ImageGenerator:
             gone = given_up()
             if all(index in gone for index in indices[part]):
                 continue
-            images = self._renderer.decode(latents[part])
+            images = self._model.decode(latents[part])
             pictures |= {index: _to_uint8(image) for index, image in zip(indices[part], images, strict=True)}
         return pictures
 
@@ -102,22 +166,21 @@ class ImageGenerator:
 
     def _noised(
         self,
-        requests: Sequence[PictureRequest],
+        requests: Sequence[PictureRequest[Text]],
         noise: torch.Tensor,
-        scheduler: object,
-        timestep: torch.Tensor,
+        steps: Steps,
         tell: Callable[[], None],
     ) -> torch.Tensor:
         """Latents of the pictures with each sample's noise, mixed as the first step expects."""
         pictures = [request.picture for request in requests if request.picture is not None]
         assert len(pictures) == len(requests), "a batch starts either from pictures or from noise"
+        indices = range(len(requests))
         seeds = [posterior_seed(request.seed) for request in requests]
         latents = []
         for part in self._parts(len(requests)):
             tell()
-            clean = self._renderer.encode(torch.stack(pictures[part]), seeds[part]).to(noise)
-            noised = scheduler.scale_noise(clean, timestep, noise[part])  # type: ignore[attr-defined]
-            latents.append(noised)
+            clean = self._model.encode(torch.stack(pictures[part]), seeds[part]).to(noise)
+            latents.append(steps.noised(clean, noise[part], indices[part]))
         return torch.cat(latents)
 
     @staticmethod
@@ -127,41 +190,38 @@ class ImageGenerator:
         rows = [row for row, index in enumerate(indices) if index not in gone]
         return [indices[row] for row in rows], latents[rows]
 
-    def _velocity(
+    def _prediction(
         self,
-        requests: Sequence[PictureRequest],
-        latents: torch.Tensor,
-        timestep: torch.Tensor,
-        settings: RenderSettings,
+        requests: Sequence[PictureRequest[Text]],
+        inputs: torch.Tensor,
+        steps: Steps,
+        number: int,
+        settings: Settings,
         z: torch.Tensor | None,
     ) -> torch.Tensor:
         """One model call for the batch, or one per sample if a batch would give other bits."""
+
+        def call(rows: slice) -> torch.Tensor:
+            with SampleBySample() if self._is_invariant else contextlib.nullcontext():
+                return self._model.predict(requests[rows], inputs[rows], steps, number, settings, z)
+
+        whole = slice(0, len(requests))
         if not self._is_invariant:
-            return self._call(requests, latents, timestep, settings, z)
+            return call(whole)
         if len(requests) > 1 and not self._runs_alone:
-            shape = (len(requests), *latents.shape[1:], requests[0].prompt.joint.shape[0])
+            shape = (len(requests), *inputs.shape[1:], *self._model.text_shape(requests[0].text))
             if self._checked.get(shape) is not False:
-                together = self._call(requests, latents, timestep, settings, z)
+                together = call(whole)
                 if shape not in self._checked:
-                    alone = self._call(requests[:1], latents[:1], timestep, settings, z)
-                    self._checked[shape] = torch.equal(alone[0], together[0])
+                    self._checked[shape] = torch.equal(call(slice(0, 1))[0], together[0])
                 if self._checked[shape]:
                     return together
-        rows = range(len(requests))
-        return torch.cat([self._call([requests[i]], latents[i : i + 1], timestep, settings, z) for i in rows])
+        return torch.cat([call(slice(row, row + 1)) for row in range(len(requests))])
 
-    def _call(
-        self,
-        requests: Sequence[PictureRequest],
-        latents: torch.Tensor,
-        timestep: torch.Tensor,
-        settings: RenderSettings,
-        z: torch.Tensor | None,
-    ) -> torch.Tensor:
-        prompts = [request.prompt for request in requests]
-        joint, pooled = self._renderer.condition(z, prompts, requests[0].negative, settings)
-        with SampleBySample() if self._is_invariant else contextlib.nullcontext():
-            return self._renderer.velocity(latents, timestep, joint, pooled, settings.guidance_scale)
+
+def posterior_seed(seed: int) -> int:
+    """Seed of the posterior sample of a sample's picture, so that it does not repeat the initial noise."""
+    return seed ^ 0x696D67
 
 
 def _to_uint8(image: torch.Tensor) -> torch.Tensor:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import torch
 
+from mora_env_sd3.image_generator import posterior_seed
 from mora_env_sd3.renderer import Renderer, RenderSettings
 from mora_env_sd3.text_encoders import TextEmbedding
 
@@ -48,11 +49,6 @@ class ImageToImageRenderer:
         clean = renderer.encode(fitted, [posterior_seed(seed) for seed in seeds]).to(noise)
         latents = scheduler.scale_noise(clean, timesteps[:1], noise)
         return renderer.decode(renderer.denoise(latents, scheduler, timesteps, condition, settings))
-
-
-def posterior_seed(seed: int) -> int:
-    """Seed of the posterior sample of a sample's picture, so that it does not repeat the initial noise."""
-    return seed ^ 0x696D67
 
 
 def fit_images(images: torch.Tensor, height: int, width: int) -> torch.Tensor:

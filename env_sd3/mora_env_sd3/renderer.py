@@ -13,6 +13,7 @@ import torch
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel
 from diffusers.pipelines.stable_diffusion_3.pipeline_stable_diffusion_3 import calculate_shift
 
+from mora_env_sd3.image_generator import GuidedText, PictureRequest
 from mora_env_sd3.steps import skipped_steps
 from mora_env_sd3.text_encoders import TextEmbedding
 
@@ -44,8 +45,35 @@ class FeatureMap(torch.nn.Linear):
             self.bias.zero_()
 
 
+class FlowSteps:
+    """The denoising steps of a batch with one scheduler for all samples, because a step draws no random numbers."""
+
+    def __init__(self, scheduler: FlowMatchEulerDiscreteScheduler, timesteps: torch.Tensor) -> None:
+        self._scheduler = scheduler
+        self.timesteps = timesteps
+
+    def __len__(self) -> int:
+        return len(self.timesteps)
+
+    def noised(self, clean: torch.Tensor, noise: torch.Tensor, samples: Sequence[int]) -> torch.Tensor:
+        """Clean latents and noise, mixed as the first step expects."""
+        mixed: torch.Tensor = self._scheduler.scale_noise(clean, self.timesteps[:1], noise)
+        return mixed
+
+    def scaled(self, number: int, latents: torch.Tensor, samples: Sequence[int]) -> torch.Tensor:
+        """The latents, which this model takes as they are."""
+        return latents
+
+    def step(
+        self, number: int, prediction: torch.Tensor, latents: torch.Tensor, samples: Sequence[int]
+    ) -> torch.Tensor:
+        """Latents after step `number`."""
+        after: torch.Tensor = self._scheduler.step(prediction, self.timesteps[number], latents, return_dict=False)[0]
+        return after
+
+
 class Renderer:
-    """Renders images from embeddings, z_1 and seeds.
+    """Renders images from embeddings, z_1 and seeds; for `ImageGenerator` it is the model.
 
     Args:
         transformer, vae, scheduler: of one SD3 model; only the configuration of the scheduler is used, not its state.
@@ -58,6 +86,11 @@ class Renderer:
         self.vae = vae
         self._scheduler_config = scheduler.config
         self._vae_scale = 2 ** (len(vae.config.block_out_channels) - 1)
+
+    @property
+    def device(self) -> torch.device:
+        found: torch.device = self.transformer.device
+        return found
 
     def render(
         self,
@@ -163,6 +196,30 @@ class Renderer:
         num_skipped = skipped_steps(settings.num_inference_steps, strength)
         scheduler.set_begin_index(num_skipped)
         return scheduler, scheduler.timesteps[num_skipped:]
+
+    def steps(
+        self, settings: RenderSettings, latents: torch.Tensor, seeds: Sequence[int], strength: float
+    ) -> FlowSteps:
+        """The steps of a batch of requests."""
+        return FlowSteps(*self.schedule(settings, latents, strength))
+
+    def predict(
+        self,
+        requests: Sequence[PictureRequest[GuidedText]],
+        inputs: torch.Tensor,
+        steps: FlowSteps,
+        number: int,
+        settings: RenderSettings,
+        z: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """The prediction for a batch of requests in one step."""
+        prompts = [request.text.prompt for request in requests]
+        joint, pooled = self.condition(z, prompts, requests[0].text.negative, settings)
+        return self.velocity(inputs, steps.timesteps[number], joint, pooled, settings.guidance_scale)
+
+    def text_shape(self, text: GuidedText) -> tuple[int, ...]:
+        """The number of rows of the prompt."""
+        return (text.prompt.joint.shape[0],)
 
     def velocity(
         self,

@@ -12,20 +12,10 @@ from typing import Any
 
 import sentencepiece
 import torch
-from diffusers import (
-    AutoencoderKL,
-    FlowMatchEulerDiscreteScheduler,
-    SD3Transformer2DModel,
-    StableDiffusion3Pipeline,
-)
-from transformers import (
-    AutoTokenizer,
-    CLIPTextConfig,
-    CLIPTextModelWithProjection,
-    CLIPTokenizer,
-    T5Config,
-    T5EncoderModel,
-)
+from diffusers import FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel, StableDiffusion3Pipeline
+from transformers import AutoTokenizer, CLIPTextModelWithProjection, T5Config, T5EncoderModel
+
+from mora_env_sd3.pictures.tiny_parts import tiny_clip_config, tiny_clip_tokenizer, tiny_vae
 
 _CORPUS = [
     f"a {colour} {shape} moves {direction} [Mod] over the {place} in the {time}"
@@ -66,15 +56,22 @@ def make_tiny(folder: Path, *, seed: int = 0, corpus: Sequence[str] = _CORPUS, *
     """
     torch.manual_seed(seed)
     folder.mkdir(parents=True, exist_ok=True)
-    clip_tokenizer = _clip_tokenizer(folder / "tokenizer")
+    clip_tokenizer = tiny_clip_tokenizer(folder / "tokenizer")
+    clip = tiny_clip_config(len(clip_tokenizer), width=_CLIP_WIDTH)
     t5_tokenizer = _t5_tokenizer(folder / "tokenizer_3", corpus)
     pipeline = StableDiffusion3Pipeline(
         transformer=_transformer(transformer),
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
-        vae=_vae(),
-        text_encoder=_clip(len(clip_tokenizer)),
+        vae=tiny_vae(
+            latent_channels=16,
+            scaling_factor=1.5305,
+            shift_factor=0.0609,
+            use_quant_conv=False,
+            use_post_quant_conv=False,
+        ),
+        text_encoder=CLIPTextModelWithProjection(clip),
         tokenizer=clip_tokenizer,
-        text_encoder_2=_clip(len(clip_tokenizer)),
+        text_encoder_2=CLIPTextModelWithProjection(clip),
         tokenizer_2=clip_tokenizer,
         text_encoder_3=_t5(len(t5_tokenizer)),
         tokenizer_3=t5_tokenizer,
@@ -99,41 +96,6 @@ def _transformer(changes: dict[str, Any]) -> SD3Transformer2DModel:
     return SD3Transformer2DModel(**(config | changes))
 
 
-def _vae() -> AutoencoderKL:
-    return AutoencoderKL(
-        in_channels=3,
-        out_channels=3,
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        block_out_channels=(16, 16, 32, 32),
-        layers_per_block=1,
-        latent_channels=16,
-        norm_num_groups=8,
-        sample_size=64,
-        scaling_factor=1.5305,
-        shift_factor=0.0609,
-        use_quant_conv=False,
-        use_post_quant_conv=False,
-    )
-
-
-def _clip(vocab_size: int) -> CLIPTextModelWithProjection:
-    return CLIPTextModelWithProjection(
-        CLIPTextConfig(
-            vocab_size=vocab_size,
-            hidden_size=_CLIP_WIDTH,
-            intermediate_size=2 * _CLIP_WIDTH,
-            projection_dim=_CLIP_WIDTH,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            max_position_embeddings=77,
-            bos_token_id=vocab_size - 2,
-            eos_token_id=vocab_size - 1,
-            pad_token_id=vocab_size - 1,
-        )
-    )
-
-
 def _t5(vocab_size: int) -> T5EncoderModel:
     return T5EncoderModel(
         T5Config(
@@ -147,27 +109,6 @@ def _t5(vocab_size: int) -> T5EncoderModel:
             dropout_rate=0.0,
         )
     )
-
-
-def _clip_tokenizer(folder: Path) -> CLIPTokenizer:
-    """A byte-level CLIP tokenizer without merges: 256 bytes, 256 bytes that end a word, two specials."""
-    folder.mkdir(parents=True, exist_ok=True)
-    characters = list(byte_characters().values())
-    tokens = [*characters, *(character + "</w>" for character in characters), "<|startoftext|>", "<|endoftext|>"]
-    (folder / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(tokens)}), encoding="utf-8")
-    (folder / "merges.txt").write_text("#version: 0.2\n", encoding="utf-8")
-    config = {"tokenizer_class": "CLIPTokenizer", "model_max_length": 77}
-    (folder / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
-    return CLIPTokenizer.from_pretrained(str(folder))
-
-
-def byte_characters() -> dict[int, str]:
-    """The printable character that stands for each byte in byte-level BPE vocabularies."""
-    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    mapping = {byte: chr(byte) for byte in printable}
-    for byte in range(256):
-        mapping.setdefault(byte, chr(256 + len(mapping) - len(printable)))
-    return mapping
 
 
 def _t5_tokenizer(folder: Path, corpus: Sequence[str]) -> AutoTokenizer:

@@ -20,7 +20,7 @@ from transformers import (
     Qwen2VLForConditionalGeneration,
 )
 
-from mora_env_sd3.tiny import byte_characters
+from mora_env_sd3.pictures.tiny_parts import byte_characters
 
 _TEXT: dict[str, Any] = {
     "hidden_size": 32,

@@ -171,9 +171,9 @@ def test_of_a_target_the_first_frame_is_stored_once_as_a_copy(options: Sd3Option
     key = agent.store_target(pixels=pixels)["key"]
     assert agent.store_target(pixels=pixels[:1].clone())["key"] == key
     pixels.zero_()  # the caller's memory is used again
-    (kept,) = agent._frames.values()
+    (kept,) = agent._frames._frames.values()
     assert kept.dtype == torch.uint8
-    assert torch.equal(agent._frame(key), torch.ones(3, 32, 32))
+    assert torch.equal(agent._frames.pictures([key], CPU), torch.ones(1, 3, 32, 32))
 
 
 def test_a_served_prompt_is_embedded_once(options: Sd3Options, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -340,9 +340,10 @@ def test_a_cancelled_sample_stops_and_the_others_keep_their_bytes(
 ) -> None:
     steps: list[int] = []
     whole = agent.text_to_image(["a cat", "a dog", "a ship"], [1, 2, 3])["outputs"]
-    monkeypatch.setattr("mora_env_sd3.model_agent.report_step", lambda step, num_steps: steps.append(step))
+    monkeypatch.setattr("mora_env_sd3.pictures.picture_agent.report_step", lambda step, num_steps: steps.append(step))
     monkeypatch.setattr(
-        "mora_env_sd3.model_agent.cancelled_samples", lambda: frozenset({1}) if steps[-1] >= 1 else frozenset()
+        "mora_env_sd3.pictures.picture_agent.cancelled_samples",
+        lambda: frozenset({1}) if steps[-1] >= 1 else frozenset(),
     )
     left = agent.text_to_image(["a cat", "a dog", "a ship"], [1, 2, 3])["outputs"]
     assert steps == [0, 1, 2, 3, 3, 3], "the last step again before each picture that is decoded"
@@ -358,7 +359,7 @@ def test_cancelling_the_call_ends_it_at_the_next_step(agent: Sd3Agent, monkeypat
         if step == 1:
             raise Cancelled("the caller cancelled this call")
 
-    monkeypatch.setattr("mora_env_sd3.model_agent.report_step", report)
+    monkeypatch.setattr("mora_env_sd3.pictures.picture_agent.report_step", report)
     with pytest.raises(Cancelled):
         agent.text_to_image(["a cat"], [1])
     assert steps == [0, 1]

@@ -33,7 +33,7 @@ def test_pictures_that_are_cancelled_during_the_decode_are_left_out(
     whole = agent.text_to_image(PROMPTS, SEEDS)["outputs"]
     decoded.clear()
     monkeypatch.setattr(
-        "mora_env_sd3.model_agent.cancelled_samples", lambda: frozenset({1}) if decoded else frozenset()
+        "mora_env_sd3.pictures.picture_agent.cancelled_samples", lambda: frozenset({1}) if decoded else frozenset()
     )
     made = agent.text_to_image(PROMPTS, SEEDS)["outputs"]
     assert len(decoded) == 2
@@ -49,7 +49,7 @@ def test_a_batch_that_is_cancelled_during_the_decode_ends_with_the_picture_that_
         if decoded:
             raise Cancelled("the caller cancelled this call")
 
-    monkeypatch.setattr("mora_env_sd3.model_agent.report_step", report)
+    monkeypatch.setattr("mora_env_sd3.pictures.picture_agent.report_step", report)
     with pytest.raises(Cancelled):
         agent.text_to_image(PROMPTS, SEEDS)
     assert len(decoded) == 1
@@ -70,7 +70,7 @@ def test_given_pictures_of_a_cancelled_batch_are_not_encoded_further(
             raise Cancelled("the caller cancelled this call")
 
     monkeypatch.setattr(agent.renderer, "encode", recorded)
-    monkeypatch.setattr("mora_env_sd3.model_agent.report_step", report)
+    monkeypatch.setattr("mora_env_sd3.pictures.picture_agent.report_step", report)
     with pytest.raises(Cancelled):
         agent.image_to_image(PROMPTS, SEEDS, torch.zeros(3, 32, 32, 3, dtype=torch.uint8), 0.7)
     assert encoded == [1]

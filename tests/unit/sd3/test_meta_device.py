@@ -12,7 +12,7 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel
 from mora_env_sd3.agent import Sd3Agent
-from mora_env_sd3.image_generator import ImageGenerator, PictureRequest
+from mora_env_sd3.image_generator import GuidedText, ImageGenerator, PictureRequest
 from mora_env_sd3.image_to_image import ImageToImageRenderer
 from mora_env_sd3.options import Sd3Options
 from mora_env_sd3.renderer import FeatureMap, Renderer, RenderSettings
@@ -91,7 +91,7 @@ def test_changed_pictures_and_the_gradient_of_the_given_ones_stay_on_the_device(
 @pytest.mark.parametrize("strength", [1.0, 0.7])
 def test_pictures_for_requests_are_made_on_the_device(renderer: Renderer, strength: float) -> None:
     picture = None if strength == 1.0 else torch.empty(3, 480, 640, device=_DEVICE)
-    requests = [PictureRequest(embedding(), embedding(), seed, picture) for seed in (1, 2, 3)]
+    requests = [PictureRequest(GuidedText(embedding(), embedding()), seed, picture) for seed in (1, 2, 3)]
     steps: list[int] = []
     made = ImageGenerator(renderer).generate(
         requests, _SETTINGS, strength=strength, z=modulation(), on_step=lambda step, _: steps.append(step),

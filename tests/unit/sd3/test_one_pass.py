@@ -65,9 +65,10 @@ def test_a_cancelled_sample_leaves_the_batch(
     one_pass: Sd3Agent, sizes: dict[str, list[int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps: list[int] = []
-    monkeypatch.setattr("mora_env_sd3.model_agent.report_step", lambda step, num_steps: steps.append(step))
+    monkeypatch.setattr("mora_env_sd3.pictures.picture_agent.report_step", lambda step, num_steps: steps.append(step))
     monkeypatch.setattr(
-        "mora_env_sd3.model_agent.cancelled_samples", lambda: frozenset({1}) if steps[-1] >= 1 else frozenset()
+        "mora_env_sd3.pictures.picture_agent.cancelled_samples",
+        lambda: frozenset({1}) if steps[-1] >= 1 else frozenset(),
     )
     made = one_pass.text_to_image(PROMPTS, SEEDS)["outputs"]
     assert sizes["velocity"] == [3, 2, 2]
