@@ -11,9 +11,9 @@ from pydantic import BeforeValidator
 class ClipShape(Settings):
     """Frames and size of a training clip, in pixels."""
 
-    num_frames: PositiveInt
-    height: PositiveInt
-    width: PositiveInt
+    num_frames: PositiveInt  # of one clip
+    height: PositiveInt  # pixels
+    width: PositiveInt  # pixels
     fps: float = 24.0  # of written videos
 
 
@@ -26,7 +26,7 @@ class DataSettings(Settings):
     fps: float | None = None  # frames are taken at this rate; None = the video's own
     num_clips: PositiveInt = 8  # cut from one video, or drawn
     with_speed: bool = False  # drawn shapes move slowly or quickly, and their prompts say so
-    shuffle: bool = True
+    shuffle: bool = True  # a new order of samples in every epoch
 
 
 def _path_or_section(value: Any) -> Any:

@@ -6,6 +6,7 @@
 - `export`: write LoRA adapters for other libraries, JSON from standard input to standard output (`adapters`).
 - `fetch`: download and convert what agents load, JSON from standard input to standard output (`weights`).
 - `kinds`: the names of the kinds, as JSON.
+- `keys`: the options of every kind in words, as JSON (`keys_command`).
 - `tiny KIND FOLDER [--task NAME --NAME FOLDER ...]`: make tiny models (`tiny_command`).
 - `check [KIND ...] [--json FILE]`: run the conformance suite (`conformance`).
 """
@@ -48,6 +49,11 @@ def _run(kinds: Mapping[str, Kind], package: str, words: Sequence[str]) -> int:
         _parser(package).error(f"unrecognized arguments: {' '.join(named)}")
     if arguments.command == "kinds":
         print(json.dumps(list(kinds)))
+        return 0
+    if arguments.command == "keys":
+        from mora_environment.keys.keys_command import answer_keys
+
+        json.dump(answer_keys(kinds), sys.stdout)
         return 0
     if arguments.command == "cost":
         from mora_environment.cost_command import answer_cost
@@ -97,13 +103,14 @@ def _check(kinds: Mapping[str, Kind], package: str, arguments: argparse.Namespac
 def _parser(package: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=f"python -m {package}", allow_abbrev=False)
     commands = parser.add_subparsers(
-        dest="command", required=True, metavar="serve|options|cost|export|fetch|kinds|tiny|check"
+        dest="command", required=True, metavar="serve|options|cost|export|fetch|kinds|keys|tiny|check"
     )
     commands.add_parser("options", help="check one agent's options: JSON from standard input to standard output")
     commands.add_parser("cost", help="count what one agent costs: JSON from standard input to standard output")
     commands.add_parser("export", help="write LoRA adapters for other libraries: JSON from standard input")
     commands.add_parser("fetch", help="fetch what agents load: JSON from standard input to standard output")
     commands.add_parser("kinds", help="print the names of the kinds as JSON")
+    commands.add_parser("keys", help="print the options of every kind as JSON")
     tiny = commands.add_parser("tiny", help="make tiny models; print the options that load them", allow_abbrev=False)
     tiny.add_argument("kind", metavar="KIND")
     tiny.add_argument("folder", metavar="FOLDER", type=Path)

@@ -23,21 +23,22 @@ class GroupSettings(Settings):
 class OptimizerSettings(Settings):
     """Optimizer of one role. Learning rates are not settings: every commit contains them."""
 
-    kind: Literal["adamw", "sgd"] = "adamw"
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = 1e-8
-    weight_decay: float = 1e-2
-    zero_stage: Literal[1, 2] = 2
+    kind: Literal["adamw", "sgd"] = "adamw"  # adamw: decoupled weight decay
+    betas: tuple[float, float] = (0.9, 0.999)  # of adamw
+    eps: float = 1e-8  # of adamw
+    weight_decay: float = 1e-2  # multiplied by the learning rate
+    zero_stage: Literal[1, 2] = 2  # DeepSpeed's: 1 shards the optimizer's state over the replicas, 2 also the gradients
     ema_decay: float | None = None  # None = no moving average
 
 
 class TrainableSettings(Settings):
     """Which parameters of one agent's module train."""
 
+    # all parameters, LoRA adapters, those that `patterns` name, or none; z trains in any case
     scope: Literal["all", "lora", "patterns", "none"] = "all"
     patterns: tuple[str, ...] = ()  # shell patterns over parameter names, for scope "patterns"
-    lora_rank: int = 8
-    lora_alpha: float = 8.0
+    lora_rank: int = 8  # r, for scope "lora"
+    lora_alpha: float = 8.0  # the adapters are scaled by lora_alpha / lora_rank
     lora_targets: tuple[str, ...] = ("to_q", "to_k", "to_v", "to_out.0")  # module name suffixes, for scope "lora"
 
 

@@ -17,10 +17,12 @@ class ModulationSettings(Settings):
     """The modulation embeddings z_i and factors alpha_i (paper section 3.2; readings in docs/paper.md)."""
 
     mode: Literal["learned", "random_init", "none"] = "learned"  # table 5: Mora, RI, without modulation
+    # rows of z: one for each token of `text`, their mean, or one of a token that the vocabulary lacks
     rows: Literal["content", "mean", "new_token"] = "content"
+    # factor of an agent's learning rate: norm of z / number of agents, its share of all norms, or 1
     alpha: Literal["norm", "share", "one"] = "norm"
-    text: str = "[Mod]"
-    optimizer: Literal["adamw", "sgd"] = "adamw"
+    text: str = "[Mod]"  # what z is encoded from
+    optimizer: Literal["adamw", "sgd"] = "adamw"  # of z
 
 
 class PipelineSettings(Settings):
@@ -38,25 +40,25 @@ class PipelineSettings(Settings):
 class TrainingSettings(Settings):
     """The optimisation loop."""
 
-    num_steps: PositiveInt = 12
+    num_steps: PositiveInt = 12  # optimisation steps of the whole job
     batch_size: PositiveInt = 4  # samples per optimisation step, over all replicas and micro-batches
     micro_batch_size: PositiveInt = 1  # samples per pass through the chain on one replica
     clip_norm: float | None = 1.0  # over the gradients of all roles together; None = no clipping
     pipeline: PipelineSettings = PipelineSettings()
-    schedule: Literal["constant", "cosine"] = "constant"
-    num_warmup_steps: int = Field(default=0, ge=0)
+    schedule: Literal["constant", "cosine"] = "constant"  # of the learning rates after the warm-up
+    num_warmup_steps: int = Field(default=0, ge=0)  # in which the learning rates rise from 0
     checkpoint_every: int = Field(default=4, ge=0)  # steps; 0 = only at the end
-    keep_checkpoints: PositiveInt = 3
-    call_deadline_s: float = Field(default=600.0, gt=0.0)
+    keep_checkpoints: PositiveInt = 3  # the newest ones
+    call_deadline_s: float = Field(default=600.0, gt=0.0)  # of one call to a server
     max_consecutive_skips: PositiveInt = 10  # non-finite steps in a row after which the job ends
 
 
 class SampleSettings(Settings):
     """Samples generated before and after training."""
 
-    enabled: bool = True
-    num_prompts: PositiveInt = 1
-    seed: int = 0
+    enabled: bool = True  # generate them
+    num_prompts: PositiveInt = 1  # the first ones of the data set
+    seed: int = 0  # of the noise they are made from
 
 
 class StageSettings(Settings):

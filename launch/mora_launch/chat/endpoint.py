@@ -36,7 +36,7 @@ class ChatSettings(Settings):
     """An endpoint and how long to wait for it. A configuration never contains the key, only its variable's name."""
 
     base_url: str | None = None  # of vLLM, Ollama, llama.cpp, ...; None = OpenAI itself
-    model: str
+    model: str  # the endpoint's name of the model
     api_key_variable: str | None = None  # None = OPENAI_API_KEY for OpenAI itself, no key for any other endpoint
     timeout_s: float = Field(default=60.0, gt=0.0)  # of one attempt
     max_retries: int = Field(default=2, ge=0)  # of a request that got no answer

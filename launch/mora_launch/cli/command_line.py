@@ -9,6 +9,7 @@ from mora_runtime.errors import MoraError
 
 from mora_launch.cli.account import complete_account
 from mora_launch.cli.bench import bench
+from mora_launch.cli.config import config
 from mora_launch.cli.data import data
 from mora_launch.cli.doctor import doctor
 from mora_launch.cli.env import env
@@ -35,8 +36,8 @@ def cli() -> None:
 
 
 _COMMANDS = (
-    train, profile, synthesize, generate, review, serve, env, models, data, checkpoint, status, stop, doctor, bench,
-    test,
+    train, profile, synthesize, generate, review, serve, config, env, models, data, checkpoint, status, stop, doctor,
+    bench, test,
 )  # fmt: skip
 for _command in _COMMANDS:
     cli.add_command(_command)

@@ -16,9 +16,9 @@ class AgentConfig(Settings):
     """One agent: its environment and devices, its models, its training."""
 
     environment: str  # of the checkout, or of `environments`
-    kind: str
+    kind: str  # one that the environment has: `./mora env list`
     devices: tuple[str, ...] = ("cpu",)  # one for each replica, or one for all
-    num_threads: PositiveInt = 1
+    num_threads: PositiveInt = 1  # torch's threads of each server
     attention: tuple[AttentionKernel, ...] = Field(default=ATTENTION, min_length=1)  # on GPUs: the first that can
     tf32: Tf32 = "convolutions"  # on GPUs: which float32 operations round their inputs
     tiny_models: str | None = None  # folder of the checkout for tiny models, which are created if missing
@@ -26,8 +26,8 @@ class AgentConfig(Settings):
     options: dict[str, Any] = Field(default_factory=dict)  # checked by the environment before anything starts
     weights: str | None = None  # folder of trained weights, in place of those that the options name
     adapters: str | None = None  # folder of LoRA adapters for these weights, from a checkpoint; only to generate
-    learning_rate: float = Field(default=1e-5, ge=0.0)
-    modulation_learning_rate: float = Field(default=1e-5, ge=0.0)
+    learning_rate: float = Field(default=1e-5, ge=0.0)  # of the model's parameters; training multiplies it by alpha
+    modulation_learning_rate: float = Field(default=1e-5, ge=0.0)  # of z
     trainable: TrainableSettings = TrainableSettings()
     optimizer: OptimizerSettings = OptimizerSettings()
     # What it does for people's requests; None = all it can that no other agent names. If several can, the first does.

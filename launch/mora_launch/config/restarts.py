@@ -14,7 +14,7 @@ class RestartSettings(Settings):
     """Restarts of a job whose roles die or freeze: at most `max_num` within any `within_s` seconds."""
 
     max_num: int = Field(default=3, ge=0)  # 0 = the first death ends the job
-    within_s: float = Field(default=600.0, gt=0.0)
+    within_s: float = Field(default=600.0, gt=0.0)  # the time in which restarts are counted
     # a role without a sign of life for so long is killed; None never kills it
     frozen_after_s: float | None = Field(default=10.0, ge=3.0)
 

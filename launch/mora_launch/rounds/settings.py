@@ -16,7 +16,7 @@ class EndpointSettings(ChatSettings):
     """A judge or prompt writer behind an endpoint."""
 
     temperature: float | None = Field(default=0.0, ge=0.0)  # for a judge; the prompt writer overrides it
-    max_tokens: PositiveInt | None = 512
+    max_tokens: PositiveInt | None = 512  # of an answer
 
 
 class LocalModelSettings(Settings):
@@ -24,10 +24,10 @@ class LocalModelSettings(Settings):
 
     environment: str = "sd3"  # one whose package has the kind `multimodal`
     model: str  # folder in transformers' layout, or a Hub id: LLaVA-OneVision or Qwen2-VL
-    dtype: Literal["float32", "bfloat16"] = "bfloat16"
-    device: str = "cpu"
-    num_threads: PositiveInt = 1
-    max_new_tokens: PositiveInt = 512
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"  # of the weights
+    device: str = "cpu"  # cpu, or cuda:N
+    num_threads: PositiveInt = 1  # torch's threads of the server
+    max_new_tokens: PositiveInt = 512  # of one answer
     timeout_s: float = Field(default=300.0, gt=0.0)  # of one answer
     start_deadline_s: float = Field(default=900.0, gt=0.0)  # includes loading the model
 
@@ -35,6 +35,7 @@ class LocalModelSettings(Settings):
 class PromptSettings(Settings):
     """The source of prompts."""
 
+    # made by rules, by a language model, or read from a file
     source: Literal["grammar", "endpoint", "file"] = "grammar"
     file: str | None = None  # one prompt per line
     endpoint: EndpointSettings | None = None
@@ -52,8 +53,9 @@ class PromptSettings(Settings):
 
 
 class JudgeSettings(Settings):
-    """One judge."""
+    """One of the two judges."""
 
+    # measures of the pixels, a model behind an endpoint, or a model in a server of this machine
     kind: Literal["measured", "endpoint", "local"] = "measured"
     emphasis: Emphasis = "even"  # for kind `measured`: which measures count more
     endpoint: EndpointSettings | None = None
@@ -77,9 +79,9 @@ def _yaml_word(value: Any) -> Any:
 class SynthesisSettings(Settings):
     """Settings of rounds. As in the paper: 16 prompts, 4 candidates, two judges, and a person if they disagree."""
 
-    num_rounds: PositiveInt = 2
-    prompts_per_round: int = Field(default=16, ge=0)
-    num_candidates: int = Field(default=4, ge=2, le=9)
+    num_rounds: PositiveInt = 2  # each trains on what it has made and continues with the trained weights
+    prompts_per_round: int = Field(default=16, ge=0)  # sets of candidates to judge
+    num_candidates: int = Field(default=4, ge=2, le=9)  # videos of each prompt
     prompts: PromptSettings = PromptSettings()
     judges: tuple[JudgeSettings, JudgeSettings] = (
         JudgeSettings(emphasis="picture"),

@@ -1,0 +1,60 @@
+"""The options of kinds of agents in words, as their environments tell them."""
+
+from __future__ import annotations
+
+import json
+
+from mora_environment.keys.documented_keys import DocumentedKey
+from mora_runtime.errors import EnvironmentFailed, SettingsError
+from mora_runtime.files.shown_text import shown_line
+from mora_runtime.schema import Settings
+from pydantic import TypeAdapter, ValidationError
+
+from mora_launch.environments.asked_program import ask_program
+from mora_launch.environments.environment import Environment
+from mora_launch.environments.venvs import ROOT
+
+_MAX_LINE_LENGTH = 300
+
+
+class KindOptions(Settings):
+    """What an environment tells of one kind."""
+
+    about: str
+    keys: tuple[DocumentedKey, ...]
+
+
+_ANSWER = TypeAdapter(dict[str, KindOptions])
+
+
+def ask_kinds(environment: Environment) -> dict[str, KindOptions]:
+    """Ask an environment, which must be built, for the options of all its kinds.
+
+    Raises:
+        EnvironmentFailed: it gave no answer, or an unexpected one.
+    """
+    command = f"python -m {environment.package} keys"
+    asked = f"environment {environment.name}: `{command}`"
+    try:
+        answer = ask_program([str(environment.python), "-m", environment.package, "keys"], "", asked=asked, folder=ROOT)
+    except OSError as error:
+        raise EnvironmentFailed(
+            f"environment {environment.name}: {environment.python} cannot be run: {error.strerror}"
+        ) from None
+    if answer.returncode != 0:
+        said = shown_line((answer.complaints.strip().splitlines() or ["it said nothing"])[-1], _MAX_LINE_LENGTH)
+        raise EnvironmentFailed(f"{asked} failed: {said}")
+    try:
+        return _ANSWER.validate_python(json.loads(answer.output))
+    except (ValueError, ValidationError, RecursionError):
+        raise EnvironmentFailed(f"{asked}: expected its kinds with their options, got something else") from None
+
+
+def options_of(kind: str, environment: Environment) -> KindOptions:
+    """The options of one kind. Raises SettingsError if the environment has no such kind."""
+    kinds = ask_kinds(environment)
+    if kind not in kinds:
+        raise SettingsError(
+            f"environment {environment.name}: unknown kind of agent `{kind}` (known: {', '.join(kinds)})"
+        )
+    return kinds[kind]
