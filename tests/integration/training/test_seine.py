@@ -1,12 +1,11 @@
 """`mora bench parity` for Stable Diffusion 3 and SEINE: every gradient has the bits of one process."""
 
-import json
-import subprocess
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[3]
+from .parity import parity
+
 TINY = "models/tiny/seine"
 SEINE = f"""{{environment: svd, kind: seine, devices: [cpu], tiny_models: {TINY},
   options: {{model: {TINY}/unet, base: {TINY}/base, num_frames: 9, height: 64, width: 64, num_inference_steps: 4,
@@ -17,13 +16,8 @@ SEINE = f"""{{environment: svd, kind: seine, devices: [cpu], tiny_models: {TINY}
 @pytest.mark.long
 @pytest.mark.timeout(900)
 def test_the_gradients_of_a_chain_that_ends_with_seine_are_bit_identical_to_one_process(tmp_path: Path) -> None:
-    result = tmp_path / "parity.json"
     changes = [f"agents.video={SEINE}", "training.batch_size=4", "training.micro_batch_size=2", "data.num_clips=4"]
-    settings = [word for change in changes for word in ("--set", change)]
-    command = [str(ROOT / "mora"), "bench", "parity", "--config", "configs/tiny.yaml", "--json", str(result)]
-    done = subprocess.run([*command, *settings], cwd=ROOT, capture_output=True, text=True, timeout=800, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    found = json.loads(result.read_text())
+    found = parity(tmp_path, "configs/tiny.yaml", changes)
     assert found["bit_identical"] is True
     # an image transformer of 66 parameters, a video network of 240, two z
     assert found["num_parameters_compared"] == 66 + 240 + 2

@@ -1,12 +1,11 @@
 """`mora bench parity` for three agents in three processes: every gradient has the bits of one process."""
 
-import json
-import subprocess
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[3]
+from .parity import parity
+
 RECOMPUTE = [f"agents.{name}.recompute=true" for name in ("image", "refine", "video")]
 FOUR_IN_FLIGHT = ["training.micro_batch_size=1", "training.pipeline.max_in_flight=4"]
 INPUTS_FIRST = ["training.pipeline.inputs_first=true"]
@@ -25,12 +24,7 @@ pytestmark = pytest.mark.timeout(900)
     ],
 )
 def test_the_gradients_of_three_agents_are_bit_identical_to_one_process(changes: list[str], tmp_path: Path) -> None:
-    result = tmp_path / "parity.json"
-    settings = [word for change in changes for word in ("--set", change)]
-    command = [str(ROOT / "mora"), "bench", "parity", "--config", "configs/three-agents.yaml", "--json", str(result)]
-    done = subprocess.run([*command, *settings], cwd=ROOT, capture_output=True, text=True, timeout=800, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    found = json.loads(result.read_text())
+    found = parity(tmp_path, "configs/three-agents.yaml", changes)
     assert found["bit_identical"] is True
     assert found["agents"] == ["image", "refine", "video"]
     assert found["max_abs_grad_diff"] == 0.0
