@@ -51,6 +51,9 @@ class DenoisingSteps(Protocol):
 
     def __len__(self) -> int: ...
 
+    def started(self, noise: torch.Tensor) -> torch.Tensor:
+        """Noise as the first step takes it where there is no picture."""
+
     def noised(self, clean: torch.Tensor, noise: torch.Tensor, samples: Sequence[int]) -> torch.Tensor:
         """Clean latents and noise, mixed as the first step expects."""
 
@@ -132,6 +135,8 @@ class ImageGenerator(Generic[Text, Settings, Steps]):
         steps = self._model.steps(settings, latents, seeds, strength)
         if requests[0].picture is not None:
             latents = self._noised(requests, latents, steps, lambda: on_step(0, len(steps)))
+        else:
+            latents = steps.started(latents)
         indices = list(range(len(requests)))
         on_step(0, len(steps))
         for number in range(len(steps)):

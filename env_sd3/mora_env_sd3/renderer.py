@@ -55,6 +55,10 @@ class FlowSteps:
     def __len__(self) -> int:
         return len(self.timesteps)
 
+    def started(self, noise: torch.Tensor) -> torch.Tensor:
+        """The noise, which this model takes as it is."""
+        return noise
+
     def noised(self, clean: torch.Tensor, noise: torch.Tensor, samples: Sequence[int]) -> torch.Tensor:
         """Clean latents and noise, mixed as the first step expects."""
         mixed: torch.Tensor = self._scheduler.scale_noise(clean, self.timesteps[:1], noise)

@@ -1,0 +1,9 @@
+"""What image models with a UNet of diffusers share: Stable Diffusion XL and InstructPix2Pix.
+
+`options`: the options that both have (`UnetOptions`).
+`loading`: UNet, autoencoder and scheduler from a folder or Hub id.
+`sampler_steps`: the denoising steps of any of diffusers' schedulers, for `ImageGenerator` and `denoise`.
+`denoising`: all steps of a micro-batch, the last K of them with gradient.
+`autoencoder`: pictures to scaled latents and back; float32 where the model needs that.
+`noise_objective`: the agents' own loss, the predicted noise weighted by min-SNR.
+"""
