@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -42,13 +43,26 @@ def tiny_clip_config(vocab_size: int, *, width: int, **config: Any) -> CLIPTextC
     )
 
 
-def tiny_clip_tokenizer(folder: Path) -> CLIPTokenizer:
-    """A byte-level CLIP tokenizer without merges: 256 bytes, 256 bytes that end a word, two specials."""
+def tiny_clip_tokenizer(folder: Path, words: Iterable[str] = ()) -> CLIPTokenizer:
+    """A byte-level CLIP tokenizer: 256 bytes, 256 bytes that end a word, two specials.
+
+    Args:
+        words: of ASCII letters, which get a token each, because random text encoders hardly tell words by their bytes.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     characters = list(byte_characters().values())
-    tokens = [*characters, *(character + "</w>" for character in characters), "<|startoftext|>", "<|endoftext|>"]
-    (folder / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(tokens)}), encoding="utf-8")
-    (folder / "merges.txt").write_text("#version: 0.2\n", encoding="utf-8")
+    tokens = dict.fromkeys([*characters, *(character + "</w>" for character in characters)])
+    merges: dict[str, None] = {}
+    for word in sorted({word.lower() for word in words}):
+        left, *others = [*word[:-1], word[-1] + "</w>"]
+        for right in others:
+            merges[f"{left} {right}"] = None
+            left += right
+            tokens[left] = None
+    known = [*tokens, "<|startoftext|>", "<|endoftext|>"]
+    (folder / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(known)}), encoding="utf-8")
+    lines = "".join(f"{merge}\n" for merge in merges)
+    (folder / "merges.txt").write_text("#version: 0.2\n" + lines, encoding="utf-8")
     config = {"tokenizer_class": "CLIPTokenizer", "model_max_length": 77}
     (folder / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
     return CLIPTokenizer.from_pretrained(str(folder))
