@@ -323,7 +323,7 @@ class TrainingJob:
             (state, run),
             ("checkpoint", self._run.checkpoints / f"step-{done:08d}" if done else "none"),
             ("metrics", run / "metrics.jsonl"),
-            ("curves", f"tensorboard --logdir {run / 'tensorboard'}"),
+            ("curves", f"./mora curves {run}"),
         ]
         if self._sampler is not None:
             entries.append(("samples", self._run.samples / "contact-sheet.png"))

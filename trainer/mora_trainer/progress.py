@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Self
 
+from rich.console import RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from mora_trainer.step import StepReport
 from mora_trainer.terminal import Console
@@ -17,23 +20,46 @@ _PIPED_WIDTH = 160  # without a terminal: wide enough that no table wraps
 _NUM_PIPED_LINES = 10  # of a preparation, without a terminal
 
 
-class TrainingProgress:
-    """Progress of rank 0; other ranks pass `visible=False` and print nothing."""
+class _StepBar(Progress):
+    """One line that fits into 80 columns: bar, step, time left, loss, time of a step. Below it, the rest of a step.
 
-    def __init__(self, *, num_steps: int, first_step: int, visible: bool) -> None:
-        width = None if sys.stdout.isatty() else _PIPED_WIDTH
-        self.console = Console(quiet=not visible, soft_wrap=True, width=width)
-        self._num_steps = num_steps
-        self._bar = Progress(
+    Attributes:
+        details: what is shown below the bar.
+    """
+
+    def __init__(self, console: Console, *, is_disabled: bool) -> None:
+        self.details = ""
+        super().__init__(
             TextColumn("training"),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=16),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[line]}"),
-            console=self.console,
-            disable=not (visible and self.console.is_terminal),
+            TextColumn("left"),
+            TextColumn("{task.fields[result]}"),
+            console=console,
+            disable=is_disabled,
         )
-        self._task = self._bar.add_task("training", total=num_steps, completed=first_step, line="")
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """The bar, and the details of the last step."""
+        yield from super().get_renderables()
+        if self.details:
+            yield Text(self.details, style="dim", no_wrap=False, overflow="fold")  # the console does not wrap
+
+
+class TrainingProgress:
+    """Progress of rank 0; other ranks pass `visible=False` and print nothing.
+
+    Args:
+        console: where to draw; default: standard output.
+    """
+
+    def __init__(self, *, num_steps: int, first_step: int, visible: bool, console: Console | None = None) -> None:
+        width = None if sys.stdout.isatty() else _PIPED_WIDTH
+        self.console = console or Console(quiet=not visible, soft_wrap=True, width=width)
+        self._num_steps = num_steps
+        self._bar = _StepBar(self.console, is_disabled=not (visible and self.console.is_terminal))
+        self._task = self._bar.add_task("training", total=num_steps, completed=first_step, result="")
 
     def start(self) -> None:
         """Start drawing the bar."""
@@ -41,10 +67,11 @@ class TrainingProgress:
 
     def step(self, report: StepReport, step_s: float) -> None:
         """Show one finished step."""
-        line = _line(report, step_s)
-        self._bar.update(self._task, completed=report.step + 1, line=line)
+        result, details = _result(report, step_s), _details(report, step_s)
+        self._bar.details = details
+        self._bar.update(self._task, completed=report.step + 1, result=result)
         if not self.console.is_terminal:
-            self.console.print(f"step {report.step + 1}/{self._num_steps}  {line}")
+            self.console.print(f"step {report.step + 1}/{self._num_steps}  {result}  {details}")
 
     def tell(self, text: str) -> None:
         """Print a line above the bar."""
@@ -93,16 +120,21 @@ class PreparationProgress:
             self._console.print(f"{self._what} {done}/{total}")
 
 
-def _line(report: StepReport, step_s: float) -> str:
-    parts = [f"loss {report.loss:.4f}"]
-    parts += [f"|z_{name}| {norm:.4f}" for name, norm in report.norms.items()]
+def _result(report: StepReport, step_s: float) -> str:
+    """What one wants to know of a step first."""
+    if report.skipped or math.isnan(report.gradient_norm):
+        return f"SKIPPED: gradients not finite  {step_s:.2f} s"
+    return f"loss {report.loss:.4f}  {step_s:.2f} s"
+
+
+def _details(report: StepReport, step_s: float) -> str:
+    """Norms and factors of a step, and what took most of its time."""
+    parts = [f"|z_{name}| {norm:.4f}" for name, norm in report.norms.items()]
     parts += [f"alpha_{name} {alpha:.4f}" for name, alpha in report.alphas.items()]
-    parts += [f"grad {report.gradient_norm:.3g}", f"{step_s:.2f} s"]
+    parts.append(f"grad {report.gradient_norm:.3g}")
     slowest = sorted(report.breakdown_s.items(), key=lambda part: -part[1])[:3]
     total_s = max(step_s, 1e-9)
     parts.append("(" + ", ".join(f"{name} {spent_s / total_s:.0%}" for name, spent_s in slowest) + ")")
-    if report.skipped or math.isnan(report.gradient_norm):
-        parts.append("SKIPPED: gradients not finite")
     return "  ".join(parts)
 
 

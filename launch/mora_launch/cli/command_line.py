@@ -19,6 +19,7 @@ from mora_launch.cli.options import console
 from mora_launch.cli.profile import profile
 from mora_launch.cli.review import review
 from mora_launch.cli.runs.checkpoint import checkpoint
+from mora_launch.cli.runs.curves import curves
 from mora_launch.cli.runs.status import status
 from mora_launch.cli.runs.stop import stop
 from mora_launch.cli.serve import serve
@@ -36,8 +37,8 @@ def cli() -> None:
 
 
 _COMMANDS = (
-    train, profile, synthesize, generate, review, serve, config, env, models, data, checkpoint, status, stop, doctor,
-    bench, test,
+    train, profile, synthesize, generate, review, serve, config, env, models, data, checkpoint, curves, status, stop,
+    doctor, bench, test,
 )  # fmt: skip
 for _command in _COMMANDS:
     cli.add_command(_command)

@@ -1,1 +1,1 @@
-"""Which runs of this user exist beyond those in `runs/`."""
+"""The runs of this user: those that are alive, also beyond `runs/`, and those that have curves."""
