@@ -8,6 +8,8 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 from mora_environment import Kind, main
 
 from mora_env_svd.seine.options import SeineOptions
+from mora_env_svd.svd.options import SvdOptions
+from mora_env_svd.wan.options import WanOptions
 
 KINDS = {
     "seine": Kind(
@@ -16,6 +18,21 @@ KINDS = {
         weights="model",
         cost="mora_env_svd.seine.cost:seine_cost",
         tiny="mora_env_svd.seine.tiny:tiny_transition",
+    ),
+    "wan": Kind(
+        options=WanOptions,
+        build="mora_env_svd.wan.agent:wan_agent",
+        weights="transformer",
+        diffusers_component="transformer",
+        cost="mora_env_svd.wan.cost:wan_cost",
+        tiny="mora_env_svd.wan.tiny:tiny_wan",
+    ),
+    "svd": Kind(
+        options=SvdOptions,
+        build="mora_env_svd.svd.agent:SvdAgent.from_options",
+        weights="unet",
+        cost="mora_env_svd.svd.cost:svd_cost",
+        tiny="mora_env_svd.svd.tiny:tiny_image_to_video",
     ),
 }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 
 import torch
 from mora_runtime.errors import BadArgument
@@ -20,7 +20,7 @@ def checked_frames(frames: Tensor | Sequence[Tensor], num_dimensions: int, what:
     return frames
 
 
-def check_requests(prompts: Sequence[str], seeds: Sequence[int], frames: Sequence[Tensor] | Tensor) -> None:
+def check_requests(prompts: Sequence[str], seeds: Sequence[int], frames: Sized) -> None:
     """Check a batch of requests. Raises: InputError: it is empty, or the numbers of its parts differ."""
     if not prompts or not len(prompts) == len(seeds) == len(frames):
         raise InputError(

@@ -1,0 +1,126 @@
+"""Tiny models in the published layouts of Wan 2.1 and Wan 2.2: every part, with some ten thousand parameters each.
+
+The weights are random from a seed; the real code loads, trains and serves them on a CPU.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from mora_env_svd.wan.published import scheduler_config
+
+Layout = Literal["i2v", "flf2v", "ti2v"]  # Wan 2.1 I2V, Wan 2.1 FLF2V, Wan 2.2 TI2V
+TEXT_WIDTH, _PICTURE_WIDTH, _PICTURE_SIDE, _PICTURE_PATCH = 32, 16, 32, 16
+_NUM_HEADS, _HEAD_WIDTH = 2, 12
+_CORPUS = [
+    f"a {colour} {shape} moves {direction} [Mod] over the {place} in the {time}"
+    for colour in ("red", "green", "blue", "yellow", "white", "black", "bright", "dark")
+    for shape in ("circle", "square", "pancake", "cloud", "monster", "ball", "cat", "ship")
+    for direction in ("left", "right", "up", "down")
+    for place, time in (("sea", "morning"), ("city", "night"), ("field", "rain"))
+]
+
+
+def tiny_wan(folder: Path) -> dict[str, Any]:
+    """Write a tiny Wan 2.1; returns options of kind `wan` that make clips of 5 frames at 32x32 pixels."""
+    make_tiny(folder)
+    return {
+        "model": str(folder),
+        "num_frames": 5,
+        "height": 32,
+        "width": 32,
+        "max_sequence_length": 16,
+        "num_inference_steps": 2,
+        "guidance_scale": 2.0,
+        "gradient_steps": "all",
+    }
+
+
+def make_tiny(folder: Path, layout: Layout = "i2v", *, seed: int = 0) -> None:
+    """Write a model in diffusers' layout. The same seed writes the same weights."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        folder.mkdir(parents=True, exist_ok=True)
+        num_tokens = _save_tokenizer(folder / "tokenizer")
+        _transformer(layout).save_pretrained(folder / "transformer")
+        _vae(layout).save_pretrained(folder / "vae")
+        _text_encoder(num_tokens).save_pretrained(folder / "text_encoder")
+        if layout != "ti2v":
+            _save_image_encoder(folder)
+    index = {"_class_name": "WanImageToVideoPipeline", "expand_timesteps": layout == "ti2v", "boundary_ratio": None}
+    (folder / "model_index.json").write_text(json.dumps(index), encoding="utf-8")
+    (folder / "scheduler").mkdir(exist_ok=True)
+    scheduler = json.dumps(scheduler_config(flow_shift=3.0))
+    (folder / "scheduler" / "scheduler_config.json").write_text(scheduler, encoding="utf-8")
+
+
+def _transformer(layout: Layout) -> Any:
+    from diffusers import WanTransformer3DModel
+
+    width = _NUM_HEADS * _HEAD_WIDTH
+    if layout == "ti2v":
+        own: dict[str, Any] = {"in_channels": 48, "out_channels": 48}
+    else:
+        own = {"in_channels": 36, "out_channels": 16, "image_dim": _PICTURE_WIDTH, "added_kv_proj_dim": width}
+    if layout == "flf2v":
+        own["pos_embed_seq_len"] = 2 * ((_PICTURE_SIDE // _PICTURE_PATCH) ** 2 + 1)
+    return WanTransformer3DModel(
+        num_attention_heads=_NUM_HEADS, attention_head_dim=_HEAD_WIDTH, text_dim=TEXT_WIDTH, freq_dim=32, ffn_dim=48,
+        num_layers=2, rope_max_seq_len=32, **own,
+    )  # fmt: skip
+
+
+def _vae(layout: Layout) -> Any:
+    from diffusers import AutoencoderKLWan
+
+    own: dict[str, Any] = {}
+    if layout == "ti2v":
+        own = {
+            "z_dim": 48, "is_residual": True, "in_channels": 12, "out_channels": 12, "patch_size": 2,
+            "scale_factor_spatial": 16, "latents_mean": [0.01 * at for at in range(48)],
+            "latents_std": [0.5 + 0.01 * at for at in range(48)],
+        }  # fmt: skip
+    return AutoencoderKLWan(base_dim=8, dim_mult=[1, 1, 1, 1], num_res_blocks=1, **own)
+
+
+def _text_encoder(num_tokens: int) -> Any:
+    from transformers import UMT5Config, UMT5EncoderModel
+
+    config = UMT5Config(
+        vocab_size=num_tokens, d_model=TEXT_WIDTH, d_kv=8, d_ff=2 * TEXT_WIDTH, num_layers=2, num_heads=4,
+        feed_forward_proj="gated-gelu", dropout_rate=0.0,
+    )  # fmt: skip
+    return UMT5EncoderModel(config).eval()
+
+
+def _save_image_encoder(folder: Path) -> None:
+    from transformers import CLIPImageProcessorPil, CLIPVisionConfig, CLIPVisionModel
+
+    config = CLIPVisionConfig(
+        hidden_size=_PICTURE_WIDTH, intermediate_size=2 * _PICTURE_WIDTH, num_hidden_layers=2, num_attention_heads=2,
+        image_size=_PICTURE_SIDE, patch_size=_PICTURE_PATCH, hidden_act="gelu",
+    )  # fmt: skip
+    CLIPVisionModel(config).save_pretrained(folder / "image_encoder")
+    crop = {"height": _PICTURE_SIDE, "width": _PICTURE_SIDE}
+    processor = CLIPImageProcessorPil(size={"shortest_edge": _PICTURE_SIDE}, crop_size=crop)
+    processor.save_pretrained(folder / "image_processor")
+
+
+def _save_tokenizer(folder: Path) -> int:
+    """A T5 tokenizer of the corpus; returns its number of tokens."""
+    import sentencepiece
+    from transformers import AutoTokenizer
+
+    folder.mkdir(parents=True, exist_ok=True)
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(_CORPUS), model_prefix=str(folder / "spiece"), vocab_size=200, pad_id=0, eos_id=1,
+        unk_id=2, bos_id=-1, hard_vocab_limit=False, minloglevel=2,
+    )  # fmt: skip
+    (folder / "spiece.vocab").unlink()
+    config = {"tokenizer_class": "T5Tokenizer", "extra_ids": 100, "model_max_length": 512, "pad_token": "<pad>"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
+    return len(AutoTokenizer.from_pretrained(str(folder)))
