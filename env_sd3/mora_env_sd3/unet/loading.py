@@ -6,7 +6,7 @@ from typing import Any
 
 import diffusers
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL, EulerDiscreteScheduler, UNet2DConditionModel
 from diffusers.schedulers import KarrasDiffusionSchedulers
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from mora_runtime.errors import CheckpointError
@@ -50,7 +50,7 @@ def autoencoder_dtype(config: dict[str, Any], dtype: torch.dtype) -> torch.dtype
 
 def load_scheduler(model: str) -> SchedulerMixin:
     """The scheduler that scheduler/scheduler_config.json names; see `scheduler_of`."""
-    return scheduler_of(SchedulerMixin.load_config(model, subfolder="scheduler"), model)
+    return scheduler_of(EulerDiscreteScheduler.load_config(model, subfolder="scheduler"), model)
 
 
 def scheduler_of(config: dict[str, Any], model: str) -> SchedulerMixin:
