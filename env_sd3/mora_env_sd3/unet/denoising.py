@@ -18,16 +18,20 @@ def denoise(
     z: torch.Tensor | None,
     *,
     gradient_steps: int,
+    end: int | None = None,
 ) -> torch.Tensor:
-    """Run the steps, the last `gradient_steps` of them with gradient; returns the latents after them.
+    """Run the steps, and return the latents after them.
 
-    In an earlier step the model's prediction counts as a constant, so only the latents pass a gradient on.
+    Args:
+        gradient_steps: number of steps before step `end` that have a gradient; None = before the end of all steps. In
+            any other step the model's prediction counts as a constant, so only the latents pass a gradient on.
     """
+    last = len(steps) if end is None else end
+    with_gradient = range(last - gradient_steps, last)
     samples = range(len(requests))
-    first_with_gradient = len(steps) - gradient_steps
     for number in range(len(steps)):
         inputs = steps.scaled(number, latents, samples)
-        with torch.set_grad_enabled(torch.is_grad_enabled() and number >= first_with_gradient):
+        with torch.set_grad_enabled(torch.is_grad_enabled() and number in with_gradient):
             prediction = model.predict(requests, inputs, steps, number, settings, z)
         latents = steps.step(number, prediction, latents, samples)
     return latents

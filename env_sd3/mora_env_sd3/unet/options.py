@@ -14,7 +14,7 @@ from mora_runtime.schema import Settings
 from pydantic import Field, model_validator
 
 _TOKENIZER_FILES = ("*.json", "*.txt")
-_NBYTES = {"float32": 4, "bfloat16": 2}
+NBYTES = {"float32": 4, "bfloat16": 2}
 
 
 class UnetOptions(Settings):
@@ -62,10 +62,10 @@ class UnetOptions(Settings):
             names,
             trainable="unet",
             unloaded=self.text_encoders,
-            dtype_nbytes=_NBYTES[self.dtype],
+            dtype_nbytes=NBYTES[self.dtype],
             published=self.published,
         )
-        vae_nbytes = _NBYTES["float32" if upcasts_vae(Path(self.model)) else self.dtype]
+        vae_nbytes = NBYTES["float32" if upcasts_vae(Path(self.model)) else self.dtype]
         return [each.model_copy(update={"dtype_nbytes": vae_nbytes}) if each.name == "vae" else each for each in found]
 
     def weights_sources(self) -> list[WeightsSource]:
