@@ -1,7 +1,7 @@
 """The prompt agent: turns a short wish into a long description like those that image models were trained on.
 
 `template` rewrites it by rules, without a language model; `openai` asks a language model behind any OpenAI-compatible
-endpoint (paper, section A.3).
+endpoint (paper, section A.3); `none` leaves it as it is.
 """
 
 from __future__ import annotations
@@ -74,6 +74,18 @@ def _description(said: str | None, prompt: str) -> str:
     return description if 0 < len(description) <= MAX_PROMPT_ANSWER_LENGTH else prompt
 
 
+class NoPromptAgent:
+    """Leaves every prompt as it is."""
+
+    name = "none"
+
+    async def enhance(self, prompt: str) -> str:
+        """Return the prompt."""
+        return prompt
+
+
 def prompt_agent(settings: PromptAgentSettings) -> PromptAgent:
     """Return the configured prompt agent."""
-    return TemplatePromptAgent() if settings.kind == "template" else OpenAIPromptAgent(settings)
+    if settings.kind == "openai":
+        return OpenAIPromptAgent(settings)
+    return TemplatePromptAgent() if settings.kind == "template" else NoPromptAgent()

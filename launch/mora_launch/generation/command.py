@@ -227,7 +227,8 @@ def read_request(options: GenerateOptions, config: TrainConfig) -> tuple[TaskReq
     strength = config.serving.edit_strength if options.strength is None else options.strength
     request = TaskRequest(
         options.task, options.prompt, options.seed, config.clip.fps, image, videos, options.seconds,
-        strength, options.steps, options.guidance, options.enhance, options.negative_prompt,
+        strength, options.steps, options.guidance,
+        options.enhance and config.serving.prompts.is_on, options.negative_prompt,
     )  # fmt: skip
     return request, hashes
 

@@ -164,13 +164,14 @@ class RepeatedRun:
             yield f"the prompt that {where} wrote, which is in the file; no language model is asked"
             return
         own = self.config.serving.prompts
-        instead = "the templates" if own.kind == "template" else f"{own.model} at {own.base_url or 'OpenAI'}"
+        others = {"template": "the templates", "none": "no prompt agent, as in `serving.prompts`,"}
+        instead = others.get(own.kind, f"{own.model} at {own.base_url or 'OpenAI'}")
         yield f"a prompt by {where}; {instead} of your --config is used instead, so the result may differ"
 
 
 def _asked(content: Any) -> PromptAgentSettings | None:
     """Return the language model that wrote the prompt of a run, only for display."""
-    if not isinstance(content, dict) or content.get("kind", "template") == "template":
+    if not isinstance(content, dict) or content.get("kind", "template") in ("template", "none"):
         return None
     model, url = content.get("model", "a language model"), content.get("base_url")
     if not isinstance(model, str) or not (url is None or isinstance(url, str)):

@@ -28,9 +28,15 @@ class ServedAgentConfig(AgentConfig):
 class PromptAgentSettings(ChatSettings):
     """The prompt agent: offline templates, or a language model behind an OpenAI-compatible endpoint."""
 
-    kind: Literal["template", "openai"] = "template"  # offline rules, or a language model
+    # offline rules, a language model, or no prompt agent, for models that know few words
+    kind: Literal["template", "openai", "none"] = "template"
     model: str = "gpt-4o"  # asked by kind `openai`
     max_retries: int = Field(default=1, ge=0)  # fewer than elsewhere, because a client waits for the prompt
+
+    @property
+    def is_on(self) -> bool:
+        """Whether there is a prompt agent."""
+        return self.kind != "none"
 
 
 class ServingSettings(Settings):

@@ -23,6 +23,7 @@ from mora_launch.serving.http.jobs.video_jobs import VideoJobs
 from mora_launch.serving.http.requests.query import check_query
 from mora_launch.serving.http.results.picture_files import PictureFiles
 from mora_launch.serving.http.reviews import review_routes
+from mora_launch.serving.http.stages import stage_routes
 from mora_launch.serving.http.tasks import task_routes
 from mora_launch.serving.http.video_content import content_routes
 from mora_launch.serving.http.videos import video_routes
@@ -135,6 +136,7 @@ def instant_server(folder: Path, *changes: str) -> Iterator[InstantServer]:
     app.include_router(video_routes(front, jobs))
     app.include_router(content_routes(front, jobs))
     app.include_router(review_routes(jobs))
+    app.include_router(stage_routes(jobs))
     app.include_router(task_routes(front))
     front.decoders.start()
     try:

@@ -25,7 +25,7 @@ from mora_launch.serving.http.reading import get
 from mora_launch.serving.http.request_record import note_error, note_submitted
 from mora_launch.serving.http.requests.bodies import ImageEdit, ImageGeneration
 from mora_launch.serving.http.requests.fields import RequestFields
-from mora_launch.serving.http.requests.prompt_turns import PromptTurns
+from mora_launch.serving.http.requests.prompt_turns import PromptTurns, enhances
 from mora_launch.serving.http.requests.request_terms import terms_of
 from mora_launch.serving.http.requests.sizes import asked_size
 from mora_launch.serving.http.requests.uploads import decoded, sent_files
@@ -58,7 +58,7 @@ def image_routes(front: Front, files: PictureFiles) -> APIRouter:
 
     async def prompt_of(request: Request, fields: RequestFields, terms: Terms) -> str:
         prompt = check_prompt(fields.text("prompt"), front.config.serving, "picture")
-        is_enhanced = fields.flag("enhance", False)
+        is_enhanced = enhances(fields, front.config.serving)
         return await turns.enhance(request, prompt, terms.tenant) if is_enhanced else prompt
 
     @router.post("/v1/images/generations", openapi_extra=ImageGeneration.documented())

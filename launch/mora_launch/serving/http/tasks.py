@@ -28,7 +28,8 @@ def task_routes(front: Front) -> APIRouter:
 
     @get(router, "/v1/tasks")
     async def tasks() -> Response:
-        listed = [_told(name, task, front.pool) for name, task in TASKS.items()]
+        has_agent = settings.prompts.is_on
+        listed = [_told(name, task, front.pool, has_prompt_agent=has_agent) for name, task in TASKS.items()]
         strength = settings.edit_strength if takes_strength(front.pool.capabilities()) else None
         told = {**limits, "edit_strength": strength}
         return JSONResponse({"object": "list", "data": listed, "picture": _picture(front), "limits": told})
@@ -41,13 +42,15 @@ def _picture(front: Front) -> dict[str, Any] | None:
     if "text_to_image" not in front.pool.capabilities():
         return None
     sizes = drawn_sizes(front.pool.describe("text_to_image"), front.config.serving)
-    return {**_told("picture", PICTURE, front.pool), "object": "picture", "sizes": sizes}
+    told = _told("picture", PICTURE, front.pool, has_prompt_agent=front.config.serving.prompts.is_on)
+    return {**told, "object": "picture", "sizes": sizes}
 
 
-def _told(name: str, task: Task, pool: ServerPool) -> dict[str, Any]:
+def _told(name: str, task: Task, pool: ServerPool, *, has_prompt_agent: bool) -> dict[str, Any]:
     adapters = _adapters(task, pool)
     known = pool.capabilities()
-    own = [field for field in task.fields if field != "strength" or takes_strength(known)]
+    left_out = {"strength": not takes_strength(known), "enhance": not has_prompt_agent}
+    own = [field for field in task.fields if not left_out.get(field)]
     fields = [*own, "priority", *_negative(task, pool), *(("lora",) if adapters else ())]
     examples = [
         {"prompt": example.prompt, "files": [f"{PAGE}/{each}" for each in example.files]} for example in task.examples

@@ -9,7 +9,25 @@ from fastapi import Request
 
 from mora_launch.chat.prompt_agent import PromptAgent
 from mora_launch.limits import MAX_NUM_QUESTIONS
+from mora_launch.serving.http.requests.fields import RequestFields
 from mora_launch.serving.http.waiting import unless_disconnected
+from mora_launch.serving.settings import ServingSettings
+from mora_launch.tasks.errors import BadRequest
+
+
+def enhances(fields: RequestFields, settings: ServingSettings, *, usually: bool = False) -> bool:
+    """Whether a request's prompt is rewritten.
+
+    Args:
+        usually: the answer for a request that does not say.
+
+    Raises:
+        BadRequest: it asks for the prompt agent, which this server does not have.
+    """
+    is_asked = fields.flag("enhance", usually)
+    if is_asked and not settings.prompts.is_on:
+        raise BadRequest("enhance", "this server has no prompt agent (serving.prompts.kind is none); leave it out")
+    return is_asked
 
 
 class PromptTurns:

@@ -12,6 +12,7 @@ from mora_launch.limits import MAX_SEED
 from mora_launch.serving.http.front import Front
 from mora_launch.serving.http.jobs.video_job import MEDIA_TYPES, VideoJob
 from mora_launch.serving.http.requests.fields import RequestFields
+from mora_launch.serving.http.requests.prompt_turns import enhances
 from mora_launch.serving.http.requests.sizes import asked_size
 from mora_launch.tasks.errors import BadRequest
 from mora_launch.tasks.media import check_encodable, chosen_codec
@@ -68,7 +69,8 @@ def _request(front: Front, fields: RequestFields, task: str, source: VideoJob | 
     return TaskRequest(
         task, fields.text("prompt") or "", random.SystemRandom().randrange(MAX_SEED) if seed is None else seed, fps,
         None, (), _seconds(front, fields, fps), front.config.serving.edit_strength if strength is None else strength,
-        fields.integer("num_inference_steps"), fields.number("guidance_scale"), fields.flag("enhance", True),
+        fields.integer("num_inference_steps"), fields.number("guidance_scale"),
+        enhances(fields, front.config.serving, usually=front.config.serving.prompts.is_on),
         fields.text("negative_prompt"),
     )  # fmt: skip
 
