@@ -6,4 +6,5 @@
 `denoising`: all steps of a micro-batch, the last K of them with gradient.
 `autoencoder`: pictures to scaled latents and back; float32 where the model needs that.
 `noise_objective`: the agents' own loss, the predicted noise weighted by min-SNR.
+`clip_rows`: rows that start z, from CLIP text encoders.
 """
