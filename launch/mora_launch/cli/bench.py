@@ -25,7 +25,11 @@ BENCHMARKS = {
 }
 
 
-@click.command(context_settings={"ignore_unknown_options": True}, add_help_option=False)
+@click.command(
+    context_settings={"ignore_unknown_options": True},
+    add_help_option=False,
+    epilog="Example: ./mora bench ipc --json ipc.json",
+)
 @click.argument("name", required=False, metavar="[NAME]")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context

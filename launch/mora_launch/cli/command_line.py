@@ -31,7 +31,7 @@ from mora_launch.jobs.machine import allow_open_files
 from mora_launch.terminal import clean_tracebacks, show_usage_error
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog="Example: ./mora train configs/tiny.yaml")
 def cli() -> None:
     """Train and serve models that cannot share one Python environment, as one differentiable pipeline."""
 

@@ -9,7 +9,7 @@ import click
 from mora_launch.cli.options import changes_option, console
 
 
-@click.command()
+@click.command(epilog="Example: ./mora config configs/tiny.yaml training")
 @click.argument("words", nargs=-1, metavar="[CONFIG] [KEY]")
 @changes_option
 @click.option("--markdown", is_flag=True, help="Print docs/configuration.md, with the options of all kinds.")
@@ -17,8 +17,6 @@ def config(words: tuple[str, ...], changes: tuple[str, ...], markdown: bool) -> 
     """Explain the keys of a configuration: type, default, meaning; with CONFIG also their values.
 
     KEY is a key or a section, for example training.batch_size or agents.image.options.
-
-    Example: mora config configs/tiny.yaml training
     """
     from mora_launch.config.train_config import load_config
     from mora_launch.explaining.listing import explained, explained_config

@@ -15,7 +15,7 @@ def data() -> None:
     """Look at training data before a job uses it."""
 
 
-@data.command(name="check")
+@data.command(name="check", epilog="Example: ./mora data check clips.jsonl --sheet sheet.png")
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option(
     "--config", default=Path("configs/tiny.yaml"), type=FILE, show_default=True, help="Of the job, for the clips' size."

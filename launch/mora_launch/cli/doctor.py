@@ -10,7 +10,7 @@ import click
 from mora_launch.cli.options import FILE, console, newest_run_argument
 
 
-@click.command()
+@click.command(epilog="Example: ./mora doctor --config configs/tiny.yaml")
 @newest_run_argument
 @click.option("--config", type=FILE, help="Also print interpreter, prefix and torch of every role of this config.")
 def doctor(run: Path | None, config: Path | None) -> None:

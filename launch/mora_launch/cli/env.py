@@ -19,7 +19,7 @@ def env() -> None:
     """List, build and check the environments of the agents."""
 
 
-@env.command(name="build")
+@env.command(name="build", epilog="Example: ./mora env build sd3")
 @_NAMES
 def env_build(names: tuple[str, ...]) -> None:
     """Build the environments that are missing or outdated.
@@ -37,7 +37,7 @@ def env_build(names: tuple[str, ...]) -> None:
     console.print("environments are up to date")
 
 
-@env.command(name="list")
+@env.command(name="list", epilog="Example: ./mora env list")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def env_list(as_json: bool) -> None:
     """List the environments with their versions, and why one environment is not enough."""
@@ -60,7 +60,11 @@ def env_list(as_json: bool) -> None:
     console.print(f"Why one environment is not enough: {listed.REASON}")
 
 
-@env.command(name="check", context_settings={"ignore_unknown_options": True})
+@env.command(
+    name="check",
+    context_settings={"ignore_unknown_options": True},
+    epilog="Example: ./mora env check ../my_environment",
+)
 @click.argument("name", metavar="NAME|PATH")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[KIND]... [OPTIONS]...")
 def env_check(name: str, arguments: tuple[str, ...]) -> None:

@@ -14,7 +14,10 @@ from mora_launch.tasks.catalog import TASKS
 _WORDS = [name.replace("_", "-") for name in TASKS]
 
 
-@click.command(help=f"Generate a video.\n\nTASK is {', '.join(_WORDS[:-1])} or {_WORDS[-1]}.")
+@click.command(
+    help=f"Generate a video.\n\nTASK is {', '.join(_WORDS[:-1])} or {_WORDS[-1]}.",
+    epilog='Example: ./mora generate text-to-video --config configs/shapes.yaml --prompt "a red circle" -o out.mp4',
+)
 @click.argument("task", required=False, type=click.Choice(_WORDS), metavar="TASK")
 @click.option("--prompt", default="", help="What the video shows, or how to change it.")
 @click.option("--image", type=FILE, help="First frame for image-to-video.")

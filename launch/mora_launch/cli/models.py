@@ -29,7 +29,7 @@ def models() -> None:
     """
 
 
-@models.command(name=_LIST)
+@models.command(name=_LIST, epilog="Example: ./mora models list configs/mora-osp-8xh100.yaml")
 @click.argument("config", type=FILE, default=Path("configs/tiny.yaml"))
 @changes_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -44,7 +44,7 @@ def list_models(config: Path, changes: tuple[str, ...], as_json: bool) -> None:
     show_models(load_config(config, changes), console, as_json=as_json)
 
 
-@models.command()
+@models.command(epilog="Example: ./mora models fetch configs/mora-osp-8xh100.yaml")
 @config_argument
 @changes_option
 def fetch(config: Path, changes: tuple[str, ...]) -> None:

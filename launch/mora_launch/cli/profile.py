@@ -10,7 +10,7 @@ import click
 from mora_launch.cli.options import FOLDER, changes_option, config_argument, console
 
 
-@click.command()
+@click.command(epilog="Example: ./mora profile configs/tiny.yaml --steps 4 -o profile")
 @config_argument
 @click.option("--steps", type=click.IntRange(min=1), default=4, show_default=True, help="Training steps to run.")
 @click.option(

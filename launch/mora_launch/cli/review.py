@@ -10,7 +10,7 @@ import click
 from mora_launch.cli.options import console
 
 
-@click.command()
+@click.command(epilog="Example: ./mora review runs/tiny-rounds --web")
 @click.argument("run", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option(
     "--reviewer", envvar="USER", default="reviewer", show_default=True, help="Name recorded with each decision."

@@ -18,7 +18,7 @@ from mora_launch.cli.options import (
 )
 
 
-@click.command()
+@click.command(epilog="Example: ./mora serve configs/shapes.yaml --port 8000")
 @config_argument
 @changes_option
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")

@@ -10,7 +10,7 @@ import click
 from mora_launch.cli.options import changes_option, check_resume, config_argument, console, run_option
 
 
-@click.command()
+@click.command(epilog="Example: ./mora synthesize configs/tiny-rounds.yaml --run runs/rounds")
 @config_argument
 @changes_option
 @run_option

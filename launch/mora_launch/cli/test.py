@@ -10,7 +10,11 @@ import click
 from mora_launch.cli.options import console
 
 
-@click.command(context_settings={"ignore_unknown_options": True}, options_metavar="[OPTIONS]")
+@click.command(
+    context_settings={"ignore_unknown_options": True},
+    options_metavar="[OPTIONS]",
+    epilog="Example: ./mora test tests/unit/runtime -k codec",
+)
 @click.option("--all", "with_long", is_flag=True, help="Also run the tests marked `long`.")
 @click.option(
     "--jobs",

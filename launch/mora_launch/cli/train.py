@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from mora_launch.config.train_config import TrainConfig
 
 
-@click.command()
+@click.command(epilog="Example: ./mora train configs/shapes.yaml --set training.num_steps=40 --run runs/shapes")
 @click.argument("config", type=FILE, required=False)
 @changes_option
 @run_option

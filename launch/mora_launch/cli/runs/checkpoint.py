@@ -16,7 +16,7 @@ def checkpoint() -> None:
     """List, verify, keep and export the checkpoints of a run."""
 
 
-@checkpoint.command(name="list")
+@checkpoint.command(name="list", epilog="Example: ./mora checkpoint list runs/shapes")
 @run_argument
 def checkpoint_list(run: Path) -> None:
     """List the complete checkpoints of RUN: which one a resume starts from, which are kept or in use."""
@@ -25,7 +25,7 @@ def checkpoint_list(run: Path) -> None:
     console.print(Checkpoints.of_run(run).table())
 
 
-@checkpoint.command(name="verify")
+@checkpoint.command(name="verify", epilog="Example: ./mora checkpoint verify runs/shapes")
 @run_argument
 @_STEP
 def checkpoint_verify(run: Path, step: int | None) -> None:
@@ -38,7 +38,7 @@ def checkpoint_verify(run: Path, step: int | None) -> None:
         console.print(f"{info.folder}: {checkpoints.verify(info)} files match their manifest")
 
 
-@checkpoint.command(name="keep")
+@checkpoint.command(name="keep", epilog="Example: ./mora checkpoint keep runs/shapes:40")
 @click.argument("named", metavar="RUN[:STEP]")
 @click.option("--release", "is_released", is_flag=True, help="Let training remove it again.")
 def checkpoint_keep(named: str, is_released: bool) -> None:
@@ -55,7 +55,7 @@ def checkpoint_keep(named: str, is_released: bool) -> None:
     console.print(f"{folder}: {'released, training may remove it' if is_released else 'kept'}", markup=False)
 
 
-@checkpoint.command(name="export")
+@checkpoint.command(name="export", epilog="Example: ./mora checkpoint export runs/shapes -o exported")
 @run_argument
 @_STEP
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder to copy to.")

@@ -9,7 +9,7 @@ import click
 from mora_launch.cli.options import console, newest_run_argument
 
 
-@click.command()
+@click.command(epilog="Example: ./mora status runs/shapes")
 @newest_run_argument
 @click.option("--all", "shows_all", is_flag=True, help="Show every run of yours that is alive.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON; with --all, a list.")

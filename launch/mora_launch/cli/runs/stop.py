@@ -9,7 +9,7 @@ import click
 from mora_launch.cli.options import console, newest_run_argument
 
 
-@click.command()
+@click.command(epilog="Example: ./mora stop runs/shapes")
 @newest_run_argument
 @click.option("--now", is_flag=True, help="Stop immediately, without a last checkpoint.")
 @click.option(
