@@ -37,7 +37,7 @@ def make_shapes(folder: Path, shapes: Path) -> None:
     )
     autoencoder = AutoencoderKL.from_pretrained(folder / "vae").train()
     train_autoencoder(autoencoder, frames.flatten(0, 1))
-    posterior = _posterior(autoencoder.eval(), frames[:, 0])
+    posterior = posterior_of(autoencoder.eval(), frames[:, 0])
     autoencoder.register_to_config(
         shift_factor=float(posterior[0].mean()), scaling_factor=float(1.0 / posterior[0].std())
     )
@@ -55,7 +55,7 @@ def make_shapes(folder: Path, shapes: Path) -> None:
 
 def train_autoencoder(autoencoder: AutoencoderKL, pictures: torch.Tensor) -> float:
     """Train on pictures (N, 3, H, W) in [-1, 1]; returns the last mean loss."""
-    quieten(autoencoder.encoder.conv_out)
+    quieten(autoencoder.quant_conv or autoencoder.encoder.conv_out)
 
     def loss_of(indices: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         pixels = pictures[indices]
@@ -99,7 +99,7 @@ def train_transformer(
 
 
 @torch.no_grad()
-def _posterior(autoencoder: AutoencoderKL, pictures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def posterior_of(autoencoder: AutoencoderKL, pictures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean and standard deviation of every picture's latents, (N, C, h, w), unscaled."""
     parts = [autoencoder.encode(batch).latent_dist for batch in pictures.split(64)]
     return torch.cat([part.mean for part in parts]), torch.cat([part.std for part in parts])
