@@ -42,20 +42,21 @@ def tiny_wan(folder: Path) -> dict[str, Any]:
 
 def make_tiny(folder: Path, layout: Layout = "i2v", *, seed: int = 0) -> None:
     """Write a model in diffusers' layout. The same seed writes the same weights."""
+    from diffusers import UniPCMultistepScheduler, WanImageToVideoPipeline
+
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        folder.mkdir(parents=True, exist_ok=True)
-        num_tokens = _save_tokenizer(folder / "tokenizer")
-        _transformer(layout).save_pretrained(folder / "transformer")
-        _vae(layout).save_pretrained(folder / "vae")
-        _text_encoder(num_tokens).save_pretrained(folder / "text_encoder")
-        if layout != "ti2v":
-            _save_image_encoder(folder)
-    index = {"_class_name": "WanImageToVideoPipeline", "expand_timesteps": layout == "ti2v", "boundary_ratio": None}
-    (folder / "model_index.json").write_text(json.dumps(index), encoding="utf-8")
-    (folder / "scheduler").mkdir(exist_ok=True)
-    scheduler = json.dumps(scheduler_config(flow_shift=3.0))
-    (folder / "scheduler" / "scheduler_config.json").write_text(scheduler, encoding="utf-8")
+        tokenizer = _tokenizer(folder / "tokenizer")
+        pipeline = WanImageToVideoPipeline(
+            tokenizer=tokenizer,
+            transformer=_transformer(layout),
+            vae=_vae(layout),
+            text_encoder=_text_encoder(len(tokenizer)),
+            scheduler=UniPCMultistepScheduler.from_config(scheduler_config(flow_shift=3.0)),
+            expand_timesteps=layout == "ti2v",
+            **({} if layout == "ti2v" else _image_encoder()),
+        )
+        pipeline.save_pretrained(folder)
 
 
 def _transformer(layout: Layout) -> Any:
@@ -97,21 +98,20 @@ def _text_encoder(num_tokens: int) -> Any:
     return UMT5EncoderModel(config).eval()
 
 
-def _save_image_encoder(folder: Path) -> None:
+def _image_encoder() -> dict[str, Any]:
     from transformers import CLIPImageProcessorPil, CLIPVisionConfig, CLIPVisionModel
 
     config = CLIPVisionConfig(
         hidden_size=_PICTURE_WIDTH, intermediate_size=2 * _PICTURE_WIDTH, num_hidden_layers=2, num_attention_heads=2,
         image_size=_PICTURE_SIDE, patch_size=_PICTURE_PATCH, hidden_act="gelu",
     )  # fmt: skip
-    CLIPVisionModel(config).save_pretrained(folder / "image_encoder")
     crop = {"height": _PICTURE_SIDE, "width": _PICTURE_SIDE}
     processor = CLIPImageProcessorPil(size={"shortest_edge": _PICTURE_SIDE}, crop_size=crop)
-    processor.save_pretrained(folder / "image_processor")
+    return {"image_encoder": CLIPVisionModel(config).eval(), "image_processor": processor}
 
 
-def _save_tokenizer(folder: Path) -> int:
-    """A T5 tokenizer of the corpus; returns its number of tokens."""
+def _tokenizer(folder: Path) -> Any:
+    """A T5 tokenizer of the corpus."""
     import sentencepiece
     from transformers import AutoTokenizer
 
@@ -123,4 +123,4 @@ def _save_tokenizer(folder: Path) -> int:
     (folder / "spiece.vocab").unlink()
     config = {"tokenizer_class": "T5Tokenizer", "extra_ids": 100, "model_max_length": 512, "pad_token": "<pad>"}
     (folder / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
-    return len(AutoTokenizer.from_pretrained(str(folder)))
+    return AutoTokenizer.from_pretrained(str(folder))
