@@ -3,6 +3,7 @@
 from mora_environment import Kind, main
 
 from mora_env_sd3.options import MultimodalOptions, Sd3ImageToImageOptions, Sd3Options
+from mora_env_sd3.sdxl.options import SdxlOptions
 
 SHAPES = {"shapes": "mora_env_sd3.tiny_shapes:make_shapes"}
 
@@ -24,6 +25,14 @@ KINDS = {
         cost="mora_env_sd3.cost.picture_cost:picture_cost",
         tiny="mora_env_sd3.tiny:tiny_image_to_image",
         tiny_tasks=SHAPES,
+    ),
+    "sdxl": Kind(
+        options=SdxlOptions,
+        build="mora_env_sd3.sdxl.agent:SdxlAgent",
+        weights="unet",
+        diffusers_component="unet",
+        cost="mora_env_sd3.sdxl.cost:sdxl_cost",
+        tiny="mora_env_sd3.sdxl.tiny:tiny_sdxl",
     ),
     "multimodal": Kind(
         options=MultimodalOptions,

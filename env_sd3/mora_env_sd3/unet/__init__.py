@@ -7,4 +7,6 @@
 `autoencoder`: pictures to scaled latents and back; float32 where the model needs that.
 `noise_objective`: the agents' own loss, the predicted noise weighted by min-SNR.
 `clip_rows`: rows that start z, from CLIP text encoders.
+`sized_parts`: models without weights, for plans.
+`tiny_shapes`: what the makers of tiny models that draw shapes share.
 """
