@@ -1,5 +1,5 @@
 """`mora bench learn`: does joint fine-tuning make the chain follow prompts that it never saw?
 
 `variants` are the trainings compared, `data` what they train on, `session` runs one and measures it, `report` computes
-means and intervals. `benchmarks.agreement` reads from the pixels what a clip shows.
+means and intervals. `mora_data.seen_shapes` reads from the pixels what a clip shows.
 """

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from mora_data.sample_order import SampleOrder
+from mora_data.seen_shapes import agreement
 from mora_runtime import TensorRef
 from mora_trainer.chain.generation import ChainGenerator
 from mora_trainer.chain.micro_batch import MicroBatch
@@ -16,7 +17,6 @@ from mora_trainer.settings import ModulationSettings
 from mora_trainer.step import JointStep, LearningRates
 from mora_training.optimizer_agent import PARTICIPANT
 
-from benchmarks.agreement import agreement
 from benchmarks.chain_session import DEADLINE_S, ChainSession
 from benchmarks.learn.data import HELD_OUT, TRAINED, held_out
 from benchmarks.learn.variants import Variant

@@ -2,7 +2,7 @@
 
 `mora train` uses them when it has no data, the shapes models are pre-trained on them (`configs/shapes.yaml`), and
 `mora bench learn` measures against them: everything that a prompt names can be recovered from the pixels
-(`benchmarks/agreement.py`).
+(`seen_shapes`).
 """
 
 from __future__ import annotations

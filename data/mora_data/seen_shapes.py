@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+
 from mora_data.moving_shapes import COLOURS, DIRECTIONS, GROUND, SPEEDS, MovingShape
 
 _CONTRAST = 60  # grey levels: a pixel this much brighter than the ground belongs to the shape

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 from mora_data.moving_shapes import GROUND, MovingShape, all_shapes
+from mora_data.seen_shapes import Sight, agreement, look
 from mora_data.settings import ClipShape
-
-from benchmarks.agreement import Sight, agreement, look
 
 SHAPE = ClipShape(num_frames=5, height=32, width=32)
 RED = MovingShape("red", "circle", "left", "quickly")
