@@ -39,9 +39,9 @@ IMAGE_ENCODER: dict[str, Any] = published.IMAGE_ENCODER | {
 
 def tiny_image_to_video(folder: Path) -> dict[str, Any]:
     """Write it; returns options of kind `svd` that make clips of 5 frames at 32x32 pixels."""
-    make_tiny(folder / "model")
+    make_tiny(folder)
     return {
-        "model": str(folder / "model"),
+        "model": str(folder),
         "num_frames": 5,
         "height": 32,
         "width": 32,
