@@ -2,6 +2,7 @@
 
 from mora_environment import Kind, main
 
+from mora_env_sd3.instruct_pix2pix.options import InstructPix2PixOptions
 from mora_env_sd3.options import MultimodalOptions, Sd3ImageToImageOptions, Sd3Options
 from mora_env_sd3.sdxl.options import SdxlOptions
 
@@ -33,6 +34,15 @@ KINDS = {
         diffusers_component="unet",
         cost="mora_env_sd3.sdxl.cost:sdxl_cost",
         tiny="mora_env_sd3.sdxl.tiny:tiny_sdxl",
+    ),
+    "instruct_pix2pix": Kind(
+        options=InstructPix2PixOptions,
+        build="mora_env_sd3.instruct_pix2pix.agent:InstructPix2PixAgent",
+        weights="unet",
+        diffusers_component="unet",
+        cost="mora_env_sd3.instruct_pix2pix.cost:edit_cost",
+        tiny="mora_env_sd3.instruct_pix2pix.tiny:tiny_edit",
+        tiny_tasks={"shapes": "mora_env_sd3.instruct_pix2pix.tiny_shapes:make_shapes"},
     ),
     "multimodal": Kind(
         options=MultimodalOptions,

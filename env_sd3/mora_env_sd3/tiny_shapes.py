@@ -53,7 +53,7 @@ def make_shapes(folder: Path, shapes: Path) -> None:
     transformer.save_pretrained(folder / "transformer")
 
 
-def train_autoencoder(autoencoder: AutoencoderKL, pictures: torch.Tensor) -> float:
+def train_autoencoder(autoencoder: AutoencoderKL, pictures: torch.Tensor, phase: Phase = AUTOENCODER) -> float:
     """Train on pictures (N, 3, H, W) in [-1, 1]; returns the last mean loss."""
     quieten(autoencoder.quant_conv or autoencoder.encoder.conv_out)
 
@@ -64,7 +64,7 @@ def train_autoencoder(autoencoder: AutoencoderKL, pictures: torch.Tensor) -> flo
         made = autoencoder.decode(latents, return_dict=False)[0]
         return weighted_error(made, pixels) + _DIVERGENCE_WEIGHT * posterior.kl().mean()
 
-    return train_tiny(autoencoder.parameters(), AUTOENCODER, len(pictures), loss_of, seed=1)
+    return train_tiny(autoencoder.parameters(), phase, len(pictures), loss_of, seed=1)
 
 
 def train_transformer(

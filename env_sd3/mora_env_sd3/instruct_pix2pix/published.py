@@ -34,9 +34,10 @@ VAE: dict[str, Any] = {
     "sample_size": 512,
     "scaling_factor": 0.18215,
 }
-# Of scheduler/scheduler_config.json, what EulerAncestralDiscreteScheduler reads. The file has no `timestep_spacing`, so
-# the default of diffusers, `linspace`, applies.
+# Of scheduler/scheduler_config.json, what its class reads. The file has no `timestep_spacing`, so the default of
+# diffusers applies, `linspace`.
 SCHEDULER: dict[str, Any] = {
+    "_class_name": "EulerAncestralDiscreteScheduler",
     "num_train_timesteps": 1000,
     "beta_start": 0.00085,
     "beta_end": 0.012,

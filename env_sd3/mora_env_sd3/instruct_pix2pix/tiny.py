@@ -49,7 +49,7 @@ def make_tiny(folder: Path, *, seed: int = 0, words: Iterable[str] = (), num_cha
             text_encoder=CLIPTextModel(config),
             tokenizer=tokenizer,
             unet=_unet(num_channels),
-            scheduler=EulerAncestralDiscreteScheduler(**published.SCHEDULER),
+            scheduler=EulerAncestralDiscreteScheduler.from_config(published.SCHEDULER),
             safety_checker=None,
             feature_extractor=None,
             requires_safety_checker=False,

@@ -43,7 +43,7 @@ def make_shapes(folder: Path, shapes: Path) -> None:
         noise: Tensor = unet(channels, timesteps, encoder_hidden_states=text, return_dict=False)[0]
         return noise
 
-    schedule = EulerAncestralDiscreteScheduler(**published.SCHEDULER).alphas_cumprod
+    schedule = EulerAncestralDiscreteScheduler.from_config(published.SCHEDULER).alphas_cumprod
     train_unet(unet, UNET, schedule, clean, predict, seed=2)
     unet.save_pretrained(folder / "unet")
 
