@@ -116,11 +116,11 @@ def _tokenizer(folder: Path) -> Any:
     from transformers import AutoTokenizer
 
     folder.mkdir(parents=True, exist_ok=True)
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(_CORPUS), model_prefix=str(folder / "spiece"), vocab_size=200, pad_id=0, eos_id=1,
-        unk_id=2, bos_id=-1, hard_vocab_limit=False, minloglevel=2,
-    )  # fmt: skip
-    (folder / "spiece.vocab").unlink()
+    with open(folder / "spiece.model", "wb") as model:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(_CORPUS), model_writer=model, vocab_size=200, pad_id=0, eos_id=1, unk_id=2,
+            bos_id=-1, hard_vocab_limit=False, minloglevel=2,
+        )  # fmt: skip
     config = {"tokenizer_class": "T5Tokenizer", "extra_ids": 100, "model_max_length": 512, "pad_token": "<pad>"}
     (folder / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
     return AutoTokenizer.from_pretrained(str(folder))
