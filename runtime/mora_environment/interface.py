@@ -52,5 +52,6 @@ class Interface(Settings):
     has_text: bool = False  # `encode` turns prompts into keys; without it, the prompts themselves are passed as keys
     has_modulation: bool = False  # `modulation_rows` starts its z; without it, it has no z and alpha is 1
     is_critic: bool = False  # scores the outputs of the agent before it; never trains
+    is_metric: bool = False  # `measure` scores single videos; such an agent is in no chain and never trains
     generates: Port | None = None  # `generate`: what the agent makes at the end of a chain, without gradient
     has_noise: bool = False  # `initial_noise` tells the noise that a seed stands for

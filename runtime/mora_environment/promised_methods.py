@@ -48,12 +48,15 @@ def _promises(told: Interface) -> Iterator[Promise]:
         yield _promise(protocols.Generator, "generate", told, "generates")
     if told.has_noise:
         yield _promise(protocols.Noise, "initial_noise", told, "has_noise")
+    if told.is_metric:
+        yield _promise(protocols.Metric, "describe", told, "is_metric")
+        yield _promise(protocols.Metric, "measure", told, "is_metric")
 
 
 def _promise(protocol: type, method: str, told: Interface, because: str, is_differentiable: bool = False) -> Promise:
     arguments: list[str] = []
     for name in list(inspect.signature(getattr(protocol, method)).parameters)[1:]:
-        if name in ("images", "frames"):  # stand for the agent's own inputs
+        if name in ("images", "frames") and protocol is not protocols.Metric:  # stand for the agent's own inputs
             arguments += told.takes
         elif name != "target_keys" or (told.needs_targets and told.has_loss):
             arguments.append(name)

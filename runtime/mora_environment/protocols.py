@@ -133,3 +133,34 @@ class Served(Protocol):
         With `takes_negative_prompt`: true, each capability also has the argument `negative_prompt`, a text or None for
         the agent's own. Without it, a request that has one is refused.
         """
+
+
+class Metric(Protocol):
+    """`is_metric`: measures one video at a time; it is in no chain and never trains.
+
+    A metric may also have `features(frames)` and `text_features(text)`, each with `features`, float32, if other
+    metrics can be computed from them.
+    """
+
+    def describe(self) -> dict[str, Any]:
+        """What the agent measures:
+
+        - `model`: the name of its network.
+        - `dimensions`: names of what it measures.
+        - `versions`: for each dimension a text; it differs whenever the same video could get another score.
+        - `notes`: lines to show when the agent is loaded, such as the licence of its weights.
+        """
+
+    def measure(self, dimension: str, frames: torch.Tensor, fps: float, prompt: str, words: str) -> dict[str, Any]:
+        """`score` of one video and its `weight`; other entries are details, float32 tensors or floats.
+
+        The overall value of a dimension is the mean of the videos' scores, weighted with `weight`. Every number is
+        finite. A video that cannot be scored raises BadArgument, with one line that says why.
+
+        Args:
+            dimension: one of `dimensions`.
+            frames: uint8 (F, H, W, 3). The agent can take them on the host (`@remote(host_arguments=("frames",))`).
+            fps: frames a second of the video.
+            prompt: the text that the video was made from; empty = unknown.
+            words: the style of `appearance_style`; empty for other dimensions.
+        """

@@ -105,7 +105,7 @@ _OF_CONTROL_ALONE = (  # of toy agents, which run in the control environment
     (("tests/chaos",), 140),
 )
 # Of an environment, besides `tests/unit/<its name>`.
-_MORE_TESTS = {"opensora": ("tests/golden",), "svd": ("tests/golden_seine",)}
+_MORE_TESTS = {"opensora": ("tests/golden",), "svd": ("tests/golden_seine",), "vbench": ("tests/golden_vbench",)}
 
 
 def all_tests(environments: Environments) -> list[Tests]:

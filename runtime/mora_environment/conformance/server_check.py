@@ -114,7 +114,7 @@ def _expect_error(server: SpawnedServer, expected: type[MoraError], method: str,
 def _answers(subject: Subject, server: SpawnedServer) -> None:
     """After the errors, right calls give what the same calls give in this process."""
     for promise in promises_of(subject.interface):
-        if promise.method not in ("forward", "loss", "generate", "score"):
+        if promise.method not in ("forward", "loss", "generate", "score", "measure"):
             continue
         arguments = _arguments(subject, server, promise)
         returned = subject.call(promise, arguments)
@@ -126,3 +126,6 @@ def _answers(subject: Subject, server: SpawnedServer) -> None:
                 distance = float((found.double() - value.double()).abs().max())
                 limit = 1 if value.dtype == torch.uint8 else _TOLERANCE
                 expect(distance <= limit, f"{promise.method}: {name} from the server differs by {distance:.3g}")
+            elif isinstance(value, float):
+                distance = abs(float(reply.values[name]) - value)
+                expect(distance <= _TOLERANCE, f"{promise.method}: {name} from the server differs by {distance:.3g}")

@@ -20,6 +20,8 @@ SEEDS = (5, 1_000_003)
 _ANY_SIDE = 32  # of inputs whose size the agent leaves open
 _ANY_NUM_FRAMES = 5
 _SIDE_NAMES = ("height", "width")
+_MEASURED_SHAPE = (8, 128, 136, 3)  # of a video for a metric: large and long enough for every one that we know
+_MEASURED_FPS = 8.0
 
 
 class Subject:
@@ -71,7 +73,25 @@ class Subject:
 
     def arguments(self, promise: Promise, samples: Sequence[int] = (0, 1)) -> dict[str, Any]:
         """Arguments of a promised method for some of the samples."""
+        if promise.method == "measure":
+            return self.measured(self.dimensions[0], samples[0])
         return {name: self._argument(name, samples) for name in promise.arguments}
+
+    @cached_property
+    def dimensions(self) -> list[str]:
+        """What a metric says that it measures; empty if it does not say."""
+        told = self._method("describe")().get("dimensions")
+        return [str(name) for name in told] if isinstance(told, list) else []
+
+    def measured(self, dimension: str, sample: int = 0) -> dict[str, Any]:
+        """Arguments of `measure`: a video whose content moves by a pixel a frame."""
+        num_frames, height, width, _ = _MEASURED_SHAPE
+        generator = torch.Generator().manual_seed(sample)
+        picture = torch.randint(0, 256, (height // 8, width // 8, 3), dtype=torch.uint8, generator=generator)
+        picture = picture.repeat_interleave(8, 0).repeat_interleave(8, 1)
+        frames = torch.stack([picture.roll(frame, 1) for frame in range(num_frames)])
+        words = "in oil" if dimension == "appearance_style" else ""
+        return {"dimension": dimension, "frames": frames, "fps": _MEASURED_FPS, "prompt": PROMPTS[0], "words": words}
 
     def _argument(self, name: str, samples: Sequence[int]) -> Any:
         if name in self.interface.takes:

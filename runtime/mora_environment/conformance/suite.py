@@ -13,6 +13,12 @@ from mora_runtime.errors import MoraError
 
 from mora_environment.conformance.gradient_checks import gradients_equal_differences
 from mora_environment.conformance.key_checks import clips_have_keys, prompts_have_keys, rows_start_z, seeds_have_noise
+from mora_environment.conformance.metric_checks import (
+    metric_is_described,
+    scores_are_complete,
+    scores_repeat,
+    unusable_videos_are_refused,
+)
 from mora_environment.conformance.option_checks import (
     entry_is_sound,
     options_are_accepted,
@@ -96,6 +102,10 @@ def _others(subject: Subject, *, with_server: bool) -> Iterator[tuple[str, Check
         (told.has_modulation, "rows start z", rows_start_z),
         (told.has_noise, "seeds have noise", seeds_have_noise),
         (told.needs_targets, "clips have keys", clips_have_keys),
+        (told.is_metric, "measure: it is described", metric_is_described),
+        (told.is_metric, "measure: scores are complete", scores_are_complete),
+        (told.is_metric, "measure: scores repeat", scores_repeat),
+        (told.is_metric, "measure: unusable videos are refused", unusable_videos_are_refused),
     ):
         if has_it:
             yield check, partial(run, subject)
