@@ -1,0 +1,51 @@
+"""What every metric checks of a call before it computes, and of its score afterwards."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from mora_runtime.errors import BadArgument
+from torch import Tensor
+
+
+def check_call(frames: Tensor, dimension: str, dimensions: Sequence[str], *, least: int = 1) -> None:
+    """Check dimension and frames of `measure`.
+
+    Args:
+        dimensions: those of the agent.
+        least: number of frames that the dimension needs.
+
+    Raises:
+        BadArgument: one of them does not fit.
+    """
+    if dimension not in dimensions:
+        raise BadArgument(f"dimension: expected {' or '.join(dimensions)}, got `{dimension}`")
+    check_frames(frames, least=least, what=dimension)
+
+
+def check_frames(frames: Tensor, *, least: int = 1, what: str = "frames") -> None:
+    """Check that frames are bytes (F, H, W, 3), at least `least` of them.
+
+    Raises:
+        BadArgument: they are not.
+    """
+    if frames.dtype != torch.uint8 or frames.ndim != 4 or frames.shape[-1] != 3 or 0 in frames.shape[1:]:
+        raise BadArgument(f"{what}: expected frames uint8 (F, H, W, 3), got {frames.dtype} {tuple(frames.shape)}")
+    if len(frames) < least:
+        raise BadArgument(f"{what}: expected a video of at least {least} frames, got {len(frames)}")
+
+
+def finite(dimension: str, result: dict[str, Any]) -> dict[str, Any]:
+    """The result of `measure`, if every number in it is finite.
+
+    Raises:
+        BadArgument: one is NaN or infinite.
+    """
+    for name, value in result.items():
+        is_finite = bool(value.isfinite().all()) if isinstance(value, Tensor) else math.isfinite(value)
+        if not is_finite:
+            raise BadArgument(f"{dimension}: expected finite numbers, but `{name}` of this video is not finite")
+    return result
