@@ -1,0 +1,1 @@
+"""AMT-S: the frame between two frames, for motion smoothness."""

@@ -1,0 +1,113 @@
+"""AMT-S: the frame between two frames. Parameters have the names of the published file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from mora_env_vbench.amt.decoders import Blends, CoarsestDecoder, FinestDecoder, Flows, MiddleDecoder
+from mora_env_vbench.amt.encoders import FeatureEncoder, PyramidEncoder
+from mora_env_vbench.amt.update_block import UpdateBlock, UpdateSizes
+from mora_env_vbench.amt.warp import resized_flow, warped
+from mora_env_vbench.correlation import CorrelationPyramid, all_pairs, cell_coordinates
+
+NUM_LEVELS = 4
+RADIUS = 3
+NUM_FLOWS = 3
+MIDDLE = 0.5  # position of the wanted frame between the given ones
+
+
+@dataclass(frozen=True)
+class AmtSizes:
+    """Channels of the network; the defaults are those of AMT-S."""
+
+    encoder: tuple[int, int, int] = (32, 64, 96)
+    features: int = 84
+    pyramid: tuple[int, int, int, int] = (20, 32, 44, 56)
+    side: int = 20
+    update: UpdateSizes = field(default_factory=UpdateSizes)
+
+
+@dataclass(frozen=True)
+class Correlations:
+    """The correlations of a pair of frames in both directions."""
+
+    first_to_second: CorrelationPyramid
+    second_to_first: CorrelationPyramid
+    cells: Tensor
+
+    @classmethod
+    def of(cls, first: Tensor, second: Tensor) -> Correlations:
+        """Of the features (N, C, h, w) of both frames."""
+        volume = all_pairs(first, second)
+        transposed = volume.permute(0, 3, 4, 1, 2)
+        pyramids = [CorrelationPyramid(each, NUM_LEVELS, RADIUS) for each in (volume, transposed)]
+        return cls(*pyramids, cell_coordinates(len(first), *first.shape[2:], first.device))
+
+    def windows(self, flows: Tensor) -> Tensor:
+        """Around the flows (N, 4, h, w), extended linearly from the wanted frame to the whole way between frames."""
+        to_first, to_second = flows.chunk(2, dim=1)
+        first = self.first_to_second.windows(self.cells + to_second / MIDDLE)
+        second = self.second_to_first.windows(self.cells + to_first / (1 - MIDDLE))
+        return torch.cat([first, second], dim=1)
+
+
+class Amt(nn.Module):
+    """The middle of two frames (N, 3, H, W) of values 0..1; H and W are multiples of 16, at least 128."""
+
+    def __init__(self, sizes: AmtSizes | None = None) -> None:
+        super().__init__()
+        sizes = sizes or AmtSizes()
+        half, quarter, eighth, sixteenth = sizes.pyramid
+        num_windows = NUM_LEVELS * (2 * RADIUS + 1) ** 2
+        self.feat_encoder = FeatureEncoder(sizes.features, sizes.encoder)
+        self.encoder = PyramidEncoder(sizes.pyramid)
+        self.decoder4 = CoarsestDecoder(sixteenth, eighth, sizes.side)
+        self.decoder3 = MiddleDecoder(eighth, quarter, sizes.side)
+        self.decoder2 = MiddleDecoder(quarter, half, sizes.side)
+        self.decoder1 = FinestDecoder(half, sizes.side, NUM_FLOWS)
+        self.update4 = UpdateBlock(num_windows, eighth, 1, sizes.update)
+        self.update3 = UpdateBlock(num_windows, quarter, 2, sizes.update)
+        self.update2 = UpdateBlock(num_windows, half, 4, sizes.update)
+        self.comb_block = nn.Sequential(
+            nn.Conv2d(3 * NUM_FLOWS, 6 * NUM_FLOWS, 3, padding=1),
+            nn.PReLU(6 * NUM_FLOWS),
+            nn.Conv2d(6 * NUM_FLOWS, 3, 3, padding=1),
+        )
+
+    def forward(self, first: Tensor, second: Tensor) -> Tensor:
+        """(N, 3, H, W), values 0..1."""
+        mean = torch.cat([first, second], dim=2).mean(dim=(1, 2, 3), keepdim=True)
+        first, second = first - mean, second - mean
+        levels = list(zip(self.encoder(first), self.encoder(second), strict=True))
+        coarse = self.coarse_flows(levels[1:], Correlations.of(self.feat_encoder(first), self.feat_encoder(second)))
+        return self._combined(self.decoder1(coarse[-1], *levels[0]), first, second, mean)
+
+    def coarse_flows(self, levels: list[tuple[Tensor, Tensor]], correlations: Correlations) -> list[Flows]:
+        """Flows and features at 1/8, 1/4 and 1/2, from both frames' levels of the pyramid at 1/4, 1/8 and 1/16."""
+        quarter, eighth, sixteenth = levels
+        found = [_updated(self.update4, self.decoder4(*sixteenth, MIDDLE), correlations, scale=1)]
+        found.append(_updated(self.update3, self.decoder3(found[-1], *eighth), correlations, scale=2))
+        found.append(_updated(self.update2, self.decoder2(found[-1], *quarter), correlations, scale=4))
+        return found
+
+    def _combined(self, blends: Blends, first: Tensor, second: Tensor, mean: Tensor) -> Tensor:
+        """The mean of the blends of both warped frames, and a correction from all blends."""
+        flows = zip(*(flow.split(2, dim=1) for flow in (blends.to_first, blends.to_second)), strict=True)
+        masks, residuals = blends.masks.split(1, dim=1), blends.residuals.split(3, dim=1)
+        made = [
+            mask * warped(first, to_first) + (1 - mask) * warped(second, to_second) + mean + residual
+            for (to_first, to_second), mask, residual in zip(flows, masks, residuals, strict=True)
+        ]
+        combined = torch.stack(made, dim=1).mean(dim=1) + self.comb_block(torch.cat(made, dim=1))
+        return combined.clamp(0, 1)
+
+
+def _updated(update: UpdateBlock, flows: Flows, correlations: Correlations, *, scale: int) -> Flows:
+    """The flows and features with their corrections; they are `scale` times finer than 1/8."""
+    both = torch.cat([flows.to_first, flows.to_second], dim=1)
+    coarse = both if scale == 1 else resized_flow(both, 1 / scale)
+    flow_change, feature_change = update(flows.features, coarse, correlations.windows(coarse))
+    return Flows(*(both + flow_change).chunk(2, dim=1), flows.features + feature_change)

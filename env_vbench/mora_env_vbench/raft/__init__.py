@@ -1,0 +1,1 @@
+"""RAFT: optical flow, for dynamic degree, and the formula of temporal flickering."""

@@ -1,0 +1,67 @@
+"""RAFT: the optical flow between pictures. Parameters have the names of the published files without `module.`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+from torch import Tensor, nn
+
+from mora_env_vbench.correlation import CorrelationPyramid, all_pairs, cell_coordinates
+from mora_env_vbench.raft.encoder import Encoder
+from mora_env_vbench.raft.update_block import UpdateBlock
+
+NUM_LEVELS = 4
+RADIUS = 4
+
+
+@dataclass(frozen=True)
+class RaftSizes:
+    """Channels of the network; the defaults are those of the published files."""
+
+    encoder: tuple[int, int, int] = (64, 96, 128)
+    features: int = 256
+    hidden: int = 128
+    context: int = 128
+
+
+class Raft(nn.Module):
+    """Flow in pixels between pictures (N, 3, H, W) of values 0..255; H and W are multiples of 8, at least 128."""
+
+    def __init__(self, sizes: RaftSizes | None = None) -> None:
+        super().__init__()
+        sizes = sizes or RaftSizes()
+        self._sizes = sizes
+        self.fnet = Encoder(sizes.features, sizes.encoder, partial(nn.InstanceNorm2d, affine=False))
+        self.cnet = Encoder(sizes.hidden + sizes.context, sizes.encoder, nn.BatchNorm2d)
+        self.update_block = UpdateBlock(NUM_LEVELS * (2 * RADIUS + 1) ** 2, sizes.hidden, sizes.context)
+
+    def features(self, pictures: Tensor) -> Tensor:
+        """(N, C, H/8, W/8): what is compared between pictures."""
+        features: Tensor = self.fnet(_scaled(pictures))
+        return features
+
+    def context(self, pictures: Tensor) -> Tensor:
+        """(N, C, H/8, W/8): what starts and guides the recurrence, of the first picture of a pair."""
+        context: Tensor = self.cnet(_scaled(pictures))
+        return context
+
+    def low_flow(self, first: Tensor, second: Tensor, context: Tensor, num_iterations: int) -> tuple[Tensor, Tensor]:
+        """The flow in cells (N, 2, H/8, W/8) and the hidden state, from `features` of both and `context` of the first."""
+        hidden, inputs = context.split([self._sizes.hidden, self._sizes.context], dim=1)
+        hidden, inputs = hidden.tanh(), inputs.relu()
+        pyramid = CorrelationPyramid(all_pairs(first, second), NUM_LEVELS, RADIUS)
+        cells = cell_coordinates(len(first), *first.shape[2:], first.device)
+        targets = cells
+        for _ in range(num_iterations):
+            hidden, correction = self.update_block(hidden, inputs, pyramid.windows(targets), targets - cells)
+            targets = targets + correction
+        return targets - cells, hidden
+
+    def flow(self, first: Tensor, second: Tensor, context: Tensor, num_iterations: int) -> Tensor:
+        """The flow in pixels (N, 2, H, W); arguments as in `low_flow`."""
+        return self.update_block.upsampled(*self.low_flow(first, second, context, num_iterations))
+
+
+def _scaled(pictures: Tensor) -> Tensor:
+    return 2 * (pictures / 255.0) - 1.0
