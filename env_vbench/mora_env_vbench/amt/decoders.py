@@ -20,7 +20,7 @@ class Flows(NamedTuple):
 
 
 class Blends(NamedTuple):
-    """What the finest decoder makes: k flows (N, 2 k, H, W) to both frames, masks (N, k, H, W), residuals (N, 3 k, ..)."""
+    """k flows (N, 2 k, H, W) to both frames, and for each a mask (N, k, H, W) and a residual (N, 3 k, H, W)."""
 
     to_first: Tensor
     to_second: Tensor

@@ -47,7 +47,12 @@ class Raft(nn.Module):
         return context
 
     def low_flow(self, first: Tensor, second: Tensor, context: Tensor, num_iterations: int) -> tuple[Tensor, Tensor]:
-        """The flow in cells (N, 2, H/8, W/8) and the hidden state, from `features` of both and `context` of the first."""
+        """The flow in cells (N, 2, H/8, W/8), and the hidden state.
+
+        Args:
+            first, second: the `features` of both pictures.
+            context: the `context` of the first picture.
+        """
         hidden, inputs = context.split([self._sizes.hidden, self._sizes.context], dim=1)
         hidden, inputs = hidden.tanh(), inputs.relu()
         pyramid = CorrelationPyramid(all_pairs(first, second), NUM_LEVELS, RADIUS)

@@ -1,0 +1,1 @@
+"""MUSIQ: the quality of single frames, for imaging quality."""

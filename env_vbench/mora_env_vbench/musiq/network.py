@@ -1,0 +1,54 @@
+"""MUSIQ: the quality of a picture, 0..100. Parameters have the names of the published file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mora_env_vbench.musiq.patches import PATCH, Patches, multiscale_patches
+from mora_env_vbench.musiq.stem import Bottleneck, StandardisedConv2d, same_padded
+from mora_env_vbench.musiq.transformer import TransformerEncoder
+
+_STEM = 64  # channels of the first convolution
+_BLOCK = 256  # channels after the bottleneck
+_NUM_FEATURES = _BLOCK * (PATCH // 4) ** 2  # of a patch, after two halvings
+
+
+@dataclass(frozen=True)
+class MusiqSizes:
+    """Sizes of the transformer; the defaults are those of the published file."""
+
+    width: int = 384
+    mlp: int = 1152
+    num_heads: int = 6
+    num_blocks: int = 14
+
+
+class Musiq(nn.Module):
+    """Scores (N,) of pictures (N, 3, H, W) of one size, values 0..1."""
+
+    def __init__(self, sizes: MusiqSizes | None = None) -> None:
+        super().__init__()
+        sizes = sizes or MusiqSizes()
+        self.conv_root = StandardisedConv2d(3, _STEM, 7, stride=2)
+        self.gn_root = nn.GroupNorm(32, _STEM, eps=1e-6)
+        self.block1 = Bottleneck(_STEM, _BLOCK)
+        self.embedding = nn.Linear(_NUM_FEATURES, sizes.width)
+        self.transformer_encoder = TransformerEncoder(sizes.width, sizes.mlp, sizes.num_heads, sizes.num_blocks)
+        self.head = nn.Linear(sizes.width, 1)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        patches = multiscale_patches(pictures * 2 - 1).without_padding()
+        scores: Tensor = self.head(self.transformer_encoder(self._tokens(patches), patches))
+        return scores[:, 0]
+
+    def _tokens(self, patches: Patches) -> Tensor:
+        """(N, tokens, C): each patch through the convolutions and the embedding."""
+        x = self.conv_root(patches.pixels.reshape(-1, 3, PATCH, PATCH))
+        x = functional.relu(self.gn_root(x))
+        x = self.block1(functional.max_pool2d(same_padded(x, 3, 2), 3, 2))
+        features = x.permute(0, 2, 3, 1).reshape(*patches.pixels.shape[:2], -1)
+        tokens: Tensor = self.embedding(features)
+        return tokens
