@@ -34,9 +34,10 @@ def wan_agent(options: WanOptions, device: torch.device) -> WanModelAgent:
     models = load_models(options, device)
     dtype, length = DTYPES[options.dtype], options.max_sequence_length
     text = Umt5Text(options.model, dtype, device, length, folder=job_folder("text"))
-    if models.layout.needs_last:
+    if models.layout.last == "always":
         return WanConnectAgent(options, models, text)
-    return WanAgent(options, models, text)
+    kind = WanAgent if models.layout.trains else WanTwoStageAgent
+    return kind(options, models, text)
 
 
 class WanModelAgent(Agent):
@@ -49,7 +50,7 @@ class WanModelAgent(Agent):
         self._clips = RequestedClips(options, models, text)
 
     def module(self) -> torch.nn.Module:
-        """The transformer; autoencoder and encoders never train."""
+        """The transformer, of two the one for high noise levels; autoencoder and encoders never train."""
         module: torch.nn.Module = self._models.denoiser.model
         return module
 
@@ -66,7 +67,7 @@ class WanModelAgent(Agent):
 
 
 class WanConnectAgent(WanModelAgent):
-    """A model that always needs a first and a last frame (FLF2V). It serves requests and is in no chain."""
+    """A model that always needs a first and a last frame (FLF2V). It serves requests only."""
 
     @remote
     def connect_videos(
@@ -93,7 +94,57 @@ class WanConnectAgent(WanModelAgent):
             return {"outputs": self._clips.made(prompts, seeds, given, sampling, negative_prompt, z)}
 
 
-class WanAgent(WanModelAgent):
+class FirstFrameAgent(WanModelAgent):
+    """Clips from a first frame, for requests."""
+
+    @remote
+    def image_to_video(
+        self,
+        prompts: list[str],
+        seeds: list[int],
+        images: Tensor,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        negative_prompt: str | None = None,
+        z: Tensor | None = None,
+    ) -> dict[str, Any]:
+        """Capability: `outputs` uint8 (B, F, H, W, 3), a clip from each first frame, uint8 (B, H, W, 3) of any size.
+
+        The same prompt, seed, frame and settings give the same bytes in any batch. Rows of cancelled samples are zero.
+        """
+        sampling = (num_inference_steps, guidance_scale)
+        with as_bad_argument():
+            given = [[image] for image in checked_frames(images, 4, "images")]
+            return {"outputs": self._clips.made(prompts, seeds, given, sampling, negative_prompt, z)}
+
+    @remote
+    def extend_video(
+        self,
+        prompts: list[str],
+        seeds: list[int],
+        videos: Tensor,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        negative_prompt: str | None = None,
+        z: Tensor | None = None,
+    ) -> dict[str, Any]:
+        """Capability: `outputs` uint8 (B, F - 1, H, W, 3), frames after the given ones, uint8 (B, N, H, W, 3).
+
+        A clip continues the last given frame; the model does not see the others.
+        """
+        sampling = (num_inference_steps, guidance_scale)
+        with as_bad_argument():
+            if checked_frames(videos, 5, "videos").shape[1] < 1:
+                raise InputError("videos: expected at least 1 given frame, got 0")
+            given = [[video[-1]] for video in videos]
+            return {"outputs": self._clips.made(prompts, seeds, given, sampling, negative_prompt, z, first=1)}
+
+
+class WanTwoStageAgent(FirstFrameAgent, WanConnectAgent):
+    """A model of two transformers (A14B), which takes a last frame too, if there is one. It serves requests only."""
+
+
+class WanAgent(FirstFrameAgent):
     """Clips from a first frame, differentiable in z, in the first frame and in the transformer.
 
     It stores, by content key, encoder rows of prompts and latents of target clips.
@@ -219,45 +270,3 @@ class WanAgent(WanModelAgent):
     def initial_noise(self, seed: int) -> dict[str, Any]:
         """`noise`, float32 (1, C, f, h, w): the initial noise of a clip with this seed."""
         return {"noise": self._clips.pipeline().initial_noise(seed)}
-
-    @remote
-    def image_to_video(
-        self,
-        prompts: list[str],
-        seeds: list[int],
-        images: Tensor,
-        num_inference_steps: int | None = None,
-        guidance_scale: float | None = None,
-        negative_prompt: str | None = None,
-        z: Tensor | None = None,
-    ) -> dict[str, Any]:
-        """Capability: `outputs` uint8 (B, F, H, W, 3), a clip from each first frame, uint8 (B, H, W, 3) of any size.
-
-        The same prompt, seed, frame and settings give the same bytes in any batch. Rows of cancelled samples are zero.
-        """
-        sampling = (num_inference_steps, guidance_scale)
-        with as_bad_argument():
-            given = [[image] for image in checked_frames(images, 4, "images")]
-            return {"outputs": self._clips.made(prompts, seeds, given, sampling, negative_prompt, z)}
-
-    @remote
-    def extend_video(
-        self,
-        prompts: list[str],
-        seeds: list[int],
-        videos: Tensor,
-        num_inference_steps: int | None = None,
-        guidance_scale: float | None = None,
-        negative_prompt: str | None = None,
-        z: Tensor | None = None,
-    ) -> dict[str, Any]:
-        """Capability: `outputs` uint8 (B, F - 1, H, W, 3), frames after the given ones, uint8 (B, N, H, W, 3).
-
-        A clip continues the last given frame; the model does not see the others.
-        """
-        sampling = (num_inference_steps, guidance_scale)
-        with as_bad_argument():
-            if checked_frames(videos, 5, "videos").shape[1] < 1:
-                raise InputError("videos: expected at least 1 given frame, got 0")
-            given = [[video[-1]] for video in videos]
-            return {"outputs": self._clips.made(prompts, seeds, given, sampling, negative_prompt, z, first=1)}

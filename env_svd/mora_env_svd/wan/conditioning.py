@@ -1,4 +1,4 @@
-"""Given pictures as the model's condition: their latents, Wan 2.1's mask, CLIP's tokens."""
+"""Given pictures as the model's condition: their latents, the mask of given frames, CLIP's tokens."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Condition(NamedTuple):
     """What the model sees of the given pictures.
 
     Args:
-        latents: Wan 2.2: those of the first frame, (B, C, 1, h, w). Wan 2.1: 4 channels of the mask, then the latents
+        latents: Wan 2.2 TI2V: those of the first frame, (B, C, 1, h, w). Else 4 channels of the mask, then the latents
             of a clip that is grey between the given frames, (B, 4 + C, f, h, w).
         picture: CLIP's tokens (B * N, rows, D), or None.
     """
@@ -90,7 +90,8 @@ class Conditioner:
         if self.size.layout.replaces_first:
             return Condition(self._coder.encoded(given.pixels[:1, :, None], before_piece), rows)
         latents = self._coder.encoded(self._shown_clip(given.pixels), before_piece)
-        return Condition(torch.cat([self._mask().to(latents), latents], dim=1), rows)
+        mask = self._mask(has_last=len(given.pixels) > 1)
+        return Condition(torch.cat([mask.to(latents), latents], dim=1), rows)
 
     def _shown_clip(self, pixels: Tensor) -> Tensor:
         """(1, 3, F, H, W): the first frame, grey, and the last frame if it is given."""
@@ -98,7 +99,7 @@ class Conditioner:
         grey = first.new_zeros(1, 3, self.size.num_frames - len(pixels), *pixels.shape[-2:])
         return torch.cat([first, grey, *last], dim=2)
 
-    def _mask(self) -> Tensor:
+    def _mask(self, *, has_last: bool) -> Tensor:
         """(1, 4, f, h, w): 1 where a frame is given; a latent frame's four channels are its four frames.
 
         The first latent frame has only one frame, which fills all four channels.
@@ -106,7 +107,7 @@ class Conditioner:
         _, num_latent_frames, h, w = self.size.latent_shape
         frames = torch.zeros(self.size.num_frames)
         frames[0] = 1.0
-        if self.size.layout.needs_last:
+        if has_last:
             frames[-1] = 1.0
         cells = torch.cat([frames[:1].expand(FRAMES_PER_CELL), frames[1:]]).view(num_latent_frames, FRAMES_PER_CELL)
         return cells.T[None, :, :, None, None].expand(1, -1, -1, h, w)

@@ -99,14 +99,14 @@ class _Clip:
         return torch.cat(list(self._models.coder.decoded(_made(1, *self._size.latent_shape))))
 
     def _condition(self) -> Condition:
-        images = self._pictures(self._models.layout.num_given)
+        images = self._pictures(self._models.layout.least_given)
         given = self._models.conditioner.of_images(images)
         prepared = [each.prepared for each in given if each.prepared is not None]
         return self._models.conditioner.condition(GivenPictures(images, torch.cat(prepared) if prepared else None))
 
     def _picture_rows(self) -> Tensor | None:
         encoder, width = self._models.conditioner.image_encoder, self.model.config.image_dim
-        return None if encoder is None else _made(self._models.layout.num_given, encoder.num_rows, width)
+        return None if encoder is None else _made(self._models.layout.least_given, encoder.num_rows, width)
 
     def _pictures(self, number: int) -> Tensor:
         return _made(number, 3, self._size.height, self._size.width)
@@ -126,7 +126,7 @@ def _made(*shape: int) -> Tensor:
 
 
 def sized_models(options: WanOptions) -> WanModels:
-    """The models on the meta device, set as the agent sets them.
+    """The models on the meta device, set as the agent sets them. Of two transformers, which cost the same, it has one.
 
     Raises:
         SettingsError: the model is neither a folder nor a known Hub id.
@@ -141,7 +141,7 @@ def sized_models(options: WanOptions) -> WanModels:
     _cast(transformer, DTYPES[options.dtype], transformer._keep_in_fp32_modules)
     _cast(vae, DTYPES[options.vae_dtype])
     encoder = _sized_encoder(configs, options) if layout.has_image_encoder else None
-    return assembled(options, layout, transformer, vae, encoder, scheduler_of(configs, options))
+    return assembled(options, layout, [transformer], vae, encoder, scheduler_of(configs, options))
 
 
 def _cast(model: torch.nn.Module, dtype: torch.dtype, kept: Sequence[str] = ()) -> None:

@@ -12,6 +12,8 @@ from mora_env_svd.errors import InputError
 from mora_env_svd.wan.conditioning import Condition
 from mora_env_svd.wan.layout import WanLayout
 
+TRAIN_STEPS = 1000  # the timestep that means noise alone
+
 
 class Denoiser:
     """The transformer of diffusers as a function.
@@ -19,12 +21,21 @@ class Denoiser:
     Args:
         model: a `WanTransformer3DModel`.
         text_length: rows of text that the model sees; zeros follow a shorter text. z follows all of these.
+        low_noise: the transformer for timesteps below the layout's boundary, where there are two.
     """
 
-    def __init__(self, model: Any, layout: WanLayout, text_length: int) -> None:
+    def __init__(self, model: Any, layout: WanLayout, text_length: int, low_noise: Any = None) -> None:
         self.model = model
         self.layout = layout
         self.text_length = text_length
+        self._low_noise = None if low_noise is None else Denoiser(low_noise, layout, text_length)
+
+    def at(self, timestep: Tensor) -> Denoiser:
+        """The one for a timestep, 0 to 1000."""
+        boundary = self.layout.boundary_ratio
+        if self._low_noise is None or boundary is None or timestep >= boundary * TRAIN_STEPS:
+            return self
+        return self._low_noise
 
     @property
     def device(self) -> torch.device:

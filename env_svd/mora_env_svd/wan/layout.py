@@ -2,6 +2,7 @@
 
 - Wan 2.1: the model sees the noisy latents, a mask and the latents of the given frames side by side in its channels,
   and CLIP's tokens of the given pictures next to the text. FLF2V is the same with a first and a last frame.
+- Wan 2.2 A14B: as Wan 2.1, without CLIP, and with a transformer for high noise levels and one for low ones.
 - Wan 2.2 TI2V: the first frame's latents replace the first noisy ones, and their timestep is 0.
 """
 
@@ -11,7 +12,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from mora_environment.weights.presence import cached_folder
 
@@ -31,14 +32,21 @@ class WanLayout:
         pixels_per_cell: side of a latent's square of pixels.
         replaces_first: the first frame's latents replace the first noisy ones (Wan 2.2 TI2V).
         has_image_encoder: the model attends to CLIP's tokens of the given pictures (Wan 2.1).
-        needs_last: a first and a last frame are given, always (FLF2V).
+        last: whether a last frame is given too: always (FLF2V), never, or as the caller wants (A14B).
+        boundary_ratio: of two transformers, the first is for timesteps from this share of noise alone on.
     """
 
     latent_channels: int
     pixels_per_cell: int
     replaces_first: bool
     has_image_encoder: bool
-    needs_last: bool
+    last: Literal["always", "optional", "never"]
+    boundary_ratio: float | None = None
+
+    @property
+    def trains(self) -> bool:
+        """Whether it can be in a chain, which gives it one picture and trains one model."""
+        return self.last != "always" and self.boundary_ratio is None
 
     @property
     def size_multiple(self) -> int:
@@ -46,9 +54,9 @@ class WanLayout:
         return 2 * self.pixels_per_cell
 
     @property
-    def num_given(self) -> int:
-        """Number of given pictures of a clip."""
-        return 2 if self.needs_last else 1
+    def least_given(self) -> int:
+        """Least number of given pictures of a clip."""
+        return 2 if self.last == "always" else 1
 
 
 @dataclass(frozen=True)
@@ -104,27 +112,27 @@ def layout_of(configs: Configs, model: str) -> WanLayout:
     if lacking:
         raise ConfigError(f"`{model}`: expected the configs of a Wan model, {', '.join(lacking)} is missing")
     index, transformer, vae = (configs[name] for name in ("model_index", "transformer", "vae"))
-    if index.get("boundary_ratio") is not None:
-        raise ConfigError(
-            f"`{model}`: has two transformers (boundary_ratio {index['boundary_ratio']}, as Wan 2.2 A14B); expected a "
-            "model with one, such as Wan 2.1 I2V or Wan 2.2 TI2V-5B"
-        )
     channels, replaces_first = int(vae.get("z_dim", 16)), bool(index.get("expand_timesteps"))
     has_image_encoder = transformer.get("image_dim") is not None
-    given = (int(transformer.get("in_channels", 16)), has_image_encoder)
-    expected = (channels, False) if replaces_first else (2 * channels + FRAMES_PER_CELL, True)
+    boundary_ratio, num_inputs = index.get("boundary_ratio"), int(transformer.get("in_channels", 16))
+    beside = 2 * channels + FRAMES_PER_CELL  # noisy latents, mask, and latents of the given frames
+    is_plain = not has_image_encoder and boundary_ratio is None
+    fits = (num_inputs == channels and is_plain) if replaces_first else num_inputs == beside
     patch = list(transformer.get("patch_size", _PATCH))
-    if given != expected or patch != _PATCH:
+    if not fits or patch != _PATCH:
         raise ConfigError(
-            f"`{model}`: expected a Wan 2.1 image-to-video model (image encoder, {2 * channels + FRAMES_PER_CELL} "
-            f"input channels) or a Wan 2.2 TI2V model (expand_timesteps, {channels} input channels), patches {_PATCH}; "
-            f"got {given[0]} input channels, {'an' if has_image_encoder else 'no'} image encoder, expand_timesteps "
-            f"{str(replaces_first).lower()}, patches {patch}"
+            f"`{model}`: expected an image-to-video model of Wan 2.1 or Wan 2.2 A14B ({beside} input channels), or Wan "
+            f"2.2 TI2V (expand_timesteps, {channels} input channels, one transformer, no image encoder), with patches "
+            f"{_PATCH}; got {num_inputs} input channels, {'an' if has_image_encoder else 'no'} image encoder, "
+            f"expand_timesteps {str(replaces_first).lower()}, boundary_ratio {boundary_ratio}, patches {patch}"
         )
+    needs_last = transformer.get("pos_embed_seq_len") is not None
+    takes_last = not has_image_encoder and not replaces_first
     return WanLayout(
         latent_channels=channels,
         pixels_per_cell=int(vae.get("scale_factor_spatial", 8)),
         replaces_first=replaces_first,
         has_image_encoder=has_image_encoder,
-        needs_last=transformer.get("pos_embed_seq_len") is not None,
+        last="always" if needs_last else "optional" if takes_last else "never",
+        boundary_ratio=boundary_ratio,
     )

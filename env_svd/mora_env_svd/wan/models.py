@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,35 +54,45 @@ def load_models(options: WanOptions, device: torch.device) -> WanModels:
     configs = _configs(options.model)
     layout = layout_of(configs, options.model)
     dtype = DTYPES[options.dtype]
-    source, subfolder = (options.transformer, None) if options.transformer else (options.model, "transformer")
+    folders = [(options.transformer, None) if options.transformer else (options.model, "transformer")]
+    if layout.boundary_ratio is not None:
+        folders.append((options.model, "transformer_2"))
     # only safetensors, because other formats can contain a program
-    transformer = WanTransformer3DModel.from_pretrained(source, subfolder=subfolder, dtype=dtype, use_safetensors=True)
+    transformers = [
+        WanTransformer3DModel.from_pretrained(source, subfolder=subfolder, dtype=dtype, use_safetensors=True)
+        for source, subfolder in folders
+    ]
     vae = AutoencoderKLWan.from_pretrained(
         options.model, subfolder="vae", dtype=DTYPES[options.vae_dtype], use_safetensors=True
     )
     image_encoder = _image_encoder(options, device) if layout.has_image_encoder else None
-    scheduler = scheduler_of(configs, options)
-    return assembled(options, layout, transformer.to(device).eval(), vae.to(device), image_encoder, scheduler)
+    transformers = [transformer.to(device).eval() for transformer in transformers]
+    return assembled(options, layout, transformers, vae.to(device), image_encoder, scheduler_of(configs, options))
 
 
 def assembled(
     options: WanOptions,
     layout: WanLayout,
-    transformer: Any,
+    transformers: Sequence[Any],
     vae: Any,
     image_encoder: ImageEncoder | None,
     scheduler: Any,
 ) -> WanModels:
-    """Put models together, set as the options say."""
+    """Put models together, set as the options say.
+
+    Args:
+        transformers: the one that trains, or the one for high noise levels and the one for low noise levels.
+    """
+    transformer = transformers[0]
     if options.gradient_checkpointing:
         transformer.enable_gradient_checkpointing()
     if image_encoder is not None:
-        attend_to_picture_and_text(transformer, layout.num_given * image_encoder.num_rows)
+        attend_to_picture_and_text(transformer, layout.least_given * image_encoder.num_rows)
     coder = LatentCoder(vae.eval().requires_grad_(False), recomputes=options.gradient_checkpointing)
     size = WanSize(layout, options.num_frames, options.height, options.width)
     return WanModels(
         layout=layout,
-        denoiser=Denoiser(transformer, layout, options.max_sequence_length),
+        denoiser=Denoiser(transformer, layout, options.max_sequence_length, *transformers[1:]),
         coder=coder,
         conditioner=Conditioner(size, coder, image_encoder),
         scheduler=scheduler,

@@ -15,10 +15,8 @@ from torch import Tensor
 
 from mora_env_svd.errors import InputError
 from mora_env_svd.wan.conditioning import Condition, Conditioner
-from mora_env_svd.wan.denoiser import Denoiser
+from mora_env_svd.wan.denoiser import TRAIN_STEPS, Denoiser
 from mora_env_svd.wan.layout import WanSize
-
-TRAIN_STEPS = 1000  # the timestep that means noise alone
 
 
 class NoiseDraw(NamedTuple):

@@ -70,7 +70,8 @@ class WanOptions(Settings):
         """Models that an agent with these options loads."""
         own, vae = _NBYTES[self.dtype], _NBYTES[self.vae_dtype]
         nbytes = {"transformer": own, "vae": vae, "text_encoder": own}
-        if self._has_image_encoder():
+        nbytes |= dict.fromkeys(self._further_models(), own)
+        if "image_encoder" in nbytes:
             nbytes["image_encoder"] = vae
         return [
             Component(
@@ -89,8 +90,9 @@ class WanOptions(Settings):
         if self.transformer is None:
             stems["transformer"] = _STEM
         files = {"scheduler": "scheduler_config.json"}
-        if self._has_image_encoder():
-            stems["image_encoder"] = "model"
+        for name in self._further_models():
+            stems[name] = "model" if name == "image_encoder" else _STEM
+        if "image_encoder" in stems:
             files["image_processor"] = "preprocessor_config.json"
 
         def source(
@@ -114,10 +116,11 @@ class WanOptions(Settings):
     def interface(self) -> Interface | None:
         """An objective over first frames of any size, which generates clips; a transform too, with `gradient_steps`.
 
-        A model that needs a last frame too (FLF2V) serves requests only: a chain gives it one picture.
+        None for a model that serves requests only: one that always needs a last frame too (FLF2V), because a chain
+        gives it one picture, and one of two transformers (A14B).
         """
         layout = self.layout()
-        if layout is not None and layout.needs_last:
+        if layout is not None and not layout.trains:
             return None
         clip = Port(modality="frames", height=self.height, width=self.width, num_frames=self.num_frames)
         return Interface(
@@ -131,9 +134,13 @@ class WanOptions(Settings):
             has_noise=True,
         )
 
-    def _has_image_encoder(self) -> bool:
+    def _further_models(self) -> list[str]:
+        """Folders of models that not every layout has."""
         layout = self.layout()
-        return layout is not None and layout.has_image_encoder
+        if layout is None:
+            return []
+        has_two = layout.boundary_ratio is not None
+        return ["image_encoder"] * layout.has_image_encoder + ["transformer_2"] * has_two
 
     def _count(self, name: str) -> int:
         if name == "transformer" and self.transformer is not None:

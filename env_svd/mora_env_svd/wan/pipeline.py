@@ -118,15 +118,16 @@ class WanPipeline:
         condition = self._conditioner.condition(plan.given, before_piece)
         text, negative = (denoiser.text([rows], plan.z) for rows in (plan.text, plan.negative))
         scheduler = type(self._scheduler).from_config(self._scheduler.config)
-        scheduler.set_timesteps(settings.num_inference_steps, device=denoiser.device)
+        scheduler.set_timesteps(settings.num_inference_steps)
         scheduler.set_begin_index(0)  # else it looks for the first timestep, of which rounding can make two
         latents = self.initial_noise(plan.seed).to(denoiser.device)
         first_with_gradient = len(scheduler.timesteps) - gradient_steps
         for number, timestep in enumerate(scheduler.timesteps):
             with torch.set_grad_enabled(torch.is_grad_enabled() and number >= first_with_gradient):
-                velocity = denoiser.velocity(latents, timestep[None], text, condition)
+                current = denoiser.at(timestep)
+                velocity = current.velocity(latents, timestep[None], text, condition)
                 if settings.guidance_scale > 1.0:
-                    without = denoiser.velocity(latents, timestep[None], negative, condition)
+                    without = current.velocity(latents, timestep[None], negative, condition)
                     velocity = without + settings.guidance_scale * (velocity - without)
                 latents = scheduler.step(velocity, timestep, latents, return_dict=False)[0]
             if on_step is not None:

@@ -100,26 +100,35 @@ def _configs(transformer: Config, vae: Config, flow_shift: float, **index: Any) 
         "text_encoder": _UMT5_XXL,
         "scheduler": scheduler_config(flow_shift),
         **({"image_encoder": _VIT_H} if has_image_encoder else {}),
+        **({"transformer_2": transformer} if index.get("boundary_ratio") else {}),
     }
 
 
 I2V_480P = "Wan-AI/Wan2.1-I2V-14B-480P-Diffusers"
 I2V_720P = "Wan-AI/Wan2.1-I2V-14B-720P-Diffusers"
 FLF2V_720P = "Wan-AI/Wan2.1-FLF2V-14B-720P-diffusers"
+I2V_A14B = "Wan-AI/Wan2.2-I2V-A14B-Diffusers"
 TI2V_5B = "Wan-AI/Wan2.2-TI2V-5B-Diffusers"
 # By Hub id, then by folder: what its config.json says (model_index: model_index.json).
 CONFIGS: dict[str, dict[str, Config]] = {
     I2V_480P: _configs(_I2V_14B, _VAE_21, 3.0),
     I2V_720P: _configs(_I2V_14B, _VAE_21, 5.0),
     FLF2V_720P: _configs(_I2V_14B | {"pos_embed_seq_len": 514}, _VAE_21, 16.0),
+    I2V_A14B: _configs(_I2V_14B | {"image_dim": None, "added_kv_proj_dim": None}, _VAE_21, 5.0, boundary_ratio=0.9),
     TI2V_5B: _configs(_TI2V_5B, _VAE_22, 5.0, expand_timesteps=True),
 }
-_UMT5_XXL_COUNT, _VIT_H_COUNT = 5_680_910_336, 630_766_080
-_COUNTS_21 = {"vae": 126_892_531, "text_encoder": _UMT5_XXL_COUNT, "image_encoder": _VIT_H_COUNT}
+_UMT5_XXL_COUNT, _VAE_21_COUNT, _A14B_COUNT = 5_680_910_336, 126_892_531, 14_288_901_184
+_COUNTS_21 = {"vae": _VAE_21_COUNT, "text_encoder": _UMT5_XXL_COUNT, "image_encoder": 630_766_080}
 # Numbers of parameters, for the memory table while the weights are not on this machine.
 NUM_PARAMETERS: dict[str, dict[str, int]] = {
     I2V_480P: {"transformer": 16_394_878_784, **_COUNTS_21},
     I2V_720P: {"transformer": 16_394_878_784, **_COUNTS_21},
     FLF2V_720P: {"transformer": 16_395_536_704, **_COUNTS_21},
+    I2V_A14B: {
+        "transformer": _A14B_COUNT,
+        "transformer_2": _A14B_COUNT,
+        "vae": _VAE_21_COUNT,
+        "text_encoder": _UMT5_XXL_COUNT,
+    },
     TI2V_5B: {"transformer": 4_999_787_712, "vae": 704_688_668, "text_encoder": _UMT5_XXL_COUNT},
 }

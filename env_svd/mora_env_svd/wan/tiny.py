@@ -13,7 +13,7 @@ import torch
 
 from mora_env_svd.wan.published import scheduler_config
 
-Layout = Literal["i2v", "flf2v", "ti2v"]  # Wan 2.1 I2V, Wan 2.1 FLF2V, Wan 2.2 TI2V
+Layout = Literal["i2v", "flf2v", "a14b", "ti2v"]  # Wan 2.1 I2V and FLF2V, Wan 2.2 A14B and TI2V
 TEXT_WIDTH, _PICTURE_WIDTH, _PICTURE_SIDE, _PICTURE_PATCH = 32, 16, 32, 16
 _NUM_HEADS, _HEAD_WIDTH = 2, 12
 _CORPUS = [
@@ -54,7 +54,8 @@ def make_tiny(folder: Path, layout: Layout = "i2v", *, seed: int = 0) -> None:
             text_encoder=_text_encoder(len(tokenizer)),
             scheduler=UniPCMultistepScheduler.from_config(scheduler_config(flow_shift=3.0)),
             expand_timesteps=layout == "ti2v",
-            **({} if layout == "ti2v" else _image_encoder()),
+            **(_image_encoder() if layout in ("i2v", "flf2v") else {}),
+            **({"transformer_2": _transformer(layout), "boundary_ratio": 0.9} if layout == "a14b" else {}),
         )
         pipeline.save_pretrained(folder)
 
@@ -66,7 +67,9 @@ def _transformer(layout: Layout) -> Any:
     if layout == "ti2v":
         own: dict[str, Any] = {"in_channels": 48, "out_channels": 48}
     else:
-        own = {"in_channels": 36, "out_channels": 16, "image_dim": _PICTURE_WIDTH, "added_kv_proj_dim": width}
+        own = {"in_channels": 36, "out_channels": 16}
+    if layout in ("i2v", "flf2v"):
+        own |= {"image_dim": _PICTURE_WIDTH, "added_kv_proj_dim": width}
     if layout == "flf2v":
         own["pos_embed_seq_len"] = 2 * ((_PICTURE_SIDE // _PICTURE_PATCH) ** 2 + 1)
     return WanTransformer3DModel(

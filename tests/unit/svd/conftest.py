@@ -27,11 +27,11 @@ def tiny_folder(tiny: dict[str, Any]) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_wan_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder with tiny models of Wan: `i2v/`, `flf2v/` (Wan 2.1) and `ti2v/` (Wan 2.2)."""
+    """The folder with tiny models of Wan: `i2v/`, `flf2v/` (Wan 2.1), `a14b/` and `ti2v/` (Wan 2.2)."""
     from mora_env_svd.wan.tiny import make_tiny
 
     folder = tmp_path_factory.mktemp("tiny_wan")
-    for layout in ("i2v", "flf2v", "ti2v"):
+    for layout in ("i2v", "flf2v", "a14b", "ti2v"):
         make_tiny(folder / layout, layout)
     return folder
 

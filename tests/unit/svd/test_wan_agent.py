@@ -117,11 +117,12 @@ def test_only_the_transformer_trains_and_its_folder_loads(
 
 def test_agents_have_the_capabilities_of_their_layout(tiny_wan_folder: Path) -> None:
     capabilities = {"image_to_video", "extend_video", "connect_videos"}
-    for layout, expected in (("i2v", {"image_to_video", "extend_video"}), ("flf2v", {"connect_videos"})):
+    of_first = {"image_to_video", "extend_video"}
+    for layout, expected in (("i2v", of_first), ("flf2v", {"connect_videos"}), ("a14b", capabilities)):
         options = options_in(tiny_wan_folder, layout)
         agent = wan_agent(options, CPU)
         assert capabilities & set(methods_of(type(agent))) == expected
-        assert (options.interface() is None) == (layout == "flf2v")
+        assert (options.interface() is None) == (layout != "i2v")
         assert agent.describe()["size_multiple"] == 16
     assert options_in(tiny_wan_folder, "ti2v").layout().size_multiple == 32
 
@@ -136,6 +137,19 @@ def test_each_given_picture_changes_a_connecting_clip(tiny_wan_folder: Path) -> 
         assert not torch.equal(agent.connect_videos(["a"], [1], *ends)["outputs"], made)
     with pytest.raises(BadArgument, match="images_after: expected as many as images, 1, got 2"):
         agent.connect_videos(["a"], [1], first, PICTURES)
+
+
+def test_two_transformers_share_the_steps(tiny_wan_folder: Path) -> None:
+    agent = wan_agent(options_in(tiny_wan_folder, "a14b", num_inference_steps=3), CPU)
+    denoiser, calls = agent._models.denoiser, []
+    for name, model in (("high", denoiser.model), ("low", denoiser.at(torch.tensor(1.0)).model)):
+        model.register_forward_pre_hook(
+            lambda _, arguments, values, name=name: calls.append((name, float(values["timestep"][0]))), with_kwargs=True
+        )
+    agent.image_to_video(["a"], [1], PICTURES[:1], guidance_scale=1.0)
+    assert [name for name, _ in calls] == ["high", "low", "low"]
+    assert calls[0][1] >= 900.0 > calls[1][1] > calls[2][1]
+    assert [component.name for component in agent._options.components()][3:] == ["transformer_2"]
 
 
 def test_a_clip_has_the_same_bytes_alone_and_in_a_batch(agent: WanAgent) -> None:
@@ -321,7 +335,7 @@ def test_sizes_fit_the_layout(tiny_wan_folder: Path) -> None:
 @pytest.mark.parametrize(
     ("folder", "changes", "named"),
     [
-        (".", {"boundary_ratio": 0.9}, "has two transformers"),
+        (".", {"expand_timesteps": True}, "got 36 input channels, an image encoder, expand_timesteps true"),
         ("transformer", {"in_channels": 16, "image_dim": None}, "got 16 input channels, no image encoder"),
         ("scheduler", {"prediction_type": "epsilon"}, "with flow_prediction"),
         ("scheduler", {"_class_name": "DDIMScheduler"}, "its scheduler is DDIMScheduler"),

@@ -42,14 +42,16 @@ def texts_of(options: WanOptions) -> tuple[Tensor, Tensor]:
     return encoder.rows_of(PROMPTS[0]), encoder.rows_of(PROMPTS[1])
 
 
-def expected_frames(options: WanOptions, models: WanModels, seed: int, num_steps: int) -> Tensor:
+def expected_frames(
+    options: WanOptions, models: WanModels, seed: int, num_steps: int, *, has_last: bool = False
+) -> Tensor:
     """The clip of diffusers' pipeline, (F, 3, H, W) in [0, 1]."""
     text, negative = (models.denoiser.text([rows], None) for rows in texts_of(options))
     noise = torch.randn((1, *models.conditioner.size.latent_shape), generator=torch.Generator().manual_seed(seed))
     images = [Image.fromarray(picture.numpy()) for picture in PICTURES]
     found: Tensor = library(options)(
         image=images[0],
-        last_image=images[1] if models.layout.needs_last else None,
+        last_image=images[1] if has_last else None,
         prompt_embeds=text,
         negative_prompt_embeds=negative,
         height=options.height,
@@ -64,9 +66,9 @@ def expected_frames(options: WanOptions, models: WanModels, seed: int, num_steps
 
 
 @torch.no_grad()
-def our_frames(options: WanOptions, models: WanModels, seed: int, num_steps: int) -> Tensor:
+def our_frames(options: WanOptions, models: WanModels, seed: int, num_steps: int, *, has_last: bool = False) -> Tensor:
     text, negative = texts_of(options)
-    given = models.conditioner.of_bytes(list(PICTURES)[: models.layout.num_given])
+    given = models.conditioner.of_bytes(list(PICTURES)[: 1 + has_last])
     pipeline = models.pipeline(SamplingSettings(num_steps, options.guidance_scale))
     pixels = pipeline.pixels(ClipPlan(text, negative, given, seed), 0)
     clip = pipeline.sample(ClipPlan(text, negative, given, seed))
@@ -75,12 +77,14 @@ def our_frames(options: WanOptions, models: WanModels, seed: int, num_steps: int
     return frames
 
 
-@pytest.mark.parametrize("layout", ["i2v", "flf2v", "ti2v"])
-def test_clips_have_the_bits_of_diffusers(tiny_wan_folder: Path, layout: str) -> None:
+@pytest.mark.parametrize(
+    ("layout", "has_last"), [("i2v", False), ("flf2v", True), ("a14b", False), ("a14b", True), ("ti2v", False)]
+)
+def test_clips_have_the_bits_of_diffusers(tiny_wan_folder: Path, layout: str, has_last: bool) -> None:
     options = options_for(tiny_wan_folder, layout)
     models = load_models(options, CPU)
-    expected = expected_frames(options, models, 3, 3)
-    assert torch.equal(our_frames(options, models, 3, 3), expected)
+    expected = expected_frames(options, models, 3, 3, has_last=has_last)
+    assert torch.equal(our_frames(options, models, 3, 3, has_last=has_last), expected)
     assert expected.std() > 0.01
 
 

@@ -11,7 +11,7 @@ from diffusers import AutoencoderKLWan, WanTransformer3DModel
 from mora_env_svd.wan.agent import WanAgent, wan_agent
 from mora_env_svd.wan.cost import sized_models, wan_cost
 from mora_env_svd.wan.options import WanOptions
-from mora_env_svd.wan.published import CONFIGS, FLF2V_720P, I2V_480P, I2V_720P, NUM_PARAMETERS, TI2V_5B
+from mora_env_svd.wan.published import CONFIGS, FLF2V_720P, I2V_480P, I2V_720P, I2V_A14B, NUM_PARAMETERS, TI2V_5B
 from mora_environment.cost import CostRequest
 from mora_environment.cost_meter import measured_call
 from mora_runtime.errors import SettingsError
@@ -24,6 +24,7 @@ FROM_DEFAULTS: dict[str, dict[str, Any]] = {
     I2V_480P: _I2V,
     I2V_720P: _I2V,
     FLF2V_720P: _I2V | {"pos_embed_seq_len": 514},
+    I2V_A14B: {"in_channels": 36},
     TI2V_5B: {"num_attention_heads": 24, "num_layers": 30, "ffn_dim": 14336, "in_channels": 48, "out_channels": 48},
 }
 
@@ -75,7 +76,8 @@ def test_published_names_are_known_before_they_are_downloaded(monkeypatch: pytes
         assert {each.name: each.num_parameters for each in options.components()} == NUM_PARAMETERS[name]
         folders = {source.subfolder for source in options.weights_sources()}
         assert folders >= {"", "tokenizer", "scheduler", "transformer", "vae", "text_encoder"}
-        assert ({"image_encoder", "image_processor"} <= folders) == (name != TI2V_5B)
+        assert ({"image_encoder", "image_processor"} <= folders) == ("Wan2.1" in name)
+        assert ("transformer_2" in folders) == (name == I2V_A14B)
     with pytest.raises(SettingsError, match=f"did you mean the Hub id `{TI2V_5B}`"):
         WanOptions(model="Wan-AI/Wan2.2-TI2V-5B-Difusers", height=704, width=1280).components()
     with pytest.raises(ValueError, match="height: expected a multiple of 32"):
