@@ -18,7 +18,7 @@ SIDE = 224
 def dino_float(frames: Tensor, side: int = SIDE) -> Tensor:
     """The whole frame with its shorter side `side`, bilinear without antialiasing."""
     pictures = channels_first(frames).float()
-    size = to_shorter_side(*pictures.shape[-2:], side)
+    size = to_shorter_side(pictures.shape[-2], pictures.shape[-1], side)
     return IMAGENET.normalised(resized(pictures, size, "bilinear"))
 
 
@@ -34,7 +34,7 @@ def clip_uint8(frames: Tensor, side: int = SIDE) -> Tensor:
 
 def clip_pil(frames: Tensor, side: int = SIDE) -> Tensor:
     """The middle square as Pillow resizes it: bicubic with antialiasing, on bytes."""
-    height, width = to_shorter_side(*frames.shape[1:3], side)
+    height, width = to_shorter_side(frames.shape[1], frames.shape[2], side)
     top, left = centre_offset(height, side), centre_offset(width, side)
     cut = torch.empty((len(frames), side, side, 3), dtype=torch.uint8)
     for index, frame in enumerate(frames.cpu().numpy()):
@@ -51,5 +51,5 @@ def channels_first(frames: Tensor) -> Tensor:
 
 def _middle(frames: Tensor, side: int) -> Tensor:
     pictures = channels_first(frames).float()
-    size = to_shorter_side(*pictures.shape[-2:], side)
+    size = to_shorter_side(pictures.shape[-2], pictures.shape[-1], side)
     return centre(resized(pictures, size, "bicubic"), side)

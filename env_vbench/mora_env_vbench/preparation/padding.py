@@ -14,7 +14,7 @@ def padding_to(height: int, width: int, multiple: int) -> tuple[int, int, int, i
 
 def padded(pictures: Tensor, multiple: int) -> Tensor:
     """Pictures (N, C, H, W) with sides that are multiples of `multiple`."""
-    return functional.pad(pictures, padding_to(*pictures.shape[-2:], multiple), mode="replicate")
+    return functional.pad(pictures, padding_to(pictures.shape[-2], pictures.shape[-1], multiple), mode="replicate")
 
 
 def unpadded(values: Tensor, height: int, width: int, multiple: int) -> Tensor:

@@ -1,0 +1,168 @@
+"""The pickle inside an archive of torch, read without running any of it: tensors become descriptions.
+
+A pickle calls what it names. `find_class` gives out only functions of this module, which build plain values, and
+refuses every other name. A module of a TorchScript archive becomes a dictionary of its attributes; its code is not
+read.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from mora_env_vbench.weights.errors import WeightsRefused
+
+_STORAGES = {
+    "FloatStorage": torch.float32,
+    "HalfStorage": torch.float16,
+    "BFloat16Storage": torch.bfloat16,
+    "DoubleStorage": torch.float64,
+    "LongStorage": torch.int64,
+    "IntStorage": torch.int32,
+    "ShortStorage": torch.int16,
+    "CharStorage": torch.int8,
+    "ByteStorage": torch.uint8,
+    "BoolStorage": torch.bool,
+}
+_LISTS = ("build_intlist", "build_doublelist", "build_boollist", "build_tensorlist")
+_MAX_NESTING = 64
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """Where a tensor is in an archive; nothing of it has been read.
+
+    Attributes:
+        key: of its storage.
+        offset, shape, stride: counted in elements of the storage.
+        num_stored: elements of the whole storage.
+    """
+
+    key: str
+    dtype: torch.dtype
+    num_stored: int
+    offset: int
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class _Storage:
+    key: str
+    dtype: torch.dtype
+    num_elements: int
+
+
+class _Module:
+    """A module of a TorchScript archive: only its attributes are kept."""
+
+    def __init__(self) -> None:
+        self.attributes: dict[str, Any] = {}
+
+    def __setstate__(self, state: Any) -> None:
+        if not isinstance(state, dict):
+            raise pickle.UnpicklingError(f"expected the attributes of a module, got {type(state).__name__}")
+        self.attributes = state
+
+
+def _tensor(storage: Any, offset: Any, shape: Any, stride: Any, *_: Any) -> StoredTensor:
+    sizes = (offset, *shape, *stride)
+    if not isinstance(storage, _Storage) or not all(type(size) is int and size >= 0 for size in sizes):
+        raise pickle.UnpicklingError("expected a tensor with a storage and sizes of at least 0")
+    if len(shape) != len(stride):
+        raise pickle.UnpicklingError(f"expected a tensor with one stride a size, got {len(shape)} and {len(stride)}")
+    return StoredTensor(storage.key, storage.dtype, storage.num_elements, offset, tuple(shape), tuple(stride))
+
+
+def _parameter(tensor: Any, *_: Any) -> Any:
+    return tensor
+
+
+def _first(value: Any, *_: Any) -> Any:
+    return value
+
+
+def _numpy_value(*_: Any) -> None:
+    """Stands for numbers and types of numpy, such as the loss that a training script stored with its weights."""
+    return
+
+
+class _Numpy:
+    """Stands for objects of numpy."""
+
+    def __init__(self, *_: Any) -> None:
+        """Take any arguments."""
+
+    def __setstate__(self, state: Any) -> None:
+        """Take any state."""
+
+
+_ALLOWED: dict[tuple[str, str], Any] = {
+    ("collections", "OrderedDict"): OrderedDict,
+    ("torch", "Size"): tuple,
+    ("torch._utils", "_rebuild_tensor_v2"): _tensor,
+    ("torch._utils", "_rebuild_parameter"): _parameter,
+    ("torch.jit._pickle", "restore_type_tag"): _first,
+    **{("torch.jit._pickle", name): list for name in _LISTS},
+    **{("torch", name): dtype for name, dtype in _STORAGES.items()},
+    ("_codecs", "encode"): _numpy_value,
+    ("numpy", "dtype"): _Numpy,
+    ("numpy.core.multiarray", "scalar"): _numpy_value,
+    ("numpy._core.multiarray", "scalar"): _numpy_value,
+}
+
+
+class _TensorUnpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        """One of the functions of this module; a TorchScript class is the inert `_Module`."""
+        if module == "__torch__" or module.startswith("__torch__."):
+            return _Module
+        if (module, name) not in _ALLOWED:
+            raise pickle.UnpicklingError(f"it names `{module}.{name}`, and a file of weights has no use for that")
+        return _ALLOWED[module, name]
+
+    def persistent_load(self, pid: Any) -> _Storage:
+        """A storage: its elements are in a file of their own."""
+        if not isinstance(pid, tuple) or len(pid) < 5 or pid[0] != "storage":
+            raise pickle.UnpicklingError("expected a reference to a storage")
+        _, dtype, key, _, num_elements = pid[:5]
+        is_sound = isinstance(dtype, torch.dtype) and isinstance(key, str) and key.isalnum()
+        if not is_sound or type(num_elements) is not int or num_elements < 0:
+            raise pickle.UnpicklingError("expected a storage with a type, a name and a length")
+        return _Storage(key, dtype, num_elements)
+
+
+def stored_tensors(content: bytes, owner: str) -> dict[str, StoredTensor]:
+    """All tensors of a pickle by the path to them, with dots, such as `state_dict.conv1.weight`.
+
+    Args:
+        owner: the file; errors begin with it.
+
+    Raises:
+        WeightsRefused: the pickle is damaged, or names anything besides tensors and plain values.
+    """
+    try:
+        found = _TensorUnpickler(io.BytesIO(content), encoding="utf-8").load()
+        tensors: dict[str, StoredTensor] = {}
+        _collect(found, "", tensors, _MAX_NESTING)
+        return tensors
+    except Exception as error:
+        # a damaged pickle raises any class
+        raise WeightsRefused(f"{owner}: expected a file of weights that holds only tensors: {error}") from error
+
+
+def _collect(value: Any, path: str, tensors: dict[str, StoredTensor], depth: int) -> None:
+    if depth == 0:
+        raise pickle.UnpicklingError(f"expected at most {_MAX_NESTING} levels of nesting")
+    if isinstance(value, StoredTensor):
+        tensors[path] = value
+    children = value.attributes if isinstance(value, _Module) else value
+    if isinstance(children, dict):
+        for name, child in children.items():
+            if isinstance(name, str):
+                _collect(child, f"{path}.{name}" if path else name, tensors, depth - 1)
