@@ -2,7 +2,14 @@
 
 from mora_environment import Kind, main
 
-from tests.toy_agents.options import CriticOptions, LastOptions, MoverOptions, SourceOptions, TransformOptions
+from tests.toy_agents.options import (
+    CriticOptions,
+    LastOptions,
+    MetricOptions,
+    MoverOptions,
+    SourceOptions,
+    TransformOptions,
+)
 
 _AGENTS = "tests.toy_agents.agents"
 KINDS = {
@@ -11,6 +18,7 @@ KINDS = {
     "editor": Kind(options=TransformOptions, build=f"{_AGENTS}:ToyEditor", weights="weights"),
     "mover": Kind(options=MoverOptions, build=f"{_AGENTS}:ToyMover", weights="weights"),
     "last": Kind(options=LastOptions, build=f"{_AGENTS}:ToyLast", weights="weights"),
+    "metric": Kind(options=MetricOptions, build="tests.toy_agents.metric:ToyMetric"),
     "critic": Kind(options=CriticOptions, build=f"{_AGENTS}:ToyCritic"),
 }
 

@@ -53,3 +53,17 @@ class CriticOptions(Settings):
 
     def interface(self) -> Interface:
         return Interface(takes={"frames": FRAMES}, has_loss=True, is_critic=True)
+
+
+class MetricOptions(Settings):
+    """Measures brightness and its change."""
+
+    dimensions: tuple[str, ...]  # what it pretends to measure
+    version: str = "1"  # of all of them
+    factor: float = 1.0  # of the score
+    delay_s: float = 0.0  # that a measurement takes
+    fatal_num_frames: int = 0  # a video of so many frames ends the process
+    weights: str | None = None  # a file that must exist when the agent is loaded
+
+    def interface(self) -> Interface:
+        return Interface(is_metric=True)

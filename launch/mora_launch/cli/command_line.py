@@ -13,6 +13,7 @@ from mora_launch.cli.config import config
 from mora_launch.cli.data import data
 from mora_launch.cli.doctor import doctor
 from mora_launch.cli.env import env
+from mora_launch.cli.evaluate import evaluate
 from mora_launch.cli.generate import generate
 from mora_launch.cli.models import models
 from mora_launch.cli.options import console
@@ -37,8 +38,8 @@ def cli() -> None:
 
 
 _COMMANDS = (
-    train, profile, synthesize, generate, review, serve, config, env, models, data, checkpoint, curves, status, stop,
-    doctor, bench, test,
+    train, profile, synthesize, generate, review, serve, evaluate, config, env, models, data, checkpoint, curves,
+    status, stop, doctor, bench, test,
 )  # fmt: skip
 for _command in _COMMANDS:
     cli.add_command(_command)

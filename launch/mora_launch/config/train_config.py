@@ -24,6 +24,7 @@ from mora_launch.config.restarts import RestartSettings
 from mora_launch.environments.catalog import check_known
 from mora_launch.environments.manifest import EnvironmentName
 from mora_launch.environments.venvs import ROOT
+from mora_launch.evaluation.settings import EvaluationSettings
 from mora_launch.limits import MAX_CONFIG_DEPTH
 from mora_launch.rounds.settings import SynthesisSettings
 from mora_launch.serving.settings import ServingSettings, check_served
@@ -55,6 +56,7 @@ class TrainConfig(Settings):
     faults: tuple[str, ...] = ()  # injected on purpose, in the format of MORA_FAULT: role:point:n
     synthesis: SynthesisSettings = SynthesisSettings()  # only for `mora synthesize`
     serving: ServingSettings = ServingSettings()  # for `mora generate` and `mora serve`
+    evaluation: EvaluationSettings = EvaluationSettings()  # for `mora evaluate`
     start_deadline_s: float = Field(default=900.0, gt=0.0)  # includes loading models
 
     @model_validator(mode="after")
@@ -123,8 +125,16 @@ def load_config(path: Path, changes: Sequence[str]) -> TrainConfig:
     Raises:
         SettingsError: unreadable file, unknown key (with the nearest known one), or an invalid value.
     """
-    if not path.exists() and (ROOT / path).exists():
-        path = ROOT / path
+    path = _found(path)
+    content = read_content(path, changes)
+    for line in replace_old_keys(content):
+        print(f"mora: {path}: {line}", file=sys.stderr)
+    return read_settings(TrainConfig, content, source=str(path) + (" with --set" if changes else ""))
+
+
+def read_content(path: Path, changes: Sequence[str]) -> dict[str, Any]:
+    """Read a YAML file and apply changes; nothing of it is checked. Arguments and errors as of `load_config`."""
+    path = _found(path)
     try:
         content = read_yaml(path)
     except OSError as error:
@@ -136,9 +146,11 @@ def load_config(path: Path, changes: Sequence[str]) -> TrainConfig:
     for change in changes:
         _apply(content, change)
     make_paths_absolute(content, path.parent)
-    for line in replace_old_keys(content):
-        print(f"mora: {path}: {line}", file=sys.stderr)
-    return read_settings(TrainConfig, content, source=str(path) + (" with --set" if changes else ""))
+    return content
+
+
+def _found(path: Path) -> Path:
+    return ROOT / path if not path.exists() and (ROOT / path).exists() else path
 
 
 def changed_config(content: dict[str, Any], changes: Sequence[str], *, source: str) -> TrainConfig:

@@ -1,0 +1,1 @@
+"""What is measured on which videos: dimensions, VBench's prompts, sources of videos, generation of the suite."""

@@ -1,0 +1,51 @@
+"""A toy metric: brightness, and its change from frame to frame."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from mora_runtime import Agent, remote
+from mora_runtime.errors import BadArgument, SettingsError
+
+from tests.toy_agents.options import MetricOptions
+
+MIN_SIDE = 128
+
+
+class ToyMetric(Agent):
+    """Scores depend on the frames, the prompt and the dimension; a video counts by its frames.
+
+    A video of one frame, or with a side below 128, is refused, as by real metrics.
+    """
+
+    def __init__(self, options: MetricOptions, device: torch.device) -> None:
+        self._options = options
+        if options.weights is not None and not Path(options.weights).is_file():
+            raise SettingsError(f"weights {options.weights}: expected a file, there is none")
+
+    @remote
+    def describe(self) -> dict[str, Any]:
+        return {
+            "model": "toy",
+            "dimensions": list(self._options.dimensions),
+            "versions": [self._options.version] * len(self._options.dimensions),
+            "notes": [f"toy weights for {', '.join(self._options.dimensions)}: not for sale"],
+        }
+
+    @remote(host_arguments=("frames",))
+    def measure(self, dimension: str, frames: torch.Tensor, fps: float, prompt: str, words: str) -> dict[str, Any]:
+        if len(frames) < 2:
+            raise BadArgument(f"{dimension}: expected at least 2 frames, got {len(frames)}")
+        if min(frames.shape[1:3]) < MIN_SIDE:
+            raise BadArgument(f"{dimension}: expected sides of at least {MIN_SIDE}, got {tuple(frames.shape[1:3])}")
+        if len(frames) == self._options.fatal_num_frames:
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(self._options.delay_s)
+        brightness = frames.float().mean(dim=(1, 2, 3)) / 255.0
+        score = float(brightness.mean()) * self._options.factor + 0.001 * len(dimension + prompt + words)
+        return {"score": score, "weight": float(len(frames) - 1), "changes": brightness.diff(), "fps": fps}
