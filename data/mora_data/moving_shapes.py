@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +22,10 @@ FORMS = ("circle", "square")
 DIRECTIONS = {"right": (1, 0), "left": (-1, 0), "down": (0, 1), "up": (0, -1)}
 SPEEDS = {"slowly": 0.25, "quickly": 0.55}  # path of a clip, as a share of the picture's side
 _UNNAMED_PATH = 0.6  # if the prompt names no speed
+_PROMPT = re.compile(
+    rf"\ba (?P<colour>{'|'.join(COLOURS)}) (?P<form>{'|'.join(FORMS)}) moves"
+    rf"(?: (?P<speed>{'|'.join(SPEEDS)}))? (?P<direction>{'|'.join(DIRECTIONS)})\b"
+)
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,12 @@ class MovingShape:
         """The clip's description in words."""
         manner = "" if self.speed is None else f" {self.speed}"
         return f"a {self.colour} {self.form} moves{manner} {self.direction}"
+
+    @classmethod
+    def of_prompt(cls, prompt: str) -> MovingShape | None:
+        """Return the shape that a prompt describes in these words; None if it describes another thing."""
+        found = _PROMPT.search(" ".join(prompt.lower().split()))
+        return None if found is None else cls(*found.group("colour", "form", "direction", "speed"))
 
     def clip(self, shape: ClipShape, offset: tuple[float, float] = (0.0, 0.0)) -> npt.NDArray[np.uint8]:
         """Draw uint8 (frames, height, width, 3); the path's middle is the picture's centre plus `offset` pixels."""

@@ -62,6 +62,22 @@ def agreement(prompt: MovingShape, picture: Pixels, clip: Pixels) -> dict[str, f
     return {name: float(value) for name, value in found.items()}
 
 
+def clip_agreement(prompt: MovingShape, clip: Pixels) -> dict[str, float]:
+    """1 (agrees) or 0 for what a clip shows of its prompt: colour, place of its beginning, direction, and speed.
+
+    The speed is left out if the prompt names none.
+    """
+    seen = look(clip)
+    found = {
+        "colour": seen.colour == prompt.colour,
+        "begins": seen.begins == prompt.direction,
+        "direction": seen.direction == prompt.direction,
+    }
+    if prompt.speed is not None:
+        found["speed"] = seen.speed == prompt.speed
+    return {name: float(value) for name, value in found.items()}
+
+
 def _inside(frames: Pixels) -> npt.NDArray[np.bool_]:
     return np.asarray(np.abs(frames.astype(int) - GROUND).max(axis=-1) > _CONTRAST)
 

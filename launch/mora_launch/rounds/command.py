@@ -16,7 +16,7 @@ from mora_launch.jobs.machine import check_machine
 from mora_launch.jobs.run_path import CONFIG_COPY, made_run, run_path
 from mora_launch.jobs.servers import check_agents
 from mora_launch.rounds.judging.judge import Interrupted
-from mora_launch.rounds.judging.judges import open_judges
+from mora_launch.rounds.judging.judges import judged_criteria, open_judges
 from mora_launch.rounds.report import summary_tables
 from mora_launch.rounds.round_runner import RoundRunner, WaitsForReview
 from mora_launch.rounds.store import read_json, write_once
@@ -42,6 +42,7 @@ def synthesize(config: TrainConfig, *, run: Path | None, resume: bool, console: 
     refuse_missing(checked.values())
     path = run_path(run, f"{config.name}-rounds", resume=resume)
     judges = open_judges(config.synthesis, environments_of(config))
+    judged_criteria(config.synthesis, judges)  # refuses judges without a common criterion before anything is made
     path = made_run(run, path)
     with RunDirectory.create(path, lock=True) as directory:
         _keep_config(config_copy, directory.path / CONFIG_COPY)

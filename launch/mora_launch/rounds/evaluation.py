@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from mora_data.clips import read_clip
+from mora_data.moving_shapes import MovingShape
+from mora_data.reading.fitting import Clip
+from mora_data.seen_shapes import clip_agreement
 from mora_data.settings import ClipShape
-from mora_trainer.candidate_settings import VIDEO_FILE
+from mora_trainer.candidate_settings import RECORD_FILE, VIDEO_FILE
 
 from mora_launch.rounds.judging.measured_judge import score
 from mora_launch.rounds.judging.measures import measure
@@ -39,13 +43,33 @@ def videos(run: Path, step: int) -> list[Path]:
     return sorted((run / EVALUATION / f"step-{step:08d}").glob(f"*/candidate-0/{VIDEO_FILE}"))
 
 
+def prompt_of(video: Path) -> str:
+    """Return the prompt of a video for held-out prompts."""
+    return str(json.loads(video.with_name(RECORD_FILE).read_text(encoding="utf-8"))["prompt"])
+
+
 def figures(run: Path, step: int, shape: ClipShape) -> dict[str, Figure]:
-    """Return every measure, and the measured judge's even score, over the held-out prompts."""
-    found = [measure(read_clip(path, shape)) for path in videos(run, step)]
-    columns = {name: [measures[name] for measures in found] for name in found[0]} if found else {}
-    if found:
-        columns["score"] = [score(measures, set()) for measures in found]
-    return {name: _figure(values) for name, values in columns.items()}
+    """Return every measure, and the measured judge's even score, over the held-out prompts.
+
+    Where all prompts describe moving shapes, also the share of the videos that agree with their prompt, by property.
+    """
+    made = videos(run, step)
+    if not made:
+        return {}
+    clips = [read_clip(path, shape) for path in made]
+    found = [measure(clip) for clip in clips]
+    columns = {name: [measures[name] for measures in found] for name in found[0]}
+    columns["score"] = [score(measures, set()) for measures in found]
+    shapes = [MovingShape.of_prompt(prompt_of(path)) for path in made]
+    return {name: _figure(values) for name, values in {**_agreement(shapes, clips), **columns}.items()}
+
+
+def _agreement(shapes: list[MovingShape | None], clips: list[Clip]) -> dict[str, list[float]]:
+    rows = [clip_agreement(shape, clip) for shape, clip in zip(shapes, clips, strict=True) if shape is not None]
+    if len(rows) < len(clips) or len({tuple(row) for row in rows}) > 1:
+        return {}
+    columns = {f"agrees in {name}": [row[name] for row in rows] for name in rows[0]}
+    return {**columns, "agrees in all": [float(all(row.values())) for row in rows]}
 
 
 def _figure(values: list[float]) -> Figure:

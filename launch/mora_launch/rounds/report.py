@@ -1,4 +1,7 @@
-"""A round's page: every set with its candidates side by side, who judged what, and how the model changed."""
+"""A round's page: every set with its candidates side by side, who judged what, and how the model changed.
+
+People count sets and candidates from 1, in the review as on this page; files and the manifest from 0.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from rich.table import Table
 from mora_launch.config.train_config import TrainConfig
 from mora_launch.rounds.agreement import agreement_of_rounds
 from mora_launch.rounds.curves import modulation_curves, read_steps
-from mora_launch.rounds.evaluation import evaluated_steps, figures, videos
+from mora_launch.rounds.evaluation import evaluated_steps, figures, prompt_of, videos
 from mora_launch.rounds.judging.criteria import CRITERIA
 from mora_launch.rounds.judging.judge import Verdict
 from mora_launch.rounds.store import Plan, RoundFolder, SetDecision, SetFolder, write_once
@@ -33,9 +36,7 @@ def write_report(run: Path, folder: RoundFolder, config: TrainConfig) -> None:
         facts=_facts(folder, plan),
         steps=steps,
         figures=[figures(run, step, config.clip) for step in steps],
-        previews=[
-            (step, _from(run, video.with_name(PREVIEW_FILE))) for step in steps for video in videos(run, step)[:1]
-        ],
+        pairs=_pairs(run, steps),
         curves=modulation_curves(read_steps(run)),
         sets=[_set(folder.set(index), index, plan) for index in range(len(plan.sets))],
     )
@@ -56,6 +57,15 @@ def _facts(folder: RoundFolder, plan: Plan) -> dict[str, str]:
         "sets": ", ".join(f"{number} {what}" for what, number in counts.items()),
         "judges": str(agreement_of_rounds([folder])),
     }
+
+
+def _pairs(run: Path, steps: list[int]) -> list[tuple[str, list[str]]]:
+    """Each held-out prompt with a link to its video after each of the steps."""
+    columns = [videos(run, step) for step in steps]
+    return [
+        (prompt_of(row[0]), [_from(run, video.with_name(PREVIEW_FILE)) for video in row])
+        for row in zip(*columns, strict=True)
+    ]
 
 
 def _from(run: Path, path: Path) -> str:
@@ -83,7 +93,7 @@ def _set(files: SetFolder, index: int, plan: Plan) -> dict[str, Any]:
 def _decided(decision: SetDecision | None) -> str:
     if decision is None:
         return "waits for review"
-    what = "dropped" if decision.chosen is None else f"candidate {decision.chosen} taken"
+    what = "dropped" if decision.chosen is None else f"candidate {decision.chosen + 1} taken"
     who = decision.decided_by if decision.reviewer is None else f"reviewer {decision.reviewer}"
     return f"{what}: {who}" + (f" ({decision.reason})" if decision.reason else "")
 
@@ -91,7 +101,7 @@ def _decided(decision: SetDecision | None) -> str:
 def _said(verdict: Verdict) -> str:
     if verdict.ranking is None:
         return "abstains"
-    return " > ".join(map(str, verdict.ranking)) if verdict.ranking else "none is good"
+    return " > ".join(str(number + 1) for number in verdict.ranking) if verdict.ranking else "none is good"
 
 
 def summary_tables(run: Path, config: TrainConfig) -> list[Table]:

@@ -28,6 +28,8 @@ from mora_launch.rounds.generation import VideoMaking
 from mora_launch.rounds.judging.criteria import CRITERIA
 from mora_launch.rounds.judging.judge import Interrupted, Judge, ask
 from mora_launch.rounds.judging.judge_device import needs_device_of_agents
+from mora_launch.rounds.judging.judges import judged_criteria
+from mora_launch.rounds.prompting.held_out import held_out_prompts
 from mora_launch.rounds.prompting.prompts import new_prompts
 from mora_launch.rounds.report import write_report
 from mora_launch.rounds.store import Plan, PlannedSet, RoundFolder, SetFolder
@@ -66,6 +68,7 @@ class RoundRunner:
         self._synthesis = config.synthesis
         self._directory = directory
         self._judges = judges
+        self._criteria = judged_criteria(config.synthesis, judges)
         self._servers = servers
         self._videos = VideoMaking(config, directory, servers, console)
         self._console = console
@@ -118,7 +121,7 @@ class RoundRunner:
             self._synthesis.prompts,
             number=self._synthesis.prompts_per_round,
             seed=f"{self._config.seed}/prompts/{folder.number}",
-            used=[*self._used_prompts(folder.number), *self._held_out()],
+            used=[*self._used_prompts(folder.number), *held_out_prompts(self._config)],
         )
         sets = tuple(self._planned(folder.number, index, prompt) for index, prompt in enumerate(prompts))
         plan = Plan(
@@ -133,8 +136,7 @@ class RoundRunner:
 
     def _planned(self, number: int, index: int, prompt: str) -> PlannedSet:
         seed = f"{self._config.seed}/{number}/{index}"
-        criteria = self._synthesis.criteria
-        criterion = criteria[_number(f"{seed}/criterion") % len(criteria)]
+        criterion = self._criteria[_number(f"{seed}/criterion") % len(self._criteria)]
         seeds = tuple(_number(f"{seed}/{candidate}") for candidate in range(self._synthesis.num_candidates))
         return PlannedSet(prompt, criterion, seeds)
 
@@ -148,12 +150,6 @@ class RoundRunner:
     def _used_prompts(self, before: int) -> list[str]:
         plans = [RoundFolder(self._directory.path, number).plan() for number in range(1, before)]
         return [planned.prompt for plan in plans if plan is not None for planned in plan.sets]
-
-    def _held_out(self) -> list[str]:
-        """Prompts of the grammar that are never trained on, to look at before and after."""
-        settings = self._synthesis.prompts.model_copy(update={"source": "grammar"})
-        number = self._synthesis.num_evaluation_prompts
-        return new_prompts(settings, number=number, seed=f"{self._config.seed}/held out", used=[])
 
     def _model(self, step: int) -> TrainedModel | None:
         if step == 0:
@@ -192,7 +188,7 @@ class RoundRunner:
                 seeds=dict.fromkeys(self._config.chain_names, _number(f"{self._config.seed}/held out/{index}")),
                 folder=str(target / f"{index:03d}" / "candidate-0"),
             )
-            for index, prompt in enumerate(self._held_out())
+            for index, prompt in enumerate(held_out_prompts(self._config))
         ]
         self._make(step, orders)
 
@@ -224,7 +220,7 @@ class RoundRunner:
         )
         folder.set(index).write_verdict(number, verdict)
         if verdict.ranking is None:
-            self._say(folder, f"set {index}: {verdict.judge} abstains: {verdict.note}")
+            self._say(folder, f"set {index + 1}: {verdict.judge} abstains: {verdict.note}")
 
     def _decide(self, files: SetFolder, num_candidates: int) -> None:
         verdicts = [verdict for verdict in (files.verdict(0), files.verdict(1)) if verdict is not None]
@@ -240,8 +236,8 @@ class RoundRunner:
             return read_clip(path, self._config.clip)
         except DatasetError as error:
             raise RoundError(
-                f"round {folder.number}, set {index}: candidate {candidate} cannot be judged ({error}); remove its "
-                f"folder {path.parent}, and --resume makes the same candidate again"
+                f"round {folder.number}, set {index + 1}: candidate {candidate + 1} cannot be judged ({error}); remove "
+                f"its folder {path.parent}, and --resume makes the same candidate again"
             ) from None
 
 

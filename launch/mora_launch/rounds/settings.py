@@ -35,8 +35,8 @@ class LocalModelSettings(Settings):
 class PromptSettings(Settings):
     """The source of prompts."""
 
-    # made by rules, by a language model, or read from a file
-    source: Literal["grammar", "endpoint", "file"] = "grammar"
+    # made by rules; those of the moving shapes that training may show; by a language model; or read from a file
+    source: Literal["grammar", "shapes", "endpoint", "file"] = "grammar"
     file: str | None = None  # one prompt per line
     endpoint: EndpointSettings | None = None
     mode: Literal["few_shot", "zero_shot"] = "few_shot"  # with examples, or from the instruction only
@@ -55,9 +55,10 @@ class PromptSettings(Settings):
 class JudgeSettings(Settings):
     """One of the two judges."""
 
-    # measures of the pixels, a model behind an endpoint, or a model in a server of this machine
-    kind: Literal["measured", "endpoint", "local"] = "measured"
-    emphasis: Emphasis = "even"  # for kind `measured`: which measures count more
+    # measures of the pixels; whether drawn shapes agree with the prompt; a model behind an endpoint; or a model in a
+    # server of this machine
+    kind: Literal["measured", "shapes", "endpoint", "local"] = "measured"
+    emphasis: Emphasis = "even"  # for kinds `measured` and `shapes`: what counts more
     endpoint: EndpointSettings | None = None
     local: LocalModelSettings | None = None
     num_frames: PositiveInt = 4  # of each candidate, shown to a model
@@ -91,6 +92,7 @@ class SynthesisSettings(Settings):
     review: Annotated[Literal["person", "off"], BeforeValidator(_yaml_word)] = "person"  # off: the mean rank decides
     weights: Literal["weights", "average"] = "weights"  # part of the checkpoint that makes the next candidates
     num_evaluation_prompts: int = Field(default=4, ge=0)  # held out: measured before and after, never trained on
+    evaluation_prompts: str | None = None  # file with one held-out prompt a line; None = of the grammar or the shapes
 
     @model_validator(mode="after")
     def _known_criteria(self) -> SynthesisSettings:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from mora_data.moving_shapes import GROUND, MovingShape, all_shapes
-from mora_data.seen_shapes import Sight, agreement, look
+from mora_data.seen_shapes import Sight, agreement, clip_agreement, look
 from mora_data.settings import ClipShape
 
 SHAPE = ClipShape(num_frames=5, height=32, width=32)
@@ -17,6 +17,18 @@ def test_colour_direction_and_speed_of_every_made_clip_are_read_despite_noise_an
         clip = made.clip(SHAPE, (1.0, -1.0)).astype(float) + draw.normal(0, 12, (5, 32, 32, 3))
         seen = look(clip.clip(0, 255).astype(np.uint8))
         assert seen == Sight(made.colour, made.direction, made.direction, made.speed)
+
+
+def test_a_clip_agrees_with_its_own_prompt_and_with_no_word_of_the_opposite() -> None:
+    for made in all_shapes():
+        assert set(clip_agreement(made, made.clip(SHAPE)).values()) == {1.0}
+    other = MovingShape("blue", "circle", "right", "slowly")
+    assert set(clip_agreement(other, RED.clip(SHAPE)).values()) == {0.0}
+    assert set(clip_agreement(MovingShape("red", "circle", "left"), RED.clip(SHAPE))) == {
+        "colour",
+        "begins",
+        "direction",
+    }
 
 
 def test_an_empty_clip_shows_nothing() -> None:

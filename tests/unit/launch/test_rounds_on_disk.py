@@ -91,7 +91,7 @@ def test_a_missing_video_is_named_and_the_round_continues_once_it_is_back(run: P
     video = RoundFolder(run, 1).set(1).video(0)
     content = video.read_bytes()
     video.unlink()
-    with pytest.raises(RoundError, match=r"round 1, set 1: candidate 0 cannot be judged.*--resume makes the same"):
+    with pytest.raises(RoundError, match=r"round 1, set 2: candidate 1 cannot be judged.*--resume makes the same"):
         go_on(run, config)
     assert RoundFolder(run, 1).set(0).verdict(0) is not None
     video.write_bytes(content)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import numpy as np
+import pytest
 from mora_data.moving_shapes import COLOURS, GROUND, MovingShape, all_shapes, is_held_out, made_clip
 from mora_data.settings import ClipShape
 
@@ -51,3 +52,16 @@ def test_held_out_combinations_are_a_quarter_with_every_value_equally_often() ->
     assert set(Counter(shape.direction for shape in held_out).values()) == {4}
     assert set(Counter(shape.form for shape in held_out).values()) == {8}
     assert set(Counter(shape.speed for shape in held_out).values()) == {8}
+
+
+@pytest.mark.parametrize("made", [*all_shapes(), MovingShape("red", "circle", "left")])
+def test_a_prompt_tells_its_shape(made: MovingShape) -> None:
+    assert MovingShape.of_prompt(made.prompt) == made
+    assert MovingShape.of_prompt(f"  {made.prompt.capitalize()}. The scene is clearly lit.") == made
+
+
+@pytest.mark.parametrize(
+    "prompt", ["", "a red cat moves left", "a red circle", "a circle moves left", "red circle moves left"]
+)
+def test_a_prompt_of_something_else_tells_none(prompt: str) -> None:
+    assert MovingShape.of_prompt(prompt) is None

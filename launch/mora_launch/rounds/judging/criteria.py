@@ -1,8 +1,8 @@
 """The ten criteria for ranking a set of candidates; a random one is used for each set (paper, 4.2 and A.7).
 
 The wording is ours, not the paper's. `measures` names the measures of `measures.py` that are relevant to a criterion:
-the measured judge weights them 1.5 times. A criterion without measures needs a model of language and pictures; for it
-the measured judge uses equal weights, and says so in its answer.
+the measured judge weights them 1.5 times. A criterion without measures needs a model of language and pictures; the
+measured judge abstains from it.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ class Criterion:
     title: str
     question: str
     measures: tuple[str, ...] = ()
+    is_about_prompt: bool = False
 
 
 CRITERIA = {
@@ -24,6 +25,7 @@ CRITERIA = {
         "agreement with the prompt",
         "Which video shows most completely what the prompt asks for: its subjects, their number, their actions, the "
         "place, the style and the movement of the camera?",
+        is_about_prompt=True,
     ),
     "subject_consistency": Criterion(
         "consistency of the subject",

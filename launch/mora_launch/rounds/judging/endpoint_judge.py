@@ -9,6 +9,7 @@ from mora_runtime.errors import EndpointFailed
 from mora_runtime.process.run_directory import RunDirectory
 
 from mora_launch.chat.endpoint import Chat, picture_part
+from mora_launch.rounds.judging.criteria import Criterion
 from mora_launch.rounds.judging.frames import shown_frames
 from mora_launch.rounds.judging.judge import JudgeAnswer, Question
 from mora_launch.rounds.judging.ranking import RankingDialogue, instruction, reminder
@@ -23,6 +24,10 @@ class EndpointJudge:
         self.name = f"endpoint:{settings.endpoint.model}"
         self._settings = settings
         self._chat = Chat(settings.endpoint, "judge (synthesis.judges.endpoint)")
+
+    def can_judge(self, criterion: Criterion) -> bool:
+        """Any criterion: the model reads the question."""
+        return True
 
     def session(self, directory: RunDirectory) -> AbstractContextManager[object]:
         """Do nothing, because the judge runs elsewhere."""

@@ -48,6 +48,9 @@ class Judge(Protocol):
     def name(self) -> str:
         """Name in reports and statistics."""
 
+    def can_judge(self, criterion: Criterion) -> bool:
+        """Whether it can say anything about this criterion; if not, it is not asked, and would abstain."""
+
     def session(self, directory: RunDirectory) -> AbstractContextManager[object]:
         """Provide what `rank` needs, such as a server, for the time of the context.
 

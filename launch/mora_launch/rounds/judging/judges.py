@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from mora_runtime.errors import SettingsError
+
 from mora_launch.environments.catalog import Environments
+from mora_launch.rounds.judging.criteria import CRITERIA
 from mora_launch.rounds.judging.judge import Judge
 from mora_launch.rounds.judging.judge_agents import judge_name
 from mora_launch.rounds.judging.measured_judge import MeasuredJudge
+from mora_launch.rounds.judging.shapes_judge import ShapesJudge
 from mora_launch.rounds.settings import JudgeSettings, SynthesisSettings
 
 
@@ -31,4 +37,18 @@ def _open(settings: JudgeSettings, name: str, environments: Environments) -> Jud
         from mora_launch.rounds.judging.local_judge import LocalJudge
 
         return LocalJudge(settings, name, environments)
-    return MeasuredJudge(settings.emphasis)
+    return ShapesJudge(settings.emphasis) if settings.kind == "shapes" else MeasuredJudge(settings.emphasis)
+
+
+def judged_criteria(settings: SynthesisSettings, judges: Sequence[Judge]) -> list[str]:
+    """Return those of the configured criteria about which every judge can say something.
+
+    Raises:
+        SettingsError: there is none.
+    """
+    able = {judge.name: {name for name in settings.criteria if judge.can_judge(CRITERIA[name])} for judge in judges}
+    common = [name for name in settings.criteria if all(name in names for names in able.values())]
+    if not common:
+        told = "; ".join(f"{name} can judge {', '.join(sorted(names)) or 'none'}" for name, names in able.items())
+        raise SettingsError(f"synthesis.criteria: expected one that both judges can judge, got none: {told}")
+    return common

@@ -17,6 +17,7 @@ from mora_launch.environments.build import ensure_environments
 from mora_launch.environments.catalog import Environments, find_environment
 from mora_launch.jobs.servers import server_settings, start_server
 from mora_launch.limits import CONTROL_DEADLINE_S
+from mora_launch.rounds.judging.criteria import Criterion
 from mora_launch.rounds.judging.frames import shown_frames
 from mora_launch.rounds.judging.judge import Interrupted, JudgeAnswer, Question
 from mora_launch.rounds.judging.judge_agents import judge_agent
@@ -54,6 +55,10 @@ class LocalJudge:
         refuse_missing([checked])
         self._options = checked.options
         self._connected: tuple[Client, Supervisor] | None = None
+
+    def can_judge(self, criterion: Criterion) -> bool:
+        """Any criterion: the model reads the question."""
+        return True
 
     @contextlib.contextmanager
     def session(self, directory: RunDirectory) -> Iterator[None]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from mora_runtime.process.run_directory import RunDirectory
 
+from mora_launch.rounds.judging.criteria import Criterion
 from mora_launch.rounds.judging.emphasis import STRESSED, Emphasis
 from mora_launch.rounds.judging.judge import JudgeAnswer, Question
 from mora_launch.rounds.judging.measures import MEASURES, Measures, measure
@@ -31,12 +32,18 @@ class MeasuredJudge:
         """Name with the emphasis: measured-picture, ..."""
         return f"measured-{self.emphasis}"
 
+    def can_judge(self, criterion: Criterion) -> bool:
+        """Only a criterion that can be measured without the prompt."""
+        return bool(criterion.measures)
+
     def session(self, directory: RunDirectory) -> AbstractContextManager[object]:
         """Do nothing: the judge needs no session."""
         return nullcontext()
 
     def rank(self, question: Question) -> JudgeAnswer:
         """Rank by score, best first; no candidate is good if none of them moves."""
+        if not self.can_judge(question.criterion):
+            return JudgeAnswer(None, (), "this criterion cannot be measured")
         stressed = set(question.criterion.measures) | set(STRESSED[self.emphasis])
         found = [measure(clip) for clip in question.clips]
         scores = [score(measures, stressed) for measures in found]
@@ -46,11 +53,10 @@ class MeasuredJudge:
                 "scores": [round(value, 4) for value in scores],
             }
         )
-        note = "" if question.criterion.measures else "this criterion cannot be measured; ranked by general quality"
         if all(measures["liveliness"] <= _BROKEN_LIVELINESS for measures in found):
             return JudgeAnswer((), (raw,), "no candidate moves")
         ranking = sorted(range(len(scores)), key=lambda index: -scores[index])
-        return JudgeAnswer(tuple(ranking), (raw,), note)
+        return JudgeAnswer(tuple(ranking), (raw,))
 
 
 def score(measures: Measures, stressed: set[str]) -> float:

@@ -93,7 +93,8 @@ class ReviewQueue:
         if chosen is not None and not 0 <= chosen < len(waiting.planned.seeds):
             raise RoundError(f"expected a candidate from 0 to {len(waiting.planned.seeds) - 1}, got {chosen}")
         if waiting.files.decision() is not None:
-            raise RoundError(f"round {waiting.round}, set {waiting.index}: another reviewer has decided it meanwhile")
+            which = f"round {waiting.round}, set {waiting.index + 1}"
+            raise RoundError(f"{which}: another reviewer has decided it meanwhile")
         waiting.files.write_decision(SetDecision(chosen, "reviewer", self._reviewer))
         self._mine.append(waiting)
 

@@ -68,12 +68,14 @@ class TerminalReview:
             chosen = None if key == "0" else int(key) - 1
             self._queue.decide(waiting, chosen)
             what = "none is good" if chosen is None else f"candidate {key}"
-            self._console.print(f"round {waiting.round}, set {waiting.index}: {what}")
+            self._console.print(f"round {waiting.round}, set {waiting.index + 1}: {what}")
             return 1
         if key == "u":
             undone = self._queue.undo()
-            text = "nothing to undo" if undone is None else f"round {undone.round}, set {undone.index}: undecided again"
-            self._console.print(text)
+            told = "nothing to undo"
+            if undone is not None:
+                told = f"round {undone.round}, set {undone.index + 1}: undecided again"
+            self._console.print(told)
             return 0 if undone is None else -1
         return 0
 
@@ -95,7 +97,7 @@ class TerminalReview:
         width = (self._console.width - _GAP * (len(clips) - 1)) // len(clips)
         lines = half_blocks([clip[frame] for clip in clips], min(width, 48))
         names = Text("".join(f"[{number}]".ljust(min(width, 48) + _GAP) for number in range(1, len(clips) + 1)))
-        head = [Text(f"round {waiting.round}, set {waiting.index}: {waiting.planned.prompt}", style="bold")]
+        head = [Text(f"round {waiting.round}, set {waiting.index + 1}: {waiting.planned.prompt}", style="bold")]
         parts = [*head, Text(waiting.question), *lines, names]
         if self._shows_verdicts:
             parts += [Text(line) for line in _verdicts(waiting)]

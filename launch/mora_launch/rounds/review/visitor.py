@@ -35,7 +35,7 @@ class Visitor:
     def held(self, round_number: int, index: int) -> Waiting:
         """Return the set on the page. Raises: NotHeld: it is another one, or none."""
         if self.shown is None or (self.shown.round, self.shown.index) != (round_number, index):
-            raise NotHeld(f"round {round_number}, set {index}: is not the set on your page; reload the page")
+            raise NotHeld(f"round {round_number}, set {index + 1}: is not the set on your page; reload the page")
         return self.shown
 
     def look(self) -> None:
