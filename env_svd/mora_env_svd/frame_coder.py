@@ -50,6 +50,10 @@ class FrameCoder:
         self._recomputes = recomputes
 
     @property
+    def vae(self) -> Any:
+        return self._vae
+
+    @property
     def device(self) -> torch.device:
         found: torch.device = next(self._vae.parameters()).device
         return found

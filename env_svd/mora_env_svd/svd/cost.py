@@ -132,10 +132,17 @@ def _sized_models(options: SvdOptions) -> SvdModels:
         vision = CLIPVisionModelWithProjection(
             CLIPVisionConfig(**_config(folder / "image_encoder", published.IMAGE_ENCODER))
         )
-    if options.vae_dtype != "float32":  # diffusers warns about every cast
-        vae = vae.to(DTYPES[options.vae_dtype])
-    unet, vision = (model.to(DTYPES[options.dtype]).eval() for model in (unet, vision))
-    return SvdModels.of(options, unet, vae.eval(), vision, EulerDiscreteScheduler(**published.SCHEDULER), _GREY, _GREY)
+    scheduler = EulerDiscreteScheduler(**published.SCHEDULER)
+    unet, vae, vision = (
+        # by torch's own method, because diffusers warns about every cast; some of its parameters are on the CPU yet
+        torch.nn.Module.to(model, device=_META, dtype=dtype).eval()
+        for model, dtype in (
+            (unet, DTYPES[options.dtype]),
+            (vae, DTYPES[options.vae_dtype]),
+            (vision, DTYPES[options.dtype]),
+        )
+    )
+    return SvdModels.of(options, unet, vae, vision, scheduler, _GREY, _GREY)
 
 
 def _config(folder: Path, otherwise: dict[str, Any]) -> dict[str, Any]:
