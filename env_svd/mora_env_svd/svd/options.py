@@ -22,7 +22,7 @@ class SvdOptions(Settings):
 
     model: str  # folder in diffusers' layout (relative to the checkout), or a Hub id
     unet: str | None = None  # folder of trained UNet weights, instead of those in `model`
-    # Folder or Hub id with `text_encoder/` and `tokenizer/`, whose rows start z. None = those of `model`, if there.
+    # Folder or Hub id with `text_encoder/` and `tokenizer/`, whose rows start z. None = the model's own, if any.
     text_encoder: str | None = None
     # What z starts from without a text encoder: CLIP's embeddings of grey pictures, or random rows of the same length.
     modulation_start: Literal["grey_image", "random"] = "grey_image"
@@ -36,10 +36,9 @@ class SvdOptions(Settings):
     gradient_checkpointing: bool = False  # for UNet, autoencoder and image encoder
     decode_chunk_size: int = Field(default=14, ge=1)  # frames decoded at once; more frames flicker less
 
-    # What the model is told about the clip, in sampling and in training.
-    fps: int = Field(default=7, ge=1)  # frames per second
-    motion_bucket_id: int = Field(default=127, ge=0)  # more = more motion
-    noise_aug_strength: float = Field(default=0.02, ge=0.0)  # of the noise on the given picture
+    fps: int = Field(default=7, ge=1)  # frames per second that the model is told
+    motion_bucket_id: int = Field(default=127, ge=0)  # amount of motion that the model is told
+    noise_aug_strength: float = Field(default=0.02, ge=0.0)  # of the noise on the given picture; the model is told it
 
     num_inference_steps: int = Field(default=25, ge=1, le=1000)  # model calls of sampling
     min_guidance_scale: float = Field(default=1.0, ge=0.0)  # of the first frame
