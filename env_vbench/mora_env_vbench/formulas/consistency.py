@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 from torch.nn import functional
 
@@ -16,3 +18,12 @@ def pair_similarities(features: Tensor) -> Tensor:
     before = functional.cosine_similarity(rows[:-1], rows[1:]).clamp(min=0.0)
     first = functional.cosine_similarity(rows[:1], rows[1:]).clamp(min=0.0)
     return (before.double() + first.double()) / 2.0
+
+
+def consistency(features: Tensor) -> dict[str, Any]:
+    """`score` of a video, the number of its pairs of frames as `weight`, and the values of these `pairs`.
+
+    The overall value is the mean over the pairs of all videos, as one process of VBench computes it.
+    """
+    pairs = pair_similarities(features)
+    return {"score": float(pairs.mean()), "weight": float(len(pairs)), "pairs": pairs.float()}

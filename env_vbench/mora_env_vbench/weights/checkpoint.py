@@ -39,7 +39,7 @@ def open_checkpoint(path: Path) -> Iterator[TensorFile]:
 class _Safetensors(TensorFile):
     def __init__(self, file: safe_open) -> None:
         self._file = file
-        self._names: list[str] = list(file.keys())  # type: ignore[no-untyped-call]
+        self._names: list[str] = list(file.keys())
 
     def __len__(self) -> int:
         return len(self._names)
@@ -48,11 +48,11 @@ class _Safetensors(TensorFile):
         return iter(self._names)
 
     def __getitem__(self, name: str) -> Tensor:
-        tensor: Tensor = self._file.get_tensor(name)  # type: ignore[no-untyped-call]
+        tensor: Tensor = self._file.get_tensor(name)
         return tensor
 
     def shape_of(self, name: str) -> tuple[int, ...]:
-        return tuple(self._file.get_slice(name).get_shape())  # type: ignore[no-untyped-call]
+        return tuple(self._file.get_slice(name).get_shape())
 
 
 @contextmanager

@@ -1,0 +1,1 @@
+"""DINO: a vision transformer trained without labels, whose features follow the subject of a picture."""
