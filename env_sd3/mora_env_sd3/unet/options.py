@@ -25,14 +25,13 @@ class UnetOptions(Settings):
 
     model: str  # folder in diffusers' layout (relative to the checkout), or a Hub id
     unet: str | None = None  # folder of trained UNet weights, instead of those in `model`
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    # Of the pictures in a chain. A request names its own size.
-    height: int = Field(ge=8, multiple_of=8)
-    width: int = Field(ge=8, multiple_of=8)
-    num_inference_steps: int = Field(default=50, ge=1, le=1000)
+    dtype: Literal["float32", "bfloat16"] = "float32"  # of the weights
+    height: int = Field(ge=8, multiple_of=8)  # pixels, of the pictures in a chain; a request names its own size
+    width: int = Field(ge=8, multiple_of=8)  # pixels, as `height`
+    num_inference_steps: int = Field(default=50, ge=1, le=1000)  # denoising steps
     guidance_scale: float = Field(default=5.0, ge=0.0)  # <= 1 switches guidance off
     gradient_steps: int | Literal["all"] = 1  # K: the last K denoising steps carry gradient (DRaFT-K)
-    gradient_checkpointing: bool = False
+    gradient_checkpointing: bool = False  # compute activations again in the backward, which needs less memory
     # Requests: a picture's bytes are the same in any batch. False = one pass for the whole batch, which is faster.
     batch_invariant: bool = True
     snr_gamma: float = Field(default=5.0, gt=0.0)  # of the loss: weight min(SNR, gamma) / SNR
