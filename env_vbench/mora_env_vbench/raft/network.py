@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
+import torch
 from torch import Tensor, nn
 
 from mora_env_vbench.correlation import CorrelationPyramid, all_pairs, cell_coordinates
@@ -43,7 +44,7 @@ class Raft(nn.Module):
 
     def context(self, pictures: Tensor) -> Tensor:
         """(N, C, H/8, W/8): what starts and guides the recurrence, of the first picture of a pair."""
-        context: Tensor = self.cnet(_scaled(pictures))
+        context: Tensor = self.cnet(_scaled(pictures).contiguous(memory_format=torch.channels_last))
         return context
 
     def low_flow(self, first: Tensor, second: Tensor, context: Tensor, num_iterations: int) -> tuple[Tensor, Tensor]:
@@ -54,12 +55,12 @@ class Raft(nn.Module):
             context: the `context` of the first picture.
         """
         hidden, inputs = context.split([self._sizes.hidden, self._sizes.context], dim=1)
-        hidden, inputs = hidden.tanh(), inputs.relu()
+        hidden, parts = hidden.tanh(), self.update_block.gru.context_parts(inputs.relu())
         pyramid = CorrelationPyramid(all_pairs(first, second), NUM_LEVELS, RADIUS)
         cells = cell_coordinates(len(first), *first.shape[2:], first.device)
         targets = cells
         for _ in range(num_iterations):
-            hidden, correction = self.update_block(hidden, inputs, pyramid.windows(targets), targets - cells)
+            hidden, correction = self.update_block(hidden, parts, pyramid.windows(targets), targets - cells)
             targets = targets + correction
         return targets - cells, hidden
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+_KERNELS = ((1, 5), (5, 1))  # of the two units of the recurrence
 
 
 class MotionEncoder(nn.Module):
@@ -25,29 +29,63 @@ class MotionEncoder(nn.Module):
         return torch.cat([features, flow], dim=1)
 
 
-class SeparableGru(nn.Module):
-    """A gated recurrent unit with 1x5 convolutions, then one with 5x1 convolutions."""
+class GatePart(NamedTuple):
+    """One unit with a given context: what the context adds to the convolutions, and the weights of the other inputs."""
 
-    def __init__(self, num_hidden: int, num_inputs: int) -> None:
+    gates_sum: Tensor
+    proposal_sum: Tensor
+    gates_weight: Tensor
+    proposal_weight: Tensor
+
+    def gates(self, x: Tensor) -> Tensor:
+        """z and r before the sigmoid (N, 2 C, h, w)."""
+        return self.gates_sum + functional.conv2d(x, self.gates_weight, padding="same")
+
+    def proposal(self, x: Tensor) -> Tensor:
+        """q before tanh (N, C, h, w)."""
+        return self.proposal_sum + functional.conv2d(x, self.proposal_weight, padding="same")
+
+
+class SeparableGru(nn.Module):
+    """A gated recurrent unit with 1x5 convolutions, then one with 5x1 convolutions.
+
+    Its inputs are a context, the same in all iterations, and the motion. The context's part of all convolutions is
+    computed once (`context_parts`), and the gates z and r, which have the same inputs, are one convolution.
+    """
+
+    def __init__(self, num_hidden: int, num_context: int, num_motion: int) -> None:
         super().__init__()
-        for number, kernel in enumerate([(1, 5), (5, 1)], start=1):
-            padding = (kernel[0] // 2, kernel[1] // 2)
+        self._context = slice(num_hidden, num_hidden + num_context)
+        for number, kernel in enumerate(_KERNELS, start=1):
             for gate in "zrq":
-                convolution = nn.Conv2d(num_hidden + num_inputs, num_hidden, kernel, padding=padding)
+                num_inputs = num_hidden + num_context + num_motion
+                convolution = nn.Conv2d(num_inputs, num_hidden, kernel, padding="same")
                 self.add_module(f"conv{gate}{number}", convolution)
 
-    def forward(self, hidden: Tensor, inputs: Tensor) -> Tensor:
-        for number in (1, 2):
-            both = torch.cat([hidden, inputs], dim=1)
-            update = torch.sigmoid(self._convolved("z", number, both))
-            reset = torch.sigmoid(self._convolved("r", number, both))
-            proposal = torch.tanh(self._convolved("q", number, torch.cat([reset * hidden, inputs], dim=1)))
-            hidden = (1 - update) * hidden + update * proposal
+    def context_parts(self, context: Tensor) -> list[GatePart]:
+        """What `forward` takes: for each of both units, the context's part and the weights of the rest."""
+        return [self._context_part(number, context) for number in (1, 2)]
+
+    def forward(self, hidden: Tensor, motion: Tensor, parts: list[GatePart]) -> Tensor:
+        for part in parts:
+            gates = part.gates(torch.cat([hidden, motion], dim=1)).sigmoid()
+            update, reset = gates.chunk(2, dim=1)
+            proposal = part.proposal(torch.cat([reset * hidden, motion], dim=1)).tanh()
+            hidden = torch.lerp(hidden, proposal, update)
         return hidden
 
-    def _convolved(self, gate: str, number: int, x: Tensor) -> Tensor:
-        convolved: Tensor = self.get_submodule(f"conv{gate}{number}")(x)
-        return convolved
+    def _context_part(self, number: int, context: Tensor) -> GatePart:
+        found = [self.get_submodule(f"conv{gate}{number}") for gate in "zrq"]
+        weight = torch.cat([convolution.weight for convolution in found])
+        bias = torch.cat([convolution.bias for convolution in found])
+        of_context = weight[:, self._context].contiguous()
+        rest = torch.cat([weight[:, : self._context.start], weight[:, self._context.stop :]], dim=1)
+        sums = functional.conv2d(context, of_context, bias, padding="same")
+        num_gates = 2 * len(weight) // 3
+        return GatePart(
+            *(each.contiguous(memory_format=torch.channels_last) for each in sums.tensor_split((num_gates,), dim=1)),
+            *(each.contiguous(memory_format=torch.channels_last) for each in rest.tensor_split((num_gates,))),
+        )
 
 
 class FlowHead(nn.Module):
@@ -69,13 +107,15 @@ class UpdateBlock(nn.Module):
     def __init__(self, num_correlations: int, num_hidden: int, num_context: int) -> None:
         super().__init__()
         self.encoder = MotionEncoder(num_correlations, num_hidden)
-        self.gru = SeparableGru(num_hidden, num_hidden + num_context)
+        self.gru = SeparableGru(num_hidden, num_context, num_hidden)
         self.flow_head = FlowHead(num_hidden)
         self.mask = nn.Sequential(nn.Conv2d(num_hidden, 256, 3, padding=1), nn.ReLU(), nn.Conv2d(256, 8 * 8 * 9, 1))
 
-    def forward(self, hidden: Tensor, context: Tensor, correlation: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
-        motion = self.encoder(flow, correlation)
-        hidden = self.gru(hidden, torch.cat([context, motion], dim=1))
+    def forward(
+        self, hidden: Tensor, parts: list[GatePart], correlation: Tensor, flow: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """`parts`: `gru.context_parts` of the context."""
+        hidden = self.gru(hidden, self.encoder(flow, correlation), parts)
         return hidden, self.flow_head(hidden)
 
     def upsampled(self, flow: Tensor, hidden: Tensor) -> Tensor:
