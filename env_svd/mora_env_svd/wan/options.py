@@ -22,7 +22,7 @@ _STEM = "diffusion_pytorch_model"
 class WanOptions(Settings):
     """Options of Wan (`kind: wan`): clips from a first frame."""
 
-    model: str  # folder in diffusers' layout (relative to the checkout), or a Hub id: Wan 2.1 I2V or Wan 2.2 TI2V-5B
+    model: str  # folder in diffusers' layout (relative to the checkout), or a Hub id; docs/wan.md lists the models
     transformer: str | None = None  # folder of trained transformer weights, instead of those in `model`
     dtype: Literal["float32", "bfloat16"] = "float32"  # for transformer and text encoder
     vae_dtype: Literal["float32", "bfloat16"] = "float32"  # for autoencoder and image encoder
@@ -37,7 +37,7 @@ class WanOptions(Settings):
 
     num_inference_steps: int = Field(default=50, ge=1, le=1000)  # of sampling
     guidance_scale: float = Field(default=5.0, ge=0.0)  # <= 1 switches guidance off
-    flow_shift: float | None = Field(default=None, gt=0.0)  # of the sampler's noise levels; None = the model's own
+    flow_shift: float | None = Field(default=None, gt=0.0)  # of the sampler's noise levels; null = the model's own
     # K: `forward` gives finished frames with gradient through the last K steps of sampling. None: no `forward`.
     gradient_steps: Annotated[int, Field(ge=1)] | Literal["all"] | None = None
 

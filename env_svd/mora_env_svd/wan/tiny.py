@@ -25,9 +25,9 @@ _CORPUS = [
 ]
 
 
-def tiny_wan(folder: Path) -> dict[str, Any]:
-    """Write a tiny Wan 2.1; returns options of kind `wan` that make clips of 5 frames at 32x32 pixels."""
-    make_tiny(folder)
+def tiny_wan(folder: Path, layout: Layout = "i2v") -> dict[str, Any]:
+    """Write a tiny model; returns options of kind `wan` that make clips of 5 frames at 32x32 pixels."""
+    make_tiny(folder, layout)
     return {
         "model": str(folder),
         "num_frames": 5,

@@ -6,16 +6,21 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from diffusers import WanTransformer3DModel
+from mora_env_svd.__main__ import KINDS
 from mora_env_svd.errors import ConfigError
 from mora_env_svd.pixels import to_frames
 from mora_env_svd.wan.agent import WanAgent, WanConnectAgent, wan_agent
 from mora_env_svd.wan.options import WanOptions
+from mora_env_svd.wan.tiny import make_tiny, tiny_wan
+from mora_environment.conformance.suite import check_kind
 from mora_environment.job_folder import shared_folders
 from mora_runtime.errors import BadArgument, Cancelled, SettingsError
 from mora_runtime.rpc.agent import methods_of
@@ -50,6 +55,15 @@ def parts(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 def clip(seed: int = 0, num_frames: int = 9) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(0, 256, (num_frames, 32, 32, 3), dtype=torch.uint8, generator=generator)
+
+
+@pytest.mark.long
+def test_the_layout_of_wan_2_2_conforms_too() -> None:
+    """The suite checks a kind with its tiny models, which are those of Wan 2.1."""
+    kind = replace(KINDS["wan"], tiny=partial(tiny_wan, layout="ti2v"))
+    outcomes = list(check_kind({"wan": kind}, "mora_env_svd", "wan", with_server=False))
+    assert [outcome.line("wan") for outcome in outcomes if not outcome.ok] == []
+    assert sum("gradients equal differences" in outcome.check for outcome in outcomes) == 2
 
 
 @pytest.mark.parametrize("layout", ["i2v", "ti2v"])
@@ -372,8 +386,6 @@ def test_options_and_sizes_are_read_without_model_libraries(tiny_wan_folder: Pat
 
 
 def test_the_same_seed_makes_the_same_tiny_models(tiny_wan_folder: Path, tmp_path: Path) -> None:
-    from mora_env_svd.wan.tiny import make_tiny
-
     def contents(folder: Path) -> dict[str, bytes]:
         paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
         return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
