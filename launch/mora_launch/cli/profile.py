@@ -26,7 +26,15 @@ from mora_launch.cli.options import FOLDER, changes_option, config_argument, con
     default=None,
     help="Also record the last step with torch's profiler; its time does not count.  [default: on if --steps > 1]",
 )
-def profile(config: Path, steps: int, output: Path, changes: tuple[str, ...], torch_profiler: bool | None) -> None:
+@click.option(
+    "--try",
+    "tries",
+    is_flag=True,
+    help="Run the job also with the first advice, and report the step before and after; up to three advices.",
+)
+def profile(
+    config: Path, steps: int, output: Path, changes: tuple[str, ...], torch_profiler: bool | None, tries: bool
+) -> None:
     """Train for a few steps and show where the time goes.
 
     Shows bubble, critical path, bytes and what to change first. The job is that of `mora train`, without samples. The
@@ -39,6 +47,8 @@ def profile(config: Path, steps: int, output: Path, changes: tuple[str, ...], to
         raise click.UsageError(
             "--torch-profiler needs --steps 2 or more, because the step that it records does not count"
         )
+    if tries and steps == 1:
+        raise click.UsageError("--try needs --steps 2 or more, because the first step is warm-up")
     loaded = load_config(config, ["samples.enabled=false", *changes, f"training.num_steps={steps}"])
     with_torch = steps > 1 if torch_profiler is None else torch_profiler
-    sys.exit(run_profile(loaded, output, torch_profiler=with_torch, console=console))
+    sys.exit(run_profile(loaded, output, torch_profiler=with_torch, tries=tries, console=console))

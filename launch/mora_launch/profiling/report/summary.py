@@ -16,19 +16,26 @@ from mora_launch.profiling.lane import CATEGORIES, UNTRACED, Lane
 from mora_launch.profiling.message import matched_messages
 from mora_launch.profiling.role_trace import Move, RoleTrace
 from mora_launch.profiling.step_window import StepWindow, step_windows
+from mora_launch.profiling.trial import Trial
 
 FORMAT_VERSION = 1
 MOVE_KINDS = ("inline", "copied", "resident", "reference", "spilled", "device", "staged")
 
 
 def summarise(
-    traces: Sequence[RoleTrace], config: TrainConfig, *, torch_step: int | None, num_cores: int
+    traces: Sequence[RoleTrace],
+    config: TrainConfig,
+    *,
+    torch_step: int | None,
+    num_cores: int,
+    trials: Sequence[Trial] = (),
 ) -> dict[str, Any]:
     """Everything the summary says, as JSON.
 
     Args:
         torch_step: the step that torch's profiler recorded too; its time does not count.
         num_cores: processor cores that the job may use.
+        trials: of advices; what was not faster is not advised.
     """
     lanes = [Lane(trace) for trace in traces]
     messages = matched_messages(traces)
@@ -60,7 +67,8 @@ def summarise(
         "num_steps": len(windows),
         "num_steps_counted": len(measured),
         "mean": _means(counted),
-        "advice": [asdict(a) for a in ranked_advice(Measured(config, traces, lanes, measured, num_cores))],
+        "advice": _advice(Measured(config, traces, lanes, measured, num_cores), trials),
+        "tried": [{**asdict(trial), "is_faster": trial.is_faster} for trial in trials],
         "bytes": _bytes(traces, measured),
         "processor": {trace.role: _mean_counter(trace, "cpu", "cores", windows) for trace in traces},
         "gpu": _gpu(traces, windows),
@@ -70,6 +78,13 @@ def summarise(
         },
         "steps": steps,
     }
+
+
+def _advice(measured: Measured, trials: Sequence[Trial]) -> list[dict[str, Any]]:
+    """The advices, without those that a trial has refuted; the one that made steps faster comes first."""
+    outcomes = {trial.change: trial.is_faster for trial in trials}
+    left = [advice for advice in ranked_advice(measured) if outcomes.get(advice.change, True)]
+    return [asdict(advice) for advice in sorted(left, key=lambda advice: advice.change not in outcomes)]
 
 
 def _roles(lanes: Sequence[Lane], window: StepWindow) -> dict[str, dict[str, float]]:

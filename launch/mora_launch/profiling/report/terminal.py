@@ -11,6 +11,8 @@ from rich.table import Table
 from mora_launch.profiling.lane import CATEGORIES, UNTRACED
 
 _NUM_PATH_ENTRIES = 4
+_UNEVEN = 0.1  # of the servers' time; from here on, the levers are named
+_LEVERS = "give the busiest server more cores (num_threads) or a faster device, or turn its recompute off"
 
 
 def print_summary(summary: Mapping[str, Any], console: Console) -> None:
@@ -25,6 +27,8 @@ def print_summary(summary: Mapping[str, Any], console: Console) -> None:
         f"a step takes {mean['wall_s']:.3f} s (mean of {counted} of {all_} steps); "
         f"bubble {mean['bubble_share']:.0%}, {uneven} points of it because one server has more work"
     )
+    if mean["imbalance_share"] > _UNEVEN:
+        console.print(f"no schedule removes those {uneven} points: {_LEVERS}")
     console.print(_role_table(summary))
     path = [
         f"{entry['role']} {entry['name']} {entry['share']:.0%}" for entry in mean["critical_path"][:_NUM_PATH_ENTRIES]
@@ -52,9 +56,15 @@ def _gpu(gpu: Mapping[str, Mapping[str, float | None]]) -> str:
 
 
 def _print_advice(summary: Mapping[str, Any], console: Console) -> None:
+    faster = {trial["change"]: trial for trial in summary["tried"] if trial["is_faster"]}
     if not summary["advice"]:
-        console.print("what to change first: nothing in the configuration would gain 1 % of a step")
+        tried = " that was not tried" if summary["tried"] else ""
+        console.print(f"what to change first: nothing in the configuration{tried} would gain 1 % of a step")
         return
     console.print("what to change first:")
     for advice in summary["advice"]:
-        console.print(f"  {advice['change']}  up to about {advice['gain_share']:.0%}: {advice['why']}", markup=False)
+        trial = faster.get(advice["change"])
+        gain = f"up to about {advice['gain_share']:.0%}"
+        if trial is not None:
+            gain = f"measured {1.0 - trial['after_s'] / trial['before_s']:.0%}"
+        console.print(f"  {advice['change']}  {gain}: {advice['why']}", markup=False)
