@@ -25,6 +25,7 @@ from mora_launch.cli.runs.status import status
 from mora_launch.cli.runs.stop import stop
 from mora_launch.cli.serve import serve
 from mora_launch.cli.synthesize import synthesize
+from mora_launch.cli.tables import tables
 from mora_launch.cli.test import test
 from mora_launch.cli.train import train
 from mora_launch.environments.venv_build import EnvironmentBuildError
@@ -38,8 +39,8 @@ def cli() -> None:
 
 
 _COMMANDS = (
-    train, profile, synthesize, generate, review, serve, evaluate, config, env, models, data, checkpoint, curves,
-    status, stop, doctor, bench, test,
+    train, profile, synthesize, generate, review, serve, evaluate, tables, config, env, models, data, checkpoint,
+    curves, status, stop, doctor, bench, test,
 )  # fmt: skip
 for _command in _COMMANDS:
     cli.add_command(_command)

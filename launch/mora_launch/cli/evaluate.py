@@ -7,21 +7,28 @@ from pathlib import Path
 
 import click
 
-from mora_launch.cli.options import FILE, FOLDER, changes_option, console
+from mora_launch.cli.options import (
+    FILE,
+    FOLDER,
+    changes_option,
+    checkpoint_option,
+    console,
+    evaluation_option,
+    with_checkpoint,
+)
 from mora_launch.evaluation.suite.dimensions import SUITES
+from mora_launch.evaluation.suite.video_file import VIDEOS
+from mora_launch.tasks.catalog import TASKS
 
 
 @click.command(epilog="Example: ./mora evaluate videos --suite quality -o runs/evaluation")
-@click.argument("sources", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="SOURCE...")
+@click.argument("sources", nargs=-1, type=click.Path(path_type=Path), metavar="[SOURCE...]")
 @click.option(
     "--suite", type=click.Choice(list(SUITES)), default="quality", show_default=True,
     help="quality: the six dimensions of video quality; all: also styles, flickering and overall consistency.",
 )  # fmt: skip
 @click.option("--dimension", "dimensions", multiple=True, help="Measure this dimension instead of a suite; repeatable.")
-@click.option(
-    "--config", default=Path("configs/evaluation.yaml"), type=FILE, show_default=True,
-    help="Config with the metrics: their weights, devices and numbers of servers.",
-)  # fmt: skip
+@evaluation_option
 @changes_option
 @click.option("-o", "--output", required=True, type=FOLDER, help="Folder of the results, new or to be continued.")
 @click.option("--prompts", type=FILE, metavar="FILE.json", help="Prompts of the videos: a JSON object {file: prompt}.")
@@ -29,12 +36,27 @@ from mora_launch.evaluation.suite.dimensions import SUITES
     "--prompt-set", type=click.Choice(["auto", "vbench", "custom"]), default="auto", show_default=True,
     help="vbench: a dimension counts only the videos of its own prompts; custom: all; auto: by the files' names.",
 )  # fmt: skip
+@click.option(
+    "--generate", "model", type=FILE, metavar="CONFIG",
+    help="First make the videos of VBench's suite with this config, in OUTPUT/videos; they are then measured.",
+)  # fmt: skip
+@checkpoint_option
+@click.option(
+    "--seed", type=int, default=0, show_default=True, help="With --generate: what all videos' seeds are from."
+)
+@click.option("--limit", type=click.IntRange(min=1), help="With --generate: make only so many videos.  [default: all]")
+@click.option("--no-measure", is_flag=True, help="With --generate: make the videos and measure nothing.")
 @click.option("--mode", default="short", show_default=True, help="short: a video is measured as a whole.")
 @click.option("--json", "json_file", type=FILE, metavar="FILE.json", help="Also write the summary here.")
+@click.option(
+    "--task", type=click.Choice([name.replace("_", "-") for name in TASKS]), default="text-to-video", show_default=True,
+    help="What made the videos: it decides in which of the paper's tables they are.",
+)  # fmt: skip
 @click.option("--name", default="mora", show_default=True, help="Name of the model, in VBench's files.")
 def evaluate(
     sources: tuple[Path, ...], suite: str, dimensions: tuple[str, ...], config: Path, changes: tuple[str, ...],
-    output: Path, prompts: Path | None, prompt_set: str, mode: str, json_file: Path | None, name: str,
+    output: Path, prompts: Path | None, prompt_set: str, model: Path | None, checkpoint: str | None, seed: int,
+    limit: int | None, no_measure: bool, mode: str, json_file: Path | None, task: str, name: str,
 ) -> None:  # fmt: skip
     """Measure the quality of videos with VBench's metrics.
 
@@ -42,13 +64,24 @@ def evaluate(
     compared over its steps. Results are stored as they are made: the same command continues after an interruption.
     Exit code 5 means that some measurements failed and can be tried again.
     """
+    from mora_launch.config.train_config import load_config
     from mora_launch.evaluation.command import EvaluateOptions, check_mode
     from mora_launch.evaluation.command import evaluate as run_evaluate
     from mora_launch.evaluation.config import load_evaluation
+    from mora_launch.evaluation.generate_command import generate
     from mora_launch.evaluation.suite.dimensions import chosen_dimensions
 
     check_mode(mode)
+    if bool(sources) == (model is not None):
+        raise click.UsageError("give a SOURCE, or --generate CONFIG to make the videos of VBench's suite")
+    chosen = chosen_dimensions(suite, dimensions)
+    loaded = load_evaluation(config, changes)
+    if model is not None:
+        made = load_config(model, with_checkpoint((), checkpoint))
+        if (code := generate(made, chosen, output, seed, limit, console)) != 0 or no_measure:
+            sys.exit(code)
+        sources = (output / VIDEOS,)
     options = EvaluateOptions(
-        sources, suite, chosen_dimensions(suite, dimensions), output, prompts, prompt_set, json_file, name  # type: ignore[arg-type]
+        sources, suite, chosen, output, prompts, prompt_set, json_file, name, task  # type: ignore[arg-type]
     )  # fmt: skip
-    sys.exit(run_evaluate(options, load_evaluation(config, changes), console))
+    sys.exit(run_evaluate(options, loaded, console))

@@ -25,6 +25,13 @@ checkpoint_option = click.option(
     metavar="RUN[:STEP]",
     help="Use the trained weights and z of a run instead of the config's models; of a LoRA run, its adapters on top.",
 )
+evaluation_option = click.option(
+    "--config",
+    default=Path("configs/evaluation.yaml"),
+    type=FILE,
+    show_default=True,
+    help="Config with the metrics: their weights, devices and numbers of servers.",
+)
 run_option = click.option("--run", type=FOLDER, help="Run directory.  [default: a new one in runs/]")
 run_argument = click.argument("run", type=click.Path(exists=True, file_okay=False, path_type=Path))
 newest_run_argument = click.argument(

@@ -30,6 +30,7 @@ from mora_launch.evaluation.settings import MetricSettings
 from mora_launch.evaluation.suite.dimensions import DIMENSIONS
 from mora_launch.evaluation.suite.sources import PromptSet, find_videos
 from mora_launch.evaluation.suite.video_file import VideoFile
+from mora_launch.resuming.run_configs import has_run, latest_config
 
 EXIT_INCOMPLETE = 5  # something failed that the next start tries again
 EXIT_INTERRUPTED = 130
@@ -54,6 +55,7 @@ class EvaluateOptions:
     prompt_set: PromptSet = "auto"
     json_file: Path | None = None
     name: str = "mora"
+    task: str = "text-to-video"
 
 
 def evaluate(options: EvaluateOptions, config: EvaluationConfig, console: Console) -> int:
@@ -69,13 +71,18 @@ def evaluate(options: EvaluateOptions, config: EvaluationConfig, console: Consol
     _tell_missing(found.missing, console)
     metrics = config.evaluation.metrics_for(options.dimensions)
     unmeasured = {each: "no metric of the configuration measures it" for each in options.dimensions}
+    unmeasured.update({each: f"{name} does not measure it" for name, own in metrics.items() for each in own.dimensions})
     with RunDirectory.create(options.output / _SERVERS, lock=True) as directory:
         served = config.served(metrics)
         checked, lost = check_metrics(served, console)
         for name, why in lost.items():
             console.print(f"{name} is left out: {why}", style="yellow", markup=False)
         videos = [(video, sha256_of(video.path)) for video in found.videos]
-        outcome = Outcome(options.name, options.suite, options.dimensions, found, [], {})
+        outcome = Outcome(
+            options.name, options.suite, options.dimensions, found, [], {}, task=options.task,
+            modulation=_modulation(options.sources),
+            made=[name for name in checked if metrics[name].tiny_models is not None],
+        )  # fmt: skip
         with ResultStore(options.output / RESULTS_FILE) as store:
             try:
                 plan = _measure(config, metrics, checked, lost, videos, directory, store, outcome, console)
@@ -131,6 +138,11 @@ def _measure(
             Measurements(plan, servers, store, config.evaluation, take).run()
         lost.update(servers.lost)
     return plan
+
+
+def _modulation(sources: Sequence[Path]) -> str:
+    """The mode of modulation of the one run that the videos are from; empty if they are not."""
+    return latest_config(sources[0]).modulation.mode if len(sources) == 1 and has_run(sources[0]) else ""
 
 
 def _write_all(options: EvaluateOptions, outcome: Outcome) -> None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import signal
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +23,7 @@ from mora_launch.config.train_config import TrainConfig
 from mora_launch.decoding.picture import read_picture
 from mora_launch.decoding.video import read_video
 from mora_launch.generation.input_file import read_input
+from mora_launch.generation.interruption import interruptible
 from mora_launch.generation.result_file import ResultFile
 from mora_launch.review.decision import StageResult, Stopped
 from mora_launch.review.repeated_stages import RepeatedStages
@@ -120,7 +119,7 @@ def generate(
         tempfile.TemporaryDirectory(prefix="mora-generate-") as folder,
         RunDirectory.create(Path(folder) / "run", lock=True) as directory,
         RunningServers(config, directory, console) as servers,
-        _interruptible(),
+        interruptible(),
     ):
         check_request(request, servers.pool, config.serving)
         check_strength(options.strength, options.task, servers.pool)
@@ -197,17 +196,6 @@ def _checked(lora: LoraChoice, task: str, pool: ServerPool, expected: Mapping[st
     if expected is not None and record["sha256"] != expected:
         raise SettingsError(f"--repeat: the adapters `{lora.name}` have changed since that run (their SHA-256 differs)")
     return record
-
-
-@contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM interrupt the main thread inside this context, even while it waits for an answer."""
-    before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def read_request(options: GenerateOptions, config: TrainConfig) -> tuple[TaskRequest, dict[str, str]]:

@@ -57,13 +57,13 @@ class Result:
     fps: float = 0.0
     seconds: float = 0.0
 
-    def line(self) -> str:
-        """Return the result as one line of JSON, without NaN or infinity."""
-        return json.dumps(asdict(self), allow_nan=False) + "\n"
+    def content(self) -> dict[str, Any]:
+        """Return the result as JSON."""
+        return asdict(self)
 
     @classmethod
-    def of_line(cls, content: Mapping[str, Any]) -> Result:
-        """Return the result of a line. Raises: TypeError, KeyError: it is none."""
+    def of_content(cls, content: Mapping[str, Any]) -> Result:
+        """Return the result of a line's content. Raises: TypeError, KeyError: it is none."""
         known = {**content, "key": Key(**content["key"])}
         return cls(**known)
 

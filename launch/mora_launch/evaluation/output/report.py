@@ -64,9 +64,9 @@ def _facts(about: Mapping[str, Any]) -> dict[str, str]:
         "mode": f"{about['mode']}: each video is measured as a whole",
         "prompts": prompts,
         "sizes": "; ".join([*shapes, *(["and others"] if len(about["shapes"]) > len(shapes) else [])]),
-        "refused": str(len(about["refused"])),
-        "failed": str(len(about["failed"])),
-        "notes": " ".join(about["notes"]),
+        "refused": f"{len(about['refused'])} measurements",
+        "failed": f"{len(about['failed'])} measurements",
+        "made weights": ", ".join(about["made"]) and f"{', '.join(about['made'])}: values say nothing about quality",
     }
 
 

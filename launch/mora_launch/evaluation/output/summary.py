@@ -33,6 +33,8 @@ class Outcome:
         results: by name of the video and dimension, in the order of the videos; refused ones are among them.
         unmeasured: dimensions that no metric measured, and why.
         notes: lines of the metrics, such as licences.
+        modulation: mode of modulation of the run that made the videos; empty if they are from elsewhere.
+        made: metrics whose weights are made, not published.
     """
 
     name: str
@@ -45,6 +47,9 @@ class Outcome:
     failed: list[Failure] = field(default_factory=list)
     unmeasured: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    task: str = "text-to-video"
+    modulation: str = ""
+    made: list[str] = field(default_factory=list)
 
     def of(self, dimension: str, group: str | None = None) -> list[Result]:
         """Return the results of a dimension in the order of the videos; of one group of videos only, if it is named."""
@@ -79,6 +84,8 @@ def summary(outcome: Outcome) -> dict[str, Any]:
     """Return the summary as JSON."""
     return {
         "name": outcome.name,
+        "task": outcome.task,
+        "modulation": outcome.modulation,
         "suite": outcome.suite,
         "mode": MODE,
         "prompts": outcome.sources.prompt_set,
@@ -89,6 +96,7 @@ def summary(outcome: Outcome) -> dict[str, Any]:
         "groups": {group: _group(outcome, group) for group in outcome.groups},
         "refused": [vars(each) for each in outcome.all_refused()],
         "failed": [vars(each) for each in outcome.failed],
+        "made": outcome.made,
         "notes": outcome.notes,
     }
 

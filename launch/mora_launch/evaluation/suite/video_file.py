@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+VIDEOS = "videos"  # folder of generated videos, in the output of an evaluation
 SUFFIXES = (".mp4", ".gif", ".webm", ".mkv", ".mov", ".avi", ".webp")
 
 
