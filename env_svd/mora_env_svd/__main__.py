@@ -18,6 +18,7 @@ KINDS = {
         weights="model",
         cost="mora_env_svd.seine.cost:seine_cost",
         tiny="mora_env_svd.seine.tiny:tiny_transition",
+        tiny_tasks={"shapes": "mora_env_svd.seine.tiny_shapes:make_shapes"},
     ),
     "wan": Kind(
         options=WanOptions,
@@ -33,6 +34,7 @@ KINDS = {
         weights="unet",
         cost="mora_env_svd.svd.cost:svd_cost",
         tiny="mora_env_svd.svd.tiny:tiny_image_to_video",
+        tiny_tasks={"shapes": "mora_env_svd.svd.tiny_shapes:make_shapes"},
     ),
 }
 

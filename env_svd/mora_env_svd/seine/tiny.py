@@ -43,17 +43,17 @@ def tiny_transition(folder: Path) -> dict[str, Any]:
     }
 
 
-def make_tiny(folder: Path, seed: int = 0) -> None:
+def make_tiny(folder: Path, seed: int = 0, *, unet: dict[str, Any] = UNET_CONFIG) -> None:
     """Write `unet/` and `base/`. The same seed writes the same weights."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        save_unet(_unet(), folder / "unet")
+        save_unet(_unet(unet), folder / "unet")
         _vae().save_pretrained(folder / "base" / "vae")
         save_tiny_text(folder / "base", TEXT_WIDTH)
 
 
-def _unet() -> SeineUNet:
-    model = SeineUNet.from_config(UNET_CONFIG)
+def _unet(config: dict[str, Any]) -> SeineUNet:
+    model = SeineUNet.from_config(config)
     for name, parameter in model.named_parameters():
         if name.endswith("attn_temp.to_out.0.weight"):  # zeros, with which frames would not see each other
             torch.nn.init.normal_(parameter, std=parameter.shape[1] ** -0.5)

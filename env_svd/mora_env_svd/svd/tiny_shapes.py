@@ -8,26 +8,26 @@ the model.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from mora_environment.tiny_training import Phase, quieten, train_tiny, weighted_error
 from safetensors.torch import load_file
 from torch import Tensor
 
-from mora_env_svd.frame_coder import LATENT_SCALE, Posterior
+from mora_env_svd.frame_coder import Posterior
 from mora_env_svd.svd.conditioning import ClipNumbers
 from mora_env_svd.svd.models import SvdModels
 from mora_env_svd.svd.objective import LOG_SIGMA_MEAN, LOG_SIGMA_STD, denoising_loss
 from mora_env_svd.svd.options import SvdOptions
 from mora_env_svd.svd.tiny import UNET, VAE, make_tiny
+from mora_env_svd.tiny_autoencoder import DIVERGENCE_WEIGHT, scale_latents
 
-AUTOENCODER = Phase("temporal autoencoder", num_steps=500, batch_size=8, learning_rate=2e-3)
-UNET_PHASE = Phase("video UNet", num_steps=1500, batch_size=24, learning_rate=1e-3)
+AUTOENCODER = Phase("temporal autoencoder", num_steps=400, batch_size=8, learning_rate=2e-3)
+UNET_PHASE = Phase("video UNet", num_steps=650, batch_size=12, learning_rate=2e-3)
 _DROPOUT = 0.1  # of the picture, which trains the half of guidance without it
-_DIVERGENCE_WEIGHT = 1e-6  # weight of the posterior's divergence from a standard normal
 _ENCODED_AT_ONCE = 64
-_UNET = UNET | {"block_out_channels": [64, 128]}
+_UNET = UNET | {"block_out_channels": [64, 64]}  # two channels for each group of its norms
 
 
 def make_shapes(folder: Path, shapes: Path) -> None:
@@ -40,7 +40,7 @@ def make_shapes(folder: Path, shapes: Path) -> None:
     models = SvdModels.load(options, torch.device("cpu"))
     vae = models.coder.vae
     train_autoencoder(vae, clips)
-    targets = scale_latents(vae, clips)
+    targets = scale_latents(vae, vae.decoder.conv_in, clips)
     vae.save_pretrained(folder / "vae")
     train_unet(models, clips[:, 0], targets)
     models.unet.save_pretrained(folder / "unet")
@@ -59,32 +59,11 @@ def train_autoencoder(vae: Any, clips: Tensor) -> float:
         posterior = vae.encode(pixels).latent_dist
         latents = posterior.mean + posterior.std * torch.randn(posterior.mean.shape, generator=generator)
         made = vae.decode(latents, num_frames=length).sample
-        return weighted_error(made, pixels) + _DIVERGENCE_WEIGHT * posterior.kl().mean()
+        return weighted_error(made, pixels) + DIVERGENCE_WEIGHT * posterior.kl().mean()
 
     loss = train_tiny(vae.parameters(), AUTOENCODER, len(clips), loss_of, seed=1)
     vae.eval().requires_grad_(False)
     return loss
-
-
-@torch.no_grad()
-def scale_latents(vae: Any, clips: Tensor) -> Posterior:
-    """Fold a factor into the autoencoder so that its latents times `LATENT_SCALE` have a standard deviation of 1.
-
-    Returns:
-        posteriors of all clips, mean and std (N, F, 4, h, w), unscaled.
-    """
-    frames = clips.flatten(0, 1)
-    parts = [Posterior.of_moments(vae.encode(batch).latent_dist.parameters) for batch in frames.split(_ENCODED_AT_ONCE)]
-    mean, std = (torch.cat(column).unflatten(0, clips.shape[:2]) for column in zip(*parts, strict=True))
-    factor = 1.0 / (float(mean.std()) * LATENT_SCALE)
-    inner, outer = cast(torch.nn.Conv2d, vae.quant_conv), cast(torch.nn.Conv2d, vae.decoder.conv_in)
-    assert inner.bias is not None
-    half = inner.out_channels // 2
-    inner.weight[:half] *= factor
-    inner.bias[:half] *= factor
-    inner.bias[half:] += 2.0 * torch.tensor(factor).log()  # log variances
-    outer.weight /= factor
-    return Posterior(mean * factor, std * factor)
 
 
 def train_unet(models: SvdModels, pictures: Tensor, targets: Posterior) -> float:
