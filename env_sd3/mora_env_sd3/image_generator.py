@@ -51,6 +51,9 @@ class DenoisingSteps(Protocol):
 
     def __len__(self) -> int: ...
 
+    def part(self, number: int) -> int:
+        """Which of several models predicts in this step; 0 where there is one."""
+
     def started(self, noise: torch.Tensor) -> torch.Tensor:
         """Noise as the first step takes it where there is no picture."""
 
@@ -214,7 +217,9 @@ class ImageGenerator(Generic[Text, Settings, Steps]):
         if not self._is_invariant:
             return call(whole)
         if len(requests) > 1 and not self._runs_alone:
-            shape = (len(requests), *inputs.shape[1:], *self._model.text_shape(requests[0].text))
+            num_rows = 0 if z is None else len(z)
+            text = self._model.text_shape(requests[0].text)
+            shape = (steps.part(number), len(requests), *inputs.shape[1:], *text, num_rows)
             if self._checked.get(shape) is not False:
                 together = call(whole)
                 if shape not in self._checked:

@@ -55,6 +55,10 @@ class FlowSteps:
     def __len__(self) -> int:
         return len(self.timesteps)
 
+    def part(self, number: int) -> int:
+        """There is one model."""
+        return 0
+
     def started(self, noise: torch.Tensor) -> torch.Tensor:
         """The noise, which this model takes as it is."""
         return noise

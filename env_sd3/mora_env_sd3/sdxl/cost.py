@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
+from typing import NamedTuple
 
 import torch
 from mora_environment.cost import AgentCost, CostRequest, in_sequence
@@ -13,7 +15,7 @@ from mora_env_sd3.image_generator import GuidedText, PictureRequest
 from mora_env_sd3.pictures.picture_agent import DTYPES
 from mora_env_sd3.sdxl import published
 from mora_env_sd3.sdxl.options import SdxlOptions
-from mora_env_sd3.sdxl.renderer import XlNegative, XlSettings
+from mora_env_sd3.sdxl.renderer import XlNegative, XlRenderer, XlSettings
 from mora_env_sd3.sdxl.sized_models import sized_renderer
 from mora_env_sd3.sdxl.text_encoders import XlEmbedding
 
@@ -25,16 +27,25 @@ def sdxl_cost(options: SdxlOptions, request: CostRequest) -> AgentCost:
     pictures = _Pictures(options, request)
     unet = pictures.renderer.base.unet
     has_backward = request.trains or request.passes_gradient or request.num_rows > 0
-    # all steps of a model are alike, so of those without gradient only one runs here
-    predictions = [
-        measured_call(lambda number=number: pictures.predict(number), with_backward=False).repeated(count)  # type: ignore[misc]
-        for number, count in pictures.parts()
-    ]
-    skipped = [measured_call(lambda: pictures.predict(0), with_backward=False).repeated(pictures.num_skipped)]
+    # the steps of a model are all alike, so one stands for those that `step` does not run
+    parts = pictures.parts()
+    predictions = [measured_call(partial(pictures.predict, part.first), with_backward=False) for part in parts]
     step = measured_call(pictures.step, modules=[unet], with_backward=has_backward)
-    step = step.model_copy(update={"forward": step.forward + skipped[0].forward * request.batch_size})
+    forward = step.forward
+    for part, prediction in zip(parts, predictions, strict=True):
+        forward += prediction.repeated(part.num_left_out).forward * request.batch_size
+    step = step.model_copy(update={"forward": forward})
+    denoising = [each.repeated(part.num_steps) for part, each in zip(parts, predictions, strict=True)]
     decoding = measured_call(pictures.decode, with_backward=False)
-    return with_trained_counts(AgentCost(step=step, sample=in_sequence(*predictions, decoding)), unet)
+    return with_trained_counts(AgentCost(step=step, sample=in_sequence(*denoising, decoding)), unet)
+
+
+class _Part(NamedTuple):
+    """The steps of one model."""
+
+    first: int  # number of its first step
+    num_steps: int
+    num_left_out: int  # steps that `_Pictures.step` does not run; they have no gradient
 
 
 class _Pictures:
@@ -55,26 +66,28 @@ class _Pictures:
             gradient_steps=None if options.gradient_steps == "all" else options.gradient_steps,
         )
         self._steps = self.renderer.steps(self._settings, self._latents(), [0], 1.0)
-        self.num_skipped = self._num_skipped()
+        num_base, num_refined = self._steps.num_base, len(self._steps) - self._steps.num_base
+        # Without `all`, gradient goes through the base model's last steps only, so `step` runs these and one before.
+        self._runs_all = self._settings.gradient_steps is None
+        self._num_run = num_base if self._runs_all else min((self._settings.gradient_steps or 0) + 1, num_base)
+        self._num_steps = (num_base, num_refined)
 
-    def _num_skipped(self) -> int:
-        """Steps of the base model that `step` leaves out, because they are like the one before the gradient."""
-        if self._settings.gradient_steps is None or self._options.refiner is not None:
-            return 0
-        return max(0, len(self._steps) - self._settings.gradient_steps - 1)
-
-    def parts(self) -> list[tuple[int, int]]:
-        """Of each model that takes part: the number of its first step, and how many steps it has."""
-        num_base, num_steps = self._steps.num_base, len(self._steps)
-        parts = [(0, num_base), (num_base, num_steps - num_base)]
-        return [part for part in parts if part[1]]
+    def parts(self) -> list[_Part]:
+        """Of each model that takes part, its steps."""
+        num_base, num_refined = self._num_steps
+        left_out = 0 if self._runs_all else num_refined
+        parts = [_Part(0, num_base, num_base - self._num_run), _Part(num_base, num_refined, left_out)]
+        return [part for part in parts if part.num_steps]
 
     def step(self) -> torch.Tensor:
         """`forward`, with the agent's own loss if it adds one."""
         size = self._request.batch_size
         texts, seeds, z = [self._text() for _ in range(size)], list(range(size)), self._z()
-        measured = replace(self._settings, num_inference_steps=len(self._steps) - self.num_skipped)
-        images = self.renderer.render(z, texts, seeds, measured)
+        renderer, settings = self.renderer, self._settings
+        if not self._runs_all:
+            renderer = XlRenderer(renderer.base, renderer.autoencoder)
+            settings = replace(settings, num_inference_steps=self._num_run)
+        images = renderer.render(z, texts, seeds, settings)
         if not self._request.adds_loss:
             return images
         frames = torch.empty(size, 3, self._options.height, self._options.width, device=_META)

@@ -153,7 +153,7 @@ class XlRenderer:
         z: torch.Tensor | None,
     ) -> torch.Tensor:
         """The predicted noise for a batch in one step, guidance applied."""
-        is_refined = steps.is_refined(number)
+        is_refined = steps.part(number) == 1
         denoiser = self._refiner if is_refined and self._refiner is not None else self.base
         prompt_sizes, negative_sizes = self._sizes(denoiser, settings, over_picture=requests[0].picture is not None)
         halves = [(request.text.prompt, prompt_sizes) for request in requests]

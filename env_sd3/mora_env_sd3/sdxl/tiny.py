@@ -23,6 +23,7 @@ from mora_env_sd3.sdxl import published
 
 _WIDTHS = (24, 40)  # of the rows of both text encoders
 _WORDS = ("a", "red", "green", "blue", "circle", "square", "moves", "left", "right", "up", "down", "mod")
+_LOUDNESS = 50.0  # factor of the token embeddings
 _TIME_WIDTH = 8  # of each number about size and crop
 
 
@@ -39,11 +40,14 @@ def tiny_sdxl(folder: Path) -> dict[str, Any]:
     }
 
 
-def make_tiny(folder: Path, *, seed: int = 0, words: Iterable[str] = _WORDS, **unet: Any) -> None:
+def make_tiny(
+    folder: Path, *, seed: int = 0, words: Iterable[str] = _WORDS, num_channels: int = 4, **unet: Any
+) -> None:
     """Write a tiny SDXL in diffusers' layout: unet/, vae/, scheduler/, two text encoders and tokenizers.
 
     Args:
         words: that are a token each.
+        num_channels: of the latents.
         unet: values that replace those of its configuration here.
     """
     torch.manual_seed(seed)
@@ -51,12 +55,12 @@ def make_tiny(folder: Path, *, seed: int = 0, words: Iterable[str] = _WORDS, **u
     tokenizer = tiny_clip_tokenizer(folder / "tokenizer", words)
     first, second = (tiny_clip_config(len(tokenizer), width=width) for width in _WIDTHS)
     pipeline = StableDiffusionXLPipeline(
-        unet=UNet2DConditionModel(**(_unet_config(sum(_WIDTHS), num_sizes=6) | unet)),
+        unet=UNet2DConditionModel(**(_unet_config(sum(_WIDTHS), num_channels, num_sizes=6) | unet)),
         scheduler=EulerDiscreteScheduler.from_config(published.SCHEDULER),
-        vae=tiny_vae(latent_channels=4, scaling_factor=published.VAE["scaling_factor"]),
-        text_encoder=CLIPTextModel(first),
+        vae=tiny_vae(latent_channels=num_channels, scaling_factor=published.VAE["scaling_factor"]),
+        text_encoder=_loud(CLIPTextModel(first)),
         tokenizer=tokenizer,
-        text_encoder_2=CLIPTextModelWithProjection(second),
+        text_encoder_2=_loud(CLIPTextModelWithProjection(second)),
         tokenizer_2=tokenizer,
         add_watermarker=False,
     )
@@ -68,7 +72,7 @@ def make_tiny_refiner(folder: Path, base: Path, *, seed: int = 1) -> None:
     model = StableDiffusionXLPipeline.from_pretrained(base)
     torch.manual_seed(seed)
     pipeline = StableDiffusionXLImg2ImgPipeline(
-        unet=UNet2DConditionModel(**_unet_config(_WIDTHS[1], num_sizes=5)),
+        unet=UNet2DConditionModel(**_unet_config(_WIDTHS[1], 4, num_sizes=5)),
         scheduler=model.scheduler,
         vae=model.vae,
         text_encoder=None,
@@ -82,8 +86,21 @@ def make_tiny_refiner(folder: Path, base: Path, *, seed: int = 1) -> None:
     pipeline.save_pretrained(folder)
 
 
-def _unet_config(text_width: int, *, num_sizes: int) -> dict[str, Any]:
+@torch.no_grad()
+def _loud(encoder: Any) -> Any:
+    """An encoder whose rows before the last layer are about as large as those of a trained one.
+
+    No norm comes after them, and with fresh embeddings they would be fifty times smaller.
+    """
+    table: torch.Tensor = encoder.get_input_embeddings().weight
+    table *= _LOUDNESS
+    return encoder
+
+
+def _unet_config(text_width: int, num_channels: int, *, num_sizes: int) -> dict[str, Any]:
     return {
+        "in_channels": num_channels,
+        "out_channels": num_channels,
         "sample_size": 8,
         "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
         "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),

@@ -50,37 +50,37 @@ class XlSteps:
     def __len__(self) -> int:
         return self.num_base + (0 if self._refiner is None else len(self._refiner))
 
-    def is_refined(self, number: int) -> bool:
-        """Whether this step is the refiner's."""
-        return number >= self.num_base
+    def part(self, number: int) -> int:
+        """0 for a step of the base model, 1 for one of the refiner."""
+        return int(number >= self.num_base)
 
     def timestep(self, number: int) -> torch.Tensor:
         """The timestep of this step, on the CPU."""
-        part, own = self._part(number)
+        part, own = self._own(number)
         return part.timesteps[own]
 
     def started(self, noise: torch.Tensor) -> torch.Tensor:
         """Noise, scaled as the first step expects it."""
-        return self._part(0)[0].started(noise)
+        return self._own(0)[0].started(noise)
 
     def noised(self, clean: torch.Tensor, noise: torch.Tensor, samples: Sequence[int]) -> torch.Tensor:
         """Clean latents and noise, mixed as the first step expects."""
-        return self._part(0)[0].noised(clean, noise, samples)
+        return self._own(0)[0].noised(clean, noise, samples)
 
     def scaled(self, number: int, latents: torch.Tensor, samples: Sequence[int]) -> torch.Tensor:
         """Latents as the model takes them in this step."""
-        part, own = self._part(number)
+        part, own = self._own(number)
         return part.scaled(own, latents, samples)
 
     def step(
         self, number: int, prediction: torch.Tensor, latents: torch.Tensor, samples: Sequence[int]
     ) -> torch.Tensor:
         """Latents after step `number`."""
-        part, own = self._part(number)
+        part, own = self._own(number)
         return part.step(own, prediction, latents, samples)
 
-    def _part(self, number: int) -> tuple[SamplerSteps, int]:
-        if self._refiner is not None and self.is_refined(number):
+    def _own(self, number: int) -> tuple[SamplerSteps, int]:
+        if self._refiner is not None and self.part(number):
             return self._refiner, number - self.num_base
         return self._base, number
 

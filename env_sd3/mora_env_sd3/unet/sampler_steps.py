@@ -43,6 +43,10 @@ class SamplerSteps:
     def __len__(self) -> int:
         return len(self.timesteps)
 
+    def part(self, number: int) -> int:
+        """There is one model."""
+        return 0
+
     def started(self, noise: torch.Tensor) -> torch.Tensor:
         """Noise, scaled as the first step of a whole schedule expects it."""
         return noise * self.scheduler.init_noise_sigma
