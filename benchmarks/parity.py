@@ -1,7 +1,7 @@
 """`mora bench parity`: are gradients across processes the gradients of one process, bit for bit?
 
 Every parameter of all agents and every z_i, from the chain with a process for each agent and from the same chain in one
-process.
+process. With `--steps N`, both then take N steps of joint training on the same batch, whose losses are compared.
 """
 
 from __future__ import annotations
@@ -23,14 +23,22 @@ from benchmarks.figures import add_json_option, add_set_option, publish
 PROBE = "probe-parity"
 
 
-def measure(config: TrainConfig, path: Path) -> dict[str, Any]:
-    """Run both chains once on the same batch and compare every gradient."""
+def measure(config: TrainConfig, path: Path, num_steps: int = 0) -> dict[str, Any]:
+    """Run both chains once on the same batch and compare every gradient; then take steps, and tell their losses."""
     with chain_session(config, path) as session:
         remote = remote_gradients(session)
         with SingleProcessTwin(session.write_spec(path)) as twin:
             twin.ask(do="gradients", to=str(path / "single.safetensors"))
+            reports = twin.ask(do="steps", count=num_steps)["reports"]
+        batches = session.batches()
+        losses = [session.step(number, batches).loss for number in range(num_steps)]
     found = compare(remote, load_file(path / "single.safetensors"))
-    return {"agents": list(config.chain_names), **found}
+    return {
+        "agents": list(config.chain_names),
+        **found,
+        "losses": losses,
+        "losses_of_one_process": [report["loss"] for report in reports],
+    }
 
 
 def remote_gradients(session: ChainSession) -> dict[str, torch.Tensor]:
@@ -86,11 +94,14 @@ def main() -> None:
     """Command line of the measurement."""
     parser = argparse.ArgumentParser(prog="mora bench parity", description=__doc__)
     parser.add_argument("--config", type=Path, default=ROOT / "configs" / "tiny.yaml")
+    parser.add_argument(
+        "--steps", type=int, default=0, help="of joint training on the same batch, after the comparison"
+    )
     add_set_option(parser)
     add_json_option(parser)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="mora-parity-") as folder:
-        result = measure(load_config(arguments.config, arguments.changes), Path(folder) / "run")
+        result = measure(load_config(arguments.config, arguments.changes), Path(folder) / "run", arguments.steps)
     publish(result, arguments.json)
     raise SystemExit(0 if result["bit_identical"] else 1)
 
