@@ -33,7 +33,7 @@ class ToyMetric(Agent):
         return {
             "model": "toy",
             "dimensions": list(self._options.dimensions),
-            "versions": [self._options.version] * len(self._options.dimensions),
+            "versions": [f"{self._options.version} x{self._options.factor:g}"] * len(self._options.dimensions),
             "notes": [f"toy weights for {', '.join(self._options.dimensions)}: not for sale"],
         }
 

@@ -41,9 +41,7 @@ from mora_launch.tasks.catalog import TASKS
     help="First make the videos of VBench's suite with this config, in OUTPUT/videos; they are then measured.",
 )  # fmt: skip
 @checkpoint_option
-@click.option(
-    "--seed", type=int, default=0, show_default=True, help="With --generate: what all videos' seeds are from."
-)
+@click.option("--seed", type=int, default=0, show_default=True, help="With --generate: all seeds follow from it.")
 @click.option("--limit", type=click.IntRange(min=1), help="With --generate: make only so many videos.  [default: all]")
 @click.option("--no-measure", is_flag=True, help="With --generate: make the videos and measure nothing.")
 @click.option("--mode", default="short", show_default=True, help="short: a video is measured as a whole.")
@@ -65,9 +63,10 @@ def evaluate(
     Exit code 5 means that some measurements failed and can be tried again.
     """
     from mora_launch.config.train_config import load_config
-    from mora_launch.evaluation.command import EvaluateOptions, check_mode
+    from mora_launch.evaluation.command import check_mode
     from mora_launch.evaluation.command import evaluate as run_evaluate
     from mora_launch.evaluation.config import load_evaluation
+    from mora_launch.evaluation.evaluation import EvaluateOptions
     from mora_launch.evaluation.generate_command import generate
     from mora_launch.evaluation.suite.dimensions import chosen_dimensions
 

@@ -12,6 +12,7 @@ from mora_launch.evaluation.measuring.measurements import Failure
 from mora_launch.evaluation.measuring.result import Result
 
 _LINE_EVERY_S = 10.0  # without a terminal
+_MAX_NUM_TOLD = 20  # refusals and failures
 
 
 class MeasuringProgress:
@@ -51,7 +52,7 @@ class MeasuringProgress:
         self._counts[kind] += 1
         if why and (done.file, why) not in self._told:
             self._told.add((done.file, why))
-            self._console.print(f"{kind}: {done.file}: {why}", markup=False, style="yellow")
+            self._tell(f"{kind}: {done.file}: {why}")
         number = sum(self._counts.values())
         rate = number / max(time.monotonic() - self._started_s, 1e-6)
         bad = "  ".join(f"{self._counts[each]} {each}" for each in ("refused", "failed") if self._counts[each])
@@ -60,6 +61,12 @@ class MeasuringProgress:
             left_s = (self._total - number) / rate
             parts = [f"measured {number}/{self._total}", f"{60 * rate:.0f}/min", f"{left_s:.0f} s left", bad]
             self._console.print("  ".join(filter(None, parts)), markup=False)
+
+    def _tell(self, line: str) -> None:
+        if len(self._told) <= _MAX_NUM_TOLD:
+            self._console.print(line, markup=False, style="yellow")
+        elif len(self._told) == _MAX_NUM_TOLD + 1:
+            self._console.print("and more, which are counted here and listed in the report", style="yellow")
 
     def _is_time(self) -> bool:
         if time.monotonic() - self._told_s < _LINE_EVERY_S:

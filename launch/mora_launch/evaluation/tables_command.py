@@ -13,8 +13,9 @@ from mora_runtime.files.foreign_json import parse_object
 from mora_runtime.files.fresh_file import write_fresh
 from rich.console import Console
 
-from mora_launch.evaluation.command import EXIT_INTERRUPTED, SUMMARY_FILE, EvaluateOptions, evaluate
+from mora_launch.evaluation.command import EXIT_INTERRUPTED, SUMMARY_FILE, evaluate
 from mora_launch.evaluation.config import EvaluationConfig
+from mora_launch.evaluation.evaluation import EvaluateOptions
 from mora_launch.evaluation.output.tables import filled_tables, markdown, notes_on, own_rows
 from mora_launch.evaluation.suite.dimensions import EIGHT
 from mora_launch.limits import MAX_RECORD_NBYTES

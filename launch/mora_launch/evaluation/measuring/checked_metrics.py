@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from mora_runtime.errors import MoraError
-from mora_runtime.files.durable_files import sha256_of
 from rich.console import Console
 
 from mora_launch.config.train_config import TrainConfig
@@ -19,7 +14,6 @@ from mora_launch.environments.build import ensure_environments
 from mora_launch.environments.catalog import environments_of
 from mora_launch.environments.environment import Environment
 from mora_launch.environments.tiny_models import ensure_tiny_models
-from mora_launch.environments.venvs import ROOT
 from mora_launch.weights.missing import missing_lines
 
 
@@ -28,11 +22,11 @@ class CheckedMetric:
     """A metric whose options are valid and whose weights are on this machine.
 
     Attributes:
-        settings: what its results depend on besides the video; files are named by their hashes, not by their places.
+        settings: what its results depend on besides the video and the version that its agent tells.
     """
 
     options: CheckedOptions
-    settings: dict[str, Any]
+    settings: dict[str, str]
 
 
 def check_metrics(config: TrainConfig, console: Console) -> tuple[dict[str, CheckedMetric], dict[str, str]]:
@@ -74,30 +68,5 @@ def _check(name: str, config: TrainConfig, environment: Environment) -> CheckedM
         raise MoraError("; ".join(missing))
     if options.interface is None or not options.interface.is_metric:
         raise MoraError(f"evaluation.metrics.{name}: its kind `{agent.kind}` is no metric; expected one that measures")
-    settings = {
-        "environment": agent.environment,
-        "kind": agent.kind,
-        "device": agent.device(0).partition(":")[0],
-        "options": {key: _identity(value) for key, value in options.options.items()},
-    }
-    return CheckedMetric(options, settings)
-
-
-def _identity(value: Any) -> Any:
-    """A value of an option; a file or folder is named by the hash of its content."""
-    if isinstance(value, Mapping):
-        return {key: _identity(each) for key, each in value.items()}
-    if not isinstance(value, str) or not value:
-        return value
-    path = ROOT / value
-    if path.is_file():
-        return f"sha256:{sha256_of(path)}"
-    if path.is_dir():
-        return f"sha256:{_hash_of_folder(path)}"
-    return value
-
-
-def _hash_of_folder(folder: Path) -> str:
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    parts = "".join(f"{path.relative_to(folder)} {sha256_of(path)}\n" for path in files)
-    return hashlib.sha256(parts.encode()).hexdigest()
+    device = agent.device(0).partition(":")[0]
+    return CheckedMetric(options, {"environment": agent.environment, "kind": agent.kind, "device": device})

@@ -19,7 +19,8 @@ class Measured:
     dimension: str
     metric: str
     version: str
-    settings: Mapping[str, Any]  # of the metric
+    settings: Mapping[str, str]  # see `CheckedMetric`
+    options: Mapping[str, Any]  # of the agent; on the version depends what of them changes scores
 
 
 @dataclass

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,8 +41,8 @@ class Outcome:
     suite: str
     dimensions: tuple[str, ...]
     sources: Sources
-    measured: Sequence[Measured]
-    results: dict[tuple[str, str], Result]
+    measured: list[Measured] = field(default_factory=list)
+    results: dict[tuple[str, str], Result] = field(default_factory=dict)
     refused: list[Refusal] = field(default_factory=list)
     failed: list[Failure] = field(default_factory=list)
     unmeasured: dict[str, str] = field(default_factory=dict)
@@ -116,6 +116,7 @@ def _dimension(outcome: Outcome, name: str) -> dict[str, Any]:
         "metric": how.metric,
         "version": how.version,
         "settings": dict(how.settings),
+        "options": dict(how.options),
     }
 
 

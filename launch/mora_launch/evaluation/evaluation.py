@@ -1,0 +1,151 @@
+"""One evaluation: finds videos, checks and starts metrics, and measures what has no result yet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mora_runtime.errors import RoleFailed
+from mora_runtime.files.durable_files import sha256_of
+from mora_runtime.process.run_directory import RunDirectory
+from rich.console import Console
+
+from mora_launch.evaluation.config import EvaluationConfig, roles_of
+from mora_launch.evaluation.measuring.checked_metrics import CheckedMetric, check_metrics
+from mora_launch.evaluation.measuring.measurements import Failure, Measurements
+from mora_launch.evaluation.measuring.metric_servers import MetricServers, check_described
+from mora_launch.evaluation.measuring.plan import Measured, Plan, make_plan
+from mora_launch.evaluation.measuring.result import Result
+from mora_launch.evaluation.measuring.result_store import RESULTS_FILE, ResultStore
+from mora_launch.evaluation.output.summary import MODE, Outcome, Refusal
+from mora_launch.evaluation.progress import MeasuringProgress
+from mora_launch.evaluation.suite.sources import PromptSet, find_videos
+from mora_launch.evaluation.suite.video_file import VideoFile
+from mora_launch.resuming.run_configs import has_run, latest_config
+
+_SERVERS = "servers"  # folder of the output: logs of the metric servers
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """The options of the command line.
+
+    Attributes:
+        output: folder of the results, new or to be continued.
+        json_file: where the summary goes besides.
+    """
+
+    sources: tuple[Path, ...]
+    suite: str
+    dimensions: tuple[str, ...]
+    output: Path
+    prompts: Path | None = None
+    prompt_set: PromptSet = "auto"
+    json_file: Path | None = None
+    name: str = "mora"
+    task: str = "text-to-video"
+
+
+class Evaluation:
+    """Measures the videos of the options with the metrics of a configuration.
+
+    Raises:
+        SettingsError: the videos or their prompts cannot be found.
+    """
+
+    def __init__(self, options: EvaluateOptions, config: EvaluationConfig, console: Console) -> None:
+        found = find_videos(options.sources, options.dimensions, options.prompts, options.prompt_set)
+        self._output = options.output
+        self._config = config
+        self._console = console
+        self._metrics = config.evaluation.metrics_for(options.dimensions)
+        self._lost: dict[str, str] = {}  # metrics that could not be used, or whose servers all ended
+        self.outcome = Outcome(
+            options.name, options.suite, options.dimensions, found, task=options.task,
+            modulation=_modulation(options.sources),
+        )  # fmt: skip
+
+    def run(self) -> Outcome:
+        """Measure what has no result yet, and return everything that is known then.
+
+        Raises:
+            KeyboardInterrupt: the user asked to stop; what is measured is stored.
+            MoraError: no metric can be used, or a result cannot be stored.
+        """
+        with RunDirectory.create(self._output / _SERVERS, lock=True) as directory:
+            checked, self._lost = check_metrics(self._config.served(self._metrics), self._console)
+            for name, why in self._lost.items():
+                self._console.print(f"{name} is left out: {why}", style="yellow", markup=False)
+            if not checked:
+                raise RoleFailed("no metric can be used; the lines above say why")
+            self.outcome.made = [name for name in checked if self._metrics[name].tiny_models is not None]
+            with ResultStore(self._output / RESULTS_FILE) as store:
+                plan = self._measure(checked, directory, store)
+                self.outcome.results = plan.results(store)
+        self.outcome.refused += [Refusal(*place, why) for place, why in plan.refused.items()]
+        self.outcome.unmeasured = self._unmeasured()
+        return self.outcome
+
+    def _measure(self, checked: Mapping[str, CheckedMetric], directory: RunDirectory, store: ResultStore) -> Plan:
+        settings = self._config.evaluation
+        roles = roles_of({name: metric for name, metric in self._metrics.items() if name in checked})
+        with MetricServers(
+            self._config.served(self._metrics), checked, roles, directory, self._console,
+            frames_nbytes=2 * settings.max_decoded_nbytes, deadline_s=settings.deadline_s,
+        ) as servers:  # fmt: skip
+            for name in checked:
+                self._describe(name, servers.about(name), checked[name])
+            plan = make_plan(list(self._hashed()), self.outcome.measured, store, MODE)
+            with MeasuringProgress(self._console, plan.num_tasks, len(plan.results(store))) as progress:
+                Measurements(plan, servers, store, settings, lambda done: self._take(done, progress)).run()
+            self._lost.update(servers.lost)
+        return plan
+
+    def _describe(self, name: str, about: Mapping[str, object], checked: CheckedMetric) -> None:
+        """Take over what a metric's agent says about itself; nothing if it has no server."""
+        if not about:
+            return
+        for dimension, version in check_described(name, about, self._metrics[name].dimensions).items():
+            self.outcome.measured.append(Measured(dimension, name, version, checked.settings, checked.options.options))
+        notes = about.get("notes")
+        for note in notes if isinstance(notes, list) else ():
+            self.outcome.notes.append(f"{name}: {note}")
+            self._console.print(f"{name}: {note}", markup=False)
+
+    def _hashed(self) -> Iterator[tuple[VideoFile, str]]:
+        """The videos with the hashes of their files; those that cannot be read are refused."""
+        for video in self.outcome.sources.videos:
+            try:
+                yield video, sha256_of(video.path)
+            except OSError as error:
+                why = f"cannot be read: {error.strerror}"
+                self._console.print(f"refused: {video.name}: {why}", style="yellow", markup=False)
+                self.outcome.refused += [
+                    Refusal(video.name, each.dimension, why)
+                    for each in self.outcome.measured
+                    if video.counts_for(each.dimension)
+                ]
+
+    def _take(self, done: Result | Failure, progress: MeasuringProgress) -> None:
+        progress.take(done)
+        if isinstance(done, Failure):
+            self.outcome.failed.append(done)
+
+    def _unmeasured(self) -> dict[str, str]:
+        """Of each dimension that no metric measured, why."""
+        why = {each: "no metric of the configuration measures it" for each in self.outcome.dimensions}
+        for name, metric in self._metrics.items():
+            why.update(dict.fromkeys(metric.dimensions, self._lost.get(name, f"{name} does not measure it")))
+        measured = {each.dimension for each in self.outcome.measured}
+        return {dimension: reason for dimension, reason in why.items() if dimension not in measured}
+
+    @property
+    def is_complete(self) -> bool:
+        """False if something failed that another start may measure."""
+        return not (self.outcome.failed or self._lost)
+
+
+def _modulation(sources: Sequence[Path]) -> str:
+    """The mode of modulation of the one run that the videos are from; empty if they are not."""
+    return latest_config(sources[0]).modulation.mode if len(sources) == 1 and has_run(sources[0]) else ""
