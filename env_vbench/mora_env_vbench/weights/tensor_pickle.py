@@ -87,19 +87,23 @@ def _first(value: Any, *_: Any) -> Any:
     return value
 
 
-def _numpy_value(*_: Any) -> None:
-    """Stands for numbers and types of numpy, such as the loss that a training script stored with its weights."""
-    return
+class _Ignored:
+    """Stands for settings and numbers that training scripts store next to weights: it takes anything, does nothing."""
 
+    def __new__(cls, *_: Any, **__: Any) -> _Ignored:
+        return super().__new__(cls)
 
-class _Numpy:
-    """Stands for objects of numpy."""
-
-    def __init__(self, *_: Any) -> None:
+    def __init__(self, *_: Any, **__: Any) -> None:
         """Take any arguments."""
 
     def __setstate__(self, state: Any) -> None:
         """Take any state."""
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        """Take any entry."""
+
+    def append(self, value: Any) -> None:
+        """Take any element."""
 
 
 _ALLOWED: dict[tuple[str, str], Any] = {
@@ -110,18 +114,23 @@ _ALLOWED: dict[tuple[str, str], Any] = {
     ("torch.jit._pickle", "restore_type_tag"): _first,
     **{("torch.jit._pickle", name): list for name in _LISTS},
     **{("torch", name): dtype for name, dtype in _STORAGES.items()},
-    ("_codecs", "encode"): _numpy_value,
-    ("numpy", "dtype"): _Numpy,
-    ("numpy.core.multiarray", "scalar"): _numpy_value,
-    ("numpy._core.multiarray", "scalar"): _numpy_value,
+    ("_codecs", "encode"): _Ignored,
+    ("collections", "defaultdict"): _Ignored,
+    **{
+        ("builtins", name): _Ignored
+        for name in ("bool", "complex", "dict", "float", "int", "list", "set", "str", "tuple")
+    },
 }
+_IGNORED_PACKAGES = ("argparse", "numpy", "omegaconf", "typing")
 
 
 class _TensorUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        """One of the functions of this module; a TorchScript class is the inert `_Module`."""
+        """A function or an inert class of this module. Nothing that the pickle names is imported."""
         if module == "__torch__" or module.startswith("__torch__."):
             return _Module
+        if module.partition(".")[0] in _IGNORED_PACKAGES:
+            return _Ignored
         if (module, name) not in _ALLOWED:
             raise pickle.UnpicklingError(f"it names `{module}.{name}`, and a file of weights has no use for that")
         return _ALLOWED[module, name]
