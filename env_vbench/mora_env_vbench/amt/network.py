@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from mora_env_vbench.amt.decoders import Blends, CoarsestDecoder, FinestDecoder, Flows, MiddleDecoder
 from mora_env_vbench.amt.encoders import FeatureEncoder, PyramidEncoder
-from mora_env_vbench.amt.update_block import UpdateBlock, UpdateSizes
+from mora_env_vbench.amt.sizes import AmtSizes
+from mora_env_vbench.amt.update_block import UpdateBlock
 from mora_env_vbench.amt.warp import resized_flow, warped
 from mora_env_vbench.correlation import CorrelationPyramid, all_pairs, cell_coordinates
+from mora_env_vbench.weights.loading import Shapes
 
 NUM_LEVELS = 4
 RADIUS = 3
 NUM_FLOWS = 3
 MIDDLE = 0.5  # position of the wanted frame between the given ones
-
-
-@dataclass(frozen=True)
-class AmtSizes:
-    """Channels of the network; the defaults are those of AMT-S."""
-
-    encoder: tuple[int, int, int] = (32, 64, 96)
-    features: int = 84
-    pyramid: tuple[int, int, int, int] = (20, 32, 44, 56)
-    side: int = 20
-    update: UpdateSizes = field(default_factory=UpdateSizes)
 
 
 @dataclass(frozen=True)
@@ -57,9 +48,8 @@ class Correlations:
 class Amt(nn.Module):
     """The middle of two frames (N, 3, H, W) of values 0..1; H and W are multiples of 16, at least 128."""
 
-    def __init__(self, sizes: AmtSizes | None = None) -> None:
+    def __init__(self, sizes: AmtSizes) -> None:
         super().__init__()
-        sizes = sizes or AmtSizes()
         half, quarter, eighth, sixteenth = sizes.pyramid
         num_windows = NUM_LEVELS * (2 * RADIUS + 1) ** 2
         self.feat_encoder = FeatureEncoder(sizes.features, sizes.encoder)
@@ -76,6 +66,10 @@ class Amt(nn.Module):
             nn.PReLU(6 * NUM_FLOWS),
             nn.Conv2d(6 * NUM_FLOWS, 3, 3, padding=1),
         )
+
+    @classmethod
+    def of_shapes(cls, shapes: Shapes) -> Amt:
+        return cls(AmtSizes.of(shapes))
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
         """(N, 3, H, W), values 0..1."""

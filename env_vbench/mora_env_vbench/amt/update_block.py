@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mora_env_vbench.amt.sizes import UpdateSizes
 from mora_env_vbench.amt.warp import resized, resized_flow
-
-
-@dataclass(frozen=True)
-class UpdateSizes:
-    """Channels of an update block; the defaults are those of AMT-S."""
-
-    correlation: int = 64
-    flow: int = 20
-    joint: int = 68
-    hidden: int = 76
 
 
 class UpdateBlock(nn.Module):

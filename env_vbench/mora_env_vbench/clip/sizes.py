@@ -18,10 +18,11 @@ class VisionSizes:
     width: int
     num_layers: int
     embed: int
+    head_width: int = HEAD_WIDTH
 
     @property
     def num_heads(self) -> int:
-        return self.width // HEAD_WIDTH
+        return self.width // self.head_width
 
     @classmethod
     def of(cls, shapes: Shapes) -> VisionSizes:
@@ -41,10 +42,11 @@ class TextSizes:
     width: int
     num_layers: int
     embed: int
+    head_width: int = HEAD_WIDTH
 
     @property
     def num_heads(self) -> int:
-        return self.width // HEAD_WIDTH
+        return self.width // self.head_width
 
     @classmethod
     def of(cls, shapes: Shapes) -> TextSizes:

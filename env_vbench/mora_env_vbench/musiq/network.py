@@ -2,42 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from torch import Tensor, nn
 from torch.nn import functional
 
 from mora_env_vbench.musiq.patches import PATCH, Patches, multiscale_patches
+from mora_env_vbench.musiq.sizes import MusiqSizes
 from mora_env_vbench.musiq.stem import Bottleneck, StandardisedConv2d, same_padded
 from mora_env_vbench.musiq.transformer import TransformerEncoder
+from mora_env_vbench.weights.loading import Shapes
 
 _STEM = 64  # channels of the first convolution
 _BLOCK = 256  # channels after the bottleneck
 _NUM_FEATURES = _BLOCK * (PATCH // 4) ** 2  # of a patch, after two halvings
 
 
-@dataclass(frozen=True)
-class MusiqSizes:
-    """Sizes of the transformer; the defaults are those of the published file."""
-
-    width: int = 384
-    mlp: int = 1152
-    num_heads: int = 6
-    num_blocks: int = 14
-
-
 class Musiq(nn.Module):
     """Scores (N,) of pictures (N, 3, H, W) of one size, values 0..1."""
 
-    def __init__(self, sizes: MusiqSizes | None = None) -> None:
+    def __init__(self, sizes: MusiqSizes) -> None:
         super().__init__()
-        sizes = sizes or MusiqSizes()
         self.conv_root = StandardisedConv2d(3, _STEM, 7, stride=2)
         self.gn_root = nn.GroupNorm(32, _STEM, eps=1e-6)
         self.block1 = Bottleneck(_STEM, _BLOCK)
         self.embedding = nn.Linear(_NUM_FEATURES, sizes.width)
         self.transformer_encoder = TransformerEncoder(sizes.width, sizes.mlp, sizes.num_heads, sizes.num_blocks)
         self.head = nn.Linear(sizes.width, 1)
+
+    @classmethod
+    def of_shapes(cls, shapes: Shapes) -> Musiq:
+        return cls(MusiqSizes.of(shapes))
 
     def forward(self, pictures: Tensor) -> Tensor:
         patches = multiscale_patches(pictures * 2 - 1).without_padding()

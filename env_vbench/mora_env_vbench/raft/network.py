@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -10,32 +9,27 @@ from torch import Tensor, nn
 
 from mora_env_vbench.correlation import CorrelationPyramid, all_pairs, cell_coordinates
 from mora_env_vbench.raft.encoder import Encoder
+from mora_env_vbench.raft.sizes import RaftSizes
 from mora_env_vbench.raft.update_block import UpdateBlock
+from mora_env_vbench.weights.loading import Shapes
 
 NUM_LEVELS = 4
 RADIUS = 4
 
 
-@dataclass(frozen=True)
-class RaftSizes:
-    """Channels of the network; the defaults are those of the published files."""
-
-    encoder: tuple[int, int, int] = (64, 96, 128)
-    features: int = 256
-    hidden: int = 128
-    context: int = 128
-
-
 class Raft(nn.Module):
     """Flow in pixels between pictures (N, 3, H, W) of values 0..255; H and W are multiples of 8, at least 128."""
 
-    def __init__(self, sizes: RaftSizes | None = None) -> None:
+    def __init__(self, sizes: RaftSizes) -> None:
         super().__init__()
-        sizes = sizes or RaftSizes()
         self._sizes = sizes
         self.fnet = Encoder(sizes.features, sizes.encoder, partial(nn.InstanceNorm2d, affine=False))
         self.cnet = Encoder(sizes.hidden + sizes.context, sizes.encoder, nn.BatchNorm2d)
         self.update_block = UpdateBlock(NUM_LEVELS * (2 * RADIUS + 1) ** 2, sizes.hidden, sizes.context)
+
+    @classmethod
+    def of_shapes(cls, shapes: Shapes) -> Raft:
+        return cls(RaftSizes.of(shapes))
 
     def features(self, pictures: Tensor) -> Tensor:
         """(N, C, H/8, W/8): what is compared between pictures."""

@@ -12,15 +12,16 @@ _KERNELS = ((1, 5), (5, 1))  # of the two units of the recurrence
 
 
 class MotionEncoder(nn.Module):
-    """Windows of the correlation and the flow to features; the flow itself is the last two of them."""
+    """Windows of the correlation and the flow to `width` features; the flow itself is the last two of them."""
 
-    def __init__(self, num_correlations: int, num_outputs: int) -> None:
+    def __init__(self, num_correlations: int, width: int) -> None:
         super().__init__()
-        self.convc1 = nn.Conv2d(num_correlations, 256, 1)
-        self.convc2 = nn.Conv2d(256, 192, 3, padding=1)
-        self.convf1 = nn.Conv2d(2, 128, 7, padding=3)
-        self.convf2 = nn.Conv2d(128, 64, 3, padding=1)
-        self.conv = nn.Conv2d(192 + 64, num_outputs - 2, 3, padding=1)
+        num_matches, num_motions = 3 * width // 2, width // 2
+        self.convc1 = nn.Conv2d(num_correlations, 2 * width, 1)
+        self.convc2 = nn.Conv2d(2 * width, num_matches, 3, padding=1)
+        self.convf1 = nn.Conv2d(2, width, 7, padding=3)
+        self.convf2 = nn.Conv2d(width, num_motions, 3, padding=1)
+        self.conv = nn.Conv2d(num_matches + num_motions, width - 2, 3, padding=1)
 
     def forward(self, flow: Tensor, correlation: Tensor) -> Tensor:
         matches = functional.relu(self.convc2(functional.relu(self.convc1(correlation))))
@@ -93,8 +94,8 @@ class FlowHead(nn.Module):
 
     def __init__(self, num_hidden: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(num_hidden, 256, 3, padding=1)
-        self.conv2 = nn.Conv2d(256, 2, 3, padding=1)
+        self.conv1 = nn.Conv2d(num_hidden, 2 * num_hidden, 3, padding=1)
+        self.conv2 = nn.Conv2d(2 * num_hidden, 2, 3, padding=1)
 
     def forward(self, hidden: Tensor) -> Tensor:
         correction: Tensor = self.conv2(functional.relu(self.conv1(hidden)))
@@ -109,7 +110,9 @@ class UpdateBlock(nn.Module):
         self.encoder = MotionEncoder(num_correlations, num_hidden)
         self.gru = SeparableGru(num_hidden, num_context, num_hidden)
         self.flow_head = FlowHead(num_hidden)
-        self.mask = nn.Sequential(nn.Conv2d(num_hidden, 256, 3, padding=1), nn.ReLU(), nn.Conv2d(256, 8 * 8 * 9, 1))
+        self.mask = nn.Sequential(
+            nn.Conv2d(num_hidden, 2 * num_hidden, 3, padding=1), nn.ReLU(), nn.Conv2d(2 * num_hidden, 8 * 8 * 9, 1)
+        )
 
     def forward(
         self, hidden: Tensor, parts: list[GatePart], correlation: Tensor, flow: Tensor
