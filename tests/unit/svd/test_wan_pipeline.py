@@ -88,16 +88,15 @@ def test_clips_have_the_bits_of_diffusers(tiny_wan_folder: Path, layout: str, ha
     assert expected.std() > 0.01
 
 
-@pytest.mark.parametrize("guidance_scale", [1.0, 4.0])
-def test_clips_of_another_scheduler_have_the_bits_of_diffusers(
-    tiny_wan_folder: Path, tmp_path: Path, guidance_scale: float
+def test_clips_of_another_scheduler_without_guidance_have_the_bits_of_diffusers(
+    tiny_wan_folder: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(tiny_wan_folder / "i2v", tmp_path / "i2v")
     FlowMatchEulerDiscreteScheduler(shift=5.0).save_pretrained(tmp_path / "i2v" / "scheduler")
     index = tmp_path / "i2v" / "model_index.json"
     content = json.loads(index.read_text()) | {"scheduler": ["diffusers", "FlowMatchEulerDiscreteScheduler"]}
     index.write_text(json.dumps(content))
-    options = options_for(tmp_path, "i2v", guidance_scale=guidance_scale)
+    options = options_for(tmp_path, "i2v", guidance_scale=1.0)
     models = load_models(options, CPU)
     assert torch.equal(our_frames(options, models, 5, 3), expected_frames(options, models, 5, 3))
 
@@ -131,7 +130,7 @@ def test_recomputed_activations_change_no_gradient(tiny_wan_folder: Path, layout
     gradients = []
     for recomputes in (False, True):
         models = load_models(options_for(tiny_wan_folder, layout, gradient_checkpointing=recomputes), CPU)
-        clip = torch.rand(1, 3, 9, 32, 32, generator=torch.Generator().manual_seed(2)).requires_grad_()
+        clip = torch.rand(1, 3, 5, 32, 32, generator=torch.Generator().manual_seed(2)).requires_grad_()
         torch.cat(list(models.coder.decoded(models.coder.encoded(clip)))).square().mean().backward()
         gradients.append(clip.grad)
     assert gradients[0].abs().amax(dim=(0, 1, 3, 4)).min() > 0
