@@ -10,6 +10,8 @@ import torch
 from mora_runtime.errors import BadArgument
 from torch import Tensor
 
+LEAST_PADDED_SIDE = 128  # pixels: the coarsest of four resolutions then has two cells a side
+
 
 def check_call(frames: Tensor, dimension: str, dimensions: Sequence[str], *, least: int = 1) -> None:
     """Check dimension and frames of `measure`.
@@ -36,6 +38,23 @@ def check_frames(frames: Tensor, *, least: int = 1, what: str = "frames") -> Non
         raise BadArgument(f"{what}: expected frames uint8 (F, H, W, 3), got {frames.dtype} {tuple(frames.shape)}")
     if len(frames) < least:
         raise BadArgument(f"{what}: expected a video of at least {least} frames, got {len(frames)}")
+
+
+def check_sides(frames: Tensor, multiple: int, what: str) -> None:
+    """Check that frames are large enough for a network that correlates cells of 8x8 pixels at four resolutions.
+
+    Args:
+        multiple: frames are padded until their sides are multiples of it.
+
+    Raises:
+        BadArgument: a padded side is too short; the network would answer with NaN.
+    """
+    height, width = frames.shape[1:3]
+    if min(-(-side // multiple) * multiple for side in (height, width)) < LEAST_PADDED_SIDE:
+        raise BadArgument(
+            f"{what}: expected frames of at least {LEAST_PADDED_SIDE} pixels a side, padded to multiples of "
+            f"{multiple}; got {height}x{width}"
+        )
 
 
 def finite(dimension: str, result: dict[str, Any]) -> dict[str, Any]:

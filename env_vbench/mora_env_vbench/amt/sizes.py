@@ -9,7 +9,7 @@ from mora_env_vbench.weights.loading import Shapes
 
 @dataclass(frozen=True)
 class UpdateSizes:
-    """Channels of an update block: of the correlation's and of the flows' features, of both, and of the hidden state."""
+    """Channels of an update block: of the features of the correlation, of the flows and of both, and of its state."""
 
     correlation: int
     flow: int

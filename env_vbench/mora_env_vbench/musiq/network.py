@@ -11,9 +11,7 @@ from mora_env_vbench.musiq.stem import Bottleneck, StandardisedConv2d, same_padd
 from mora_env_vbench.musiq.transformer import TransformerEncoder
 from mora_env_vbench.weights.loading import Shapes
 
-_STEM = 64  # channels of the first convolution
-_BLOCK = 256  # channels after the bottleneck
-_NUM_FEATURES = _BLOCK * (PATCH // 4) ** 2  # of a patch, after two halvings
+_CELLS = (PATCH // 4) ** 2  # of a patch after the stem, which halves its sides twice
 
 
 class Musiq(nn.Module):
@@ -21,10 +19,10 @@ class Musiq(nn.Module):
 
     def __init__(self, sizes: MusiqSizes) -> None:
         super().__init__()
-        self.conv_root = StandardisedConv2d(3, _STEM, 7, stride=2)
-        self.gn_root = nn.GroupNorm(32, _STEM, eps=1e-6)
-        self.block1 = Bottleneck(_STEM, _BLOCK)
-        self.embedding = nn.Linear(_NUM_FEATURES, sizes.width)
+        self.conv_root = StandardisedConv2d(3, sizes.stem, 7, stride=2)
+        self.gn_root = nn.GroupNorm(32, sizes.stem, eps=1e-6)
+        self.block1 = Bottleneck(sizes.stem, sizes.block)
+        self.embedding = nn.Linear(sizes.block * _CELLS, sizes.width)
         self.transformer_encoder = TransformerEncoder(sizes.width, sizes.mlp, sizes.num_heads, sizes.num_blocks)
         self.head = nn.Linear(sizes.width, 1)
 

@@ -11,8 +11,13 @@ _HEAD_WIDTH = 64  # of the published model
 
 @dataclass(frozen=True)
 class MusiqSizes:
-    """Of the transformer: width of a token, width inside an MLP, heads of an attention, blocks."""
+    """Channels of the stem's first convolution and of its block, both multiples of 32, and sizes of the transformer.
 
+    `width` is that of a token, `mlp` that inside an MLP.
+    """
+
+    stem: int
+    block: int
     width: int
     mlp: int
     num_heads: int
@@ -24,4 +29,5 @@ class MusiqSizes:
         prefix = "transformer_encoder.transformer.encoderblock_"
         width = shapes["embedding.weight"][0]
         mlp = shapes[f"{prefix}0.mlp.fc1.weight"][0]
-        return cls(width, mlp, width // _HEAD_WIDTH, num_blocks(shapes, prefix))
+        stem, block = shapes["conv_root.weight"][0], shapes["block1.conv3.weight"][0]
+        return cls(stem, block, width, mlp, width // _HEAD_WIDTH, num_blocks(shapes, prefix))

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from torch import Tensor
 
+from mora_env_vbench.musiq.options import ImagingMode
 from mora_env_vbench.preparation.frame_size import centre, resized
 from mora_env_vbench.preparation.network_input import channels_first
 
 LARGEST_SIDE = 512
-ImagingMode = Literal["longer", "shorter", "shorter_centercrop", "None"]
 
 
 def imaging_input(frames: Tensor, mode: ImagingMode = "longer") -> Tensor:
