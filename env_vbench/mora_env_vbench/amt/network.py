@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mora_env_vbench.amt.decoders import Blends, CoarsestDecoder, FinestDecoder, Flows, MiddleDecoder
 from mora_env_vbench.amt.encoders import FeatureEncoder, PyramidEncoder
-from mora_env_vbench.amt.sizes import AmtSizes
+from mora_env_vbench.amt.sizes import PUBLISHED, AmtSizes
 from mora_env_vbench.amt.update_block import UpdateBlock
 from mora_env_vbench.amt.warp import resized_flow, warped
 from mora_env_vbench.correlation import CorrelationPyramid, all_pairs, cell_coordinates
@@ -48,7 +48,7 @@ class Correlations:
 class Amt(nn.Module):
     """The middle of two frames (N, 3, H, W) of values 0..1; H and W are multiples of 16, at least 128."""
 
-    def __init__(self, sizes: AmtSizes) -> None:
+    def __init__(self, sizes: AmtSizes = PUBLISHED) -> None:
         super().__init__()
         half, quarter, eighth, sixteenth = sizes.pyramid
         num_windows = NUM_LEVELS * (2 * RADIUS + 1) ** 2

@@ -48,3 +48,12 @@ class AmtSizes:
             side=shapes["decoder4.convblock.1.conv2.0.weight"][0],
             update=UpdateSizes.of(shapes),
         )
+
+
+PUBLISHED = AmtSizes(
+    encoder=(32, 64, 96),
+    features=84,
+    pyramid=(20, 32, 44, 56),
+    side=20,
+    update=UpdateSizes(correlation=64, flow=20, joint=68, hidden=76),
+)

@@ -31,6 +31,10 @@ class Case:
         found = re.search(pattern, self.description)
         return default if found is None else type(default)(found[1])
 
+    def numbers(self, pattern: str) -> list[int]:
+        """All numbers that match; the description tells them in the order of the networks."""
+        return [int(number) for number in re.findall(pattern, self.description)]
+
 
 class CaseFile:
     """A file of reference values.

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from mora_env_vbench.amt.network import Amt
 from mora_env_vbench.clip.network import Clip
 from mora_env_vbench.clip.sizes import TextSizes, VisionSizes
+from mora_env_vbench.clip.text import ClipText
 from mora_env_vbench.clip.tokenizer import NUM_TOKENS, tokenizer
 from mora_env_vbench.dino.network import Dino
 from mora_env_vbench.dino.sizes import DinoSizes
@@ -19,9 +20,11 @@ from mora_env_vbench.formulas.dynamic import flow_values
 from mora_env_vbench.goldens.case_file import Case, CaseFile
 from mora_env_vbench.goldens.comparison import Differences
 from mora_env_vbench.goldens.preparation_cases import clips_of
-from mora_env_vbench.musiq.network import Musiq, MusiqSizes
+from mora_env_vbench.musiq.network import Musiq
+from mora_env_vbench.musiq.sizes import MusiqSizes
 from mora_env_vbench.preparation.network_input import channels_first
 from mora_env_vbench.raft.network import Raft
+from mora_env_vbench.viclip.vision import ViclipVision
 from mora_env_vbench.weights.recipe import Recipe, made_clip
 
 TOLERANCE = 1e-4
@@ -135,6 +138,19 @@ def _clip(file: CaseFile, case: Case, found: Differences) -> None:
     found.add(network.similarity(pictures, texts), case.outputs["logits_per_text"])
 
 
+def _viclip(file: CaseFile, case: Case, found: Differences) -> None:
+    embeds = case.numbers(r"out (\d+)")
+    widths, layers, heads = case.numbers(r"(\d+) wide"), case.numbers(r"(\d+) blocks"), case.numbers(r"(\d+) heads")
+    head_widths = [width // number for width, number in zip(widths, heads, strict=True)]
+    side, length = case.number(r"image (\d+)", 56), case.number(r"(\d+) tokens", 32)
+    sizes = VisionSizes(side, case.number(r"patch (\d+)", 14), widths[0], layers[0], embeds[0], head_widths[0])
+    vision = _made(ViclipVision(sizes, case.args["shape"][1]), recipe_of(case.args, "vision_seed"))
+    text_sizes = TextSizes(length, NUM_TOKENS, widths[1], layers[1], embeds[1], head_widths[1])
+    text = _made(ClipText(text_sizes), recipe_of(case.args, "text_seed"))
+    found.add(vision(_random(case.args["input_seed"], case.args["shape"])), case.outputs["vision"])
+    found.add(text.encode(tokenizer().batch(case.args["texts"], length, cut=True)), case.outputs["text"])
+
+
 def _musiq(file: CaseFile, case: Case, found: Differences) -> None:
     sizes = MusiqSizes(
         width=case.number(r"(\d+) wide", 48),
@@ -154,4 +170,5 @@ _CHECKS: dict[str, Callable[[CaseFile, Case, Differences], None]] = {
     "flow0_1": _amt,
     "cls": _dino,
     "logits_per_text": _clip,
+    "vision": _viclip,
 }

@@ -17,6 +17,7 @@ from mora_env_vbench.dino.network import Dino
 from mora_env_vbench.dino.sizes import DinoSizes
 from mora_env_vbench.musiq.network import Musiq
 from mora_env_vbench.raft.network import Raft
+from mora_env_vbench.viclip.network import Viclip
 from mora_env_vbench.weights.made_file import shapes_of, write_made
 from mora_env_vbench.weights.recipe import Recipe
 
@@ -55,4 +56,8 @@ LAYOUTS: dict[str, Layout] = {
     published_files.AMT.name: Layout(Amt, within="state_dict"),
     published_files.RAFT.name: Layout(Raft, prefix="module."),
     published_files.MUSIQ.name: Layout(Musiq),
+    published_files.VICLIP.name: Layout(
+        lambda: Viclip(VisionSizes(224, 14, 1024, 24, 768), TextSizes(32, NUM_TOKENS, 768, 12, 768), num_frames=8),
+        within="model",
+    ),
 }

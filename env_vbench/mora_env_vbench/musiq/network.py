@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mora_env_vbench.musiq.patches import PATCH, Patches, multiscale_patches
-from mora_env_vbench.musiq.sizes import MusiqSizes
+from mora_env_vbench.musiq.sizes import PUBLISHED, MusiqSizes
 from mora_env_vbench.musiq.stem import Bottleneck, StandardisedConv2d, same_padded
 from mora_env_vbench.musiq.transformer import TransformerEncoder
 from mora_env_vbench.weights.loading import Shapes
@@ -17,7 +17,7 @@ _CELLS = (PATCH // 4) ** 2  # of a patch after the stem, which halves its sides 
 class Musiq(nn.Module):
     """Scores (N,) of pictures (N, 3, H, W) of one size, values 0..1."""
 
-    def __init__(self, sizes: MusiqSizes) -> None:
+    def __init__(self, sizes: MusiqSizes = PUBLISHED) -> None:
         super().__init__()
         self.conv_root = StandardisedConv2d(3, sizes.stem, 7, stride=2)
         self.gn_root = nn.GroupNorm(32, sizes.stem, eps=1e-6)

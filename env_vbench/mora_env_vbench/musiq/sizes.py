@@ -11,17 +11,17 @@ _HEAD_WIDTH = 64  # of the published model
 
 @dataclass(frozen=True)
 class MusiqSizes:
-    """Channels of the stem's first convolution and of its block, both multiples of 32, and sizes of the transformer.
+    """Sizes of the transformer, whose tokens are `width` wide, and channels of the stem.
 
-    `width` is that of a token, `mlp` that inside an MLP.
+    `stem` is of the first convolution, `block` of the block after it; both are multiples of 32.
     """
 
-    stem: int
-    block: int
     width: int
     mlp: int
     num_heads: int
     num_blocks: int
+    stem: int = 64
+    block: int = 256
 
     @classmethod
     def of(cls, shapes: Shapes) -> MusiqSizes:
@@ -30,4 +30,7 @@ class MusiqSizes:
         width = shapes["embedding.weight"][0]
         mlp = shapes[f"{prefix}0.mlp.fc1.weight"][0]
         stem, block = shapes["conv_root.weight"][0], shapes["block1.conv3.weight"][0]
-        return cls(stem, block, width, mlp, width // _HEAD_WIDTH, num_blocks(shapes, prefix))
+        return cls(width, mlp, width // _HEAD_WIDTH, num_blocks(shapes, prefix), stem, block)
+
+
+PUBLISHED = MusiqSizes(width=384, mlp=1152, num_heads=6, num_blocks=14)

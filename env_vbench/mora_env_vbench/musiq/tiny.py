@@ -11,7 +11,7 @@ from mora_env_vbench.published_files import MUSIQ
 from mora_env_vbench.weights.made_file import shapes_of, write_made
 from mora_env_vbench.weights.recipe import Recipe
 
-_SIZES = MusiqSizes(stem=32, block=32, width=64, mlp=64, num_heads=1, num_blocks=2)
+_SIZES = MusiqSizes(width=64, mlp=64, num_heads=1, num_blocks=2, stem=32, block=32)
 _HEAD_SCALES = {"head.weight": (0.0, 1.0), "head.bias": (50.0, 0.02)}  # scores are about 50
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mora_env_vbench.correlation import CorrelationPyramid, all_pairs, cell_coordinates
 from mora_env_vbench.raft.encoder import Encoder
-from mora_env_vbench.raft.sizes import RaftSizes
+from mora_env_vbench.raft.sizes import PUBLISHED, RaftSizes
 from mora_env_vbench.raft.update_block import UpdateBlock
 from mora_env_vbench.weights.loading import Shapes
 
@@ -20,7 +20,7 @@ RADIUS = 4
 class Raft(nn.Module):
     """Flow in pixels between pictures (N, 3, H, W) of values 0..255; H and W are multiples of 8, at least 128."""
 
-    def __init__(self, sizes: RaftSizes) -> None:
+    def __init__(self, sizes: RaftSizes = PUBLISHED) -> None:
         super().__init__()
         self._sizes = sizes
         self.fnet = Encoder(sizes.features, sizes.encoder, partial(nn.InstanceNorm2d, affine=False))

@@ -23,3 +23,6 @@ class RaftSizes:
         hidden = shapes["update_block.flow_head.conv1.weight"][1]
         context = shapes["cnet.conv2.weight"][0] - hidden
         return cls((half, quarter, eighth), shapes["fnet.conv2.weight"][0], hidden, context)
+
+
+PUBLISHED = RaftSizes(encoder=(64, 96, 128), features=256, hidden=128, context=128)
