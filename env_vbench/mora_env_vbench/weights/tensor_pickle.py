@@ -1,6 +1,6 @@
 """The pickle inside an archive of torch, read without running any of it: tensors become descriptions.
 
-A pickle calls what it names. `find_class` gives out only functions of this module, which build plain values, and
+A pickle calls what it names. `find_class` gives out only classes of this module, which build plain values, and
 refuses every other name. A module of a TorchScript archive becomes a dictionary of its attributes; its code is not
 read.
 """
@@ -30,6 +30,8 @@ _STORAGES = {
     "BoolStorage": torch.bool,
 }
 _LISTS = ("build_intlist", "build_doublelist", "build_boollist", "build_tensorlist")
+_PLAIN_TYPES = ("bool", "complex", "dict", "float", "int", "list", "object", "set", "str", "tuple")
+_NAMES_IN_PYTHON_2 = {"__builtin__": "builtins", "copy_reg": "copyreg"}  # in pickles of torch
 _MAX_NESTING = 64
 
 
@@ -58,7 +60,14 @@ class _Storage:
     num_elements: int
 
 
-class _Module:
+class _Fixed(type):
+    """Type of the classes that a pickle can name: it cannot change them."""
+
+    def __setattr__(cls, name: str, value: Any) -> None:
+        raise pickle.UnpicklingError("it changes a class")
+
+
+class _Module(metaclass=_Fixed):
     """A module of a TorchScript archive: only its attributes are kept."""
 
     def __init__(self) -> None:
@@ -70,24 +79,26 @@ class _Module:
         self.attributes = state
 
 
-def _tensor(storage: Any, offset: Any, shape: Any, stride: Any, *_: Any) -> StoredTensor:
-    sizes = (offset, *shape, *stride)
-    if not isinstance(storage, _Storage) or not all(type(size) is int and size >= 0 for size in sizes):
-        raise pickle.UnpicklingError("expected a tensor with a storage and sizes of at least 0")
-    if len(shape) != len(stride):
-        raise pickle.UnpicklingError(f"expected a tensor with one stride a size, got {len(shape)} and {len(stride)}")
-    return StoredTensor(storage.key, storage.dtype, storage.num_elements, offset, tuple(shape), tuple(stride))
+class _Tensor(metaclass=_Fixed):
+    """Stands for the function that makes a tensor of a storage; it makes a `StoredTensor`."""
+
+    def __new__(cls, storage: Any, offset: Any, shape: Any, stride: Any, *_: Any) -> StoredTensor:  # type: ignore[misc]
+        sizes = (offset, *shape, *stride)
+        if not isinstance(storage, _Storage) or not all(type(size) is int and size >= 0 for size in sizes):
+            raise pickle.UnpicklingError("expected a tensor with a storage and sizes of at least 0")
+        if len(shape) != len(stride):
+            raise pickle.UnpicklingError(f"expected one stride a size of a tensor, got {len(stride)} of {len(shape)}")
+        return StoredTensor(storage.key, storage.dtype, storage.num_elements, offset, tuple(shape), tuple(stride))
 
 
-def _parameter(tensor: Any, *_: Any) -> Any:
-    return tensor
+class _First(metaclass=_Fixed):
+    """Stands for functions that only mark their first argument, as a parameter for example."""
+
+    def __new__(cls, value: Any, *_: Any) -> Any:
+        return value
 
 
-def _first(value: Any, *_: Any) -> Any:
-    return value
-
-
-class _Ignored:
+class _Ignored(metaclass=_Fixed):
     """Stands for settings and numbers that training scripts store next to weights: it takes anything, does nothing."""
 
     def __new__(cls, *_: Any, **__: Any) -> _Ignored:
@@ -109,24 +120,23 @@ class _Ignored:
 _ALLOWED: dict[tuple[str, str], Any] = {
     ("collections", "OrderedDict"): OrderedDict,
     ("torch", "Size"): tuple,
-    ("torch._utils", "_rebuild_tensor_v2"): _tensor,
-    ("torch._utils", "_rebuild_parameter"): _parameter,
-    ("torch.jit._pickle", "restore_type_tag"): _first,
+    ("torch._utils", "_rebuild_tensor_v2"): _Tensor,
+    ("torch._utils", "_rebuild_parameter"): _First,
+    ("torch.jit._pickle", "restore_type_tag"): _First,
     **{("torch.jit._pickle", name): list for name in _LISTS},
     **{("torch", name): dtype for name, dtype in _STORAGES.items()},
     ("_codecs", "encode"): _Ignored,
     ("collections", "defaultdict"): _Ignored,
-    **{
-        ("builtins", name): _Ignored
-        for name in ("bool", "complex", "dict", "float", "int", "list", "set", "str", "tuple")
-    },
+    ("copyreg", "_reconstructor"): _Ignored,
+    **{("builtins", name): _Ignored for name in _PLAIN_TYPES},
 }
 _IGNORED_PACKAGES = ("argparse", "numpy", "omegaconf", "typing")
 
 
 class _TensorUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        """A function or an inert class of this module. Nothing that the pickle names is imported."""
+        """An inert class of this module or a plain type. Nothing that the pickle names is imported."""
+        module = _NAMES_IN_PYTHON_2.get(module, module)
         if module == "__torch__" or module.startswith("__torch__."):
             return _Module
         if module.partition(".")[0] in _IGNORED_PACKAGES:
