@@ -1,14 +1,10 @@
-"""Tiny models, made once for these tests: Stable Diffusion 3, InstructPix2Pix."""
+"""A tiny Stable Diffusion 3, made once for these tests."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from mora_env_sd3.agent import Sd3Agent
-from mora_env_sd3.instruct_pix2pix.agent import InstructPix2PixAgent
-from mora_env_sd3.instruct_pix2pix.options import InstructPix2PixOptions
-from mora_env_sd3.instruct_pix2pix.tiny import tiny_edit
 from mora_env_sd3.options import Sd3Options
 from mora_env_sd3.tiny import make_tiny
 
@@ -32,14 +28,3 @@ def options(model: Path) -> Sd3Options:
 @pytest.fixture(scope="session")
 def agent(options: Sd3Options) -> Sd3Agent:
     return Sd3Agent(options, torch.device("cpu"))
-
-
-@pytest.fixture(scope="session")
-def edit_options(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Options of the tiny InstructPix2Pix."""
-    return tiny_edit(tmp_path_factory.mktemp("tiny") / "instruct_pix2pix")
-
-
-@pytest.fixture(scope="session")
-def edit_agent(edit_options: dict[str, Any]) -> InstructPix2PixAgent:
-    return InstructPix2PixAgent(InstructPix2PixOptions(**edit_options), torch.device("cpu"))
