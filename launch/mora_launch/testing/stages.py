@@ -88,6 +88,7 @@ _OF_CONTROL = (
             "tests/unit/data",
             "tests/unit/trainer",
             "tests/unit/launch",
+            "tests/unit/evaluation",
             "tests/unit/bench",
         ),
         190,
@@ -97,6 +98,7 @@ _OF_CONTROL = (
     (("tests/integration/training",), 180),
     (("tests/integration/serving",), 300),
     (("tests/integration/rounds",), 180),
+    (("tests/integration/evaluation",), 120),
     (("tests/integration/weights",), 120),
     (("tests/integration/device",), 60),
 )

@@ -1,0 +1,1 @@
+"""`mora evaluate` on real servers of toy metrics."""

@@ -1,0 +1,1 @@
+"""Tests of `mora evaluate` and `mora tables` without server processes."""
