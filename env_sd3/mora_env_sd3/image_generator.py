@@ -92,8 +92,8 @@ class PictureModel(Protocol[Text, Settings, Steps]):
     ) -> torch.Tensor:
         """The model's guided prediction in step `number` for `inputs`, which `DenoisingSteps.scaled` gave."""
 
-    def text_shape(self, text: Text) -> tuple[int, ...]:
-        """What a text adds to the shapes in `predict`: texts with the same value can be in one batch."""
+    def text_shape(self, text: Text, settings: Settings) -> tuple[int, ...]:
+        """What a text and guidance add to the shapes in `predict`: texts with the same value can be in one batch."""
 
     def encode(self, pixels: torch.Tensor, seeds: Sequence[int]) -> torch.Tensor:
         """Pictures (B, 3, H, W) in [-1, 1] to latents; each seed draws one sample of the posterior."""
@@ -218,7 +218,7 @@ class ImageGenerator(Generic[Text, Settings, Steps]):
             return call(whole)
         if len(requests) > 1 and not self._runs_alone:
             num_rows = 0 if z is None else len(z)
-            text = self._model.text_shape(requests[0].text)
+            text = self._model.text_shape(requests[0].text, settings)
             shape = (steps.part(number), len(requests), *inputs.shape[1:], *text, num_rows)
             if self._checked.get(shape) is not False:
                 together = call(whole)

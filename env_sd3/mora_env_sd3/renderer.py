@@ -225,9 +225,9 @@ class Renderer:
         joint, pooled = self.condition(z, prompts, requests[0].text.negative, settings)
         return self.velocity(inputs, steps.timesteps[number], joint, pooled, settings.guidance_scale)
 
-    def text_shape(self, text: GuidedText) -> tuple[int, ...]:
-        """The number of rows of the prompt."""
-        return (text.prompt.joint.shape[0],)
+    def text_shape(self, text: GuidedText, settings: RenderSettings) -> tuple[int, ...]:
+        """The number of rows of the prompt, and of predictions in a step."""
+        return text.prompt.joint.shape[0], 2 if settings.guidance_scale > 1.0 else 1
 
     def velocity(
         self,

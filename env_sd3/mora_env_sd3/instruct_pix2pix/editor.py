@@ -111,9 +111,9 @@ class PictureEditor:
         """All steps of a batch; an edit starts from noise, so it has no strength."""
         return SamplerSteps(self.scheduler, settings.num_inference_steps, seeds)
 
-    def text_shape(self, text: Edit) -> tuple[int, ...]:
-        """The number of rows of the instruction."""
-        return (text.text.shape[0],)
+    def text_shape(self, text: Edit, settings: EditSettings) -> tuple[int, ...]:
+        """The number of rows of the instruction, and of predictions in a step."""
+        return text.text.shape[0], 3 if settings.is_guided else 1
 
     def predict(
         self,

@@ -191,9 +191,9 @@ class XlRenderer:
             rows = torch.cat([rows, z.to(rows)[:, -width:].expand(len(texts), -1, -1)], dim=1)
         return {"encoder_hidden_states": rows, "added_cond_kwargs": {"text_embeds": pooled, "time_ids": sizes}}
 
-    def text_shape(self, text: GuidedText) -> tuple[int, ...]:
-        """The number of rows of the prompt."""
-        return (text.prompt.rows.shape[0],)
+    def text_shape(self, text: GuidedText, settings: XlSettings) -> tuple[int, ...]:
+        """The number of rows of the prompt, and of predictions in a step."""
+        return text.prompt.rows.shape[0], 2 if settings.guidance_scale > 1.0 else 1
 
     def encode(self, pixels: torch.Tensor, seeds: Sequence[int]) -> torch.Tensor:
         """Pictures (B, 3, H, W) in [-1, 1] to scaled latents; each seed draws one sample of the posterior."""

@@ -106,6 +106,15 @@ def test_an_edit_has_the_same_bytes_in_any_batch(edit_agent: InstructPix2PixAgen
     assert not torch.equal(alone[0], edit_agent.edit_image(PROMPTS[:1], [5], given[1:])["outputs"][0])
 
 
+def test_a_batch_without_guidance_is_compared_with_its_first_sample_too(edit_agent: InstructPix2PixAgent) -> None:
+    given, generator = as_bytes(2), edit_agent._generator
+    generator._checked.clear()
+    edit_agent.edit_image(PROMPTS, SEEDS, given, num_inference_steps=1)
+    assert len(generator._checked) == 1
+    edit_agent.edit_image(PROMPTS, SEEDS, given, num_inference_steps=1, guidance_scale=1.0)
+    assert len(generator._checked) == 2
+
+
 def test_generate_makes_the_picture_of_forward(edit_agent: InstructPix2PixAgent) -> None:
     arguments = {"z": None, "prompt_keys": keys(edit_agent, *PROMPTS), "seeds": SEEDS, "images": pictures(2, 48, 40)}
     with torch.no_grad():
