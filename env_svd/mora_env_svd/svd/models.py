@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
+from torch.utils.checkpoint import checkpoint
 
 from mora_env_svd.clip_size import LATENT_CHANNELS, PIXELS_PER_CELL
 from mora_env_svd.errors import ConfigError
@@ -70,10 +72,21 @@ class SvdModels:
         recomputes = options.gradient_checkpointing
         if recomputes:
             unet.enable_gradient_checkpointing()
+            _recompute_attention(unet)
         vae.requires_grad_(False)
         vision.requires_grad_(False)
         coder = TemporalFrameCoder(vae, options.decode_chunk_size, recomputes=recomputes)
         return cls(unet, coder, PictureEncoder(vision, mean, std, recomputes=recomputes), scheduler)
+
+
+def _recompute_attention(unet: Any) -> None:
+    """Let the backward repeat each attention module as a whole: diffusers keeps the graph of attention over frames."""
+    from diffusers.models.transformers.transformer_temporal import TransformerSpatioTemporalModel
+
+    for module in unet.modules():
+        if isinstance(module, TransformerSpatioTemporalModel):
+            module.gradient_checkpointing = False
+            module.forward = partial(checkpoint, module.forward, use_reentrant=False)
 
 
 def check_configs(unet: Any, vae: Any, vision: Any, scheduler: Any) -> None:
