@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
 from mora_environment.job_folder import job_folder
-from mora_runtime import Agent, check_cancelled, remote
+from mora_runtime import Agent, remote
 from mora_runtime.errors import BadArgument
 from mora_training.clip_targets import ClipTargets
 from mora_training.target_store import Target, TargetStore
@@ -22,6 +21,7 @@ from mora_env_svd.clip_text import TextEncoder
 from mora_env_svd.errors import as_bad_argument
 from mora_env_svd.files_state import files_state
 from mora_env_svd.frame_coder import Posterior
+from mora_env_svd.requested_texts import RequestedTexts
 from mora_env_svd.seine.conditioning import MaskedFrameCoder, fit_pictures
 from mora_env_svd.seine.models import SeineUNet
 from mora_env_svd.seine.objective import TransitionObjective
@@ -32,7 +32,6 @@ from mora_env_svd.seine.weights.weights_folder import load_unet
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _FIRST = (0,)  # the given frame of a clip in a chain
-_NUM_SERVED_PROMPTS = 256  # number of cached encoder rows; a server that runs for days must not keep them all
 
 
 class SeineAgent(Agent):
@@ -57,9 +56,7 @@ class SeineAgent(Agent):
         self._targets = ClipTargets(targets, self._size.clip_shape, self._encoded)
         self._objective = TransitionObjective(model, coder, self._size, options.training_masks)
         self._sampling = SamplingSettings(options.sample_method, options.num_inference_steps, options.guidance_scale)
-        self._negative_key: str | None = None
-        self._rows_of = lru_cache(_NUM_SERVED_PROMPTS)(encoder.rows_of)
-        self._rows_of_negative = lru_cache(_NUM_SERVED_PROMPTS)(encoder.rows_of_negative)
+        self._texts = RequestedTexts(encoder, options.negative_prompt)
 
     @classmethod
     def from_options(cls, options: SeineOptions, device: torch.device) -> SeineAgent:
@@ -97,7 +94,7 @@ class SeineAgent(Agent):
     def encode(self, prompts: list[str]) -> dict[str, Any]:
         """`keys` of the prompts' encoder rows, which stay here."""
         with as_bad_argument():
-            self._negative()  # computed while the encoder is loaded anyway
+            self._texts.negative()  # computed while the encoder is loaded anyway
             return {"keys": [self._encoder.encode(prompt) for prompt in prompts]}
 
     @remote
@@ -113,7 +110,7 @@ class SeineAgent(Agent):
     @remote
     def unload_text_encoder(self) -> dict[str, Any]:
         """Free the text encoder; a prompt that is not cached loads it again. `unloaded` says whether it was loaded."""
-        self._negative()
+        self._texts.negative()
         return {"unloaded": self._encoder.unload()}
 
     @remote(host_arguments=("pixels",))
@@ -196,7 +193,7 @@ class SeineAgent(Agent):
         """Of each sample of a chain: its first frame is given."""
         check_chain_batch(method, prompt_keys, seeds, images)
         pictures = fit_pictures(images, self._size).split(1)
-        texts, negative = [self._encoder.rows(key) for key in prompt_keys], self._negative()
+        texts, negative = [self._encoder.rows(key) for key in prompt_keys], self._texts.negative()
         return [
             ClipPlan(text, negative, picture, _FIRST, seed, z)
             for text, picture, seed in zip(texts, pictures, seeds, strict=True)
@@ -301,11 +298,7 @@ class SeineAgent(Agent):
     ) -> Tensor:
         """The frames of the clips from `first` on."""
         check_requests(prompts, seeds, frames)
-        texts = []
-        for prompt in prompts:
-            check_cancelled()
-            texts.append(self._rows_of(prompt))
-        negative = self._negative() if negative_prompt is None else self._rows_of_negative(negative_prompt)
+        texts, negative = self._texts.rows(prompts, negative_prompt)
         plans = [
             ClipPlan(text, negative, pictures_of(own, self._size), given, seed, z)
             for text, own, seed in zip(texts, frames, seeds, strict=True)
@@ -316,11 +309,6 @@ class SeineAgent(Agent):
         changes: dict[str, Any] = {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale}
         settings = replace(self._sampling, **{name: value for name, value in changes.items() if value is not None})
         return GivenFramesPipeline(self._model, self._coder, self._size, settings)
-
-    def _negative(self) -> Tensor:
-        if self._negative_key is None:
-            self._negative_key = self._encoder.encode_negative(self._options.negative_prompt)
-        return self._encoder.rows(self._negative_key)
 
     def _target(self, key: str) -> Posterior:
         return Posterior(**self._targets.get(key))

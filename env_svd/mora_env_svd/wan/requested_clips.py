@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import lru_cache
 from typing import Any
 
-from mora_runtime import check_cancelled
 from torch import Tensor
 
 from mora_env_svd.arguments import check_requests
 from mora_env_svd.clip_generator import served_clips
+from mora_env_svd.requested_texts import RequestedTexts
 from mora_env_svd.wan.models import WanModels
 from mora_env_svd.wan.options import WanOptions
 from mora_env_svd.wan.pipeline import ClipPlan, SamplingSettings, WanPipeline
 from mora_env_svd.wan.text import Umt5Text
-
-_NUM_SERVED_PROMPTS = 256  # number of cached encoder rows; a server that runs for days must not keep them all
 
 
 class RequestedClips:
@@ -26,10 +23,8 @@ class RequestedClips:
     def __init__(self, options: WanOptions, models: WanModels, text: Umt5Text) -> None:
         self._options = options
         self._models = models
-        self._text = text
+        self._texts = RequestedTexts(text, options.negative_prompt)
         self._settings = SamplingSettings(options.num_inference_steps, options.guidance_scale)
-        self._rows_of = lru_cache(_NUM_SERVED_PROMPTS)(text.rows_of)
-        self._negative_key: str | None = None
 
     def made(
         self,
@@ -49,11 +44,7 @@ class RequestedClips:
             sampling: number of steps and guidance; None = as in the options.
         """
         check_requests(prompts, seeds, given)
-        texts = []
-        for prompt in prompts:
-            check_cancelled()
-            texts.append(self._rows_of(prompt))
-        negative = self.negative() if negative_prompt is None else self._rows_of(negative_prompt)
+        texts, negative = self._texts.rows(prompts, negative_prompt)
         conditioner = self._models.conditioner
         plans = [
             ClipPlan(text, negative, conditioner.of_bytes(pictures), seed, z)
@@ -68,9 +59,7 @@ class RequestedClips:
 
     def negative(self) -> Tensor:
         """Rows of the negative prompt of the options, which are stored."""
-        if self._negative_key is None:
-            self._negative_key = self._text.encode_negative(self._options.negative_prompt)
-        return self._text.rows(self._negative_key)
+        return self._texts.negative()
 
     def described(self) -> dict[str, Any]:
         """What `describe` tells."""
