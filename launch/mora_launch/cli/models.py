@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
@@ -50,11 +51,17 @@ def list_models(config: Path, changes: tuple[str, ...], as_json: bool) -> None:
 def fetch(config: Path, changes: tuple[str, ...]) -> None:
     """Download from the Hub what the agents and judges of CONFIG load, and convert what is not safetensors.
 
+    Of a CONFIG of metrics, such as configs/evaluation.yaml, it fetches their weights as they are.
+
     Files go into the Hub's cache (HF_HOME, HF_HUB_CACHE), converted weights into mora-weights/ next to it. Servers
     never download. A gated model needs its terms accepted on its page, and HF_TOKEN or `hf auth login`. A fetch that
     was interrupted continues where it ended.
     """
     from mora_launch.config.train_config import load_config
+    from mora_launch.evaluation.config import is_of_evaluation, load_evaluation
+    from mora_launch.evaluation.fetch_command import fetch_metrics
     from mora_launch.weights.fetch import fetch_models
 
+    if is_of_evaluation(config):
+        sys.exit(0 if fetch_metrics(load_evaluation(config, changes), console) else 1)
     fetch_models(load_config(config, changes), console)

@@ -80,6 +80,11 @@ def load_evaluation(path: Path, changes: Sequence[str]) -> EvaluationConfig:
     return read_settings(EvaluationConfig, content, source=str(path) + (" with --set" if changes else ""))
 
 
+def is_of_evaluation(path: Path) -> bool:
+    """Whether a file is a configuration of an evaluation alone. Raises: SettingsError: it cannot be read."""
+    return "agents" not in read_content(path, ())
+
+
 def roles_of(metrics: Mapping[str, MetricSettings]) -> list[Role]:
     """Return the roles of all servers: `dino.0`, ..."""
     return [Role.of(name, number) for name, metric in metrics.items() for number in range(metric.num_servers)]

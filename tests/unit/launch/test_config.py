@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from mora_launch.config.capability import CAPABILITIES
 from mora_launch.config.train_config import load_config
+from mora_launch.evaluation.config import is_of_evaluation, load_evaluation
 from mora_launch.jobs.placement import PlacedRole, check_devices
 from mora_launch.serving.models import served_models
 from mora_runtime.errors import PlacementError, SettingsError
@@ -17,8 +18,10 @@ PAPER = ROOT / "configs" / "mora-osp-8xh100.yaml"
 def test_shipped_configs_are_valid() -> None:
     paths = sorted((ROOT / "configs").glob("*.yaml"))
     assert {TINY, PAPER, ROOT / "configs" / "shapes.yaml", ROOT / "configs" / "tiny-rounds.yaml"} <= set(paths)
+    of_evaluation = [path for path in paths if is_of_evaluation(path)]
+    assert {path.name for path in of_evaluation} == {"evaluation.yaml", "tiny-evaluation.yaml"}
     for path in paths:
-        load_config(path, [])
+        load_evaluation(path, []) if path in of_evaluation else load_config(path, [])
 
 
 def test_the_paper_config_has_the_settings_of_the_paper() -> None:
