@@ -126,8 +126,8 @@ class PictureEditor:
     ) -> Tensor:
         """The predicted noise of a batch in one step, guidance applied.
 
-        Guidance takes three predictions: with instruction and picture, with the picture alone, with neither. The
-        negative prompt stands in for the instruction in the last two, and zeros for the picture in the last.
+        Guidance takes three predictions: with instruction and picture, with the picture alone, with neither. The last
+        two have the negative prompt instead of the instruction, the last one zeros instead of the picture.
         """
         edits, timestep = [request.text for request in requests], steps.timesteps[number]
         given, texts = torch.stack([edit.given for edit in edits]), [edit.text for edit in edits]

@@ -24,7 +24,7 @@ class InstructPix2PixOptions(UnetOptions):
     num_inference_steps: int = Field(default=100, ge=1, le=1000)  # denoising steps
     guidance_scale: float = Field(default=7.5, ge=0.0)  # by the instruction; <= 1 switches both guidances off
     image_guidance_scale: float = Field(default=1.5, ge=1.0)  # by the given picture; a higher one changes it less
-    negative_prompt: str = ""  # stands in for the instruction in the two other predictions of guidance
+    negative_prompt: str = ""  # replaces the instruction in the other two predictions of guidance
 
     def interface(self) -> Interface:
         """A transform: images of any size to images of its own. Its loss compares with first frames of targets."""
