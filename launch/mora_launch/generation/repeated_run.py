@@ -121,7 +121,10 @@ class RepeatedRun:
         if not isinstance(serving, dict):
             raise ValueError("`config.serving` must be an object")
         serving = dict(serving)
-        asked = _asked(serving.pop("prompts", None))
+        prompts = serving.pop("prompts", None)
+        asked = _asked(prompts)
+        if isinstance(prompts, dict) and prompts.get("kind") == "none":
+            serving["prompts"] = {"kind": "none"}  # names no endpoint, and the repeated run records the same
         serving.pop("servers", None)  # one server per agent is enough for one run
         if isinstance(adapters := serving.get("adapters"), dict):
             serving["adapters"] = {"named": adapters.get("named", {})}  # no folder is listed

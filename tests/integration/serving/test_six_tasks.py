@@ -84,12 +84,12 @@ def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.fixture
-def files(tmp_path: Path) -> Path:
+def files(served: Served, tmp_path: Path) -> Path:
     """A folder with the files that tasks need."""
     (tmp_path / "a.png").write_bytes(PICTURE)
     for name, colour in (("a.mp4", 200), ("b.mp4", 40)):
         frames = np.full((NUM_GIVEN, 40, 56, 3), colour, dtype=np.uint8)
-        (tmp_path / name).write_bytes(encode(frames, 8.0, "mp4", {}))
+        (tmp_path / name).write_bytes(encode(frames, served.config.clip.fps, "mp4", {}))
     return tmp_path
 
 
