@@ -34,6 +34,7 @@ KINDS = {
         diffusers_component="unet",
         cost="mora_env_sd3.sdxl.cost:sdxl_cost",
         tiny="mora_env_sd3.sdxl.tiny:tiny_sdxl",
+        tiny_tasks={"shapes": "mora_env_sd3.sdxl.tiny_shapes:make_shapes"},
     ),
     "instruct_pix2pix": Kind(
         options=InstructPix2PixOptions,

@@ -33,7 +33,8 @@ class SamplerSteps:
         self, scheduler: Any, num_inference_steps: int, seeds: Sequence[int], *, first: int = 0, end: int | None = None
     ) -> None:
         own = with_timesteps(scheduler, num_inference_steps)
-        own.set_begin_index(first)
+        if hasattr(own, "set_begin_index"):  # schedulers without it look every timestep up
+            own.set_begin_index(first)
         self.timesteps: torch.Tensor = own.timesteps[first:end]
         self.scheduler = own
         self._schedulers = [copy.deepcopy(own) for _ in seeds]
