@@ -13,7 +13,8 @@ from mora_launch.cli.config import config
 from mora_launch.cli.data import data
 from mora_launch.cli.doctor import doctor
 from mora_launch.cli.env import env
-from mora_launch.cli.evaluate import evaluate
+from mora_launch.cli.evaluation.evaluate import evaluate
+from mora_launch.cli.evaluation.tables import tables
 from mora_launch.cli.generate import generate
 from mora_launch.cli.models import models
 from mora_launch.cli.options import console
@@ -25,7 +26,6 @@ from mora_launch.cli.runs.status import status
 from mora_launch.cli.runs.stop import stop
 from mora_launch.cli.serve import serve
 from mora_launch.cli.synthesize import synthesize
-from mora_launch.cli.tables import tables
 from mora_launch.cli.test import test
 from mora_launch.cli.train import train
 from mora_launch.environments.venv_build import EnvironmentBuildError

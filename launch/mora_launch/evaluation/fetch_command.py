@@ -20,9 +20,9 @@ def fetch_metrics(config: EvaluationConfig, console: Console) -> bool:
     """
     served = config.served(config.evaluation.all_metrics())
     checked, refused = check_each(served, console)
+    for why in refused.values():
+        console.print(why, style="yellow", markup=False)
     if checked:
         agents = {name: served.agents[name] for name in checked}
         fetch_models(served.model_copy(update={"agents": agents}), console)
-    for why in refused.values():
-        console.print(why, style="yellow", markup=False)
     return not refused
