@@ -22,18 +22,17 @@ class SdxlOptions(UnetOptions):
     published: ClassVar = NUM_PARAMETERS
 
     negative_prompt: str | None = None  # None: zeros in place of an embedding, where the model's folder says so
-    refiner: str | None = None  # folder or Hub id of a refiner, whose UNet takes the last steps
-    high_noise_share: float = Field(default=0.8, gt=0.0, lt=1.0)  # with a refiner: of the noise, where it takes over
-    # What the model is told about size and crop, (height, width) and (top, left). None: diffusers' defaults, which are
-    # the size of the picture; the negative values default to the others.
-    original_size: Pair | None = None
-    crops_coords_top_left: Pair = (0, 0)
-    target_size: Pair | None = None
+    refiner: str | None = None  # folder or Hub id of a refiner, whose UNet takes the last steps; it never trains
+    high_noise_share: float = Field(default=0.8, gt=0.0, lt=1.0)  # of the noise levels, the base model's with a refiner
+    original_size: Pair | None = None  # height and width before cropping, told to the model; None = the picture's
+    crops_coords_top_left: Pair = (0, 0)  # top and left of the crop, told to the model
+    target_size: Pair | None = None  # height and width after cropping, told to the model; None = the picture's
+    # `original_size` for the other half of guidance; from noise, only together with `negative_target_size`.
     negative_original_size: Pair | None = None
-    negative_crops_coords_top_left: Pair = (0, 0)
-    negative_target_size: Pair | None = None
-    aesthetic_score: float = 6.0  # for a refiner
-    negative_aesthetic_score: float = 2.5
+    negative_crops_coords_top_left: Pair = (0, 0)  # `crops_coords_top_left` for the other half of guidance
+    negative_target_size: Pair | None = None  # `target_size` for the other half of guidance
+    aesthetic_score: float = 6.0  # told to a refiner
+    negative_aesthetic_score: float = 2.5  # told to a refiner in the other half of guidance
 
     def size_condition(self) -> SizeCondition:
         """The options on size, crop and scores."""
