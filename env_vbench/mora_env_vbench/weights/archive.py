@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from mora_env_vbench.weights.errors import WeightsRefused
+from mora_env_vbench.weights.pickle_reader import stored_tensors
 from mora_env_vbench.weights.tensor_file import TensorFile
-from mora_env_vbench.weights.tensor_pickle import stored_tensors
 
 _MAX_PICKLE_NBYTES = 32 << 20
 _MAX_ENTRIES = 100_000
@@ -56,14 +56,14 @@ class Archive(TensorFile):
 
     def __getitem__(self, name: str) -> Tensor:
         told = self._tensors[name]
-        itemsize = told.dtype.itemsize
+        storage, itemsize = told.storage, told.storage.dtype.itemsize
         last = told.offset + sum((size - 1) * step for size, step in zip(told.shape, told.stride, strict=True))
         if math.prod(told.shape) == 0:
-            return torch.empty(told.shape, dtype=told.dtype)
-        content = self._read(f"{self._root}data/{told.key}", told.num_stored * itemsize)
+            return torch.empty(told.shape, dtype=storage.dtype)
+        content = self._read(f"{self._root}data/{storage.key}", storage.num_elements * itemsize)
         if len(content) < (last + 1) * itemsize:
             raise WeightsRefused(f"{self._path}: `{name}` needs {last + 1} elements, its storage has fewer")
-        flat = torch.frombuffer(bytearray(content), dtype=told.dtype)
+        flat = torch.frombuffer(bytearray(content), dtype=storage.dtype)
         return flat.as_strided(told.shape, told.stride, told.offset)
 
     def shape_of(self, name: str) -> tuple[int, ...]:
