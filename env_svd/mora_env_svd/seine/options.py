@@ -12,10 +12,9 @@ from mora_environment.weights.weights_source import WeightsSource
 from mora_runtime.schema import Settings
 from pydantic import Field, model_validator
 
+from mora_env_svd.common_options import NBYTES, check_gradient_steps, count_component
 from mora_env_svd.seine.given_frames import given_frames
 from mora_env_svd.seine.published import NUM_PARAMETERS, SEINE
-
-_NBYTES = {"float32": 4, "bfloat16": 2}
 
 
 class SeineOptions(Settings):
@@ -61,20 +60,16 @@ class SeineOptions(Settings):
 
     @model_validator(mode="after")
     def _steps_fit(self) -> SeineOptions:
-        if isinstance(self.gradient_steps, int) and self.gradient_steps > self.num_inference_steps:
-            raise ValueError(
-                f"gradient_steps {self.gradient_steps} must be between 1 and num_inference_steps "
-                f"{self.num_inference_steps}, or be `all`"
-            )
+        check_gradient_steps(self.gradient_steps, self.num_inference_steps)
         return self
 
     def components(self) -> list[Component]:
         """Models that an agent with these options loads."""
-        model, vae = _NBYTES[self.dtype], _NBYTES[self.vae_dtype]
+        model, vae = NBYTES[self.dtype], NBYTES[self.vae_dtype]
         counts = {
             "unet": (self._count_unet(), model),
-            "vae": (self._count_of_base("vae"), vae),
-            "text_encoder": (self._count_of_base("text_encoder"), model),
+            "vae": (count_component(self.base, "vae", NUM_PARAMETERS), vae),
+            "text_encoder": (count_component(self.base, "text_encoder", NUM_PARAMETERS), model),
         }
         return [
             Component(
@@ -122,9 +117,3 @@ class SeineOptions(Settings):
         if (folder / "seine.pt").is_file() and not any(folder.glob("*.safetensors")):
             return NUM_PARAMETERS[SEINE]["unet"]  # a pickle tells no sizes without loading it
         return count_parameters(folder, self.model)
-
-    def _count_of_base(self, name: str) -> int:
-        folder = Path(self.base)
-        if not folder.is_dir():
-            return published_count(self.base, name, NUM_PARAMETERS)
-        return count_parameters(folder / name, self.base)

@@ -7,14 +7,13 @@ from typing import Annotated, Literal
 
 from mora_environment.component import Component
 from mora_environment.interface import Interface, Port
-from mora_environment.model_folder import count_parameters, model_components, published_count
+from mora_environment.model_folder import count_parameters, model_components
 from mora_environment.weights.weights_source import WeightsSource
 from mora_runtime.schema import Settings
 from pydantic import Field, model_validator
 
+from mora_env_svd.common_options import NBYTES, check_gradient_steps, count_component
 from mora_env_svd.svd.published import NUM_PARAMETERS
-
-_NBYTES = {"float32": 4, "bfloat16": 2}
 
 
 class SvdOptions(Settings):
@@ -48,11 +47,7 @@ class SvdOptions(Settings):
 
     @model_validator(mode="after")
     def _steps_fit(self) -> SvdOptions:
-        if isinstance(self.gradient_steps, int) and self.gradient_steps > self.num_inference_steps:
-            raise ValueError(
-                f"gradient_steps {self.gradient_steps} must be between 1 and num_inference_steps "
-                f"{self.num_inference_steps}, or be `all`"
-            )
+        check_gradient_steps(self.gradient_steps, self.num_inference_steps)
         return self
 
     def text_source(self) -> str | None:
@@ -65,7 +60,7 @@ class SvdOptions(Settings):
         """Models that an agent with these options loads."""
         if self.unet is not None:
             count_parameters(Path(self.unet), self.unet)  # refuses a folder without weights
-        nbytes = _NBYTES[self.dtype]
+        nbytes = NBYTES[self.dtype]
         found = [
             *model_components(
                 self.model,
@@ -75,12 +70,12 @@ class SvdOptions(Settings):
                 published=NUM_PARAMETERS,
             ),
             *model_components(
-                self.model, ("vae",), trainable="unet", dtype_nbytes=_NBYTES[self.vae_dtype], published=NUM_PARAMETERS
+                self.model, ("vae",), trainable="unet", dtype_nbytes=NBYTES[self.vae_dtype], published=NUM_PARAMETERS
             ),
         ]
         source = self.text_source()
         if source is not None:
-            count = _count_text_encoder(source)
+            count = count_component(source, "text_encoder", NUM_PARAMETERS)
             found.append(
                 Component(
                     name="text_encoder", num_parameters=count, dtype_nbytes=nbytes, trainable=False, is_unloaded=True
@@ -126,10 +121,3 @@ class SvdOptions(Settings):
             generates=clip,
             has_noise=True,
         )
-
-
-def _count_text_encoder(source: str) -> int:
-    folder = Path(source)
-    if folder.is_dir():
-        return count_parameters(folder / "text_encoder", source)
-    return published_count(source, "text_encoder", NUM_PARAMETERS)

@@ -12,10 +12,10 @@ from mora_environment.weights.weights_source import WeightsSource
 from mora_runtime.schema import Settings
 from pydantic import Field, model_validator
 
+from mora_env_svd.common_options import NBYTES, check_gradient_steps
 from mora_env_svd.wan.layout import WanLayout, WanSize, layout_of, model_configs
 from mora_env_svd.wan.published import NUM_PARAMETERS
 
-_NBYTES = {"float32": 4, "bfloat16": 2}
 _STEM = "diffusion_pytorch_model"
 
 
@@ -50,11 +50,7 @@ class WanOptions(Settings):
 
     @model_validator(mode="after")
     def _steps_fit(self) -> WanOptions:
-        if isinstance(self.gradient_steps, int) and self.gradient_steps > self.num_inference_steps:
-            raise ValueError(
-                f"gradient_steps {self.gradient_steps} must be between 1 and num_inference_steps "
-                f"{self.num_inference_steps}, or be `all`"
-            )
+        check_gradient_steps(self.gradient_steps, self.num_inference_steps)
         return self
 
     def layout(self) -> WanLayout | None:
@@ -68,7 +64,7 @@ class WanOptions(Settings):
 
     def components(self) -> list[Component]:
         """Models that an agent with these options loads."""
-        own, vae = _NBYTES[self.dtype], _NBYTES[self.vae_dtype]
+        own, vae = NBYTES[self.dtype], NBYTES[self.vae_dtype]
         nbytes = {"transformer": own, "vae": vae, "text_encoder": own}
         nbytes |= dict.fromkeys(self._further_models(), own)
         if "image_encoder" in nbytes:
