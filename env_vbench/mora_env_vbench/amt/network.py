@@ -32,9 +32,8 @@ class Correlations:
     @classmethod
     def of(cls, first: Tensor, second: Tensor) -> Correlations:
         """Of the features (N, C, h, w) of both frames."""
-        volume = all_pairs(first, second)
-        transposed = volume.permute(0, 3, 4, 1, 2)
-        pyramids = [CorrelationPyramid(each, NUM_LEVELS, RADIUS) for each in (volume, transposed)]
+        volumes = all_pairs(first, second), all_pairs(second, first)
+        pyramids = [CorrelationPyramid(volume, NUM_LEVELS, RADIUS) for volume in volumes]
         return cls(*pyramids, cell_coordinates(len(first), *first.shape[2:], first.device))
 
     def windows(self, flows: Tensor) -> Tensor:
