@@ -16,9 +16,11 @@ def all_pairs(first: Tensor, second: Tensor) -> Tensor:
     return products.view(batch, *size, *second.shape[2:])
 
 
-def cell_coordinates(batch: int, height: int, width: int, device: torch.device) -> Tensor:
-    """(B, 2, h, w): x and y of each cell, channels last in memory."""
-    y, x = torch.meshgrid(torch.arange(height, device=device), torch.arange(width, device=device), indexing="ij")
+def cell_coordinates(features: Tensor) -> Tensor:
+    """(B, 2, h, w): x and y of each cell of features (B, C, h, w), channels last in memory."""
+    batch, _, height, width = features.shape
+    rows, columns = (torch.arange(length, device=features.device) for length in (height, width))
+    y, x = torch.meshgrid(rows, columns, indexing="ij")
     return torch.stack([x, y], dim=-1).float().expand(batch, -1, -1, -1).permute(0, 3, 1, 2)
 
 

@@ -53,4 +53,5 @@ class AmtAgent(MetricAgent):
         """Bytes (F - 1, H, W, 3) between the neighbours of frames (F, H, W, 3)."""
         pictures = padded(channels_first(frames.to(self._device)).float() / 255.0, _MULTIPLE)
         made: Tensor = self._network(pictures[:-1], pictures[1:])
-        return to_bytes(unpadded(made, *frames.shape[1:3], _MULTIPLE)).cpu()
+        height, width = frames.shape[1:3]
+        return to_bytes(unpadded(made, height, width, _MULTIPLE)).cpu()

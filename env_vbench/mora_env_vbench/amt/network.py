@@ -32,9 +32,9 @@ class Correlations:
     @classmethod
     def of(cls, first: Tensor, second: Tensor) -> Correlations:
         """Of the features (N, C, h, w) of both frames."""
-        volumes = all_pairs(first, second), all_pairs(second, first)
-        pyramids = [CorrelationPyramid(volume, NUM_LEVELS, RADIUS) for volume in volumes]
-        return cls(*pyramids, cell_coordinates(len(first), *first.shape[2:], first.device))
+        first_to_second = CorrelationPyramid(all_pairs(first, second), NUM_LEVELS, RADIUS)
+        second_to_first = CorrelationPyramid(all_pairs(second, first), NUM_LEVELS, RADIUS)
+        return cls(first_to_second, second_to_first, cell_coordinates(first))
 
     def windows(self, flows: Tensor) -> Tensor:
         """Around the flows (N, 4, h, w), extended linearly from the wanted frame to the whole way between frames."""
@@ -103,4 +103,5 @@ def _updated(update: UpdateBlock, flows: Flows, correlations: Correlations, *, s
     both = torch.cat([flows.to_first, flows.to_second], dim=1)
     coarse = both if scale == 1 else resized_flow(both, 1 / scale)
     flow_change, feature_change = update(flows.features, coarse, correlations.windows(coarse))
-    return Flows(*(both + flow_change).chunk(2, dim=1), flows.features + feature_change)
+    to_first, to_second = (both + flow_change).chunk(2, dim=1)
+    return Flows(to_first, to_second, flows.features + feature_change)

@@ -51,7 +51,7 @@ class Raft(nn.Module):
         hidden, inputs = context.split([self._sizes.hidden, self._sizes.context], dim=1)
         hidden, parts = hidden.tanh(), self.update_block.gru.context_parts(inputs.relu())
         pyramid = CorrelationPyramid(all_pairs(first, second), NUM_LEVELS, RADIUS)
-        cells = cell_coordinates(len(first), *first.shape[2:], first.device)
+        cells = cell_coordinates(first)
         targets = cells
         for _ in range(num_iterations):
             hidden, correction = self.update_block(hidden, parts, pyramid.windows(targets), targets - cells)

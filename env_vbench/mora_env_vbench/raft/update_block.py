@@ -61,7 +61,7 @@ class SeparableGru(nn.Module):
             for gate in "zrq":
                 num_inputs = num_hidden + num_context + num_motion
                 convolution = nn.Conv2d(num_inputs, num_hidden, kernel, padding="same")
-                self.add_module(f"conv{gate}{number}", convolution)
+                self.add_module(_name(gate, number), convolution)
 
     def context_parts(self, context: Tensor) -> list[GatePart]:
         """What `forward` takes: for each of both units, the context's part and the weights of the rest."""
@@ -76,9 +76,10 @@ class SeparableGru(nn.Module):
         return hidden
 
     def _context_part(self, number: int, context: Tensor) -> GatePart:
-        found = [self.get_submodule(f"conv{gate}{number}") for gate in "zrq"]
-        weight = torch.cat([convolution.weight for convolution in found])
-        bias = torch.cat([convolution.bias for convolution in found])
+        weight, bias = (
+            torch.cat([self.get_parameter(f"{_name(gate, number)}.{kind}") for gate in "zrq"])
+            for kind in ("weight", "bias")
+        )
         of_context = weight[:, self._context].contiguous()
         rest = torch.cat([weight[:, : self._context.start], weight[:, self._context.stop :]], dim=1)
         sums = functional.conv2d(context, of_context, bias, padding="same")
@@ -87,6 +88,10 @@ class SeparableGru(nn.Module):
             *(each.contiguous(memory_format=torch.channels_last) for each in sums.tensor_split((num_gates,), dim=1)),
             *(each.contiguous(memory_format=torch.channels_last) for each in rest.tensor_split((num_gates,))),
         )
+
+
+def _name(gate: str, number: int) -> str:
+    return f"conv{gate}{number}"
 
 
 class FlowHead(nn.Module):

@@ -35,7 +35,7 @@ def volume() -> Tensor:
 
 def test_windows_are_bilinear_samples_inside_and_outside(volume: Tensor) -> None:
     generator = torch.Generator().manual_seed(2)
-    centres = cell_coordinates(2, 16, 18, volume.device) + 6 * torch.randn(2, 2, 16, 18, generator=generator)
+    centres = cell_coordinates(torch.zeros(2, 1, 16, 18)) + 6 * torch.randn(2, 2, 16, 18, generator=generator)
     windows = CorrelationPyramid(volume, NUM_LEVELS, RADIUS).windows(centres)
     assert windows.shape == (2, NUM_LEVELS * (2 * RADIUS + 1) ** 2, 16, 18)
     torch.testing.assert_close(windows, sampled(volume, centres), atol=1e-4, rtol=1e-4)
@@ -48,7 +48,7 @@ def test_windows_far_outside_are_zero(volume: Tensor) -> None:
 
 
 def test_a_centre_that_is_not_a_number_gives_no_number(volume: Tensor) -> None:
-    centres = cell_coordinates(2, 16, 18, volume.device).clone()
+    centres = cell_coordinates(torch.zeros(2, 1, 16, 18)).clone()
     centres[0, 0, 3, 4] = math.nan
     windows = CorrelationPyramid(volume, NUM_LEVELS, RADIUS).windows(centres)
     is_lost = windows.isnan().any(dim=1)
