@@ -21,6 +21,7 @@ from mora_env_svd.wan.published import CONFIGS
 
 FRAMES_PER_CELL = 4  # frames of one latent frame, after the first, which is a latent frame of its own
 _PATCH = [1, 2, 2]
+_NEEDED = ("model_index", "transformer", "vae")  # configs that tell the layout
 
 
 @dataclass(frozen=True)
@@ -94,12 +95,18 @@ Configs = Mapping[str, Mapping[str, Any]]
 
 def model_configs(model: str) -> Configs | None:
     """The configs of a folder, of a downloaded Hub id or of a published one; None: the model is none of these."""
-    folder = Path(model) if Path(model).is_dir() else cached_folder(model)
-    if folder is None:
-        return CONFIGS.get(model)
-    found = {path.parent.name: path for path in folder.glob("*/config.json")}
-    found |= {"model_index": folder / "model_index.json", "scheduler": folder / "scheduler" / "scheduler_config.json"}
-    return {name: json.loads(path.read_text(encoding="utf-8")) for name, path in found.items() if path.is_file()}
+    if Path(model).is_dir():
+        return _configs_in(Path(model))
+    cached, published = cached_folder(model), CONFIGS.get(model, {})
+    found = published if cached is None else {**published, **_configs_in(cached)}
+    # a download that has only begun tells no layout
+    return found if all(name in found for name in _NEEDED) else None
+
+
+def _configs_in(folder: Path) -> Configs:
+    paths = {path.parent.name: path for path in folder.glob("*/config.json")}
+    paths |= {"model_index": folder / "model_index.json", "scheduler": folder / "scheduler" / "scheduler_config.json"}
+    return {name: json.loads(path.read_text(encoding="utf-8")) for name, path in paths.items() if path.is_file()}
 
 
 def layout_of(configs: Configs, model: str) -> WanLayout:
@@ -108,22 +115,22 @@ def layout_of(configs: Configs, model: str) -> WanLayout:
     Raises:
         ConfigError: it is no layout of this kind; the message names what it is.
     """
-    lacking = [name for name in ("model_index", "transformer", "vae") if name not in configs]
+    lacking = [name for name in _NEEDED if name not in configs]
     if lacking:
         raise ConfigError(f"`{model}`: expected the configs of a Wan model, {', '.join(lacking)} is missing")
-    index, transformer, vae = (configs[name] for name in ("model_index", "transformer", "vae"))
+    index, transformer, vae = (configs[name] for name in _NEEDED)
     channels, replaces_first = int(vae.get("z_dim", 16)), bool(index.get("expand_timesteps"))
     has_image_encoder = transformer.get("image_dim") is not None
     boundary_ratio, num_inputs = index.get("boundary_ratio"), int(transformer.get("in_channels", 16))
-    beside = 2 * channels + FRAMES_PER_CELL  # noisy latents, mask, and latents of the given frames
+    concatenated = 2 * channels + FRAMES_PER_CELL  # noisy latents, mask, and latents of the given frames
     is_plain = not has_image_encoder and boundary_ratio is None
-    fits = (num_inputs == channels and is_plain) if replaces_first else num_inputs == beside
+    fits = (num_inputs == channels and is_plain) if replaces_first else num_inputs == concatenated
     patch = list(transformer.get("patch_size", _PATCH))
     if not fits or patch != _PATCH:
         raise ConfigError(
-            f"`{model}`: expected an image-to-video model of Wan 2.1 or Wan 2.2 A14B ({beside} input channels), or Wan "
-            f"2.2 TI2V (expand_timesteps, {channels} input channels, one transformer, no image encoder), with patches "
-            f"{_PATCH}; got {num_inputs} input channels, {'an' if has_image_encoder else 'no'} image encoder, "
+            f"`{model}`: expected an image-to-video model of Wan 2.1 or Wan 2.2 A14B ({concatenated} input channels), "
+            f"or Wan 2.2 TI2V (expand_timesteps, {channels} input channels, one transformer, no image encoder), with "
+            f"patches {_PATCH}; got {num_inputs} input channels, {'an' if has_image_encoder else 'no'} image encoder, "
             f"expand_timesteps {str(replaces_first).lower()}, boundary_ratio {boundary_ratio}, patches {patch}"
         )
     needs_last = transformer.get("pos_embed_seq_len") is not None

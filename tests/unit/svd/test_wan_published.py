@@ -84,6 +84,21 @@ def test_published_names_are_known_before_they_are_downloaded(monkeypatch: pytes
         WanOptions(model=TI2V_5B, height=720, width=1280)
 
 
+def test_a_download_that_has_only_begun_changes_no_layout(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    for name in (TI2V_5B, "someone/wan"):
+        repository = tmp_path / f"models--{name.replace('/', '--')}"
+        snapshot = repository / "snapshots" / ("a" * 40)
+        snapshot.mkdir(parents=True)
+        (repository / "refs").mkdir()
+        (repository / "refs" / "main").write_text("a" * 40)
+        (snapshot / "model_index.json").write_text('{"expand_timesteps": true}')
+    layout = WanOptions(model=TI2V_5B, height=704, width=1280).layout()
+    assert layout is not None
+    assert layout.latent_channels == 48
+    assert WanOptions(model="someone/wan", height=704, width=1280).layout() is None
+
+
 @pytest.fixture(scope="module")
 def small(tiny_wan_folder: Path) -> dict[str, Any]:
     return {
