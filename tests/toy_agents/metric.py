@@ -38,6 +38,11 @@ class ToyMetric(Agent):
         }
 
     @remote(host_arguments=("frames",))
+    def features(self, frames: torch.Tensor) -> dict[str, Any]:
+        """The mean colour of a video, as a direction."""
+        return {"features": torch.nn.functional.normalize(frames.float().mean(dim=(0, 1, 2)), dim=0)}
+
+    @remote(host_arguments=("frames",))
     def measure(self, dimension: str, frames: torch.Tensor, fps: float, prompt: str, words: str) -> dict[str, Any]:
         if len(frames) < 2:
             raise BadArgument(f"{dimension}: expected at least 2 frames, got {len(frames)}")

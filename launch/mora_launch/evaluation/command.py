@@ -17,7 +17,7 @@ from mora_launch.evaluation.evaluation import EvaluateOptions, Evaluation
 from mora_launch.evaluation.output.report import write_report
 from mora_launch.evaluation.output.summary import MODE, Outcome, summary
 from mora_launch.evaluation.output.vbench_files import leaderboard_zip, vbench_results
-from mora_launch.evaluation.suite.dimensions import DIMENSIONS
+from mora_launch.evaluation.suite.dimensions import KNOWN
 
 EXIT_INCOMPLETE = 5  # something failed that the next start tries again
 EXIT_INTERRUPTED = 130
@@ -95,7 +95,7 @@ def _tell_missing(missing: Mapping[str, int], console: Console) -> None:
 
 def _tell_end(outcome: Outcome, folder: Path, console: Console) -> None:
     for name, why in outcome.unmeasured.items():
-        console.print(f"{DIMENSIONS[name].title} was not measured: {why}", style="yellow", markup=False)
+        console.print(f"{KNOWN[name].title} was not measured: {why}", style="yellow", markup=False)
     if outcome.failed:
         console.print(f"{len(outcome.failed)} measurements failed; the same command tries them again", markup=False)
     console.print(f"report {folder / 'report.html'}, summary {folder / SUMMARY_FILE}", markup=False, soft_wrap=True)

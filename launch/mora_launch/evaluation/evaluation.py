@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mora_runtime.errors import RoleFailed
@@ -13,17 +13,23 @@ from rich.console import Console
 
 from mora_launch.evaluation.config import EvaluationConfig, roles_of
 from mora_launch.evaluation.measuring.checked_metrics import CheckedMetric, check_metrics
+from mora_launch.evaluation.measuring.feature_plan import Comparison, plan_features
 from mora_launch.evaluation.measuring.measurements import Failure, Measurements
 from mora_launch.evaluation.measuring.metric_servers import MetricServers, check_described
 from mora_launch.evaluation.measuring.plan import Measured, Plan, make_plan
-from mora_launch.evaluation.measuring.result import Result
+from mora_launch.evaluation.measuring.result import Key, Result
 from mora_launch.evaluation.measuring.result_store import RESULTS_FILE, ResultStore
+from mora_launch.evaluation.output.compared import compared
 from mora_launch.evaluation.output.summary import MODE, Outcome, Refusal
 from mora_launch.evaluation.progress import MeasuringProgress
+from mora_launch.evaluation.settings import EvaluationSettings
+from mora_launch.evaluation.suite.dimensions import FEATURES
+from mora_launch.evaluation.suite.pairs import COMPARED, with_inputs
 from mora_launch.evaluation.suite.sources import PromptSet, find_videos
 from mora_launch.evaluation.suite.video_file import VideoFile
 from mora_launch.resuming.run_configs import has_run, latest_config
 
+Places = dict[str, tuple[Key, ...]]  # of features, by name of the output
 _SERVERS = "servers"  # folder of the output: logs of the metric servers
 
 
@@ -34,6 +40,7 @@ class EvaluateOptions:
     Attributes:
         output: folder of the results, new or to be continued.
         json_file: where the summary goes besides.
+        pairs: a file with the inputs of the videos.
     """
 
     sources: tuple[Path, ...]
@@ -45,6 +52,7 @@ class EvaluateOptions:
     json_file: Path | None = None
     name: str = "mora"
     task: str = "text-to-video"
+    pairs: Path | None = None
 
 
 class Evaluation:
@@ -59,10 +67,15 @@ class Evaluation:
         self._output = options.output
         self._config = config
         self._console = console
-        self._metrics = config.evaluation.metrics_for(options.dimensions)
+        self._comparison = None if options.pairs is None else _comparison(options.task, config.evaluation)
+        dimensions, measured = options.dimensions, options.dimensions
+        if options.pairs is not None and self._comparison is not None:
+            found = replace(found, videos=with_inputs(found.videos, options.pairs, options.task))
+            dimensions, measured = (*dimensions, self._comparison.metric), (*dimensions, FEATURES)
+        self._metrics = config.evaluation.metrics_for(measured)
         self._lost: dict[str, str] = {}  # metrics that could not be used, or whose servers all ended
         self.outcome = Outcome(
-            options.name, options.suite, options.dimensions, found, task=options.task,
+            options.name, options.suite, dimensions, found, task=options.task,
             modulation=_modulation(options.sources),
         )  # fmt: skip
 
@@ -81,13 +94,16 @@ class Evaluation:
                 raise RoleFailed("no metric can be used; the lines above say why")
             self.outcome.made = [name for name in checked if self._metrics[name].tiny_models is not None]
             with ResultStore(self._output / RESULTS_FILE) as store:
-                plan = self._measure(checked, directory, store)
+                plan, places = self._measure(checked, directory, store)
                 self.outcome.results = plan.results(store)
+                self._compare(places, store)
         self.outcome.refused += [Refusal(*place, why) for place, why in plan.refused.items()]
         self.outcome.unmeasured = self._unmeasured()
         return self.outcome
 
-    def _measure(self, checked: Mapping[str, CheckedMetric], directory: RunDirectory, store: ResultStore) -> Plan:
+    def _measure(
+        self, checked: Mapping[str, CheckedMetric], directory: RunDirectory, store: ResultStore
+    ) -> tuple[Plan, Places]:
         settings = self._config.evaluation
         roles = roles_of({name: metric for name, metric in self._metrics.items() if name in checked})
         with MetricServers(
@@ -96,11 +112,32 @@ class Evaluation:
         ) as servers:  # fmt: skip
             for name in checked:
                 self._describe(name, servers.about(name), checked[name])
-            plan = make_plan(list(self._hashed()), self.outcome.measured, store, MODE)
+            videos = list(self._hashed())
+            scored = [each for each in self.outcome.measured if each.dimension != FEATURES]
+            plan = make_plan(videos, scored, store, MODE)
+            places = {}
+            if self._comparison is not None and (features := self._features()) is not None:
+                places = plan_features(plan, videos, self._comparison, features, store)
             with MeasuringProgress(self._console, plan.num_tasks, len(plan.results(store))) as progress:
                 Measurements(plan, servers, store, settings, lambda done: self._take(done, progress)).run()
             self._lost.update(servers.lost)
-        return plan
+        return plan, places
+
+    def _features(self) -> Measured | None:
+        """How features are measured; None if their metric is lost."""
+        return next((each for each in self.outcome.measured if each.dimension == FEATURES), None)
+
+    def _compare(self, places: Places, store: ResultStore) -> None:
+        """Take the scores of outputs that are compared with their inputs into the outcome."""
+        features = self._features()
+        if self._comparison is None or features is None:
+            return
+        self.outcome.results.update(compared(places, self._comparison, features, store))
+        self.outcome.measured.append(
+            replace(
+                features, dimension=self._comparison.metric, settings={**features.settings, **self._comparison.settings}
+            )
+        )
 
     def _describe(self, name: str, about: Mapping[str, object], checked: CheckedMetric) -> None:
         """Take over what a metric's agent says about itself; nothing if it has no server."""
@@ -144,6 +181,13 @@ class Evaluation:
     def is_complete(self) -> bool:
         """False if something failed that another start may measure."""
         return not (self.outcome.failed or self._lost)
+
+
+def _comparison(task: str, settings: EvaluationSettings) -> Comparison | None:
+    metric = COMPARED.get(task, ("", 0))[0]
+    if metric == "tmean":
+        return Comparison("tmean", is_part=True, num_borders=int(settings.tmean == "with_borders"))
+    return Comparison("tcon", is_part=settings.tcon == "new") if metric else None
 
 
 def _modulation(sources: Sequence[Path]) -> str:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from mora_runtime.schema import PositiveInt, Settings
 from pydantic import Field, model_validator
 
 from mora_launch.config.agent_config import AgentConfig
 from mora_launch.config.chain_names import AgentName
-from mora_launch.evaluation.suite.dimensions import DIMENSIONS
+from mora_launch.evaluation.suite.dimensions import DIMENSIONS, FEATURES
 
 
 class MetricSettings(Settings):
@@ -26,7 +26,7 @@ class MetricSettings(Settings):
 
     @model_validator(mode="after")
     def _knows_its_dimensions(self) -> MetricSettings:
-        unknown = sorted(set(self.dimensions) - set(DIMENSIONS))
+        unknown = sorted(set(self.dimensions) - {*DIMENSIONS, FEATURES})
         if unknown:
             raise ValueError(f"dimensions: unknown {', '.join(unknown)}; known are {', '.join(DIMENSIONS)}")
         return self
@@ -46,7 +46,7 @@ STANDARD = {
     "raft": MetricSettings(dimensions=("dynamic_degree", "temporal_flickering")),
     "aesthetic": MetricSettings(dimensions=("aesthetic_quality",)),
     "musiq": MetricSettings(dimensions=("imaging_quality",)),
-    "viclip": MetricSettings(dimensions=("temporal_style", "overall_consistency")),
+    "viclip": MetricSettings(dimensions=("temporal_style", "overall_consistency", FEATURES)),
 }
 
 
@@ -57,6 +57,11 @@ class EvaluationSettings(Settings):
     deadline_s: float = Field(default=3600.0, gt=0.0)  # of one measurement of one video
     max_video_nbytes: PositiveInt = 1 << 30  # of one decoded video; a larger one is refused
     max_decoded_nbytes: PositiveInt = 2 << 30  # of all decoded videos that wait for a measurement
+
+    # TCON of `extend` and `edit`: the input compared with the whole output, or with what comes after the input's length
+    tcon: Literal["whole", "new"] = "whole"
+    # Tmean of `connect`: the generated frames alone, or with one frame of each input
+    tmean: Literal["generated", "with_borders"] = "generated"
 
     @model_validator(mode="after")
     def _fits_together(self) -> EvaluationSettings:

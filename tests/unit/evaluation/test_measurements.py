@@ -112,5 +112,7 @@ def test_a_video_that_is_too_large_or_breaks_off_is_refused(tmp_path: Path) -> N
         decode(tmp_path / "a.mkv", 2 * clip[0].nbytes - 1)
     content = (tmp_path / "a.mkv").read_bytes()
     (tmp_path / "half.mkv").write_bytes(content[: len(content) // 2])
-    with pytest.raises(DatasetError, match=r"half\.mkv: ends at .* of 6.00 s; a part of a video would be measured as the whole"):
+    with pytest.raises(
+        DatasetError, match=r"half\.mkv: ends at .* of 6.00 s; a part of a video would be measured as the whole"
+    ):
         decode(tmp_path / "half.mkv", clip.nbytes)

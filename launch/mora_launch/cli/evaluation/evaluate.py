@@ -50,11 +50,18 @@ from mora_launch.tasks.catalog import TASKS
     "--task", type=click.Choice([name.replace("_", "-") for name in TASKS]), default="text-to-video", show_default=True,
     help="What made the videos: it decides in which of the paper's tables they are.",
 )  # fmt: skip
+@click.option(
+    "--pairs",
+    type=FILE,
+    metavar="FILE.json",
+    help="Videos that extend, edit or connect started from: {output: input}; adds TCON, or Tmean for connect.",
+)
 @click.option("--name", default="mora", show_default=True, help="Name of the model, in VBench's files.")
 def evaluate(
     sources: tuple[Path, ...], suite: str, dimensions: tuple[str, ...], config: Path, changes: tuple[str, ...],
     output: Path, prompts: Path | None, prompt_set: str, model: Path | None, checkpoint: str | None, seed: int,
-    limit: int | None, no_measure: bool, mode: str, json_file: Path | None, task: str, name: str,
+    limit: int | None, no_measure: bool, mode: str, json_file: Path | None, task: str, pairs: Path | None,
+    name: str,
 ) -> None:  # fmt: skip
     """Measure the quality of videos with VBench's metrics.
 
@@ -81,6 +88,6 @@ def evaluate(
             sys.exit(code)
         sources = (output / VIDEOS,)
     options = EvaluateOptions(
-        sources, suite, chosen, output, prompts, prompt_set, json_file, name, task  # type: ignore[arg-type]
+        sources, suite, chosen, output, prompts, prompt_set, json_file, name, task, pairs  # type: ignore[arg-type]
     )  # fmt: skip
     sys.exit(run_evaluate(options, loaded, console))

@@ -14,11 +14,13 @@ from mora_runtime.errors import BadArgument, DatasetError, DeadlineExceeded, Mor
 from mora_runtime.files.shown_text import shown_line
 
 from mora_launch.evaluation.measuring.decoded_video import DecodedVideo, Decoder
+from mora_launch.evaluation.measuring.feature_plan import kept_frames
 from mora_launch.evaluation.measuring.metric_servers import MetricServer, MetricServers
 from mora_launch.evaluation.measuring.plan import Plan, Task, VideoTasks
 from mora_launch.evaluation.measuring.result import Result
 from mora_launch.evaluation.measuring.result_store import ResultStore
 from mora_launch.evaluation.settings import EvaluationSettings
+from mora_launch.evaluation.suite.dimensions import FEATURES
 from mora_launch.limits import CONTROL_DEADLINE_S, MAX_NUM_RUNS
 
 _MAX_WHY_LENGTH = 300
@@ -150,14 +152,11 @@ class Measurements:
 
     def _start(self, server: MetricServer, video: _Open, task: Task) -> None:
         assert server.client is not None
-        arguments = {
-            "dimension": task.key.dimension, "frames": video.frames, "fps": float(video.fps),
-            "prompt": task.settings.get("prompt", ""), "words": task.settings.get("words", ""),
-        }  # fmt: skip
         video.waiting.remove(task)
+        method, arguments = _call(task, video)
         try:
             server.pending = server.client.submit(
-                server.metric, "measure", arguments, deadline_s=self._settings.deadline_s
+                server.metric, method, arguments, deadline_s=self._settings.deadline_s
             )
         except PeerDied:
             video.waiting.insert(0, task)  # nothing was sent; the death is noticed by the next look
@@ -215,7 +214,7 @@ class Measurements:
         self._store_result(
             Result(
                 running.task.file.name, running.task.key, running.task.metric, running.task.settings,
-                score=numbers["score"], weight=numbers["weight"], details=details, num_frames=len(frames),
+                score=numbers.get("score"), weight=numbers.get("weight", 1.0), details=details, num_frames=len(frames),
                 height=int(frames.shape[1]), width=int(frames.shape[2]), fps=float(running.video.fps),
                 seconds=round(time.monotonic() - running.started_s, 3),
             )
@@ -238,16 +237,27 @@ class Measurements:
         self._on_done(Failure(task.file.name, task.key.dimension, _one_line(why)))
 
 
+def _call(task: Task, video: _Open) -> tuple[str, dict[str, Any]]:
+    """The method of a task and its arguments."""
+    if task.key.dimension == FEATURES:
+        return "features", {"frames": video.frames[kept_frames(task.settings, len(video.frames), video.fps)]}
+    return "measure", {
+        "dimension": task.key.dimension, "frames": video.frames, "fps": float(video.fps),
+        "prompt": task.settings.get("prompt", ""), "words": task.settings.get("words", ""),
+    }  # fmt: skip
+
+
 def numbers_of(values: Mapping[str, Any], task: Task) -> dict[str, Any]:
     """Return the numbers of an answer of `measure`: floats, and nested lists of floats from tensors.
 
     Raises:
         BadArgument: a number is NaN or infinite, so the video has no score.
-        ProtocolError: score or weight is missing, a value is no number, or the weight is not above 0.
+        ProtocolError: score or weight is missing, which only features lack; a value is no number, or the weight is
+            not above 0.
     """
     numbers = {name: _number(value) for name, value in values.items()}
     what = f"{task.metric}.measure of {task.key.dimension}"
-    for name in ("score", "weight"):
+    for name in () if task.key.dimension == FEATURES else ("score", "weight"):
         if not isinstance(numbers.get(name), float):
             raise ProtocolError(f"{what}: expected a number `{name}`, got {sorted(values)}")
     for name, number in numbers.items():
@@ -255,7 +265,7 @@ def numbers_of(values: Mapping[str, Any], task: Task) -> dict[str, Any]:
             raise ProtocolError(f"{what}: expected numbers as `{name}`, got {type(number).__name__}")
         if not _is_finite(number):
             raise BadArgument(f"{what}: `{name}` is not finite")
-    if numbers["weight"] <= 0.0:
+    if numbers.get("weight", 1.0) <= 0.0:
         raise ProtocolError(f"{what}: expected a weight above 0, got {numbers['weight']}")
     return numbers
 

@@ -20,6 +20,7 @@ from rich.console import Console
 from mora_launch.config.restarts import RestartBudget
 from mora_launch.config.train_config import TrainConfig
 from mora_launch.evaluation.measuring.checked_metrics import CheckedMetric
+from mora_launch.evaluation.suite.dimensions import FEATURES
 from mora_launch.jobs.machine import check_machine
 from mora_launch.jobs.placement import check_devices, place
 from mora_launch.jobs.servers import ServerGroup
@@ -243,4 +244,7 @@ def check_described(metric: str, about: Mapping[str, Any], dimensions: Sequence[
     names, versions = about.get("dimensions"), about.get("versions")
     if not isinstance(names, list) or not isinstance(versions, list) or len(names) != len(versions):
         raise RoleFailed(f"{metric}: `describe` told no dimensions with a version each, got {sorted(about)}")
-    return {name: version for name, version in zip(names, versions, strict=True) if name in dimensions}
+    found = {name: version for name, version in zip(names, versions, strict=True) if name in dimensions}
+    if FEATURES in dimensions:
+        found[FEATURES] = "; ".join(dict.fromkeys(map(str, versions)))  # features change when any score may
+    return found

@@ -36,7 +36,8 @@ class Result:
     """One measurement.
 
     Attributes:
-        score: the video's value on the scale of the overall value; None if the metric refuses the video.
+        score: the video's value on the scale of the overall value; None if the metric refuses the video, or if it gave
+            features instead.
         weight: the video's share in the overall value, which is the weighted mean.
         refused: why the metric refuses the video; empty if it does not.
         details: what else the metric told: numbers, and lists of numbers by frame or pair.

@@ -18,7 +18,7 @@ from mora_runtime.files.fresh_file import write_fresh
 from mora_launch.evaluation.measuring.decoded_video import decode
 from mora_launch.evaluation.measuring.result import Result
 from mora_launch.evaluation.output.summary import Outcome, summary
-from mora_launch.evaluation.suite.dimensions import DIMENSIONS
+from mora_launch.evaluation.suite.dimensions import KNOWN
 from mora_launch.evaluation.suite.video_file import VideoFile
 from mora_launch.web.page_templates import page_templates
 
@@ -39,7 +39,7 @@ def write_report(folder: Path, outcome: Outcome) -> None:
         about=about,
         facts=_facts(about),
         dimensions=[
-            (DIMENSIONS[name].title, name, each, outcome.overall(name)) for name, each in about["dimensions"].items()
+            (KNOWN[name].title, name, each, outcome.overall(name)) for name, each in about["dimensions"].items()
         ],
         curves=group_curves(outcome),
         extremes=_extremes(folder, outcome),
@@ -103,7 +103,7 @@ def _extremes(folder: Path, outcome: Outcome) -> list[dict[str, Any]]:
         if number and scored[0][1].value < scored[-1][1].value:
             found.append(
                 {
-                    "title": DIMENSIONS[dimension].title,
+                    "title": KNOWN[dimension].title,
                     "worst": [cell(*pair) for pair in scored[:number]],
                     "best": [cell(*pair) for pair in reversed(scored[-number:])],
                 }
@@ -148,7 +148,7 @@ def group_curves(outcome: Outcome) -> str:
             [group for group, _ in found], [each.value for _, each in found],
             yerr=[each.half_width or 0.0 for _, each in found], marker="o", capsize=3,
         )  # fmt: skip
-        panel.set_title(DIMENSIONS[name].title, fontsize="medium")
+        panel.set_title(KNOWN[name].title, fontsize="medium")
         panel.tick_params(axis="x", labelsize="small", rotation=30 if len(found) > 3 else 0)
         panel.grid(alpha=0.3)
     for panel in list(panels.flat)[len(drawn) :]:

@@ -21,7 +21,7 @@ def vbench_results(outcome: Outcome) -> dict[str, list[Any]]:
     """
     paths = {video.name: str(video.path) for video in outcome.sources.videos}
     found: dict[str, list[Any]] = {}
-    for name in outcome.dimensions:
+    for name in filter(DIMENSIONS.__contains__, outcome.dimensions):
         overall = outcome.overall(name)
         if overall is not None:
             videos = [

@@ -18,6 +18,7 @@ class VideoFile:
         prompt: that it was made for; None if it is not known.
         words: of its style; None if they are not known.
         dimensions: for which it counts; None = all that are asked for.
+        inputs: videos that it was made from, in the order of time; empty if they are not known.
         group: label of the step of training that made it; empty outside of runs.
     """
 
@@ -26,6 +27,7 @@ class VideoFile:
     prompt: str | None = None
     words: str | None = None
     dimensions: tuple[str, ...] | None = None
+    inputs: tuple[VideoFile, ...] = ()
     group: str = ""
 
     def counts_for(self, dimension: str) -> bool:
