@@ -6,13 +6,13 @@ from collections.abc import Iterable
 
 from torch import Tensor
 
-_LONGEST_SHARE = 0.05  # of the vectors of a frame
+DYNAMIC_SHARE = 0.05  # of the vectors of a frame
 _THRESHOLD = 6.0  # pixels, of a video whose shorter side has _THRESHOLD_SIDE pixels
 _THRESHOLD_SIDE = 256
 _NEEDED_PAIRS, _NEEDED_FRAMES = 4, 16  # pairs that must move in a video of so many sampled frames
 
 
-def flow_values(flows: Tensor, share: float = _LONGEST_SHARE) -> Tensor:
+def flow_values(flows: Tensor, share: float = DYNAMIC_SHARE) -> Tensor:
     """(n,): the mean length of the longest vectors of each flow (n, 2, H, W)."""
     lengths = flows.square().sum(dim=1).sqrt().flatten(1)
     return lengths.topk(int(share * lengths.shape[1]), dim=1).values.mean(dim=1)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
+from mora_env_vbench.formulas.stillness import allowed_pairs, is_still, stillness_threshold
 from mora_env_vbench.raft.network import Raft
 from mora_env_vbench.raft.sizes import RaftSizes
+from mora_env_vbench.raft.tiny import tiny_raft
 from mora_env_vbench.raft.update_block import SeparableGru
 from mora_runtime.errors import BadArgument
-from tiny_agents import clip, measured, tiny_agent
+from tiny_agents import built, clip, measured, tiny_agent
 from torch import Tensor
 
 DYNAMIC, FLICKERING = "dynamic_degree", "temporal_flickering"
@@ -101,6 +104,39 @@ def test_flickering_is_one_without_change_and_is_the_mean_difference_with_it() -
     found = measured("raft", FLICKERING, frames)
     assert found["score"] == pytest.approx(1 - 51 / 255)
     assert found["differences"].tolist() == [51.0, 51.0]
+
+
+@pytest.mark.parametrize(
+    ("values", "ends", "expected"),
+    [
+        ([1.0] * 14 + [2.0], [1.0, 1.0], True),
+        ([1.0] * 13 + [2.0] * 2, [1.0, 1.0], True),
+        ([1.0] * 12 + [2.0] * 3, [1.0, 1.0], False),
+        ([1.0] * 15, [6.0, 1.0], True),
+        ([1.0] * 15, [1.0, 6.1], False),
+    ],
+)
+def test_a_video_is_still_if_few_pairs_move_and_its_ends_are_close(
+    values: list[float], ends: list[float], expected: bool
+) -> None:
+    assert stillness_threshold(128, 160) == 1.5
+    assert allowed_pairs(16) == 2
+    assert is_still(values, ends, 1.5, 2) == expected
+
+
+def test_with_the_static_filter_videos_that_move_have_no_flickering(tmp_path: Path) -> None:
+    agent = built("raft", {**tiny_raft(tmp_path), "static_filter": True})
+    assert agent.describe()["versions"] != tiny_agent("raft").describe()["versions"]
+    with pytest.raises(BadArgument, match="expected a still video, because `static_filter` is on; 3 of 3 pairs"):
+        agent.measure(FLICKERING, clip(4), 8.0, "", "")
+
+
+def test_with_the_static_filter_a_still_video_has_the_same_flickering(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent, frames = built("raft", {**tiny_raft(tmp_path), "static_filter": True}), clip(4)
+    monkeypatch.setattr(agent._network, "flow", lambda first, *_: torch.zeros(len(first), 2, 128, 136))
+    assert agent.measure(FLICKERING, frames, 8.0, "", "")["score"] == measured("raft", FLICKERING, frames)["score"]
 
 
 def test_flow_that_is_not_finite_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
