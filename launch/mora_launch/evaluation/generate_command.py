@@ -17,13 +17,14 @@ _SERVERS = "models"  # folder of the output: logs of the servers that make video
 
 
 def generate(
-    config: TrainConfig, dimensions: Sequence[str], output: Path, seed: int, limit: int | None, console: Console
-) -> int:
+    config: TrainConfig, dimensions: Sequence[str], output: Path, seed: int, limit: int | None, console: Console,
+    size: tuple[int, int] | None = None,
+) -> int:  # fmt: skip
     """Make the videos that are missing. Returns 0, or 130 when stopped by Ctrl-C. Raises: MoraError."""
     orders = suite_orders(dimensions, seed, limit)
     with RunDirectory.create(output / _SERVERS, lock=True) as directory:
         try:
-            generate_suite(config, orders, output / VIDEOS, directory, console)
+            generate_suite(config, orders, output / VIDEOS, directory, console, size=size)
         except KeyboardInterrupt:
             console.print("stopped; the same command continues", markup=False)
             return EXIT_INTERRUPTED

@@ -42,6 +42,7 @@ from mora_launch.tasks.catalog import TASKS
 )  # fmt: skip
 @checkpoint_option
 @click.option("--seed", type=int, default=0, show_default=True, help="With --generate: all seeds follow from it.")
+@click.option("--size", metavar="WIDTHxHEIGHT", help="With --generate: size of the videos.  [default: the model's]")
 @click.option("--limit", type=click.IntRange(min=1), help="With --generate: make only so many videos.  [default: all]")
 @click.option("--no-measure", is_flag=True, help="With --generate: make the videos and measure nothing.")
 @click.option("--mode", default="short", show_default=True, help="short: a video is measured as a whole.")
@@ -60,8 +61,8 @@ from mora_launch.tasks.catalog import TASKS
 def evaluate(
     sources: tuple[Path, ...], suite: str, dimensions: tuple[str, ...], config: Path, changes: tuple[str, ...],
     output: Path, prompts: Path | None, prompt_set: str, model: Path | None, checkpoint: str | None, seed: int,
-    limit: int | None, no_measure: bool, mode: str, json_file: Path | None, task: str, pairs: Path | None,
-    name: str,
+    size: str | None, limit: int | None, no_measure: bool, mode: str, json_file: Path | None, task: str,
+    pairs: Path | None, name: str,
 ) -> None:  # fmt: skip
     """Measure the quality of videos with VBench's metrics.
 
@@ -76,6 +77,7 @@ def evaluate(
     from mora_launch.evaluation.evaluation import EvaluateOptions
     from mora_launch.evaluation.generate_command import generate
     from mora_launch.evaluation.suite.dimensions import chosen_dimensions
+    from mora_launch.generation.command import output_size
 
     check_mode(mode)
     if bool(sources) == (model is not None):
@@ -84,7 +86,7 @@ def evaluate(
     loaded = load_evaluation(config, changes)
     if model is not None:
         made = load_config(model, with_checkpoint((), checkpoint))
-        if (code := generate(made, chosen, output, seed, limit, console)) != 0 or no_measure:
+        if (code := generate(made, chosen, output, seed, limit, console, output_size(size))) != 0 or no_measure:
             sys.exit(code)
         sources = (output / VIDEOS,)
     options = EvaluateOptions(

@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from mora_data.reading.fitting import fitted
 from mora_runtime.errors import Cancelled, SettingsError, StorageError
 from mora_runtime.files.durable_files import replace_text
 from mora_runtime.files.foreign_file import read_foreign
@@ -94,11 +95,18 @@ def _in_turns(prompts: Sequence[SuitePrompt]) -> Iterator[SuitePrompt]:
 
 
 def generate_suite(
-    config: TrainConfig, orders: Sequence[Order], folder: Path, directory: RunDirectory, console: Console
+    config: TrainConfig,
+    orders: Sequence[Order],
+    folder: Path,
+    directory: RunDirectory,
+    console: Console,
+    *,
+    size: tuple[int, int] | None = None,
 ) -> None:
     """Make the videos that are not there yet.
 
     Args:
+        size: (height, width) of the videos; None = the model's.
         folder: of the videos.
         directory: run directory of the servers, locked.
 
@@ -111,27 +119,29 @@ def generate_suite(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StorageError(f"{folder}: cannot be made: {error.strerror}; choose another -o") from None
-    _keep_model(folder / MODEL_FILE, _model_of(config))
+    _keep_model(folder / MODEL_FILE, {**_model_of(config), "size": None if size is None else list(size)})
     with DurableLines(folder / MADE_FILE) as made:
         left = _left(orders, made.before, folder)
         console.print(f"{len(orders) - len(left)} of {len(orders)} videos are there", markup=False)
         if not left:
             return
         with RunningServers(config, directory, console) as servers, interruptible():
-            _Generation(config, servers.pool, folder, made, console).run(left)
+            _Generation(config, servers.pool, folder, made, console, size).run(left)
 
 
 class _Generation:
     """Makes videos side by side, as many as fill the servers' batches."""
 
     def __init__(
-        self, config: TrainConfig, pool: ServerPool, folder: Path, made: DurableLines, console: Console
-    ) -> None:
+        self, config: TrainConfig, pool: ServerPool, folder: Path, made: DurableLines, console: Console,
+        size: tuple[int, int] | None,
+    ) -> None:  # fmt: skip
         self._config = config
         self._pool = pool
         self._folder = folder
         self._made = made
         self._console = console
+        self._size = size
         self._ending = threading.Event()
         self._writing = threading.Lock()
 
@@ -169,6 +179,8 @@ class _Generation:
             deadline_s=settings.call_deadline_s, is_cancelled=self._ending.is_set,
         )  # fmt: skip
         clip = run_task(request, agents, Unreviewed(order.seed))
+        if self._size is not None:
+            clip = fitted(clip, *self._size)
         content = encode(clip, request.fps, "mp4", {"mora": asdict(order)})
         with self._writing:
             _write(self._folder / order.file, content)
