@@ -67,10 +67,11 @@ class Evaluation:
         self._output = options.output
         self._config = config
         self._console = console
-        self._comparison = None if options.pairs is None else _comparison(options.task, config.evaluation)
+        self._comparison: Comparison | None = None
         dimensions, measured = options.dimensions, options.dimensions
-        if options.pairs is not None and self._comparison is not None:
+        if options.pairs is not None:
             found = replace(found, videos=with_inputs(found.videos, options.pairs, options.task))
+            self._comparison = _comparison(options.task, config.evaluation)
             dimensions, measured = (*dimensions, self._comparison.metric), (*dimensions, FEATURES)
         self._metrics = config.evaluation.metrics_for(measured)
         self._lost: dict[str, str] = {}  # metrics that could not be used, or whose servers all ended
@@ -173,7 +174,9 @@ class Evaluation:
         """Of each dimension that no metric measured, why."""
         why = {each: "no metric of the configuration measures it" for each in self.outcome.dimensions}
         for name, metric in self._metrics.items():
-            why.update(dict.fromkeys(metric.dimensions, self._lost.get(name, f"{name} does not measure it")))
+            for each in metric.dimensions:
+                told = self._comparison.metric if each == FEATURES and self._comparison is not None else each
+                why[told] = self._lost.get(name, f"{name} does not measure it")
         measured = {each.dimension for each in self.outcome.measured}
         return {dimension: reason for dimension, reason in why.items() if dimension not in measured}
 
@@ -183,11 +186,12 @@ class Evaluation:
         return not (self.outcome.failed or self._lost)
 
 
-def _comparison(task: str, settings: EvaluationSettings) -> Comparison | None:
-    metric = COMPARED.get(task, ("", 0))[0]
+def _comparison(task: str, settings: EvaluationSettings) -> Comparison:
+    """How the outputs of a task, one of `COMPARED`, are compared with their inputs."""
+    metric, _ = COMPARED[task]
     if metric == "tmean":
-        return Comparison("tmean", is_part=True, num_borders=int(settings.tmean == "with_borders"))
-    return Comparison("tcon", is_part=settings.tcon == "new") if metric else None
+        return Comparison(metric, is_part=True, num_borders=int(settings.tmean == "with_borders"))
+    return Comparison(metric, is_part=settings.tcon == "new")
 
 
 def _modulation(sources: Sequence[Path]) -> str:
