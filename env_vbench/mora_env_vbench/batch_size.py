@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import torch
 
-_CPU_PIXELS = 512 * 512
+_CPU_PIXELS = 512 * 512  # larger passes of a CPU need more memory and save no time
+_GPU_PIXELS = 16 * _CPU_PIXELS  # correlations of four pairs of 720x1280 then take about 5 GB
 
 
 def num_at_once(wanted: int, num_pixels: int, device: torch.device) -> int:
-    """How many frames, or pairs of frames, of so many pixels go through a network together.
+    """How many frames, or pairs of frames, go through a network together: `wanted`, or as many as the device allows.
 
-    A GPU takes as many as are wanted. On a CPU a pass has at most the pixels of one frame of 512x512, if that is one
-    frame or more: larger passes need more memory and save no time.
+    Args:
+        num_pixels: of one of them.
     """
-    return wanted if device.type != "cpu" else max(1, min(wanted, _CPU_PIXELS // num_pixels))
+    most = _CPU_PIXELS if device.type == "cpu" else _GPU_PIXELS
+    return max(1, min(wanted, most // num_pixels))

@@ -33,7 +33,7 @@ class MusiqAgent(MetricAgent):
         super().__init__("MUSIQ-SPAQ", {"imaging_quality": 1}, least=1, files=[(MUSIQ, path)], settings=options.mode)
 
     def _measured(self, dimension: str, frames: Tensor, fps: float, prompt: str, words: str) -> dict[str, Any]:
-        num_pixels = frames[0, :, :, 0].numel() + sum(side * side for side in LONGER_SIDES)
+        num_pixels = frames[0, :, :, 0].numel() + sum(side * side for side in LONGER_SIDES)  # of all three sizes
         size = num_at_once(self._options.frames_at_once, num_pixels, self._device)
         values = in_pieces(frames, size, self._device, self._scores)
         return {"score": float(values.double().mean()) / _FULL_SCORE, "weight": 1.0, "frames": values}
