@@ -147,3 +147,13 @@ def test_every_file_has_a_licence_and_an_address() -> None:
     assert all(file.licence and file.address.startswith("https://") and file.nbytes for file in FILES)
     assert [file.name for file in FILES if not file.is_commercial] == [AMT.name]
     assert AMT.notes() == ["amt-s.pth: licence CC BY-NC 4.0; it forbids commercial use"]
+
+
+def test_the_page_lists_every_file_with_its_folder_and_its_licence() -> None:
+    page = (Path(__file__).resolve().parents[3] / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    rows = [line for line in page.splitlines() if line.startswith("| `")]
+    for file in FILES:
+        (row,) = (row for row in rows if row.startswith(f"| `{file.name}` |"))
+        assert f"`{file.folder}/`" in row
+        assert file.licence in row
+        assert file.hub is None or f"Hub: {file.hub}" in row
