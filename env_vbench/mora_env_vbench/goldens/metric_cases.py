@@ -24,28 +24,38 @@ TOLERANCE = 1e-5
 _ITERATED_TOLERANCE = 1e-3  # of RAFT's pair values, on the scale of their reference
 _PERCENT = {"imaging_quality": 100.0}  # VBench tells single videos and frames of it on this scale
 _QUALITY = "video_quality"  # a case of several dimensions
+_KINDS = {  # by dimension
+    "subject_consistency": "dino",
+    "background_consistency": "clip",
+    "appearance_style": "clip",
+    "aesthetic_quality": "aesthetic",
+    "motion_smoothness": "amt",
+    "dynamic_degree": "raft",
+    "temporal_flickering": "raft",
+    "imaging_quality": "musiq",
+    "temporal_style": "viclip",
+    "overall_consistency": "viclip",
+}
 Result = dict[str, Any]
 
 
 class Measurements:
-    """What the agents say about the videos of a file; each network is made and loaded once."""
+    """What the agents say about the videos of a file; each network that a case needs is made and loaded once."""
 
     def __init__(self, file: CaseFile) -> None:
         self._file = file
         self._results: dict[str, dict[str, Result]] = {}
-        self._kinds = iter(KINDS)
 
     def of(self, dimension: str) -> dict[str, Result]:
         """By the video's file name, the answers of `measure`.
 
         Raises:
-            ValueError: no kind has the dimension.
+            ValueError: no kind measures the dimension.
         """
-        while dimension not in self._results:
-            kind = next(self._kinds, None)
-            if kind is None:
-                raise ValueError(f"no kind of this environment measures {dimension}")
-            self._measure(kind)
+        if dimension not in _KINDS:
+            raise ValueError(f"no kind of this environment measures {dimension}")
+        if dimension not in self._results:
+            self._measure(_KINDS[dimension])
         return self._results[dimension]
 
     def overall(self, dimension: str) -> float:
@@ -53,10 +63,14 @@ class Measurements:
         return weighted_mean(list(self.of(dimension).values()))
 
     def _measure(self, kind: str) -> None:
+        """Measure all dimensions of a kind that the file has."""
         with tempfile.TemporaryDirectory(prefix="mora-goldens-") as folder:
             agent = self._agent(kind, Path(folder))
+        wanted = {case.name for case in self._file.cases}
+        if _QUALITY in wanted:
+            wanted.update(PAPER_QUALITY)
         for dimension in agent.describe()["dimensions"]:
-            if any(case.name == dimension for case in self._file.cases):
+            if dimension in wanted:
                 self._results[dimension] = dict(self._answers(agent, dimension))
 
     def _agent(self, kind: str, folder: Path) -> Any:
