@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from mora_runtime.errors import BadArgument
 from torch import Tensor
 
 from mora_env_vbench.amt.network import Amt
@@ -53,5 +54,7 @@ class AmtAgent(MetricAgent):
         """Bytes (F - 1, H, W, 3) between the neighbours of frames (F, H, W, 3)."""
         pictures = padded(channels_first(frames.to(self._device)).float() / 255.0, _MULTIPLE)
         made: Tensor = self._network(pictures[:-1], pictures[1:])
+        if not bool(made.isfinite().all()):  # bytes would hide it
+            raise BadArgument(f"{_MOTION}: expected finite pixels between the frames of this video, got others")
         height, width = frames.shape[1:3]
         return to_bytes(unpadded(made, height, width, _MULTIPLE)).cpu()

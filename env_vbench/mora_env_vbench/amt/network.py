@@ -75,16 +75,16 @@ class Amt(nn.Module):
         mean = torch.cat([first, second], dim=2).mean(dim=(1, 2, 3), keepdim=True)
         first, second = first - mean, second - mean
         levels = list(zip(self.encoder(first), self.encoder(second), strict=True))
-        coarse = self.coarse_flows(levels[1:], Correlations.of(self.feat_encoder(first), self.feat_encoder(second)))
-        return self._combined(self.decoder1(coarse[-1], *levels[0]), first, second, mean)
+        correlations = Correlations.of(self.feat_encoder(first), self.feat_encoder(second))
+        flows = self._flows(levels[1:], correlations)
+        return self._combined(self.decoder1(flows, *levels[0]), first, second, mean)
 
-    def coarse_flows(self, levels: list[tuple[Tensor, Tensor]], correlations: Correlations) -> list[Flows]:
-        """Flows and features at 1/8, 1/4 and 1/2, from both frames' levels of the pyramid at 1/4, 1/8 and 1/16."""
+    def _flows(self, levels: list[tuple[Tensor, Tensor]], correlations: Correlations) -> Flows:
+        """Flows and features at 1/2, by way of 1/8 and 1/4, from both frames' features at 1/4, 1/8 and 1/16."""
         quarter, eighth, sixteenth = levels
-        found = [_updated(self.update4, self.decoder4(*sixteenth, MIDDLE), correlations, scale=1)]
-        found.append(_updated(self.update3, self.decoder3(found[-1], *eighth), correlations, scale=2))
-        found.append(_updated(self.update2, self.decoder2(found[-1], *quarter), correlations, scale=4))
-        return found
+        flows = _updated(self.update4, self.decoder4(*sixteenth, MIDDLE), correlations, scale=1)
+        flows = _updated(self.update3, self.decoder3(flows, *eighth), correlations, scale=2)
+        return _updated(self.update2, self.decoder2(flows, *quarter), correlations, scale=4)
 
     def _combined(self, blends: Blends, first: Tensor, second: Tensor, mean: Tensor) -> Tensor:
         """The mean of the blends of both warped frames, and a correction from all blends."""

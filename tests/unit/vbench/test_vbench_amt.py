@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import nan
+
 import pytest
 import torch
 from mora_env_vbench.amt.warp import warped
@@ -55,6 +57,12 @@ def test_videos_without_a_smoothness_are_refused_in_one_line(frames: Tensor, rea
     assert str(caught.value).startswith(MOTION)
     assert reason in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_pixels_that_are_not_finite_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tiny_agent("amt")._network.comb_block[2], "bias", torch.nn.Parameter(torch.full((3,), nan)))
+    with pytest.raises(BadArgument, match="motion_smoothness: expected finite pixels"):
+        measured("amt", MOTION, clip(3))
 
 
 def test_the_licence_of_the_weights_is_told_at_load() -> None:
