@@ -12,7 +12,7 @@ from mora_data.video_writer import write_lossless
 from mora_launch.config.train_config import load_config
 from mora_launch.evaluation.command import check_mode
 from mora_launch.evaluation.config import load_evaluation, roles_of
-from mora_launch.evaluation.measuring.decoded_video import decode
+from mora_launch.evaluation.measuring.decoded_video import VideoTooLarge, decode
 from mora_launch.evaluation.measuring.measurements import numbers_of
 from mora_launch.evaluation.measuring.plan import Task
 from mora_launch.evaluation.measuring.result import Key
@@ -108,7 +108,7 @@ def test_a_video_is_decoded_whole_with_its_rate(tmp_path: Path) -> None:
 def test_a_video_that_is_too_large_or_breaks_off_is_refused(tmp_path: Path) -> None:
     clip = np.random.default_rng(0).integers(0, 256, (24, 32, 48, 3), dtype=np.uint8)
     write_lossless(tmp_path / "a.mkv", clip, 4.0)
-    with pytest.raises(DatasetError, match=r"expected at most 9215 bytes decoded .* got more in 2 frames of 48x32"):
+    with pytest.raises(VideoTooLarge, match=r"expected at most 9215 bytes decoded .* got more in 2 frames of 48x32"):
         decode(tmp_path / "a.mkv", 2 * clip[0].nbytes - 1)
     content = (tmp_path / "a.mkv").read_bytes()
     (tmp_path / "half.mkv").write_bytes(content[: len(content) // 2])

@@ -20,11 +20,16 @@ class DecodedVideo:
     fps: float
 
 
+class VideoTooLarge(DatasetError):
+    """The limit forbids the video, which with another limit can be measured."""
+
+
 def decode(path: Path, max_nbytes: int) -> DecodedVideo:
     """Decode a whole video.
 
     Raises:
-        DatasetError: it cannot be read or breaks off, its frames have several sizes, or it has too many.
+        VideoTooLarge: it has more bytes than allowed.
+        DatasetError: it cannot be read or breaks off, or its frames have several sizes.
     """
     found: list[Clip] = []
     nbytes = 0
@@ -33,7 +38,7 @@ def decode(path: Path, max_nbytes: int) -> DecodedVideo:
             pixels = frame.pixels()
             nbytes += pixels.nbytes
             if nbytes > max_nbytes:
-                raise DatasetError(
+                raise VideoTooLarge(
                     f"{path.name}: expected at most {max_nbytes} bytes decoded (evaluation.max_video_nbytes), got more "
                     f"in {len(found) + 1} frames of {pixels.shape[1]}x{pixels.shape[0]}; cut it or raise the limit"
                 )

@@ -13,7 +13,7 @@ from typing import Any
 from mora_runtime.errors import BadArgument, DatasetError, DeadlineExceeded, MoraError, PeerDied, ProtocolError
 from mora_runtime.files.shown_text import shown_line
 
-from mora_launch.evaluation.measuring.decoded_video import DecodedVideo, Decoder
+from mora_launch.evaluation.measuring.decoded_video import DecodedVideo, Decoder, VideoTooLarge
 from mora_launch.evaluation.measuring.feature_plan import kept_frames
 from mora_launch.evaluation.measuring.metric_servers import MetricServer, MetricServers
 from mora_launch.evaluation.measuring.plan import Plan, Task, VideoTasks
@@ -115,6 +115,10 @@ class Measurements:
             video, future = self._decoding.popleft()
             try:
                 decoded = future.result()
+            except VideoTooLarge as error:
+                for task in video.tasks:
+                    self._fail(task, str(error))
+                continue
             except DatasetError as error:
                 for task in video.tasks:
                     self._refuse(task, str(error).removeprefix(f"{video.file.path}: "))
