@@ -41,13 +41,20 @@ def tiny_sdxl(folder: Path) -> dict[str, Any]:
 
 
 def make_tiny(
-    folder: Path, *, seed: int = 0, words: Iterable[str] = _WORDS, num_channels: int = 4, **unet: Any
+    folder: Path,
+    *,
+    seed: int = 0,
+    words: Iterable[str] = _WORDS,
+    num_channels: int = 4,
+    timestep_spacing: str = published.SCHEDULER["timestep_spacing"],
+    **unet: Any,
 ) -> None:
     """Write a tiny SDXL in diffusers' layout: unet/, vae/, scheduler/, two text encoders and tokenizers.
 
     Args:
         words: that are a token each.
         num_channels: of the latents.
+        timestep_spacing: of the scheduler.
         unet: values that replace those of its configuration here.
     """
     torch.manual_seed(seed)
@@ -56,7 +63,7 @@ def make_tiny(
     first, second = (tiny_clip_config(len(tokenizer), width=width) for width in _WIDTHS)
     pipeline = StableDiffusionXLPipeline(
         unet=UNet2DConditionModel(**(_unet_config(sum(_WIDTHS), num_channels, num_sizes=6) | unet)),
-        scheduler=EulerDiscreteScheduler.from_config(published.SCHEDULER),
+        scheduler=EulerDiscreteScheduler.from_config({**published.SCHEDULER, "timestep_spacing": timestep_spacing}),
         vae=tiny_vae(latent_channels=num_channels, scaling_factor=published.VAE["scaling_factor"]),
         text_encoder=_loud(CLIPTextModel(first)),
         tokenizer=tokenizer,

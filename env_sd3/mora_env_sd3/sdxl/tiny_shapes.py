@@ -17,7 +17,7 @@ from mora_env_sd3.sdxl.text_encoders import XlTextEncoders
 from mora_env_sd3.sdxl.tiny import make_tiny
 from mora_env_sd3.unet.tiny_shapes import Shapes, make_autoencoder, train_unet
 
-UNET = Phase("sdxl unet", num_steps=900, batch_size=32, learning_rate=2e-3)
+UNET = Phase("sdxl unet", num_steps=1000, batch_size=32, learning_rate=2e-3)
 _NUM_CHANNELS = 16  # of the latents, whose side is an eighth of the picture's
 _TEXT_DROPOUT = 0.1  # trains the unconditional half of guidance
 
@@ -27,7 +27,13 @@ def make_shapes(folder: Path, shapes: Path) -> None:
     torch.set_num_threads(1)
     data = Shapes.read(shapes)
     height, width = data.frames.shape[-2:]
-    make_tiny(folder, words=data.words() | {"mod"}, num_channels=_NUM_CHANNELS, sample_size=height // 8)
+    make_tiny(
+        folder,
+        words=data.words() | {"mod"},
+        num_channels=_NUM_CHANNELS,
+        timestep_spacing="trailing",  # few steps then begin at the highest noise, as pure noise needs
+        sample_size=height // 8,
+    )
     clean = make_autoencoder(folder / "vae", data.frames)
     unet = UNet2DConditionModel.from_pretrained(folder / "unet").train()
     encoders = XlTextEncoders(str(folder), torch.float32, torch.device("cpu"))
