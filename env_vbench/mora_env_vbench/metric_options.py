@@ -10,7 +10,7 @@ from mora_environment.weights.weights_source import WeightsSource
 from mora_runtime.schema import Settings
 from pydantic import Field
 
-from mora_env_vbench.published_files import PublishedFile
+from mora_env_vbench.published_files import PublishedFile, is_hub_id
 
 
 class MetricOptions(Settings):
@@ -31,12 +31,12 @@ class MetricOptions(Settings):
         """The networks, which do not train.
 
         Raises:
-            SettingsError: a file is not there, and no repository of the Hub has it.
+            SettingsError: a file is not where an option names a file or folder.
         """
         return [self._component(place, file) for _, place, file in self.published()]
 
     def _component(self, place: str, file: PublishedFile) -> Component:
-        if file.hub is None:
+        if file.hub is None or not is_hub_id(place):
             file.find(place)
         return Component(
             name=file.name, num_parameters=file.num_parameters, dtype_nbytes=self.dtype_nbytes(), trainable=False
@@ -47,7 +47,7 @@ class MetricOptions(Settings):
         return [
             WeightsSource(option=option, name=place, files=(file.name,))
             for option, place, file in self.published()
-            if file.hub is not None and not file.is_there(place)
+            if file.hub is not None and is_hub_id(place) and not file.is_there(place)
         ]
 
     def interface(self) -> Interface:

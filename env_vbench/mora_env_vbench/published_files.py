@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mora_environment.weights.presence import cached_folder
+from mora_environment.weights.weights_source import HubPlace
 
 from mora_env_vbench.weights.errors import WeightsRefused
 
@@ -55,22 +56,25 @@ class PublishedFile:
 
     def _places(self, weights: str) -> list[Path]:
         folders = [Path(weights)] if Path(weights).is_dir() else []
-        cached = None if Path(weights).exists() else cached_folder(weights)
+        cached = cached_folder(weights) if is_hub_id(weights) else None
         folders += [] if cached is None else [cached]
         inside = [place for folder in folders for place in (folder / self.name, folder / self.folder / self.name)]
         return [Path(weights), *inside]
 
     def how_to_get(self) -> str:
         """How a user gets the file, in one clause."""
-        told = f"{self.nbytes / _MB:.3g} MB, licence {self.licence}"
-        if self.hub is not None:
-            return f"`./mora models fetch` fetches it from {self.hub} ({told})"
-        return f"download {self.address} ({told}) and place it there"
+        told = f"download {self.address} ({self.nbytes / _MB:.3g} MB, licence {self.licence}) and place it there"
+        return told if self.hub is None else f"{told}, or name `{self.hub}` instead and run `./mora models fetch`"
 
     def notes(self) -> list[str]:
         """Lines to show when the weights are loaded."""
         forbidden = "" if self.is_commercial else "; it forbids commercial use"
         return [f"{self.name}: licence {self.licence}{forbidden}"]
+
+
+def is_hub_id(weights: str) -> bool:
+    """Whether an option names a repository of the Hub: it is of that form, and no folder of this machine."""
+    return HubPlace.of(weights) is not None and not Path(weights.partition("/")[0]).exists()
 
 
 DINO = PublishedFile(

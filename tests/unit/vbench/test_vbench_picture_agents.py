@@ -143,6 +143,17 @@ def test_what_the_hub_has_is_a_source_until_it_is_there(tmp_path: Path) -> None:
     assert options(weights=str(tmp_path)).weights_sources() == []
 
 
+def test_a_folder_without_a_file_of_the_hub_is_refused_and_is_no_repository(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models").mkdir()
+    options = KINDS["amt"].options(weights="models/vbench")
+    assert options.weights_sources() == []
+    with pytest.raises(WeightsRefused, match=r"or name `lalala125/AMT` instead and run `\./mora models fetch`"):
+        options.components()
+
+
 def test_every_file_has_a_licence_and_an_address() -> None:
     assert all(file.licence and file.address.startswith("https://") and file.nbytes for file in FILES)
     assert [file.name for file in FILES if not file.is_commercial] == [AMT.name]
