@@ -6,11 +6,16 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from mora_launch.cli import cli
+from mora_launch.config.train_config import load_config
+from mora_launch.jobs.servers import check_agents
+from mora_launch.serving.models import served_models
 from mora_runtime.errors import DatasetError, MoraError, PlacementError, RunExists
+from rich.console import Console
 
 from .mora_process import ROOT
 
 TOYS = ROOT / "tests" / "toy_agents" / "pair.yaml"
+PUBLISHED = sorted((ROOT / "configs").glob("mora-*.yaml"))
 
 
 def refusal(run: Path, *words: str) -> MoraError:
@@ -50,3 +55,22 @@ def test_a_run_that_exists_is_refused_as_by_a_start(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     for words in (("--dry-run",), ()):
         assert isinstance(refusal(tmp_path, *words), RunExists)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: path.stem)
+def test_a_job_of_published_models_fits_its_gpus(path: Path, tmp_path: Path) -> None:
+    words = ["--run", str(tmp_path / "run"), "--dry-run", "--gpu", "H100", "--json", str(tmp_path / "plan.json")]
+    planned = CliRunner().invoke(cli, ["train", str(path), *words])
+    assert planned.exception is None, planned.output
+    plan = json.loads((tmp_path / "plan.json").read_text())
+    assert set(plan["devices"]) == {f"cuda:{number}" for number in range(8)}
+    assert plan["step_s"] > 0.0
+
+
+@pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: path.stem)
+def test_the_environments_accept_all_agents_of_published_models(path: Path) -> None:
+    config = served_models(load_config(path, [])).config
+    checked = check_agents(config, Console(quiet=True))
+    assert set(checked) == set(config.agents)
+    assert all(each.components for each in checked.values())
