@@ -2,7 +2,7 @@
 
 from mora_environment import Kind, main
 
-from toy_environment.options import CriticOptions, PaintOptions, PlainOptions
+from toy_environment.options import CriticOptions, MetricOptions, PaintOptions, PlainOptions
 
 PAINT = "toy_environment.agent:PaintAgent"
 KINDS = {
@@ -15,6 +15,9 @@ KINDS = {
     ),
     "critic": Kind(
         options=CriticOptions, build="toy_environment.agent:CriticAgent", tiny="toy_environment.tiny:make_critic"
+    ),
+    "metric": Kind(
+        options=MetricOptions, build="toy_environment.metric:MetricAgent", tiny="toy_environment.tiny:make_metric"
     ),
     "plain": Kind(options=PlainOptions, build="toy_environment.agent:PlainAgent"),
 }

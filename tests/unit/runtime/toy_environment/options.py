@@ -53,3 +53,13 @@ class CriticOptions(Settings):
     def interface(self) -> Interface:
         """A critic of clips of any size."""
         return Interface(takes={"frames": Port(modality="frames")}, is_critic=True, has_loss=True)
+
+
+class MetricOptions(Settings):
+    """Options of the metric of brightness."""
+
+    scale: float = 1.0
+
+    def interface(self) -> Interface:
+        """A metric."""
+        return Interface(is_metric=True)

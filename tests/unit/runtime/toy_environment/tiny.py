@@ -20,6 +20,11 @@ def make_critic(folder: Path) -> dict[str, Any]:
     return {"brightness": 0.25}
 
 
+def make_metric(folder: Path) -> dict[str, Any]:
+    """It has no weights, only an option."""
+    return {"scale": 0.5}
+
+
 def tell_nothing(folder: Path) -> dict[str, Any]:
     """Write the weights, and do not tell the options."""
     make_tiny(folder)

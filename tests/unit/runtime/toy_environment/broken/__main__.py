@@ -3,6 +3,7 @@
 from mora_environment import Kind, main
 
 from toy_environment.broken.kinds import BROKEN
+from toy_environment.broken.metrics import METRICS
 from toy_environment.options import NoMethodOptions, PlainOptions
 
 PLAIN = "toy_environment.agent:PlainAgent"
@@ -13,7 +14,7 @@ WITHOUT_TINY = {
     "without_method": Kind(options=NoMethodOptions, build=PLAIN),
     "without_option": Kind(options=PlainOptions, build=PLAIN, weights="wights"),
 }
-KINDS = {**WITHOUT_TINY, **BROKEN}
+KINDS = {**WITHOUT_TINY, **BROKEN, **METRICS}
 
 if __name__ == "__main__":
     main(KINDS)
