@@ -3,7 +3,9 @@
 from mora_environment import Kind, main
 
 from tests.toy_agents.options import (
+    CaptionerOptions,
     CriticOptions,
+    EncoderOptions,
     LastOptions,
     MetricOptions,
     MoverOptions,
@@ -19,6 +21,8 @@ KINDS = {
     "mover": Kind(options=MoverOptions, build=f"{_AGENTS}:ToyMover", weights="weights"),
     "last": Kind(options=LastOptions, build=f"{_AGENTS}:ToyLast", weights="weights"),
     "metric": Kind(options=MetricOptions, build="tests.toy_agents.metric:ToyMetric"),
+    "multimodal": Kind(options=CaptionerOptions, build="tests.toy_agents.texts:ToyCaptioner"),
+    "text_embedding": Kind(options=EncoderOptions, build="tests.toy_agents.texts:ToyEncoder"),
     "critic": Kind(options=CriticOptions, build=f"{_AGENTS}:ToyCritic"),
 }
 

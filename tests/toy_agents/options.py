@@ -67,3 +67,18 @@ class MetricOptions(Settings):
 
     def interface(self) -> Interface:
         return Interface(is_metric=True)
+
+
+class CaptionerOptions(Settings):
+    """Describes frames; the options of a real captioner, which change nothing."""
+
+    model: str = "toy"
+    dtype: str = "float32"
+    max_new_tokens: int = 1
+
+
+class EncoderOptions(Settings):
+    """Counts letters; the options of a real text encoder, which change nothing."""
+
+    model: str = "toy"
+    pooling: str = "mean"

@@ -6,11 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mora_runtime.errors import RoleFailed
+from mora_runtime.errors import RoleFailed, SettingsError
 from mora_runtime.files.durable_files import sha256_of
 from mora_runtime.process.run_directory import RunDirectory
 from rich.console import Console
 
+from mora_launch.environments.catalog import environments_of
+from mora_launch.evaluation.captions.settings import CaptionSettings
+from mora_launch.evaluation.captions.video_ti import VIDEO_TI, VideoTi
 from mora_launch.evaluation.config import EvaluationConfig, roles_of
 from mora_launch.evaluation.measuring.checked_metrics import CheckedMetric, check_metrics
 from mora_launch.evaluation.measuring.feature_plan import Comparison, plan_features
@@ -21,7 +24,7 @@ from mora_launch.evaluation.measuring.result import Key, Result
 from mora_launch.evaluation.measuring.result_store import RESULTS_FILE, ResultStore
 from mora_launch.evaluation.output.compared import compared
 from mora_launch.evaluation.output.summary import MODE, Outcome, Refusal
-from mora_launch.evaluation.progress import MeasuringProgress
+from mora_launch.evaluation.progress import MeasuringProgress, outcome_of
 from mora_launch.evaluation.settings import EvaluationSettings
 from mora_launch.evaluation.suite.dimensions import FEATURES
 from mora_launch.evaluation.suite.pairs import COMPARED, with_inputs
@@ -68,11 +71,17 @@ class Evaluation:
         self._config = config
         self._console = console
         self._comparison: Comparison | None = None
+        self._captions: CaptionSettings | None = None
+        self._videos: list[tuple[VideoFile, str]] = []  # with the hashes of their files
         dimensions, measured = options.dimensions, options.dimensions
         if options.pairs is not None:
             found = replace(found, videos=with_inputs(found.videos, options.pairs, options.task))
-            self._comparison = _comparison(options.task, config.evaluation)
-            dimensions, measured = (*dimensions, self._comparison.metric), (*dimensions, FEATURES)
+            if COMPARED[options.task][0] == VIDEO_TI:
+                self._captions = _captions(config.evaluation)
+                dimensions = (*dimensions, VIDEO_TI)
+            else:
+                self._comparison = _comparison(options.task, config.evaluation)
+                dimensions, measured = (*dimensions, self._comparison.metric), (*dimensions, FEATURES)
         self._metrics = config.evaluation.metrics_for(measured)
         self._lost: dict[str, str] = {}  # metrics that could not be used, or whose servers all ended
         self.outcome = Outcome(
@@ -98,6 +107,7 @@ class Evaluation:
                 plan, places = self._measure(checked, directory, store)
                 self.outcome.results = plan.results(store)
                 self._compare(places, store)
+                self._caption(directory, store)
         self.outcome.refused += [Refusal(*place, why) for place, why in plan.refused.items()]
         self.outcome.unmeasured = self._unmeasured()
         return self.outcome
@@ -113,12 +123,12 @@ class Evaluation:
         ) as servers:  # fmt: skip
             for name in checked:
                 self._describe(name, servers.about(name), checked[name])
-            videos = list(self._hashed())
+            self._videos = list(self._hashed())
             scored = [each for each in self.outcome.measured if each.dimension != FEATURES]
-            plan = make_plan(videos, scored, store, MODE)
+            plan = make_plan(self._videos, scored, store, MODE)
             places = {}
             if self._comparison is not None and (features := self._features()) is not None:
-                places = plan_features(plan, videos, self._comparison, features, store)
+                places = plan_features(plan, self._videos, self._comparison, features, store)
             with MeasuringProgress(self._console, plan.num_tasks, len(plan.results(store))) as progress:
                 Measurements(plan, servers, store, settings, lambda done: self._take(done, progress)).run()
             self._lost.update(servers.lost)
@@ -139,6 +149,26 @@ class Evaluation:
                 features, dimension=self._comparison.metric, settings={**features.settings, **self._comparison.settings}
             )
         )
+
+    def _caption(self, directory: RunDirectory, store: ResultStore) -> None:
+        """Score videos by captions, after all servers of metrics have ended."""
+        if self._captions is None:
+            return
+        why = "its picture is not known; name it in --pairs"
+        self.outcome.refused += [Refusal(video.name, VIDEO_TI, why) for video, _ in self._videos if not video.inputs]
+        stage = VideoTi(
+            self._captions, environments_of(self._config), store,
+            max_nbytes=self._config.evaluation.max_video_nbytes, on_done=self._take_caption,
+        )  # fmt: skip
+        self.outcome.measured.append(stage.measured)
+        for name, result in stage.run(self._videos, self._output, directory).items():
+            self.outcome.results[name, VIDEO_TI] = result
+
+    def _take_caption(self, done: Result | Failure) -> None:
+        kind, why = outcome_of(done)
+        self._console.print(f"{VIDEO_TI} {kind}: {done.file}" + (f": {why}" if why else ""), markup=False)
+        if isinstance(done, Failure):
+            self.outcome.failed.append(done)
 
     def _describe(self, name: str, about: Mapping[str, object], checked: CheckedMetric) -> None:
         """Take over what a metric's agent says about itself; nothing if it has no server."""
@@ -192,6 +222,12 @@ def _comparison(task: str, settings: EvaluationSettings) -> Comparison:
     if metric == "tmean":
         return Comparison(metric, is_part=True, num_borders=int(settings.tmean == "with_borders"))
     return Comparison(metric, is_part=settings.tcon == "new")
+
+
+def _captions(settings: EvaluationSettings) -> CaptionSettings:
+    if settings.captions is None:
+        raise SettingsError("evaluation.captions: VideoTI needs a model that describes videos; name one there")
+    return settings.captions
 
 
 def _modulation(sources: Sequence[Path]) -> str:

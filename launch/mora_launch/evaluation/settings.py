@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from mora_launch.config.agent_config import AgentConfig
 from mora_launch.config.chain_names import AgentName
+from mora_launch.evaluation.captions.settings import CaptionSettings
 from mora_launch.evaluation.suite.dimensions import DIMENSIONS, FEATURES
 
 
@@ -62,6 +63,8 @@ class EvaluationSettings(Settings):
     tcon: Literal["whole", "new"] = "whole"
     # Tmean of `connect`: the generated frames alone, or with one frame of each input
     tmean: Literal["generated", "with_borders"] = "generated"
+
+    captions: CaptionSettings | None = None  # for VideoTI of `image-to-video`
 
     @model_validator(mode="after")
     def _fits_together(self) -> EvaluationSettings:

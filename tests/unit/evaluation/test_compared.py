@@ -64,7 +64,7 @@ def test_inputs_are_beside_the_file_that_names_them(tmp_path: Path) -> None:
         ({"x.mp4": ["a.mp4", "b.mp4"]}, "edit", r"x\.mp4: expected 1 input"),
         ({"x.mp4": "c.mp4"}, "edit", r"c\.mp4 is no file"),
         ({"z.mp4": "a.mp4"}, "edit", r"z\.mp4 is none of the videos"),
-        ({"x.mp4": "a.mp4"}, "text-to-video", "goes with --task extend, edit, connect"),
+        ({"x.mp4": "a.mp4"}, "text-to-video", "goes with --task image-to-video, extend, edit, connect"),
         (["x.mp4"], "edit", "expected a JSON object"),
     ],
 )

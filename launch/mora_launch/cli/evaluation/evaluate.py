@@ -55,7 +55,7 @@ from mora_launch.tasks.catalog import TASKS
     "--pairs",
     type=FILE,
     metavar="FILE.json",
-    help="Videos that extend, edit or connect started from: {output: input}; adds TCON, or Tmean for connect.",
+    help="What the videos were made from, {output: input}: adds TCON, Tmean or VideoTI, by --task.",
 )
 @click.option("--name", default="mora", show_default=True, help="Name of the model, in VBench's files.")
 def evaluate(

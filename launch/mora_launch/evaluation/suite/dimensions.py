@@ -45,8 +45,8 @@ DIMENSIONS = {
     "temporal_flickering": Dimension("Temporal Flickering", num_index=25),
     "overall_consistency": Dimension("Overall Consistency", "prompt"),
 }
-# The paper's own metrics, which compare videos with those that they were made from.
-PAPER = {"tcon": Dimension("TCON"), "tmean": Dimension("Tmean")}
+# The paper's own metrics, which compare videos with what they were made from.
+PAPER = {"tcon": Dimension("TCON"), "tmean": Dimension("Tmean"), "video_ti": Dimension("VideoTI")}
 KNOWN = {**DIMENSIONS, **PAPER}
 FEATURES = "video_features"  # what a metric gives for them, instead of a score
 QUALITY = tuple(DIMENSIONS)[:6]

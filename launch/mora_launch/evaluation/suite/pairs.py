@@ -1,4 +1,6 @@
-"""The videos that outputs were made from: a JSON file {output: input, or [input before, input after]}."""
+"""What outputs were made from: a JSON file {output: input, or [input before, input after]}; an input of image to video
+is a picture.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,7 @@ from mora_launch.evaluation.suite.video_file import VideoFile
 from mora_launch.limits import MAX_PROMPTS_FILE_NBYTES
 
 # Which of the paper's metrics compares the outputs of a task with its inputs, and how many inputs the task has.
-COMPARED = {"extend": ("tcon", 1), "edit": ("tcon", 1), "connect": ("tmean", 2)}
+COMPARED = {"image-to-video": ("video_ti", 1), "extend": ("tcon", 1), "edit": ("tcon", 1), "connect": ("tmean", 2)}
 
 
 def with_inputs(videos: Sequence[VideoFile], path: Path, task: str) -> tuple[VideoFile, ...]:
@@ -45,7 +47,7 @@ def with_inputs(videos: Sequence[VideoFile], path: Path, task: str) -> tuple[Vid
 def _inputs(value: Any, where: str, folder: Path, number: int, metric: str) -> tuple[VideoFile, ...]:
     named = [value] if isinstance(value, str) else value
     if not isinstance(named, list) or len(named) != number or not all(isinstance(each, str) for each in named):
-        raise SettingsError(f"{where}: expected {number} input video(s) for {metric}, got {value!r:.60}")
+        raise SettingsError(f"{where}: expected {number} input(s) for {metric}, got {value!r:.60}")
     found = tuple(VideoFile(folder / each, each) for each in named)
     for each in found:
         if not each.path.is_file():

@@ -4,31 +4,20 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from mora_runtime.errors import DeadlineExceeded, MoraError, PeerDied, ProtocolError, RoleFailed
+from mora_runtime.errors import MoraError, PeerDied, ProtocolError, RoleFailed
 from mora_runtime.process.run_directory import RunDirectory
-from mora_runtime.process.supervisor import Supervisor
 
-from mora_launch.environments.agent_options import check_options
-from mora_launch.environments.build import ensure_environments
-from mora_launch.environments.catalog import Environments, find_environment
-from mora_launch.jobs.servers import server_settings, start_server
-from mora_launch.limits import CONTROL_DEADLINE_S
+from mora_launch.environments.catalog import Environments
 from mora_launch.rounds.judging.criteria import Criterion
 from mora_launch.rounds.judging.frames import shown_frames
 from mora_launch.rounds.judging.judge import Interrupted, JudgeAnswer, Question
 from mora_launch.rounds.judging.judge_agents import judge_agent
 from mora_launch.rounds.judging.ranking import RankingDialogue, instruction, reminder
 from mora_launch.rounds.settings import JudgeSettings
-from mora_launch.weights.missing import refuse_missing
-
-if TYPE_CHECKING:
-    from mora_runtime import Client
-
-_TICK_S = 0.2  # interval of checks for the server's death and Ctrl-C while it answers
+from mora_launch.serving.single_server import SingleServer
 
 
 class LocalJudge:
@@ -47,14 +36,10 @@ class LocalJudge:
         self.name = f"local:{settings.local.model}"
         self._settings = settings
         self._local = settings.local
-        self._agent = name
-        self._config = judge_agent(self._local)
-        self._environment = find_environment(environments, self._local.environment, "synthesis.judges")
-        ensure_environments([self._environment])
-        checked = check_options(name, self._config, self._environment)
-        refuse_missing([checked])
-        self._options = checked.options
-        self._connected: tuple[Client, Supervisor] | None = None
+        self._server = SingleServer(
+            name, judge_agent(self._local), environments, shown=self.name, key="synthesis.judges",
+            start_deadline_s=self._local.start_deadline_s,
+        )  # fmt: skip
 
     def can_judge(self, criterion: Criterion) -> bool:
         """Any criterion: the model reads the question."""
@@ -68,24 +53,10 @@ class LocalJudge:
             Interrupted: the user asked to stop while the model was loading.
             MoraError: the model cannot be loaded.
         """
-        from mora_runtime import Session
-
-        settings = server_settings(
-            directory, self._agent, self._config, self._environment, self._options, warm_nbytes=0
-        )
-        with Supervisor(lambda _: None) as supervisor:
-            child = start_server(supervisor, directory, settings, self._environment)
-            if not supervisor.wait_ready([child], deadline_s=self._local.start_deadline_s):
-                raise Interrupted
-            with Session.open(directory, "rounds", warm_nbytes=0) as session:
-                client = session.connect(
-                    settings.role, deadline_s=CONTROL_DEADLINE_S, expected_lock_hash=settings.lock_hash
-                )
-                self._connected = client, supervisor
-                try:
-                    yield
-                finally:
-                    self._connected = None
+        with contextlib.ExitStack() as stack:
+            with _interrupts():
+                stack.enter_context(self._server.session(directory, "rounds"))
+            yield
 
     def rank(self, question: Question) -> JudgeAnswer:
         """Ask, and once more if the answer has no valid ranking.
@@ -110,24 +81,20 @@ class LocalJudge:
             later += [text, reminder(question, dialogue.fault)]
 
     def _ask(self, frames: npt.NDArray[np.uint8], num_frames: list[int], question: str, later: list[str]) -> str:
-        from mora_runtime.rpc.client import wait_for_messages
         from mora_runtime.tensors.arrays import to_tensor
 
-        assert self._connected is not None, "rank is called inside a session"
-        client, supervisor = self._connected
         arguments = {"frames": to_tensor(frames), "num_frames": num_frames, "question": question, "later": later}
-        pending = client.submit(self._agent, "answer", arguments, deadline_s=self._local.timeout_s)
-        while not pending.has_ended:
-            wait_for_messages([client], _TICK_S)
-            if supervisor.look(timeout_s=0.0):
-                raise RoleFailed(f"{self.name}: its server ended during a question; see logs/{self._agent}.0.*")
-            if supervisor.num_interrupts:
-                raise Interrupted
-        try:
-            values = pending.result().values
-        except DeadlineExceeded:
-            client.cancel(pending, CONTROL_DEADLINE_S)  # so that the next question need not wait for this one
-            raise
+        with _interrupts():
+            values = self._server.call("answer", arguments, timeout_s=self._local.timeout_s)
         if not isinstance(text := values.get("text"), str):
             raise ProtocolError(f"{self.name}: expected an answer `text`, got {sorted(values)}")
         return text
+
+
+@contextlib.contextmanager
+def _interrupts() -> Iterator[None]:
+    """Rounds tell a stop by Ctrl-C from other ends by an error of their own."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Interrupted from None

@@ -1,0 +1,1 @@
+"""Vectors of texts from an encoder such as BERT, to compare captions."""
