@@ -5,6 +5,7 @@ from mora_environment import Kind, main
 from mora_env_sd3.instruct_pix2pix.options import InstructPix2PixOptions
 from mora_env_sd3.options import MultimodalOptions, Sd3ImageToImageOptions, Sd3Options
 from mora_env_sd3.sdxl.options import SdxlOptions
+from mora_env_sd3.text_embedding.options import TextEmbeddingOptions
 
 SHAPES = {"shapes": "mora_env_sd3.tiny_shapes:make_shapes"}
 
@@ -49,6 +50,11 @@ KINDS = {
         options=MultimodalOptions,
         build="mora_env_sd3.judge_agent:JudgeAgent",
         tiny="mora_env_sd3.tiny_multimodal:tiny_judge",
+    ),
+    "text_embedding": Kind(
+        options=TextEmbeddingOptions,
+        build="mora_env_sd3.text_embedding.agent:TextEmbeddingAgent",
+        tiny="mora_env_sd3.text_embedding.tiny:tiny_text_embedding",
     ),
 }
 
