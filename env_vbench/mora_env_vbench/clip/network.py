@@ -16,7 +16,7 @@ from mora_env_vbench.clip.vision import ClipVision
 from mora_env_vbench.weights.loading import Shapes, load_network
 
 VISION_PREFIX = "visual."
-_IGNORED = ("input_resolution", "context_length", "vocab_size")
+_IGNORED = ("input_resolution", "context_length", "vocab_size", "attn_mask")  # of archives; shapes tell the same
 _Network = TypeVar("_Network", bound=nn.Module)
 ClipDtype = Literal["float32", "float16"]
 
@@ -57,7 +57,7 @@ def load_clip_vision(path: Path, dtype: ClipDtype, device: torch.device) -> Clip
     Raises:
         WeightsRefused: the file cannot be read, or is of another layout.
     """
-    return in_dtype(load_network(path, ClipVision.of_shapes, within=VISION_PREFIX), dtype).to(device)
+    return in_dtype(load_network(path, ClipVision.of_shapes, within=VISION_PREFIX, ignored=_IGNORED), dtype).to(device)
 
 
 def in_dtype(network: _Network, dtype: ClipDtype) -> _Network:

@@ -31,7 +31,7 @@ def load_network(
             every buffer of the network must be in the file.
         within: what the names of the network's tensors begin with in the file, such as `state_dict.`; tensors without
             it belong to other things. A file whose names all lack it has the network's names at its top.
-        ignored: tensors of the file that the network does not use.
+        ignored: last parts of the names of tensors that the network does not use, such as `attn_mask`.
 
     Raises:
         WeightsRefused: the file cannot be read, or has another layout than the network.
@@ -58,7 +58,7 @@ def load_network(
 def _inside(file: TensorFile, within: str, ignored: Collection[str]) -> TensorFile:
     prefix = within if any(name.startswith(within) for name in file) else ""
     names = {name.removeprefix(prefix): name for name in file if name.startswith(prefix)}
-    return Renamed(file, {name: full for name, full in names.items() if name not in ignored})
+    return Renamed(file, {name: full for name, full in names.items() if name.rpartition(".")[2] not in ignored})
 
 
 def _check(network: nn.Module, shapes: Shapes, path: Path) -> None:

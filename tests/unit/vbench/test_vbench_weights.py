@@ -98,6 +98,8 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Clip]:
     published = copy.deepcopy(network)
     for name in ("input_resolution", "context_length", "vocab_size"):
         published.register_buffer(name, torch.tensor(7))
+    published.visual.register_buffer("input_resolution", torch.tensor(28))
+    published.transformer.resblocks[0].attn_mask = torch.zeros(8, 8)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         traced = torch.jit.trace_module(published, {"encode": (torch.tensor([[1, 2, 49, 0, 0, 0, 0, 0]]),)})
