@@ -8,7 +8,7 @@ import torch
 from diffusers import StableDiffusionXLPipeline
 from mora_environment.job_folder import job_folder
 from mora_runtime import remote
-from mora_runtime.errors import BadArgument, CheckpointError
+from mora_runtime.errors import BadArgument, CheckpointError, SettingsError
 
 from mora_env_sd3.image_generator import GuidedText, ImageGenerator
 from mora_env_sd3.pictures.picture_agent import DTYPES
@@ -44,6 +44,11 @@ class SdxlAgent(TextToImageAgent):
             high_noise_share=options.high_noise_share,
             gamma=options.snr_gamma,
         )
+        if not self.renderer.steps(self.settings(), torch.empty(0), [], 1.0).num_base:
+            raise SettingsError(
+                f"high_noise_share: expected a share that leaves the base model one of {options.num_inference_steps} "
+                f"steps at least, got {options.high_noise_share}"
+            )
         self._frames = TargetFrames(options.height, options.width, job_folder("frames"))
         super().__init__(
             unet,

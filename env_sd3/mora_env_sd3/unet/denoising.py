@@ -23,8 +23,9 @@ def denoise(
     """Run the steps, and return the latents after them.
 
     Args:
-        gradient_steps: number of steps before step `end` that have a gradient; None = before the end of all steps. In
-            any other step the model's prediction counts as a constant, so only the latents pass a gradient on.
+        gradient_steps: number of steps with gradient. In any other step the model's prediction counts as a constant, so
+            only the latents pass a gradient on.
+        end: number of the step after those with gradient; None = they are the last ones.
     """
     last = len(steps) if end is None else end
     with_gradient = range(last - gradient_steps, last)

@@ -132,6 +132,11 @@ def test_a_folder_that_is_no_refiner_is_refused(xl_options: dict[str, Any]) -> N
         SdxlAgent(SdxlOptions(**xl_options, refiner=xl_options["model"]), torch.device("cpu"))
 
 
+def test_a_refiner_that_takes_every_step_is_refused(xl_options: dict[str, Any], refiner: Path) -> None:
+    with pytest.raises(SettingsError, match=r"leaves the base model one of 3 steps at least, got 0\.05"):
+        SdxlAgent(SdxlOptions(**xl_options, refiner=str(refiner), high_noise_share=0.05), torch.device("cpu"))
+
+
 def test_a_plan_counts_what_the_real_call_costs(xl_options: dict[str, Any], xl_agent: SdxlAgent) -> None:
     keys = xl_agent.encode(["a red circle"])["keys"]
     width = xl_agent.modulation_rows("[Mod]", False)["rows"].shape[1]
