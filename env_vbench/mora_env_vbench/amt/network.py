@@ -37,7 +37,7 @@ class Correlations:
         return cls(first_to_second, second_to_first, cell_coordinates(first))
 
     def windows(self, flows: Tensor) -> Tensor:
-        """Around the flows (N, 4, h, w), extended linearly from the wanted frame to the whole way between frames."""
+        """Around the flows (N, 4, h, w), which are extended linearly to the whole way between both frames."""
         to_first, to_second = flows.chunk(2, dim=1)
         first = self.first_to_second.windows(self.cells + to_second / MIDDLE)
         second = self.second_to_first.windows(self.cells + to_first / (1 - MIDDLE))
@@ -75,8 +75,8 @@ class Amt(nn.Module):
         mean = torch.cat([first, second], dim=2).mean(dim=(1, 2, 3), keepdim=True)
         first, second = first - mean, second - mean
         levels = list(zip(self.encoder(first), self.encoder(second), strict=True))
-        correlations = Correlations.of(self.feat_encoder(first), self.feat_encoder(second))
-        flows = self._flows(levels[1:], correlations)
+        # The correlations are freed before the finest decoder, which needs the most memory.
+        flows = self._flows(levels[1:], Correlations.of(self.feat_encoder(first), self.feat_encoder(second)))
         return self._combined(self.decoder1(flows, *levels[0]), first, second, mean)
 
     def _flows(self, levels: list[tuple[Tensor, Tensor]], correlations: Correlations) -> Flows:

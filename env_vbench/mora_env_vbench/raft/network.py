@@ -32,12 +32,12 @@ class Raft(nn.Module):
         return cls(RaftSizes.of(shapes))
 
     def features(self, pictures: Tensor) -> Tensor:
-        """(N, C, H/8, W/8): what is compared between pictures."""
+        """(N, C, H/8, W/8), which `low_flow` compares between pictures."""
         features: Tensor = self.fnet(_scaled(pictures))
         return features
 
     def context(self, pictures: Tensor) -> Tensor:
-        """(N, C, H/8, W/8): what starts and guides the recurrence, of the first picture of a pair."""
+        """(N, C, H/8, W/8) of the first picture of a pair, which starts and guides the recurrence."""
         context: Tensor = self.cnet(_scaled(pictures).contiguous(memory_format=torch.channels_last))
         return context
 

@@ -64,7 +64,7 @@ class SeparableGru(nn.Module):
                 self.add_module(_name(gate, number), convolution)
 
     def context_parts(self, context: Tensor) -> list[GatePart]:
-        """What `forward` takes: for each of both units, the context's part and the weights of the rest."""
+        """For each of both units, the context's part and the weights of the other inputs; `forward` takes them."""
         return [self._context_part(number, context) for number in (1, 2)]
 
     def forward(self, hidden: Tensor, motion: Tensor, parts: list[GatePart]) -> Tensor:
