@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 from mora_data.video_writer import write_video
-from mora_environment.paper_metrics import cosine
 from mora_launch.config.train_config import load_config
 from mora_launch.environments.catalog import environments_of
 from mora_launch.environments.venvs import ROOT
@@ -20,6 +19,7 @@ from mora_launch.evaluation.evaluation import EvaluateOptions, Evaluation
 from mora_launch.evaluation.measuring.measurements import Failure
 from mora_launch.evaluation.measuring.result import Result
 from mora_launch.evaluation.measuring.result_store import ResultStore
+from mora_launch.evaluation.output.paper_formulas import cosine
 from mora_launch.evaluation.suite.video_file import VideoFile
 from mora_runtime.errors import SettingsError
 from mora_runtime.files.durable_files import sha256_of

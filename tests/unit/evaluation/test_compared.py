@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from mora_environment.paper_metrics import cosine, tmean
 from mora_launch.evaluation.measuring.feature_plan import kept_frames
+from mora_launch.evaluation.output.paper_formulas import cosine, tmean
 from mora_launch.evaluation.suite.pairs import with_inputs
 from mora_launch.evaluation.suite.video_file import VideoFile
 from mora_runtime.errors import BadArgument, SettingsError

@@ -49,7 +49,6 @@ LAUNCH_MAY_SEE = {
     "mora_environment.cost",
     "mora_environment.interface",
     "mora_environment.keys.documented_keys",
-    "mora_environment.paper_metrics",
     "mora_environment.vbench_totals",
     "mora_environment.weights.fetch_answer",
     "mora_environment.weights.missing_weights",

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mora_environment.paper_metrics import cosine
 from mora_runtime.errors import DatasetError, MoraError, ProtocolError, RoleFailed
 from mora_runtime.files.durable_files import sha256_of
 from mora_runtime.process.run_directory import RunDirectory
@@ -28,6 +27,7 @@ from mora_launch.evaluation.measuring.measurements import Failure
 from mora_launch.evaluation.measuring.plan import Measured
 from mora_launch.evaluation.measuring.result import Key, Result, settings_hash
 from mora_launch.evaluation.measuring.result_store import ResultStore
+from mora_launch.evaluation.output.paper_formulas import cosine
 from mora_launch.evaluation.suite.video_file import VideoFile
 from mora_launch.generation.input_file import read_input
 from mora_launch.rounds.judging.frames import shown_frames

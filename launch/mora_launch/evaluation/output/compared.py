@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mora_environment.paper_metrics import cosine, tmean
 from mora_runtime.errors import BadArgument
 
 from mora_launch.evaluation.measuring.feature_plan import Comparison
 from mora_launch.evaluation.measuring.plan import Measured
 from mora_launch.evaluation.measuring.result import Key, Result
 from mora_launch.evaluation.measuring.result_store import ResultStore
+from mora_launch.evaluation.output.paper_formulas import cosine, tmean
 
 
 def compared(
