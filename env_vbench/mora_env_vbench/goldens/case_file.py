@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -75,10 +76,13 @@ class CaseFile:
         ]
 
     def sibling(self, kind: str) -> CaseFile:
-        """The file of another kind that belongs to this one: its name differs only in the kind's last word.
+        """The file of another kind in the same folder; of several, the one whose name is most like this one's.
 
         Raises:
             FileNotFoundError: there is none.
         """
-        mine, others = (each.rpartition("_")[2] for each in (self.kind, kind))
-        return CaseFile(self._path.with_name(f"{self.name.replace(mine, others)}.json"))
+        files = [CaseFile(path) for path in sorted(self._path.parent.glob("*.json"))]
+        found = [file for file in files if file.kind == kind]
+        if not found:
+            raise FileNotFoundError(f"{self._path}: expected a file of kind {kind} next to it")
+        return max(found, key=lambda file: SequenceMatcher(None, file.name, self.name).ratio())

@@ -23,6 +23,7 @@ from mora_env_vbench.goldens.preparation_cases import clips_of
 from mora_env_vbench.musiq.network import Musiq
 from mora_env_vbench.musiq.sizes import MusiqSizes
 from mora_env_vbench.preparation.network_input import channels_first
+from mora_env_vbench.preparation.padding import padded
 from mora_env_vbench.raft.network import Raft
 from mora_env_vbench.viclip.vision import ViclipVision
 from mora_env_vbench.weights.recipe import Recipe, made_clip
@@ -30,6 +31,7 @@ from mora_env_vbench.weights.recipe import Recipe, made_clip
 TOLERANCE = 1e-4
 _ITERATED_TOLERANCE = 1e-3  # of flows after all iterations of RAFT, each of which enlarges differences
 _NUM_ITERATIONS = 20
+_AMT_MULTIPLE = 16  # of which the sides of its frames are multiples
 _CHANNEL_STEP = 16  # of RAFT's features that the reference has
 _Network = TypeVar("_Network", bound=nn.Module)
 
@@ -88,7 +90,7 @@ def _raft(file: CaseFile, case: Case, found: Differences) -> None:
 def _amt(file: CaseFile, case: Case, found: Differences) -> None:
     network = _made(Amt(), recipe_of(case.args))
     told = next(each.args["clip"] for each in (case, *file.cases) if "clip" in each.args)
-    frames = channels_first(made_clip(**told)).float() / 255.0
+    frames = padded(channels_first(made_clip(**told)).float() / 255.0, _AMT_MULTIPLE)
     seen: dict[str, Any] = {}
     for name in ("decoder3", "decoder2", "decoder1"):
         getattr(network, name).register_forward_hook(

@@ -40,7 +40,7 @@ def check_preparation(file: CaseFile, case: Case, found: Differences) -> None:
         clip = clips_of(file)[case.name.removesuffix(f"_{path}")]
         _sampled(case, _PATHS[path](clip), found)
     elif "mode" in case.args:
-        _sampled(case, imaging_input(made_clip(**case.args["recipe"]), case.args["mode"]), found)
+        _sampled(case, imaging_input(made_clip(**case.args["recipe"]), case.args["mode"] or "None"), found)
     elif "pixels" in case.outputs:
         _patches(case, clips_of(file)[case.name.rpartition("_")[2]], found)
     elif case.name in _TABLES:
