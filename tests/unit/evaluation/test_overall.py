@@ -131,3 +131,14 @@ def test_our_rows_are_next_to_the_papers_with_number_and_interval() -> None:
     notes = notes_on([about])
     assert notes[0].startswith("The weights of dino are made")
     assert "| Sora (paper) | 0.797 |" in markdown(tables, notes)
+
+
+def test_of_a_run_the_overall_values_are_those_of_its_last_step() -> None:
+    made = outcome(
+        {f"{step}-0": {"imaging_quality": score} for step, score in (("before", 0.2), ("after", 0.6))}, has_groups=True
+    )
+    about = summary(made)
+    assert about["group"] == "after"
+    assert about["dimensions"]["imaging_quality"]["overall"] == 0.6
+    assert about["groups"]["before"]["dimensions"]["imaging_quality"]["overall"] == 0.2
+    assert vbench_results(made)["imaging_quality"] == [0.6, [{"video_path": "after-0.mp4", "video_results": 60.0}]]

@@ -106,6 +106,31 @@ def test_wrong_sources_are_refused(tmp_path: Path) -> None:
         find_videos(folders[:1], QUALITY, None, "vbench")
 
 
+def test_the_samples_of_a_run_are_grouped_by_step_and_have_the_prompts_of_its_data(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    for folder in ("samples", "data"):
+        (touched(run, "config.json") / folder).mkdir()
+    touched(
+        run / "samples",
+        "before-0.mp4",
+        "before-1.mp4",
+        "step-4-0.mp4",
+        "after-0.mp4",
+        "after-1.mp4",
+        "after-0-image.png",
+    )
+    lines = [{"prompt": prompt, "video": "a.mp4"} for prompt in ("a cat", "a dog")]
+    (run / "data" / "dataset.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    found = find_videos([run], QUALITY, None, "auto").videos
+    assert [(video.name, video.group, video.prompt) for video in found] == [
+        ("samples/before-0.mp4", "before", "a cat"), ("samples/before-1.mp4", "before", "a dog"),
+        ("samples/step-4-0.mp4", "step-4", "a cat"), ("samples/after-0.mp4", "after", "a cat"),
+        ("samples/after-1.mp4", "after", "a dog"),
+    ]  # fmt: skip
+    with pytest.raises(SettingsError, match="evaluate it alone"):
+        find_videos([run, run / "samples"], QUALITY, None, "auto")
+
+
 def test_an_unknown_dimension_is_refused_with_the_nearest() -> None:
     assert chosen_dimensions("all", ["dynamic_degree", "subject_consistency"]) == (
         "subject_consistency",

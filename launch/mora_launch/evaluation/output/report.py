@@ -61,6 +61,7 @@ def _facts(about: Mapping[str, Any]) -> dict[str, str]:
     }[about["prompts"]]
     return {
         "videos": str(about["num_videos"]),
+        "step": about["group"] and f"{about['group']}: overall values are those of this step's videos",
         "mode": f"{about['mode']}: each video is measured as a whole",
         "prompts": prompts,
         "sizes": "; ".join([*shapes, *(["and others"] if len(about["shapes"]) > len(shapes) else [])]),

@@ -51,19 +51,29 @@ class Outcome:
     modulation: str = ""
     made: list[str] = field(default_factory=list)
 
-    def of(self, dimension: str, group: str | None = None) -> list[Result]:
-        """Return the results of a dimension in the order of the videos; of one group of videos only, if it is named."""
-        names = [video.name for video in self.sources.videos if group is None or video.group == group]
-        return [self.results[name, dimension] for name in names if (name, dimension) in self.results]
+    def named(self, dimension: str, group: str | None = None) -> list[tuple[str, Result]]:
+        """Return names of videos with their results of a dimension, in the order of the videos.
+
+        Args:
+            group: of videos that count; by default those of a run's last step, or all without a run.
+        """
+        wanted = self.last_group if group is None else group
+        names = [video.name for video in self.sources.videos if video.group == wanted]
+        return [(name, self.results[name, dimension]) for name in names if (name, dimension) in self.results]
 
     def overall(self, dimension: str, group: str | None = None) -> Overall | None:
-        """Return the overall value of a dimension."""
-        return overall(self.of(dimension, group))
+        """Return the overall value of a dimension, of the videos of `named`."""
+        return overall(result for _, result in self.named(dimension, group))
 
     def totals(self, group: str | None = None) -> dict[str, float]:
         """Return the totals over the dimensions."""
         found = {name: self.overall(name, group) for name in self.dimensions}
         return totals({name: each.value for name, each in found.items() if each is not None})
+
+    @property
+    def last_group(self) -> str:
+        """Label of a run's last step; empty without a run."""
+        return self.groups[-1] if self.groups else ""
 
     @property
     def groups(self) -> list[str]:
@@ -90,6 +100,7 @@ def summary(outcome: Outcome) -> dict[str, Any]:
         "mode": MODE,
         "prompts": outcome.sources.prompt_set,
         "num_videos": len(outcome.sources.videos),
+        "group": outcome.last_group,
         "shapes": _shapes(outcome.results),
         "dimensions": {name: _dimension(outcome, name) for name in outcome.dimensions},
         "totals": outcome.totals(),

@@ -26,8 +26,8 @@ def vbench_results(outcome: Outcome) -> dict[str, list[Any]]:
         if overall is not None:
             videos = [
                 {"video_path": paths[file], "video_results": _video_value(result)}
-                for (file, dimension), result in outcome.results.items()
-                if dimension == name and result.score is not None
+                for file, result in outcome.named(name)
+                if result.score is not None
             ]
             found[name] = [overall.value, videos]
     return found

@@ -55,6 +55,8 @@ def find_videos(
     Raises:
         SettingsError: a source does not exist or has no videos, or the file of prompts cannot be read.
     """
+    if len(sources) > 1 and (runs := [source for source in sources if has_run(source)]):
+        raise SettingsError(f"{runs[0]}: is a run, whose steps are compared; evaluate it alone")
     found = [video for source in sources for video in _of_source(source)]
     _refuse_same_names(found)
     told = {} if prompts is None else read_prompts(prompts, found)
