@@ -158,13 +158,11 @@ def test_a_plan_counts_what_the_real_call_costs(xl_options: dict[str, Any], xl_a
 def test_steps_without_gradient_and_the_refiner_s_steps_count_in_the_work(
     xl_options: dict[str, Any], refiner: Path
 ) -> None:
-    options = {**xl_options, "refiner": str(refiner), "high_noise_share": 0.9, "guidance_scale": 1.0}
-
-    def work(gradient_steps: int | str) -> int:  # of four steps, the last is the refiner's
-        chosen = SdxlOptions(**{**options, "num_inference_steps": 4, "gradient_steps": gradient_steps})
-        return sdxl_cost(chosen, CostRequest(num_rows=4)).step.forward.matmul_float32
-
-    assert work(1) == work("all")
+    # of four steps, the last is the refiner's, and two of the base model's have no gradient
+    changes = {"refiner": str(refiner), "high_noise_share": 0.9, "num_inference_steps": 4, "gradient_steps": 1}
+    cost = sdxl_cost(SdxlOptions(**{**xl_options, **changes, "guidance_scale": 1.0}), CostRequest(num_rows=4))
+    assert cost.step.forward.matmul_float32 == cost.sample.forward.matmul_float32, "every step counts in both"
+    assert cost.step.forward.convolution_float32 == cost.sample.forward.convolution_float32
 
 
 def test_the_tiny_folder_has_the_published_layout(xl_options: dict[str, Any]) -> None:
