@@ -106,9 +106,9 @@ class Measurements:
 
     def _has_room(self) -> bool:
         """Whether one more video fits, however large it may be."""
-        held_nbytes = sum(video.nbytes for video in self._open)
+        open_nbytes = sum(video.nbytes for video in self._open)
         coming_nbytes = (len(self._decoding) + 1) * self._settings.max_video_nbytes
-        return held_nbytes + coming_nbytes <= self._settings.max_decoded_nbytes or not (self._open or self._decoding)
+        return open_nbytes + coming_nbytes <= self._settings.max_decoded_nbytes or not (self._open or self._decoding)
 
     def _take_decoded(self) -> None:
         while self._decoding and self._decoding[0][1].done():
