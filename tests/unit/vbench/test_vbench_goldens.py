@@ -70,6 +70,12 @@ def test_a_case_that_cannot_run_is_a_failure_and_the_others_run(
     assert "a/new: ValueError: no such comparison: of another kind" in capsys.readouterr().err
 
 
+def test_a_case_without_a_value_is_a_failure(tmp_path: Path) -> None:
+    write(tmp_path, "a", {"kind": "eval_recipe", "cases": [{"name": "empty", "args": {"seed": 1}}]})
+    code, told = run(tmp_path)
+    assert (code, told["failed"]) == (EXIT_DIFFERENT, ["a/empty"])
+
+
 @pytest.mark.parametrize("content", [None, {"kind": "something_else", "cases": [{"name": "x"}]}])
 def test_a_folder_without_a_case_to_run_gives_2(tmp_path: Path, content: dict[str, Any] | None) -> None:
     if content is not None:
