@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mora_runtime.errors import RoleFailed, SettingsError
+from mora_runtime.errors import MoraError, RoleFailed, SettingsError, StorageError
 from mora_runtime.files.durable_files import sha256_of
 from mora_runtime.process.run_directory import RunDirectory
 from rich.console import Console
@@ -154,15 +154,24 @@ class Evaluation:
         """Score videos by captions, after all servers of metrics have ended."""
         if self._captions is None:
             return
-        why = "its picture is not known; name it in --pairs"
-        self.outcome.refused += [Refusal(video.name, VIDEO_TI, why) for video, _ in self._videos if not video.inputs]
+        unknown = "its picture is not known; name it in --pairs"
+        self.outcome.refused += [
+            Refusal(video.name, VIDEO_TI, unknown) for video, _ in self._videos if not video.inputs
+        ]
         stage = VideoTi(
             self._captions, environments_of(self._config), store,
             max_nbytes=self._config.evaluation.max_video_nbytes, on_done=self._take_caption,
         )  # fmt: skip
+        try:
+            found = stage.run(self._videos, self._output, directory)
+        except StorageError:
+            raise
+        except MoraError as error:  # the other metrics' results are there
+            self._lost[VIDEO_TI] = " ".join(str(error).split())
+            self._console.print(f"VideoTI is left out: {self._lost[VIDEO_TI]}", style="yellow", markup=False)
+            return
         self.outcome.measured.append(stage.measured)
-        for name, result in stage.run(self._videos, self._output, directory).items():
-            self.outcome.results[name, VIDEO_TI] = result
+        self.outcome.results.update({(name, VIDEO_TI): result for name, result in found.items()})
 
     def _take_caption(self, done: Result | Failure) -> None:
         kind, why = outcome_of(done)
@@ -207,6 +216,8 @@ class Evaluation:
             for each in metric.dimensions:
                 told = self._comparison.metric if each == FEATURES and self._comparison is not None else each
                 why[told] = self._lost.get(name, f"{name} does not measure it")
+        if VIDEO_TI in self._lost:
+            why[VIDEO_TI] = self._lost[VIDEO_TI]
         measured = {each.dimension for each in self.outcome.measured}
         return {dimension: reason for dimension, reason in why.items() if dimension not in measured}
 

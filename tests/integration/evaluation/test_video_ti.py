@@ -89,3 +89,23 @@ def test_video_ti_without_a_captioner_is_refused(videos: list[tuple[VideoFile, s
     config = load_evaluation(ROOT / "tests" / "toy_agents" / "metrics.yaml", [])
     with pytest.raises(SettingsError, match=r"evaluation\.captions: VideoTI needs a model"):
         Evaluation(EvaluateOptions((tmp_path,), "all", output=tmp_path / "out", **options), config, Console())
+
+
+def test_without_its_model_the_other_metrics_are_measured_and_written(
+    videos: list[tuple[VideoFile, str]], tmp_path: Path
+) -> None:
+    (tmp_path / "pairs.json").write_text(json.dumps({"good.mp4": "red.png"}))
+    changes = [
+        "evaluation.captions.local.environment=toys", f"evaluation.captions.local.model={tmp_path}",
+        "evaluation.captions.local.dtype=float32", "evaluation.captions.embedding.environment=absent",
+    ]  # fmt: skip
+    config = load_evaluation(ROOT / "tests" / "toy_agents" / "metrics.yaml", changes)
+    options = EvaluateOptions(
+        (tmp_path / "good.mp4",), "all", ("imaging_quality",), tmp_path / "out", task="image-to-video",
+        pairs=tmp_path / "pairs.json",
+    )  # fmt: skip
+    evaluation = Evaluation(options, config, Console(quiet=True))
+    outcome = evaluation.run()
+    assert "unknown environment `absent`" in outcome.unmeasured["video_ti"]
+    assert [name for name, _ in outcome.results] == ["good.mp4"]
+    assert not evaluation.is_complete

@@ -22,7 +22,7 @@ from mora_launch.environments.catalog import Environments
 from mora_launch.evaluation.captions.captioner import Captioner, open_captioner
 from mora_launch.evaluation.captions.settings import CaptionSettings
 from mora_launch.evaluation.durable_lines import DurableLines
-from mora_launch.evaluation.measuring.decoded_video import decode
+from mora_launch.evaluation.measuring.decoded_video import VideoTooLarge, decode
 from mora_launch.evaluation.measuring.measurements import Failure
 from mora_launch.evaluation.measuring.plan import Measured
 from mora_launch.evaluation.measuring.result import Key, Result, settings_hash
@@ -133,9 +133,10 @@ class VideoTi:
             return captions.of_image(pair.image, pair.image_sha256), captions.of_video(pair.video, pair.sha256)
         except RoleFailed:
             raise
-        except DatasetError as error:
-            self._add(pair, Result(pair.video.name, pair.key, self._settings.model, {}, refused=str(error)))
         except MoraError as error:
+            if isinstance(error, DatasetError) and not isinstance(error, VideoTooLarge):
+                self._add(pair, Result(pair.video.name, pair.key, self._settings.model, {}, refused=str(error)))
+                return None
             self._on_done(Failure(pair.video.name, VIDEO_TI, " ".join(str(error).split())))
         return None
 

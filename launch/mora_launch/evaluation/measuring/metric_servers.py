@@ -224,7 +224,7 @@ class MetricServers:
         self._start([server], process.generation + 1)
 
     def _remove(self, server: MetricServer, cause: str) -> None:
-        """Go on without a server; its metric is lost with the last one."""
+        """Continue without a server; its metric is lost with the last one."""
         line = f"{server.role} {' '.join(cause.split())}"
         self._console.print(line, style="yellow", markup=False)
         process, server.process = server.process, None
