@@ -143,8 +143,8 @@ def advice_of(traces: list[RoleTrace], *changes: str, num_cores: int = 2) -> dic
 
 def test_smaller_micro_batches_are_advised_if_servers_take_turns() -> None:
     found = advice_of(one_step(), "training.batch_size=4", "training.micro_batch_size=4")
-    # a fifth of a call does not shrink, so half of the samples take 12 + 24 + 12 ms instead of 20 + 40 + 20; two of them
-    # keep the video server busy for 48 ms, with 12 ms before and 12 after
+    # a fifth of a call does not shrink, so half of the samples take 12 + 24 + 12 ms instead of 20 + 40 + 20; two of
+    # them keep the video server busy for 48 ms, with 12 ms before and 12 after
     assert found["training.micro_batch_size: 4 -> 2"] == pytest.approx(0.080 - 0.072, abs=1e-6)
     assert "training.micro_batch_size: 4 -> 1" not in found, "four of 8 + 16 + 8 ms take as long as one"
 
