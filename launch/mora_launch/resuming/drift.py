@@ -22,7 +22,7 @@ _MAY_DIFFER = (
     "agents.*.devices", "agents.*.num_threads", "agents.*.arena_nbytes", "agents.*.activation_nbytes",
     "agents.*.attention", "pin_cores", "shared_memory_nbytes", "spill_nbytes", "device_tensors", "environments.*",
     # what has no effect on training
-    "name", "samples.*", "serving.*", "synthesis.*",
+    "name", "samples.*", "serving.*", "synthesis.*", "evaluation.*",
 )  # fmt: skip
 _ABSENT = object()
 _MAX_VALUE_LENGTH = 60

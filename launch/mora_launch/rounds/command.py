@@ -76,7 +76,7 @@ def _keep_config(config: TrainConfig, path: Path) -> None:
     write_once(path, content)
 
 
-_MAY_CHANGE = ("synthesis.num_rounds", "synthesis.review", "restarts", "start_deadline_s")
+_MAY_CHANGE = ("synthesis.num_rounds", "synthesis.review", "restarts", "start_deadline_s", "evaluation")
 
 
 def _changed(before: object, now: object, key: str = "") -> list[str]:

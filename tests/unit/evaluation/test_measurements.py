@@ -19,6 +19,7 @@ from mora_launch.evaluation.measuring.result import Key
 from mora_launch.evaluation.settings import EvaluationSettings
 from mora_launch.evaluation.suite.dimensions import QUALITY
 from mora_launch.evaluation.suite.video_file import VideoFile
+from mora_launch.resuming.drift import differences
 from mora_runtime.errors import BadArgument, DatasetError, ProtocolError, SettingsError
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -89,6 +90,16 @@ def test_a_configuration_of_training_can_be_used_for_its_evaluation() -> None:
     served = config.served(config.evaluation.metrics_for(("subject_consistency", "motion_smoothness")))
     assert served.replicas == 3
     assert {name: agent.devices for name, agent in served.agents.items()} == {"dino": ("cpu",) * 3, "amt": ("cpu",) * 3}
+
+
+def test_a_run_may_continue_with_other_metrics() -> None:
+    configs = [
+        load_config(ROOT / "configs" / "tiny.yaml", [f"evaluation.metrics.raft.num_servers={number}"])
+        for number in (1, 2)
+    ]
+    found = differences(*configs)
+    assert found
+    assert all(each.may_differ for each in found)
 
 
 def test_long_mode_is_refused_by_name() -> None:
