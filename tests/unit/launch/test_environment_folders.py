@@ -128,7 +128,7 @@ def test_an_unknown_environment_of_an_agent_is_refused_with_the_nearest_one() ->
         load_config(TINY, ["agents.video.environment=opensorra"])
     assert str(refused.value) == (
         "agents.video.environment: unknown environment `opensorra`; did you mean `opensora`? "
-        "(known: opensora, sd3, svd)"
+        "(known: opensora, sd3, svd, vbench)"
     )
 
 

@@ -199,7 +199,7 @@ def test_every_lock_pins_every_package_and_names_no_path_or_url() -> None:
 
 def test_the_described_environments_are_machine_readable() -> None:
     described = json.loads(json.dumps(env_list.describe()))
-    assert set(described) == {"control", "sd3", "opensora", "svd"}
+    assert set(described) == {"control", "sd3", "opensora", "svd", "vbench"}
     assert described["opensora"]["python"].endswith("python")
 
 

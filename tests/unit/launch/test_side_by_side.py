@@ -155,7 +155,7 @@ def test_a_path_goes_to_the_stages_that_contain_it(monkeypatch: pytest.MonkeyPat
     chosen = stages(["tests/golden/test_golden_vae.py", "tests/hostile/test_hostile_tensors.py::test_x"], ["-x"],
                     with_long=True)  # fmt: skip
     names = {str(stage) for stage in chosen}
-    assert len(names) == 4
+    assert len(names) == 5  # control, and each of the four environments
     assert "opensora: tests/golden/test_golden_vae.py tests/hostile/test_hostile_tensors.py::test_x" in names
     assert all(stage.command[-1] == "-x" for stage in chosen)
 
