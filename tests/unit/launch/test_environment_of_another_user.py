@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from mora_launch.environments import tiny_models, venv_build, venvs
+from mora_launch.environments import venv_build, venvs
 from mora_launch.environments.catalog import environments_of
+from mora_launch.environments.tiny_makers import TinyMakers
 from mora_launch.environments.tiny_models import ensure_tiny_models
 from mora_launch.environments.venv_build import EnvironmentBuildError, ensure
 from mora_launch.environments.venvs import Stamp, Venv
@@ -121,4 +122,4 @@ def test_an_interpreter_that_the_system_cannot_run_is_told_by_the_maker_of_tiny_
     source = f"environments={{mine: {{python: {tmp_path / 'python'}, package: any}}}}"
     made = config(tmp_path, source, "agents.image.environment=mine", name="tiny")
     with pytest.raises(EnvironmentFailed, match=r"environment mine: .*/python cannot be run: Exec format error"):
-        tiny_models._run(environments_of(made)["mine"], ["tiny", "sd3", str(tmp_path / "x")], None)
+        TinyMakers().run(environments_of(made)["mine"], ["tiny", "sd3", str(tmp_path / "x")], None)
