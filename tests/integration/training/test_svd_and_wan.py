@@ -18,7 +18,7 @@ from .parity import parity
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(1200)]
 THREE = "chain=[image, editor, video]"
-SMALL = ["training.batch_size=2", "training.micro_batch_size=1", "data.num_clips=2"]
+SMALL = ["training.batch_size=2", "training.micro_batch_size=1", "data.num_clips=2", "losses={video: 1.0}"]
 
 
 @pytest.mark.parametrize(
