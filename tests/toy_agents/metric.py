@@ -14,13 +14,11 @@ from mora_runtime.errors import BadArgument, SettingsError
 
 from tests.toy_agents.options import MetricOptions
 
-MIN_SIDE = 128
-
 
 class ToyMetric(Agent):
     """Scores depend on the frames, the prompt and the dimension; a video counts by its frames.
 
-    A video of one frame, or with a side below 128, is refused, as by real metrics.
+    A video of one frame, or with a side below `min_side`, is refused, as by real metrics.
     """
 
     def __init__(self, options: MetricOptions, device: torch.device) -> None:
@@ -46,8 +44,10 @@ class ToyMetric(Agent):
     def measure(self, dimension: str, frames: torch.Tensor, fps: float, prompt: str, words: str) -> dict[str, Any]:
         if len(frames) < 2:
             raise BadArgument(f"{dimension}: expected at least 2 frames, got {len(frames)}")
-        if min(frames.shape[1:3]) < MIN_SIDE:
-            raise BadArgument(f"{dimension}: expected sides of at least {MIN_SIDE}, got {tuple(frames.shape[1:3])}")
+        if min(frames.shape[1:3]) < self._options.min_side:
+            raise BadArgument(
+                f"{dimension}: expected sides of at least {self._options.min_side}, got {tuple(frames.shape[1:3])}"
+            )
         if len(frames) == self._options.fatal_num_frames:
             os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(self._options.delay_s)

@@ -62,6 +62,7 @@ class MetricOptions(Settings):
     version: str = "1"  # of all of them
     factor: float = 1.0  # of the score
     delay_s: float = 0.0  # that a measurement takes
+    min_side: int = 128  # a video with a smaller side is refused
     fatal_num_frames: int = 0  # a video of so many frames ends the process
     weights: str | None = None  # a file that must exist when the agent is loaded
 

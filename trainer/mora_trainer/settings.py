@@ -59,6 +59,8 @@ class SampleSettings(Settings):
     enabled: bool = True  # generate them
     num_prompts: PositiveInt = 1  # the first ones of the data set
     seed: int = 0  # of the noise they are made from
+    # Dimensions of `evaluation` to measure on them when the job is done, for curves in TensorBoard: [motion_smoothness]
+    metrics: tuple[str, ...] = ()
 
 
 class StageSettings(Settings):

@@ -25,6 +25,7 @@ from mora_launch.environments.catalog import check_known
 from mora_launch.environments.manifest import EnvironmentName
 from mora_launch.environments.venvs import ROOT
 from mora_launch.evaluation.settings import EvaluationSettings
+from mora_launch.evaluation.suite.dimensions import check_of_run
 from mora_launch.limits import MAX_CONFIG_DEPTH
 from mora_launch.rounds.settings import SynthesisSettings
 from mora_launch.serving.settings import ServingSettings, check_served
@@ -56,12 +57,14 @@ class TrainConfig(Settings):
     faults: tuple[str, ...] = ()  # injected on purpose, in the format of MORA_FAULT: role:point:n
     synthesis: SynthesisSettings = SynthesisSettings()  # only for `mora synthesize`
     serving: ServingSettings = ServingSettings()  # for `mora generate` and `mora serve`
-    evaluation: EvaluationSettings = EvaluationSettings()  # for `mora evaluate`
+    evaluation: EvaluationSettings = EvaluationSettings()  # for `mora evaluate`, and metrics of a run
     start_deadline_s: float = Field(default=900.0, gt=0.0)  # includes loading models
 
     @model_validator(mode="after")
     def _fits_together(self) -> TrainConfig:
         check_batch(self.training, self.replicas)
+        check_of_run("samples.metrics", self.samples.metrics)
+        check_of_run("synthesis.evaluation_metrics", self.synthesis.evaluation_metrics)
         check_known(self, {"agents": dict(self.agents.items()), "serving.agents": self.serving.agents})
         check_names(self.agents, self.chain, self.trains, self.losses)
         for name, agent in self.agents.items():

@@ -13,6 +13,7 @@ from mora_runtime.process.run_directory import RunDirectory
 from rich.console import Console
 
 from mora_launch.config.train_config import TrainConfig
+from mora_launch.evaluation.sample_metrics import SampleMetrics
 from mora_launch.jobs.chain import check_chain
 from mora_launch.jobs.job_servers import JobServers
 from mora_launch.jobs.machine import check_machine
@@ -20,7 +21,7 @@ from mora_launch.jobs.placement import check_devices, check_groups, place
 from mora_launch.jobs.resources import role_names
 from mora_launch.jobs.run_path import made_run, run_path
 from mora_launch.jobs.servers import check_agents, traces_folder
-from mora_launch.jobs.training_processes import TraceRequest, TrainingProcesses
+from mora_launch.jobs.training_processes import EXIT_INTERRUPTED, TraceRequest, TrainingProcesses
 from mora_launch.planning.command import plan_job, show_dry_run
 from mora_launch.planning.disk_room import check_disk
 from mora_launch.resuming.run_configs import record_config
@@ -75,6 +76,7 @@ def train(
         show_dry_run(plan, roles, path, console, dry_run.json_file)
         return 0
     refuse_missing(checked.values())
+    SampleMetrics(config, path, console).check()
     driver = check_devices(roles)
     if driver is not None:
         console.print("counting what the job needs on its GPUs ...")
@@ -89,7 +91,18 @@ def train(
             console.print(f"warning: {line}; the job continues with it", style="yellow", markup=False)
         traces = None if trace is None else traces_folder(directory.path)
         servers = JobServers(config, checked, directory, console, traces=traces)
-        return TrainingProcesses(config, directory, dataset, servers, resume=resume, trace=trace).run(console)
+        code = TrainingProcesses(config, directory, dataset, servers, resume=resume, trace=trace).run(console)
+        return code if code != 0 else _follow(SampleMetrics(config, directory.path, console), console)
+
+
+def _follow(metrics: SampleMetrics, console: Console) -> int:
+    """Measure the samples of a job that has ended. Returns the exit code."""
+    try:
+        metrics.follow()
+    except KeyboardInterrupt:
+        console.print("training is done; stopped while its samples were measured: --resume measures the others")
+        return EXIT_INTERRUPTED
+    return 0
 
 
 def _check_data(config: TrainConfig, run: Path, *, resume: bool) -> None:

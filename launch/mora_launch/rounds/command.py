@@ -15,6 +15,7 @@ from mora_launch.jobs.job_servers import JobServers
 from mora_launch.jobs.machine import check_machine
 from mora_launch.jobs.run_path import CONFIG_COPY, made_run, run_path
 from mora_launch.jobs.servers import check_agents
+from mora_launch.rounds.evaluation_metrics import held_out_metrics
 from mora_launch.rounds.judging.judge import Interrupted
 from mora_launch.rounds.judging.judges import judged_criteria, open_judges
 from mora_launch.rounds.report import summary_tables
@@ -43,6 +44,7 @@ def synthesize(config: TrainConfig, *, run: Path | None, resume: bool, console: 
     path = run_path(run, f"{config.name}-rounds", resume=resume)
     judges = open_judges(config.synthesis, environments_of(config))
     judged_criteria(config.synthesis, judges)  # refuses judges without a common criterion before anything is made
+    held_out_metrics(path, config, console).check()
     path = made_run(run, path)
     with RunDirectory.create(path, lock=True) as directory:
         _keep_config(config_copy, directory.path / CONFIG_COPY)
@@ -76,7 +78,10 @@ def _keep_config(config: TrainConfig, path: Path) -> None:
     write_once(path, content)
 
 
-_MAY_CHANGE = ("synthesis.num_rounds", "synthesis.review", "restarts", "start_deadline_s", "evaluation")
+_MAY_CHANGE = (
+    "synthesis.num_rounds", "synthesis.review", "synthesis.evaluation_metrics", "restarts", "start_deadline_s",
+    "evaluation",
+)  # fmt: skip
 
 
 def _changed(before: object, now: object, key: str = "") -> list[str]:

@@ -16,6 +16,7 @@ from mora_launch.config.train_config import TrainConfig
 from mora_launch.rounds.agreement import agreement_of_rounds
 from mora_launch.rounds.curves import modulation_curves, read_steps
 from mora_launch.rounds.evaluation import evaluated_steps, figures, prompt_of, videos
+from mora_launch.rounds.evaluation_metrics import held_out_values
 from mora_launch.rounds.judging.criteria import CRITERIA
 from mora_launch.rounds.judging.judge import Verdict
 from mora_launch.rounds.store import Plan, RoundFolder, SetDecision, SetFolder, write_once
@@ -36,6 +37,8 @@ def write_report(run: Path, folder: RoundFolder, config: TrainConfig) -> None:
         facts=_facts(folder, plan),
         steps=steps,
         figures=[figures(run, step, config.clip) for step in steps],
+        dimensions=config.synthesis.evaluation_metrics,
+        values=held_out_values(run, steps),
         pairs=_pairs(run, steps),
         curves=modulation_curves(read_steps(run)),
         sets=[_set(folder.set(index), index, plan) for index in range(len(plan.sets))],
@@ -122,4 +125,7 @@ def summary_tables(run: Path, config: TrainConfig) -> list[Table]:
     found = [figures(run, step, config.clip) for step in steps]
     for name in found[0] if found else ():
         quality.add_row(name, *(str(column[name]) for column in found))
+    values = held_out_values(run, steps)
+    for name in config.synthesis.evaluation_metrics:
+        quality.add_row(name, *(str(column.get(name, "not measured")) for column in values))
     return [rounds, quality]

@@ -24,10 +24,11 @@ from mora_launch.environments.agent_options import CheckedOptions
 from mora_launch.jobs.job_servers import JobServers
 from mora_launch.rounds.decisions import decide, decide_by_rule
 from mora_launch.rounds.evaluation import EVALUATION
+from mora_launch.rounds.evaluation_metrics import held_out_metrics
 from mora_launch.rounds.generation import VideoMaking
 from mora_launch.rounds.judging.criteria import CRITERIA
 from mora_launch.rounds.judging.judge import Interrupted, Judge, ask
-from mora_launch.rounds.judging.judge_device import needs_device_of_agents
+from mora_launch.rounds.judging.judge_device import is_of_agents, needs_device_of_agents
 from mora_launch.rounds.judging.judges import judged_criteria
 from mora_launch.rounds.prompting.held_out import held_out_prompts
 from mora_launch.rounds.prompting.prompts import new_prompts
@@ -71,6 +72,7 @@ class RoundRunner:
         self._criteria = judged_criteria(config.synthesis, judges)
         self._servers = servers
         self._videos = VideoMaking(config, directory, servers, console)
+        self._metrics = held_out_metrics(directory.path, config, console)
         self._console = console
 
     def run(self) -> None:
@@ -191,6 +193,18 @@ class RoundRunner:
             for index, prompt in enumerate(held_out_prompts(self._config))
         ]
         self._make(step, orders)
+        self._measure()
+
+    def _measure(self) -> None:
+        """Measure the held-out videos of all steps that have no result yet."""
+        if not self._metrics.has_work():
+            return
+        if any(is_of_agents(device, self._config) for device in self._metrics.devices):
+            self._servers.end()  # and what needs them next loads their models again
+        try:
+            self._metrics.measure()
+        except KeyboardInterrupt:
+            raise Interrupted from None
 
     # --- verdicts and decisions ---
 

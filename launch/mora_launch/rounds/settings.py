@@ -93,6 +93,8 @@ class SynthesisSettings(Settings):
     weights: Literal["weights", "average"] = "weights"  # part of the checkpoint that makes the next candidates
     num_evaluation_prompts: int = Field(default=4, ge=0)  # held out: measured before and after, never trained on
     evaluation_prompts: str | None = None  # file with one held-out prompt a line; None = of the grammar or the shapes
+    # Dimensions of `evaluation` to measure on the held-out videos before and after each round: [motion_smoothness]
+    evaluation_metrics: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _known_criteria(self) -> SynthesisSettings:
@@ -101,4 +103,6 @@ class SynthesisSettings(Settings):
             raise ValueError(f"criteria: unknown `{', '.join(unknown)}`; known are {', '.join(CRITERIA)}")
         if self.prompts_per_round == 0:
             raise ValueError("prompts_per_round is 0: a round without prompts trains on nothing; set at least 1")
+        if self.evaluation_metrics and self.num_evaluation_prompts == 0:
+            raise ValueError("evaluation_metrics needs videos of held-out prompts: set num_evaluation_prompts")
         return self

@@ -8,6 +8,7 @@
     rounds/01/trained.json                   step of the checkpoint that is the next round's model
     rounds/01/report.html
     evaluation/step-00000004/000/candidate-0/   held-out prompts with the model after 4 steps
+    evaluation/metrics/                         results of `synthesis.evaluation_metrics`, and values of each step
 
 A missing file means that its work is not done. The state of a run is read from its files, so it can be killed anywhere.
 """

@@ -69,6 +69,11 @@ def test_a_misspelt_key_is_refused_with_the_nearest_one(change: str, offered: st
         ("agents.image.devices=[cuda:0, cuda:1, cuda:2]", "names 3 devices for 1 replica"),
         ("modulation.mode=lerned", "'learned', 'random_init' or 'none'"),
         ("seed=.nan", "seed"),
+        ("samples.metrics=[motion_smoothnes]", "samples.metrics: .* did you mean `motion_smoothness`"),
+        ("samples.metrics=[tcon]", "samples.metrics: tcon: expected one of subject_consistency"),
+        ("samples.metrics=[dynamic_degree, dynamic_degree]", "samples.metrics: expected every dimension once"),
+        ("synthesis.evaluation_metrics=[appearance_style]", "evaluation_metrics: appearance_style needs the words"),
+        ("synthesis={evaluation_metrics: [dynamic_degree], num_evaluation_prompts: 0}", "set num_evaluation_prompts"),
     ],
 )
 def test_an_invalid_value_is_refused_with_its_place(change: str, words: str) -> None:

@@ -54,6 +54,20 @@ EIGHT = tuple(DIMENSIONS)[:8]
 SUITES = {"quality": QUALITY, "all": tuple(DIMENSIONS)}
 
 
+def check_of_run(key: str, names: Sequence[str]) -> None:
+    """Refuse names that are no dimensions or come twice, and dimensions that no video of a run has (ValueError)."""
+    if len(set(names)) < len(names):
+        raise ValueError(f"{key}: expected every dimension once, got {', '.join(names)}")
+    for name in names:
+        if name not in DIMENSIONS:
+            raise ValueError(f"{key}: {_unknown(name)}")
+        if DIMENSIONS[name].needs == "words":
+            raise ValueError(
+                f"{key}: {name} needs the words of a style, which only VBench's prompts have; leave it out, or measure "
+                "it with `mora evaluate --generate`"
+            )
+
+
 def chosen_dimensions(suite: str, names: Sequence[str]) -> tuple[str, ...]:
     """Return the dimensions of a suite, or the named ones in the order of the table.
 
@@ -62,7 +76,11 @@ def chosen_dimensions(suite: str, names: Sequence[str]) -> tuple[str, ...]:
     """
     for name in names:
         if name not in DIMENSIONS:
-            nearest = nearest_name(name, DIMENSIONS)
-            hint = f"; did you mean `{nearest}`?" if nearest else ""
-            raise SettingsError(f"--dimension {name}: expected one of {', '.join(DIMENSIONS)}{hint}")
+            raise SettingsError(f"--dimension {_unknown(name)}")
     return tuple(name for name in DIMENSIONS if name in names) if names else SUITES[suite]
+
+
+def _unknown(name: str) -> str:
+    nearest = nearest_name(name, DIMENSIONS)
+    hint = f"; did you mean `{nearest}`?" if nearest else ""
+    return f"{name}: expected one of {', '.join(DIMENSIONS)}{hint}"
