@@ -98,7 +98,7 @@ _OF_CONTROL = (
     (("tests/integration/training",), 180),
     (("tests/integration/serving",), 300),
     (("tests/integration/rounds",), 180),
-    (("tests/integration/evaluation",), 120),
+    (("tests/integration/evaluation",), 240),
     (("tests/integration/weights",), 120),
     (("tests/integration/device",), 60),
 )

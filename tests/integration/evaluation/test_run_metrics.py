@@ -1,4 +1,4 @@
-"""Training and rounds measure their own videos: refused ones are counted, and a killed command continues."""
+"""Training and rounds measure their own videos: refused ones are counted, and a command that was ended continues."""
 
 from __future__ import annotations
 
@@ -20,6 +20,9 @@ CONFIG = "tests/toy_agents/pair.yaml"
 SCORED, REFUSED = "subject_consistency", "temporal_style"
 NUM_STEPS = 2
 NUM_HELD_OUT = 3
+EXIT_INTERRUPTED = 130
+LONG_KILL = pytest.param(signal.SIGKILL, marks=pytest.mark.long)
+LONG_INTERRUPT = pytest.param(signal.SIGINT, marks=pytest.mark.long)
 
 
 def metric(dimension: str, **options: Any) -> str:
@@ -51,8 +54,8 @@ def mora(verb: str, run: Path, *changes: str, resume: bool = False) -> tuple[int
     return done.returncode, done.stdout + done.stderr
 
 
-def killed_while_it_measures(verb: str, run: Path, folder: Path, *changes: str) -> None:
-    """Kill a command with its processes as soon as it has stored the first score."""
+def ended_while_it_measures(verb: str, run: Path, folder: Path, number: int, *changes: str) -> None:
+    """Send a signal to a command as soon as it has stored the first score."""
     process = subprocess.Popen(
         command(verb, run, *changes, SLOW), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
@@ -62,8 +65,8 @@ def killed_while_it_measures(verb: str, run: Path, folder: Path, *changes: str) 
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait(60)
+    process.send_signal(number)
+    assert process.wait(60) == (EXIT_INTERRUPTED if number == signal.SIGINT else -number)
     assert not (folder / "metrics.json").exists()
 
 
@@ -104,9 +107,12 @@ def test_samples_before_and_after_training_are_points_of_a_curve(trained: Path) 
     assert [value for _, value in points[f"metrics/{SCORED}"]] == pytest.approx([each["value"] for each in scores])
 
 
-def test_training_killed_while_its_samples_are_measured_gives_the_same_curves(trained: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGKILL, LONG_INTERRUPT])
+def test_training_ended_while_its_samples_are_measured_gives_the_same_curves(
+    trained: Path, tmp_path: Path, number: int
+) -> None:
     run = tmp_path / "run"
-    killed_while_it_measures("train", run, run / "samples" / "metrics", *TRAIN)
+    ended_while_it_measures("train", run, run / "samples" / "metrics", number, *TRAIN)
     code, said = mora("train", run, *TRAIN, resume=True)
     assert code == 0, said
     assert curves(run) == curves(trained)
@@ -157,11 +163,12 @@ def test_a_finished_run_starts_no_metric(whole: tuple[Path, str]) -> None:
     assert (folder / "metrics.json").read_text() == before
 
 
-def test_rounds_killed_while_held_out_videos_are_measured_give_the_same_values(
-    whole: tuple[Path, str], tmp_path: Path
+@pytest.mark.parametrize("number", [signal.SIGINT, LONG_KILL])
+def test_rounds_ended_while_held_out_videos_are_measured_give_the_same_values(
+    whole: tuple[Path, str], tmp_path: Path, number: int
 ) -> None:
     run = tmp_path / "run"
-    killed_while_it_measures("synthesize", run, run / "evaluation" / "metrics", *ROUNDS)
+    ended_while_it_measures("synthesize", run, run / "evaluation" / "metrics", number, *ROUNDS)
     code, said = mora("synthesize", run, *ROUNDS, resume=True)
     assert code == 0, said
     assert values(run / "evaluation" / "metrics") == values(whole[0] / "evaluation" / "metrics")
