@@ -10,7 +10,6 @@ from pathlib import Path
 
 from mora_runtime.errors import RunExists, TraceError
 from mora_runtime.files.fresh_file import write_fresh
-from rich.console import Console
 
 from mora_launch.config.restarts import RestartSettings
 from mora_launch.config.train_config import TrainConfig
@@ -29,6 +28,7 @@ from mora_launch.profiling.role_trace import RoleTrace, read_role_traces
 from mora_launch.profiling.step_window import step_windows
 from mora_launch.profiling.torch_ops import TorchOps, read_torch_ops
 from mora_launch.profiling.trial import Trial, tried
+from mora_launch.terminal import Console
 
 RUN = "run"
 TRACE = "trace.json.gz"
