@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-_CPU_PIXELS = 512 * 512  # larger passes of a CPU need more memory and save no time
-_GPU_PIXELS = 16 * _CPU_PIXELS  # correlations of four pairs of 720x1280 then take about 5 GB
+_CPU_PIXELS = 256 * 256  # larger passes of a CPU need more memory and save little time
+_GPU_PIXELS = 16 * 512 * 512  # correlations of four pairs of 720x1280 then take about 5 GB
 
 
 def num_at_once(wanted: int, num_pixels: int, device: torch.device) -> int:

@@ -9,6 +9,7 @@ from mora_runtime import remote
 from torch import Tensor
 
 from mora_env_vbench.arguments import check_frames
+from mora_env_vbench.batch_size import num_at_once
 from mora_env_vbench.dino.network import Dino
 from mora_env_vbench.dino.options import DinoOptions
 from mora_env_vbench.formulas.consistency import consistency
@@ -16,6 +17,8 @@ from mora_env_vbench.metric_agent import MetricAgent, in_pieces
 from mora_env_vbench.preparation.network_input import dino_float
 from mora_env_vbench.published_files import DINO
 from mora_env_vbench.weights.loading import load_network
+
+_PIXELS_OF_ONE = 4  # DINO needs a quarter of the memory that a pixel needs in AMT and RAFT
 
 
 class DinoAgent(MetricAgent):
@@ -40,12 +43,8 @@ class DinoAgent(MetricAgent):
 
     def _features(self, frames: Tensor) -> Tensor:
         side = self._network.sizes.side
-        return in_pieces(
-            frames,
-            self._options.frames_at_once,
-            self._device,
-            lambda piece: self._network(dino_float(piece, side)),
-        )
+        size = num_at_once(self._options.frames_at_once, side * side // _PIXELS_OF_ONE, self._device)
+        return in_pieces(frames, size, self._device, lambda piece: self._network(dino_float(piece, side)))
 
     def _measured(self, dimension: str, frames: Tensor, fps: float, prompt: str, words: str) -> dict[str, Any]:
         return consistency(self._features(frames))
