@@ -54,7 +54,9 @@ def documented_keys(kind: type[BaseModel]) -> list[DocumentedKey]:
 
 def _annotated(field: FieldInfo) -> Any:
     """The type of a field with its limits."""
-    return Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
+    annotated: Any = Annotated
+    parts = (field.annotation, *field.metadata)
+    return annotated[parts] if field.metadata else field.annotation
 
 
 def _comments(kind: type[BaseModel]) -> dict[str, str]:
