@@ -47,7 +47,8 @@ class Mlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         hidden = self.c_fc(x)
-        found: Tensor = self.c_proj(hidden * (1.702 * hidden).sigmoid())
+        gate = (1.702 * hidden).sigmoid_()  # in place: large temporary tensors cost page faults
+        found: Tensor = self.c_proj(hidden.mul_(gate))
         return found
 
 
