@@ -9,6 +9,7 @@ import signal
 import stat
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -207,6 +208,15 @@ def test_a_failed_maker_ends_the_others(tmp_path: Path, slow: Environment, monke
     assert psutil.Process().children() == []
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Ctrl-C raises also where the tests run in the background, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interruption_ends_makers_and_the_wait_for_those_of_another_mora(
     tmp_path: Path, slow: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
