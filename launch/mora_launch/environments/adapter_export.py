@@ -11,9 +11,8 @@ from mora_runtime.schema import Settings, read_settings
 
 from mora_launch.config.agent_config import AgentConfig
 from mora_launch.environments.agent_options import options_request
-from mora_launch.environments.asked_program import Answer, ask_program
+from mora_launch.environments.asked_environment import ask_environment
 from mora_launch.environments.environment import Environment
-from mora_launch.environments.venvs import ROOT
 from mora_launch.limits import EXPORT_DEADLINE_S
 
 _MAX_LINE_LENGTH = 300
@@ -43,25 +42,15 @@ def ask_to_export(
         **options_request(name, agent), "source": f"agents.{name}", "format": adapter_format,
         "folder": str(adapters.absolute()), "target": str(target.absolute()),
     }  # fmt: skip
-    answer = _answer(_asked(environment, json.dumps(request), asked), asked)
+    said = ask_environment(environment, "export", json.dumps(request), asked=asked, deadline_s=EXPORT_DEADLINE_S)
+    answer = _answer(said, asked)
     if answer.error is not None:
         raise CheckpointError(answer.error)
 
 
-def _asked(environment: Environment, request: str, asked: str) -> Answer:
-    command = [str(environment.python), "-m", environment.package, "export"]
+def _answer(said: str, asked: str) -> _ExportAnswer:
     try:
-        return ask_program(command, request, asked=asked, folder=ROOT, deadline_s=EXPORT_DEADLINE_S)
-    except OSError as error:
-        raise EnvironmentFailed(f"{asked}: {environment.python} cannot be run: {error.strerror}") from None
-
-
-def _answer(done: Answer, asked: str) -> _ExportAnswer:
-    if done.returncode != 0:
-        said = (done.complaints.strip().splitlines() or [f"it ended with {done.returncode} and said nothing"])[-1]
-        raise EnvironmentFailed(f"{asked} failed: {shown_line(said, _MAX_LINE_LENGTH)}")
-    try:
-        return read_settings(_ExportAnswer, json.loads(done.output), source=f"{asked}: its answer")
+        return read_settings(_ExportAnswer, json.loads(said), source=f"{asked}: its answer")
     except (ValueError, RecursionError, SettingsError) as error:
         raise EnvironmentFailed(
             f"{asked}: expected an answer as JSON: {shown_line(str(error), _MAX_LINE_LENGTH)}"

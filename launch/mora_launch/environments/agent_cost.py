@@ -14,14 +14,12 @@ from mora_runtime.schema import Settings, read_settings
 from mora_launch.config.agent_config import AgentConfig
 from mora_launch.config.train_config import TrainConfig
 from mora_launch.environments.agent_options import CheckedOptions
-from mora_launch.environments.asked_program import ask_program
+from mora_launch.environments.asked_environment import ask_environment
 from mora_launch.environments.catalog import environments_of
 from mora_launch.environments.environment import Environment
-from mora_launch.environments.venvs import ROOT
 from mora_launch.limits import COST_DEADLINE_S
 
 _NUM_CONTENT_ROWS = 4  # of "[Mod]" in the tokens of T5; a few rows more or less change nothing
-_MAX_LINE_LENGTH = 300
 
 
 class _CostAnswer(Settings):
@@ -71,16 +69,9 @@ def _ask(
         "kind": agent.kind, "options": checked.options, "source": f"agents.{name}.options",
         "work": work.model_dump(mode="json"),
     }  # fmt: skip
-    command = [str(environment.python), "-m", environment.package, "cost"]
+    said = ask_environment(environment, "cost", json.dumps(request), asked=asked, deadline_s=COST_DEADLINE_S)
     try:
-        done = ask_program(command, json.dumps(request), asked=asked, folder=ROOT, deadline_s=COST_DEADLINE_S)
-    except OSError as error:
-        raise EnvironmentFailed(f"{asked}: {environment.python} cannot be run: {error.strerror}") from None
-    if done.returncode != 0:
-        said = (done.complaints.strip().splitlines() or [f"it ended with {done.returncode} and said nothing"])[-1]
-        raise EnvironmentFailed(f"{asked} failed: {shown_line(said, _MAX_LINE_LENGTH)}")
-    try:
-        answer = read_settings(_CostAnswer, json.loads(done.output), source=f"{asked}: its answer")
+        answer = read_settings(_CostAnswer, json.loads(said), source=f"{asked}: its answer")
     except (ValueError, RecursionError, SettingsError) as error:
         raise EnvironmentFailed(f"{asked}: expected its cost as JSON: {shown_line(str(error), 300)}") from None
     if answer.error is not None:

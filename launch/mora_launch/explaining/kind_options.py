@@ -6,15 +6,11 @@ import json
 
 from mora_environment.keys.documented_keys import DocumentedKey
 from mora_runtime.errors import EnvironmentFailed, SettingsError
-from mora_runtime.files.shown_text import shown_line
 from mora_runtime.schema import Settings
 from pydantic import TypeAdapter, ValidationError
 
-from mora_launch.environments.asked_program import ask_program
+from mora_launch.environments.asked_environment import ask_environment
 from mora_launch.environments.environment import Environment
-from mora_launch.environments.venvs import ROOT
-
-_MAX_LINE_LENGTH = 300
 
 
 class KindOptions(Settings):
@@ -33,19 +29,10 @@ def ask_kinds(environment: Environment) -> dict[str, KindOptions]:
     Raises:
         EnvironmentFailed: it gave no answer, or an unexpected one.
     """
-    command = f"python -m {environment.package} keys"
-    asked = f"environment {environment.name}: `{command}`"
+    asked = f"environment {environment.name}: `python -m {environment.package} keys`"
+    said = ask_environment(environment, "keys", "", asked=asked)
     try:
-        answer = ask_program([str(environment.python), "-m", environment.package, "keys"], "", asked=asked, folder=ROOT)
-    except OSError as error:
-        raise EnvironmentFailed(
-            f"environment {environment.name}: {environment.python} cannot be run: {error.strerror}"
-        ) from None
-    if answer.returncode != 0:
-        said = shown_line((answer.complaints.strip().splitlines() or ["it said nothing"])[-1], _MAX_LINE_LENGTH)
-        raise EnvironmentFailed(f"{asked} failed: {said}")
-    try:
-        return _ANSWER.validate_python(json.loads(answer.output))
+        return _ANSWER.validate_python(json.loads(said))
     except (ValueError, ValidationError, RecursionError):
         raise EnvironmentFailed(f"{asked}: expected its kinds with their options, got something else") from None
 
