@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -112,9 +110,3 @@ def _without_gradient(call: Callable[[], Tensor]) -> Any:
 def sized(*shape: int) -> Tensor:
     """A tensor that has a shape but no values."""
     return torch.empty(shape, device=META)
-
-
-def config_in(folder: Path, otherwise: dict[str, Any]) -> dict[str, Any]:
-    """The config.json of a folder, or the published one where the folder is a name on the Hub or has none."""
-    path = folder / "config.json"
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else otherwise

@@ -1,4 +1,4 @@
-"""Model folders: whether they exist, and how many parameters they contain.
+"""Model folders: whether they exist, their configurations, and how many parameters they contain.
 
 Reads only the headers of safetensors files, so it needs neither torch nor the weights in memory.
 """
@@ -83,6 +83,18 @@ def _cached_count(model: str, name: str) -> int | None:
         if files:
             return sum(_num_elements(path) for path in files)
     return None
+
+
+def config_in(folder: Path, otherwise: dict[str, Any], *, name: str = "config") -> dict[str, Any]:
+    """The configuration in a folder of diffusers, or `otherwise` where the folder is a name on the Hub or has none."""
+    path = folder / f"{name}.json"
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else otherwise
+
+
+def config_of(model: Any) -> dict[str, Any]:
+    """The config.json of a model of diffusers, as diffusers writes it."""
+    config = {name: value for name, value in dict(model.config).items() if not name.startswith("_")}
+    return {"_class_name": type(model).__name__, **config}
 
 
 def count_parameters(folder: Path, shown: str) -> int:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel
+from mora_environment.model_folder import config_in
 
 from mora_env_sd3.cost import published
 from mora_env_sd3.options import Sd3Options
@@ -21,18 +20,12 @@ def sized_renderer(options: Sd3Options, device: torch.device) -> Renderer:
     dtype, folder = DTYPES[options.dtype], Path(options.model)
     own = Path(options.transformer or folder / "transformer")
     with device:
-        transformer = SD3Transformer2DModel.from_config(_config(own, "config", published.TRANSFORMER)).to(dtype)
-        vae = AutoencoderKL.from_config(_config(folder / "vae", "config", published.VAE)).to(dtype)
+        transformer = SD3Transformer2DModel.from_config(config_in(own, published.TRANSFORMER)).to(dtype)
+        vae = AutoencoderKL.from_config(config_in(folder / "vae", published.VAE)).to(dtype)
         if options.position == "feature":
             transformer.mora_feature_map = FeatureMap(transformer.config.joint_attention_dim, device, dtype)
     if options.gradient_checkpointing:
         transformer.enable_gradient_checkpointing()
         transformer.train()
-    scheduler = _config(folder / "scheduler", "scheduler_config", published.SCHEDULER)
+    scheduler = config_in(folder / "scheduler", published.SCHEDULER, name="scheduler_config")
     return Renderer(transformer, vae.requires_grad_(False), FlowMatchEulerDiscreteScheduler.from_config(scheduler))
-
-
-def _config(folder: Path, name: str, otherwise: dict[str, Any]) -> dict[str, Any]:
-    """A configuration of diffusers in a folder, or the published one where the folder is a name on the Hub."""
-    path = folder / f"{name}.json"
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else otherwise

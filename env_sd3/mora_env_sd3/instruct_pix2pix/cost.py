@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from mora_environment.cost import AgentCost, CostRequest, in_sequence
 from mora_environment.cost_meter import measured_call, with_trained_counts
+from mora_environment.model_folder import config_in
 from mora_training.trainable import select_trainable
 from torch import Tensor
 
@@ -18,7 +19,7 @@ from mora_env_sd3.instruct_pix2pix.objective import EditObjective
 from mora_env_sd3.instruct_pix2pix.options import InstructPix2PixOptions
 from mora_env_sd3.pictures.picture_agent import DTYPES
 from mora_env_sd3.unet.loading import scheduler_of
-from mora_env_sd3.unet.sized_parts import config_in, sized_autoencoder, sized_unet
+from mora_env_sd3.unet.sized_parts import sized_autoencoder, sized_unet
 
 _META = torch.device("meta")
 

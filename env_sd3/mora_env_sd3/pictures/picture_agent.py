@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Any, Protocol
 
 import torch
+from mora_environment.model_folder import config_of
 from mora_runtime import Agent, cancelled_samples, empty, remote, report_step
 from mora_runtime.errors import BadArgument
 
@@ -58,9 +59,7 @@ class PictureAgent(Agent):
 
     def model_config(self) -> dict[str, Any]:
         """The model's config.json, as diffusers writes it."""
-        config: dict[str, Any] = dict(self._module.config)  # type: ignore[arg-type]
-        config = {name: value for name, value in config.items() if not name.startswith("_")}
-        return {"_class_name": type(self._module).__name__, **config}
+        return config_of(self._module)
 
     @remote
     def encode(self, prompts: list[str]) -> dict[str, Any]:

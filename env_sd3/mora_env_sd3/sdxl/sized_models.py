@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from mora_environment.model_folder import config_in
 
 from mora_env_sd3.pictures.picture_agent import DTYPES
 from mora_env_sd3.sdxl import published
 from mora_env_sd3.sdxl.options import SdxlOptions
 from mora_env_sd3.sdxl.renderer import Denoiser, XlRenderer
 from mora_env_sd3.unet.loading import scheduler_of
-from mora_env_sd3.unet.sized_parts import config_in, sized_autoencoder, sized_unet
+from mora_env_sd3.unet.sized_parts import sized_autoencoder, sized_unet
 
 
 def sized_renderer(options: SdxlOptions, device: torch.device) -> XlRenderer:

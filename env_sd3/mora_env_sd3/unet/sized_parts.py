@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,12 +9,6 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 
 from mora_env_sd3.unet.autoencoder import Autoencoder
 from mora_env_sd3.unet.loading import autoencoder_dtype, set_up
-
-
-def config_in(folder: Path, otherwise: dict[str, Any], *, name: str = "config") -> dict[str, Any]:
-    """A configuration of diffusers in a folder, or the published one where the folder is a name on the Hub."""
-    path = folder / f"{name}.json"
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else otherwise
 
 
 def sized_unet(

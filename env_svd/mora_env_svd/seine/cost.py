@@ -6,9 +6,10 @@ from pathlib import Path
 
 import torch
 from mora_environment.cost import AgentCost, CostRequest
+from mora_environment.model_folder import config_in
 from torch import Tensor
 
-from mora_env_svd.clip_cost import META, ClipCost, config_in, sized
+from mora_env_svd.clip_cost import META, ClipCost, sized
 from mora_env_svd.clip_size import ClipSize
 from mora_env_svd.frame_coder import Posterior
 from mora_env_svd.seine import published

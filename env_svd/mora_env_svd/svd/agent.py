@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from mora_environment.job_folder import job_folder
+from mora_environment.model_folder import config_of
 from mora_runtime import Agent, remote
 from mora_training.clip_targets import ClipTargets
 from mora_training.target_store import Target, TargetStore
@@ -68,9 +69,7 @@ class SvdAgent(Agent):
 
     def model_config(self) -> dict[str, Any]:
         """The UNet's config.json, as diffusers writes it."""
-        unet = self._models.unet
-        config = {name: value for name, value in unet.config.items() if not name.startswith("_")}
-        return {"_class_name": type(unet).__name__, **config}
+        return config_of(self._models.unet)
 
     @remote
     def modulation_rows(self, text: str, new_token: bool = False) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from mora_environment.job_folder import job_folder
+from mora_environment.model_folder import config_of
 from mora_runtime import Agent, remote
 from mora_training.clip_targets import ClipTargets
 from mora_training.target_store import TargetStore
@@ -56,9 +57,7 @@ class WanModelAgent(Agent):
 
     def model_config(self) -> dict[str, Any]:
         """The transformer's config.json, as diffusers writes it."""
-        model = self._models.denoiser.model
-        config = {name: value for name, value in model.config.items() if not name.startswith("_")}
-        return {"_class_name": type(model).__name__, **config}
+        return config_of(self._models.denoiser.model)
 
     @remote
     def describe(self) -> dict[str, Any]:
