@@ -81,6 +81,7 @@ def written(clip: Clip, folder: Path) -> Clip:
 def measure_judges(film: Path | None, generated: Path | None, number: int, seed: int) -> dict[str, object]:
     """Share of cases in which the judge prefers the clean clip, by judge, corruption and source."""
     judges = [MeasuredJudge("even"), MeasuredJudge("picture"), MeasuredJudge("motion")]
+    criteria = [name for name, criterion in CRITERIA.items() if all(judge.can_judge(criterion) for judge in judges)]
     wins: dict[tuple[str, str, str], list[bool]] = {}
     draw = random.Random(seed)
     with tempfile.TemporaryDirectory() as name:
@@ -89,7 +90,7 @@ def measure_judges(film: Path | None, generated: Path | None, number: int, seed:
             clean = written(clip, folder)
             for kind in CORRUPTIONS:
                 broken = written(corrupted(clip, kind, draw), folder)
-                criterion = draw.choice(list(CRITERIA))
+                criterion = draw.choice(criteria)
                 for judge in judges:
                     verdict = ask(
                         judge, prompt="", criterion_name=criterion, criterion=CRITERIA[criterion],
